@@ -1,0 +1,43 @@
+"""The `mlp` block: each atom's environment through a multilayer perceptron, then the mean over the atoms."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from sen.batch import CrystalBatch
+from sen.blocks import SymmetryBlock, SymmetryOutput
+from sen.config import Config
+from sen.ops import segment_sum
+
+__all__ = ["MLPBlock", "MLPConfig"]
+
+
+class MLPConfig(Config):
+    """Sizes chosen so that SEN with this block has about as many parameters as with the capsule block."""
+
+    hidden: int = Field(1024, ge=1, description="Width of the two hidden layers.")
+    width: int = Field(512, ge=1, description="Width of an atom's environment after the block.")
+
+
+class MLPBlock(SymmetryBlock):
+    """No symmetry perception at all: what the features already know is all there is."""
+
+    Config = MLPConfig
+    source = "baseline of Liang et al., Nat. Commun. 14, 5198 (2023)"
+
+    def __init__(self, width: int, config: MLPConfig) -> None:
+        super().__init__(width, config)
+        self.material_width = config.width
+        self.layers = nn.Sequential(
+            nn.Linear(width, config.hidden),
+            nn.SiLU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.SiLU(),
+            nn.Linear(config.hidden, config.width),
+        )
+
+    def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
+        """Apply the perceptron to [N, width] and average over the atoms of each crystal."""
+        atoms = self.layers(env)
+        return SymmetryOutput(atoms, segment_sum(graph.weight.unsqueeze(-1) * atoms, graph.crystal, graph.n_crystals))

@@ -1,0 +1,1 @@
+"""Tasks, data, folds, training, the run store and the `sen-bench` command."""

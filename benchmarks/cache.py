@@ -1,0 +1,175 @@
+"""A folder of cached arrays: written whole or not at all, checked by hash when read, never unpickled."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.errors import UsageError
+
+__all__ = ["DamagedCache", "cache_folder", "digest", "file_digest", "load_or_build", "read_arrays", "write_arrays"]
+
+_FORMAT = 1
+_MANIFEST = "manifest.json"
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class DamagedCache(Exception):  # noqa: N818 - a state of the cache that its readers repair, never seen by a user
+    """A cached folder is incomplete, altered, or of another format version."""
+
+
+def cache_folder() -> Path:
+    """Return the folder that holds caches: SEN_BENCH_CACHE, else sen-bench in the user's cache folder (XDG)."""
+    if folder := os.environ.get("SEN_BENCH_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sen-bench"
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's content in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(**facts: object) -> str:
+    """Return the sha256, in hexadecimal, of named facts that JSON can express: the key of what follows from them."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def load_or_build(
+    name: str, build: Callable[[], Iterable[Mapping[str, NDArray[Any]]]], meta: Mapping[str, Any]
+) -> Arrays:
+    """Return the arrays cached under a name, building them first where they are absent or damaged.
+
+    Args:
+        name: Name of the folder in the cache; it must change with everything that the arrays depend on.
+        build: Yields the arrays piece by piece, as `write_arrays` takes them.
+        meta: What the arrays were made from, for whoever looks into the cache.
+
+    Raises:
+        UsageError: The cache folder cannot be written.
+    """
+    folder = cache_folder() / name
+    if folder.exists():
+        try:
+            return read_arrays(folder)[0]
+        except DamagedCache as damage:
+            logging.getLogger("sen_bench").warning("The cache %s is rebuilt: %s.", folder, damage)
+    write_arrays(folder, build(), meta)
+    return read_arrays(folder)[0]
+
+
+def write_arrays(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]], meta: Mapping[str, Any]) -> None:
+    """Write arrays as one .npy file each, with a manifest of sizes and hashes; `folder` appears complete or not at all.
+
+    Args:
+        folder: Where to; what is there is replaced. Of two processes writing at once the later one wins.
+        pieces: At least one mapping from name to array. The arrays of one name, joined along the first axis, make the
+            array that is stored; only one piece is held in memory at a time.
+        meta: Kept in the manifest, which is JSON.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir(parents=True)
+        entries = _write_pieces(temporary, pieces)
+        with (temporary / _MANIFEST).open("w") as file:
+            json.dump({"format": _FORMAT, "meta": meta, "arrays": entries}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        _put_in_place(temporary, folder)
+    except OSError as error:
+        message = (
+            f"Cannot write to the cache folder {folder.parent} ({error.strerror}): set SEN_BENCH_CACHE to another."
+        )
+        raise UsageError(message) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_pieces(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, dict[str, Any]]:
+    """Write the arrays and return the manifest's entry of each file."""
+    with ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        whole: dict[str, tuple[int, NDArray[Any]]] = {}
+        for piece in pieces:
+            for name, array in piece.items():
+                if name not in files:
+                    files[name] = stack.enter_context((folder / f"{name}.npy").open("w+b"))
+                    _write_header(files[name], 0, array)
+                rows, _ = whole.get(name, (0, array))
+                whole[name] = (rows + len(array), array[:0])
+                files[name].write(np.ascontiguousarray(array).data)
+        for name, file in files.items():
+            file.seek(0)
+            _write_header(file, *whole[name])
+            file.flush()
+            os.fsync(file.fileno())
+    return {
+        path.name: {"size": path.stat().st_size, "sha256": file_digest(path)} for path in sorted(folder.glob("*.npy"))
+    }
+
+
+def _write_header(file: BinaryIO, rows: int, like: NDArray[Any]) -> None:
+    """Write an .npy header; numpy pads it so that it keeps its length when the number of rows is filled in later."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(like.dtype),
+        "fortran_order": False,
+        "shape": (rows, *like.shape[1:]),
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Rename a complete folder to its final name, moving away what another process, or an older run, left there."""
+    while True:
+        try:
+            temporary.rename(folder)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+        else:
+            break
+        discarded = folder.with_name(f"{temporary.name}.old")
+        try:
+            folder.rename(discarded)
+        except FileNotFoundError:
+            continue
+        shutil.rmtree(discarded, ignore_errors=True)
+
+
+def read_arrays(folder: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Return a folder's arrays, memory-mapped and read-only, and its meta, after checking them against the manifest.
+
+    Raises:
+        DamagedCache: The manifest or an array is missing or not what was written, or the format is another version.
+    """
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        if manifest["format"] != _FORMAT:
+            raise DamagedCache(f"it has format {manifest['format']}, not {_FORMAT}")
+        arrays = {}
+        for name, entry in manifest["arrays"].items():
+            path = folder / name
+            if path.stat().st_size != entry["size"] or file_digest(path) != entry["sha256"]:
+                raise DamagedCache(f"{name} is not what was written")
+            # A plain view of the map: slicing the memmap subclass costs several times as much.
+            arrays[path.stem] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedCache(f"its manifest or an array cannot be read ({error})") from error
+    return arrays, manifest["meta"]

@@ -1,0 +1,150 @@
+"""The commands of this room. Heavy imports happen inside them, so that --help answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from benchmarks.errors import RunError, UsageError
+
+__all__ = ["blocks", "prepare", "run", "status", "tasks"]
+
+TaskArgument = Annotated[str, typer.Argument(help="Name of a task; `sen-bench tasks` lists them.")]
+DataDir = Annotated[
+    Path | None, typer.Option(envvar="SEN_BENCH_DATA", help="Folder with the MatBench files (NAME.json.gz).")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set any configuration field, such as training.epochs=50."),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with the tables graph, sen, block and training.")
+]
+
+
+def run(
+    task: TaskArgument,
+    block: Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")] = "capsule",
+    folds: Annotated[
+        str | None, typer.Option(help="Folds to run, such as 0,1. Default: all five; for `prototypes` fold 0.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first run.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --seed.")] = 1,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Crystals in a batch.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
+    data_dir: DataDir = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run store.")] = Path("runs"),
+    jobs: Annotated[int, typer.Option(help="Folds and seeds trained at the same time; -1: one per core.")] = 1,
+    limit: Annotated[
+        int | None, typer.Option(help="Use only that many training rows of each fold; all test rows are predicted.")
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    overwrite: Annotated[
+        Literal["only-missing", "always", "never"],
+        typer.Option(help="What to do with folds that are finished: keep, train again, or refuse to run."),
+    ] = "only-missing",
+) -> None:
+    """Train SEN with a block under the official folds of a task and report its errors.
+
+    Finished folds are kept: the same command goes on where it was stopped.
+    """
+    from benchmarks.config import build_config
+    from benchmarks.display import RunDisplay, show_result
+    from benchmarks.tasks import get_task
+
+    if jobs == 0:
+        raise UsageError("--jobs takes a number of processes, or -1 for one per core.")
+    chosen = get_task(task)
+    flags = {
+        "training.epochs": epochs,
+        "training.batch_size": batch_size,
+        "training.precision": precision,
+        "limit": limit,
+    }
+    configuration = build_config(chosen.name, block, file=config, flags=flags, assignments=set_ or ())
+    wanted = _numbers(folds) if folds is not None else list(chosen.default_folds)
+    try:
+        with RunDisplay() as display:
+            from benchmarks.data import load_dataset
+            from benchmarks.machine import pick_device
+            from benchmarks.runner import execute, make_plan, summarise
+
+            device = pick_device(device)
+            dataset = load_dataset(chosen, data_dir, progress=display.progress("Reading crystals"))
+            plan = make_plan(
+                configuration,
+                dataset,
+                folds=wanted,
+                seeds=range(seed, seed + seeds),
+                out=out,
+                overwrite=overwrite,
+                progress=display.progress("Building graphs"),
+            )
+            display.start(plan, device)
+            failures = execute(plan, device=device, jobs=jobs, on_epoch=display.epoch, on_unit=display.unit)
+            summary = summarise(plan)
+            plan.run.write_summary(summary)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. Finished folds are kept; the same command goes on with the others.", err=True)
+        raise typer.Exit(130) from None
+    show_result(plan, summary)
+    if failures:
+        reasons = " ".join(f"{unit}: {reason}" for unit, reason in failures.items())
+        raise RunError(f"{len(failures)} of {len(plan.missing)} trainings failed and have no result. {reasons}")
+
+
+def prepare(
+    task: TaskArgument,
+    data_dir: DataDir = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    jobs: Annotated[int, typer.Option(help="Worker processes; -1: one per core.")] = -1,
+) -> None:
+    """Read the crystals of a task and build their graphs into the cache, so that runs start at once."""
+    from benchmarks.config import build_config
+    from benchmarks.data import load_dataset
+    from benchmarks.display import RunDisplay, show_preparation
+    from benchmarks.graphs import build_graphs
+    from benchmarks.tasks import get_task
+
+    chosen = get_task(task)
+    configuration = build_config(chosen.name, "capsule", file=config, assignments=set_ or ())
+    with RunDisplay() as display:
+        dataset = load_dataset(chosen, data_dir, jobs=jobs, progress=display.progress("Reading crystals"))
+        graphs = build_graphs(
+            dataset.table, configuration.graph, jobs=jobs, progress=display.progress("Building graphs")
+        )
+    show_preparation(dataset, graphs)
+
+
+def tasks(data_dir: DataDir = None) -> None:
+    """List the tasks, with rows, target and unit, and whether their data are at hand."""
+    from benchmarks.display import show_tasks
+
+    show_tasks(data_dir)
+
+
+def blocks() -> None:
+    """List the symmetry blocks, with their parameters, the graphs they read, and their source."""
+    from benchmarks.display import show_blocks
+
+    show_blocks()
+
+
+def status(out: Annotated[Path, typer.Argument(help="Folder of the run store.")] = Path("runs")) -> None:
+    """List the runs in a store: what is finished and with what result."""
+    from benchmarks.display import show_status
+
+    show_status(out)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--folds takes numbers from 0 to 4 separated by commas, such as 0,1, not {text!r}.") from None

@@ -1,0 +1,159 @@
+"""The configuration of a run: typed fields, a TOML file, `--set field=value`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
+
+from benchmarks.errors import UsageError, suggest
+from benchmarks.graphs import GraphSettings
+from sen.config import Config, SENConfig
+from sen.registry import block_names, load_block
+
+__all__ = ["RunConfig", "TrainingConfig", "build_config", "get_block"]
+
+
+class TrainingConfig(Config):
+    """The training recipe; the paper gives none of it, see docs/decisions.md."""
+
+    epochs: int = Field(100, ge=1, description="Passes over the training rows.")
+    batch_size: int = Field(32, ge=1, description="Crystals in a batch.")
+    edge_budget: int = Field(65536, ge=1, description="A batch is closed before it holds more edges than this.")
+    learning_rate: float = Field(5e-4, gt=0, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay of AdamW, on matrices only.")
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises from 0.")
+    clip_norm: float = Field(1.0, gt=0, description="The gradient is scaled down to this norm when it is larger.")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay per step of the averaged weights that predict.")
+    patience: int = Field(50, ge=1, description="Epochs without a better validation error after which to stop.")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 trains under autocast.")
+
+
+class RunConfig(Config):
+    """Everything that decides a result, apart from the data, the fold and the seed."""
+
+    task: str
+    block_name: str
+    graph: GraphSettings
+    sen: SENConfig
+    block: SerializeAsAny[Config]
+    training: TrainingConfig
+    limit: int | None = Field(None, ge=2, description="Training rows of each fold to use; test rows are never dropped.")
+
+    def digest(self, data_digest: str) -> str:
+        """Hash that names the run: this configuration on data of that content, 10 hexadecimal digits."""
+        identity = {"format": 1, "data": data_digest, "config": self.model_dump(mode="json")}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def get_block(name: str) -> Any:
+    """Return the block class called `name`.
+
+    Raises:
+        UsageError: No such block; the message names the nearest ones.
+    """
+    try:
+        return load_block(name)
+    except KeyError:
+        raise UsageError(f"There is no block called {name!r}. {suggest(name, block_names())}") from None
+    except TypeError as error:
+        raise UsageError(str(error)) from None
+
+
+def build_config(
+    task: str,
+    block_name: str,
+    *,
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    assignments: Iterable[str] = (),
+) -> RunConfig:
+    """Put a configuration together; later sources win: defaults, TOML file, flags, `--set` assignments.
+
+    Args:
+        task: Name of the task.
+        block_name: Name of the block.
+        file: TOML file with the tables graph, sen, block and training.
+        flags: Dotted field to value, for the options that have a flag of their own; None means not given.
+        assignments: Strings like "training.epochs=50"; the value is read as JSON, else as text.
+
+    Raises:
+        UsageError: The file cannot be read, a field does not exist or a value does not fit.
+    """
+    block = get_block(block_name)
+    sections: dict[str, type[BaseModel]] = {
+        "graph": GraphSettings,
+        "sen": SENConfig,
+        "block": block.Config,
+        "training": TrainingConfig,
+    }
+    values: dict[str, Any] = {}
+    for field, value, source in _all_assignments(file, flags or {}, assignments):
+        _assign(values, field, value, sections, source)
+    built: dict[str, Any] = {name: _validate(name, model, values.get(name, {})) for name, model in sections.items()}
+    if block.needs_vectors:
+        built["graph"] = built["graph"].model_copy(update={"cells": "full"})
+    return RunConfig(task=task, block_name=block_name, limit=values.get("limit"), **built)
+
+
+def _all_assignments(
+    file: Path | None, flags: Mapping[str, Any], assignments: Iterable[str]
+) -> Iterator[tuple[str, Any, str]]:
+    """Yield (field, value, where it was said), later ones winning over earlier ones."""
+    if file is not None:
+        for section, content in _read_toml(file).items():
+            if isinstance(content, dict):
+                yield from ((f"{section}.{field}", value, str(file)) for field, value in content.items())
+            else:
+                yield section, content, str(file)
+    yield from ((field, value, "the command line") for field, value in flags.items() if value is not None)
+    for assignment in assignments:
+        field, equals, text = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes FIELD=VALUE, such as training.epochs=50, not {assignment!r}.")
+        yield field.strip(), _value(text.strip()), "--set"
+
+
+def _validate(section: str, model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join([section, *map(str, first["loc"])])
+        raise UsageError(f"{name}: {first['msg']} (given: {first['input']!r}).") from None
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except OSError as error:
+        raise UsageError(f"The configuration file {file} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The configuration file {file} is not valid TOML: {error}.") from None
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _assign(
+    values: dict[str, Any], field: str, value: Any, sections: Mapping[str, type[BaseModel]], source: str
+) -> None:
+    section, _, name = field.partition(".")
+    if field == "limit":
+        if type(value) is not int or value < 2:
+            raise UsageError(f"limit: the least is 2 rows, one to train on and one to validate on (given: {value!r}).")
+        values["limit"] = value
+        return
+    known = [f"{s}.{f}" for s, model in sections.items() for f in model.model_fields]
+    if field not in known:
+        raise UsageError(f"There is no configuration field {field!r} ({source}). {suggest(field, known)}")
+    values.setdefault(section, {})[name] = value

@@ -1,0 +1,194 @@
+"""Crystals of a dataset as flat arrays, read as a stream from the MatBench file layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.cache import digest, file_digest, load_or_build
+from benchmarks.errors import DataError, UsageError, suggest
+from benchmarks.rows import Fault, read_rows
+from benchmarks.splitter import RowSplitter, split_file
+from benchmarks.workers import stream
+from sen.crystal import Crystal, crystal_system
+
+__all__ = ["CrystalTable", "Progress", "read_matbench_json"]
+
+#: Called with the number of rows done and the number of rows there are.
+Progress = Callable[[int, int], None]
+
+# Raised whenever the arrays that come out of the same file change.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CrystalTable:
+    """M crystals with N atoms in all; the atoms of crystal i are `ptr[i]` to `ptr[i + 1]`.
+
+    Attributes:
+        lattice: Lattice vectors as rows in Å, float64 [M, 3, 3].
+        positions: Fractional coordinates, float64 [N, 3].
+        numbers: Atomic numbers, uint8 [N].
+        orbit: Symmetry orbit of each atom, counted from 0 in its crystal, int32 [N].
+        ptr: First atom of each crystal, int64 [M + 1].
+        space_group: International number, int16 [M]; 0 where the symmetry search failed.
+        target: Target value, float64 [M]; 0 and 1 for false and true.
+        row: Official row index, int64 [M].
+        ids: Row id as MatBench writes it, unicode [M].
+        digest: Hash of the file and of everything done to it: the key of what is derived from the table.
+    """
+
+    lattice: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    numbers: NDArray[np.uint8]
+    orbit: NDArray[np.int32]
+    ptr: NDArray[np.int64]
+    space_group: NDArray[np.int16]
+    target: NDArray[np.float64]
+    row: NDArray[np.int64]
+    ids: NDArray[np.str_]
+    digest: str
+
+    def __len__(self) -> int:
+        """Number of crystals M."""
+        return len(self.target)
+
+    @property
+    def crystal_system(self) -> NDArray[np.str_]:
+        """Crystal system of each crystal, unicode [M]."""
+        names = np.array([crystal_system(number) for number in range(231)])
+        return names[self.space_group]
+
+    def slice(self, start: int, stop: int) -> CrystalTable:
+        """Return a copy of the crystals from `start` up to, not including, `stop`."""
+        crystals = slice(start, stop)
+        atoms = slice(self.ptr[start], self.ptr[stop])
+        return CrystalTable(
+            lattice=self.lattice[crystals].copy(),
+            positions=self.positions[atoms].copy(),
+            numbers=self.numbers[atoms].copy(),
+            orbit=self.orbit[atoms].copy(),
+            ptr=self.ptr[start : stop + 1] - self.ptr[start],
+            space_group=self.space_group[crystals].copy(),
+            target=self.target[crystals].copy(),
+            row=self.row[crystals].copy(),
+            ids=self.ids[crystals].copy(),
+            digest=digest(table=self.digest, start=start, stop=stop),
+        )
+
+    def crystal(self, i: int) -> Crystal:
+        """Return crystal i."""
+        atoms = slice(self.ptr[i], self.ptr[i + 1])
+        return Crystal(
+            self.lattice[i], self.positions[atoms], self.numbers[atoms], self.orbit[atoms], int(self.space_group[i])
+        )
+
+
+def read_matbench_json(
+    path: Path | str,
+    target: str,
+    *,
+    row_id: Callable[[int], str],
+    jobs: int = -1,
+    progress: Progress | None = None,
+) -> CrystalTable:
+    """Read a dataset in the MatBench layout, refine its crystals and cache the result by the content of the file.
+
+    The layout is a JSON object, gzipped or not, `{"index": [...], "columns": [...], "data": [[...], ...]}` in which one
+    column is "structure" (pymatgen dictionaries) and another the target. Neither the document nor its parsed form is
+    ever whole in memory: pieces of it go to worker processes as bytes.
+
+    Args:
+        path: The file.
+        target: Name of the target column; values are numbers or booleans.
+        row_id: Gives the id of an official row index.
+        jobs: Worker processes; -1 is one per core.
+        progress: Told how far the reading is; not called when the cache has the answer.
+
+    Raises:
+        UsageError: There is no such file.
+        DataError: The file is not what it claims to be; the message names the file and, where there is one, the row.
+    """
+    path = Path(path)
+    try:
+        content = file_digest(path)
+    except OSError as error:
+        raise UsageError(f"Cannot read {path} ({error.strerror}).") from error
+    facts = {"content": content, "target": target, "moyopy": version("moyopy"), "version": _VERSION}
+    key = digest(**facts)
+    arrays = load_or_build(
+        f"crystals-{key[:32]}",
+        lambda: _pieces(path, target, row_id, jobs, progress),
+        {"file": path.name, **facts},
+    )
+    ids = np.array([row_id(row) for row in arrays["row"].tolist()])
+    return CrystalTable(**arrays, ids=ids, digest=key)
+
+
+class _Layout(NamedTuple):
+    """What the outline of a file says about its rows."""
+
+    row: NDArray[np.int64]
+    columns: list[str]
+
+
+def _pieces(
+    path: Path, target: str, row_id: Callable[[int], str], jobs: int, progress: Progress | None
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the arrays of a file batch by batch."""
+    layout = _read_layout(path, target)
+    # One more pass over the bytes, about 1 % of the work, buys the row ids before the first row wherever they stand.
+    batches = ((rows, layout.columns, target) for rows in split_file(path, RowSplitter()) if rows.strip(b", \t\r\n"))
+    done = atoms = 0
+    for result in stream(read_rows, batches, jobs):
+        if isinstance(result, Fault):
+            row = int(layout.row[min(done + result.row, len(layout.row) - 1)])
+            raise DataError(f"{path}: row {row_id(row)} (index {row}) {result.problem}; repair or remove that row.")
+        count = result.pop("count")
+        ends = atoms + np.cumsum(count)
+        rows = layout.row[done : done + len(count)]
+        yield result | {"row": rows, "ptr": ends if done else np.concatenate([[0], ends])}
+        done, atoms = done + len(count), int(ends[-1])
+        if progress is not None:
+            progress(done, len(layout.row))
+
+
+def _read_layout(path: Path, target: str) -> _Layout:
+    """Read the outline of a file and check it before any row is looked at."""
+    splitter = RowSplitter()
+    for _ in split_file(path, splitter):
+        pass
+    try:
+        outline: Any = splitter.close()
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON: {error}; download it again.") from error
+    for name in ("index", "columns", "data"):
+        if not isinstance(outline.get(name) if isinstance(outline, dict) else None, list):
+            message = f'{path} has no list "{name}"; the MatBench layout is {{"index": [], "columns": [], "data": []}}.'
+            raise DataError(message)
+    columns, index = outline["columns"], outline["index"]
+    for name in ("structure", target):
+        if name not in columns:
+            raise DataError(f"{path} has no column {name!r}. {suggest(name, map(str, columns))}")
+    if problem := _index_problem(index, splitter.n_rows):
+        raise DataError(f'{path}: "index" {problem}.')
+    return _Layout(np.array(index, dtype=np.int64), columns)
+
+
+def _index_problem(index: list[object], n_rows: int) -> str | None:
+    """Return what is wrong with the index of a file that has `n_rows` rows, if anything is."""
+    if len(index) != n_rows:
+        return f'names {len(index)} rows, but "data" has {n_rows}'
+    if not index:
+        return "is empty"
+    if not all(type(row) is int and row >= 0 for row in index):
+        return "must hold row numbers, integers from 0 up"
+    if len(set(index)) < len(index):
+        return "names a row twice"
+    return None

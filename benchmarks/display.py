@@ -1,0 +1,330 @@
+"""What the commands show: progress while they work, tables when they are done."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from benchmarks.leaderboard import LeaderboardEntry, published, rank, source
+from benchmarks.metrics import primary_metric
+from benchmarks.tasks import TASKS, Task, find_data_file
+
+if TYPE_CHECKING:
+    from benchmarks.crystals import Progress as ProgressCallback
+    from benchmarks.data import Dataset
+    from benchmarks.errors import SenBenchError
+    from benchmarks.graphs import GraphTable
+    from benchmarks.runner import Plan
+    from benchmarks.store import Unit
+    from benchmarks.training import Epoch
+
+__all__ = ["RunDisplay", "show_blocks", "show_preparation", "show_result", "show_status", "show_tasks"]
+
+_METRIC_LABELS = {
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R²",
+    "max_error": "max error",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+    "rocauc": "ROC-AUC",
+    "matbench_rocauc": "MatBench 'rocauc'",
+}
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def figures(value: float, digits: int = 4) -> str:
+    """Format a number with so many significant digits, without an exponent where that is readable."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0 or not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}" if value else "0"
+    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def duration(seconds: float) -> str:
+    """Format a time span: "12 s", "3 min 05 s", "1 h 20 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class RunDisplay:
+    """Progress bars on a terminal, one line per finished fold everywhere."""
+
+    def __init__(self) -> None:
+        self.console = _console()
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._units: dict[Unit, TaskID] = {}
+        self._unit_text = ""
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop drawing, whatever happened."""
+        self._bars.stop()
+
+    def progress(self, description: str) -> ProgressCallback:
+        """Return a callback (done, total) that draws a bar, from its first call on."""
+        bar: TaskID | None = None
+
+        def advance(done: int, total: int | None) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = self._bars.add_task(description, total=total)
+            self._bars.update(bar, completed=done, total=total, visible=done != total)
+
+        return advance
+
+    def start(self, plan: Plan, device: str) -> None:
+        """Say what is going to be done and draw a bar for all epochs of all missing units."""
+        table, task = plan.dataset.table, plan.dataset.task
+        share = "" if plan.dataset.coverage == 1 else f" ({plan.dataset.coverage:.1%} of {task.n_rows:,}: partial data)"
+        self.console.print(
+            f"{task.name}: {len(table):,} crystals{share}, block {plan.config.block_name}, {device}. "
+            f"{len(plan.missing)} of {len(plan.units)} trainings to do, in {plan.run.path}"
+        )
+        self._unit_text = task.unit
+        self._epochs = plan.config.training.epochs
+        if plan.missing:
+            self._all = self._bars.add_task("All epochs", total=self._epochs * len(plan.missing))
+
+    def epoch(self, unit: Unit, epoch: Epoch) -> None:
+        """Move the bars of a unit."""
+        if unit not in self._units:
+            self._units[unit] = self._bars.add_task(f"Fold {unit.fold}, seed {unit.seed}", total=self._epochs)
+        description = f"Fold {unit.fold}, seed {unit.seed}: validation {figures(epoch.validation)} {self._unit_text}"
+        self._bars.update(self._units[unit], completed=epoch.epoch, description=description)
+        self._bars.advance(self._all)
+
+    def unit(self, unit: Unit, outcome: dict[str, Any] | SenBenchError) -> None:
+        """Print the line of a unit that ended."""
+        if unit in self._units:
+            done = self._bars.tasks[self._bars.task_ids.index(self._units[unit])].completed
+            self._bars.advance(self._all, self._epochs - done)
+            self._bars.remove_task(self._units.pop(unit))
+        if not isinstance(outcome, dict):
+            self.console.print(f"Fold {unit.fold}, seed {unit.seed} failed: {outcome}", style="red")
+            return
+        name, value = next(iter(outcome["metrics"].items()))
+        self.console.print(
+            f"Fold {unit.fold}, seed {unit.seed}: {_METRIC_LABELS[name]} {figures(value)} {self._unit_text} "
+            f"(best epoch {outcome['best_epoch']} of {outcome['epochs']}, {duration(outcome['wall_seconds'])})"
+        )
+
+
+def show_result(plan: Plan, summary: dict[str, Any]) -> None:
+    """Print the folds of a run with their mean and spread, beside what is published, and where the files are."""
+    console, task = _console(), plan.dataset.task
+    if not summary["units"]:
+        return
+    console.print()
+    console.print(_fold_table(plan, summary))
+    _show_comparison(console, plan, summary)
+    per_fold = [plan.run.read_metrics(unit) for unit in plan.run.units() if unit in plan.units]
+    memory = max(record["peak_memory_bytes"] for record in per_fold)
+    console.print(
+        f"Training took {duration(summary['wall_seconds'])} in all ({per_fold[0]['device']}), "
+        f"peak memory {memory / 2**30:.1f} GiB. Parameters: {per_fold[0]['parameters']:,}."
+    )
+    if plan.dataset.coverage < 1:
+        console.print(
+            f"Partial data: {summary['coverage']:.1%} of the rows of {task.name}. These numbers are not comparable to "
+            "the leaderboard row by row and cannot be submitted."
+        )
+    if plan.config.limit is not None:
+        console.print(f"Trained on at most {plan.config.limit:,} rows of each fold (--limit).")
+    console.print(f"Files: {plan.run.path}", soft_wrap=True)
+
+
+def _fold_table(plan: Plan, summary: dict[str, Any]) -> Table:
+    task = plan.dataset.task
+    n_seeds = len({unit["seed"] for unit in summary["units"]})
+    unit = f" in {task.unit}" if task.unit else ""
+    table = Table(title=f"{task.name}, {plan.config.block_name}: errors on the test rows{unit}", title_justify="left")
+    table.add_column("fold")
+    if n_seeds > 1:
+        table.add_column("seed")
+    for name in summary["mean"]:
+        table.add_column(_METRIC_LABELS[name], justify="right")
+    for row in summary["units"]:
+        labels = [str(row["fold"])] + ([str(row["seed"])] if n_seeds > 1 else [])
+        values = [row[name] for name in summary["mean"]]
+        table.add_row(*labels, *(figures(math.nan if value is None else value) for value in values))
+    if len(summary["units"]) > 1:
+        table.add_section()
+        for label, style in (("mean", "bold"), ("std", "")):
+            values = [figures(value) for value in summary[label].values()]
+            table.add_row(label, *([""] if n_seeds > 1 else []), *values, style=style)
+    return table
+
+
+def _show_comparison(console: Console, plan: Plan, summary: dict[str, Any]) -> None:
+    """Print the leaderboard with this run in its place, or the references of a task without a leaderboard."""
+    task, name = plan.dataset.task, plan.config.block_name
+    metric = primary_metric(task.kind)
+    mean, std = summary["mean"][metric.name], summary["std"][metric.name]
+    ours = f"SEN ({name}), this run"
+    if "references" in summary:
+        table = Table(title=f"{metric.label} beside references on the same test rows", title_justify="left")
+        table.add_column("model")
+        table.add_column(f"{metric.label} ({task.unit})", justify="right")
+        table.add_row(ours, figures(mean), style="bold")
+        for model, value in summary["references"].items():
+            table.add_row(model, figures(value))
+        console.print(table)
+        return
+    entries = published(task.name)
+    if not entries:
+        return
+    folds = sorted({unit["fold"] for unit in summary["units"]})
+    complete = len(folds) == 5
+    scores = [(entry.model, *_on_folds(entry, folds)) for entry in entries]
+    scores.append((ours, mean, std))
+    scores.sort(key=lambda row: row[1], reverse=metric.higher_is_better)
+    which = "the five folds" if complete else f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} alone"
+    table = Table(title=f"Published leaderboard, mean over {which}", title_justify="left")
+    for heading in ("rank", "model", f"{metric.label} {f'({task.unit})' if task.unit else ''}".strip(), "std"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for place, (model, value, spread) in enumerate(scores, start=1):
+        table.add_row(
+            str(place) if model != ours or plan.dataset.coverage == 1 else "–",
+            model,
+            figures(value),
+            figures(spread) if len(folds) > 1 else "",
+            style="bold" if model == ours else "",
+        )
+    console.print(table)
+    if complete and plan.dataset.coverage == 1:
+        console.print(f"Rank {rank(task.name, mean)} beside {len(entries)} published models.")
+    console.print(f"Published: {source()}", style="dim")
+
+
+def _on_folds(entry: LeaderboardEntry, folds: list[int]) -> tuple[float, float]:
+    if len(folds) == len(entry.folds):
+        return entry.mean, entry.std
+    chosen = [entry.folds[fold] for fold in folds]
+    return float(np.mean(chosen)), float(np.std(chosen))
+
+
+def show_preparation(dataset: Dataset, graphs: GraphTable) -> None:
+    """Print what the cache now holds of a task."""
+    table = dataset.table
+    n_nodes, n_edges = len(graphs.numbers), len(graphs.neighbor)
+    systems, counts = np.unique(table.crystal_system, return_counts=True)
+    console = _console()
+    console.print(
+        f"{dataset.task.name} ({dataset.source}): {len(table):,} crystals ({dataset.coverage:.1%} of the task), "
+        f"{len(table.numbers):,} atoms, {n_nodes:,} graph nodes, {n_edges:,} edges."
+    )
+    console.print(", ".join(f"{count:,} {name}" for name, count in zip(systems, counts, strict=True)) + ".")
+
+
+def show_tasks(data_dir: Path | None) -> None:
+    """Print the tasks."""
+    table = Table(title="Tasks")
+    for heading in ("task", "rows", "target", "unit", "kind", "data"):
+        table.add_column(heading, justify="right" if heading == "rows" else "left")
+    for task in TASKS.values():
+        rows = f"{task.n_rows:,}" if task.n_rows else ""
+        table.add_row(task.name, rows, task.target, task.unit, task.kind, _data_state(task, data_dir))
+    console = _console()
+    console.print(table)
+    console.print("prototypes is a demonstration made by code, not a benchmark. Data: --data-dir or SEN_BENCH_DATA.")
+
+
+def _data_state(task: Task, data_dir: Path | None) -> str:
+    from benchmarks.errors import SenBenchError
+
+    if task.url is None:
+        return "built in"
+    try:
+        return find_data_file(task, data_dir).coverage
+    except SenBenchError as error:
+        return "not found" if error.exit_code == 2 else "not the official file"
+
+
+def show_blocks() -> None:
+    """Print the installed blocks; the parameters are those of SEN with the block at default sizes."""
+    import torch
+
+    from benchmarks.config import get_block
+    from sen.config import SENConfig
+    from sen.model import SEN
+    from sen.registry import block_names
+
+    table = Table(title="Symmetry blocks")
+    for heading in ("block", "parameters", "of SEN in all", "reads", "source"):
+        table.add_column(heading, justify="right" if "param" in heading or "SEN" in heading else "left")
+    for name in block_names():
+        block = get_block(name)
+        with torch.device("meta"):
+            model = SEN(SENConfig(), block(SENConfig().environment_width, block.Config()))
+        own, total = (sum(p.numel() for p in part.parameters()) for part in (model.block, model))
+        reads = "edge vectors, full cells" if block.needs_vectors else "distances, asymmetric units"
+        table.add_row(name, f"{own:,}", f"{total:,}", reads, block.source)
+    _console().print(table)
+
+
+def show_status(root: Path) -> None:
+    """Print the runs below a folder."""
+    from benchmarks.store import find_runs
+
+    table = Table(title=f"Runs in {root}")
+    for heading in ("task", "block", "run", "seeds", "folds done", "metric", "mean", "std"):
+        table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left")
+    for run in find_runs(root):
+        config = run.read_config()["config"]
+        records = [(unit, run.read_metrics(unit)) for unit in run.units()]
+        task = TASKS.get(config["task"])
+        name = primary_metric(task.kind).name if task else "mae"
+        values = [record["metrics"][name] for _, record in records]
+        label = f"{_METRIC_LABELS[name]} {f'({task.unit})' if task and task.unit else ''}".strip()
+        table.add_row(
+            config["task"],
+            config["block_name"],
+            run.path.name,
+            ",".join(str(seed) for seed in sorted({unit.seed for unit, _ in records})),
+            ",".join(str(fold) for fold in sorted({unit.fold for unit, _ in records})),
+            label,
+            figures(float(np.mean(values))) if values else "",
+            figures(float(np.std(values))) if len(values) > 1 else "",
+        )
+    console = _console()
+    console.print(table if table.row_count else f"There are no runs in {root}.")

@@ -1,0 +1,36 @@
+"""Errors that are part of the interface: one clear sentence each, with the exit code of the command that meets them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["DataError", "RunError", "SenBenchError", "UsageError", "suggest"]
+
+
+class SenBenchError(Exception):
+    """Base of every error that sen-bench answers with one sentence instead of a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(SenBenchError):
+    """The command was used wrongly: an unknown name, a missing file, an impossible option (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(SenBenchError):
+    """A data file cannot be read as what it claims to be; the message names the file and, where known, the row."""
+
+
+class RunError(SenBenchError):
+    """A run started and could not finish, for instance because training diverged."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return the tail of an error message about an unknown name: the nearest known names, then all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return f"{hint}Available: {', '.join(known)}."

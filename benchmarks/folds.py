@@ -1,0 +1,166 @@
+"""The official MatBench folds, and the validation rows cut from their training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.errors import DataError, UsageError
+from benchmarks.tasks import Kind
+
+__all__ = ["N_FOLDS", "VALIDATION_FRACTION", "Fold", "make_folds", "official_folds"]
+
+N_FOLDS = 5
+VALIDATION_FRACTION = 0.1
+
+# The seed of the split file shipped with matbench 0.6 (matbench_v0.1_validation.json, "random_state").
+_OFFICIAL_SEED = 18012019
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One fold as positions in the table, each part in the official row order and disjoint from the others.
+
+    Attributes:
+        index: Number of the fold, 0 to 4.
+        train: Rows the model is fitted on, int64 [n_train].
+        validation: Rows that stop the training and choose the checkpoint, int64 [n_validation].
+        test: Rows that are predicted once, int64 [n_test]. Test rows are never dropped.
+    """
+
+    index: int
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def official_folds(
+    kind: Kind,
+    n_rows: int,
+    targets: NDArray[np.generic] | None = None,
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return MatBench's own folds of a complete data set, in content and order those of matbench 0.6.
+
+    Args:
+        kind: "regression" splits by `KFold`, "classification" by `StratifiedKFold`.
+        n_rows: Rows of the complete data set.
+        targets: Labels of all rows in the official order, [n_rows]; read only for a classification.
+
+    Returns:
+        Five pairs (training rows, test rows) of ascending row indices.
+
+    Raises:
+        UsageError: There are fewer rows, or fewer rows of one class, than folds.
+        ValueError: A classification comes without the label of every row.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    if n_rows < N_FOLDS:
+        raise UsageError(f"{n_rows} rows cannot be split into {N_FOLDS} folds: give at least {N_FOLDS} rows.")
+    rows = np.zeros(n_rows)
+    if kind == "regression":
+        splits = KFold(N_FOLDS, shuffle=True, random_state=_OFFICIAL_SEED).split(rows)
+    else:
+        if targets is None or len(targets) != n_rows:
+            raise ValueError("stratified folds need the label of every row")
+        classes, counts = np.unique(targets, return_counts=True)
+        if counts.min() < N_FOLDS:
+            raise UsageError(
+                f"Only {counts.min()} rows have the target {classes[counts.argmin()]}: "
+                f"stratified folds need at least {N_FOLDS} rows of each class."
+            )
+        splits = StratifiedKFold(N_FOLDS, shuffle=True, random_state=_OFFICIAL_SEED).split(rows, targets)
+    return [(train.astype(np.int64), test.astype(np.int64)) for train, test in splits]
+
+
+def make_folds(
+    kind: Kind,
+    rows: NDArray[np.int64],
+    n_official_rows: int | None,
+    targets: NDArray[np.generic],
+    seed: int,
+    *,
+    limit: int | None = None,
+) -> list[Fold]:
+    """Return the official folds restricted to the rows at hand, with validation rows cut from the training rows.
+
+    A tenth of each fold's training rows, drawn by the run's seed and the fold's index, becomes validation rows; in a
+    classification, a tenth of each class.
+
+    Args:
+        kind: "regression" or "classification".
+        rows: Official row index of each row of the table, [M].
+        n_official_rows: Rows of the complete data set; None for a data set that is complete by itself (a file of the
+            user's own, `prototypes`), which is split in the order of the table.
+        targets: Target of each row of the table, [M].
+        seed: Seed of the run; it draws the validation rows and never changes the official folds.
+        limit: Keep at most that many of each fold's training rows, validation rows included, drawn at random; a
+            smaller limit keeps a part of what a larger one keeps. Test rows are never dropped.
+
+    Returns:
+        The five folds.
+
+    Raises:
+        UsageError: Too few rows, a limit below 2, or a part of a classification data set, whose stratified official
+            folds depend on the labels of all rows.
+        DataError: Row indices that repeat or lie outside the complete data set.
+    """
+    if limit is not None and limit < 2:
+        raise UsageError(
+            f"A limit of {limit} training rows is too small: one row to train on and one to validate on are 2."
+        )
+    if n_official_rows is None:
+        rows, n_official_rows = np.arange(len(rows)), len(rows)
+    position = _positions(rows, n_official_rows)
+    labels = None
+    if kind == "classification":
+        if len(rows) < n_official_rows:
+            raise UsageError(
+                f"A classification cannot be run on a part of its rows ({len(rows):,} of {n_official_rows:,}): "
+                "the official folds are stratified by the labels of all rows. Use the complete file."
+            )
+        labels = targets[position]
+
+    folds = []
+    for index, (official_train, official_test) in enumerate(official_folds(kind, n_official_rows, labels)):
+        train, test = (at[at >= 0] for at in (position[official_train], position[official_test]))
+        if len(train) < 2 or len(test) == 0:
+            raise UsageError(
+                f"The {len(rows):,} rows at hand leave {len(train)} training and {len(test)} test rows "
+                f"in fold {index}: give more rows."
+            )
+        # Two streams, so that a limit that drops nothing changes nothing.
+        for_limit, for_validation = map(np.random.default_rng, np.random.SeedSequence([seed, index]).spawn(2))
+        if limit is not None:
+            train = train[np.sort(for_limit.permutation(len(train))[:limit])]
+        strata = targets[train] if kind == "classification" else np.zeros(len(train))
+        held_out = _draw_validation(strata, for_validation)
+        folds.append(Fold(index, train[~held_out], train[held_out], test))
+    return folds
+
+
+def _positions(rows: NDArray[np.int64], n_official_rows: int) -> NDArray[np.int64]:
+    """Return the position in the table of each official row, [n_official_rows], -1 where the table lacks it."""
+    if len(rows) and not 0 <= rows.min() <= rows.max() < n_official_rows:
+        raise DataError(
+            f"The row indices run from {rows.min()} to {rows.max()}, "
+            f"but the complete data set has the rows 0 to {n_official_rows - 1}."
+        )
+    position = np.full(n_official_rows, -1, dtype=np.int64)
+    position[rows] = np.arange(len(rows))
+    lost = rows[position[rows] != np.arange(len(rows))]
+    if len(lost):
+        raise DataError(f"Row index {lost[0]} occurs more than once: every official row may be there only once.")
+    return position
+
+
+def _draw_validation(strata: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return a mask [n] that holds out a tenth of each stratum: one row at least, but never all of them."""
+    held_out = np.zeros(len(strata), dtype=bool)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        n_validation = min(max(1, round(VALIDATION_FRACTION * len(members))), len(members) - 1)
+        held_out[rng.permutation(members)[:n_validation]] = True
+    return held_out

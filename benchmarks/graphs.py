@@ -1,0 +1,123 @@
+"""Graphs of a whole dataset as flat arrays, cached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchmarks.cache import digest, load_or_build
+from benchmarks.crystals import CrystalTable, Progress
+from benchmarks.workers import stream
+from sen.graph import Cells, build_graph
+
+__all__ = ["GraphSettings", "GraphTable", "build_graphs"]
+
+# Raised whenever the arrays that come out of the same crystals change.
+_VERSION = 1
+_BATCH = 256
+
+
+class GraphSettings(BaseModel):
+    """How crystals become graphs; see `sen.graph.build_graph`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cutoff: Annotated[float, Field(gt=0, le=20)] = 5.0
+    """Radius of the neighbour search in Å."""
+    max_neighbors: Annotated[int, Field(gt=0)] | None = 12
+    """Neighbours after which no further shell is added; None keeps all."""
+    cells: Cells = "asymmetric"
+    """One node per symmetry orbit ("asymmetric") or per atom, with edge vectors ("full")."""
+
+
+@dataclass(frozen=True)
+class GraphTable:
+    """Graphs of M crystals with N nodes and K directed edges in all.
+
+    The nodes of crystal i are `node_ptr[i]` to `node_ptr[i + 1]`, the edges of node j `edge_ptr[j]` to
+    `edge_ptr[j + 1]`, sorted by distance. The arrays are read-only.
+
+    Attributes:
+        numbers: Atomic number of each node, uint8 [N].
+        multiplicity: Atoms of the cell that a node stands for, int32 [N].
+        node_ptr: First node of each crystal, int64 [M + 1].
+        edge_ptr: First edge of each node, int64 [N + 1].
+        neighbor: Far end of each edge, counted from the first node of its crystal, int32 [K].
+        distance: Length of each edge in Å, float32 [K].
+        vector: From centre to neighbour in Å, float32 [K, 3]; None for asymmetric units.
+        digest: Hash of the crystals and the settings.
+    """
+
+    numbers: NDArray[np.uint8]
+    multiplicity: NDArray[np.int32]
+    node_ptr: NDArray[np.int64]
+    edge_ptr: NDArray[np.int64]
+    neighbor: NDArray[np.int32]
+    distance: NDArray[np.float32]
+    vector: NDArray[np.float32] | None
+    digest: str
+
+    def __len__(self) -> int:
+        """Number of crystals M."""
+        return len(self.node_ptr) - 1
+
+    @property
+    def n_edges(self) -> NDArray[np.int64]:
+        """Number of edges of each crystal, int64 [M]."""
+        return np.diff(self.edge_ptr[self.node_ptr])
+
+
+def build_graphs(
+    table: CrystalTable, settings: GraphSettings, *, jobs: int = -1, progress: Progress | None = None
+) -> GraphTable:
+    """Build the graphs of all crystals and cache them by the crystals' digest and the settings.
+
+    Args:
+        table: The crystals.
+        settings: What an edge and a node are.
+        jobs: Worker processes; -1 is one per core.
+        progress: Told how many crystals are done; not called when the cache has the answer.
+    """
+    facts = {"crystals": table.digest, "settings": settings.model_dump(), "version": _VERSION}
+    key = digest(**facts)
+    arrays = load_or_build(f"graphs-{key[:32]}", lambda: _pieces(table, settings, jobs, progress), facts)
+    return GraphTable(vector=arrays.pop("vector", None), **arrays, digest=key)
+
+
+def _pieces(
+    table: CrystalTable, settings: GraphSettings, jobs: int, progress: Progress | None
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the arrays of the graphs batch by batch."""
+    starts = range(0, len(table), _BATCH)
+    batches = ((table.slice(start, min(start + _BATCH, len(table))), settings.model_dump()) for start in starts)
+    done = nodes = edges = 0
+    for result in stream(_build_batch, batches, jobs):
+        node_ptr = nodes + np.cumsum(result.pop("nodes"))
+        edge_ptr = edges + np.cumsum(result.pop("edges"))
+        first = [] if done else [0]
+        result["node_ptr"] = np.concatenate([first, node_ptr]).astype(np.int64)
+        result["edge_ptr"] = np.concatenate([first, edge_ptr]).astype(np.int64)
+        yield result
+        done, nodes, edges = done + len(node_ptr), int(node_ptr[-1]), int(edge_ptr[-1])
+        if progress is not None:
+            progress(done, len(table))
+
+
+def _build_batch(table: CrystalTable, settings: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Build the graphs of some crystals and join their arrays (in a worker process)."""
+    graphs = [build_graph(table.crystal(i), **settings) for i in range(len(table))]
+    arrays = {
+        "numbers": np.concatenate([graph.numbers for graph in graphs]),
+        "multiplicity": np.concatenate([graph.multiplicity for graph in graphs]),
+        "nodes": np.array([len(graph.numbers) for graph in graphs]),
+        "edges": np.concatenate([np.diff(graph.edge_ptr) for graph in graphs]),
+        "neighbor": np.concatenate([graph.neighbor for graph in graphs]),
+        "distance": np.concatenate([graph.distance for graph in graphs]).astype(np.float32),
+    }
+    vectors = [graph.vector for graph in graphs if graph.vector is not None]
+    return arrays | {"vector": np.concatenate(vectors).astype(np.float32)} if vectors else arrays

@@ -1,0 +1,94 @@
+"""The machine a run takes place on: device, threads, memory, versions."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.errors import UsageError
+
+__all__ = ["n_cores", "peak_memory", "pick_device", "prepare_arithmetic", "provenance"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def n_cores() -> int:
+    """Number of processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pick_device(name: str) -> str:
+    """Return "cpu" or "cuda" for what was asked: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        UsageError: No such device, or a GPU was asked for and there is none.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, colon, index = name.partition(":")
+    if kind not in {"cpu", "cuda"} or (colon and not (kind == "cuda" and index.isdigit())):
+        raise UsageError(f"There is no device {name!r}. Available: auto, cpu, cuda, cuda:N.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError("CUDA was asked for (--device), but torch finds no usable GPU here: use --device cpu.")
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise UsageError(f"There is no GPU {index}: torch finds {torch.cuda.device_count()}, counted from 0.")
+    return name
+
+
+def prepare_arithmetic(threads: int) -> None:
+    """Make this process ready for training on so many CPU threads.
+
+    Denormal numbers, to which unused Gaussians and their gradients decay, are flushed to zero: a processor takes many
+    times longer over them. And glibc is told to keep the large blocks that training frees and takes again at every
+    step; giving them back to the system each time cost half as much again per epoch. Other C libraries are left alone.
+    """
+    import torch
+
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(threads)
+    if platform.libc_ver()[0] == "glibc":
+        with contextlib.suppress(OSError, AttributeError):
+            libc = ctypes.CDLL(None)
+            libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+            libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def provenance() -> dict[str, str | None]:
+    """Versions, git commit of the code (None outside a checkout) and machine, for the record of a result."""
+    packages = ("sen-bench", "torch", "torch-geometric", "numpy", "moyopy", "pymatgen", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "git_commit": _git_commit(),
+        "platform": platform.platform(),
+    }
+
+
+def _git_commit() -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],  # noqa: S607 - git is looked up on the PATH
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

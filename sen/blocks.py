@@ -1,0 +1,57 @@
+"""The seam: what a symmetry block is given, what it returns, and how it is found by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from sen.batch import CrystalBatch
+from sen.config import Config
+
+__all__ = ["SymmetryBlock", "SymmetryOutput"]
+
+
+@dataclass(frozen=True)
+class SymmetryOutput:
+    """What a block returns.
+
+    Attributes:
+        atoms: Environment of each node after the block, [N, D].
+        material: Vector of each crystal from which the property is predicted, [B, material_width].
+        extras: Further tensors for the reports, such as capsule poses and presences.
+    """
+
+    atoms: Tensor
+    material: Tensor
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+class SymmetryBlock(nn.Module, ABC):
+    """The symmetry stage of SEN, between feature extraction and property head.
+
+    A block must give the same answer for any description of the same crystal; `sen.testing` holds the tests that say
+    so. Register it under the entry point group `sen_bench.blocks`.
+
+    Attributes:
+        Config: Its hyper-parameters.
+        needs_vectors: True where it reads `graph.vector`; it is then given full cells instead of asymmetric units.
+        source: The publication it follows.
+        material_width: Width of `SymmetryOutput.material`, set by the constructor.
+    """
+
+    Config: ClassVar[type[Config]]
+    needs_vectors: ClassVar[bool] = False
+    source: ClassVar[str] = ""
+    material_width: int
+
+    @abstractmethod
+    def __init__(self, width: int, config: Config) -> None:
+        """Build a block for environments of `width` channels."""
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
+        """Map environments [N, width] to the environments after the block and one vector per crystal."""

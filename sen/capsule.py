@@ -1,0 +1,140 @@
+"""The capsule block: symmetry perception after stacked capsule autoencoders (paper Eq. 8-9 and Box 2).
+
+Capsules are found in the atoms' 12x16 environment maps. Their poses are plane affine maps that act on features, not on
+the crystal.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sen.batch import CrystalBatch
+from sen.blocks import SymmetryBlock, SymmetryOutput
+from sen.config import Config
+from sen.ops import segment_softmax, segment_sum
+
+__all__ = ["CapsuleBlock", "CapsuleConfig", "affine", "transform"]
+
+POSE = 6
+
+
+class CapsuleConfig(Config):
+    """Sizes of the capsule block; all defaults but `heads` are the paper's."""
+
+    map_height: int = Field(12, ge=1, description="Rows of the map that an environment forms (12 x 16 = 192).")
+    filters: int = Field(256, ge=1, description="Filters of each of the three 3x3 convolutions of stride 2.")
+    capsules: int = Field(16, ge=1, description="Part capsules of a crystal.")
+    capsule_width: int = Field(128, ge=2, multiple_of=2, description="Width of a capsule; read as plane points.")
+    split_width: int = Field(192, ge=1, description="Units of the self-attention that splits the capsules.")
+    heads: int = Field(4, ge=1, description="Heads of that self-attention; must divide split_width.")
+
+
+def affine(pose: Tensor) -> tuple[Tensor, Tensor]:
+    """Plane affine map of a pose [..., 6] = (scale x, scale y, rotation, shear, translation x, translation y).
+
+    Returns the matrix R(rotation) Shear diag(scales) [..., 2, 2] and the translation [..., 2]. Scales are signed, so
+    that reflections and the inversion are among the maps. The zero pose is the identity.
+    """
+    scale_x, scale_y, angle, shear = 1 + pose[..., 0], 1 + pose[..., 1], pose[..., 2], pose[..., 3]
+    cos, sin = angle.cos(), angle.sin()
+    # R @ [[1, shear], [0, 1]] @ diag(scale_x, scale_y), written out.
+    first = torch.stack([cos * scale_x, sin * scale_x], dim=-1)
+    second = torch.stack([(cos * shear - sin) * scale_y, (sin * shear + cos) * scale_y], dim=-1)
+    return torch.stack([first, second], dim=-1), pose[..., 4:]
+
+
+def transform(pose: Tensor, chemistry: Tensor) -> Tensor:
+    """Geo-Trans (Eq. 9): read `chemistry` [..., 2n] as n plane points and map each by the affine map of `pose`."""
+    matrix, translation = affine(pose)
+    points = chemistry.unflatten(-1, (-1, 2))
+    mapped: Tensor = points @ matrix.mT + translation.unsqueeze(-2)
+    return mapped.flatten(-2)
+
+
+def _convolution(channels: int, filters: int) -> nn.Conv2d:
+    """3x3, stride 2, padding 1; weights scaled for ReLU and laid out as CPU and GPU convolve fastest."""
+    layer = nn.Conv2d(channels, filters, 3, stride=2, padding=1)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+    return layer
+
+
+class CapsuleBlock(SymmetryBlock):
+    """Convolution attention to part capsules, attention-based split, geometric transform, weighting by presence."""
+
+    Config = CapsuleConfig
+    source = "Liang et al., Nat. Commun. 14, 5198 (2023)"
+
+    def __init__(self, width: int, config: CapsuleConfig) -> None:
+        super().__init__(width, config)
+        if width % config.map_height:
+            raise ValueError(f"map_height ({config.map_height}) must divide the environment width ({width}).")
+        if config.split_width % config.heads:
+            raise ValueError(f"heads ({config.heads}) must divide split_width ({config.split_width}).")
+        self.config = config
+        filters, n, capsule, split = config.filters, config.capsules, config.capsule_width, config.split_width
+        self.material_width = n * capsule
+        self.convolutions = nn.Sequential(
+            *(layer for channels in (1, filters, filters) for layer in (_convolution(channels, filters), nn.ReLU()))
+        )
+        # A bias would cancel in the softmax, hence none.
+        self.logits = nn.Linear(filters, n, bias=False)
+        self.parts = nn.Parameter(torch.randn(n, filters, capsule) / filters**0.5)
+        self.parts_bias = nn.Parameter(torch.zeros(n, capsule))
+        self.norm = nn.LayerNorm(capsule)
+        self.query_key_value = nn.Linear(capsule, 3 * split)
+        self.residual = nn.Linear(capsule, split)
+        self.split = nn.Linear(split, POSE + capsule + 1)
+
+    def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
+        """Extras: pose [B, K, 6], presence [B, K], capsules [B, K, width], share of each capsule in an atom [N, K]."""
+        log_attention, parts = self.part_capsules(env, graph)
+        pose, chemistry, presence = self.split_capsules(parts)
+        updated = transform(pose, chemistry)
+        sigma = updated * presence.unsqueeze(-1)
+        # Each atom receives the capsules in the proportion in which they attend to it: the attention transposed.
+        share = log_attention.logsumexp(dim=1).softmax(dim=1)
+        atoms = torch.einsum("nk,nkd->nd", share, sigma.index_select(0, graph.crystal))
+        extras = {"pose": pose, "presence": presence, "capsules": updated, "share": share}
+        return SymmetryOutput(atoms, sigma.flatten(1), extras)
+
+    def part_capsules(self, env: Tensor, graph: CrystalBatch) -> tuple[Tensor, Tensor]:
+        """`Att_Conv`: softmax over all (atom, position) pairs of a crystal.
+
+        Returns the attention logits [N, positions, capsules] and the part capsules [B, capsules, capsule_width].
+        """
+        maps = env.view(len(env), 1, self.config.map_height, -1)
+        features = self.convolutions(maps.contiguous(memory_format=torch.channels_last))
+        features = features.flatten(2).transpose(1, 2)
+        positions = features.shape[1]
+        logits = self.logits(features)
+        weights = segment_softmax(
+            logits.flatten(0, 1),
+            graph.crystal.repeat_interleave(positions),
+            graph.n_crystals,
+            graph.multiplicity.repeat_interleave(positions),
+        ).view_as(logits)
+        # Pooling before the capsules' own linear maps is the same sum and costs far less than mapping every position.
+        per_atom = torch.einsum("npk,npf->nkf", weights, features)
+        pooled = segment_sum(per_atom.flatten(1), graph.crystal, graph.n_crystals).view(-1, *self.parts.shape[:2])
+        return logits, torch.einsum("bkf,kfd->bkd", pooled, self.parts) + self.parts_bias
+
+    def split_capsules(self, parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`F_split`: self-attention over the capsules of a crystal.
+
+        Returns the poses [B, capsules, 6], the chemical environments [B, capsules, capsule_width] and the presences
+        [B, capsules] in (0, 1).
+        """
+        normed = self.norm(parts)
+        heads = self.config.heads
+        query, key, value = (
+            x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in self.query_key_value(normed).chunk(3, dim=-1)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        pose, chemistry, presence = self.split(attended + self.residual(normed)).split(
+            [POSE, self.config.capsule_width, 1], dim=-1
+        )
+        return pose, chemistry, presence.squeeze(-1).sigmoid()

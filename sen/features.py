@@ -1,0 +1,194 @@
+"""Feature extraction: from atoms and bonds to the chemical environment of each atom (paper Eq. 2, 5-7, Box 1).
+
+Every weight that a node receives sums to one over the bonds of an atom, the elements of a formula or the atoms of a
+crystal, so that nothing depends on how many cells of the crystal are looked at.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sen.batch import CrystalBatch
+from sen.config import SENConfig
+from sen.ops import attend, segment_softmax, segment_sum
+
+__all__ = ["FeatureExtraction", "GaussianExpansion", "LSTMAttention", "StoichiometryAttention"]
+
+
+class GaussianExpansion(nn.Module):
+    """Distances [K] in Å to Gaussians [K, n]: exp(-(d - c)^2 / w^2), the bond features of Xie and Grossman (2018)."""
+
+    centers: Tensor
+
+    def __init__(self, n: int, stop: float, width: float) -> None:
+        super().__init__()
+        self.register_buffer("centers", torch.linspace(0.0, stop, n), persistent=False)
+        self.width = width
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """Expand distances [K] in Å to [K, n]."""
+        return torch.exp(-(((distance.unsqueeze(-1) - self.centers) / self.width) ** 2))
+
+
+class BondAttention(nn.Module):
+    """What the bonds of an atom say together: attention over messages made of centre, neighbour and bond.
+
+    Linear maps of the atoms are taken per atom before they are gathered to the bonds, of which there are many more.
+
+    Args:
+        width: Width of atoms and bonds that come in.
+        out: Width of messages and of their pooled sum.
+        heads: Attention heads, each over out / heads channels.
+    """
+
+    def __init__(self, width: int, out: int, heads: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.center = nn.Linear(width, out)
+        self.neighbor = nn.Linear(width, out, bias=False)
+        self.bond = nn.Linear(width, out, bias=False)
+        self.logits = nn.Linear(out, heads, bias=False)
+
+    def forward(self, atoms: Tensor, bonds: Tensor, graph: CrystalBatch) -> tuple[Tensor, Tensor]:
+        """Return the pooled messages of each atom [N, out], zero without bonds, and the messages [K, out]."""
+        normed = self.norm(atoms)
+        messages = F.silu(
+            self.center(normed).index_select(0, graph.center)
+            + self.neighbor(normed).index_select(0, graph.neighbor)
+            + self.bond(bonds)
+        )
+        weights = segment_softmax(self.logits(messages), graph.center, len(atoms))
+        return attend(weights, messages, graph.center, len(atoms)), messages
+
+
+class EnvironmentEncoder(nn.Module):
+    """The atom and bond encoders F_c^a and F_c^b: rounds of update between atoms and bonds (Eq. 5)."""
+
+    def __init__(self, config: SENConfig) -> None:
+        super().__init__()
+        width = config.encoder_width
+        self.residual_weight = config.residual_weight
+        self.atoms = nn.Linear(config.atom_embedding, width)
+        self.expansion = GaussianExpansion(config.gaussians, config.gaussian_range, config.gaussian_width)
+        self.bonds = nn.Linear(config.gaussians, width)
+        self.attentions = nn.ModuleList(BondAttention(width, width, config.heads) for _ in range(config.rounds))
+        self.updates = nn.ModuleList(nn.Linear(width, width) for _ in range(config.rounds))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, embedding: Tensor, graph: CrystalBatch) -> tuple[Tensor, Tensor]:
+        """Return encoded atoms [N, width] and bonds [K, width]."""
+        atoms = F.silu(self.atoms(embedding))
+        bonds = F.silu(self.bonds(self.expansion(graph.distance)))
+        for attention, update in zip(self.attentions, self.updates, strict=True):
+            pooled, messages = attention(atoms, bonds, graph)
+            atoms = atoms + self.residual_weight * self.dropout(F.silu(update(pooled)))
+            bonds = bonds + self.residual_weight * messages
+        return atoms, bonds
+
+
+class SetPooling(nn.Module):
+    """`SET`: attention pooling of an atom's bonds, each joined with the atom, then a row-wise feed-forward (Eq. 5).
+
+    After Lee et al., ICML 2019 (pooling by multi-head attention). An atom without bonds keeps what it knows of itself.
+    """
+
+    def __init__(self, config: SENConfig) -> None:
+        super().__init__()
+        width = config.environment_width
+        self.bonds = BondAttention(config.encoder_width, width, config.heads)
+        self.atoms = nn.Linear(config.encoder_width, width)
+        self.feedforward = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU())
+
+    def forward(self, atoms: Tensor, bonds: Tensor, graph: CrystalBatch) -> Tensor:
+        """Return gamma^A [N, environment_width] from encoded atoms [N, width] and bonds [K, width]."""
+        pooled, _ = self.bonds(atoms, bonds, graph)
+        environment = self.atoms(atoms) + pooled
+        return environment + self.feedforward(environment)
+
+
+class StoichiometryAttention(nn.Module):
+    """`Att_Sto`: weighted attention between the elements of a formula, on atomic fractions (Eq. 6).
+
+    After Goodall and Lee, Nat. Commun. 11, 6280 (2020): a partner's weight is its fraction times the exponential of a
+    learned score. Returns V^E, a softmax over the elements of each crystal in every channel.
+    """
+
+    def __init__(self, config: SENConfig) -> None:
+        super().__init__()
+        width = config.environment_width
+        self.inputs = nn.Linear(config.atom_embedding, width)
+        self.target = nn.ModuleList(nn.Linear(width, width) for _ in range(config.stoichiometry_rounds))
+        self.partner = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(config.stoichiometry_rounds))
+        self.score = nn.ModuleList(nn.Linear(width, 1, bias=False) for _ in range(config.stoichiometry_rounds))
+        self.output = nn.Linear(width, width, bias=False)
+
+    def forward(self, embedding: Tensor, graph: CrystalBatch) -> Tensor:
+        """Map element embeddings [E, embedding] to V^E [E, width]."""
+        target, partner = _pairs(graph.element_crystal, graph.n_crystals)
+        values = self.inputs(embedding)
+        for to_target, to_partner, to_score in zip(self.target, self.partner, self.score, strict=True):
+            messages = F.silu(to_target(values)[target] + to_partner(values)[partner])
+            weights = segment_softmax(to_score(messages), target, len(values), graph.fraction[partner])
+            values = values + attend(weights, messages, target, len(values))
+        return segment_softmax(self.output(values), graph.element_crystal, graph.n_crystals)
+
+
+def _pairs(group: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:
+    """All ordered pairs (i, j) of rows in the same group, i = j included; `group` [E] ascending. Returns i, j [P]."""
+    sizes = torch.bincount(group, minlength=n_groups)
+    first = sizes.cumsum(0) - sizes
+    partners = sizes[group]
+    i = torch.repeat_interleave(torch.arange(len(group), device=group.device), partners)
+    within = torch.arange(len(i), device=group.device) - (partners.cumsum(0) - partners)[i]
+    return i, first[group[i]] + within
+
+
+class LSTMAttention(nn.Module):
+    """`Att_LSTM`: an LSTM asks all atoms of its crystal T times and gives the answer back to them (Eq. 7).
+
+    The reading is Set2Set (Vinyals et al., ICLR 2016), linear in the number of atoms.
+    """
+
+    def __init__(self, width: int, rounds: int) -> None:
+        super().__init__()
+        self.rounds = rounds
+        self.norm = nn.LayerNorm(width)
+        self.lstm = nn.LSTMCell(2 * width, width)
+        self.atom = nn.Linear(width, width)
+        self.answer = nn.Linear(width, width, bias=False)
+
+    def forward(self, atoms: Tensor, graph: CrystalBatch) -> Tensor:
+        """Update environments [N, width]."""
+        atoms = self.norm(atoms)
+        width = atoms.shape[1]
+        hidden = cell = atoms.new_zeros(graph.n_crystals, width)
+        read = torch.zeros_like(hidden)
+        for _ in range(self.rounds):
+            hidden, cell = self.lstm(torch.cat([hidden, read], dim=1), (hidden, cell))
+            logits = (atoms * hidden[graph.crystal]).sum(1, keepdim=True) / width**0.5
+            weights = segment_softmax(logits, graph.crystal, graph.n_crystals, graph.multiplicity)
+            read = segment_sum(weights * atoms, graph.crystal, graph.n_crystals)
+            atoms = atoms + F.silu(self.atom(atoms) + self.answer(read)[graph.crystal])
+        return atoms
+
+
+class FeatureExtraction(nn.Module):
+    """The feature extraction block: a batch of crystals to chemical environments x^c [N, environment_width]."""
+
+    def __init__(self, config: SENConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(119, config.atom_embedding)
+        self.encoder = EnvironmentEncoder(config)
+        self.pooling = SetPooling(config)
+        self.stoichiometry = StoichiometryAttention(config)
+        self.attention = LSTMAttention(config.environment_width, config.lstm_rounds)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, graph: CrystalBatch) -> Tensor:
+        """Return x^c [N, environment_width] of a batch with N nodes."""
+        atoms, bonds = self.encoder(self.embedding(graph.numbers), graph)
+        gamma = self.pooling(atoms, bonds, graph)
+        elements = self.stoichiometry(self.embedding(graph.elements), graph)
+        return self.dropout(self.attention(gamma * elements[graph.element], graph))

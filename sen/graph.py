@@ -1,0 +1,99 @@
+"""One crystal as a graph: atoms, or symmetry orbits, and their neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen.crystal import Crystal
+
+__all__ = ["Cells", "Graph", "build_graph"]
+
+Cells = Literal["asymmetric", "full"]
+
+_SHELL_GAP = 0.01
+_PERIODIC = np.ones(3, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """N nodes and K directed edges, sorted by centre and then by distance.
+
+    Attributes:
+        numbers: Atomic number of each node, uint8 [N].
+        multiplicity: Atoms of the cell that a node stands for, int32 [N].
+        edge_ptr: First edge of each node, int64 [N + 1].
+        neighbor: Node at the far end of each edge, int32 [K].
+        distance: Length of each edge in Å, float64 [K].
+        vector: From centre to neighbour in Å, float64 [K, 3]; None for asymmetric units.
+    """
+
+    numbers: NDArray[np.uint8]
+    multiplicity: NDArray[np.int32]
+    edge_ptr: NDArray[np.int64]
+    neighbor: NDArray[np.int32]
+    distance: NDArray[np.float64]
+    vector: NDArray[np.float64] | None
+
+
+def build_graph(crystal: Crystal, *, cutoff: float = 5.0, max_neighbors: int | None = 12, cells: Cells) -> Graph:
+    """Connect every node of a crystal with its neighbours within `cutoff`.
+
+    `cells="full"` has one node per atom. `cells="asymmetric"` has one node per symmetry orbit, whose edges are those of
+    the orbit's first atom; the neighbour of an edge is the orbit of the neighbouring atom.
+
+    The neighbours of a node, sorted by distance (neighbours at equal distance in the order in which the search finds
+    them), form shells: a gap of more than 0.01 Å ends a shell. Whole shells are kept until there are at least
+    `max_neighbors` neighbours, so that the cap breaks no symmetry. A node without neighbours has no edges.
+
+    Args:
+        crystal: The crystal; for asymmetric units its orbits must be those of its symmetry.
+        cutoff: Radius of the search in Å.
+        max_neighbors: Neighbours after which no further shell is added; None keeps all.
+        cells: "asymmetric" or "full".
+    """
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    node: NDArray[Any]
+    if cells == "asymmetric":
+        node = crystal.orbit
+        representative = np.flatnonzero(np.diff(np.maximum.accumulate(node), prepend=-1))
+        multiplicity = np.bincount(node)
+    else:
+        node = representative = np.arange(len(crystal))
+        multiplicity = np.ones(len(crystal), dtype=np.int64)
+    lattice = np.ascontiguousarray(crystal.lattice)
+    points = crystal.positions @ lattice
+    center, atom, image, distance = find_points_in_spheres(points, points[representative], cutoff, _PERIODIC, lattice)
+
+    order = np.lexsort((distance, center))
+    order = order[(distance[order] > 1e-8) | (atom[order] != representative[center[order]])]
+    if max_neighbors is not None:
+        order = order[_whole_shells(center[order], distance[order], max_neighbors)]
+    center, atom = center[order], atom[order]
+    vector = None
+    if cells == "full":
+        vector = (crystal.positions[atom] + image[order] - crystal.positions[center]) @ lattice
+    return Graph(
+        numbers=crystal.numbers[representative],
+        multiplicity=multiplicity.astype(np.int32),
+        edge_ptr=np.searchsorted(center, np.arange(len(representative) + 1)),
+        neighbor=node[atom].astype(np.int32),
+        distance=distance[order],
+        vector=vector,
+    )
+
+
+def _whole_shells(center: NDArray[Any], distance: NDArray[Any], max_neighbors: int) -> NDArray[np.bool_]:
+    """Tell which edges, sorted by centre and distance, lie in a shell that begins among the first `max_neighbors`."""
+    edge = np.arange(len(center))
+    new_center = np.ones(len(edge), dtype=bool)
+    new_center[1:] = center[1:] != center[:-1]
+    new_shell = new_center.copy()
+    new_shell[1:] |= distance[1:] - distance[:-1] > _SHELL_GAP
+    first_of_center = np.maximum.accumulate(np.where(new_center, edge, 0))
+    first_of_shell = np.maximum.accumulate(np.where(new_shell, edge, 0))
+    return first_of_shell - first_of_center < max_neighbors

@@ -1,0 +1,31 @@
+"""Reductions over the atoms of a crystal or the bonds of an atom, each counting a node as often as it occurs."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch_geometric.utils import softmax
+
+__all__ = ["attend", "segment_softmax", "segment_sum"]
+
+
+def segment_sum(values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
+    """Sum the rows of `values` [R, ...] that share a segment; `segment` [R] names it. Returns [n_segments, ...]."""
+    return values.new_zeros(n_segments, *values.shape[1:]).index_add(0, segment, values)
+
+
+def segment_softmax(logits: Tensor, segment: Tensor, n_segments: int, multiplicity: Tensor | None = None) -> Tensor:
+    """Softmax of `logits` [R, H] over the rows of each segment.
+
+    A row of multiplicity m counts as m equal rows: log m is added to its logits and the weight returned is the sum of
+    the m weights. This is what makes an asymmetric unit and its full cell agree.
+    """
+    if multiplicity is not None:
+        logits = logits + multiplicity.log().unsqueeze(-1)
+    return softmax(logits, segment, num_nodes=n_segments)
+
+
+def attend(weights: Tensor, values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
+    """Sum values [R, C] by multi-head weights [R, H] within segments, each head over its own C / H channels."""
+    heads, channels = weights.shape[1], values.shape[1]
+    weighted = weights.unsqueeze(-1) * values.unflatten(1, (heads, channels // heads))
+    return segment_sum(weighted.flatten(1), segment, n_segments)

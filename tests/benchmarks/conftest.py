@@ -1,0 +1,88 @@
+"""Small data sets and the command line, for the tests of this room."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.cli import main
+from sen.crystal import SYMBOLS
+
+Write = Callable[..., Path]
+
+#: Options that make a run take seconds: it still goes through everything that a real one does.
+SMALL = (
+    *("--set", "block.filters=8", "--set", "block.capsules=4", "--set", "block.capsule_width=8"),
+    *("--set", "block.split_width=8", "--set", "sen.encoder_width=16", "--set", "sen.head_width=16"),
+    *("--set", "training.learning_rate=0.005", "--set", "training.batch_size=8"),
+)
+
+
+def structure(lattice: np.ndarray, symbols: list[str], positions: np.ndarray) -> dict[str, Any]:
+    """A crystal in the layout of MatBench's files: a pymatgen dictionary."""
+    sites = [
+        {"species": [{"element": symbol, "occu": 1}], "abc": position.tolist(), "label": symbol, "properties": {}}
+        for symbol, position in zip(symbols, positions, strict=True)
+    ]
+    return {"@class": "Structure", "lattice": {"matrix": lattice.tolist()}, "sites": sites}
+
+
+def rocksalts(n: int, seed: int = 0) -> list[list[Any]]:
+    """Rows [structure, target] of random rocksalt crystals whose target is their lattice constant in Å."""
+    rng = np.random.default_rng(seed)
+    fcc = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    rows = []
+    for _ in range(n):
+        a = rng.uniform(4.5, 6.5)
+        pair = [SYMBOLS[rng.choice([2, 10, 18, 36])], SYMBOLS[rng.choice([8, 16, 34, 52])]]
+        rows.append([structure(a * fcc, pair, np.array([[0, 0, 0], [0.5, 0.5, 0.5]])), a])
+    return rows
+
+
+@pytest.fixture
+def write_data(tmp_path: Path) -> Write:
+    """Write rows as the partial file of a MatBench task into a folder; returns the folder."""
+
+    def write(rows: list[list[Any]], task: str = "matbench_jdft2d", target: str = "exfoliation_en") -> Path:
+        folder = tmp_path / "data"
+        folder.mkdir(exist_ok=True)
+        content = {"index": list(range(len(rows))), "columns": ["structure", target], "data": rows}
+        with gzip.open(folder / f"{task}.partial.json.gz", "wt") as file:
+            json.dump(content, file)
+        return folder
+
+    return write
+
+
+@dataclass
+class Answer:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def sen_bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
+    """Run `sen-bench` with these arguments in this process."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
+
+    def call(*arguments: object) -> Answer:
+        monkeypatch.setattr("sys.argv", ["sen-bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        code = end.value.code
+        return Answer(code if isinstance(code, int) else int(code is not None), captured.out, captured.err)
+
+    return call

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
+
+Command = Callable[..., Answer]
+
+
+def run_arguments(data: Path, out: Path, *more: object) -> tuple[object, ...]:
+    return ("run", "matbench_jdft2d", "--data-dir", data, "--out", out, "--epochs", 3, *SMALL, *more)
+
+
+def only_run(out: Path) -> Path:
+    (config,) = out.rglob("config.json")
+    return config.parent
+
+
+def test_run_stores_every_test_row_once_and_shows_folds_and_leaderboard(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    answer = sen_bench(*run_arguments(data, out, "--epochs", 20, "--seed", 3))
+    assert answer.code == 0, answer.err
+    run = only_run(out)
+    ids = []
+    for fold in range(5):
+        folder = run / "seed_3" / f"fold_{fold}"
+        assert {path.name for path in folder.iterdir()} == {
+            "predictions.csv", "history.csv", "metrics.json", "model.safetensors", "manifest.json",
+        }  # fmt: skip
+        with (folder / "predictions.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        ids += [row["id"] for row in rows]
+        errors = [abs(float(row["target"]) - float(row["prediction"])) for row in rows]
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["metrics"]["mae"] == pytest.approx(np.mean(errors), rel=1e-12)
+        assert metrics["provenance"]["torch"] == torch.__version__
+    assert sorted(ids) == [f"mb-jdft2d-{row:03d}" for row in range(1, 61)]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["mean"]["mae"] == pytest.approx(np.mean([unit["mae"] for unit in summary["units"]]))
+    assert "partial data" in answer.out
+    assert "9.4%" in answer.out
+    assert "coGN" in answer.out
+    assert "Rank" not in answer.out, "a partial run has no rank"
+
+
+def test_finished_folds_are_kept_and_missing_ones_made(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    assert sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "1")).code == 0
+    predictions = only_run(out) / "seed_0/fold_1/predictions.csv"
+    before = (predictions.stat().st_mtime_ns, predictions.read_bytes())
+    answer = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0,1"))
+    assert answer.code == 0
+    assert "1 of 2 trainings to do" in answer.out
+    assert (predictions.stat().st_mtime_ns, predictions.read_bytes()) == before
+    # The same seed trained again gives the same predictions, to the last digit.
+    again = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "1", "--overwrite", "always"))
+    assert again.code == 0
+    assert predictions.stat().st_mtime_ns != before[0]
+    assert predictions.read_bytes() == before[1]
+    refused = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "1", "--overwrite", "never"))
+    assert refused.code == 2
+    assert "already holds results" in refused.err
+
+
+def test_damaged_fold_counts_as_missing(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    assert sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0,2")).code == 0
+    weights = only_run(out) / "seed_0/fold_2/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    answer = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0,2"))
+    assert answer.code == 0
+    assert "1 of 2 trainings to do" in answer.out
+
+
+def test_parallel_folds_give_the_results_of_serial_ones(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data = write_data(rocksalts(40))
+    for name, jobs in (("serial", 1), ("parallel", 2)):
+        answer = sen_bench(
+            *run_arguments(data, tmp_path / name, "--epochs", 20, "--folds", "0,1", "--jobs", jobs, "--seeds", 1)
+        )
+        assert answer.code == 0, answer.err
+    for fold in (0, 1):
+        files = [only_run(tmp_path / name) / f"seed_0/fold_{fold}/predictions.csv" for name in ("serial", "parallel")]
+        serial, parallel = (np.loadtxt(file, delimiter=",", skiprows=1, usecols=2) for file in files)
+        # The number of threads may change the order of sums.
+        np.testing.assert_allclose(parallel, serial, rtol=1e-3)
+
+
+def test_classification_reports_both_areas(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    rows = [[crystal, bool(a > 5.5)] for crystal, a in rocksalts(80)]
+    data = write_data(rows, "matbench_mp_is_metal", "is_metal")
+    answer = sen_bench("run", "matbench_mp_is_metal", "--data-dir", data, "--out", tmp_path / "runs", *SMALL)
+    # The official folds are stratified by labels that a partial file does not have.
+    assert answer.code == 2
+    assert "stratified" in answer.err
+
+
+def test_config_file_flags_and_assignments_in_order_of_precedence(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = write_data(rocksalts(30)), tmp_path / "runs"
+    file = tmp_path / "recipe.toml"
+    file.write_text("[training]\nepochs = 7\nbatch_size = 9\nlearning_rate = 0.002\n[graph]\nmax_neighbors = 6\n")
+    answer = sen_bench(
+        *("run", "matbench_jdft2d", "--data-dir", data, "--out", out, "--folds", "0", *SMALL),
+        *("--config", file, "--batch-size", 5, "--set", "training.learning_rate=0.003"),
+    )
+    assert answer.code == 0, answer.err
+    config = json.loads((only_run(out) / "config.json").read_text())["config"]
+    assert config["training"]["epochs"] == 7
+    assert config["training"]["batch_size"] == 5
+    assert config["training"]["learning_rate"] == 0.003
+    assert config["graph"]["max_neighbors"] == 6
+
+
+def test_limit_drops_training_rows_only(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    answer = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0", "--limit", 20))
+    assert answer.code == 0, answer.err
+    rows = json.loads((only_run(out) / "seed_0/fold_0/metrics.json").read_text())["rows"]
+    assert rows["train"] + rows["validation"] == 20
+    assert rows["test"] == len((only_run(out) / "seed_0/fold_0/predictions.csv").read_text().splitlines()) - 1 > 5
+
+
+def test_divergence_is_reported_and_leaves_no_result(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    hopeless = ("--folds", "0", "--set", "training.learning_rate=1e30", "--set", "training.warmup=0")
+    answer = sen_bench(*run_arguments(data, out, *hopeless))
+    assert answer.code == 1
+    assert "learning_rate" in answer.err
+    assert not list(out.rglob("fold_*"))
+
+
+def test_status_lists_runs(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0,3"))
+    answer = sen_bench("status", out)
+    assert answer.code == 0
+    assert re.search(r"matbench_jdft2d .* capsule .* 0,3", answer.out)
+
+
+def test_prepare_fills_the_cache_once(write_data: Write, sen_bench: Command) -> None:
+    data = write_data(rocksalts(30, seed=5))
+    answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)
+    assert answer.code == 0
+    assert "30 crystals (4.7% of the task), 60 atoms, 60 graph nodes" in answer.out
+    cache = Path(os.environ["SEN_BENCH_CACHE"])
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")}
+    assert sen_bench("prepare", "matbench_jdft2d", "--data-dir", data).code == 0
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")} == before
+
+
+def test_damaged_cache_is_rebuilt(write_data: Write, sen_bench: Command, caplog: pytest.LogCaptureFixture) -> None:
+    data = write_data(rocksalts(30, seed=6))
+    first = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)
+    newest = max(Path(os.environ["SEN_BENCH_CACHE"]).rglob("*.npy"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    second = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)
+    assert second.code == 0
+    assert second.out == first.out
+    assert "is rebuilt" in caplog.text
+
+
+def test_tasks_and_blocks_are_listed(sen_bench: Command, data_dir: Path) -> None:
+    tasks = sen_bench("tasks", "--data-dir", data_dir)
+    assert tasks.code == 0
+    assert re.search(r"matbench_phonons .* 1,265 .* last phdos peak .* 1/cm .* complete", tasks.out)
+    assert re.search(r"matbench_mp_gap .* 106,113 .* partial", tasks.out)
+    blocks = sen_bench("blocks")
+    assert blocks.code == 0
+    assert "capsule" in blocks.out
+    assert "mlp" in blocks.out
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys, benchmarks.cli, benchmarks.commands; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"torch", "pymatgen", "pandas", "sklearn", "numpy", "matplotlib"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "matbench_phonon"], "Did you mean matbench_phonons"),
+        (["run", "matbench_steels"], "composition-only"),
+        (["run", "prototypes", "--block", "capsul"], "Did you mean capsule"),
+        (["run", "prototypes", "--set", "training.epoch=3"], "Did you mean training.epochs"),
+        (["run", "prototypes", "--set", "training.epochs"], "FIELD=VALUE"),
+        (["run", "prototypes", "--set", "training.epochs=many"], "training.epochs"),
+        (["run", "prototypes", "--set", "sen.heads=7"], "must divide"),
+        (["run", "prototypes", "--epochs", "0"], "training.epochs"),
+        (["run", "prototypes", "--precision", "float8"], "training.precision"),
+        (["run", "prototypes", "--folds", "5"], "from 0 to 4"),
+        (["run", "prototypes", "--folds", "0,0"], "different numbers"),
+        (["run", "prototypes", "--folds", "first"], "separated by commas"),
+        (["run", "prototypes", "--limit", "1"], "limit"),
+        (["run", "prototypes", "--jobs", "0"], "--jobs"),
+        (["run", "prototypes", "--seed", "-1"], "seed"),
+        (["run", "prototypes", "--seeds", "0"], "seeds"),
+        (["run", "prototypes", "--overwrite", "maybe"], "only-missing"),
+        (["run", "prototypes", "--config", "nowhere.toml"], "cannot be read"),
+        (["run", "prototypes", "--device", "tpu"], "no device 'tpu'"),
+        (["run", "matbench_phonons", "--data-dir", "nowhere"], "matbench_phonons.json.gz"),
+        (["run", "matbench_phonons"], "SEN_BENCH_DATA"),
+        (["prepare", "matbench_glass"], "composition-only"),
+        (["status", "nowhere"], "no folder nowhere"),
+        (["trian"], "No such command"),
+        (["run"], "TASK"),
+    ],
+)
+def test_wrong_use_is_answered_in_one_sentence(
+    sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = sen_bench(*arguments)
+    assert answer.code == 2
+    assert expected.lower() in answer.err.lower()
+    assert not list(tmp_path.rglob("fold_*"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_where_there_is_none_is_refused(sen_bench: Command, tmp_path: Path) -> None:
+    answer = sen_bench("run", "prototypes", "--device", "cuda", "--out", tmp_path)
+    assert answer.code == 2
+    assert "--device cpu" in answer.err
+
+
+def test_broken_toml_is_named(sen_bench: Command, tmp_path: Path) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text("[training\nepochs = 3")
+    answer = sen_bench("run", "prototypes", "--config", file)
+    assert answer.code == 2
+    assert "not valid TOML" in answer.err
+
+
+def test_fewer_rows_than_folds_are_refused(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    answer = sen_bench(*run_arguments(write_data(rocksalts(3)), tmp_path / "runs"))
+    assert answer.code == 2
+    assert "give more rows" in answer.err
+
+
+def test_truncated_file_is_named(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data = write_data(rocksalts(30))
+    file = data / "matbench_jdft2d.partial.json.gz"
+    file.write_bytes(file.read_bytes()[:-200])
+    answer = sen_bench(*run_arguments(data, tmp_path / "runs"))
+    assert answer.code == 1
+    assert file.name in answer.err
+
+
+@pytest.mark.parametrize("column", ["structure", "exfoliation_en"])
+def test_file_without_structure_or_target_is_named(
+    write_data: Write, sen_bench: Command, tmp_path: Path, column: str
+) -> None:
+    data = write_data(rocksalts(10))
+    file = data / "matbench_jdft2d.partial.json.gz"
+    content = gzip.decompress(file.read_bytes()).replace(f'"{column}"'.encode(), b'"other"', 1)
+    file.write_bytes(gzip.compress(content))
+    answer = sen_bench(*run_arguments(data, tmp_path / "runs"))
+    assert answer.code == 1
+    assert file.name in answer.err
+    assert column in answer.err
+
+
+def test_unwritable_output_is_named(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    answer = sen_bench(*run_arguments(write_data(rocksalts(20)), blocked / "runs"))
+    assert answer.code == 2
+    assert str(blocked) in answer.err
+
+
+def test_unwritable_cache_is_named(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(blocked / "cache"))
+    answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", write_data(rocksalts(20)))
+    assert answer.code == 2
+    assert "SEN_BENCH_CACHE" in answer.err

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from benchmarks import graphs
+from benchmarks.crystals import CrystalTable, read_matbench_json
+from benchmarks.graphs import GraphSettings, build_graphs
+from sen.crystal import refine
+from sen.graph import build_graph
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch) -> CrystalTable:
+    """Five crystals, among them one whose atoms have no neighbours."""
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
+    cube, body = np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]]
+    found = [
+        refine(4.12 * cube, body, [55, 17]),
+        refine(2.87 * cube, body, [26, 26]),
+        refine(20 * cube, [[0, 0, 0]], [2]),
+        refine(np.diag([3, 4, 5]), [[0, 0, 0], [0.5, 0.5, 0.1]], [8, 12]),
+        refine(3.35 * cube, [[0, 0, 0]], [84]),
+    ]
+    return CrystalTable(
+        lattice=np.stack([crystal.lattice for crystal in found]),
+        positions=np.concatenate([crystal.positions for crystal in found]),
+        numbers=np.concatenate([crystal.numbers for crystal in found]),
+        orbit=np.concatenate([crystal.orbit for crystal in found]),
+        ptr=np.cumsum([0] + [len(crystal) for crystal in found]),
+        space_group=np.array([crystal.space_group for crystal in found]),
+        target=np.zeros(5),
+        row=np.arange(5),
+        ids=np.array(list("abcde")),
+        digest="test",
+    )
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("cells", ["asymmetric", "full"])
+def test_table_holds_the_graph_of_each_crystal(table, cells, jobs, monkeypatch):
+    monkeypatch.setattr(graphs, "_BATCH", 2)
+    settings = GraphSettings(cutoff=4.5, max_neighbors=10, cells=cells)
+    found = build_graphs(table, settings, jobs=jobs)
+    assert len(found) == 5
+    assert found.n_edges[2] == 0
+    assert found.distance.dtype == np.float32
+    assert (found.vector is None) == (cells == "asymmetric")
+    for i in range(5):
+        graph = build_graph(table.crystal(i), cutoff=4.5, max_neighbors=10, cells=cells)
+        nodes = slice(found.node_ptr[i], found.node_ptr[i + 1])
+        edges = slice(found.edge_ptr[nodes.start], found.edge_ptr[nodes.stop])
+        assert found.n_edges[i] == len(graph.distance)
+        np.testing.assert_array_equal(found.numbers[nodes], graph.numbers)
+        np.testing.assert_array_equal(found.multiplicity[nodes], graph.multiplicity)
+        np.testing.assert_array_equal(found.edge_ptr[nodes.start : nodes.stop + 1] - edges.start, graph.edge_ptr)
+        np.testing.assert_array_equal(found.neighbor[edges], graph.neighbor)
+        np.testing.assert_allclose(found.distance[edges], graph.distance, rtol=1e-6)
+        if cells == "full":
+            np.testing.assert_allclose(found.vector[edges], graph.vector, rtol=1e-6, atol=1e-6)
+
+
+def test_graphs_are_cached_by_their_settings(table):
+    calls = []
+
+    def build(settings):
+        return build_graphs(table, settings, jobs=1, progress=lambda *done: calls.append(done)).digest
+
+    digests = {build(GraphSettings()), build(GraphSettings(max_neighbors=None)), build(GraphSettings(cells="full"))}
+    assert len(digests) == len(calls) == 3
+    assert calls[0] == (5, 5)
+    assert build(GraphSettings()) in digests
+    assert len(calls) == 3
+
+
+def test_damaged_cache_is_rebuilt(table, tmp_path, caplog):
+    expected = build_graphs(table, GraphSettings(), jobs=1).distance.tolist()
+    (array,) = (tmp_path / "cache").glob("*/distance.npy")
+    content = bytearray(array.read_bytes())
+    content[-2] ^= 4
+    array.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert build_graphs(table, GraphSettings(), jobs=1).distance.tolist() == expected
+    assert "rebuilt" in caplog.text
+
+
+@pytest.mark.parametrize("bad", [{"cutoff": 0}, {"max_neighbors": 0}, {"cells": "primitive"}, {"radius": 5}])
+def test_bad_settings_are_refused(bad):
+    with pytest.raises(ValidationError):
+        GraphSettings(**bad)
+
+
+def test_phonons(data_dir):
+    table = read_matbench_json(data_dir / "matbench_phonons.json.gz", "last phdos peak", row_id=str)
+    asymmetric = build_graphs(table, GraphSettings())
+    full = build_graphs(table, GraphSettings(cells="full"))
+    np.testing.assert_array_equal(full.node_ptr, table.ptr)
+    atoms = np.add.reduceat(asymmetric.multiplicity, asymmetric.node_ptr[:-1])
+    np.testing.assert_array_equal(atoms, np.diff(table.ptr))
+    # The asymmetric unit stands for all edges of the cell, in every crystal.
+    weighted = np.add.reduceat(asymmetric.multiplicity * np.diff(asymmetric.edge_ptr), asymmetric.node_ptr[:-1])
+    np.testing.assert_array_equal(weighted, full.n_edges)
+
+
+def test_worker_processes_import_little():
+    code = (
+        "import sys, numpy as np, benchmarks.graphs, benchmarks.rows; from sen.crystal import refine; "
+        "from sen.graph import build_graph; "
+        "build_graph(refine(3 * np.eye(3), [[0, 0, 0]], [84]), cells='full'); "
+        "print({'torch', 'pymatgen.core', 'pandas', 'scipy', 'sklearn'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"

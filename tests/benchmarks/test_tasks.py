@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.errors import DataError, UsageError
+from benchmarks.tasks import TASKS, Task, find_data_file, get_task
+
+OFFICIAL = [task for task in TASKS.values() if task.is_official]
+OWN = Task(name="my_gaps", target="gap", unit="eV", kind="regression", description="gaps of my own")
+
+
+def test_nine_structure_tasks_and_a_demonstration():
+    assert len(OFFICIAL) == 9
+    assert set(TASKS) - {task.name for task in OFFICIAL} == {"prototypes"}
+    assert [task.name for task in OFFICIAL if task.kind == "classification"] == ["matbench_mp_is_metal"]
+
+
+@pytest.mark.parametrize("task", OFFICIAL, ids=lambda task: task.name)
+def test_official_task_is_complete(task: Task):
+    assert task.url == f"https://ml.materialsproject.org/projects/{task.file_name}"
+    assert task.n_rows is not None
+    assert task.sha256 is not None
+    assert len(bytes.fromhex(task.sha256)) == 32
+    assert task.unit or task.kind == "classification"
+
+
+def test_hashes_are_all_different():
+    assert len({task.sha256 for task in OFFICIAL}) == 9
+
+
+def test_row_id():
+    assert get_task("matbench_phonons").row_id(0) == "mb-phonons-0001"
+    assert get_task("matbench_jdft2d").row_id(635) == "mb-jdft2d-636"
+    assert get_task("matbench_mp_e_form").row_id(132751) == "mb-mp-e-form-132752"
+    assert OWN.row_id(0) == "my-gaps-1"
+
+
+@pytest.mark.parametrize("name", ["matbench_phonons", "matbench_log_kvrh", "matbench_mp_gap", "matbench_mp_e_form"])
+def test_row_ids_are_the_official_ones(name: str, data_dir: Path):
+    path = data_dir.parent / "leaderboard" / f"{name}.rows.json.bz2"
+    if not path.is_file():
+        pytest.skip(f"needs the official row identifiers: {path} is absent")
+    official = json.loads(bz2.decompress(path.read_bytes()))["mbid"]
+    task = get_task(name)
+    assert len(official) == task.n_rows
+    assert [task.row_id(row) for row in range(len(official))] == [official[str(row)] for row in range(len(official))]
+
+
+def test_unknown_task_names_the_nearest():
+    with pytest.raises(UsageError, match=r"no task 'matbench_phonon'\. Did you mean matbench_phonons"):
+        get_task("matbench_phonon")
+
+
+@pytest.mark.parametrize("name", ["matbench_expt_gap", "matbench_expt_is_metal", "matbench_glass", "matbench_steels"])
+def test_composition_only_task_is_refused(name: str):
+    with pytest.raises(UsageError, match=f"{name} is a composition-only task.*no crystal structure"):
+        get_task(name)
+
+
+def test_official_file_is_found_and_verified(data_dir: Path):
+    path, coverage = find_data_file(get_task("matbench_phonons"), data_dir)
+    assert path == data_dir / "matbench_phonons.json.gz"
+    assert coverage == "complete"
+
+
+def test_columns_are_those_of_the_official_file(data_dir: Path):
+    task = get_task("matbench_phonons")
+    content = json.loads(gzip.decompress((data_dir / task.file_name).read_bytes()))
+    assert content["columns"] == [task.input, task.target]
+    assert len(content["index"]) == task.n_rows
+
+
+def test_folder_is_taken_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / OWN.file_name).write_bytes(b"")
+    monkeypatch.setenv("SEN_BENCH_DATA", str(tmp_path))
+    assert find_data_file(OWN).path == tmp_path / "my_gaps.json.gz"
+
+
+def test_folder_that_is_named_beats_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("named", "environment"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / OWN.file_name).write_bytes(b"")
+    monkeypatch.setenv("SEN_BENCH_DATA", str(tmp_path / "environment"))
+    assert find_data_file(OWN, tmp_path / "named").path.parent.name == "named"
+
+
+def test_complete_file_is_preferred_to_a_partial_one(tmp_path: Path):
+    (tmp_path / "my_gaps.partial.json.gz").write_bytes(b"")
+    assert find_data_file(OWN, tmp_path).coverage == "partial"
+    (tmp_path / "my_gaps.json.gz").write_bytes(b"")
+    assert find_data_file(OWN, tmp_path).coverage == "complete"
+
+
+def test_missing_file_says_what_where_and_how(tmp_path: Path):
+    with pytest.raises(UsageError) as error:
+        find_data_file(get_task("matbench_jdft2d"), tmp_path)
+    for hint in (
+        "matbench_jdft2d.json.gz",
+        str(tmp_path),
+        "https://ml.materialsproject.org/projects/matbench_jdft2d.json.gz",
+        "--data-dir",
+        "SEN_BENCH_DATA",
+    ):
+        assert hint in str(error.value)
+
+
+def test_no_folder_at_all(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
+    with pytest.raises(UsageError, match=r"--data-dir or SEN_BENCH_DATA\. Download it from https://"):
+        find_data_file(get_task("matbench_jdft2d"))
+
+
+def test_file_that_is_not_the_official_one_is_refused(tmp_path: Path):
+    task = get_task("matbench_jdft2d")
+    (tmp_path / task.file_name).write_bytes(b"something else")
+    with pytest.raises(DataError) as error:
+        find_data_file(task, tmp_path)
+    assert task.sha256 in str(error.value)
+    assert hashlib.sha256(b"something else").hexdigest() in str(error.value)
+
+
+def test_partial_file_has_no_official_hash(tmp_path: Path):
+    task = get_task("matbench_jdft2d")
+    (tmp_path / "matbench_jdft2d.partial.json.gz").write_bytes(b"some of the rows")
+    assert find_data_file(task, tmp_path).coverage == "partial"

@@ -1,0 +1,25 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder with the MatBench files; a test that asks for it is skipped where there is none."""
+    folder = Path(os.environ.get("SEN_BENCH_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "matbench_phonons.json.gz").is_file():
+        pytest.skip(f"needs matbench_phonons.json.gz: not in {folder} (set SEN_BENCH_DATA)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests share one cache of their own, never the user's."""
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sen.capsule import CapsuleBlock, CapsuleConfig, affine, transform
+from sen.testing import BlockContracts, sample_crystals
+
+
+class TestCapsuleContracts(BlockContracts):
+    block = CapsuleBlock
+
+
+def pose_of(matrix: np.ndarray, translation: np.ndarray) -> torch.Tensor:
+    """The pose whose affine map is (matrix, translation), by QR decomposition: R(angle) @ upper triangular."""
+    angle = np.arctan2(matrix[1, 0], matrix[0, 0])
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    triangular = rotation.T @ matrix
+    scale_x, scale_y = triangular[0, 0], triangular[1, 1]
+    return torch.tensor([scale_x - 1, scale_y - 1, angle, triangular[0, 1] / scale_y, *translation])
+
+
+@pytest.mark.parametrize("signs", [(1, 1), (1, -1), (-1, -1)])
+def test_geometric_transform_of_composed_poses_is_composition(signs: tuple[int, int]) -> None:
+    # Paper Eq. 3: T(p1 o p2) = T(p1) T(p2).
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 6, dtype=torch.float64, generator=generator)
+    first[0] = signs[0] * 1.3 - 1
+    second[1] = signs[1] * 0.7 - 1
+    chemistry = torch.randn(128, dtype=torch.float64, generator=generator)
+    (a1, t1), (a2, t2) = affine(first), affine(second)
+    composed = pose_of((a1 @ a2).numpy(), (a1 @ t2 + t1).numpy())
+    torch.testing.assert_close(transform(composed, chemistry), transform(first, transform(second, chemistry)))
+
+
+def test_zero_pose_is_the_identity_and_reflections_exist() -> None:
+    chemistry = torch.arange(6.0)
+    torch.testing.assert_close(transform(torch.zeros(6), chemistry), chemistry)
+    mirror = torch.tensor([-2.0, 0, 0, 0, 0, 0])
+    torch.testing.assert_close(transform(mirror, chemistry), torch.tensor([-0.0, 1, -2, 3, -4, 5]))
+    assert torch.det(affine(mirror)[0]) < 0
+
+
+def test_maps_shrink_as_in_the_paper() -> None:
+    block = CapsuleBlock(192, CapsuleConfig())
+    sizes = []
+    x = torch.randn(1, 1, 12, 16)
+    for layer in block.convolutions:
+        x = layer(x)
+        sizes.append(tuple(x.shape[1:]))
+    assert sizes[::2] == [(256, 6, 8), (256, 3, 4), (256, 2, 2)]
+
+
+def test_extras_have_the_shapes_the_reports_read() -> None:
+    contracts = TestCapsuleContracts()
+    crystals = sample_crystals()
+    output = contracts.output(crystals).symmetry
+    n_atoms = len(contracts.batch(crystals).numbers)
+    assert output.extras["pose"].shape == (len(crystals), 16, 6)
+    assert output.extras["presence"].shape == (len(crystals), 16)
+    assert output.extras["capsules"].shape == (len(crystals), 16, 128)
+    assert output.extras["share"].shape == (n_atoms, 16)
+    torch.testing.assert_close(output.extras["share"].sum(1), torch.ones(n_atoms, dtype=torch.float64))
+    assert bool(((output.extras["presence"] > 0) & (output.extras["presence"] < 1)).all())
+
+
+@pytest.mark.parametrize("change", [{"map_height": 7}, {"heads": 5}])
+def test_sizes_that_do_not_fit_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must divide"):
+        CapsuleBlock(192, CapsuleConfig(**change))
