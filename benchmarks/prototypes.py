@@ -58,6 +58,8 @@ _IONS_OF_CHARGE = {
 _VERSION = 1
 _SEED = 0
 _CRYSTALS_PER_SYSTEM = 290
+# More than are needed: should the library change, the search still ends.
+_ATTEMPTS = 20 * _CRYSTALS_PER_SYSTEM
 _PROTOTYPES_PER_SYSTEM = 8
 _MAX_ATOMS = 16
 # In an ionic structure every ion is farther from its like than from the nearest counter-ion, by this factor at least.
@@ -219,7 +221,7 @@ def _most_ionic_signs(
     species: NDArray[np.int64], pairs: NDArray[np.int64], distance: NDArray[np.float64]
 ) -> tuple[float, tuple[int, ...]]:
     """Return the ionicity of a prototype and, with the first one positive, the signs of its species that reach it."""
-    best, best_signs = -1.0, (1,)
+    best: tuple[float, tuple[int, ...]] = (-1.0, ())
     for signs in itertools.product((1,), *[(1, -1)] * int(species.max())):
         sign = np.array(signs)[species]
         like, unlike = np.full((2, len(species)), _REACH)
@@ -228,37 +230,35 @@ def _most_ionic_signs(
         np.minimum.at(unlike, pairs[0, ~is_like], distance[~is_like])
         # Rounded, so that a tie is a tie on every machine.
         ionicity = round(float((like / unlike).min()), 3)
-        if ionicity > best:
-            best, best_signs = ionicity, signs
-    return best, best_signs
+        if ionicity > best[0]:
+            best = ionicity, signs
+    return best
 
 
 def _draw(prototypes: list[_Prototype], rng: np.random.Generator) -> list[_Draw]:
-    """Draw as many crystals of each crystal system, no two of them the same ions in the same structure, and mix them."""
+    """Draw as many crystals of each crystal system, in random order."""
+    seen: set[tuple[float, ...]] = set()
     draws: list[_Draw] = []
-    seen = set()
-    for _, group in itertools.groupby(prototypes, key=lambda prototype: prototype.system):
-        of_system = list(group)
-        accepted = 0
-        # There are enough crystals to find: the limit only keeps a change of the library from making this endless.
-        for _ in range(20 * _CRYSTALS_PER_SYSTEM):
-            prototype = of_system[rng.integers(len(of_system))]
-            charges = prototype.charges[rng.integers(len(prototype.charges))]
-            ions = [_IONS_OF_CHARGE[charge][rng.integers(len(_IONS_OF_CHARGE[charge]))] for charge in charges]
-            strain = _draw_strain(prototype, rng)
-            if len(set(ions)) < len(ions):
-                continue
-            numbers = np.array(ions)[prototype.species]
-            fingerprint = _fingerprint(prototype, numbers)
-            lattice = _scaled_lattice(prototype, numbers, strain)
-            if lattice is None or fingerprint in seen:
-                continue
-            seen.add(fingerprint)
-            draws.append(_Draw(lattice, prototype.positions, numbers, prototype.system))
-            accepted += 1
-            if accepted == _CRYSTALS_PER_SYSTEM:
-                break
+    for _, of_system in itertools.groupby(prototypes, key=lambda prototype: prototype.system):
+        draws += itertools.islice(_draws(list(of_system), rng, seen), _CRYSTALS_PER_SYSTEM)
     return [draws[i] for i in rng.permutation(len(draws))]
+
+
+def _draws(prototypes: list[_Prototype], rng: np.random.Generator, seen: set[tuple[float, ...]]) -> Iterator[_Draw]:
+    """Yield crystals, no two of them the same ions in the same structure, nor one that was `seen` before."""
+    for _ in range(_ATTEMPTS):
+        prototype = prototypes[rng.integers(len(prototypes))]
+        charges = prototype.charges[rng.integers(len(prototype.charges))]
+        ions = np.array([_IONS_OF_CHARGE[charge][rng.integers(len(_IONS_OF_CHARGE[charge]))] for charge in charges])
+        strain = _draw_strain(prototype, rng)
+        if len(set(ions.tolist())) < len(ions):
+            continue
+        numbers = ions[prototype.species]
+        lattice = _scaled_lattice(prototype, numbers, strain)
+        fingerprint = _fingerprint(prototype, numbers)
+        if lattice is not None and fingerprint not in seen:
+            seen.add(fingerprint)
+            yield _Draw(lattice, prototype.positions, numbers, prototype.system)
 
 
 def _draw_strain(prototype: _Prototype, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -266,7 +266,8 @@ def _draw_strain(prototype: _Prototype, rng: np.random.Generator) -> NDArray[np.
     strain = rng.normal(scale=_SHAPE_STRAIN, size=(3, 3))
     shape = np.mean(prototype.rotations @ (strain + strain.T) @ prototype.rotations.transpose(0, 2, 1), axis=0) / 2
     shape -= np.eye(3) * np.trace(shape) / 3
-    return (1 + rng.uniform(-_DILATION, _DILATION)) * (np.eye(3) + shape)
+    deformation: NDArray[np.float64] = (1 + rng.uniform(-_DILATION, _DILATION)) * (np.eye(3) + shape)
+    return deformation
 
 
 def _fingerprint(prototype: _Prototype, numbers: NDArray[np.int64]) -> tuple[float, ...]:
@@ -291,7 +292,8 @@ def _scaled_lattice(
     distance = np.linalg.norm(prototype.vectors[like] @ strain, axis=1) * scale
     if scale > _LOOSEST_CONTACT * tightest.min() or distance.min(initial=np.inf) < _MIN_LIKE_DISTANCE:
         return None
-    return prototype.lattice @ strain * scale
+    lattice: NDArray[np.float64] = prototype.lattice @ strain * scale
+    return lattice
 
 
 def _finish(draws: list[_Draw]) -> dict[str, NDArray[Any]]:

@@ -25,7 +25,7 @@ from benchmarks.machine import n_cores, peak_memory, prepare_arithmetic, provena
 from benchmarks.metrics import classification_metrics, mean_absolute_deviation, primary_metric, regression_metrics
 from benchmarks.reference import extra_trees_on_composition
 from benchmarks.store import Run, Unit
-from benchmarks.training import Epoch, predict, train_fold
+from benchmarks.training import Epoch, build_model, predict, train_fold
 
 __all__ = ["Overwrite", "Plan", "execute", "make_plan", "summarise"]
 
@@ -73,8 +73,8 @@ def make_plan(
     """Build the graphs, open the run folder and see which folds are missing.
 
     Raises:
-        UsageError: A fold or seed that cannot be, too few rows, a folder that cannot be written, or results that exist
-            although `overwrite` is "never".
+        UsageError: A fold or seed that cannot be, too few rows, a block that refuses its configuration, a folder that
+            cannot be written, or results that exist although `overwrite` is "never".
     """
     task, table = dataset.task, dataset.table
     wrong = [fold for fold in folds if fold not in range(N_FOLDS)]
@@ -83,6 +83,8 @@ def make_plan(
     if not seeds or min(seeds) < 0:
         raise UsageError("A seed is a whole number from 0 on, and at least one is needed.")
     make_folds(task.kind, table.row, task.n_rows, table.target, seeds[0], limit=config.limit)
+    with torch.device("meta"):
+        build_model(config)
     name = f"{config.block_name}-{config.digest(table.digest)}"
     facts = {
         "config": config.model_dump(mode="json"),

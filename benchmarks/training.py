@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from benchmarks.batches import GraphTensors, epoch_batches, evaluation_batches
 from benchmarks.config import RunConfig, TrainingConfig, get_block
-from benchmarks.errors import RunError
+from benchmarks.errors import RunError, UsageError
 from benchmarks.folds import Fold
 from sen.model import SEN
 
@@ -55,17 +55,21 @@ class TrainedFold:
 
 
 def build_model(config: RunConfig) -> SEN:
-    """Build SEN with the configured block, its weights drawn from torch's current random state."""
+    """Build SEN with the configured block, its weights drawn from torch's current random state.
+
+    Raises:
+        UsageError: The block refuses its configuration.
+    """
     block = get_block(config.block_name)
     try:
         return SEN(config.sen, block(config.sen.environment_width, config.block))
     except ValueError as error:
-        raise RunError(f"The block {config.block_name!r} cannot be built: {error}") from None
+        raise UsageError(f"The block {config.block_name!r} cannot be built: {error}") from None
 
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, graphs: GraphTensors, crystals: NDArray[np.int64], *, edge_budget: int
+    model: SEN, graphs: GraphTensors, crystals: NDArray[np.int64], *, edge_budget: int
 ) -> NDArray[np.float64]:
     """Predict the crystals [M] at these positions, in their order: target units, or logits for classification."""
     model.eval()
@@ -73,7 +77,7 @@ def predict(
     position = np.empty(len(graphs.n_edges), dtype=np.int64)
     position[crystals] = np.arange(len(crystals))
     for chosen in evaluation_batches(crystals, graphs.n_edges, edge_budget=edge_budget):
-        result[position[chosen]] = model.predict(graphs.batch(chosen)).double().cpu().numpy()
+        result[position[chosen]] = model.predict(graphs.batch(chosen)).to("cpu", torch.float64).numpy()
     return result
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from sen.batch import CrystalBatch
-from sen.config import Config
+from sen.config import Config as BlockConfig
 
 __all__ = ["SymmetryBlock", "SymmetryOutput"]
 
@@ -42,13 +42,13 @@ class SymmetryBlock(nn.Module, ABC):
         material_width: Width of `SymmetryOutput.material`, set by the constructor.
     """
 
-    Config: ClassVar[type[Config]]
+    Config: ClassVar[type[BlockConfig]]
     needs_vectors: ClassVar[bool] = False
     source: ClassVar[str] = ""
     material_width: int
 
     @abstractmethod
-    def __init__(self, width: int, config: Config) -> None:
+    def __init__(self, width: int, config: BlockConfig) -> None:
         """Build a block for environments of `width` channels."""
         super().__init__()
 

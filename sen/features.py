@@ -6,6 +6,8 @@ crystal, so that nothing depends on how many cells of the crystal are looked at.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,6 +32,18 @@ class GaussianExpansion(nn.Module):
     def forward(self, distance: Tensor) -> Tensor:
         """Expand distances [K] in Å to [K, n]."""
         return torch.exp(-(((distance.unsqueeze(-1) - self.centers) / self.width) ** 2))
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw the weights of all linear maps below `module` so that signals keep their size (He et al. 2015).
+
+    torch's default shrinks them at every layer; what a bond length tells an atom would all but vanish.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class BondAttention(nn.Module):
@@ -77,6 +91,12 @@ class EnvironmentEncoder(nn.Module):
         self.updates = nn.ModuleList(nn.Linear(width, width) for _ in range(config.rounds))
         self.dropout = nn.Dropout(config.dropout)
 
+    def scale_bonds(self) -> None:
+        """Draw the weights of the bonds anew for the few Gaussians that a bond length excites, instead of for all."""
+        spacing = float(self.expansion.centers[1])
+        excited = self.expansion.width * (math.pi / 2) ** 0.5 / spacing
+        nn.init.normal_(self.bonds.weight, std=excited**-0.5)
+
     def forward(self, embedding: Tensor, graph: CrystalBatch) -> tuple[Tensor, Tensor]:
         """Return encoded atoms [N, width] and bonds [K, width]."""
         atoms = F.silu(self.atoms(embedding))
@@ -104,8 +124,9 @@ class SetPooling(nn.Module):
     def forward(self, atoms: Tensor, bonds: Tensor, graph: CrystalBatch) -> Tensor:
         """Return gamma^A [N, environment_width] from encoded atoms [N, width] and bonds [K, width]."""
         pooled, _ = self.bonds(atoms, bonds, graph)
-        environment = self.atoms(atoms) + pooled
-        return environment + self.feedforward(environment)
+        environment: Tensor = self.atoms(atoms) + pooled
+        update: Tensor = self.feedforward(environment)
+        return environment + update
 
 
 class StoichiometryAttention(nn.Module):
@@ -185,10 +206,13 @@ class FeatureExtraction(nn.Module):
         self.stoichiometry = StoichiometryAttention(config)
         self.attention = LSTMAttention(config.environment_width, config.lstm_rounds)
         self.dropout = nn.Dropout(config.dropout)
+        initialise(self)
+        self.encoder.scale_bonds()
 
     def forward(self, graph: CrystalBatch) -> Tensor:
         """Return x^c [N, environment_width] of a batch with N nodes."""
         atoms, bonds = self.encoder(self.embedding(graph.numbers), graph)
         gamma = self.pooling(atoms, bonds, graph)
         elements = self.stoichiometry(self.embedding(graph.elements), graph)
-        return self.dropout(self.attention(gamma * elements[graph.element], graph))
+        environment: Tensor = self.attention(gamma * elements[graph.element], graph)
+        return self.dropout(environment)  # type: ignore[no-any-return]

@@ -21,7 +21,8 @@ def segment_softmax(logits: Tensor, segment: Tensor, n_segments: int, multiplici
     """
     if multiplicity is not None:
         logits = logits + multiplicity.log().unsqueeze(-1)
-    return softmax(logits, segment, num_nodes=n_segments)
+    weights: Tensor = softmax(logits, segment, num_nodes=n_segments)
+    return weights
 
 
 def attend(weights: Tensor, values: Tensor, segment: Tensor, n_segments: int) -> Tensor:

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.batches import GraphTensors
+from benchmarks.config import RunConfig, TrainingConfig, build_config
+from benchmarks.errors import RunError
+from benchmarks.folds import Fold
+from benchmarks.training import Epoch, _learning_rate, build_model, predict, train_fold
+from sen.crystal import refine
+from sen.graph import build_graph
+from tests.benchmarks.conftest import SMALL
+from tests.benchmarks.test_batches import table_of
+
+FOLD = Fold(0, train=np.arange(40), validation=np.arange(40, 48), test=np.arange(48, 60))
+
+
+@pytest.fixture(scope="module")
+def task() -> tuple[GraphTensors, np.ndarray]:
+    """Rocksalt crystals whose target is their lattice constant."""
+    a = np.random.default_rng(0).uniform(4.5, 6.5, 60)
+    fcc = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    crystals = [refine(x * fcc, [[0, 0, 0], [0.5, 0.5, 0.5]], [11, 17]) for x in a]
+    return GraphTensors(table_of([build_graph(crystal, cells="asymmetric") for crystal in crystals])), a
+
+
+def config(*more: str) -> RunConfig:
+    small = [option for option in SMALL if option != "--set"]
+    return build_config("prototypes", "mlp", assignments=[s for s in small if not s.startswith("block")] + list(more))
+
+
+def test_training_learns_and_predicts_in_the_unit_of_the_target(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, target = task
+    trained = train_fold(config("training.epochs=25"), graphs, target, FOLD, kind="regression", seed=0)
+    predicted = predict(trained.model, graphs, FOLD.test, edge_budget=1000)
+    assert np.abs(predicted - target[FOLD.test]).mean() < 0.2 * np.abs(target - target.mean()).mean()
+    assert trained.history[trained.best_epoch - 1].validation == min(epoch.validation for epoch in trained.history)
+
+
+def test_test_targets_are_never_looked_at(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, target = task
+    hidden = target.copy()
+    hidden[FOLD.test] = np.nan
+    first, second = (
+        train_fold(config("training.epochs=3"), graphs, values, FOLD, kind="regression", seed=0).model.state_dict()
+        for values in (target, hidden)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_seed_decides(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, target = task
+    first, again, other = (
+        train_fold(config("training.epochs=2"), graphs, target, FOLD, kind="regression", seed=seed).history[-1]
+        for seed in (1, 1, 2)
+    )
+    assert first.train_loss == again.train_loss
+    assert first.train_loss != other.train_loss
+
+
+def test_classification_learns(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, lattice_constant = task
+    target = (lattice_constant > 5.5).astype(float)
+    trained = train_fold(config("training.epochs=25"), graphs, target, FOLD, kind="classification", seed=0)
+    predicted = predict(trained.model, graphs, FOLD.test, edge_budget=1000)
+    assert ((predicted > 0) == (target[FOLD.test] == 1)).mean() > 0.8
+
+
+def test_patience_ends_training(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, target = task
+    misled = target.copy()
+    misled[FOLD.validation] = 11 - target[FOLD.validation]  # what is learnt from training rows is wrong here
+    epochs: list[Epoch] = []
+    run = config("training.epochs=60", "training.patience=3")
+    with pytest.raises(RunError, match="collapsed"):
+        train_fold(run, graphs, misled, FOLD, kind="regression", seed=0, on_epoch=epochs.append)
+    best = int(np.argmin([epoch.validation for epoch in epochs]))
+    assert len(epochs) == best + 1 + 3 < 60
+
+
+def test_loss_that_is_not_finite_ends_the_fold(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, target = task
+    run = config("training.learning_rate=1e30", "training.warmup=0")
+    with pytest.raises(RunError, match="learning_rate"):
+        train_fold(run, graphs, target, FOLD, kind="regression", seed=0)
+
+
+def test_prediction_does_not_depend_on_how_crystals_are_batched(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, _ = task
+    torch.manual_seed(0)
+    model = build_model(config())
+    crystals = np.array([7, 3, 50, 0, 21])
+    together, alone = (predict(model, graphs, crystals, edge_budget=budget) for budget in (10_000, 1))
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    np.testing.assert_allclose(together[::-1], predict(model, graphs, crystals[::-1].copy(), edge_budget=1), rtol=1e-5)
+
+
+def test_learning_rate_rises_then_falls_to_zero() -> None:
+    recipe = TrainingConfig(warmup=0.1)
+    rates = [_learning_rate(step, 1000, recipe) for step in range(1000)]
+    assert np.argmax(rates) == 100
+    assert rates[100] == 1
+    assert rates[0] < 0.02
+    assert rates[-1] < 1e-5
+    assert all(np.diff(rates[:101]) > 0)
+    assert all(np.diff(rates[100:]) < 0)
+
+
+def test_small_precision_trains(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, target = task
+    run = config("training.precision=bfloat16", "training.epochs=25")
+    trained = train_fold(run, graphs, target, FOLD, kind="regression", seed=0)
+    error = np.abs(predict(trained.model, graphs, FOLD.test, edge_budget=1000) - target[FOLD.test]).mean()
+    assert error < 0.5 * np.abs(target - target.mean()).mean()
