@@ -189,7 +189,7 @@ _PROTOTYPES = Task(
     target="energy",
     unit="eV/atom",
     kind="regression",
-    description="Demonstration, not a benchmark: common structure prototypes with a simple energy, made by code.",
+    description="Demonstration, not a benchmark: electrostatic (Ewald) energy of ionic crystals made by code.",
     licence="part of sen-bench",
     default_folds=(0,),
 )
