@@ -57,11 +57,13 @@ _IONS_OF_CHARGE = {
 # Raised whenever another data set comes out.
 _VERSION = 1
 _SEED = 0
-_CRYSTALS_PER_SYSTEM = 290
-# More than are needed: should the library change, the search still ends.
-_ATTEMPTS = 20 * _CRYSTALS_PER_SYSTEM
 _PROTOTYPES_PER_SYSTEM = 8
 _MAX_ATOMS = 16
+# The second limit is for triclinic crystals: their cells are large, and each atom costs time to train on.
+_CRYSTALS_PER_SYSTEM = 310
+_ATOMS_PER_SYSTEM = 2200
+# More than are needed: should the library change, the search still ends.
+_ATTEMPTS = 20 * _CRYSTALS_PER_SYSTEM
 # In an ionic structure every ion is farther from its like than from the nearest counter-ion, by this factor at least.
 _IONIC = 1.05
 # In a crystal the nearest counter-ion is at most this many sums of the radii away, and ions of like charge this many Å.
@@ -236,11 +238,16 @@ def _most_ionic_signs(
 
 
 def _draw(prototypes: list[_Prototype], rng: np.random.Generator) -> list[_Draw]:
-    """Draw as many crystals of each crystal system, in random order."""
+    """Draw crystals of every crystal system and mix them."""
     seen: set[tuple[float, ...]] = set()
     draws: list[_Draw] = []
     for _, of_system in itertools.groupby(prototypes, key=lambda prototype: prototype.system):
-        draws += itertools.islice(_draws(list(of_system), rng, seen), _CRYSTALS_PER_SYSTEM)
+        atoms = 0
+        for draw in itertools.islice(_draws(list(of_system), rng, seen), _CRYSTALS_PER_SYSTEM):
+            draws.append(draw)
+            atoms += len(draw.numbers)
+            if atoms >= _ATOMS_PER_SYSTEM:
+                break
     return [draws[i] for i in rng.permutation(len(draws))]
 
 

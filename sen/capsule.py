@@ -91,12 +91,13 @@ class CapsuleBlock(SymmetryBlock):
 
     def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
         """Extras: pose [B, K, 6], presence [B, K], capsules [B, K, width], share of each capsule in an atom [N, K]."""
-        log_attention, parts = self.part_capsules(env, graph)
+        attention, parts = self.part_capsules(env, graph)
         pose, chemistry, presence = self.split_capsules(parts)
         updated = transform(pose, chemistry)
         sigma = updated * presence.unsqueeze(-1)
-        # Each atom receives the capsules in the proportion in which they attend to it: the attention transposed.
-        share = log_attention.logsumexp(dim=1).softmax(dim=1)
+        # Each atom receives the capsules in the proportion in which they attend to it: the attention transposed. The
+        # multiplicity, by which each is larger, drops out; the smallest number keeps an atom nobody attends to finite.
+        share = F.normalize(attention.sum(1), p=1, dim=1, eps=torch.finfo(attention.dtype).tiny)
         atoms = torch.einsum("nk,nkd->nd", share, sigma.index_select(0, graph.crystal))
         extras = {"pose": pose, "presence": presence, "capsules": updated, "share": share}
         return SymmetryOutput(atoms, sigma.flatten(1), extras)
@@ -104,7 +105,7 @@ class CapsuleBlock(SymmetryBlock):
     def part_capsules(self, env: Tensor, graph: CrystalBatch) -> tuple[Tensor, Tensor]:
         """`Att_Conv`: softmax over all (atom, position) pairs of a crystal.
 
-        Returns the attention logits [N, positions, capsules] and the part capsules [B, capsules, capsule_width].
+        Returns the attention weights [N, positions, capsules] and the part capsules [B, capsules, capsule_width].
         """
         maps = env.view(len(env), 1, self.config.map_height, -1)
         features = self.convolutions(maps.contiguous(memory_format=torch.channels_last))
@@ -120,7 +121,7 @@ class CapsuleBlock(SymmetryBlock):
         # Pooling before the capsules' own linear maps is the same sum and costs far less than mapping every position.
         per_atom = torch.einsum("npk,npf->nkf", weights, features)
         pooled = segment_sum(per_atom.flatten(1), graph.crystal, graph.n_crystals).view(-1, *self.parts.shape[:2])
-        return logits, torch.einsum("bkf,kfd->bkd", pooled, self.parts) + self.parts_bias
+        return weights, torch.einsum("bkf,kfd->bkd", pooled, self.parts) + self.parts_bias
 
     def split_capsules(self, parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`F_split`: self-attention over the capsules of a crystal.

@@ -10,7 +10,7 @@ __all__ = ["Config", "SENConfig"]
 class Config(BaseModel):
     """Base of every configuration: immutable, and a field that does not exist is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SENConfig(Config):
@@ -33,7 +33,7 @@ class SENConfig(Config):
     lstm_rounds: int = Field(3, ge=1, description="Rounds T of the LSTM attention between a crystal and its atoms.")
     heads: int = Field(4, ge=1, description="Attention heads over the bonds of an atom.")
     head_width: int = Field(256, ge=1, description="Hidden width of the property head.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of environments and of the head's hidden layer.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout of environments and of the head's hidden layer.")
 
     @model_validator(mode="after")
     def _heads_divide_widths(self) -> SENConfig:

@@ -28,6 +28,8 @@ class GaussianExpansion(nn.Module):
         super().__init__()
         self.register_buffer("centers", torch.linspace(0.0, stop, n), persistent=False)
         self.width = width
+        #: Sum of the squares of all Gaussians, for a distance well inside their range.
+        self.excited = width * math.sqrt(math.pi / 2) * (n - 1) / stop
 
     def forward(self, distance: Tensor) -> Tensor:
         """Expand distances [K] in Å to [K, n]."""
@@ -93,9 +95,7 @@ class EnvironmentEncoder(nn.Module):
 
     def scale_bonds(self) -> None:
         """Draw the weights of the bonds anew for the few Gaussians that a bond length excites, instead of for all."""
-        spacing = float(self.expansion.centers[1])
-        excited = self.expansion.width * (math.pi / 2) ** 0.5 / spacing
-        nn.init.normal_(self.bonds.weight, std=excited**-0.5)
+        nn.init.normal_(self.bonds.weight, std=self.expansion.excited**-0.5)
 
     def forward(self, embedding: Tensor, graph: CrystalBatch) -> tuple[Tensor, Tensor]:
         """Return encoded atoms [N, width] and bonds [K, width]."""

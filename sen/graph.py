@@ -58,13 +58,8 @@ def build_graph(crystal: Crystal, *, cutoff: float = 5.0, max_neighbors: int | N
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     node: NDArray[Any]
-    if cells == "asymmetric":
-        node = crystal.orbit
-        representative = np.flatnonzero(np.diff(np.maximum.accumulate(node), prepend=-1))
-        multiplicity = np.bincount(node)
-    else:
-        node = representative = np.arange(len(crystal))
-        multiplicity = np.ones(len(crystal), dtype=np.int64)
+    orbit = crystal.orbit if cells == "asymmetric" else np.arange(len(crystal))
+    _, representative, node, multiplicity = np.unique(orbit, return_index=True, return_inverse=True, return_counts=True)
     lattice = np.ascontiguousarray(crystal.lattice)
     points = crystal.positions @ lattice
     center, atom, image, distance = find_points_in_spheres(points, points[representative], cutoff, _PERIODIC, lattice)

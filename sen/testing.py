@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
+from unittest import SkipTest
 
 import numpy as np
 import torch
@@ -124,12 +125,11 @@ class BlockContracts:
 
         def permuted(crystal: Crystal) -> Crystal:
             order = rng.permutation(len(crystal))
-            _, orbit = np.unique(crystal.orbit[order], return_inverse=True)
             return replace(
                 crystal,
                 positions=crystal.positions[order],
                 numbers=crystal.numbers[order],
-                orbit=orbit.astype(np.int32),
+                orbit=crystal.orbit[order],
             )
 
         self.assert_same_answer([permuted(crystal) for crystal in sample_crystals()])
@@ -161,7 +161,7 @@ class BlockContracts:
 
     def test_asymmetric_unit_and_full_cell_agree(self) -> None:
         if self.block.needs_vectors:
-            return
+            raise SkipTest("a block that reads edge vectors is never given asymmetric units")
         asymmetric = self.output(sample_crystals(), "asymmetric")
         full = self.output(sample_crystals(), "full")
         assert_close(asymmetric.symmetry.material, full.symmetry.material, "material vectors")

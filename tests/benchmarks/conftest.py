@@ -22,6 +22,7 @@ SMALL = (
     *("--set", "block.filters=8", "--set", "block.capsules=4", "--set", "block.capsule_width=8"),
     *("--set", "block.split_width=8", "--set", "sen.encoder_width=16", "--set", "sen.head_width=16"),
     *("--set", "training.learning_rate=0.001", "--set", "training.batch_size=8"),
+    *("--set", "training.weight_decay=0.01", "--set", "sen.dropout=0"),
 )
 
 

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import prototypes
 from benchmarks.crystals import CrystalTable
-from benchmarks.errors import DataError
 from benchmarks.folds import make_folds
 from benchmarks.prototypes import IONS, ewald_energy, make_prototypes
-from benchmarks.reference import element_fractions
-from benchmarks.tasks import TASKS
 from sen.crystal import SYMBOLS, crystal_system, refine
 from sen.graph import build_graph
 
@@ -50,7 +45,9 @@ def test_energy_gives_the_madelung_constant(
     numbers = atomic_numbers(*symbols)
     energy = ewald_energy(lattice, np.array([[0, 0, 0], second]), numbers)
 
-    shortest = np.linalg.norm([(second + np.array(image)) @ lattice for image in itertools.product((-1, 0), repeat=3)], axis=1).min()
+    shortest = np.linalg.norm(
+        [(second + np.array(image)) @ lattice for image in itertools.product((-1, 0), repeat=3)], axis=1
+    ).min()
     charge = IONS[int(numbers[0])].charge
     assert energy == pytest.approx(-madelung * COULOMB * charge**2 / shortest / 2, rel=1e-6)
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.batches import GraphTensors
-from benchmarks.config import RunConfig, TrainingConfig, build_config
+from benchmarks.config import RunConfig, build_config
 from benchmarks.errors import RunError
 from benchmarks.folds import Fold
 from benchmarks.training import Epoch, _learning_rate, build_model, predict, train_fold
@@ -98,14 +100,36 @@ def test_prediction_does_not_depend_on_how_crystals_are_batched(task: tuple[Grap
 
 
 def test_learning_rate_rises_then_falls_to_zero() -> None:
-    recipe = TrainingConfig(warmup=0.1)
-    rates = [_learning_rate(step, 1000, recipe) for step in range(1000)]
+    rates = [_learning_rate(step / 1000, 0.1) for step in range(1000)]
     assert np.argmax(rates) == 100
     assert rates[100] == 1
-    assert rates[0] < 0.02
-    assert rates[-1] < 1e-5
+    assert rates[0] == 0
+    assert 0 < rates[-1] < 1e-5
     assert all(np.diff(rates[:101]) > 0)
     assert all(np.diff(rates[100:]) < 0)
+
+
+def test_schedule_lasts_to_the_end_where_the_edge_budget_makes_more_steps(
+    task: tuple[GraphTensors, np.ndarray],
+) -> None:
+    graphs, target = task
+    rates = []
+    for budget in (10_000, 40):  # 40 edges: one crystal a batch
+        run = config("training.epochs=4", f"training.edge_budget={budget}", "training.batch_size=40")
+        epochs: list[Epoch] = []
+        with suppress(RunError):  # four steps are too few to learn anything
+            train_fold(run, graphs, target, FOLD, kind="regression", seed=0, on_epoch=epochs.append)
+        rates.append([epoch.learning_rate for epoch in epochs])
+    assert rates[0][-2] > 0
+    assert rates[1][-2] > 0.1 * max(rates[1])
+
+
+def test_model_stuck_at_the_median_has_collapsed(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, lattice_constant = task
+    # Skewed and without relation to the crystals: all that can be learnt is the median, which is nearer than the mean.
+    target = np.random.default_rng(3).permutation(np.exp(4 * (lattice_constant - 5)))
+    with pytest.raises(RunError, match="collapsed"):
+        train_fold(config("training.epochs=6"), graphs, target, FOLD, kind="regression", seed=0)
 
 
 def test_small_precision_trains(task: tuple[GraphTensors, np.ndarray]) -> None:

@@ -65,6 +65,21 @@ def test_extras_have_the_shapes_the_reports_read() -> None:
     assert bool(((output.extras["presence"] > 0) & (output.extras["presence"] < 1)).all())
 
 
+def test_share_is_the_attention_transposed() -> None:
+    contracts = TestCapsuleContracts()
+    model, batch = contracts.model(), contracts.batch(sample_crystals())
+    with torch.no_grad():
+        env = model.features(batch)
+        expected = model.block(env, batch)
+        attention, _ = model.block.part_capsules(env, batch)
+        # The same number added to all scores of a capsule changes no attention, so it must not change the shares.
+        model.block.logits.register_forward_hook(lambda _module, _input, scores: scores + torch.arange(16.0))
+        found = model.block(env, batch)
+    torch.testing.assert_close(found.extras["share"], expected.extras["share"])
+    for crystal in range(batch.n_crystals):
+        assert attention[batch.crystal == crystal].sum((0, 1)).numpy() == pytest.approx(np.ones(16))
+
+
 @pytest.mark.parametrize("change", [{"map_height": 7}, {"heads": 5}])
 def test_sizes_that_do_not_fit_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must divide"):
