@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.errors import UsageError
+from benchmarks.files import file_digest, new_folder, put_in_place, write_json
 
-__all__ = ["DamagedCache", "cache_folder", "digest", "file_digest", "load_or_build", "read_arrays", "write_arrays"]
+__all__ = ["DamagedCache", "cache_folder", "digest", "load_or_build", "read_arrays", "write_arrays"]
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
+_ATTEMPTS = 3
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -36,12 +35,6 @@ def cache_folder() -> Path:
     if folder := os.environ.get("SEN_BENCH_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sen-bench"
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's content in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(**facts: object) -> str:
@@ -69,6 +62,10 @@ def load_or_build(
         except DamagedCache as damage:
             logging.getLogger("sen_bench").warning("The cache %s is rebuilt: %s.", folder, damage)
     write_arrays(folder, build(), meta)
+    for _ in range(_ATTEMPTS):
+        # Another process that built the same may be putting its folder in the place of ours just now.
+        with suppress(DamagedCache):
+            return read_arrays(folder)[0]
     return read_arrays(folder)[0]
 
 
@@ -84,22 +81,16 @@ def write_arrays(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]], met
     Raises:
         UsageError: The folder cannot be written.
     """
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
-        temporary.mkdir(parents=True)
-        entries = _write_pieces(temporary, pieces)
-        with (temporary / _MANIFEST).open("w") as file:
-            json.dump({"format": _FORMAT, "meta": meta, "arrays": entries}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        _put_in_place(temporary, folder)
+        with new_folder(folder) as temporary:
+            entries = _write_pieces(temporary, pieces)
+            write_json(temporary / _MANIFEST, {"format": _FORMAT, "meta": meta, "arrays": entries})
+            put_in_place(temporary, folder)
     except OSError as error:
         message = (
             f"Cannot write to the cache folder {folder.parent} ({error.strerror}): set SEN_BENCH_CACHE to another."
         )
         raise UsageError(message) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_pieces(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, dict[str, Any]]:
@@ -133,24 +124,6 @@ def _write_header(file: BinaryIO, rows: int, like: NDArray[Any]) -> None:
         "shape": (rows, *like.shape[1:]),
     }
     np.lib.format.write_array_header_1_0(file, header)
-
-
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename a complete folder to its final name, moving away what another process, or an older run, left there."""
-    while True:
-        try:
-            temporary.rename(folder)
-        except OSError as error:
-            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-                raise
-        else:
-            break
-        discarded = folder.with_name(f"{temporary.name}.old")
-        try:
-            folder.rename(discarded)
-        except FileNotFoundError:
-            continue
-        shutil.rmtree(discarded, ignore_errors=True)
 
 
 def read_arrays(folder: Path) -> tuple[Arrays, dict[str, Any]]:

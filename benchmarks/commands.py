@@ -12,8 +12,9 @@ from benchmarks.errors import RunError, UsageError
 __all__ = ["blocks", "prepare", "run", "status", "tasks"]
 
 TaskArgument = Annotated[str, typer.Argument(help="Name of a task; `sen-bench tasks` lists them.")]
+BlockOption = Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")]
 DataDir = Annotated[
-    Path | None, typer.Option(envvar="SEN_BENCH_DATA", help="Folder with the MatBench files (NAME.json.gz).")
+    Path | None, typer.Option(help="Folder with the MatBench files (NAME.json.gz); default: SEN_BENCH_DATA.")
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -26,7 +27,7 @@ ConfigOption = Annotated[
 
 def run(
     task: TaskArgument,
-    block: Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")] = "capsule",
+    block: BlockOption = "capsule",
     folds: Annotated[
         str | None, typer.Option(help="Folds to run, such as 0,1. Default: all five; for `prototypes` fold 0.")
     ] = None,
@@ -57,8 +58,7 @@ def run(
     from benchmarks.display import RunDisplay, show_result
     from benchmarks.tasks import get_task
 
-    if jobs == 0:
-        raise UsageError("--jobs takes a number of processes, or -1 for one per core.")
+    _check_jobs(jobs)
     chosen = get_task(task)
     flags = {
         "training.epochs": epochs,
@@ -66,13 +66,15 @@ def run(
         "training.precision": precision,
         "limit": limit,
     }
-    configuration = build_config(chosen.name, block, file=config, flags=flags, assignments=set_ or ())
+    configuration = build_config(
+        chosen.name, block, defaults=chosen.defaults, file=config, flags=flags, assignments=set_ or ()
+    )
     wanted = _numbers(folds) if folds is not None else list(chosen.default_folds)
     try:
         with RunDisplay() as display:
             from benchmarks.data import load_dataset
             from benchmarks.machine import pick_device
-            from benchmarks.runner import execute, make_plan, summarise
+            from benchmarks.runner import execute, make_plan, references, summarise
 
             device = pick_device(device)
             dataset = load_dataset(chosen, data_dir, progress=display.progress("Reading crystals"))
@@ -88,6 +90,8 @@ def run(
             display.start(plan, device)
             failures = execute(plan, device=device, jobs=jobs, on_epoch=display.epoch, on_unit=display.unit)
             summary = summarise(plan)
+            if summary["units"] and chosen.kind == "regression" and not chosen.is_official:
+                summary["references"] = references(plan, summary["folds"])
             plan.run.write_summary(summary)
     except KeyboardInterrupt:
         typer.echo("Stopped. Finished folds are kept; the same command goes on with the others.", err=True)
@@ -100,6 +104,7 @@ def run(
 
 def prepare(
     task: TaskArgument,
+    block: BlockOption = "capsule",
     data_dir: DataDir = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -112,8 +117,9 @@ def prepare(
     from benchmarks.graphs import build_graphs
     from benchmarks.tasks import get_task
 
+    _check_jobs(jobs)
     chosen = get_task(task)
-    configuration = build_config(chosen.name, "capsule", file=config, assignments=set_ or ())
+    configuration = build_config(chosen.name, block, file=config, assignments=set_ or ())
     with RunDisplay() as display:
         dataset = load_dataset(chosen, data_dir, jobs=jobs, progress=display.progress("Reading crystals"))
         graphs = build_graphs(
@@ -141,6 +147,11 @@ def status(out: Annotated[Path, typer.Argument(help="Folder of the run store.")]
     from benchmarks.display import show_status
 
     show_status(out)
+
+
+def _check_jobs(jobs: int) -> None:
+    if jobs < -1 or jobs == 0:
+        raise UsageError(f"--jobs takes a number of processes, or -1 for one per core, not {jobs}.")
 
 
 def _numbers(text: str) -> list[int]:

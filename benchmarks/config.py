@@ -55,14 +55,14 @@ def get_block(name: str) -> Any:
     """Return the block class called `name`.
 
     Raises:
-        UsageError: No such block; the message names the nearest ones.
+        UsageError: No such block, and which names are near; or a plug-in that cannot be imported.
     """
+    if name not in block_names():
+        raise UsageError(f"There is no block called {name!r}. {suggest(name, block_names())}")
     try:
         return load_block(name)
-    except KeyError:
-        raise UsageError(f"There is no block called {name!r}. {suggest(name, block_names())}") from None
-    except TypeError as error:
-        raise UsageError(str(error)) from None
+    except Exception as error:  # whatever a plug-in raises when it is imported
+        raise UsageError(f"The block {name!r} cannot be loaded ({type(error).__name__}: {error}).") from error
 
 
 def build_config(
@@ -70,14 +70,16 @@ def build_config(
     block_name: str,
     *,
     file: Path | None = None,
+    defaults: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
     assignments: Iterable[str] = (),
 ) -> RunConfig:
-    """Put a configuration together; later sources win: defaults, TOML file, flags, `--set` assignments.
+    """Put a configuration together; later sources win: defaults, the task's, TOML file, flags, `--set` assignments.
 
     Args:
         task: Name of the task.
         block_name: Name of the block.
+        defaults: Dotted field to value, where the task has defaults of its own.
         file: TOML file with the tables graph, sen, block and training.
         flags: Dotted field to value, for the options that have a flag of their own; None means not given.
         assignments: Strings like "training.epochs=50"; the value is read as JSON, else as text.
@@ -93,6 +95,8 @@ def build_config(
         "training": TrainingConfig,
     }
     values: dict[str, Any] = {}
+    for field, value in (defaults or {}).items():
+        _assign(values, field, value, sections, f"the defaults of {task}")
     for field, value, source in _all_assignments(file, flags or {}, assignments):
         _assign(values, field, value, sections, source)
     built: dict[str, Any] = {name: _validate(name, model, values.get(name, {})) for name, model in sections.items()}

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cache import digest, file_digest, load_or_build
+from benchmarks.cache import digest, load_or_build
 from benchmarks.errors import DataError, UsageError, suggest
+from benchmarks.files import file_digest
 from benchmarks.rows import Fault, read_rows
 from benchmarks.splitter import RowSplitter, split_file
 from benchmarks.workers import stream

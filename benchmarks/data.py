@@ -19,11 +19,13 @@ class Dataset:
         task: What is predicted.
         table: The crystals at hand.
         source: Name of the file they were read from, or what made them.
+        is_complete: Whether these are all rows of the task, verified by hash where there is an official file.
     """
 
     task: Task
     table: CrystalTable
     source: str
+    is_complete: bool
 
     @property
     def coverage(self) -> float:
@@ -43,7 +45,7 @@ def load_dataset(
     if task.name == "prototypes":
         from benchmarks.prototypes import make_prototypes
 
-        return Dataset(task, make_prototypes(jobs=jobs, progress=progress), "made by sen-bench")
+        return Dataset(task, make_prototypes(jobs=jobs, progress=progress), "made by sen-bench", is_complete=True)
     file = find_data_file(task, data_dir)
     table = read_matbench_json(file.path, task.target, row_id=task.row_id, jobs=jobs, progress=progress)
-    return Dataset(task, table, file.path.name)
+    return Dataset(task, table, file.path.name, is_complete=file.coverage == "complete")

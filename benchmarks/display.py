@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from benchmarks.folds import N_FOLDS
 from benchmarks.leaderboard import LeaderboardEntry, published, rank, source
 from benchmarks.metrics import primary_metric
 from benchmarks.tasks import TASKS, Task, find_data_file
@@ -87,6 +88,7 @@ class RunDisplay:
             transient=True,
         )
         self._units: dict[Unit, TaskID] = {}
+        self._ended: set[Unit] = set()
         self._unit_text = ""
 
     def __enter__(self) -> Self:
@@ -115,7 +117,8 @@ class RunDisplay:
     def start(self, plan: Plan, device: str) -> None:
         """Say what is going to be done and draw a bar for all epochs of all missing units."""
         table, task = plan.dataset.table, plan.dataset.task
-        share = "" if plan.dataset.coverage == 1 else f" ({plan.dataset.coverage:.1%} of {task.n_rows:,}: partial data)"
+        partial = f" ({plan.dataset.coverage:.1%} of {task.n_rows:,}: partial data)"
+        share = "" if plan.dataset.is_complete else partial
         self.console.print(
             f"{task.name}: {len(table):,} crystals{share}, block {plan.config.block_name}, {device}. "
             f"{len(plan.missing)} of {len(plan.units)} trainings to do, in {plan.run.path}"
@@ -126,47 +129,54 @@ class RunDisplay:
             self._all = self._bars.add_task("All epochs", total=self._epochs * len(plan.missing))
 
     def epoch(self, unit: Unit, epoch: Epoch) -> None:
-        """Move the bars of a unit."""
+        """Move the bars of a unit; where there is no terminal to draw them on, print a line now and then."""
+        if unit in self._ended:  # a message of a worker that arrives after its result
+            return
         if unit not in self._units:
-            self._units[unit] = self._bars.add_task(f"Fold {unit.fold}, seed {unit.seed}", total=self._epochs)
-        description = f"Fold {unit.fold}, seed {unit.seed}: validation {figures(epoch.validation)} {self._unit_text}"
-        self._bars.update(self._units[unit], completed=epoch.epoch, description=description)
+            self._units[unit] = self._bars.add_task(f"{unit}", total=self._epochs)
+        progress = f"{unit}: validation {figures(epoch.validation)} {self._unit_text}"
+        self._bars.update(self._units[unit], completed=epoch.epoch, description=progress)
         self._bars.advance(self._all)
+        if not self.console.is_terminal and epoch.epoch % max(1, self._epochs // 10) == 0:
+            left = epoch.seconds / epoch.epoch * (self._epochs - epoch.epoch)
+            self.console.print(f"{progress}, epoch {epoch.epoch} of {self._epochs}, {duration(left)} left")
 
     def unit(self, unit: Unit, outcome: dict[str, Any] | SenBenchError) -> None:
         """Print the line of a unit that ended."""
+        self._ended.add(unit)
         if unit in self._units:
             done = self._bars.tasks[self._bars.task_ids.index(self._units[unit])].completed
             self._bars.advance(self._all, self._epochs - done)
             self._bars.remove_task(self._units.pop(unit))
         if not isinstance(outcome, dict):
-            self.console.print(f"Fold {unit.fold}, seed {unit.seed} failed: {outcome}", style="red")
+            self.console.print(f"{unit} failed: {outcome}", style="red")
             return
-        name, value = next(iter(outcome["metrics"].items()))
+        name = primary_metric(TASKS[outcome["task"]].kind).name
         self.console.print(
-            f"Fold {unit.fold}, seed {unit.seed}: {_METRIC_LABELS[name]} {figures(value)} {self._unit_text} "
+            f"{unit}: {_METRIC_LABELS[name]} {figures(outcome['metrics'][name])} {self._unit_text} "
             f"(best epoch {outcome['best_epoch']} of {outcome['epochs']}, {duration(outcome['wall_seconds'])})"
         )
 
 
 def show_result(plan: Plan, summary: dict[str, Any]) -> None:
-    """Print the folds of a run with their mean and spread, beside what is published, and where the files are."""
+    """Print the finished folds of a run, what is published on them or references, and where the files are."""
     console, task = _console(), plan.dataset.task
     if not summary["units"]:
         return
     console.print()
     console.print(_fold_table(plan, summary))
-    _show_comparison(console, plan, summary)
-    per_fold = [plan.run.read_metrics(unit) for unit in plan.run.units() if unit in plan.units]
-    memory = max(record["peak_memory_bytes"] for record in per_fold)
+    if published(task.name):
+        _show_leaderboard(console, plan, summary)
+    elif "references" in summary:
+        _show_references(console, plan, summary)
     console.print(
-        f"Training took {duration(summary['wall_seconds'])} in all ({per_fold[0]['device']}), "
-        f"peak memory {memory / 2**30:.1f} GiB. Parameters: {per_fold[0]['parameters']:,}."
+        f"Training took {duration(summary['wall_seconds'])} in all ({summary['device']}), "
+        f"peak memory {summary['peak_memory_bytes'] / 2**30:.1f} GiB. Parameters: {summary['parameters']:,}."
     )
-    if plan.dataset.coverage < 1:
+    if not plan.dataset.is_complete:
         console.print(
-            f"Partial data: {summary['coverage']:.1%} of the rows of {task.name}. These numbers are not comparable to "
-            "the leaderboard row by row and cannot be submitted."
+            f"Partial data: {summary['coverage']:.1%} of the rows of {task.name}, not verified by the official hash. "
+            "The published models were trained and tested on all rows; this result has no rank among them."
         )
     if plan.config.limit is not None:
         console.print(f"Trained on at most {plan.config.limit:,} rows of each fold (--limit).")
@@ -175,65 +185,69 @@ def show_result(plan: Plan, summary: dict[str, Any]) -> None:
 
 def _fold_table(plan: Plan, summary: dict[str, Any]) -> Table:
     task = plan.dataset.task
-    n_seeds = len({unit["seed"] for unit in summary["units"]})
+    seeds = len(summary["seeds"]) > 1
     unit = f" in {task.unit}" if task.unit else ""
-    table = Table(title=f"{task.name}, {plan.config.block_name}: errors on the test rows{unit}", title_justify="left")
+    table = Table(title=f"{task.name}, {plan.config.block_name}: test rows{unit}", title_justify="left")
     table.add_column("fold")
-    if n_seeds > 1:
+    if seeds:
         table.add_column("seed")
     for name in summary["mean"]:
         table.add_column(_METRIC_LABELS[name], justify="right")
-    for row in summary["units"]:
-        labels = [str(row["fold"])] + ([str(row["seed"])] if n_seeds > 1 else [])
+    for row in sorted(summary["units"], key=lambda row: (row["fold"], row["seed"])):
+        labels = [str(row["fold"])] + ([str(row["seed"])] if seeds else [])
         values = [row[name] for name in summary["mean"]]
         table.add_row(*labels, *(figures(math.nan if value is None else value) for value in values))
-    if len(summary["units"]) > 1:
+    if len(summary["folds"]) > 1:
         table.add_section()
         for label, style in (("mean", "bold"), ("std", "")):
             values = [figures(value) for value in summary[label].values()]
-            table.add_row(label, *([""] if n_seeds > 1 else []), *values, style=style)
+            table.add_row(label, *([""] if seeds else []), *values, style=style)
     return table
 
 
-def _show_comparison(console: Console, plan: Plan, summary: dict[str, Any]) -> None:
-    """Print the leaderboard with this run in its place, or the references of a task without a leaderboard."""
-    task, name = plan.dataset.task, plan.config.block_name
-    metric = primary_metric(task.kind)
+def _show_references(console: Console, plan: Plan, summary: dict[str, Any]) -> None:
+    """Print the result beside models that know little."""
+    task, metric = plan.dataset.task, primary_metric(plan.dataset.task.kind)
+    table = Table(title=f"{metric.label} beside references on the same test rows", title_justify="left")
+    table.add_column("model")
+    table.add_column(f"{metric.label} ({task.unit})", justify="right")
+    table.add_row(_ours(plan), figures(summary["mean"][metric.name]), style="bold")
+    for model, value in summary["references"].items():
+        table.add_row(model, figures(value))
+    console.print(table)
+
+
+def _show_leaderboard(console: Console, plan: Plan, summary: dict[str, Any]) -> None:
+    """Print the published models on the same folds, with this run in its place."""
+    task, metric, folds = plan.dataset.task, primary_metric(plan.dataset.task.kind), summary["folds"]
     mean, std = summary["mean"][metric.name], summary["std"][metric.name]
-    ours = f"SEN ({name}), this run"
-    if "references" in summary:
-        table = Table(title=f"{metric.label} beside references on the same test rows", title_justify="left")
-        table.add_column("model")
-        table.add_column(f"{metric.label} ({task.unit})", justify="right")
-        table.add_row(ours, figures(mean), style="bold")
-        for model, value in summary["references"].items():
-            table.add_row(model, figures(value))
-        console.print(table)
-        return
-    entries = published(task.name)
-    if not entries:
-        return
-    folds = sorted({unit["fold"] for unit in summary["units"]})
-    complete = len(folds) == 5
-    scores = [(entry.model, *_on_folds(entry, folds)) for entry in entries]
-    scores.append((ours, mean, std))
+    scores = [(entry.model, *_on_folds(entry, folds)) for entry in published(task.name)]
+    scores.append((_ours(plan), mean, std))
     scores.sort(key=lambda row: row[1], reverse=metric.higher_is_better)
-    which = "the five folds" if complete else f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} alone"
-    table = Table(title=f"Published leaderboard, mean over {which}", title_justify="left")
-    for heading in ("rank", "model", f"{metric.label} {f'({task.unit})' if task.unit else ''}".strip(), "std"):
+    which = "the five folds" if len(folds) == N_FOLDS else f"of folds {', '.join(map(str, folds))} alone"
+    table = Table(title=f"Published leaderboard, {which}", title_justify="left")
+    unit = f" ({task.unit})" if task.unit else ""
+    for heading in ("", "model", f"{metric.label}{unit}", "std"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
-    for place, (model, value, spread) in enumerate(scores, start=1):
+    place = 0
+    for model, value, spread in scores:
+        counts = model != _ours(plan) or summary["is_official"]
+        place += counts
         table.add_row(
-            str(place) if model != ours or plan.dataset.coverage == 1 else "–",
+            str(place) if counts else "–",
             model,
             figures(value),
             figures(spread) if len(folds) > 1 else "",
-            style="bold" if model == ours else "",
+            style="bold" if model == _ours(plan) else "",
         )
     console.print(table)
-    if complete and plan.dataset.coverage == 1:
-        console.print(f"Rank {rank(task.name, mean)} beside {len(entries)} published models.")
+    if summary["is_official"]:
+        console.print(f"Rank {rank(task.name, mean)} beside {len(scores) - 1} published models.")
     console.print(f"Published: {source()}", style="dim")
+
+
+def _ours(plan: Plan) -> str:
+    return f"SEN ({plan.config.block_name}), this run"
 
 
 def _on_folds(entry: LeaderboardEntry, folds: list[int]) -> tuple[float, float]:
@@ -307,24 +321,27 @@ def show_status(root: Path) -> None:
     from benchmarks.store import find_runs
 
     table = Table(title=f"Runs in {root}")
-    for heading in ("task", "block", "run", "seeds", "folds done", "metric", "mean", "std"):
+    for heading in ("task", "rows", "block", "run", "seeds", "folds done", "metric", "mean", "std"):
         table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left")
     for run in find_runs(root):
-        config = run.read_config()["config"]
+        facts = run.read_config()
+        config = facts["config"]
         records = [(unit, run.read_metrics(unit)) for unit in run.units()]
         task = TASKS.get(config["task"])
         name = primary_metric(task.kind).name if task else "mae"
-        values = [record["metrics"][name] for _, record in records]
-        label = f"{_METRIC_LABELS[name]} {f'({task.unit})' if task and task.unit else ''}".strip()
+        folds = sorted({unit.fold for unit, _ in records})
+        scores = [np.mean([record["metrics"][name] for unit, record in records if unit.fold == f]) for f in folds]
+        rows = "all" if facts["data"]["is_complete"] else f"{facts['data']['coverage']:.1%}"
         table.add_row(
             config["task"],
+            rows if config["limit"] is None else f"{rows}, limit {config['limit']:,}",
             config["block_name"],
             run.path.name,
             ",".join(str(seed) for seed in sorted({unit.seed for unit, _ in records})),
-            ",".join(str(fold) for fold in sorted({unit.fold for unit, _ in records})),
-            label,
-            figures(float(np.mean(values))) if values else "",
-            figures(float(np.std(values))) if len(values) > 1 else "",
+            ",".join(map(str, folds)),
+            f"{_METRIC_LABELS[name]} {f'({task.unit})' if task and task.unit else ''}".strip(),
+            figures(float(np.mean(scores))) if scores else "",
+            figures(float(np.std(scores))) if len(scores) > 1 else "",
         )
     console = _console()
     console.print(table if table.row_count else f"There are no runs in {root}.")

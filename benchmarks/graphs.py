@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from benchmarks.cache import digest, load_or_build
 from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.workers import stream
+from sen.config import Config
 from sen.graph import Cells, build_graph
 
 __all__ = ["GraphSettings", "GraphTable", "build_graphs"]
@@ -22,10 +23,8 @@ _VERSION = 1
 _BATCH = 256
 
 
-class GraphSettings(BaseModel):
+class GraphSettings(Config):
     """How crystals become graphs; see `sen.graph.build_graph`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cutoff: Annotated[float, Field(gt=0, le=20)] = 5.0
     """Radius of the neighbour search in Å."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import platform
 import resource
 import subprocess
@@ -20,8 +19,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def n_cores() -> int:
-    """Number of processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of processor cores this process may use: affinity and container limits count."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 def pick_device(name: str) -> str:
@@ -55,6 +56,7 @@ def prepare_arithmetic(threads: int) -> None:
 
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32, in convolutions as in matrix products
     if platform.libc_ver()[0] == "glibc":
         with contextlib.suppress(OSError, AttributeError):
             libc = ctypes.CDLL(None)
@@ -80,15 +82,17 @@ def provenance() -> dict[str, str | None]:
 
 
 def _git_commit() -> str | None:
+    """Return the commit of the checkout that holds this code, with "-dirty" where it differs; None elsewhere."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603, S607
+        return done.stdout.strip()
+
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],  # noqa: S607 - git is looked up on the PATH
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
+        # Installed below somebody's own repository, git would tell that one's commit.
+        if Path(git("rev-parse", "--show-toplevel")) != root:
+            return None
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -27,7 +28,7 @@ from benchmarks.reference import extra_trees_on_composition
 from benchmarks.store import Run, Unit
 from benchmarks.training import Epoch, build_model, predict, train_fold
 
-__all__ = ["Overwrite", "Plan", "execute", "make_plan", "summarise"]
+__all__ = ["Overwrite", "Plan", "execute", "make_plan", "references", "summarise"]
 
 Overwrite = Literal["only-missing", "always", "never"]
 
@@ -94,6 +95,7 @@ def make_plan(
             "rows": len(table),
             "official_rows": task.n_rows,
             "coverage": dataset.coverage,
+            "is_complete": dataset.is_complete,
         },
     }
     run = Run.create(out, task.name, name, facts)
@@ -166,11 +168,17 @@ def _in_parallel(
         listener = Thread(target=listen, daemon=True)
         listener.start()
         try:
-            tasks = (delayed(_train_in_worker)(plan, unit, device, threads, queue) for unit in plan.missing)
+            devices = itertools.cycle(_all_devices(device))
+            tasks = (delayed(_train_in_worker)(plan, unit, next(devices), threads, queue) for unit in plan.missing)
             yield from Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks)
         finally:
             queue.put(None)
             listener.join()
+
+
+def _all_devices(device: str) -> list[str]:
+    """All GPUs where just "cuda" is asked for, to be dealt out one per worker; else the device itself."""
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if device == "cuda" else [device]
 
 
 def _train_in_worker(plan: Plan, unit: Unit, device: str, threads: int, queue: Any) -> tuple[Unit, Outcome]:
@@ -179,86 +187,119 @@ def _train_in_worker(plan: Plan, unit: Unit, device: str, threads: int, queue: A
 
 def _train_unit(plan: Plan, unit: Unit, device: str, threads: int, on_epoch: Callable[[Epoch], None]) -> Outcome:
     """Train, predict the test rows once, and store; or return why that failed."""
-    prepare_arithmetic(threads)
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-    start = time.perf_counter()
-    task, table, fold = plan.dataset.task, plan.dataset.table, plan.fold(unit)
-    graphs = GraphTensors(plan.graphs, device)
     try:
-        trained = train_fold(
-            plan.config, graphs, np.asarray(table.target), fold, kind=task.kind, seed=unit.seed, on_epoch=on_epoch
-        )
-        prediction = predict(trained.model, graphs, fold.test, edge_budget=plan.config.training.edge_budget)
-        if task.kind == "classification":
-            prediction = 1 / (1 + np.exp(-prediction))
-        target = np.asarray(table.target[fold.test])
-        score = regression_metrics if task.kind == "regression" else classification_metrics
-        record = {
-            "task": task.name,
-            "block": plan.config.block_name,
-            "seed": unit.seed,
-            "fold": unit.fold,
-            "metrics": score(target, prediction),
-            "mean_absolute_deviation": mean_absolute_deviation(target),
-            "rows": {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)},
-            "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
-            "best_epoch": trained.best_epoch,
-            "epochs": len(trained.history),
-            "wall_seconds": time.perf_counter() - start,
-            "peak_memory_bytes": peak_memory(),
-            "peak_device_memory_bytes": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else None,
-            "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
-            "threads": threads,
-            "data_digest": table.digest,
-            "provenance": provenance(),
-        }
-        plan.run.write_unit(
-            unit,
-            predictions=list(zip(table.ids[fold.test].tolist(), target.tolist(), prediction.tolist(), strict=True)),
-            record=record,
-            history=trained.history,
-            weights=trained.model.state_dict(),
-        )
+        prepare_arithmetic(threads)
+        if device.startswith("cuda"):
+            torch.cuda.init()
+            torch.cuda.reset_peak_memory_stats(device)
+        return _train_and_store(plan, unit, device, on_epoch)
     except SenBenchError as error:
         return error
     except torch.OutOfMemoryError:
         return RunError(f"{device} ran out of memory: lower training.batch_size or training.edge_budget.")
+
+
+def _train_and_store(plan: Plan, unit: Unit, device: str, on_epoch: Callable[[Epoch], None]) -> dict[str, Any]:
+    start = time.perf_counter()
+    task, table, fold = plan.dataset.task, plan.dataset.table, plan.fold(unit)
+    graphs = GraphTensors(plan.graphs, device)
+    trained = train_fold(
+        plan.config, graphs, np.asarray(table.target), fold, kind=task.kind, seed=unit.seed, on_epoch=on_epoch
+    )
+    prediction = predict(trained.model, graphs, fold.test, edge_budget=plan.config.training.edge_budget)
+    if task.kind == "classification":
+        prediction = 1 / (1 + np.exp(-prediction))
+    target = np.asarray(table.target[fold.test])
+    score = regression_metrics if task.kind == "regression" else classification_metrics
+    on_gpu = device.startswith("cuda")
+    record = {
+        "task": task.name,
+        "block": plan.config.block_name,
+        "seed": unit.seed,
+        "fold": unit.fold,
+        "metrics": score(target, prediction),
+        "mean_absolute_deviation": mean_absolute_deviation(target),
+        "rows": {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)},
+        "coverage": plan.dataset.coverage,
+        "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
+        "best_epoch": trained.best_epoch,
+        "epochs": len(trained.history),
+        "wall_seconds": time.perf_counter() - start,
+        "peak_memory_bytes": peak_memory(),
+        "peak_device_memory_bytes": torch.cuda.max_memory_allocated(device) if on_gpu else None,
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "threads": torch.get_num_threads(),
+        "data_digest": table.digest,
+        "provenance": provenance(),
+    }
+    plan.run.write_unit(
+        unit,
+        predictions=list(zip(table.ids[fold.test].tolist(), target.tolist(), prediction.tolist(), strict=True)),
+        record=record,
+        history=trained.history,
+        weights=trained.model.state_dict(),
+    )
     return record
 
 
 def summarise(plan: Plan) -> dict[str, Any]:
-    """Mean and standard deviation (ddof 0, as MatBench) of every metric over the finished units asked for.
+    """Summarise everything that is finished in the run, whichever command asked for it.
 
-    A task without a leaderboard carries the errors of two references on the same test rows instead: extremely
-    randomised trees on the composition, and the mean absolute deviation of the targets.
+    A fold's score is the mean over its seeds; mean and standard deviation (ddof 0, as MatBench) are over the folds.
     """
-    task, table = plan.dataset.task, plan.dataset.table
-    finished = set(plan.run.units())
-    units = [unit for unit in plan.units if unit in finished]
+    task = plan.dataset.task
+    units = plan.run.units()
     records = [plan.run.read_metrics(unit) for unit in units]
     names = list(records[0]["metrics"]) if records else []
-    values = {name: [_number(record["metrics"][name]) for record in records] for name in names}
-    summary: dict[str, Any] = {
+    folds = sorted({unit.fold for unit in units})
+    scores = {
+        name: [
+            statistics.fmean(
+                _number(record["metrics"][name]) for u, record in zip(units, records, strict=True) if u.fold == fold
+            )
+            for fold in folds
+        ]
+        for name in names
+    }
+    seeds = {unit.seed for unit in units}
+    return {
         "task": task.name,
         "block": plan.config.block_name,
         "coverage": plan.dataset.coverage,
+        "limit": plan.config.limit,
         "primary_metric": primary_metric(task.kind).name,
+        "folds": folds,
+        "seeds": sorted(seeds),
+        "is_official": _is_official(plan, units),
         "units": [{"seed": u.seed, "fold": u.fold, **r["metrics"]} for u, r in zip(units, records, strict=True)],
-        "mean": {name: statistics.fmean(column) for name, column in values.items()},
-        "std": {name: statistics.pstdev(column) for name, column in values.items()},
+        "mean": {name: statistics.fmean(column) for name, column in scores.items()},
+        "std": {name: statistics.pstdev(column) for name, column in scores.items()},
         "wall_seconds": sum(record["wall_seconds"] for record in records),
         "peak_memory_bytes": max((record["peak_memory_bytes"] for record in records), default=None),
+        "parameters": records[0]["parameters"] if records else None,
+        "device": records[0]["device"] if records else None,
     }
-    if not task.is_official and task.kind == "regression":
-        folds = [plan.fold(unit) for unit in units if unit.seed == plan.units[0].seed]
-        trees = [np.abs(extra_trees_on_composition(table, f, task.kind) - table.target[f.test]).mean() for f in folds]
-        spread = [mean_absolute_deviation(table.target[fold.test]) for fold in folds]
-        summary["references"] = {
-            "ExtraTrees on composition": float(np.mean(trees)) if trees else math.nan,
-            "mean absolute deviation": float(np.mean(spread)) if spread else math.nan,
-        }
-    return summary
+
+
+def _is_official(plan: Plan, units: Sequence[Unit]) -> bool:
+    """Whether the mean may stand on the leaderboard: official data, all of it, and all folds of every seed."""
+    seeds = {unit.seed for unit in units}
+    complete = bool(seeds) and len(units) == N_FOLDS * len(seeds)
+    return complete and plan.dataset.task.is_official and plan.dataset.is_complete and plan.config.limit is None
+
+
+def references(plan: Plan, folds: Sequence[int]) -> dict[str, float]:
+    """Errors on the test rows of these folds of models that know little: composition alone, the mean alone.
+
+    Shown where nothing is published to compare with.
+    """
+    task, table = plan.dataset.task, plan.dataset.table
+    parts = [plan.fold(Unit(plan.units[0].seed, fold)) for fold in folds]
+    trees = [np.abs(extra_trees_on_composition(table, part, task.kind) - table.target[part.test]) for part in parts]
+    return {
+        "ExtraTrees on composition": float(np.mean([errors.mean() for errors in trees])),
+        "mean absolute deviation": float(np.mean([mean_absolute_deviation(table.target[part.test]) for part in parts])),
+    }
 
 
 def _number(value: float | None) -> float:

@@ -8,19 +8,17 @@ holds the hashes of the others.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import logging
 import math
-import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import DataError, UsageError
+from benchmarks.files import file_digest, new_folder, put_in_place, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,22 +52,15 @@ class Run:
 
     @classmethod
     def create(cls, root: Path, task: str, name: str, facts: Mapping[str, Any]) -> Run:
-        """Open the run `name` of a task, writing its config.json if it is new.
+        """Open the run `name` of a task, with these facts in its config.json.
 
         Raises:
             UsageError: The folder cannot be written.
         """
         run = cls(root / task / name)
-        try:
+        with run._writing():
             run.path.mkdir(parents=True, exist_ok=True)
-            if not (run.path / "config.json").exists():
-                _write_json(run.path / "config.json", {"format": FORMAT, **facts})
-            elif not os.access(run.path, os.W_OK):
-                raise PermissionError(13, "Permission denied")
-        except OSError as error:
-            raise UsageError(
-                f"The run folder {run.path} cannot be written ({error.strerror}): choose another with --out."
-            ) from None
+            write_json(run.path / "config.json", {"format": FORMAT, **facts})
         return run
 
     def unit_path(self, unit: Unit) -> Path:
@@ -118,42 +109,44 @@ class Run:
         Raises:
             UsageError: It cannot be written.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         final = self.unit_path(unit)
-        temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}")
-        try:
-            temporary.mkdir(parents=True)
+        with self._writing(), new_folder(final) as temporary:
             _write_csv(temporary / "predictions.csv", ("id", "target", "prediction"), predictions)
             epochs = [asdict(epoch) for epoch in history]
             _write_csv(temporary / "history.csv", tuple(epochs[0]), [tuple(epoch.values()) for epoch in epochs])
-            _write_json(temporary / "metrics.json", {"format": FORMAT, **record})
-            save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-                temporary / "model.safetensors",
-                metadata={"format": str(FORMAT)},
-            )
-            hashes = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-            _write_json(temporary / "manifest.json", {"format": FORMAT, "sha256": hashes})
-            if final.exists():
-                shutil.rmtree(final)
-            temporary.rename(final)
-        except OSError as error:
-            raise UsageError(f"The result of {unit} cannot be written to {final} ({error.strerror}).") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            write_json(temporary / "metrics.json", _finite({"format": FORMAT, **record}))
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+            (temporary / "model.safetensors").write_bytes(save(tensors, metadata={"format": str(FORMAT)}))
+            hashes = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
+            write_json(temporary / "manifest.json", {"format": FORMAT, "sha256": hashes})
+            put_in_place(temporary, final)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json in one step."""
-        temporary = self.path / f".summary.{secrets.token_hex(4)}"
-        _write_json(temporary, summary)
-        temporary.replace(self.path / "summary.json")
+        """Write summary.json.
+
+        Raises:
+            UsageError: It cannot be written.
+        """
+        with self._writing():
+            write_json(self.path / "summary.json", _finite(summary))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UsageError(
+                f"The run folder {self.path} cannot be written ({error.strerror}): make room, or choose another "
+                "folder with --out."
+            ) from error
 
     def _is_whole(self, path: Path) -> bool:
         try:
             manifest = _read_json(path / "manifest.json")
             whole = manifest["format"] == FORMAT and all(
-                _sha256(path / name) == expected for name, expected in manifest["sha256"].items()
+                file_digest(path / name) == expected for name, expected in manifest["sha256"].items()
             )
         except (OSError, DataError, KeyError, TypeError, AttributeError):
             whole = False
@@ -170,9 +163,15 @@ def find_runs(root: Path) -> Iterator[Run]:
     """
     if not root.is_dir():
         raise UsageError(f"There is no folder {root}: name the one that was given to `sen-bench run` as --out.")
-    for config in sorted(root.rglob("config.json")):
-        if "config" in (run := Run(config.parent)).read_config():
-            yield run
+    for path in sorted(root.rglob("config.json")):
+        run = Run(path.parent)
+        try:
+            is_run = "config" in run.read_config()
+        except DataError as error:
+            logging.getLogger("sen_bench").warning("Passed over: %s", error)
+        else:
+            if is_run:
+                yield run
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -182,16 +181,8 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object
         writer.writerows(rows)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON for good: on the disk when this returns, numbers that are not finite as null."""
-    with path.open("w") as file:
-        json.dump(_finite(content), file, indent=1, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _finite(value: Any) -> Any:
+    """Replace numbers that are not finite, which JSON does not have, by None."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -201,12 +192,9 @@ def _finite(value: Any) -> Any:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not valid JSON: {error}.") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} does not hold a JSON object.")
     return content
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

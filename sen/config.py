@@ -8,9 +8,9 @@ __all__ = ["Config", "SENConfig"]
 
 
 class Config(BaseModel):
-    """Base of every configuration: immutable, and a field that does not exist is an error."""
+    """Base of every configuration: immutable, no field that does not exist, no value of another type or not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class SENConfig(Config):

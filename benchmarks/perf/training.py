@@ -58,7 +58,7 @@ def main() -> None:
         model = build_model(config)
         step = _step_function(model, graphs)
         rate = _matrix_rate()
-        seconds = [_seconds(lambda chosen=chosen: step(chosen)) for chosen in batches]
+        seconds = [step(chosen) for chosen in batches]
         with FlopCounterMode(display=False) as counter:
             for chosen in batches[:5]:
                 step(chosen)
@@ -69,31 +69,32 @@ def main() -> None:
         print(f"  {flop / 1e6:.0f} MFLOP per structure: {flop * speed / 1e9:.0f} GFLOP/s in the whole step")
         print(f"  matrix rate {rate / 1e9:.0f} GFLOP/s: at most {rate / flop:.0f} structures/s by arithmetic alone")
         if isinstance(model.block, CapsuleBlock):
-            _print_convolutions(model.block, round(nodes * arguments.batch_size))
+            _print_convolutions(model.block, config.sen.environment_width, round(nodes * arguments.batch_size))
 
 
-def _step_function(model: nn.Module, graphs: GraphTensors) -> Callable[[np.ndarray], None]:
+def _step_function(model: nn.Module, graphs: GraphTensors) -> Callable[[np.ndarray], float]:
     averaged = AveragedModel(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     model.train()
 
-    def step(chosen: np.ndarray) -> None:
+    def step(chosen: np.ndarray) -> float:
+        start = time.perf_counter()
         model(graphs.batch(chosen)).prediction.abs().mean().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         averaged.update_parameters(model)
+        return time.perf_counter() - start
 
     return step
 
 
-def _print_convolutions(block: CapsuleBlock, nodes: int) -> None:
+def _print_convolutions(block: CapsuleBlock, width: int, nodes: int) -> None:
     """Time the three convolutions, forward and backward, against matrix products timed in turn with them."""
-    maps = torch.randn(nodes, 1, block.config.map_height, 192 // block.config.map_height, requires_grad=True)
-    maps = maps.contiguous(memory_format=torch.channels_last)
+    maps = torch.randn(nodes, 1, block.config.map_height, width // block.config.map_height, requires_grad=True)
 
     def convolve() -> None:
-        block.convolutions(maps).sum().backward()
+        block.convolutions(maps.contiguous(memory_format=torch.channels_last)).sum().backward()
 
     with FlopCounterMode(display=False) as counter:
         convolve()
@@ -102,9 +103,8 @@ def _print_convolutions(block: CapsuleBlock, nodes: int) -> None:
     for _ in range(9):
         matrix = _matrix_rate(1)
         ratios.append(flop / _seconds(convolve) / matrix)
-    print(
-        f"  convolutions: {flop / nodes / 1e6:.0f} MFLOP per node, at {statistics.median(ratios):.0%} of the matrix rate"
-    )
+    share = statistics.median(ratios)
+    print(f"  convolutions: {flop / nodes / 1e6:.0f} MFLOP per node, at {share:.0%} of the matrix rate")
 
 
 def _matrix_rate(repeats: int = 7) -> float:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks import cache
-from benchmarks.cache import DamagedCache, cache_folder, file_digest, load_or_build, read_arrays, write_arrays
+from benchmarks.cache import DamagedCache, cache_folder, load_or_build, read_arrays, write_arrays
 from benchmarks.errors import UsageError
+from benchmarks.files import file_digest
 
 ARRAYS = {
     "a": np.arange(1000, dtype=np.float32).reshape(250, 4),
