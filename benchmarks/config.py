@@ -22,7 +22,7 @@ __all__ = ["RunConfig", "TrainingConfig", "build_config", "get_block"]
 class TrainingConfig(Config):
     """The training recipe; the paper gives none of it, see docs/decisions.md."""
 
-    epochs: int = Field(100, ge=1, description="Passes over the training rows.")
+    epochs: int = Field(60, ge=1, description="Passes over the training rows.")
     batch_size: int = Field(32, ge=1, description="Crystals in a batch.")
     edge_budget: int = Field(65536, ge=1, description="A batch is closed before it holds more edges than this.")
     learning_rate: float = Field(7e-4, gt=0, description="Peak learning rate of AdamW.")
@@ -30,7 +30,7 @@ class TrainingConfig(Config):
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises from 0.")
     clip_norm: float = Field(1.0, gt=0, description="The gradient is scaled down to this norm when it is larger.")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay per step of the averaged weights that predict.")
-    patience: int = Field(50, ge=1, description="Epochs without a better validation error after which to stop.")
+    patience: int = Field(30, ge=1, description="Epochs without a better validation error after which to stop.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 trains under autocast.")
 
 

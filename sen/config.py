@@ -19,7 +19,7 @@ class SENConfig(Config):
     Defaults are the paper's values where the paper gives one; the rest is decided in docs/decisions.md.
     """
 
-    atom_embedding: int = Field(128, ge=1, description="Width of the embedding of the atomic number (paper: 128).")
+    atom_embedding: int = Field(128, ge=1, description="Width of the embedding of an element (paper: 128).")
     encoder_width: int = Field(256, ge=1, description="Width of the encoded atoms and bonds (paper: N x 256).")
     environment_width: int = Field(
         192, ge=1, description="Width of the chemical environment of an atom (paper: N x 192)."

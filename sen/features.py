@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from sen.batch import CrystalBatch
 from sen.config import SENConfig
+from sen.elements import ElementEmbedding
 from sen.ops import attend, segment_softmax, segment_sum
 
 __all__ = ["FeatureExtraction", "GaussianExpansion", "LSTMAttention", "StoichiometryAttention"]
@@ -200,7 +201,7 @@ class FeatureExtraction(nn.Module):
 
     def __init__(self, config: SENConfig) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(119, config.atom_embedding)
+        self.embedding = ElementEmbedding(config.atom_embedding)
         self.encoder = EnvironmentEncoder(config)
         self.pooling = SetPooling(config)
         self.stoichiometry = StoichiometryAttention(config)

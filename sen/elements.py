@@ -1,0 +1,80 @@
+"""What the model is told of an element: its number, its place in the periodic table and some of its properties."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+__all__ = ["N_ELEMENTS", "ElementEmbedding", "element_table"]
+
+N_ELEMENTS = 118
+
+
+def element_table() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Return group [119], period [119] and properties [119, 6] by atomic number; row 0 belongs to no element.
+
+    The properties are the logarithm of the mass, Pauling's electronegativity, atomic radius, first ionisation energy,
+    electron affinity and molar volume, as pymatgen carries them, standardised over the elements; 0 where not known.
+    """
+    from pymatgen.core.periodic_table import Element
+
+    group, period = np.zeros((2, N_ELEMENTS + 1), dtype=np.int64)
+    properties = np.full((N_ELEMENTS + 1, 6), np.nan)
+    with warnings.catch_warnings(action="ignore"):  # pymatgen warns of every value that it does not have
+        for number in range(1, N_ELEMENTS + 1):
+            element = Element.from_Z(number)
+            group[number], period[number] = element.group, element.row
+            properties[number] = [
+                _known(lambda e=element: np.log(e.atomic_mass)),
+                _known(lambda e=element: e.X),
+                _known(lambda e=element: e.atomic_radius),
+                _known(lambda e=element: e.ionization_energy),
+                _known(lambda e=element: e.electron_affinity),
+                _known(lambda e=element: e.molar_volume),
+            ]
+    standardised = (properties - np.nanmean(properties, axis=0)) / np.nanstd(properties, axis=0)
+    return group, period, np.nan_to_num(standardised).astype(np.float32)
+
+
+def _known(look_up: Callable[[], float | None]) -> float:
+    """Return a property as a float, NaN where pymatgen has none (it says so in three ways)."""
+    try:
+        value = look_up()
+    except (KeyError, AttributeError, TypeError, ValueError):
+        return float("nan")
+    return float("nan") if value is None else float(value)
+
+
+class ElementEmbedding(nn.Module):
+    """Atomic numbers [N] to [N, width]: the sum of embeddings of number, group and period and of the properties.
+
+    This is the atom information of Xie and Grossman (Phys. Rev. Lett. 120, 145301 (2018)), whose procedure the paper
+    follows. Without it a model learns from a small data set that caesium resembles rubidium, or does not.
+    The table travels with the weights.
+    """
+
+    group: Tensor
+    period: Tensor
+    properties: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        group, period, properties = element_table()
+        self.register_buffer("group", torch.tensor(group))
+        self.register_buffer("period", torch.tensor(period))
+        self.register_buffer("properties", torch.tensor(properties))
+        self.of_number = nn.Embedding(N_ELEMENTS + 1, width)
+        self.of_group = nn.Embedding(int(group.max()) + 1, width)
+        self.of_period = nn.Embedding(int(period.max()) + 1, width)
+        self.of_properties = nn.Linear(properties.shape[1], width, bias=False)
+        nn.init.normal_(self.of_number.weight, std=0.5)  # so that relatives begin alike
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Embed atomic numbers."""
+        place: Tensor = self.of_group(self.group[numbers]) + self.of_period(self.period[numbers])
+        return place + self.of_number(numbers) + self.of_properties(self.properties[numbers])
