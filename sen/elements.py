@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,6 +14,9 @@ __all__ = ["N_ELEMENTS", "ElementEmbedding", "element_table"]
 N_ELEMENTS = 118
 
 
+_PROPERTIES = ("atomic_mass", "X", "atomic_radius", "ionization_energy", "electron_affinity", "molar_volume")
+
+
 def element_table() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Return group [119], period [119] and properties [119, 6] by atomic number; row 0 belongs to no element.
 
@@ -24,28 +26,22 @@ def element_table() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.fl
     from pymatgen.core.periodic_table import Element
 
     group, period = np.zeros((2, N_ELEMENTS + 1), dtype=np.int64)
-    properties = np.full((N_ELEMENTS + 1, 6), np.nan)
+    properties = np.full((N_ELEMENTS + 1, len(_PROPERTIES)), np.nan)
     with warnings.catch_warnings(action="ignore"):  # pymatgen warns of every value that it does not have
         for number in range(1, N_ELEMENTS + 1):
             element = Element.from_Z(number)
             group[number], period[number] = element.group, element.row
-            properties[number] = [
-                _known(lambda e=element: np.log(e.atomic_mass)),
-                _known(lambda e=element: e.X),
-                _known(lambda e=element: e.atomic_radius),
-                _known(lambda e=element: e.ionization_energy),
-                _known(lambda e=element: e.electron_affinity),
-                _known(lambda e=element: e.molar_volume),
-            ]
+            properties[number] = [_look_up(element, name) for name in _PROPERTIES]
+    properties[:, 0] = np.log(properties[:, 0])
     standardised = (properties - np.nanmean(properties, axis=0)) / np.nanstd(properties, axis=0)
     return group, period, np.nan_to_num(standardised).astype(np.float32)
 
 
-def _known(look_up: Callable[[], float | None]) -> float:
-    """Return a property as a float, NaN where pymatgen has none (it says so in three ways)."""
+def _look_up(element: object, name: str) -> float:
+    """Return a property, NaN where pymatgen has none, which it says in more than one way."""
     try:
-        value = look_up()
-    except (KeyError, AttributeError, TypeError, ValueError):
+        value = getattr(element, name)
+    except (KeyError, AttributeError):
         return float("nan")
     return float("nan") if value is None else float(value)
 
@@ -77,4 +73,5 @@ class ElementEmbedding(nn.Module):
     def forward(self, numbers: Tensor) -> Tensor:
         """Embed atomic numbers."""
         place: Tensor = self.of_group(self.group[numbers]) + self.of_period(self.period[numbers])
-        return place + self.of_number(numbers) + self.of_properties(self.properties[numbers])
+        element: Tensor = self.of_number(numbers) + self.of_properties(self.properties[numbers])
+        return place + element

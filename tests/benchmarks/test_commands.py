@@ -5,15 +5,21 @@ import gzip
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.files import file_digest
+from benchmarks.tasks import TASKS
 from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
 
 Command = Callable[..., Answer]
@@ -100,13 +106,75 @@ def test_parallel_folds_give_the_results_of_serial_ones(write_data: Write, sen_b
         np.testing.assert_allclose(parallel, serial, rtol=1e-3)
 
 
-def test_classification_reports_both_areas(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
-    rows = [[crystal, bool(a > 5.5)] for crystal, a in rocksalts(80)]
-    data = write_data(rows, "matbench_mp_is_metal", "is_metal")
+@pytest.fixture
+def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write rows as the complete file of a task, which takes them for the official ones; returns the folder."""
+
+    def write(rows: list[list[Any]], name: str, target: str) -> Path:
+        content = {"index": list(range(len(rows))), "columns": ["structure", target], "data": rows}
+        file = tmp_path / f"{name}.json.gz"
+        file.write_bytes(gzip.compress(json.dumps(content).encode()))
+        task = replace(TASKS[name], n_rows=len(rows), sha256=file_digest(file))
+        monkeypatch.setattr("benchmarks.tasks.TASKS", {**TASKS, name: task})
+        return tmp_path
+
+    return write
+
+
+def test_complete_data_get_a_rank_and_a_single_fold_does_not(
+    official: Callable[..., Path], sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = official(rocksalts(60), "matbench_jdft2d", "exfoliation_en"), tmp_path / "runs"
+    one = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0"))
+    assert one.code == 0, one.err
+    assert "Rank" not in one.out
+    five = sen_bench(*run_arguments(data, out, "--epochs", 20))
+    assert five.code == 0, five.err
+    assert "Rank 1 beside" in five.out
+    assert "artial" not in five.out
+    assert json.loads((only_run(out) / "summary.json").read_text())["is_official"]
+
+
+def test_classification_reports_both_areas(official: Callable[..., Path], sen_bench: Command, tmp_path: Path) -> None:
+    rows = [[crystal, a > 5.5] for crystal, a in rocksalts(60)]
+    data, out = official(rows, "matbench_mp_is_metal", "is_metal"), tmp_path / "runs"
+    answer = sen_bench(
+        "run", "matbench_mp_is_metal", "--data-dir", data, "--out", out, "--folds", "0", "--epochs", 25, *SMALL
+    )
+    assert answer.code == 0, answer.err
+    assert "ROC-AUC" in answer.out
+    assert "MatBench 'rocauc'" in answer.out
+    predictions = np.loadtxt(only_run(out) / "seed_0/fold_0/predictions.csv", delimiter=",", skiprows=1, usecols=(1, 2))
+    assert set(predictions[:, 0]) == {0, 1}
+    assert ((predictions[:, 1] > 0) & (predictions[:, 1] < 1)).all()
+    assert ((predictions[:, 1] > 0.5) == predictions[:, 0]).mean() > 0.7
+
+
+def test_classification_on_a_part_of_the_rows_is_refused(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data = write_data([[crystal, a > 5.5] for crystal, a in rocksalts(80)], "matbench_mp_is_metal", "is_metal")
     answer = sen_bench("run", "matbench_mp_is_metal", "--data-dir", data, "--out", tmp_path / "runs", *SMALL)
-    # The official folds are stratified by labels that a partial file does not have.
     assert answer.code == 2
     assert "stratified" in answer.err
+
+
+def test_interrupted_run_says_how_to_go_on(write_data: Write, tmp_path: Path) -> None:
+    arguments = map(str, run_arguments(write_data(rocksalts(40)), tmp_path / "runs", "--epochs", 100_000))
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from benchmarks.cli import main; main()", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "trainings to do" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in error
+    assert "Traceback" not in error
+    assert not list((tmp_path / "runs").rglob("*fold_*"))
 
 
 def test_config_file_flags_and_assignments_in_order_of_precedence(
@@ -145,12 +213,33 @@ def test_divergence_is_reported_and_leaves_no_result(write_data: Write, sen_benc
     assert not list(out.rglob("fold_*"))
 
 
+def test_plug_in_that_cannot_be_imported_is_named(sen_bench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = EntryPoint("broken", "a_package_that_is_not_there:Block", "sen_bench.blocks")
+    monkeypatch.setattr("sen.registry.entry_points", lambda **_: EntryPoints([broken]))
+    answer = sen_bench("run", "prototypes", "--block", "broken")
+    assert answer.code == 2
+    assert "a_package_that_is_not_there" in answer.err
+
+
+def test_status_passes_over_what_it_cannot_read(
+    write_data: Write, sen_bench: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0"))
+    (out / "other").mkdir()
+    (out / "other" / "config.json").write_text("{half")
+    answer = sen_bench("status", out)
+    assert answer.code == 0
+    assert "capsule" in answer.out
+    assert "Passed over" in caplog.text
+
+
 def test_status_lists_runs(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
     sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0,3"))
     answer = sen_bench("status", out)
     assert answer.code == 0
-    assert re.search(r"matbench_jdft2d .* capsule .* 0,3", answer.out)
+    assert re.search(r"matbench_jdft2d .* 6.3% .* capsule .* 0,3", answer.out)
 
 
 def test_prepare_fills_the_cache_once(write_data: Write, sen_bench: Command) -> None:
