@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.cache import digest, load_or_build
 from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.errors import DataError
+from benchmarks.rows import flatten
 from benchmarks.workers import stream
 from sen.crystal import CRYSTAL_SYSTEMS, SYMBOLS, crystal_system, refine
 
@@ -307,13 +308,5 @@ def _finish(draws: list[_Draw]) -> dict[str, NDArray[Any]]:
     drawn = [(refine(draw.lattice, draw.positions, draw.numbers), draw.system) for draw in draws]
     crystals = [crystal for crystal, system in drawn if crystal_system(crystal.space_group) == system]
     energies = [ewald_energy(crystal.lattice, crystal.positions, crystal.numbers) for crystal in crystals]
-    return {
-        "lattice": np.array([crystal.lattice for crystal in crystals]),
-        "positions": np.concatenate([crystal.positions for crystal in crystals]),
-        "numbers": np.concatenate([crystal.numbers for crystal in crystals]),
-        "orbit": np.concatenate([crystal.orbit for crystal in crystals]),
-        "space_group": np.array([crystal.space_group for crystal in crystals], dtype=np.int16),
-        # Rounded, so that the last digits of one machine's arithmetic do not show.
-        "target": np.round(energies, 6),
-        "count": np.array([len(crystal) for crystal in crystals]),
-    }
+    # Rounded, so that the last digits of one machine's arithmetic do not show.
+    return flatten(crystals, np.round(energies, 6))

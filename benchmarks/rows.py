@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.splitter import RowSplitter
-from sen.crystal import SYMBOLS, refine
+from sen.crystal import SYMBOLS, Crystal, refine
 
-__all__ = ["Fault", "read_rows"]
+__all__ = ["Fault", "flatten", "read_rows"]
 
 _MIN_DISTANCE = 0.1
 _MIN_VOLUME = 1e-3
@@ -63,6 +64,11 @@ def read_rows(rows: bytes, columns: list[str], target: str) -> dict[str, NDArray
             crystals.append(refine(*_read_structure(row[structure_at])))
         except _BadRow as error:
             return Fault(i, str(error))
+    return flatten(crystals, targets)
+
+
+def flatten(crystals: Sequence[Crystal], targets: ArrayLike) -> dict[str, NDArray[Any]]:
+    """Return crystals as flat arrays as in `CrystalTable`, with "count" (atoms of each) in place of "ptr"."""
     return {
         "lattice": np.stack([crystal.lattice for crystal in crystals]),
         "positions": np.concatenate([crystal.positions for crystal in crystals]),
