@@ -133,16 +133,18 @@ def split_file(path: Path, splitter: RowSplitter) -> Iterator[bytes]:
     """Feed a file, gzipped or not, to a splitter and yield the rows that come out, some hundreds at a time.
 
     Raises:
-        DataError: The gzip stream is damaged, or is none although the name says so.
+        DataError: The file cannot be read, its gzip stream is damaged, or it is none although the name says so.
     """
-    with path.open("rb") as file:
-        magic = file.read(2)
-    if path.suffix == ".gz" and magic != b"\x1f\x8b":
-        raise DataError(f"{path} is not gzipped although its name ends in .gz; download it again.")
-    with gzip.open(path) if magic == b"\x1f\x8b" else path.open("rb") as file:
-        try:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(2)
+        if path.suffix == ".gz" and magic != b"\x1f\x8b":
+            raise DataError(f"{path} is not gzipped although its name ends in .gz; download it again.")
+        with gzip.open(path) if magic == b"\x1f\x8b" else path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 yield splitter.feed(chunk)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            message = f"{path} is damaged after row {splitter.n_rows} ({error}); download it again."
-            raise DataError(message) from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        message = f"{path} is damaged after row {splitter.n_rows} ({error}); download it again."
+        raise DataError(message) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
