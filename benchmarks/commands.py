@@ -104,14 +104,16 @@ def run(
 
 def prepare(
     task: TaskArgument,
-    block: BlockOption = "capsule",
     data_dir: DataDir = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1: one per core.")] = -1,
 ) -> None:
-    """Read the crystals of a task and build their graphs into the cache, so that runs start at once."""
-    from benchmarks.config import build_config
+    """Read the crystals of a task and build their graphs into the cache, so that runs start at once.
+
+    Only the graph table of a configuration matters here. A block that reads edge vectors needs graph.cells=full.
+    """
+    from benchmarks.config import build_graph_settings
     from benchmarks.data import load_dataset
     from benchmarks.display import RunDisplay, show_preparation
     from benchmarks.graphs import build_graphs
@@ -119,12 +121,10 @@ def prepare(
 
     _check_jobs(jobs)
     chosen = get_task(task)
-    configuration = build_config(chosen.name, block, file=config, assignments=set_ or ())
+    settings = build_graph_settings(file=config, assignments=set_ or ())
     with RunDisplay() as display:
         dataset = load_dataset(chosen, data_dir, jobs=jobs, progress=display.progress("Reading crystals"))
-        graphs = build_graphs(
-            dataset.table, configuration.graph, jobs=jobs, progress=display.progress("Building graphs")
-        )
+        graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
     show_preparation(dataset, graphs)
 
 

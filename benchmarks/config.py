@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
@@ -16,7 +16,7 @@ from benchmarks.graphs import GraphSettings
 from sen.config import Config, SENConfig
 from sen.registry import block_names, load_block
 
-__all__ = ["RunConfig", "TrainingConfig", "build_config", "get_block"]
+__all__ = ["RunConfig", "TrainingConfig", "build_config", "build_graph_settings", "get_block"]
 
 
 class TrainingConfig(Config):
@@ -103,6 +103,22 @@ def build_config(
     if block.needs_vectors:
         built["graph"] = built["graph"].model_copy(update={"cells": "full"})
     return RunConfig(task=task, block_name=block_name, limit=values.get("limit"), **built)
+
+
+def build_graph_settings(*, file: Path | None = None, assignments: Iterable[str] = ()) -> GraphSettings:
+    """Put together the graph table of a configuration alone, as `build_config` does.
+
+    It loads no block and hence no torch. Other tables of the file are left alone.
+
+    Raises:
+        UsageError: See `build_config`; also for an assignment to another table.
+    """
+    sections: dict[str, type[BaseModel]] = {"graph": GraphSettings}
+    values: dict[str, Any] = {}
+    for field, value, source in _all_assignments(file, {}, assignments):
+        if source == "--set" or field.startswith("graph."):
+            _assign(values, field, value, sections, source)
+    return cast("GraphSettings", _validate("graph", GraphSettings, values.get("graph", {})))
 
 
 def _all_assignments(

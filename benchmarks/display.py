@@ -117,8 +117,7 @@ class RunDisplay:
     def start(self, plan: Plan, device: str) -> None:
         """Say what is going to be done and draw a bar for all epochs of all missing units."""
         table, task = plan.dataset.table, plan.dataset.task
-        partial = f" ({plan.dataset.coverage:.1%} of {task.n_rows:,}: partial data)"
-        share = "" if plan.dataset.is_complete else partial
+        share = "" if plan.dataset.is_complete else f" ({plan.dataset.coverage:.1%} of the task: partial data)"
         self.console.print(
             f"{task.name}: {len(table):,} crystals{share}, block {plan.config.block_name}, {device}. "
             f"{len(plan.missing)} of {len(plan.units)} trainings to do, in {plan.run.path}"

@@ -382,3 +382,18 @@ def test_unwritable_cache_is_named(
     answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", write_data(rocksalts(20)))
     assert answer.code == 2
     assert "SEN_BENCH_CACHE" in answer.err
+
+
+def test_prepare_takes_the_graph_table_and_loads_no_torch(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data = write_data(rocksalts(20, seed=8))
+    file = tmp_path / "recipe.toml"
+    file.write_text("[block]\nhidden = 7\n[graph]\nmax_neighbors = 6\n")
+    answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data, "--config", file)
+    assert answer.code == 0, answer.err
+    assert "240 edges" in answer.out  # the first shell of 6 around each of 2 ions
+    assert sen_bench("prepare", "matbench_jdft2d", "--data-dir", data, "--set", "sen.rounds=2").code == 2
+    code = "import sys, benchmarks.display, benchmarks.data, benchmarks.config, benchmarks.graphs; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "torch" not in loaded
