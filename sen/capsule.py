@@ -78,7 +78,11 @@ class CapsuleBlock(SymmetryBlock):
         filters, n, capsule, split = config.filters, config.capsules, config.capsule_width, config.split_width
         self.material_width = n * capsule
         self.convolutions = nn.Sequential(
-            *(layer for channels in (1, filters, filters) for layer in (_convolution(channels, filters), nn.ReLU(inplace=True)))
+            *(
+                layer
+                for channels in (1, filters, filters)
+                for layer in (_convolution(channels, filters), nn.ReLU(inplace=True))
+            )
         )
         # A bias would cancel in the softmax, hence none.
         self.logits = nn.Linear(filters, n, bias=False)

@@ -44,7 +44,7 @@ def main() -> None:
     prepare_arithmetic(n_cores())
     task = get_task(arguments.task)
     table = load_dataset(task, arguments.data_dir).table
-    print(f"{task.name}, {len(table):,} crystals, batches of {arguments.batch_size}, cap {arguments.max_neighbors}; ")
+    print(f"{task.name}, {len(table):,} crystals, batches of {arguments.batch_size}, cap {arguments.max_neighbors};")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
     for name in arguments.blocks.split(","):
         config = build_config(
