@@ -19,10 +19,9 @@ Write = Callable[..., Path]
 
 #: Options that make a run take seconds: it still goes through everything that a real one does.
 SMALL = (
-    *("--set", "block.filters=8", "--set", "block.capsules=4", "--set", "block.capsule_width=8"),
-    *("--set", "block.split_width=8", "--set", "sen.encoder_width=16", "--set", "sen.head_width=16"),
-    *("--set", "training.learning_rate=0.001", "--set", "training.batch_size=8"),
-    *("--set", "training.weight_decay=0.01", "--set", "sen.dropout=0"),
+    *("--block", "mlp", "--set", "block.hidden=32", "--set", "block.width=16"),
+    *("--set", "sen.encoder_width=16", "--set", "sen.head_width=16", "--set", "sen.dropout=0"),
+    *("--set", "training.learning_rate=0.002", "--set", "training.batch_size=8", "--set", "training.weight_decay=0.01"),
 )
 
 

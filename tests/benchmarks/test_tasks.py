@@ -72,7 +72,7 @@ def test_official_file_is_found_and_verified(data_dir: Path):
 def test_columns_are_those_of_the_official_file(data_dir: Path):
     task = get_task("matbench_phonons")
     content = json.loads(gzip.decompress((data_dir / task.file_name).read_bytes()))
-    assert content["columns"] == [task.input, task.target]
+    assert content["columns"] == ["structure", task.target]
     assert len(content["index"]) == task.n_rows
 
 
