@@ -321,7 +321,7 @@ def show_status(root: Path) -> None:
 
     table = Table(title=f"Runs in {root}")
     for heading in ("task", "rows", "block", "run", "seeds", "folds done", "metric", "mean", "std"):
-        table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left")
+        table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left", overflow="fold")
     for run in find_runs(root):
         facts = run.read_config()
         config = facts["config"]
