@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from importlib.metadata import entry_points
 
@@ -16,6 +17,9 @@ __all__ = ["main"]
 def main() -> None:
     """Run `sen-bench`; a sen-bench error becomes one sentence on stderr and its exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # Read by OpenMP when torch is loaded: threads that wait for each other sleep. Spinning, as they do otherwise, takes
+    # ten times as long as soon as another process uses one of the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app = typer.Typer(
         help="Honest MatBench comparisons of SEN, the symmetry-enhanced equivariance network, with pluggable blocks.",
         no_args_is_help=True,

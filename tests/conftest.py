@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# As the command line sets it; here torch is loaded before any command runs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 REPOSITORY = Path(__file__).parent.parent
 
 
