@@ -31,7 +31,7 @@ def run(
     folds: Annotated[
         str | None, typer.Option(help="Folds to run, such as 0,1. Default: all five; for `prototypes` fold 0.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first run.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first run.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --seed.")] = 1,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Crystals in a batch.")] = None,
@@ -98,20 +98,28 @@ def run(
         raise typer.Exit(130) from None
     show_result(plan, summary)
     if failures:
-        reasons = " ".join(f"{unit}: {reason}" for unit, reason in failures.items())
-        raise RunError(f"{len(failures)} of {len(plan.missing)} trainings failed and have no result. {reasons}")
+        names = "; ".join(map(str, failures))
+        raise RunError(
+            f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons told above, and have no result: "
+            f"{names}. The same command tries them again."
+        )
 
 
 def prepare(
     task: TaskArgument,
     data_dir: DataDir = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML file; only its table graph matters here.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the table graph, such as graph.cells=full."),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1: one per core.")] = -1,
 ) -> None:
     """Read the crystals of a task and build their graphs into the cache, so that runs start at once.
 
-    Only the graph table of a configuration matters here. A block that reads edge vectors needs graph.cells=full.
+    A block that reads edge vectors needs graph.cells=full.
     """
     from benchmarks.config import build_graph_settings
     from benchmarks.data import load_dataset

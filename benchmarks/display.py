@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from benchmarks.errors import SenBenchError, UsageError
 from benchmarks.folds import N_FOLDS
 from benchmarks.leaderboard import LeaderboardEntry, published, rank, source
 from benchmarks.metrics import primary_metric
@@ -28,7 +29,6 @@ from benchmarks.tasks import TASKS, Task, find_data_file
 if TYPE_CHECKING:
     from benchmarks.crystals import Progress as ProgressCallback
     from benchmarks.data import Dataset
-    from benchmarks.errors import SenBenchError
     from benchmarks.graphs import GraphTable
     from benchmarks.runner import Plan
     from benchmarks.store import Unit
@@ -49,8 +49,15 @@ _METRIC_LABELS = {
 }
 
 
+# Width of tables that go to a file or a pipe, where nothing says how wide a line may be.
+_FILE_WIDTH = 120
+
+
 def _console() -> Console:
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _FILE_WIDTH)
+    return console
 
 
 def figures(value: float, digits: int = 4) -> str:
@@ -270,7 +277,13 @@ def show_preparation(dataset: Dataset, graphs: GraphTable) -> None:
 
 
 def show_tasks(data_dir: Path | None) -> None:
-    """Print the tasks."""
+    """Print the tasks.
+
+    Raises:
+        UsageError: There is no folder `data_dir`.
+    """
+    if data_dir is not None and not data_dir.is_dir():
+        raise UsageError(f"There is no folder {data_dir} (--data-dir).")
     table = Table(title="Tasks")
     for heading in ("task", "rows", "target", "unit", "kind", "data"):
         table.add_column(heading, justify="right" if heading == "rows" else "left")
@@ -283,8 +296,6 @@ def show_tasks(data_dir: Path | None) -> None:
 
 
 def _data_state(task: Task, data_dir: Path | None) -> str:
-    from benchmarks.errors import SenBenchError
-
     if task.url is None:
         return "built in"
     try:
@@ -337,7 +348,7 @@ def show_status(root: Path) -> None:
             config["block_name"],
             run.path.name,
             ",".join(str(seed) for seed in sorted({unit.seed for unit, _ in records})),
-            ",".join(map(str, folds)),
+            f"{len(folds)} of {N_FOLDS}: {','.join(map(str, folds))}" if folds else f"0 of {N_FOLDS}",
             f"{_METRIC_LABELS[name]} {f'({task.unit})' if task and task.unit else ''}".strip(),
             figures(float(np.mean(scores))) if scores else "",
             figures(float(np.std(scores))) if len(scores) > 1 else "",

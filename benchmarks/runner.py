@@ -80,7 +80,9 @@ def make_plan(
     task, table = dataset.task, dataset.table
     wrong = [fold for fold in folds if fold not in range(N_FOLDS)]
     if wrong or len(set(folds)) != len(folds) or not folds:
-        raise UsageError(f"--folds takes different numbers from 0 to {N_FOLDS - 1}, not {','.join(map(str, folds))}.")
+        raise UsageError(
+            f"--folds takes numbers from 0 to {N_FOLDS - 1}, none of them twice, not {','.join(map(str, folds))}."
+        )
     if not seeds or min(seeds) < 0:
         raise UsageError("A seed is a whole number from 0 on, and at least one is needed.")
     make_folds(task.kind, table.row, task.n_rows, table.target, seeds[0], limit=config.limit)
@@ -101,8 +103,10 @@ def make_plan(
     run = Run.create(out, task.name, name, facts)
     units = [Unit(seed, fold) for seed in seeds for fold in folds]
     finished = run.units()
-    if overwrite == "never" and any(unit in finished for unit in units):
-        raise UsageError(f"{run.path} already holds results, and --overwrite never leaves them alone.")
+    if overwrite == "never" and (there := [unit for unit in units if unit in finished]):
+        raise UsageError(
+            f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
+        )
     missing = units if overwrite == "always" else [unit for unit in units if unit not in finished]
     graphs = build_graphs(table, config.graph, jobs=jobs, progress=progress)
     return Plan(config, dataset, graphs, run, units, missing)

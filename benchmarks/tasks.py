@@ -244,6 +244,8 @@ def find_data_file(task: Task, data_dir: Path | None = None) -> DataFile:
             )
         data_dir = Path(from_environment)
     data_dir = data_dir.expanduser()
+    if not data_dir.is_dir():
+        raise UsageError(f"There is no folder {data_dir} (--data-dir or {DATA_DIR_VARIABLE}) to hold {task.file_name}.")
 
     complete = data_dir / task.file_name
     if complete.is_file():

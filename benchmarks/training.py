@@ -158,8 +158,8 @@ def train_fold(
     constant = _constant_error(target[fold.train], target[fold.validation], kind)
     if not best < _LEARNT * constant:
         raise RunError(
-            f"Training collapsed: the best validation error, {best:.4g}, is hardly better than a constant's, "
-            f"{constant:.4g}. Lower training.learning_rate (now {recipe.learning_rate:g}) or train longer."
+            f"Training collapsed: the best validation error is {best:.4g}, and a constant's {constant:.4g}. "
+            f"Train longer or on more rows, or lower training.learning_rate (now {recipe.learning_rate:g})."
         )
     model.load_state_dict(best_weights)
     return TrainedFold(model, history, best_epoch)

@@ -212,7 +212,8 @@ def test_divergence_is_reported_and_leaves_no_result(write_data: Write, sen_benc
     hopeless = ("--folds", "0", "--set", "training.learning_rate=1e30", "--set", "training.warmup=0")
     answer = sen_bench(*run_arguments(data, out, *hopeless))
     assert answer.code == 1
-    assert "learning_rate" in answer.err
+    assert "learning_rate" in answer.out
+    assert "1 of 1 trainings failed" in answer.err
     assert not list(out.rglob("fold_*"))
 
 
@@ -242,7 +243,7 @@ def test_status_lists_runs(write_data: Write, sen_bench: Command, tmp_path: Path
     sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0,3"))
     answer = sen_bench("status", out)
     assert answer.code == 0
-    assert re.search(r"matbench_jdft2d .* 6.3% .* mlp .* 0,3", answer.out)
+    assert re.search(r"matbench_jdft2d .* 6.3% .* mlp .* 2 of 5: 0,3", answer.out)
 
 
 def test_prepare_fills_the_cache_once(write_data: Write, sen_bench: Command) -> None:
@@ -297,17 +298,19 @@ def test_help_loads_nothing_heavy() -> None:
         (["run", "prototypes", "--epochs", "0"], "training.epochs"),
         (["run", "prototypes", "--precision", "float8"], "training.precision"),
         (["run", "prototypes", "--folds", "5"], "from 0 to 4"),
-        (["run", "prototypes", "--folds", "0,0"], "different numbers"),
+        (["run", "prototypes", "--folds", "0,0"], "none of them twice"),
         (["run", "prototypes", "--folds", "first"], "separated by commas"),
         (["run", "prototypes", "--limit", "1"], "limit"),
         (["run", "prototypes", "--jobs", "0"], "--jobs"),
         (["run", "prototypes", "--seed", "-1"], "seed"),
+        (["run", "prototypes", "--seed", "99999999999"], "seed"),
         (["run", "prototypes", "--seeds", "0"], "seeds"),
         (["run", "prototypes", "--overwrite", "maybe"], "only-missing"),
         (["run", "prototypes", "--config", "nowhere.toml"], "cannot be read"),
         (["run", "prototypes", "--device", "tpu"], "no device 'tpu'"),
         (["run", "matbench_phonons", "--data-dir", "nowhere"], "matbench_phonons.json.gz"),
         (["run", "matbench_phonons"], "SEN_BENCH_DATA"),
+        (["tasks", "--data-dir", "nowhere"], "no folder nowhere"),
         (["prepare", "matbench_glass"], "composition-only"),
         (["status", "nowhere"], "no folder nowhere"),
         (["trian"], "No such command"),
