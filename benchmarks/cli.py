@@ -17,9 +17,9 @@ __all__ = ["main"]
 def main() -> None:
     """Run `sen-bench`; a sen-bench error becomes one sentence on stderr and its exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    # Read by OpenMP when torch is loaded: threads that wait for each other sleep. Spinning, as they do otherwise, takes
-    # ten times as long as soon as another process uses one of the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read by GNU OpenMP when torch is loaded: threads that wait for each other soon go to sleep. With its default, by
+    # which they spin on, a training step took dozens of times as long once other processes used the cores.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     app = typer.Typer(
         help="Honest MatBench comparisons of SEN, the symmetry-enhanced equivariance network, with pluggable blocks.",
         no_args_is_help=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 # As the command line sets it; here torch is loaded before any command runs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 REPOSITORY = Path(__file__).parent.parent
 
