@@ -17,7 +17,7 @@ from benchmarks.files import file_digest
 from benchmarks.rows import Fault, read_rows
 from benchmarks.splitter import RowSplitter, split_file
 from benchmarks.workers import stream
-from sen.crystal import Crystal, crystal_system
+from sen.crystal import SYMBOLS, Crystal, crystal_system
 
 __all__ = ["CrystalTable", "Progress", "read_matbench_json"]
 
@@ -65,6 +65,13 @@ class CrystalTable:
         """Crystal system of each crystal, unicode [M]."""
         names = np.array([crystal_system(number) for number in range(231)])
         return names[self.space_group]
+
+    def elements(self, crystals: NDArray[np.int64]) -> list[str]:
+        """Return the symbols of the elements in the crystals at these positions, in order of atomic number."""
+        wanted = np.zeros(len(self), dtype=bool)
+        wanted[crystals] = True
+        numbers = np.unique(self.numbers[np.repeat(wanted, np.diff(self.ptr))])
+        return [SYMBOLS[number - 1] for number in numbers.tolist()]
 
     def slice(self, start: int, stop: int) -> CrystalTable:
         """Return a copy of the crystals from `start` up to, not including, `stop`."""

@@ -157,7 +157,7 @@ class RunDisplay:
         if not isinstance(outcome, dict):
             self.console.print(f"{unit} failed: {outcome}", style="red")
             return
-        name = primary_metric(TASKS[outcome["task"]].kind).name
+        name = primary_metric(outcome["kind"]).name
         self.console.print(
             f"{unit}: {_METRIC_LABELS[name]} {figures(outcome['metrics'][name])} {self._unit_text} "
             f"(best epoch {outcome['best_epoch']} of {outcome['epochs']}, {duration(outcome['wall_seconds'])})"

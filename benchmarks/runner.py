@@ -91,6 +91,7 @@ def make_plan(
     name = f"{config.block_name}-{config.digest(table.digest)}"
     facts = {
         "config": config.model_dump(mode="json"),
+        "task": task.facts(),
         "data": {
             "source": dataset.source,
             "digest": table.digest,
@@ -218,6 +219,7 @@ def _train_and_store(plan: Plan, unit: Unit, device: str, on_epoch: Callable[[Ep
     on_gpu = device.startswith("cuda")
     record = {
         "task": task.name,
+        "kind": task.kind,
         "block": plan.config.block_name,
         "seed": unit.seed,
         "fold": unit.fold,
@@ -225,6 +227,7 @@ def _train_and_store(plan: Plan, unit: Unit, device: str, on_epoch: Callable[[Ep
         "mean_absolute_deviation": mean_absolute_deviation(target),
         "rows": {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)},
         "coverage": plan.dataset.coverage,
+        "elements": table.elements(fold.train),
         "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
         "best_epoch": trained.best_epoch,
         "epochs": len(trained.history),

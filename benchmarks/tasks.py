@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.errors import DataError, UsageError, suggest
 from benchmarks.files import file_digest
@@ -55,6 +55,11 @@ class Task:
     def is_official(self) -> bool:
         """Whether the task is a MatBench benchmark, with official folds, a leaderboard and a submission format."""
         return self.url is not None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a run folder records of the task."""
+        names = ("name", "target", "unit", "kind", "description", "n_rows", "licence", "is_official")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def file_name(self) -> str:
