@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from benchmarks.errors import RunError, UsageError
+from benchmarks.interrupts import Interrupted, note_signals
 
 __all__ = ["blocks", "prepare", "run", "status", "tasks"]
 
@@ -88,13 +91,24 @@ def run(
                 progress=display.progress("Building graphs"),
             )
             display.start(plan, device)
-            failures = execute(plan, device=device, jobs=jobs, on_epoch=display.epoch, on_unit=display.unit)
+            with note_signals() as stop:
+                failures = execute(
+                    plan,
+                    device=device,
+                    stop=stop,
+                    jobs=jobs,
+                    on_epoch=display.epoch,
+                    on_unit=display.unit,
+                    on_wait=display.wait,
+                )
             summary = summarise(plan)
             if summary["units"] and chosen.kind == "regression" and not chosen.is_official:
                 summary["references"] = references(plan, summary["folds"])
             plan.run.write_summary(summary)
-    except KeyboardInterrupt:
-        typer.echo("Stopped. Finished folds are kept; the same command goes on with the others.", err=True)
+    except (KeyboardInterrupt, Interrupted) as interrupted:
+        place = f" ({interrupted})" if str(interrupted) else ""
+        command = shlex.join(["sen-bench", *sys.argv[1:]])
+        typer.echo(f"Stopped{place}. Finished folds are kept. To go on:\n  {command}", err=True)
         raise typer.Exit(130) from None
     show_result(plan, summary)
     if failures:

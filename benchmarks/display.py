@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -129,6 +130,8 @@ class RunDisplay:
             f"{task.name}: {len(table):,} crystals{share}, block {plan.config.block_name}, {device}. "
             f"{len(plan.missing)} of {len(plan.units)} trainings to do, in {plan.run.path}"
         )
+        if plan.under_way:
+            self.console.print(f"Going on from where they were stopped: {'; '.join(map(str, plan.under_way))}.")
         self._unit_text = task.unit
         self._epochs = plan.config.training.epochs
         if plan.missing:
@@ -141,11 +144,17 @@ class RunDisplay:
         if unit not in self._units:
             self._units[unit] = self._bars.add_task(f"{unit}", total=self._epochs)
         progress = f"{unit}: validation {figures(epoch.validation)} {self._unit_text}"
-        self._bars.update(self._units[unit], completed=epoch.epoch, description=progress)
-        self._bars.advance(self._all)
+        bar = self._bars.tasks[self._bars.task_ids.index(self._units[unit])]
+        # A training that goes on begins in the middle.
+        self._bars.advance(self._all, epoch.epoch - bar.completed)
+        self._bars.update(bar.id, completed=epoch.epoch, description=progress)
         if not self.console.is_terminal and epoch.epoch % max(1, self._epochs // 10) == 0:
             left = epoch.seconds / epoch.epoch * (self._epochs - epoch.epoch)
             self.console.print(f"{progress}, epoch {epoch.epoch} of {self._epochs}, {duration(left)} left")
+
+    def wait(self, units: Sequence[Unit]) -> None:
+        """Say which units another process is training."""
+        self.console.print(f"Another process is training {'; '.join(map(str, units))}: waiting for it.")
 
     def unit(self, unit: Unit, outcome: dict[str, Any] | SenBenchError) -> None:
         """Print the line of a unit that ended."""

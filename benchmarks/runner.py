@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,14 +15,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from filelock import BaseFileLock, Timeout
 
 from benchmarks.batches import GraphTensors
+from benchmarks.channel import Address, Hub, Line
 from benchmarks.config import RunConfig
 from benchmarks.crystals import Progress
 from benchmarks.data import Dataset
 from benchmarks.errors import RunError, SenBenchError, UsageError
 from benchmarks.folds import N_FOLDS, Fold, make_folds
 from benchmarks.graphs import GraphTable, build_graphs
+from benchmarks.interrupts import Interrupted, StopRequest
 from benchmarks.machine import n_cores, peak_memory, prepare_arithmetic, provenance
 from benchmarks.metrics import classification_metrics, mean_absolute_deviation, primary_metric, regression_metrics
 from benchmarks.reference import extra_trees_on_composition
@@ -44,6 +48,7 @@ class Plan:
         run: Where results go.
         units: The folds and seeds asked for.
         missing: Those of them that have to be trained.
+        again: Whether units are trained although they are finished.
     """
 
     config: RunConfig
@@ -52,6 +57,12 @@ class Plan:
     run: Run
     units: list[Unit]
     missing: list[Unit]
+    again: bool
+
+    @property
+    def under_way(self) -> list[Unit]:
+        """The missing units that an earlier command began."""
+        return [unit for unit in self.missing if self.run.state_path(unit).exists()]
 
     def fold(self, unit: Unit) -> Fold:
         """The rows of a unit's fold."""
@@ -108,77 +119,133 @@ def make_plan(
         raise UsageError(
             f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
         )
-    missing = units if overwrite == "always" else [unit for unit in units if unit not in finished]
+    again = overwrite == "always"
+    missing = units if again else [unit for unit in units if unit not in finished]
     graphs = build_graphs(table, config.graph, jobs=jobs, progress=progress)
-    return Plan(config, dataset, graphs, run, units, missing)
+    return Plan(config, dataset, graphs, run, units, missing, again)
 
 
 def execute(
     plan: Plan,
     *,
     device: str,
+    stop: StopRequest,
     jobs: int = 1,
     on_epoch: Callable[[Unit, Epoch], None] = lambda *_: None,
     on_unit: Callable[[Unit, dict[str, Any] | SenBenchError], None] = lambda *_: None,
+    on_wait: Callable[[Sequence[Unit]], None] = lambda *_: None,
 ) -> dict[Unit, SenBenchError]:
     """Train the missing units, several at a time where `jobs` says so, and store each when it is finished.
+
+    A unit that another process is training is left to it; when it is done, its result is taken.
 
     Args:
         plan: What to do.
         device: "cpu", "cuda" or "cuda:N".
+        stop: Whether to stop; the units under way then save their state.
         jobs: Processes; the cores are divided among them. With one, training takes place in this process.
         on_epoch: Called after every epoch of every unit, in this process.
         on_unit: Called with a unit's record, or with why it failed.
+        on_wait: Called with the units that others are training, when nothing else is left to do.
 
     Returns:
         The units that failed, with the reason; one failure stops no other unit.
+
+    Raises:
+        Interrupted: Somebody asked to stop; the message says what is saved.
     """
     failures = {}
-    outcomes = _in_turn if jobs == 1 or len(plan.missing) < 2 else _in_parallel
-    for unit, outcome in outcomes(plan, device, jobs, on_epoch):
-        if isinstance(outcome, SenBenchError):
-            failures[unit] = outcome
-        plan.run.write_summary(summarise(plan))
-        on_unit(unit, outcome)
+    waiting = list(plan.missing)
+    while waiting:
+        train = _in_turn if jobs == 1 or len(waiting) < 2 else _in_parallel
+        taken, stopped = [], []
+        for unit, outcome in train(plan, waiting, device, jobs, stop, on_epoch):
+            if outcome is None:
+                taken.append(unit)
+                continue
+            if isinstance(outcome, Interrupted):
+                stopped.append(f"{unit}: {outcome}")
+                continue
+            if isinstance(outcome, SenBenchError):
+                failures[unit] = outcome
+            plan.run.write_summary(summarise(plan))
+            on_unit(unit, outcome)
+        if stop:
+            raise Interrupted("; ".join(stopped))
+        if taken:
+            on_wait(taken)
+        waiting = _wait(plan.run, taken, stop)
     return failures
 
 
-Outcome = dict[str, Any] | SenBenchError
+# What became of a unit; None where another process is training it.
+Outcome = dict[str, Any] | SenBenchError | Interrupted | None
+
+_POLL_SECONDS = 1.0
+
+
+def _wait(run: Run, taken: Sequence[Unit], stop: StopRequest) -> list[Unit]:
+    """Wait until at least one of the units that others are training is free, and return all of them.
+
+    Raises:
+        Interrupted: Somebody asked to stop.
+    """
+    locks = [run.lock(unit) for unit in taken]
+    while locks and not any(map(_is_free, locks)):
+        time.sleep(_POLL_SECONDS)
+        if stop:
+            raise Interrupted
+    return list(taken)
+
+
+def _is_free(lock: BaseFileLock) -> bool:
+    try:
+        with lock.acquire(timeout=0):
+            return True
+    except Timeout:
+        return False
 
 
 def _in_turn(
-    plan: Plan, device: str, _jobs: int, on_epoch: Callable[[Unit, Epoch], None]
+    plan: Plan,
+    units: Sequence[Unit],
+    device: str,
+    _jobs: int,
+    stop: StopRequest,
+    on_epoch: Callable[[Unit, Epoch], None],
 ) -> Iterator[tuple[Unit, Outcome]]:
-    for unit in plan.missing:
-        yield unit, _train_unit(plan, unit, device, n_cores(), partial(on_epoch, unit))
+    for unit in units:
+        if not stop:
+            yield unit, _train_unit(plan, unit, device, n_cores(), partial(on_epoch, unit), lambda: bool(stop))
 
 
 def _in_parallel(
-    plan: Plan, device: str, jobs: int, on_epoch: Callable[[Unit, Epoch], None]
+    plan: Plan,
+    units: Sequence[Unit],
+    device: str,
+    jobs: int,
+    stop: StopRequest,
+    on_epoch: Callable[[Unit, Epoch], None],
 ) -> Iterator[tuple[Unit, Outcome]]:
-    from multiprocessing import Manager
-    from threading import Thread
-
     from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    jobs = min(n_cores() if jobs < 0 else jobs, len(plan.missing))
+    jobs = min(n_cores() if jobs < 0 else jobs, len(units))
     threads = max(1, n_cores() // jobs)
-    with Manager() as manager:
-        queue = manager.Queue()
-
-        def listen() -> None:
-            while (message := queue.get()) is not None:
-                on_epoch(*message)
-
-        listener = Thread(target=listen, daemon=True)
-        listener.start()
+    left = set(units)
+    with Hub(lambda message: on_epoch(*message)).listening() as hub:
+        stop.call(hub.stop)
+        devices = itertools.cycle(_all_devices(device))
+        tasks = (delayed(_train_in_worker)(plan, unit, next(devices), threads, hub.address) for unit in units)
         try:
-            devices = itertools.cycle(_all_devices(device))
-            tasks = (delayed(_train_in_worker)(plan, unit, next(devices), threads, queue) for unit in plan.missing)
-            yield from Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks)
-        finally:
-            queue.put(None)
-            listener.join()
+            for unit, outcome in Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks):
+                left.discard(unit)
+                yield unit, outcome
+        except BrokenProcessPool:
+            lost = RunError(
+                "a worker process died; a system that runs out of memory kills the largest: try fewer --jobs."
+            )
+            yield from ((unit, Interrupted("its worker was stopped") if stop else lost) for unit in sorted(left))
 
 
 def _all_devices(device: str) -> list[str]:
@@ -186,32 +253,61 @@ def _all_devices(device: str) -> list[str]:
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if device == "cuda" else [device]
 
 
-def _train_in_worker(plan: Plan, unit: Unit, device: str, threads: int, queue: Any) -> tuple[Unit, Outcome]:
-    return unit, _train_unit(plan, unit, device, threads, lambda epoch: queue.put((unit, epoch)))
-
-
-def _train_unit(plan: Plan, unit: Unit, device: str, threads: int, on_epoch: Callable[[Epoch], None]) -> Outcome:
-    """Train, predict the test rows once, and store; or return why that failed."""
+def _train_in_worker(plan: Plan, unit: Unit, device: str, threads: int, hub: Address) -> tuple[Unit, Outcome]:
+    # Ctrl-C on a terminal reaches all its processes; the word to stop comes from the one that started them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        prepare_arithmetic(threads)
-        if device.startswith("cuda"):
-            torch.cuda.init()
-            torch.cuda.reset_peak_memory_stats(device)
-        return _train_and_store(plan, unit, device, on_epoch)
-    except SenBenchError as error:
-        return error
+        with Line(hub) as line:
+            return unit, _train_unit(plan, unit, device, threads, lambda epoch: line.send((unit, epoch)), line.stopped)
+    except (OSError, EOFError):  # the process that started this one is gone
+        return unit, Interrupted("not begun")
+
+
+def _train_unit(
+    plan: Plan, unit: Unit, device: str, threads: int, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
+) -> Outcome:
+    """Train, predict the test rows once, and store; or return why that did not happen."""
+    try:
+        with plan.run.lock(unit).acquire(timeout=0):
+            if not plan.again and plan.run.is_finished(unit):  # by another process, since the plan was made
+                return plan.run.read_metrics(unit)
+            if stop():
+                return Interrupted("not begun")
+            prepare_arithmetic(threads)
+            if device.startswith("cuda"):
+                torch.cuda.init()
+                torch.cuda.reset_peak_memory_stats(device)
+            return _train_and_store(plan, unit, device, on_epoch, stop)
+    except Timeout:
+        return None
+    except (SenBenchError, Interrupted) as outcome:
+        return outcome
     except torch.OutOfMemoryError:
         return RunError(f"{device} ran out of memory: lower training.batch_size or training.edge_budget.")
 
 
-def _train_and_store(plan: Plan, unit: Unit, device: str, on_epoch: Callable[[Epoch], None]) -> dict[str, Any]:
+def _train_and_store(
+    plan: Plan, unit: Unit, device: str, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
+) -> dict[str, Any]:
     start = time.perf_counter()
     task, table, fold = plan.dataset.task, plan.dataset.table, plan.fold(unit)
     graphs = GraphTensors(plan.graphs, device)
     trained = train_fold(
-        plan.config, graphs, np.asarray(table.target), fold, kind=task.kind, seed=unit.seed, on_epoch=on_epoch
+        plan.config,
+        graphs,
+        np.asarray(table.target),
+        fold,
+        kind=task.kind,
+        seed=unit.seed,
+        on_epoch=on_epoch,
+        checkpoint=plan.run.state_path(unit),
+        stop=stop,
     )
-    prediction = predict(trained.model, graphs, fold.test, edge_budget=plan.config.training.edge_budget)
+    budget = plan.config.training.edge_budget
+    try:
+        prediction = predict(trained.model, graphs, fold.test, edge_budget=budget, stop=stop)
+    except Interrupted:
+        raise Interrupted("trained, its state is saved") from None
     if task.kind == "classification":
         prediction = 1 / (1 + np.exp(-prediction))
     target = np.asarray(table.target[fold.test])
@@ -231,7 +327,8 @@ def _train_and_store(plan: Plan, unit: Unit, device: str, on_epoch: Callable[[Ep
         "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
         "best_epoch": trained.best_epoch,
         "epochs": len(trained.history),
-        "wall_seconds": time.perf_counter() - start,
+        "sessions": trained.sessions,
+        "wall_seconds": trained.seconds_before + time.perf_counter() - start,
         "peak_memory_bytes": peak_memory(),
         "peak_device_memory_bytes": torch.cuda.max_memory_allocated(device) if on_gpu else None,
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",

@@ -2,7 +2,7 @@
 
 A run is `runs/<task>/<block>-<hash>/` with `config.json`, `summary.json` and, for every finished unit,
 `seed_0/fold_0/` with `predictions.csv`, `metrics.json`, `history.csv`, `model.safetensors` and `manifest.json`, which
-holds the hashes of the others.
+holds the hashes of the others. A unit that is under way has its state in `seed_0/fold_0.state.safetensors`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.errors import DataError, UsageError
+from benchmarks.errors import DataError, RunError, SenBenchError, UsageError
 from benchmarks.files import file_digest, new_folder, put_in_place, write_json
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
     from torch import Tensor
 
 __all__ = ["FORMAT", "Run", "Unit", "find_runs"]
@@ -67,6 +68,28 @@ class Run:
         """Folder of a finished unit."""
         return self.path / f"seed_{unit.seed}" / f"fold_{unit.fold}"
 
+    def state_path(self, unit: Unit) -> Path:
+        """File that keeps the state of a unit that is under way."""
+        return self.unit_path(unit).with_name(f"fold_{unit.fold}.state.safetensors")
+
+    def lock(self, unit: Unit) -> BaseFileLock:
+        """The lock that whoever trains a unit holds; it is free as soon as its holder ends, however it ends.
+
+        Raises:
+            UsageError: The run folder cannot be written.
+        """
+        from filelock import FileLock
+
+        path = self.unit_path(unit).with_name(f".fold_{unit.fold}.lock")
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
+
+    def is_finished(self, unit: Unit) -> bool:
+        """Whether the result of a unit is there, verified by hash; a damaged one is said to be."""
+        path = self.unit_path(unit)
+        return path.is_dir() and self._is_whole(path)
+
     def units(self) -> list[Unit]:
         """All finished units, verified by hash; a damaged one counts as missing and is said to be."""
         found = []
@@ -97,7 +120,7 @@ class Run:
         history: Sequence[Any],
         weights: Mapping[str, Tensor],
     ) -> None:
-        """Write a finished unit, replacing an older one.
+        """Write a finished unit, replacing an older one, and remove its state.
 
         Args:
             unit: Which fold of which seed.
@@ -107,12 +130,12 @@ class Run:
             weights: State of the trained model.
 
         Raises:
-            UsageError: It cannot be written.
+            RunError: It cannot be written; the state is still there.
         """
         from safetensors.torch import save
 
         final = self.unit_path(unit)
-        with self._writing(), new_folder(final) as temporary:
+        with self._writing(RunError), new_folder(final) as temporary:
             _write_csv(temporary / "predictions.csv", ("id", "target", "prediction"), predictions)
             epochs = [asdict(epoch) for epoch in history]
             _write_csv(temporary / "history.csv", tuple(epochs[0]), [tuple(epoch.values()) for epoch in epochs])
@@ -122,24 +145,25 @@ class Run:
             hashes = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
             write_json(temporary / "manifest.json", {"format": FORMAT, "sha256": hashes})
             put_in_place(temporary, final)
+            self.state_path(unit).unlink(missing_ok=True)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json.
 
         Raises:
-            UsageError: It cannot be written.
+            RunError: It cannot be written.
         """
-        with self._writing():
+        with self._writing(RunError):
             write_json(self.path / "summary.json", _finite(summary))
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, failure: type[SenBenchError] = UsageError) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise UsageError(
+            raise failure(
                 f"The run folder {self.path} cannot be written ({error.strerror}): make room, or choose another "
-                "folder with --out."
+                "folder with --out. What is finished there is kept."
             ) from error
 
     def _is_whole(self, path: Path) -> bool:

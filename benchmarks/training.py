@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import partial
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -19,10 +22,15 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from benchmarks.batches import GraphTensors, epoch_batches, evaluation_batches
+from benchmarks.checkpoints import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
 from benchmarks.config import RunConfig, TrainingConfig, get_block
 from benchmarks.errors import RunError, UsageError
 from benchmarks.folds import Fold
+from benchmarks.interrupts import Interrupted
 from sen.model import SEN
+
+# A state is some 90 MB at the default sizes: writing it costs less than one per cent of a minute's training.
+CHECKPOINT_SECONDS = 60.0
 
 # The best of many epochs beats a constant by chance, but not by this factor.
 _LEARNT = 0.98
@@ -51,11 +59,21 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainedFold:
-    """The averaged weights of the best epoch, the history, and the number of that epoch."""
+    """What came out of a training.
+
+    Attributes:
+        model: SEN with the averaged weights of the best epoch.
+        history: One entry per epoch.
+        best_epoch: Number of the epoch with the lowest validation error.
+        sessions: Processes that took part; more than one where the training was stopped and continued.
+        seconds_before: Wall time of the earlier ones.
+    """
 
     model: SEN
     history: list[Epoch]
     best_epoch: int
+    sessions: int
+    seconds_before: float
 
 
 def build_model(config: RunConfig) -> SEN:
@@ -72,13 +90,26 @@ def build_model(config: RunConfig) -> SEN:
 
 
 @torch.no_grad()
-def predict(model: SEN, graphs: GraphTensors, crystals: NDArray[np.int64], *, edge_budget: int) -> NDArray[np.float64]:
-    """Predict the crystals [M] at these positions, in their order: target units, or logits for classification."""
+def predict(
+    model: SEN,
+    graphs: GraphTensors,
+    crystals: NDArray[np.int64],
+    *,
+    edge_budget: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> NDArray[np.float64]:
+    """Predict the crystals [M] at these positions, in their order: target units, or logits for classification.
+
+    Raises:
+        Interrupted: `stop`, asked before every batch, said so.
+    """
     model.eval()
     result = np.empty(len(crystals))
     position = np.empty(len(graphs.n_edges), dtype=np.int64)
     position[crystals] = np.arange(len(crystals))
     for chosen in evaluation_batches(crystals, graphs.n_edges, edge_budget=edge_budget):
+        if stop():
+            raise Interrupted
         result[position[chosen]] = model.predict(graphs.batch(chosen)).to("cpu", torch.float64).numpy()
     return result
 
@@ -92,6 +123,8 @@ def train_fold(
     kind: str,
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    checkpoint: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainedFold:
     """Train on the fold's training rows, choose the epoch on its validation rows, never look at its test rows.
 
@@ -103,66 +136,227 @@ def train_fold(
         kind: "regression" or "classification".
         seed: Decides initial weights, order of batches and dropout, together with the fold.
         on_epoch: Called after every epoch.
+        checkpoint: File that keeps the state of the training: every minute, when it is stopped, and in the end. A
+            state that is there is continued, and the result is the same as without the interruption.
+        stop: Asked after every step whether to stop.
 
     Raises:
         RunError: Training diverged: a loss that is not finite, or no better in the end than a constant prediction.
+        Interrupted: `stop` said so; the message says where the training is and whether its state is saved.
     """
-    recipe = config.training
-    rng = np.random.default_rng([seed, fold.index])
-    torch.manual_seed(int(rng.integers(2**63)))
-    model = build_model(config).to(graphs.device)
-    if kind == "regression":
-        model.shift.fill_(float(target[fold.train].mean()))
-        model.scale.fill_(float(target[fold.train].std()) or 1.0)
-    averaged = AveragedModel(model, multi_avg_fn=_moving_average(recipe.ema_decay))
-    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
+    begin = partial(_Training, config, graphs, target, fold, kind=kind, seed=seed)
+    training = begin()
+    if checkpoint is not None and checkpoint.exists():
+        try:
+            training.restore(read_checkpoint(checkpoint))
+        except DamagedCheckpoint as damage:
+            logging.getLogger("sen_bench").warning(
+                "The checkpoint %s %s: it is left aside, and the training begins anew.", checkpoint, damage
+            )
+            training = begin()
+    if training.history:
+        on_epoch(training.history[-1])
+    try:
+        while not training.is_finished:
+            on_epoch(training.run_epoch(checkpoint, stop))
+    except Interrupted:
+        place = f"in epoch {training.epoch} of {config.training.epochs}"
+        if checkpoint is None:
+            raise Interrupted(place) from None
+        saved = "its state is saved" if training.save(checkpoint) else "its state could not be saved"
+        raise Interrupted(f"{place}, {saved}") from None
+    if checkpoint is not None:
+        training.save(checkpoint)
+    return training.result()
 
-    def advance(progress: float) -> None:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _learning_rate(progress, recipe.warmup)
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        averaged.update_parameters(model)
 
-    loss_function = F.l1_loss if kind == "regression" else F.binary_cross_entropy_with_logits
-    standardised = (torch.tensor(target, dtype=torch.float32, device=graphs.device) - model.shift) / model.scale
-    validation_target = torch.from_numpy(target[fold.validation])
-    history: list[Epoch] = []
-    best, best_epoch, best_weights = math.inf, 0, model.state_dict()
-    start = time.perf_counter()
-    for epoch in range(1, recipe.epochs + 1):
+class _Training:
+    """A training under way: all that its next step depends on, so that it can be written down and continued.
+
+    Attributes:
+        epoch: The epoch it is in, counted from 1.
+        history: One entry per finished epoch.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        graphs: GraphTensors,
+        target: NDArray[np.float64],
+        fold: Fold,
+        *,
+        kind: str,
+        seed: int,
+    ) -> None:
+        self._config, self._graphs, self._fold, self._kind = config, graphs, fold, kind
+        self._recipe = recipe = config.training
+        self._rng = np.random.default_rng([seed, fold.index])
+        torch.manual_seed(int(self._rng.integers(2**63)))
+        self._model = model = build_model(config).to(graphs.device)
+        if kind == "regression":
+            model.shift.fill_(float(target[fold.train].mean()))
+            model.scale.fill_(float(target[fold.train].std()) or 1.0)
+        self._averaged = AveragedModel(model, multi_avg_fn=_moving_average(recipe.ema_decay))
+        groups = _parameter_groups(model, recipe.weight_decay)
+        self._optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+        self._loss = F.l1_loss if kind == "regression" else F.binary_cross_entropy_with_logits
+        self._target = (torch.tensor(target, dtype=torch.float32, device=graphs.device) - model.shift) / model.scale
+        self._validation_target = torch.from_numpy(target[fold.validation])
+        self._constant_error = _constant_error(target[fold.train], target[fold.validation], kind)
+
+        self.epoch = 1
+        self.history: list[Epoch] = []
+        self._step = 0
+        self._total = torch.zeros((), device=graphs.device)
+        self._best, self._best_epoch = math.inf, 0
+        self._best_weights: dict[str, Tensor] = {}
+        self._epoch_rng = self._rng.bit_generator.state
+        self._sessions = 1
+        self._seconds_before = 0.0
+        self._start = self._saved = time.perf_counter()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or the validation error has not improved for as long as patience goes."""
+        return self.epoch > self._recipe.epochs or self.epoch - 1 - self._best_epoch >= self._recipe.patience
+
+    def run_epoch(self, checkpoint: Path | None, stop: Callable[[], bool]) -> Epoch:
+        """Run the epoch, or what is left of it, and return its line of the history."""
+        recipe, fold = self._recipe, self._fold
         batches = epoch_batches(
-            fold.train, graphs.n_edges, size=recipe.batch_size, edge_budget=recipe.edge_budget, rng=rng
+            fold.train, self._graphs.n_edges, size=recipe.batch_size, edge_budget=recipe.edge_budget, rng=self._rng
         )
-        total = torch.zeros((), device=graphs.device)
-        model.train()
-        for i, chosen in enumerate(batches):
-            total += _backward(model, graphs, chosen, standardised, loss_function, recipe) * len(chosen)
-            advance((epoch - 1 + i / len(batches)) / recipe.epochs)
-        train_loss = float(total) / len(fold.train)
+        self._model.train()
+        for i in range(self._step, len(batches)):
+            chosen = batches[i]
+            self._total += _backward(self._model, self._graphs, chosen, self._target, self._loss, recipe) * len(chosen)
+            self._advance((self.epoch - 1 + i / len(batches)) / recipe.epochs)
+            self._step = i + 1
+            if stop():
+                raise Interrupted
+            if checkpoint is not None and time.perf_counter() - self._saved >= CHECKPOINT_SECONDS:
+                self.save(checkpoint)
+        train_loss = float(self._total) / len(fold.train)
         if not math.isfinite(train_loss):
             raise RunError(
-                f"Training diverged: the loss of epoch {epoch} is {train_loss}. Lower training.learning_rate "
+                f"Training diverged: the loss of epoch {self.epoch} is {train_loss}. Lower training.learning_rate "
                 f"(now {recipe.learning_rate:g})."
             )
-        predicted = predict(cast("SEN", averaged.module), graphs, fold.validation, edge_budget=recipe.edge_budget)
-        validation = float(loss_function(torch.from_numpy(predicted), validation_target))
-        rate = float(optimizer.param_groups[0]["lr"])
-        history.append(Epoch(epoch, train_loss, validation, rate, time.perf_counter() - start))
-        on_epoch(history[-1])
-        if validation < best:
-            best, best_epoch, best_weights = validation, epoch, copy.deepcopy(averaged.module.state_dict())
-        elif epoch - best_epoch >= recipe.patience:
-            break
-    constant = _constant_error(target[fold.train], target[fold.validation], kind)
-    if not best < _LEARNT * constant:
-        raise RunError(
-            f"Training collapsed: the best validation error is {best:.4g}, and a constant's {constant:.4g}. "
-            f"Train longer or on more rows, or lower training.learning_rate (now {recipe.learning_rate:g})."
-        )
-    model.load_state_dict(best_weights)
-    return TrainedFold(model, history, best_epoch)
+        averaged = cast("SEN", self._averaged.module)
+        predicted = predict(averaged, self._graphs, fold.validation, edge_budget=recipe.edge_budget, stop=stop)
+        validation = float(self._loss(torch.from_numpy(predicted), self._validation_target))
+        rate = float(self._optimizer.param_groups[0]["lr"])
+        self.history.append(Epoch(self.epoch, train_loss, validation, rate, self._seconds()))
+        if validation < self._best:
+            self._best, self._best_epoch = validation, self.epoch
+            self._best_weights = copy.deepcopy(averaged.state_dict())
+        self.epoch, self._step = self.epoch + 1, 0
+        self._total.zero_()
+        self._epoch_rng = self._rng.bit_generator.state
+        return self.history[-1]
+
+    def result(self) -> TrainedFold:
+        """Return the model of the best epoch.
+
+        Raises:
+            RunError: It is no better than a constant.
+        """
+        if not self._best < _LEARNT * self._constant_error:
+            raise RunError(
+                f"Training collapsed: the best validation error is {self._best:.4g}, and a constant's "
+                f"{self._constant_error:.4g}. Train longer or on more rows, or lower training.learning_rate "
+                f"(now {self._recipe.learning_rate:g})."
+            )
+        self._model.load_state_dict(self._best_weights)
+        return TrainedFold(self._model, self.history, self._best_epoch, self._sessions, self._seconds_before)
+
+    def save(self, path: Path) -> bool:
+        """Write the state; a disk that refuses is no reason to give up the training, and is said."""
+        self._saved = time.perf_counter()
+        try:
+            write_checkpoint(path, self._state())
+        except OSError as error:
+            logging.getLogger("sen_bench").warning("The state of the training cannot be saved in %s (%s).", path, error)
+            return False
+        return True
+
+    def restore(self, state: Checkpoint) -> None:
+        """Take over a state that was saved.
+
+        Raises:
+            DamagedCheckpoint: It is not a state of such a training, and this one is of no use any more.
+        """
+        tensors, facts = partial(_below, state.tensors), state.facts
+        try:
+            self._model.load_state_dict(tensors("model"))
+            self._averaged.load_state_dict(tensors("averaged"))
+            self._best_weights = tensors("best")
+            self._load_optimizer(tensors("optimizer"))
+            self.history = [Epoch(*line) for line in facts["history"]]
+            self.epoch, self._step = facts["epoch"], facts["step"]
+            self._best_epoch = facts["best_epoch"]
+            self._best = self.history[self._best_epoch - 1].validation if self._best_epoch else math.inf
+            self._rng.bit_generator.state = self._epoch_rng = facts["rng"]
+            self._sessions = facts["sessions"] + 1
+            self._seconds_before = facts["seconds"]
+            self._total = state.tensors["loss"].to(self._graphs.device)
+            torch.set_rng_state(state.tensors["rng.cpu"])
+            if self._graphs.device.type == "cuda" and "rng.cuda" in state.tensors:
+                torch.cuda.set_rng_state(state.tensors["rng.cuda"], self._graphs.device)
+        except (RuntimeError, LookupError, ValueError, TypeError) as error:
+            raise DamagedCheckpoint(f"does not fit this version of the code ({type(error).__name__})") from error
+
+    def _advance(self, progress: float) -> None:
+        """Make a step with the gradients at hand, after this share of the training."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._recipe.learning_rate * _learning_rate(progress, self._recipe.warmup)
+        nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.clip_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._averaged.update_parameters(self._model)
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._start
+
+    def _state(self) -> Checkpoint:
+        optimizer = {
+            f"{index}.{name}": value
+            for index, values in self._optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+        parts = {
+            "model": self._model.state_dict(),
+            "averaged": self._averaged.state_dict(),
+            "best": self._best_weights,
+            "optimizer": optimizer,
+        }
+        tensors = {f"{part}.{name}": tensor for part, content in parts.items() for name, tensor in content.items()}
+        tensors |= {"loss": self._total, "rng.cpu": torch.get_rng_state()}
+        if self._graphs.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self._graphs.device)
+        facts = {
+            "epoch": self.epoch,
+            "step": self._step,
+            "history": [astuple(epoch) for epoch in self.history],
+            "best_epoch": self._best_epoch,
+            "rng": self._epoch_rng,
+            "sessions": self._sessions,
+            "seconds": self._seconds(),
+        }
+        return Checkpoint(tensors, facts)
+
+    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            index, _, moment = name.partition(".")
+            state.setdefault(int(index), {})[moment] = tensor
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _below(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `part`, without that beginning."""
+    return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
 
 
 def _backward(

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +14,8 @@ from benchmarks.batches import GraphTensors
 from benchmarks.config import RunConfig, build_config
 from benchmarks.errors import RunError
 from benchmarks.folds import Fold
-from benchmarks.training import Epoch, _learning_rate, build_model, predict, train_fold
+from benchmarks.interrupts import Interrupted
+from benchmarks.training import Epoch, TrainedFold, _learning_rate, build_model, predict, train_fold
 from sen.crystal import refine
 from sen.graph import build_graph
 from tests.benchmarks.conftest import SMALL
@@ -143,3 +148,62 @@ def test_small_precision_trains(task: tuple[GraphTensors, np.ndarray]) -> None:
     trained = train_fold(run, graphs, target, FOLD, kind="regression", seed=0)
     error = np.abs(predict(trained.model, graphs, FOLD.test, edge_budget=1000) - target[FOLD.test]).mean()
     assert error < 0.5 * np.abs(target - target.mean()).mean()
+
+
+def stopped_after(steps: int) -> Callable[[], bool]:
+    """Say no so many times, then yes."""
+    answers = itertools.chain(itertools.repeat(False, steps), itertools.repeat(True))
+    return lambda: next(answers)
+
+
+# Five batches and one of validation rows make six questions in an epoch: stops in the middle, while the validation rows
+# are predicted, at an epoch's last step, and soon after the start.
+@pytest.mark.parametrize("steps", [0, 4, 5, 8, 17])
+def test_stopped_training_goes_on_to_the_same_result(
+    task: tuple[GraphTensors, np.ndarray], tmp_path: Path, steps: int
+) -> None:
+    graphs, target = task
+    settings = config("training.epochs=5", "sen.dropout=0.2")
+
+    def train(**options: Any) -> TrainedFold:
+        return train_fold(settings, graphs, target, FOLD, kind="regression", seed=0, **options)
+
+    undisturbed = train()
+    file = tmp_path / "state.safetensors"
+    with pytest.raises(Interrupted, match="of 5, its state is saved"):
+        train(checkpoint=file, stop=stopped_after(steps))
+    continued = train(checkpoint=file)
+    assert_same(continued, undisturbed)
+    assert continued.sessions == 2
+    # A finished training is not repeated: its state leads straight to its result.
+    assert_same(train(checkpoint=file, stop=stopped_after(0)), undisturbed)
+
+
+def assert_same(first: TrainedFold, second: TrainedFold) -> None:
+    expected = second.model.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in first.model.state_dict().items())
+    assert first.best_epoch == second.best_epoch
+    assert [epoch.validation for epoch in first.history] == [epoch.validation for epoch in second.history]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "another model"])
+def test_damaged_state_is_said_to_be_and_training_begins_anew(
+    task: tuple[GraphTensors, np.ndarray], tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    graphs, target = task
+    settings = config("training.epochs=2", "sen.dropout=0.2")
+    file = tmp_path / "state.safetensors"
+    other = config("training.epochs=2", "sen.head_width=8") if damage == "another model" else settings
+    with pytest.raises(Interrupted):
+        train_fold(other, graphs, target, FOLD, kind="regression", seed=0, checkpoint=file, stop=stopped_after(7))
+    content = bytearray(file.read_bytes())
+    if damage == "cut":
+        del content[-100:]
+    if damage == "flipped":
+        content[-100] ^= 1
+    file.write_bytes(content)
+    trained = train_fold(settings, graphs, target, FOLD, kind="regression", seed=0, checkpoint=file)
+    reason = {"cut": "is cut short", "flipped": "is altered", "another model": "does not fit this version"}[damage]
+    assert f"{file} {reason}" in caplog.text
+    assert trained.sessions == 1
+    assert_same(trained, train_fold(settings, graphs, target, FOLD, kind="regression", seed=0))

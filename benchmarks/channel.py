@@ -1,0 +1,122 @@
+"""A line between the process that trains and its worker processes: news one way, the word to stop the other."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
+from threading import Lock, RLock, Thread
+from typing import Any, Self
+
+__all__ = ["Address", "Hub", "Line"]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a hub is reached, and the key that it asks for."""
+
+    path: str
+    key: bytes
+
+
+class Hub:
+    """Takes messages from workers and tells them all to stop.
+
+    No process of its own stands between them, so that nothing outlives a hub that is killed.
+
+    Args:
+        on_message: Called with every message, one at a time, in threads of this process.
+    """
+
+    def __init__(self, on_message: Callable[[Any], None]) -> None:
+        self._on_message = on_message
+        # `stop` is called by a signal handler, which must not wait for what the code that it interrupts holds.
+        self._messages, self._calls = Lock(), RLock()
+        self._lines: list[Connection[Any, Any]] = []
+        self._readers: list[Thread] = []
+        self._stopped = False
+        self._open = True
+
+    @contextmanager
+    def listening(self) -> Iterator[Self]:
+        """Take messages until the end of the block; workers that are still on the line then are told to stop."""
+        key = secrets.token_bytes(32)
+        with Listener(family="AF_UNIX", authkey=key) as listener:
+            self.address = Address(str(listener.address), key)
+            acceptor = Thread(target=self._accept, args=[listener], daemon=True)
+            acceptor.start()
+            try:
+                yield self
+            finally:
+                self.stop()
+                self._open = False
+                with socket.socket(socket.AF_UNIX) as wake:
+                    wake.connect(self.address.path)
+                acceptor.join()
+                for reader in self._readers:
+                    reader.join()
+
+    def stop(self) -> None:
+        """Tell all workers to stop, also those that call later."""
+        with self._calls:
+            self._stopped = True
+            for line in self._lines:
+                with suppress(OSError):
+                    line.send(None)
+
+    def _accept(self, listener: Listener) -> None:
+        while True:
+            try:
+                line = listener.accept()
+            except (EOFError, OSError, AuthenticationError):
+                # Whoever called hung up, as the call does that ends the listening, or is a stranger.
+                if self._open:
+                    continue
+                return
+            with self._calls:
+                self._lines.append(line)
+                if self._stopped:
+                    with suppress(OSError):
+                        line.send(None)
+            reader = Thread(target=self._read, args=[line], daemon=True)
+            self._readers.append(reader)
+            reader.start()
+
+    def _read(self, line: Connection[Any, Any]) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                message = line.recv()
+                with self._messages:
+                    self._on_message(message)
+
+
+class Line:
+    """A worker's end of the line."""
+
+    def __init__(self, address: Address) -> None:
+        self._connection = Client(address.path, authkey=address.key)
+
+    def __enter__(self) -> Self:
+        """Stay on the line."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Hang up."""
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def send(self, message: Any) -> None:
+        """Send a message; one that nobody can hear any more is dropped."""
+        with suppress(OSError):
+            self._connection.send(message)
+
+    def stopped(self) -> bool:
+        """Whether the hub said to stop, or is gone."""
+        return self._connection.poll()

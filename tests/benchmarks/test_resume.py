@@ -1,0 +1,199 @@
+"""Runs that are killed, stopped, begun twice or left without space, in processes of their own."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.conftest import SMALL, Write, rocksalts
+
+# A process in which every step is followed by a checkpoint, however quick training is.
+DRIVER = """
+import resource, sys
+import benchmarks.training
+from benchmarks.cli import main
+benchmarks.training.CHECKPOINT_SECONDS = 0.0
+if limit := int(sys.argv.pop(1)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+main()
+"""
+TASK = "matbench_jdft2d"
+
+
+@dataclass
+class Started:
+    """A run under way, and what it has said so far."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def out(self) -> str:
+        return self.log.with_suffix(".out").read_text()
+
+    @property
+    def err(self) -> str:
+        return self.log.with_suffix(".err").read_text()
+
+    def end(self, code: int = 0) -> Self:
+        """Wait for the end of the run, which must have this exit code."""
+        assert self.process.wait(300) == code, (self.process.returncode, self.out, self.err)
+        assert "Traceback" not in self.err
+        return self
+
+
+Start = Callable[..., Started]
+
+
+@pytest.fixture
+def start(write_data: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
+    """Start a two-fold run in a process group of its own; whatever is left of it in the end is killed."""
+    data = write_data(rocksalts(60))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def call(out: Path, *options: object, epochs: int = 6, file_limit: int = 0) -> Started:
+        arguments = ("run", TASK, *SMALL, "--set", "sen.dropout=0.1", "--epochs", epochs, "--folds", "0,1")
+        command = [sys.executable, "-c", DRIVER, file_limit, *arguments, "--data-dir", data, "--out", out, *options]
+        log = tmp_path / f"log-{len(processes)}"
+        with log.with_suffix(".out").open("wb") as stdout, log.with_suffix(".err").open("wb") as stderr:
+            processes.append(
+                subprocess.Popen(list(map(str, command)), stdout=stdout, stderr=stderr, start_new_session=True)
+            )
+        return Started(processes[-1], log)
+
+    yield call
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def predictions(out: Path) -> dict[str, list[list[str]]]:
+    files = sorted(out.rglob("predictions.csv"))
+    return {file.parent.name: list(csv.reader(file.open())) for file in files}
+
+
+def states(out: Path) -> list[Path]:
+    return sorted(out.rglob("*.state.safetensors"))
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+def nothing_half_written(out: Path) -> bool:
+    hidden = [path for path in out.rglob(".*") if not path.name.endswith(".lock")]
+    return hidden == []
+
+
+def test_run_killed_ten_times_gives_what_an_undisturbed_one_gives(start: Start, tmp_path: Path) -> None:
+    start(tmp_path / "undisturbed").end()
+    expected = predictions(tmp_path / "undisturbed")
+    assert sorted(expected) == ["fold_0", "fold_1"]
+
+    rng = np.random.default_rng(0)
+    out = tmp_path / "killed"
+    kept: dict[str, list[list[str]]] = {}
+    for _ in range(10):
+        run = start(out)
+        if not states(out):  # importing what a run needs takes longer than this training: let it begin
+            wait_for(lambda run=run: states(out) or run.process.poll() is not None)
+        time.sleep(rng.uniform(0, 4))
+        run.process.kill()
+        run.process.wait()
+        found = predictions(out)
+        assert {fold: found.get(fold) for fold in kept} == kept
+        kept = found
+    start(out).end()
+    assert predictions(out) == expected
+    assert states(out) == []
+
+
+def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, tmp_path: Path) -> None:
+    start(tmp_path / "undisturbed").end()
+    out = tmp_path / "long"
+    run = start(out, epochs=2000)
+    wait_for(lambda: states(out))
+    begin = time.monotonic()
+    os.killpg(run.process.pid, signal.SIGINT)
+    run.end(130)
+    assert time.monotonic() - begin < 5
+    going_on = "of 2000, its state is saved). Finished folds are kept. To go on:\n  sen-bench run matbench_jdft2d"
+    assert going_on in run.err
+    assert len(states(out)) == 1
+    assert nothing_half_written(out)
+
+    out = tmp_path / "continued"
+    run = start(out)
+    wait_for(lambda: states(out))
+    run.process.terminate()
+    run.end(130)
+    assert "Going on from where they were stopped: fold 0, seed 0." in start(out).end().out
+    assert predictions(out) == predictions(tmp_path / "undisturbed")
+
+
+def test_parallel_run_saves_the_state_of_every_worker(start: Start, tmp_path: Path) -> None:
+    run = start(tmp_path / "runs", "--jobs", 2, epochs=400)
+    wait_for(lambda: "fold 0, seed 0: val" in run.out and "fold 1, seed 0: val" in run.out)
+    os.killpg(run.process.pid, signal.SIGINT)
+    assert run.end(130).err.count("its state is saved") == 2
+    assert len(states(tmp_path / "runs")) == 2
+
+
+def test_workers_save_their_state_and_end_when_the_process_that_started_them_is_killed(
+    start: Start, tmp_path: Path
+) -> None:
+    run = start(tmp_path / "runs", "--jobs", 2, epochs=400)
+    wait_for(lambda: "fold 0, seed 0: val" in run.out and "fold 1, seed 0: val" in run.out)
+    run.process.kill()
+    run.process.wait()
+    wait_for(lambda: len(states(tmp_path / "runs")) == 2, seconds=10)
+    assert nothing_half_written(tmp_path / "runs")
+
+
+def test_two_runs_of_one_line_share_the_work(start: Start, tmp_path: Path) -> None:
+    start(tmp_path / "alone", epochs=60).end()
+    out = tmp_path / "together"
+    first = start(out, epochs=60)
+    wait_for(lambda: states(out))
+    second = start(out, epochs=60)
+    said = first.end().out + second.end().out
+    assert said.count("fold 0, seed 0: validation") + said.count("fold 1, seed 0: validation") == 20  # every tenth
+    assert predictions(out) == predictions(tmp_path / "alone")
+    assert states(out) == []
+
+
+def test_second_run_of_the_last_fold_waits_and_takes_its_result(start: Start, tmp_path: Path) -> None:
+    first = start(tmp_path / "runs", "--folds", "0", epochs=100)
+    wait_for(lambda: states(tmp_path / "runs"))
+    second = start(tmp_path / "runs", "--folds", "0", epochs=100).end()
+    first.end()
+    assert "Another process is training fold 0, seed 0: waiting for it." in second.out
+    assert next(line for line in first.out.splitlines() if line.startswith("fold 0, seed 0: MAE")) in second.out
+
+
+def test_full_disk_leaves_nothing_half_written(start: Start, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    start(tmp_path / "elsewhere", "--folds", "0").end()  # fills the cache, whose files are larger than the limit
+    run = start(out, "--folds", "0", file_limit=40_000).end(1)
+    assert "cannot be written (File too large): make room" in " ".join(run.out.split())
+    assert "The state of the training cannot be saved" in run.err
+    assert predictions(out) == {}
+    assert nothing_half_written(out)
+    start(out, "--folds", "0").end()
+    assert predictions(out) == predictions(tmp_path / "elsewhere")
