@@ -302,8 +302,7 @@ def show_tasks(data_dir: Path | None) -> None:
     console = _console()
     console.print(table)
     console.print(
-        "prototypes is a demonstration made by code, not a benchmark. Data: --data-dir or SEN_BENCH_DATA; "
-        "what is not there is downloaded when it is needed."
+        "prototypes is a demonstration, not a benchmark. Data: --data-dir or SEN_BENCH_DATA, else downloaded."
     )
 
 
