@@ -17,7 +17,10 @@ __all__ = ["blocks", "prepare", "run", "status", "tasks"]
 TaskArgument = Annotated[str, typer.Argument(help="Name of a task; `sen-bench tasks` lists them.")]
 BlockOption = Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")]
 DataDir = Annotated[
-    Path | None, typer.Option(help="Folder with the MatBench files (NAME.json.gz); default: SEN_BENCH_DATA.")
+    Path | None,
+    typer.Option(
+        help="Folder that holds the MatBench files (NAME.json.gz), or receives them; default: SEN_BENCH_DATA."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -80,7 +83,12 @@ def run(
             from benchmarks.runner import execute, make_plan, references, summarise
 
             device = pick_device(device)
-            dataset = load_dataset(chosen, data_dir, progress=display.progress("Reading crystals"))
+            dataset = load_dataset(
+                chosen,
+                data_dir,
+                progress=display.progress("Reading crystals"),
+                download_progress=display.progress(f"Downloading {chosen.file_name} (MB)"),
+            )
             plan = make_plan(
                 configuration,
                 dataset,
@@ -145,7 +153,13 @@ def prepare(
     chosen = get_task(task)
     settings = build_graph_settings(file=config, assignments=set_ or ())
     with RunDisplay() as display:
-        dataset = load_dataset(chosen, data_dir, jobs=jobs, progress=display.progress("Reading crystals"))
+        dataset = load_dataset(
+            chosen,
+            data_dir,
+            jobs=jobs,
+            progress=display.progress("Reading crystals"),
+            download_progress=display.progress(f"Downloading {chosen.file_name} (MB)"),
+        )
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
     show_preparation(dataset, graphs)
 

@@ -21,8 +21,8 @@ from sen.crystal import SYMBOLS, Crystal, crystal_system
 
 __all__ = ["CrystalTable", "Progress", "read_matbench_json"]
 
-#: Called with the number of rows done and the number of rows there are.
-Progress = Callable[[int, int], None]
+#: Called with how much is done and how much there is, mostly in rows; None where that is not known.
+Progress = Callable[[int, int | None], None]
 
 # Raised whenever the arrays that come out of the same file change.
 _VERSION = 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.crystals import CrystalTable, Progress, read_matbench_json
-from benchmarks.tasks import Task, find_data_file
+from benchmarks.tasks import DataFile, Task, find_data_file, named_folder, own_folder
 
 __all__ = ["Dataset", "load_dataset"]
 
@@ -34,18 +35,37 @@ class Dataset:
 
 
 def load_dataset(
-    task: Task, data_dir: Path | None = None, *, jobs: int = -1, progress: Progress | None = None
+    task: Task,
+    data_dir: Path | None = None,
+    *,
+    jobs: int = -1,
+    progress: Progress | None = None,
+    download_progress: Progress | None = None,
 ) -> Dataset:
-    """Load the crystals of a task, from the cache where they were loaded before.
+    """Load the crystals of a task, from the cache where they were loaded before; download a file that is not at hand.
+
+    Args:
+        task: What to load.
+        data_dir: Folder that holds the data file, or else receives it; None means SEN_BENCH_DATA or, where that names
+            none, the cache.
+        jobs: Worker processes; -1 is one per core.
+        progress: Told how far the reading is.
+        download_progress: Told how far the download is, in megabytes.
 
     Raises:
-        UsageError: There is no data file.
-        DataError: The data file is not what it should be.
+        UsageError: A folder does not exist, or cannot be written.
+        DataError: The data file is not what it should be, or cannot be downloaded.
     """
     if task.name == "prototypes":
         from benchmarks.prototypes import make_prototypes
 
         return Dataset(task, make_prototypes(jobs=jobs, progress=progress), "made by sen-bench", is_complete=True)
     file = find_data_file(task, data_dir)
+    if file is None:
+        from benchmarks.download import fetch
+
+        folder = named_folder(data_dir) or own_folder()
+        logging.getLogger("sen_bench").warning("Downloading %s to %s.", task.url, folder)
+        file = DataFile(fetch(task, folder, download_progress), "complete")
     table = read_matbench_json(file.path, task.target, row_id=task.row_id, jobs=jobs, progress=progress)
     return Dataset(task, table, file.path.name, is_complete=file.coverage == "complete")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from benchmarks.errors import SenBenchError, UsageError
+from benchmarks.errors import DataError, SenBenchError
 from benchmarks.folds import N_FOLDS
 from benchmarks.leaderboard import LeaderboardEntry, published, rank, source
 from benchmarks.metrics import primary_metric
@@ -101,7 +103,10 @@ class RunDisplay:
 
     def __enter__(self) -> Self:
         """Begin to draw."""
+        handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
+        self._warnings = [handler for handler in handlers if handler.stream is sys.stderr]
         self._bars.start()
+        self._redirect_warnings()
         return self
 
     def __exit__(
@@ -109,6 +114,12 @@ class RunDisplay:
     ) -> None:
         """Stop drawing, whatever happened."""
         self._bars.stop()
+        self._redirect_warnings()
+
+    def _redirect_warnings(self) -> None:
+        """Log to what stderr is now: while bars are drawn on a terminal, one that writes above them."""
+        for handler in self._warnings:
+            handler.setStream(sys.stderr)
 
     def progress(self, description: str) -> ProgressCallback:
         """Return a callback (done, total) that draws a bar, from its first call on."""
@@ -289,10 +300,8 @@ def show_tasks(data_dir: Path | None) -> None:
     """Print the tasks.
 
     Raises:
-        UsageError: There is no folder `data_dir`.
+        UsageError: There is no folder `data_dir`, or none that SEN_BENCH_DATA names.
     """
-    if data_dir is not None and not data_dir.is_dir():
-        raise UsageError(f"There is no folder {data_dir} (--data-dir).")
     table = Table(title="Tasks")
     for heading in ("task", "rows", "target", "unit", "kind", "data"):
         table.add_column(heading, justify="right" if heading == "rows" else "left")
@@ -301,16 +310,19 @@ def show_tasks(data_dir: Path | None) -> None:
         table.add_row(task.name, rows, task.target, task.unit, task.kind, _data_state(task, data_dir))
     console = _console()
     console.print(table)
-    console.print("prototypes is a demonstration made by code, not a benchmark. Data: --data-dir or SEN_BENCH_DATA.")
+    console.print(
+        "prototypes is a demonstration, not a benchmark. Data: --data-dir or SEN_BENCH_DATA, else downloaded."
+    )
 
 
 def _data_state(task: Task, data_dir: Path | None) -> str:
     if task.url is None:
         return "built in"
     try:
-        return find_data_file(task, data_dir).coverage
-    except SenBenchError as error:
-        return "not found" if error.exit_code == 2 else "not the official file"
+        file = find_data_file(task, data_dir)
+    except DataError:
+        return "not the official file"
+    return file.coverage if file else "to download"
 
 
 def show_blocks() -> None:

@@ -21,7 +21,7 @@ class UsageError(SenBenchError):
 
 
 class DataError(SenBenchError):
-    """A data file cannot be read as what it claims to be; the message names the file and, where known, the row."""
+    """A data file cannot be had, or read as what it claims to be; the message names it and, where known, the row."""
 
 
 class RunError(SenBenchError):

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from benchmarks.cache import cache_folder
 from benchmarks.errors import DataError, UsageError, suggest
 from benchmarks.files import file_digest
 
-__all__ = ["DATA_DIR_VARIABLE", "TASKS", "DataFile", "Kind", "Task", "find_data_file", "get_task"]
+__all__ = [
+    "DATA_DIR_VARIABLE",
+    "TASKS",
+    "DataFile",
+    "Kind",
+    "Task",
+    "find_data_file",
+    "get_task",
+    "named_folder",
+    "own_folder",
+]
 
 Kind = Literal["regression", "classification"]
 
@@ -226,47 +239,68 @@ def get_task(name: str) -> Task:
     return TASKS[name]
 
 
-def find_data_file(task: Task, data_dir: Path | None = None) -> DataFile:
-    """Find the data file of a task: the complete file, verified by its official hash, or else a partial one.
+def find_data_file(task: Task, data_dir: Path | None = None) -> DataFile | None:
+    """Look for the data file of a task, without downloading anything.
+
+    The places, in this order: the folder that the user names, for the complete file and then for a partial one; the
+    folder where matminer keeps its files; the folder of sen-bench's own downloads.
 
     Args:
         task: A task that lives in a file.
-        data_dir: Folder to look in; None means the folder named by the environment variable SEN_BENCH_DATA.
+        data_dir: Folder that the user names; None means the one in the environment variable SEN_BENCH_DATA, if any.
 
     Returns:
-        The path and its coverage. `<name>.json.gz` is complete, `<name>.partial.json.gz` holds a part of the rows.
+        The path and its coverage, or None where the file has to be downloaded. `<name>.json.gz` is complete, verified
+        by its official hash; `<name>.partial.json.gz` holds a part of the rows.
 
     Raises:
-        UsageError: There is no such file, or no folder to look in.
-        DataError: The complete file is not the official one.
+        UsageError: There is no folder of the name that the user gives.
+        DataError: The complete file in that folder is not the official one.
     """
-    if data_dir is None:
-        from_environment = os.environ.get(DATA_DIR_VARIABLE)
-        if not from_environment:
+    if named := named_folder(data_dir):
+        if not named.is_dir():
             raise UsageError(
-                f"No data folder is known for {task.file_name}: name the folder that holds it with --data-dir or "
-                f"{DATA_DIR_VARIABLE}.{_how_to_get(task)}"
+                f"There is no folder {named} (--data-dir or {DATA_DIR_VARIABLE}) to hold {task.file_name}."
             )
-        data_dir = Path(from_environment)
-    data_dir = data_dir.expanduser()
-    if not data_dir.is_dir():
-        raise UsageError(f"There is no folder {data_dir} (--data-dir or {DATA_DIR_VARIABLE}) to hold {task.file_name}.")
+        complete = named / task.file_name
+        if complete.is_file():
+            _check_hash(task, complete)
+            return DataFile(complete, "complete")
+        partial = named / f"{task.name}.partial.json.gz"
+        if partial.is_file():
+            return DataFile(partial, "partial")
+    for folder in (_matminer_folder(), own_folder()):
+        if folder is not None and (complete := folder / task.file_name).is_file():
+            try:
+                _check_hash(task, complete)
+            except DataError:
+                # The user did not choose this file, and need not repair it.
+                message = "%s is not the official file of %s and is passed over."
+                logging.getLogger("sen_bench").warning(message, complete, task.name)
+            else:
+                return DataFile(complete, "complete")
+    return None
 
-    complete = data_dir / task.file_name
-    if complete.is_file():
-        _check_hash(task, complete)
-        return DataFile(complete, "complete")
-    partial = data_dir / f"{task.name}.partial.json.gz"
-    if partial.is_file():
-        return DataFile(partial, "partial")
-    raise UsageError(
-        f"Neither {complete.name} nor {partial.name} is in {data_dir}.{_how_to_get(task)} "
-        f"Name another folder with --data-dir or {DATA_DIR_VARIABLE}."
-    )
+
+def named_folder(data_dir: Path | None) -> Path | None:
+    """Return the data folder that the user names: `data_dir`, else SEN_BENCH_DATA; None where neither does."""
+    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    return Path(folder).expanduser() if folder else None
 
 
-def _how_to_get(task: Task) -> str:
-    return f" Download it from {task.url}." if task.url else ""
+def own_folder() -> Path:
+    """Return the folder that downloads go to where the user names none."""
+    return cache_folder() / "data"
+
+
+def _matminer_folder() -> Path | None:
+    """Return where matminer keeps its files: MATMINER_DATA, else a folder of the package, if it is installed."""
+    if folder := os.environ.get("MATMINER_DATA"):
+        return Path(folder).expanduser()
+    package = find_spec("matminer")
+    if package is None or not package.submodule_search_locations:
+        return None
+    return Path(package.submodule_search_locations[0]) / "datasets"
 
 
 def _check_hash(task: Task, path: Path) -> None:

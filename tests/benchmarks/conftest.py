@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,22 @@ def rocksalts(n: int, seed: int = 0) -> list[list[Any]]:
         pair = [SYMBOLS[rng.choice([2, 10, 18, 36])], SYMBOLS[rng.choice([8, 16, 34, 52])]]
         rows.append([structure(a * fcc, pair, np.array([[0, 0, 0], [0.5, 0.5, 0.5]])), a])
     return rows
+
+
+@pytest.fixture(autouse=True)
+def _no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reaches beyond this machine, or finds what matminer has stored on it; what fails is soon tried again."""
+    look_up = socket.getaddrinfo
+
+    def refuse(host: str | bytes | None, *args: Any, **options: Any) -> Any:
+        if host not in {None, "127.0.0.1", "localhost"}:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("MATMINER_DATA", str(tmp_path_factory.getbasetemp() / "matminer"))
+    monkeypatch.setattr("benchmarks.download.PAUSE", 0.001)
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
+import logging
 import os
 import re
 import signal
@@ -17,7 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
+from benchmarks.display import RunDisplay
 from benchmarks.files import file_digest
 from benchmarks.tasks import TASKS
 from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
@@ -309,7 +313,6 @@ def test_help_loads_nothing_heavy() -> None:
         (["run", "prototypes", "--config", "nowhere.toml"], "cannot be read"),
         (["run", "prototypes", "--device", "tpu"], "no device 'tpu'"),
         (["run", "matbench_phonons", "--data-dir", "nowhere"], "matbench_phonons.json.gz"),
-        (["run", "matbench_phonons"], "SEN_BENCH_DATA"),
         (["tasks", "--data-dir", "nowhere"], "no folder nowhere"),
         (["prepare", "matbench_glass"], "composition-only"),
         (["status", "nowhere"], "no folder nowhere"),
@@ -403,3 +406,15 @@ def test_prepare_takes_the_graph_table_and_loads_no_torch(
     code = "import sys, benchmarks.display, benchmarks.data, benchmarks.config, benchmarks.graphs; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "torch" not in loaded
+
+
+def test_warnings_are_written_above_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr("benchmarks.display._console", lambda: Console(file=terminal, force_terminal=True))
+    handler = logging.StreamHandler(sys.stderr)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    with RunDisplay() as display:
+        display.progress("Downloading")(1, 3)
+        logging.getLogger("sen_bench").warning("It stalls.")
+    assert "It stalls.\n" in terminal.getvalue()
+    assert handler.stream is sys.stderr

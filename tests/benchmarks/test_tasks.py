@@ -4,6 +4,7 @@ import bz2
 import gzip
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,23 +98,82 @@ def test_complete_file_is_preferred_to_a_partial_one(tmp_path: Path):
     assert find_data_file(OWN, tmp_path).coverage == "complete"
 
 
-def test_missing_file_says_what_where_and_how(tmp_path: Path):
-    with pytest.raises(UsageError) as error:
-        find_data_file(get_task("matbench_jdft2d"), tmp_path)
-    for hint in (
-        "matbench_jdft2d.json.gz",
-        str(tmp_path),
-        "https://ml.materialsproject.org/projects/matbench_jdft2d.json.gz",
-        "--data-dir",
-        "SEN_BENCH_DATA",
-    ):
-        assert hint in str(error.value)
-
-
-def test_no_folder_at_all(monkeypatch: pytest.MonkeyPatch):
+def test_missing_file_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert find_data_file(get_task("matbench_jdft2d"), tmp_path) is None
     monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
-    with pytest.raises(UsageError, match=r"--data-dir or SEN_BENCH_DATA\. Download it from https://"):
-        find_data_file(get_task("matbench_jdft2d"))
+    assert find_data_file(get_task("matbench_jdft2d")) is None
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_folder_that_does_not_exist_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str):
+    folder = tmp_path / "nowhere"
+    monkeypatch.setenv("SEN_BENCH_DATA", str(folder if how == "environment" else tmp_path))
+    with pytest.raises(UsageError, match=f"no folder {folder} .*--data-dir or SEN_BENCH_DATA"):
+        find_data_file(get_task("matbench_jdft2d"), folder if how == "argument" else None)
+
+
+def write_small_task(*folders: Path) -> Task:
+    """Write the official file of a small task into folders."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / OWN.file_name).write_bytes(b"all rows")
+    return replace(OWN, sha256=hashlib.sha256(b"all rows").hexdigest())
+
+
+def test_order_of_the_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MATMINER_DATA", str(tmp_path / "matminer"))
+    named, matminer, own = tmp_path / "named", tmp_path / "matminer", tmp_path / "cache" / "data"
+    task = write_small_task(named, matminer, own)
+    partial = named / "my_gaps.partial.json.gz"
+    partial.touch()
+    assert find_data_file(task, named) == (named / task.file_name, "complete")
+    (named / task.file_name).unlink()
+    assert find_data_file(task, named) == (partial, "partial")
+    partial.unlink()
+    assert find_data_file(task, named) == (matminer / task.file_name, "complete")
+    assert find_data_file(task) == (matminer / task.file_name, "complete")
+    (matminer / task.file_name).unlink()
+    assert find_data_file(task, named) == (own / task.file_name, "complete")
+    (own / task.file_name).unlink()
+    assert find_data_file(task, named) is None
+
+
+def test_partial_files_elsewhere_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
+    monkeypatch.setenv("MATMINER_DATA", str(tmp_path))
+    (tmp_path / "my_gaps.partial.json.gz").touch()
+    assert find_data_file(OWN) is None
+
+
+def test_files_inside_an_installed_matminer_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
+    monkeypatch.delenv("MATMINER_DATA")
+    assert find_data_file(OWN) is None
+    task = write_small_task(tmp_path / "matminer" / "datasets")
+    (tmp_path / "matminer" / "__init__.py").write_text("raise RuntimeError('it must not be imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_data_file(task) == (tmp_path / "matminer" / "datasets" / task.file_name, "complete")
+
+
+@pytest.mark.parametrize("place", ["matminer", "cache/data"])
+def test_wrong_file_that_nobody_named_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
+):
+    monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MATMINER_DATA", str(tmp_path / "matminer"))
+    task = write_small_task(tmp_path / "matminer", tmp_path / "cache" / "data")
+    (tmp_path / place / task.file_name).write_bytes(b"something else")
+    found = find_data_file(task)
+    if place == "matminer":
+        assert found == (tmp_path / "cache" / "data" / task.file_name, "complete")
+        assert f"{tmp_path / place / task.file_name} is not the official file of my_gaps" in caplog.text
+    else:
+        (tmp_path / "matminer" / task.file_name).unlink()
+        assert find_data_file(task) is None
+        assert "is passed over" in caplog.text
 
 
 def test_file_that_is_not_the_official_one_is_refused(tmp_path: Path):
