@@ -101,6 +101,8 @@ def find_run(path: Path) -> Run:
     Raises:
         UsageError: It is none; where runs lie below it, which.
     """
+    if not path.is_dir():
+        raise UsageError(f"There is no folder {path}: name the folder of a run, such as runs/TASK/BLOCK-HASH.")
     runs = list(find_runs(path))
     if any(run.path == path for run in runs):
         return Run(path)
@@ -327,10 +329,10 @@ def _complete_seeds(run: Run, task: Task, block: str) -> list[int]:
         told = "; ".join(f"{unit} {'damaged' if run.unit_path(unit).exists() else 'missing'}" for unit in missing)
         seed = missing[0].seed
         folds = ",".join(str(unit.fold) for unit in missing if unit.seed == seed)
+        command = f"sen-bench run {task.name} --block {block} --seed {seed} --folds {folds}"
         raise UsageError(
-            f"{run.path} is not complete ({told}): `sen-bench run {task.name} --block {block} --seed {seed} --folds "
-            f"{folds} --out {run.path.parents[1]}`, with the other options it was started with, trains what seed "
-            f"{seed} lacks."
+            f"{run.path} is not complete ({told}): `{command} --out {run.path.resolve().parents[1]}`, with the other "
+            f"options it was started with, trains what seed {seed} lacks."
         )
     return seeds
 
@@ -414,8 +416,8 @@ def _task_metadata(part: _Finished) -> dict[str, Any]:
         "devices": sorted({record["device"] for record in records}),
         "wall_seconds": math.fsum(record["wall_seconds"] for record in records),
         "provenance": {
-            name: sorted({value for record in records if (value := record["provenance"][name]) is not None})
-            for name in records[0]["provenance"]
+            name: sorted({value for record in records if (value := record["provenance"].get(name)) is not None})
+            for name in sorted({name for record in records for name in record["provenance"]})
         },
     }
 

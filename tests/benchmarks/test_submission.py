@@ -23,7 +23,7 @@ from benchmarks.errors import DataError, UsageError
 from benchmarks.folds import official_folds
 from benchmarks.metrics import matbench_scores
 from benchmarks.store import Run, Unit
-from benchmarks.submission import make_submission, read_submission, rescore, write_submission
+from benchmarks.submission import Submission, make_submission, read_submission, rescore, write_submission
 from benchmarks.tasks import TASKS, Task
 from tests.benchmarks.conftest import Answer
 from tests.benchmarks.splits import MATBENCH, find_labels, fold_of_rows, official_splits
@@ -303,6 +303,17 @@ def test_incomplete_or_spoilt_run_is_refused(
     assert not (tmp_path / "results.json.gz").exists()
 
 
+def test_run_may_be_named_from_inside_its_folder(
+    run: Run, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.path)
+    assert sen_bench("export", ".", "-o", tmp_path / "results.json.gz").code == 0
+    spoil_missing_fold(run)
+    answer = sen_bench("export", ".", "-o", tmp_path / "other.json.gz")
+    assert answer.code == 2
+    assert f"--folds 3 --out {tmp_path / 'runs'}`" in answer.err
+
+
 def test_predictions_that_are_no_table_are_named(run: Run, sen_bench: Command, tmp_path: Path) -> None:
     folder = run.unit_path(Unit(0, 1))
     (folder / "predictions.csv").write_text("id,target\nmb-jdft2d-001,3\n")
@@ -363,7 +374,7 @@ def test_folder_that_is_no_run_is_refused(run: Run, sen_bench: Command, tmp_path
     assert "is no run" in empty.err
     nowhere = sen_bench("export", tmp_path / "nowhere", "-o", file)
     assert nowhere.code == 2
-    assert "no folder" in nowhere.err
+    assert "There is no folder" in nowhere.err
     assert sen_bench("export", run.path).code == 2
     assert not file.exists()
 
@@ -535,19 +546,29 @@ OFFICIAL_TARGETS: dict[str, tuple[str, str, Callable[[np.ndarray], np.ndarray]]]
 }
 
 
-@pytest.mark.parametrize("model", ["alignn", "cgcnnv2019", "coNGN"])
-def test_published_submissions_score_as_they_say(data_dir: Path, model: str) -> None:
-    folder = data_dir.parent / "leaderboard"
-    if not (folder / f"{model}.results.json.gz").is_file():
-        pytest.skip(f"needs {model}.results.json.gz: not in {folder}")
-    submission = read_submission(folder / f"{model}.results.json.gz")
-    assert set(submission.tasks) == {task.name for task in TASKS.values() if task.is_official}
-    for name, (file, column, derive) in OFFICIAL_TARGETS.items():
-        by_row = json.loads(bz2.decompress((folder / f"{file}.rows.json.bz2").read_bytes()))[column]
-        targets = derive(np.array([by_row[str(row)] for row in range(len(by_row))]))
-        result = submission.tasks[name]
-        for fold, scores in zip(result.folds, rescore(result, targets), strict=True):
-            assert scores == pytest.approx(dict(fold.scores), rel=1e-6, abs=1e-6)
+@pytest.fixture(scope="module", params=["alignn", "cgcnnv2019", "coNGN"])
+def published(request: pytest.FixtureRequest, data_dir: Path) -> Submission:
+    path = data_dir.parent / "leaderboard" / f"{request.param}.results.json.gz"
+    if not path.is_file():
+        pytest.skip(f"needs {path.name}: not in {path.parent}")
+    return read_submission(path)
+
+
+def test_published_submissions_hold_all_structure_tasks(published: Submission) -> None:
+    assert set(published.tasks) == {task.name for task in TASKS.values() if task.is_official}
+
+
+@pytest.mark.parametrize("name", OFFICIAL_TARGETS)
+def test_published_submissions_score_as_they_say(published: Submission, data_dir: Path, name: str) -> None:
+    file, column, derive = OFFICIAL_TARGETS[name]
+    path = data_dir.parent / "leaderboard" / f"{file}.rows.json.bz2"
+    if not path.is_file():
+        pytest.skip(f"needs the official targets: {path} is absent")
+    by_row = json.loads(bz2.decompress(path.read_bytes()))[column]
+    targets = derive(np.array([by_row[str(row)] for row in range(len(by_row))]))
+    result = published.tasks[name]
+    for fold, scores in zip(result.folds, rescore(result, targets), strict=True):
+        assert scores == pytest.approx(dict(fold.scores), rel=1e-6, abs=1e-6)
 
 
 def test_real_matbench_takes_and_scores_our_file(sen_bench: Command, tmp_path: Path) -> None:
