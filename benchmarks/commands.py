@@ -12,7 +12,7 @@ import typer
 from benchmarks.errors import RunError, UsageError
 from benchmarks.interrupts import Interrupted, note_signals
 
-__all__ = ["blocks", "prepare", "run", "status", "tasks"]
+__all__ = ["blocks", "export", "prepare", "run", "status", "tasks"]
 
 TaskArgument = Annotated[str, typer.Argument(help="Name of a task; `sen-bench tasks` lists them.")]
 BlockOption = Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")]
@@ -183,6 +183,30 @@ def status(out: Annotated[Path, typer.Argument(help="Folder of the run store.")]
     from benchmarks.display import show_status
 
     show_status(out)
+
+
+def export(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, runs/TASK/BLOCK-HASH, one for each task.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as results.json.gz.")],
+    algorithm: Annotated[
+        str | None, typer.Option(help="Name of the model in the file. Default: SEN with the block.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write finished runs as an official MatBench submission file.
+
+    All five folds of every seed are needed, on complete official data. Predictions are averaged over the seeds.
+    """
+    from datetime import UTC, datetime
+
+    from benchmarks.display import show_submission
+    from benchmarks.submission import find_run, make_submission, read_submission, write_submission
+
+    content = make_submission([find_run(path) for path in runs], algorithm=algorithm, moment=datetime.now(UTC))
+    write_submission(out, content, overwrite=overwrite)
+    show_submission(out, read_submission(out))
 
 
 def _check_jobs(jobs: int) -> None:

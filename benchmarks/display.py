@@ -35,9 +35,18 @@ if TYPE_CHECKING:
     from benchmarks.graphs import GraphTable
     from benchmarks.runner import Plan
     from benchmarks.store import Unit
+    from benchmarks.submission import Submission
     from benchmarks.training import Epoch
 
-__all__ = ["RunDisplay", "show_blocks", "show_preparation", "show_result", "show_status", "show_tasks"]
+__all__ = [
+    "RunDisplay",
+    "show_blocks",
+    "show_preparation",
+    "show_result",
+    "show_status",
+    "show_submission",
+    "show_tasks",
+]
 
 _METRIC_LABELS = {
     "mae": "MAE",
@@ -294,6 +303,43 @@ def show_preparation(dataset: Dataset, graphs: GraphTable) -> None:
         f"{len(table.numbers):,} atoms, {n_nodes:,} graph nodes, {n_edges:,} edges."
     )
     console.print(", ".join(f"{count:,} {name}" for name, count in zip(systems, counts, strict=True)) + ".")
+
+
+def show_submission(path: Path, submission: Submission) -> None:
+    """Print what a submission file of ours holds, as MatBench scores it, and what to do with it."""
+    table = Table(title="MatBench submission, over the five folds", title_justify="left")
+    for heading in ("task", "metric", "mean", "std", "seeds"):
+        table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left")
+    averaged, left_out = False, []
+    for name, result in submission.tasks.items():
+        metric = primary_metric(result.task.kind)
+        scores = [fold.scores[metric.name.removeprefix("matbench_")] for fold in result.folds]
+        unit = f" ({result.task.unit})" if result.task.unit else ""
+        seeds = result.folds[0].parameters["seeds"]
+        mean, std = figures(float(np.mean(scores))), figures(float(np.std(scores)))
+        table.add_row(name, f"{metric.label}{unit}", mean, std, ",".join(map(str, seeds)))
+        averaged |= len(seeds) > 1
+        if len(seeds) > 1 and result.task.kind == "classification":
+            left_out.append(name)
+    console = _console()
+    console.print(table)
+    if averaged:
+        console.print(
+            "Predictions are averaged over the seeds, so that these scores are those of an ensemble; "
+            "`sen-bench run` shows the mean of the seeds' own scores."
+        )
+    if left_out:
+        console.print(
+            f"{', '.join(left_out)}: the spread over the seeds is not in the file, because matbench takes no "
+            "uncertainty for a classification."
+        )
+    console.print(f"File: {path}", soft_wrap=True)
+    console.print(
+        "To submit it: a pull request to github.com/materialsproject/matbench with a folder "
+        "benchmarks/matbench_v0.1_NAME that holds it as results.json.gz, an info.json and your code; "
+        "docs/how-to/submit-to-matbench.md tells more.",
+        soft_wrap=True,
+    )
 
 
 def show_tasks(data_dir: Path | None) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["file_digest", "new_folder", "put_in_place", "write_json"]
+__all__ = ["file_digest", "new_folder", "put_in_place", "write_bytes", "write_json"]
 
 
 def file_digest(path: Path) -> str:
@@ -22,18 +22,22 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file in one step; it is on the disk when this returns."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step; it is on the disk when this returns."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("w") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
-            file.write("\n")
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file in one step; it is on the disk when this returns."""
+    write_bytes(path, f"{json.dumps(content, indent=1, allow_nan=False)}\n".encode())
 
 
 @contextmanager

@@ -15,7 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.errors import DataError, RunError, SenBenchError, UsageError
 from benchmarks.files import file_digest, new_folder, put_in_place, write_json
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
     from torch import Tensor
 
-__all__ = ["FORMAT", "Run", "Unit", "find_runs"]
+__all__ = ["FORMAT", "Predictions", "Run", "Unit", "find_runs"]
 
 FORMAT = 1
 
@@ -39,6 +42,14 @@ class Unit:
     def __str__(self) -> str:
         """How messages name the unit."""
         return f"fold {self.fold}, seed {self.seed}"
+
+
+class Predictions(NamedTuple):
+    """Test rows of a unit in the official order: ids, targets [n] and predictions [n]."""
+
+    ids: list[str]
+    target: NDArray[np.float64]
+    prediction: NDArray[np.float64]
 
 
 class Run:
@@ -102,6 +113,21 @@ class Run:
     def read_metrics(self, unit: Unit) -> dict[str, Any]:
         """Read what was recorded of a finished unit."""
         return _read_json(self.unit_path(unit) / "metrics.json")
+
+    def read_predictions(self, unit: Unit) -> Predictions:
+        """Read what was predicted of the test rows of a finished unit.
+
+        Raises:
+            DataError: The file is not a table of ids, targets and predictions.
+        """
+        path = self.unit_path(unit) / "predictions.csv"
+        try:
+            with path.open(newline="") as file:
+                rows = [(row["id"], float(row["target"]), float(row["prediction"])) for row in csv.DictReader(file)]
+        except (KeyError, TypeError, ValueError, csv.Error):
+            raise DataError(f"{path} does not hold the columns id,target,prediction with numbers.") from None
+        ids, target, prediction = zip(*rows, strict=True) if rows else ((), (), ())
+        return Predictions(list(ids), np.array(target), np.array(prediction))
 
     def read_config(self) -> dict[str, Any]:
         """Read config.json.

@@ -16,6 +16,7 @@ from benchmarks.errors import DataError, UsageError, suggest
 from benchmarks.files import file_digest
 
 __all__ = [
+    "COMPOSITION_TASKS",
     "DATA_DIR_VARIABLE",
     "TASKS",
     "DataFile",
@@ -214,9 +215,8 @@ _PROTOTYPES = Task(
     defaults={"training.epochs": 30, "training.weight_decay": 0.01, "sen.dropout": 0.0},
 )
 
-_COMPOSITION_TASKS = frozenset(
-    {"matbench_expt_gap", "matbench_expt_is_metal", "matbench_glass", "matbench_steels"},
-)
+COMPOSITION_TASKS = frozenset({"matbench_expt_gap", "matbench_expt_is_metal", "matbench_glass", "matbench_steels"})
+"""The MatBench tasks that carry no crystal structures and are not run here."""
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (*_STRUCTURE_TASKS, _PROTOTYPES)})
 """Every task by name: the nine MatBench structure tasks, smallest first, and the embedded `prototypes`."""
@@ -229,7 +229,7 @@ def get_task(name: str) -> Task:
         UsageError: The name is unknown (the nearest known ones are named), or belongs to a MatBench task that carries
             no crystal structures.
     """
-    if name in _COMPOSITION_TASKS:
+    if name in COMPOSITION_TASKS:
         raise UsageError(
             f"{name} is a composition-only task of MatBench: its rows carry no crystal structure, "
             f"so SEN cannot be run on it. Available: {', '.join(sorted(TASKS))}."

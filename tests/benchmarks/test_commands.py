@@ -140,6 +140,8 @@ def test_complete_data_get_a_rank_and_a_single_fold_does_not(
     assert "Rank 1 beside" in five.out
     assert "artial" not in five.out
     assert json.loads((only_run(out) / "summary.json").read_text())["is_official"]
+    exported = sen_bench("export", only_run(out), "-o", tmp_path / "results.json.gz")
+    assert exported.code == 0, exported.err
 
 
 def test_classification_reports_both_areas(official: Callable[..., Path], sen_bench: Command, tmp_path: Path) -> None:

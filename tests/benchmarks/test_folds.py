@@ -3,7 +3,6 @@ from __future__ import annotations
 import bz2
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ import pytest
 
 from benchmarks.errors import DataError, UsageError
 from benchmarks.folds import make_folds, official_folds
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import TASKS, Task
+from tests.benchmarks.splits import MATBENCH, find_labels, fold_of_rows, official_splits
 
 # sha256 of training and test rows of fold 0, then of fold 1, ... as little-endian int64, computed from the split file
 # of matbench 0.6 (matbench_v0.1_validation.json).
@@ -61,17 +61,47 @@ def test_stratified_folds_are_the_official_ones(data_dir: Path):
     assert digest(folds) == OFFICIAL_DIGEST["matbench_mp_is_metal"]
 
 
-@pytest.mark.parametrize("name", REGRESSIONS)
+@pytest.mark.parametrize("name", MATBENCH)
 def test_folds_equal_the_split_file(name: str):
-    path = os.environ.get("SEN_BENCH_MATBENCH_SPLITS")
-    if path is None:
-        pytest.skip("needs matbench_v0.1_validation.json of the matbench 0.6 wheel (set SEN_BENCH_MATBENCH_SPLITS)")
-    splits = json.loads(Path(path).read_bytes())["splits"][name]
-    task = TASKS[name]
-    assert task.n_rows is not None
-    for index, (train, test) in enumerate(official_folds("regression", task.n_rows)):
-        assert [task.row_id(row) for row in train] == splits[f"fold_{index}"]["train"]
-        assert [task.row_id(row) for row in test] == splits[f"fold_{index}"]["test"]
+    n_rows, share_true = MATBENCH[name]
+    splits = official_splits(name)
+    if share_true is None:
+        folds = official_folds("regression", n_rows)
+    else:
+        found = find_labels(fold_of_rows(splits), round(share_true * n_rows))
+        assert found is not None, "no labels have these stratified folds"
+        folds = official_folds("classification", n_rows, found)
+    # The four tasks without structures are no tasks of sen-bench; their folds are made by the same rule.
+    row_id = Task(name=name, target="", unit="", kind="regression", description="", n_rows=n_rows).row_id
+    for index, (train, test) in enumerate(folds):
+        assert [row_id(row) for row in train] == splits[f"fold_{index}"]["train"]
+        assert [row_id(row) for row in test] == splits[f"fold_{index}"]["test"]
+
+
+@pytest.mark.parametrize("name", [name for name, (_, share_true) in MATBENCH.items() if share_true is not None])
+def test_labels_exist_for_no_folds_but_the_official_ones(name: str):
+    n_rows, share_true = MATBENCH[name]
+    fold, n_true = fold_of_rows(official_splits(name)), round((share_true or 0) * n_rows)
+    assert find_labels(fold, n_true) is not None
+    assert find_labels(fold, n_true, seed=1) is None
+    assert find_labels(fold, n_true + 1) is None
+    assert find_labels(np.random.default_rng(0).permutation(fold), n_true) is None
+    exchanged = fold.copy()
+    exchanged[[0, np.flatnonzero(fold != fold[0])[0]]] = exchanged[[np.flatnonzero(fold != fold[0])[0], 0]]
+    assert find_labels(exchanged, n_true) is None
+
+
+@pytest.mark.parametrize("n_true", [5, 60, 195])
+def test_labels_are_found_where_they_are_known(n_true: int):
+    known = np.random.default_rng(n_true).permutation(200) < n_true
+    fold = np.empty(200, dtype=int)
+    for index, (_, test) in enumerate(official_folds("classification", 200, known)):
+        fold[test] = index
+    found = find_labels(fold, n_true)
+    assert found is not None
+    assert found.sum() == n_true
+    for index, (_, test) in enumerate(official_folds("classification", 200, found)):
+        assert np.array_equal(test, np.flatnonzero(fold == index))
 
 
 @pytest.mark.parametrize("kind", ["regression", "classification"])

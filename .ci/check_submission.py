@@ -1,0 +1,145 @@
+"""Hand a submission file to the real matbench 0.6; run by the Python that has it, which knows nothing of sen-bench.
+
+    python check_submission.py results.json.gz targets.json again.json
+
+`targets.json` holds the targets of every task in the official order: matbench takes them for the official data, which
+it would download. It loads the file, validates it and scores the predictions in it anew; then the file is spoilt, and
+it must notice. What matbench makes of the content goes to `again.json`.
+"""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matbench.data_ops
+import pandas as pd
+from matbench.bench import MatbenchBenchmark
+from matbench.constants import VERSION
+from matbench.task import MatbenchTask
+from matbench.util import hash_dictionary
+
+TOLERANCE = 1e-9
+
+
+def main(file: Path, targets: Path, again: Path) -> None:
+    """Check the file; a failed assertion ends it."""
+    assert VERSION == "0.6", VERSION
+    content = json.loads(gzip.decompress(file.read_bytes()))
+    # from_file opens the file as plain text, so that a compressed one has to be unpacked first.
+    again.write_text(json.dumps(content))
+    benchmark = MatbenchBenchmark.from_file(again)
+    assert benchmark.is_recorded
+    assert benchmark.is_valid
+
+    truth = json.loads(targets.read_text())
+    assert set(truth) == set(content["tasks"])
+    matbench.data_ops.load_dataset = lambda name: frame(name, truth[name])
+    for name in truth:
+        compare(content["tasks"][name]["results"], record(name, content["tasks"][name]["results"]))
+        check_means(benchmark.scores[name], content["tasks"][name]["results"])
+        print(f"{name}: five folds loaded, validated and scored, equal to {TOLERANCE:g}")
+    for damage in (edited, row_lost, row_of_another_fold, whole_number, score_left_out, fold_lost):
+        refuse(content, damage)
+    benchmark.to_file(again)
+
+
+def frame(name: str, targets: list[Any]) -> pd.DataFrame:
+    """What matminer would download, without the structures."""
+    metadata = matbench.data_ops.mbv01_metadata[name]
+    return pd.DataFrame({metadata.input_type: None, metadata.target: targets})
+
+
+def record(name: str, results: dict[str, Any]) -> dict[str, Any]:
+    """Let matbench record and score the predictions in the file as if they came from a model."""
+    task = MatbenchTask(name, autoload=False)
+    task.load()
+    for number, fold in task.folds_map.items():
+        ids = task.validation[fold].test
+        predictions = [results[fold]["data"][row] for row in ids]
+        uncertainty = results[fold]["uncertainty"]
+        std = None if uncertainty is None else [uncertainty[row]["std"] for row in ids]
+        task.record(number, predictions, std=std, params=results[fold]["parameters"])
+    recorded = json.loads(json.dumps(task.as_dict()["results"]))
+    task.validate()
+    return recorded
+
+
+def compare(ours: Any, theirs: Any) -> None:
+    """Require the same keys and texts, and numbers equal to the tolerance."""
+    if isinstance(ours, dict):
+        assert isinstance(theirs, dict)
+        assert set(ours) == set(theirs), set(ours) ^ set(theirs)
+        for key, value in ours.items():
+            compare(value, theirs[key])
+    elif isinstance(ours, float):
+        assert abs(ours - theirs) <= TOLERANCE * max(1, abs(theirs)), (ours, theirs)
+    else:
+        assert ours == theirs, (ours, theirs)
+
+
+def check_means(scores: dict[str, dict[str, float]], results: dict[str, Any]) -> None:
+    """Require that the benchmark's means are those of the folds in the file."""
+    for metric, statistics in scores.items():
+        folds = [results[fold]["scores"][metric] for fold in results]
+        compare(sum(folds) / len(folds), float(statistics["mean"]))
+
+
+def refuse(content: dict[str, Any], damage: Any) -> None:
+    """Require that matbench refuses the damaged content."""
+    spoilt = copy.deepcopy(content)
+    damage(spoilt)
+    if damage is not edited:
+        del spoilt["hash"]
+        spoilt["hash"] = hash_dictionary(spoilt)
+    try:
+        MatbenchBenchmark.from_dict(spoilt)
+    except (KeyError, TypeError, ValueError) as error:
+        print(f"{damage.__name__}: refused ({type(error).__name__})")
+    else:
+        raise AssertionError(f"matbench took a file although {damage.__name__}")
+
+
+def _first(content: dict[str, Any], part: str) -> dict[str, Any]:
+    return next(iter(content["tasks"].values()))["results"]["fold_0"][part]
+
+
+def edited(content: dict[str, Any]) -> None:
+    """Change a prediction and leave the hash as it was."""
+    data = _first(content, "data")
+    data[next(iter(data))] *= 0.5
+
+
+def row_lost(content: dict[str, Any]) -> None:
+    """Leave out a prediction."""
+    _first(content, "data").popitem()
+
+
+def row_of_another_fold(content: dict[str, Any]) -> None:
+    """Exchange the predictions of two folds."""
+    results = next(iter(content["tasks"].values()))["results"]
+    results["fold_0"], results["fold_1"] = results["fold_1"], results["fold_0"]
+
+
+def whole_number(content: dict[str, Any]) -> None:
+    """Write a prediction without its decimal point."""
+    data = _first(content, "data")
+    data[next(iter(data))] = 1
+
+
+def score_left_out(content: dict[str, Any]) -> None:
+    """Leave out a score."""
+    _first(content, "scores").popitem()
+
+
+def fold_lost(content: dict[str, Any]) -> None:
+    """Leave out a fold."""
+    del next(iter(content["tasks"].values()))["results"]["fold_4"]
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
