@@ -12,7 +12,7 @@ import typer
 from benchmarks.errors import RunError, UsageError
 from benchmarks.interrupts import Interrupted, note_signals
 
-__all__ = ["blocks", "export", "prepare", "run", "status", "tasks"]
+__all__ = ["blocks", "export", "predict", "prepare", "run", "status", "tasks"]
 
 TaskArgument = Annotated[str, typer.Argument(help="Name of a task; `sen-bench tasks` lists them.")]
 BlockOption = Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")]
@@ -22,6 +22,7 @@ DataDir = Annotated[
         help="Folder that holds the MatBench files (NAME.json.gz), or receives them; default: SEN_BENCH_DATA."
     ),
 ]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Set any configuration field, such as training.epochs=50."),
@@ -41,7 +42,7 @@ def run(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --seed.")] = 1,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Crystals in a batch.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: DeviceOption = "auto",
     precision: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
     data_dir: DataDir = None,
     out: Annotated[Path, typer.Option(help="Folder of the run store.")] = Path("runs"),
@@ -162,6 +163,38 @@ def prepare(
         )
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
     show_preparation(dataset, graphs)
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/TASK/BLOCK-HASH.")],
+    structures: Annotated[list[Path], typer.Argument(help="CIF and POSCAR files, and folders of them.")],
+    format_: Annotated[
+        Literal["table", "csv", "json"], typer.Option("--format", help="How to print the predictions.")
+    ] = "table",
+    device: DeviceOption = "auto",
+) -> None:
+    """Predict structures by all models of a run: mean and spread over its folds and seeds.
+
+    It says which elements the models never saw in training.
+    """
+    from benchmarks.display import RunDisplay, show_predictions
+    from benchmarks.store import find_run
+
+    with RunDisplay() as display:
+        from benchmarks.machine import pick_device
+        from benchmarks.prediction import Ensemble, find_files, read_samples
+
+        device = pick_device(device)
+        ensemble = Ensemble(find_run(run))
+        files = find_files(structures)
+        samples, problems = read_samples(files, display.progress("Reading crystals"))
+        predictions = ensemble.predict(samples, device, display.progress("Predicting")) if samples else []
+    if predictions:
+        show_predictions(ensemble, predictions, format_)
+    for problem in problems:
+        typer.echo(str(problem), err=True)
+    if problems:
+        raise RunError(f"{len(problems)} of {len(files)} structures cannot be predicted, for the reasons told above.")
 
 
 def tasks(data_dir: DataDir = None) -> None:

@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
@@ -16,7 +16,7 @@ from benchmarks.graphs import GraphSettings
 from sen.config import Config, SENConfig
 from sen.registry import block_names, load_block
 
-__all__ = ["RunConfig", "TrainingConfig", "build_config", "build_graph_settings", "get_block"]
+__all__ = ["RunConfig", "TrainingConfig", "build_config", "build_graph_settings", "get_block", "restore_config"]
 
 
 class TrainingConfig(Config):
@@ -88,21 +88,31 @@ def build_config(
         UsageError: The file cannot be read, a field does not exist or a value does not fit.
     """
     block = get_block(block_name)
-    sections: dict[str, type[BaseModel]] = {
-        "graph": GraphSettings,
-        "sen": SENConfig,
-        "block": block.Config,
-        "training": TrainingConfig,
-    }
+    sections = _sections(block)
     values: dict[str, Any] = {}
     for field, value in (defaults or {}).items():
         _assign(values, field, value, sections, f"the defaults of {task}")
     for field, value, source in _all_assignments(file, flags or {}, assignments):
         _assign(values, field, value, sections, source)
-    built: dict[str, Any] = {name: _validate(name, model, values.get(name, {})) for name, model in sections.items()}
+    built = {name: _validate(name, model, values.get(name, {})) for name, model in sections.items()}
     if block.needs_vectors:
         built["graph"] = built["graph"].model_copy(update={"cells": "full"})
     return RunConfig(task=task, block_name=block_name, limit=values.get("limit"), **built)
+
+
+def restore_config(content: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration that a run folder recorded (`RunConfig.model_dump`).
+
+    Raises:
+        UsageError: Its block is not installed, or its fields are not those of this version.
+    """
+    sections = _sections(get_block(content["block_name"]))
+    built = {name: _validate(name, model, content[name]) for name, model in sections.items()}
+    return RunConfig(task=content["task"], block_name=content["block_name"], limit=content["limit"], **built)
+
+
+def _sections(block: Any) -> dict[str, type[BaseModel]]:
+    return {"graph": GraphSettings, "sen": SENConfig, "block": block.Config, "training": TrainingConfig}
 
 
 def build_graph_settings(*, file: Path | None = None, assignments: Iterable[str] = ()) -> GraphSettings:
@@ -118,7 +128,8 @@ def build_graph_settings(*, file: Path | None = None, assignments: Iterable[str]
     for field, value, source in _all_assignments(file, {}, assignments):
         if source == "--set" or field.startswith("graph."):
             _assign(values, field, value, sections, source)
-    return cast("GraphSettings", _validate("graph", GraphSettings, values.get("graph", {})))
+    settings: GraphSettings = _validate("graph", GraphSettings, values.get("graph", {}))
+    return settings
 
 
 def _all_assignments(
@@ -139,7 +150,7 @@ def _all_assignments(
         yield field.strip(), _value(text.strip()), "--set"
 
 
-def _validate(section: str, model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
+def _validate(section: str, model: type[BaseModel], values: Mapping[str, Any]) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:

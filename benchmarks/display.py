@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import logging
 import math
 import sys
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from benchmarks.crystals import Progress as ProgressCallback
     from benchmarks.data import Dataset
     from benchmarks.graphs import GraphTable
+    from benchmarks.prediction import Ensemble, Prediction
     from benchmarks.runner import Plan
     from benchmarks.store import Unit
     from benchmarks.submission import Submission
@@ -340,6 +344,67 @@ def show_submission(path: Path, submission: Submission) -> None:
         "docs/how-to/submit-to-matbench.md tells more.",
         soft_wrap=True,
     )
+
+
+def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form: str) -> None:
+    """Print predictions as a table, as CSV or as JSON."""
+    if form == "table":
+        _show_prediction_table(ensemble, predictions)
+        return
+    rows = [
+        {
+            "file": str(entry.sample.source),
+            "formula": entry.sample.formula,
+            "space_group": entry.sample.crystal.space_group,
+            "prediction": entry.mean,
+            "spread": None if math.isnan(entry.spread) else entry.spread,
+            "never_seen": entry.never_seen,
+            "heavy_hydrogen": entry.sample.heavy_hydrogen,
+        }
+        for entry in predictions
+    ]
+    if form == "csv":
+        writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row | {"never_seen": _never_seen(row["never_seen"], len(ensemble.units))} for row in rows)
+        return
+    task = ensemble.facts["task"]
+    content = {
+        "task": task["name"],
+        "target": task["target"],
+        "unit": task["unit"],
+        "kind": task["kind"],
+        "block": ensemble.config.block_name,
+        "models": [{"seed": unit.seed, "fold": unit.fold} for unit in ensemble.units],
+        "predictions": [row | {"by_model": entry.by_model} for row, entry in zip(rows, predictions, strict=True)],
+    }
+    print(json.dumps(content, indent=1))  # noqa: T201 - the console of rich would wrap it
+
+
+def _show_prediction_table(ensemble: Ensemble, predictions: Sequence[Prediction]) -> None:
+    console, task, n_models = _console(), ensemble.facts["task"], len(ensemble.units)
+    what = "probability" if task["kind"] == "classification" else task["target"]
+    unit = f" ({task['unit']})" if task["unit"] else ""
+    table = Table(title=f"{task['name']}, {ensemble.config.block_name}: {n_models} models", title_justify="left")
+    for heading in ("file", "formula", "space group", f"{what}{unit}", "spread", "never seen in training"):
+        table.add_column(heading, justify="right" if heading.startswith((what, "spread")) else "left", overflow="fold")
+    for entry in predictions:
+        sample = entry.sample
+        cells = (str(sample.source), sample.formula, str(sample.crystal.space_group or "unknown"))
+        numbers = (figures(entry.mean), figures(entry.spread))
+        table.add_row(*map(escape, cells), *numbers, _never_seen(entry.never_seen, n_models))
+    console.print(table)
+    models = "; ".join(map(str, ensemble.units))
+    console.print(f"Mean and standard deviation (ddof 1) over the models: {models}.")
+    if any(entry.never_seen for entry in predictions):
+        console.print("A prediction for an element that was never seen in training is a guess.")
+    if heavy := [str(entry.sample.source) for entry in predictions if entry.sample.heavy_hydrogen]:
+        console.print(f"Deuterium or tritium is read as hydrogen: {', '.join(heavy)}.")
+
+
+def _never_seen(elements: dict[str, int], n_models: int) -> str:
+    """Name elements that models never saw, and how many models where others did: "Xe, F (2 of 5 models)"."""
+    return ", ".join(e if n == n_models else f"{e} ({n} of {n_models} models)" for e, n in elements.items())
 
 
 def show_tasks(data_dir: Path | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,9 +14,9 @@ from benchmarks.cache import digest, load_or_build
 from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.workers import stream
 from sen.config import Config
-from sen.graph import Cells, build_graph
+from sen.graph import Cells, Graph, build_graph
 
-__all__ = ["GraphSettings", "GraphTable", "build_graphs"]
+__all__ = ["GraphSettings", "GraphTable", "build_graphs", "join_graphs"]
 
 # Raised whenever the arrays that come out of the same crystals change.
 _VERSION = 1
@@ -107,9 +107,20 @@ def _pieces(
             progress(done, len(table))
 
 
+def join_graphs(graphs: Sequence[Graph]) -> GraphTable:
+    """Return graphs as one table that stands by itself: no cache holds it, and its digest is empty."""
+    arrays = _flatten(graphs)
+    node_ptr, edge_ptr = (np.concatenate([[0], np.cumsum(arrays.pop(name))]) for name in ("nodes", "edges"))
+    return GraphTable(vector=arrays.pop("vector", None), **arrays, node_ptr=node_ptr, edge_ptr=edge_ptr, digest="")
+
+
 def _build_batch(table: CrystalTable, settings: dict[str, Any]) -> dict[str, NDArray[Any]]:
     """Build the graphs of some crystals and join their arrays (in a worker process)."""
-    graphs = [build_graph(table.crystal(i), **settings) for i in range(len(table))]
+    return _flatten([build_graph(table.crystal(i), **settings) for i in range(len(table))])
+
+
+def _flatten(graphs: Sequence[Graph]) -> dict[str, NDArray[Any]]:
+    """Join the arrays of graphs, with "nodes" (of each graph) and "edges" (of each node) in place of the pointers."""
     arrays = {
         "numbers": np.concatenate([graph.numbers for graph in graphs]),
         "multiplicity": np.concatenate([graph.multiplicity for graph in graphs]),

@@ -30,7 +30,7 @@ from benchmarks.machine import n_cores, peak_memory, prepare_arithmetic, provena
 from benchmarks.metrics import classification_metrics, mean_absolute_deviation, primary_metric, regression_metrics
 from benchmarks.reference import extra_trees_on_composition
 from benchmarks.store import Run, Unit
-from benchmarks.training import Epoch, build_model, predict, train_fold
+from benchmarks.training import Epoch, build_model, predict, probabilities, train_fold
 
 __all__ = ["Overwrite", "Plan", "execute", "make_plan", "references", "summarise"]
 
@@ -309,7 +309,7 @@ def _train_and_store(
     except Interrupted:
         raise Interrupted("trained, its state is saved") from None
     if task.kind == "classification":
-        prediction = 1 / (1 + np.exp(-prediction))
+        prediction = probabilities(prediction)
     target = np.asarray(table.target[fold.test])
     score = regression_metrics if task.kind == "regression" else classification_metrics
     on_gpu = device.startswith("cuda")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
     from torch import Tensor
 
-__all__ = ["FORMAT", "Predictions", "Run", "Unit", "find_runs"]
+__all__ = ["FORMAT", "Predictions", "Run", "Unit", "find_run", "find_runs"]
 
 FORMAT = 1
 
@@ -113,6 +113,12 @@ class Run:
     def read_metrics(self, unit: Unit) -> dict[str, Any]:
         """Read what was recorded of a finished unit."""
         return _read_json(self.unit_path(unit) / "metrics.json")
+
+    def read_weights(self, unit: Unit) -> dict[str, Tensor]:
+        """Read the weights of a finished unit, onto the CPU."""
+        from safetensors.torch import load_file
+
+        return load_file(self.unit_path(unit) / "model.safetensors")
 
     def read_predictions(self, unit: Unit) -> Predictions:
         """Read what was predicted of the test rows of a finished unit.
@@ -203,6 +209,23 @@ class Run:
         if not whole:
             logging.getLogger("sen_bench").warning("The result in %s is damaged and counts as missing.", path)
         return whole
+
+
+def find_run(path: Path) -> Run:
+    """Open the run in a folder.
+
+    Raises:
+        UsageError: It is none; where runs lie below it, which.
+    """
+    if not path.is_dir():
+        raise UsageError(f"There is no folder {path}: name the folder of a run, such as runs/TASK/BLOCK-HASH.")
+    runs = list(find_runs(path))
+    if any(run.path == path for run in runs):
+        return Run(path)
+    if runs:
+        below = "; ".join(str(run.path) for run in runs)
+        raise UsageError(f"{path} is no run, but runs lie below it; name one of them: {below}.")
+    raise UsageError(f"{path} is no run: a run is a folder with a config.json, such as runs/TASK/BLOCK-HASH.")
 
 
 def find_runs(root: Path) -> Iterator[Run]:

@@ -25,14 +25,13 @@ from benchmarks.errors import DataError, UsageError
 from benchmarks.files import write_bytes
 from benchmarks.folds import N_FOLDS, official_folds
 from benchmarks.metrics import matbench_scores
-from benchmarks.store import Run, Unit, find_runs
+from benchmarks.store import Run, Unit
 from benchmarks.tasks import COMPOSITION_TASKS, Kind, Task, get_task
 
 __all__ = [
     "FoldResult",
     "Submission",
     "TaskResult",
-    "find_run",
     "make_submission",
     "read_submission",
     "rescore",
@@ -93,23 +92,6 @@ class Submission:
     tasks: Mapping[str, TaskResult]
     user_metadata: Mapping[str, Any]
     version: str
-
-
-def find_run(path: Path) -> Run:
-    """Open the run in a folder.
-
-    Raises:
-        UsageError: It is none; where runs lie below it, which.
-    """
-    if not path.is_dir():
-        raise UsageError(f"There is no folder {path}: name the folder of a run, such as runs/TASK/BLOCK-HASH.")
-    runs = list(find_runs(path))
-    if any(run.path == path for run in runs):
-        return Run(path)
-    if runs:
-        below = "; ".join(str(run.path) for run in runs)
-        raise UsageError(f"{path} is no run, but runs lie below it: name those to export, one for each task: {below}.")
-    raise UsageError(f"{path} is no run: a run is a folder with a config.json, such as runs/TASK/BLOCK-HASH.")
 
 
 def make_submission(runs: Sequence[Run], *, algorithm: str | None = None, moment: datetime) -> dict[str, Any]:

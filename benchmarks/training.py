@@ -35,7 +35,7 @@ CHECKPOINT_SECONDS = 60.0
 # The best of many epochs beats a constant by chance, but not by this factor.
 _LEARNT = 0.98
 
-__all__ = ["Epoch", "TrainedFold", "build_model", "predict", "train_fold"]
+__all__ = ["Epoch", "TrainedFold", "build_model", "predict", "probabilities", "train_fold"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,14 @@ def predict(
         if stop():
             raise Interrupted
         result[position[chosen]] = model.predict(graphs.batch(chosen)).to("cpu", torch.float64).numpy()
+    return result
+
+
+def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the probability of a true label for logits of any shape."""
+    from scipy.special import expit
+
+    result: NDArray[np.float64] = expit(logits)
     return result
 
 

@@ -5,31 +5,16 @@ import pytest
 import torch
 
 from benchmarks.batches import GraphTensors, epoch_batches, evaluation_batches
-from benchmarks.graphs import GraphTable
-from sen.graph import Cells, Graph, build_graph
+from benchmarks.graphs import join_graphs
+from sen.graph import Cells, build_graph
 from sen.testing import collate, sample_crystals
-
-
-def table_of(graphs: list[Graph]) -> GraphTable:
-    sizes, degrees = [len(g.numbers) for g in graphs], np.concatenate([np.diff(g.edge_ptr) for g in graphs])
-    vectors = [g.vector for g in graphs if g.vector is not None]
-    return GraphTable(
-        numbers=np.concatenate([g.numbers for g in graphs]),
-        multiplicity=np.concatenate([g.multiplicity for g in graphs]),
-        node_ptr=np.concatenate([[0], np.cumsum(sizes)]),
-        edge_ptr=np.concatenate([[0], np.cumsum(degrees)]),
-        neighbor=np.concatenate([g.neighbor for g in graphs]),
-        distance=np.concatenate([g.distance for g in graphs]).astype(np.float32),
-        vector=np.concatenate(vectors).astype(np.float32) if vectors else None,
-        digest="",
-    )
 
 
 @pytest.mark.parametrize("cells", ["asymmetric", "full"])
 @pytest.mark.parametrize("chosen", [[0], [5], [3, 0, 6, 0], [6, 5, 4, 3, 2, 1, 0]])
 def test_batch_is_the_chosen_graphs_one_after_the_other(cells: Cells, chosen: list[int]) -> None:
     graphs = [build_graph(crystal, cells=cells) for crystal in sample_crystals()]
-    batch = GraphTensors(table_of(graphs)).batch(np.array(chosen))
+    batch = GraphTensors(join_graphs(graphs)).batch(np.array(chosen))
     expected = collate([graphs[i] for i in chosen], dtype=torch.float32)
     for name in expected.__dataclass_fields__:
         found, wanted = getattr(batch, name), getattr(expected, name)

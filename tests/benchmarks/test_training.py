@@ -14,12 +14,12 @@ from benchmarks.batches import GraphTensors
 from benchmarks.config import RunConfig, build_config
 from benchmarks.errors import RunError
 from benchmarks.folds import Fold
+from benchmarks.graphs import join_graphs
 from benchmarks.interrupts import Interrupted
 from benchmarks.training import Epoch, TrainedFold, _learning_rate, build_model, predict, train_fold
 from sen.crystal import refine
 from sen.graph import build_graph
 from tests.benchmarks.conftest import SMALL
-from tests.benchmarks.test_batches import table_of
 
 FOLD = Fold(0, train=np.arange(40), validation=np.arange(40, 48), test=np.arange(48, 60))
 
@@ -30,7 +30,7 @@ def task() -> tuple[GraphTensors, np.ndarray]:
     a = np.random.default_rng(0).uniform(4.5, 6.5, 60)
     fcc = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
     crystals = [refine(x * fcc, [[0, 0, 0], [0.5, 0.5, 0.5]], [11, 17]) for x in a]
-    return GraphTensors(table_of([build_graph(crystal, cells="asymmetric") for crystal in crystals])), a
+    return GraphTensors(join_graphs([build_graph(crystal, cells="asymmetric") for crystal in crystals])), a
 
 
 def config(*more: str) -> RunConfig:
@@ -133,7 +133,7 @@ def test_model_stuck_at_the_median_has_collapsed() -> None:
     # Equal crystals with skewed targets: a model can only learn a constant. On these validation rows the training rows'
     # median is the best one, and better than their mean, so it is the median that a model has to beat.
     crystal = refine(5.6 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], [55, 17])
-    graphs = GraphTensors(table_of([build_graph(crystal, cells="asymmetric")] * 60))
+    graphs = GraphTensors(join_graphs([build_graph(crystal, cells="asymmetric")] * 60))
     target = np.exp(np.linspace(0, 3, 60))
     target[FOLD.train] = np.exp(np.linspace(0, 3, 40))
     target[FOLD.validation] = np.median(target[FOLD.train]) + np.array([-3, -2, -1, -0.5, 0.5, 1, 2, 3])
