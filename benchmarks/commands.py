@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from benchmarks.errors import RunError, UsageError
 
+if TYPE_CHECKING:
+    from benchmarks.data import Dataset
+    from benchmarks.tasks import Task
+
 __all__ = ["blocks", "prepare", "run", "status", "tasks"]
 
-TaskArgument = Annotated[str, typer.Argument(help="Name of a task; `sen-bench tasks` lists them.")]
+TaskArgument = Annotated[
+    str,
+    typer.Argument(help="Name of a task (`sen-bench tasks` lists them), or the folder or file of own data."),
+]
 BlockOption = Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder with the MatBench files (NAME.json.gz); default: SEN_BENCH_DATA.")
@@ -22,6 +31,18 @@ SetOption = Annotated[
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file with the tables graph, sen, block and training.")
+]
+_OWN = "Own data"
+TargetOption = Annotated[
+    str | None, typer.Option(help="Column to predict; needed where there are several.", rich_help_panel=_OWN)
+]
+KindOption = Annotated[
+    Literal["regression", "classification"] | None,
+    typer.Option(help="What the target is: a number (default), or true and false.", rich_help_panel=_OWN),
+]
+BadRowOption = Annotated[
+    Literal["fail", "skip"] | None,
+    typer.Option(help="Rows that cannot be used: refuse the data (default), or leave them out.", rich_help_panel=_OWN),
 ]
 
 
@@ -49,6 +70,18 @@ def run(
         Literal["only-missing", "always", "never"],
         typer.Option(help="What to do with folds that are finished: keep, train again, or refuse to run."),
     ] = "only-missing",
+    target: TargetOption = None,
+    kind: KindOption = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="folds|holdout:A/B/C",
+            help="Five folds (default), or shares of training, validation and test rows.",
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit of the target, for tables.", rich_help_panel=_OWN)] = None,
+    on_bad_row: BadRowOption = None,
 ) -> None:
     """Train SEN with a block under the official folds of a task and report its errors.
 
@@ -56,10 +89,11 @@ def run(
     """
     from benchmarks.config import build_config
     from benchmarks.display import RunDisplay, show_result
-    from benchmarks.tasks import get_task
 
     _check_jobs(jobs)
-    chosen = get_task(task)
+    chosen, load = _find_data(
+        task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit}
+    )
     flags = {
         "training.epochs": epochs,
         "training.batch_size": batch_size,
@@ -72,12 +106,11 @@ def run(
     wanted = _numbers(folds) if folds is not None else list(chosen.default_folds)
     try:
         with RunDisplay() as display:
-            from benchmarks.data import load_dataset
             from benchmarks.machine import pick_device
             from benchmarks.runner import execute, make_plan, references, summarise
 
             device = pick_device(device)
-            dataset = load_dataset(chosen, data_dir, progress=display.progress("Reading crystals"))
+            dataset = load(progress=display.progress("Reading crystals"))
             plan = make_plan(
                 configuration,
                 dataset,
@@ -90,7 +123,7 @@ def run(
             display.start(plan, device)
             failures = execute(plan, device=device, jobs=jobs, on_epoch=display.epoch, on_unit=display.unit)
             summary = summarise(plan)
-            if summary["units"] and chosen.kind == "regression" and not chosen.is_official:
+            if summary["units"] and not chosen.is_official:
                 summary["references"] = references(plan, summary["folds"])
             plan.run.write_summary(summary)
     except KeyboardInterrupt:
@@ -116,22 +149,23 @@ def prepare(
         typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the table graph, such as graph.cells=full."),
     ] = None,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1: one per core.")] = -1,
+    target: TargetOption = None,
+    kind: KindOption = None,
+    on_bad_row: BadRowOption = None,
 ) -> None:
     """Read the crystals of a task and build their graphs into the cache, so that runs start at once.
 
     A block that reads edge vectors needs graph.cells=full.
     """
     from benchmarks.config import build_graph_settings
-    from benchmarks.data import load_dataset
     from benchmarks.display import RunDisplay, show_preparation
     from benchmarks.graphs import build_graphs
-    from benchmarks.tasks import get_task
 
     _check_jobs(jobs)
-    chosen = get_task(task)
+    _, load = _find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind})
     settings = build_graph_settings(file=config, assignments=set_ or ())
     with RunDisplay() as display:
-        dataset = load_dataset(chosen, data_dir, jobs=jobs, progress=display.progress("Reading crystals"))
+        dataset = load(jobs=jobs, progress=display.progress("Reading crystals"))
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
     show_preparation(dataset, graphs)
 
@@ -155,6 +189,30 @@ def status(out: Annotated[Path, typer.Argument(help="Folder of the run store.")]
     from benchmarks.display import show_status
 
     show_status(out)
+
+
+def _find_data(
+    name: str, data_dir: Path | None, on_bad_row: Literal["fail", "skip"] | None, options: Mapping[str, str | None]
+) -> tuple[Task, Callable[..., Dataset]]:
+    """Return the task that a task argument means, and what loads its crystals."""
+    from benchmarks.data import load_dataset
+    from benchmarks.own_data import OwnData, find_own_data
+    from benchmarks.tasks import get_task
+
+    given: dict[str, Any] = {option: value for option, value in options.items() if value is not None}
+    path = find_own_data(name)
+    if path is None:
+        task = get_task(name)
+        if on_bad_row is not None:
+            given["on_bad_row"] = on_bad_row
+        if given:
+            flags = " and ".join(f"--{option.replace('_', '-')}" for option in given)
+            raise UsageError(f"{flags}: for own data alone. {name} is a task, which decides that itself.")
+        return task, partial(load_dataset, task, data_dir)
+    if data_dir is not None:
+        raise UsageError(f"--data-dir is for the files of tasks; {name} is read from where it is.")
+    own = OwnData(path=path, **given)
+    return own.task, partial(own.load, on_bad_row=on_bad_row or "fail")
 
 
 def _check_jobs(jobs: int) -> None:

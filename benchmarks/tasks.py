@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from benchmarks.errors import DataError, UsageError, suggest
 from benchmarks.files import file_digest
 
-__all__ = ["DATA_DIR_VARIABLE", "TASKS", "DataFile", "Kind", "Task", "find_data_file", "get_task"]
+__all__ = ["COMPOSITION_TASKS", "DATA_DIR_VARIABLE", "TASKS", "DataFile", "Kind", "Task", "find_data_file", "get_task"]
 
 Kind = Literal["regression", "classification"]
 
@@ -35,6 +35,7 @@ class Task:
         url: Official download; None for a task outside MatBench.
         sha256: Hash of the official file, hexadecimal.
         licence: Licence of the data, as far as their source states one.
+        split: "folds" for MatBench's five, or "holdout:0.8/0.1/0.1" (see `benchmarks.folds.check_split`).
         default_folds: Folds that a run takes unless told which.
         defaults: Configuration fields whose defaults are others for this task.
     """
@@ -48,6 +49,7 @@ class Task:
     url: str | None = None
     sha256: str | None = None
     licence: str = "not stated"
+    split: str = "folds"
     default_folds: tuple[int, ...] = (0, 1, 2, 3, 4)
     defaults: Mapping[str, object] = field(default_factory=dict)
 
@@ -58,7 +60,7 @@ class Task:
 
     def facts(self) -> dict[str, Any]:
         """Return what a run folder records of the task."""
-        names = ("name", "target", "unit", "kind", "description", "n_rows", "licence", "is_official")
+        names = ("name", "target", "unit", "kind", "description", "n_rows", "licence", "is_official", "split")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -201,9 +203,10 @@ _PROTOTYPES = Task(
     defaults={"training.epochs": 30, "training.weight_decay": 0.01, "sen.dropout": 0.0},
 )
 
-_COMPOSITION_TASKS = frozenset(
+COMPOSITION_TASKS = frozenset(
     {"matbench_expt_gap", "matbench_expt_is_metal", "matbench_glass", "matbench_steels"},
 )
+"""The tasks of MatBench that SEN cannot be run on: their rows carry no structure."""
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (*_STRUCTURE_TASKS, _PROTOTYPES)})
 """Every task by name: the nine MatBench structure tasks, smallest first, and the embedded `prototypes`."""
@@ -216,7 +219,7 @@ def get_task(name: str) -> Task:
         UsageError: The name is unknown (the nearest known ones are named), or belongs to a MatBench task that carries
             no crystal structures.
     """
-    if name in _COMPOSITION_TASKS:
+    if name in COMPOSITION_TASKS:
         raise UsageError(
             f"{name} is a composition-only task of MatBench: its rows carry no crystal structure, "
             f"so SEN cannot be run on it. Available: {', '.join(sorted(TASKS))}."

@@ -123,7 +123,7 @@ def test_booleans_are_numbers(tmp_path):
     document = edited(
         lambda d: [row.__setitem__(1, value) for row, value in zip(d["data"], [True, False, True], strict=True)]
     )
-    assert read(write(tmp_path / "d.json", document)).target.tolist() == [1, 0, 1]
+    assert read(write(tmp_path / "d.json", document), kind="classification").target.tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
