@@ -199,7 +199,7 @@ def _pieces(
     for name in ("structure", target):
         if name not in outline.columns:
             raise DataError(f"{path} has no column {name!r}. {suggest(name, map(str, outline.columns))}")
-    if problem := _index_problem(outline.index):
+    if problem := _index_problem(outline.index, row_id):
         raise DataError(f'{path}: "index" {problem}.')
     index = np.array(outline.index, dtype=np.int64)
     batches = (
@@ -218,10 +218,13 @@ def _pieces(
             progress(done, len(index))
 
 
-def _index_problem(index: list[object]) -> str | None:
+def _index_problem(index: list[Any], row_id: Callable[[int], str]) -> str | None:
     """Return what is wrong with the index of an official file, if anything is."""
     if not all(type(row) is int and row >= 0 for row in index):
         return "must hold row numbers, integers from 0 up"
-    if len(set(index)) < len(index):
-        return "names a row twice"
+    seen: set[int] = set()
+    for row in index:
+        if row in seen:
+            return f"names row {row_id(row)} (index {row}) twice"
+        seen.add(row)
     return None

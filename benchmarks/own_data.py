@@ -102,7 +102,8 @@ class OwnData:
             DataError: The file cannot be read.
         """
         split = check_split(self.split)
-        path = self.path.resolve()
+        # A link keeps its own name; "." and ".." have none.
+        path = self.path if self.path.name not in {"", ".."} else self.path.resolve()
         name = path.name if path.is_dir() else re.sub(r"(\.partial)?(\.[^.]+?)(\.gz)?$", "", path.name)
         if name in TASKS:
             hint = f"run {name} --data-dir {self.path.parent}" if TASKS[name].is_official else f"run {name}"
@@ -153,7 +154,7 @@ class OwnData:
         ids, bad = (json.loads(arrays.pop(name).tobytes()) for name in ("ids", "bad"))
         skipped = tuple(SkippedRow(*row) for row in bad)
         if skipped and on_bad_row == "fail":
-            raise _bad_rows(layout.path, skipped, " Repair them, or leave them out with --on-bad-row skip.")
+            raise _bad_rows(layout.path, skipped, "Repair what is wrong, or leave it out with --on-bad-row skip.")
         table = CrystalTable(**arrays, row=np.arange(len(ids)), ids=np.array(ids), digest=key)
         if len(table) > 1 and np.ptp(table.target) == 0:
             value = f"{table.target[0]:g}" if task.kind == "regression" else str(bool(table.target[0])).lower()
@@ -236,7 +237,7 @@ def _pieces(layout: _Layout, task: Task, jobs: int, progress: Progress | None) -
 
     yield from with_ptr(crystals())
     if not kept:
-        raise _bad_rows(layout.path, bad, " No row can be used.")
+        raise _bad_rows(layout.path, bad, "No row can be used.")
     # As text in bytes, because the cache holds arrays and never pickles.
     yield {name: np.frombuffer(json.dumps(rows).encode(), np.uint8) for name, rows in (("ids", kept), ("bad", bad))}
 
@@ -265,7 +266,7 @@ def _bad_rows(path: Path, rows: Sequence[SkippedRow], advice: str) -> DataError:
     shown = "; ".join(f"row {row.id} {row.problem}" for row in rows[:_SHOWN])
     more = f"; and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
     count = f"{len(rows):,} rows cannot be used: " if len(rows) > 1 else ""
-    return DataError(f"{path}: {count}{shown}{more}.{advice}")
+    return DataError(f"{path}: {count}{shown}{more}. {advice}")
 
 
 class _Folder:

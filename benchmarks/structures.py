@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Sequence
@@ -140,11 +141,10 @@ def parse_dictionary(structure: object) -> RawCrystal:
 
 
 def _parse_json(text: str) -> RawCrystal:
-    import orjson
-
     try:
-        content = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        # Python's own parser: it reads NaN, which it also writes, so that what is wrong can be said.
+        content = json.loads(text)
+    except ValueError as error:
         raise BadRow(f"has a structure that is not valid JSON ({error})") from error
     return parse_dictionary(content)
 
@@ -178,9 +178,8 @@ def _parse_cif(text: str) -> RawCrystal:
     for site in structure:
         if len(site.species) > 1 or site.species.num_atoms > 1 + 1e-6:
             raise BadRow(f"has atoms closer than {_MIN_DISTANCE} Å ({site.species_string} in one place)")
-    crystal = _checked(
-        structure.lattice.matrix.copy(), structure.frac_coords, [str(site.specie.symbol) for site in structure]
-    )
+    elements = [str(next(iter(site.species)).symbol) for site in structure]
+    crystal = _checked(structure.lattice.matrix.copy(), structure.frac_coords, elements)
     return crystal._replace(heavy_hydrogen=not _HEAVY_HYDROGEN.isdisjoint(symbols))
 
 
