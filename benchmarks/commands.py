@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from benchmarks.errors import RunError, UsageError
 from benchmarks.interrupts import Interrupted, note_signals
 
+if TYPE_CHECKING:
+    from benchmarks.data import Dataset
+    from benchmarks.display import RunDisplay
+    from benchmarks.tasks import Task
+
 __all__ = ["blocks", "export", "predict", "prepare", "run", "status", "tasks"]
 
-TaskArgument = Annotated[str, typer.Argument(help="Name of a task; `sen-bench tasks` lists them.")]
+TaskArgument = Annotated[
+    str,
+    typer.Argument(help="Name of a task (`sen-bench tasks` lists them), or the folder or file of own data."),
+]
 BlockOption = Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")]
 DataDir = Annotated[
     Path | None,
@@ -29,6 +38,18 @@ SetOption = Annotated[
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file with the tables graph, sen, block and training.")
+]
+_OWN = "Own data"
+TargetOption = Annotated[
+    str | None, typer.Option(help="Column to predict; needed where there are several.", rich_help_panel=_OWN)
+]
+KindOption = Annotated[
+    Literal["regression", "classification"] | None,
+    typer.Option(help="What the target is: a number (default), or true and false.", rich_help_panel=_OWN),
+]
+BadRowOption = Annotated[
+    Literal["fail", "skip"] | None,
+    typer.Option(help="Rows that cannot be used: refuse the data (default), or leave them out.", rich_help_panel=_OWN),
 ]
 
 
@@ -56,6 +77,18 @@ def run(
         Literal["only-missing", "always", "never"],
         typer.Option(help="What to do with folds that are finished: keep, train again, or refuse to run."),
     ] = "only-missing",
+    target: TargetOption = None,
+    kind: KindOption = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="folds|holdout:A/B/C",
+            help="Five folds (default), or shares of training, validation and test rows.",
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit of the target, for tables.", rich_help_panel=_OWN)] = None,
+    on_bad_row: BadRowOption = None,
 ) -> None:
     """Train SEN with a block under the official folds of a task and report its errors.
 
@@ -63,10 +96,11 @@ def run(
     """
     from benchmarks.config import build_config
     from benchmarks.display import RunDisplay, show_result
-    from benchmarks.tasks import get_task
 
     _check_jobs(jobs)
-    chosen = get_task(task)
+    chosen, load = _find_data(
+        task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit}
+    )
     flags = {
         "training.epochs": epochs,
         "training.batch_size": batch_size,
@@ -79,17 +113,11 @@ def run(
     wanted = _numbers(folds) if folds is not None else list(chosen.default_folds)
     try:
         with RunDisplay() as display:
-            from benchmarks.data import load_dataset
             from benchmarks.machine import pick_device
             from benchmarks.runner import execute, make_plan, references, summarise
 
             device = pick_device(device)
-            dataset = load_dataset(
-                chosen,
-                data_dir,
-                progress=display.progress("Reading crystals"),
-                download_progress=display.progress(f"Downloading {chosen.file_name} (MB)"),
-            )
+            dataset = load(display, -1)
             plan = make_plan(
                 configuration,
                 dataset,
@@ -111,7 +139,7 @@ def run(
                     on_wait=display.wait,
                 )
             summary = summarise(plan)
-            if summary["units"] and chosen.kind == "regression" and not chosen.is_official:
+            if summary["units"] and not chosen.is_official:
                 summary["references"] = references(plan, summary["folds"])
             plan.run.write_summary(summary)
     except (KeyboardInterrupt, Interrupted) as interrupted:
@@ -139,28 +167,23 @@ def prepare(
         typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the table graph, such as graph.cells=full."),
     ] = None,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1: one per core.")] = -1,
+    target: TargetOption = None,
+    kind: KindOption = None,
+    on_bad_row: BadRowOption = None,
 ) -> None:
     """Read the crystals of a task and build their graphs into the cache, so that runs start at once.
 
     A block that reads edge vectors needs graph.cells=full.
     """
     from benchmarks.config import build_graph_settings
-    from benchmarks.data import load_dataset
     from benchmarks.display import RunDisplay, show_preparation
     from benchmarks.graphs import build_graphs
-    from benchmarks.tasks import get_task
 
     _check_jobs(jobs)
-    chosen = get_task(task)
+    _, load = _find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind})
     settings = build_graph_settings(file=config, assignments=set_ or ())
     with RunDisplay() as display:
-        dataset = load_dataset(
-            chosen,
-            data_dir,
-            jobs=jobs,
-            progress=display.progress("Reading crystals"),
-            download_progress=display.progress(f"Downloading {chosen.file_name} (MB)"),
-        )
+        dataset = load(display, jobs)
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
     show_preparation(dataset, graphs)
 
@@ -235,11 +258,44 @@ def export(
     from datetime import UTC, datetime
 
     from benchmarks.display import show_submission
-    from benchmarks.submission import find_run, make_submission, read_submission, write_submission
+    from benchmarks.store import find_run
+    from benchmarks.submission import make_submission, read_submission, write_submission
 
     content = make_submission([find_run(path) for path in runs], algorithm=algorithm, moment=datetime.now(UTC))
     write_submission(out, content, overwrite=overwrite)
     show_submission(out, read_submission(out))
+
+
+def _find_data(
+    name: str, data_dir: Path | None, on_bad_row: Literal["fail", "skip"] | None, options: Mapping[str, str | None]
+) -> tuple[Task, Callable[[RunDisplay, int], Dataset]]:
+    """Return the task that a task argument means, and what loads its crystals with so many jobs."""
+    from benchmarks.data import load_dataset
+    from benchmarks.own_data import OwnData, find_own_data
+    from benchmarks.tasks import get_task
+
+    given: dict[str, Any] = {option: value for option, value in options.items() if value is not None}
+    path = find_own_data(name)
+    if path is None:
+        task = get_task(name)
+        if on_bad_row is not None:
+            given["on_bad_row"] = on_bad_row
+        if given:
+            flags = " and ".join(f"--{option.replace('_', '-')}" for option in given)
+            raise UsageError(f"{flags}: for own data alone. {name} is a task, which decides that itself.")
+        return task, lambda display, jobs: load_dataset(
+            task,
+            data_dir,
+            jobs=jobs,
+            progress=display.progress("Reading crystals"),
+            download_progress=display.progress(f"Downloading {task.file_name} (MB)"),
+        )
+    if data_dir is not None:
+        raise UsageError(f"--data-dir is for the files of tasks; {name} is read from where it is.")
+    own = OwnData(path=path, **given)
+    return own.task, lambda display, jobs: own.load(
+        on_bad_row=on_bad_row or "fail", jobs=jobs, progress=display.progress("Reading crystals")
+    )
 
 
 def _check_jobs(jobs: int) -> None:

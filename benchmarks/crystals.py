@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,19 @@ from benchmarks.errors import DataError, UsageError, suggest
 from benchmarks.files import file_digest
 from benchmarks.rows import Fault, read_rows
 from benchmarks.splitter import RowSplitter, split_file
+from benchmarks.tasks import Kind
 from benchmarks.workers import stream
 from sen.crystal import SYMBOLS, Crystal, crystal_system
 
-__all__ = ["CrystalTable", "Progress", "read_matbench_json"]
+__all__ = ["CrystalTable", "Outline", "Progress", "read_matbench_json", "read_outline", "with_ptr"]
 
 #: Called with how much is done and how much there is, mostly in rows; None where that is not known.
 Progress = Callable[[int, int | None], None]
 
-# Raised whenever the arrays that come out of the same file change.
+# Raised whenever the crystals that come out of the same file change: runs on them are other runs.
 _VERSION = 1
+# Raised whenever the same crystals are cached in another way.
+_CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,9 @@ class CrystalTable:
         ptr: First atom of each crystal, int64 [M + 1].
         space_group: International number, int16 [M]; 0 where the symmetry search failed.
         target: Target value, float64 [M]; 0 and 1 for false and true.
-        row: Official row index, int64 [M].
-        ids: Row id as MatBench writes it, unicode [M].
+        heavy_hydrogen: Whether a crystal was given with deuterium or tritium, which are read as hydrogen, bool [M].
+        row: Official row index; in data of the user's own the position in the table, int64 [M].
+        ids: Row id as MatBench writes it, or as the user does, unicode [M].
         digest: Hash of the file and of everything done to it: the key of what is derived from the table.
     """
 
@@ -52,6 +56,7 @@ class CrystalTable:
     ptr: NDArray[np.int64]
     space_group: NDArray[np.int16]
     target: NDArray[np.float64]
+    heavy_hydrogen: NDArray[np.bool_]
     row: NDArray[np.int64]
     ids: NDArray[np.str_]
     digest: str
@@ -85,6 +90,7 @@ class CrystalTable:
             ptr=self.ptr[start : stop + 1] - self.ptr[start],
             space_group=self.space_group[crystals].copy(),
             target=self.target[crystals].copy(),
+            heavy_hydrogen=self.heavy_hydrogen[crystals].copy(),
             row=self.row[crystals].copy(),
             ids=self.ids[crystals].copy(),
             digest=digest(table=self.digest, start=start, stop=stop),
@@ -103,6 +109,7 @@ def read_matbench_json(
     target: str,
     *,
     row_id: Callable[[int], str],
+    kind: Kind = "regression",
     jobs: int = -1,
     progress: Progress | None = None,
 ) -> CrystalTable:
@@ -114,8 +121,9 @@ def read_matbench_json(
 
     Args:
         path: The file.
-        target: Name of the target column; values are numbers or booleans.
+        target: Name of the target column.
         row_id: Gives the id of an official row index.
+        kind: Whether the targets are numbers ("regression") or booleans ("classification").
         jobs: Worker processes; -1 is one per core.
         progress: Told how far the reading is; not called when the cache has the answer.
 
@@ -130,45 +138,39 @@ def read_matbench_json(
         raise UsageError(f"Cannot read {path} ({error.strerror}).") from error
     facts = {"content": content, "target": target, "moyopy": version("moyopy"), "version": _VERSION}
     key = digest(**facts)
+    folder = digest(crystals=key, version=_CACHE_VERSION)
     arrays = load_or_build(
-        f"crystals-{key[:32]}",
-        lambda: _pieces(path, target, row_id, jobs, progress),
+        f"crystals-{folder[:32]}",
+        lambda: with_ptr(_pieces(path, target, kind, row_id, jobs, progress)),
         {"file": path.name, **facts},
     )
     ids = np.array([row_id(row) for row in arrays["row"].tolist()])
     return CrystalTable(**arrays, ids=ids, digest=key)
 
 
-class _Layout(NamedTuple):
-    """What the outline of a file says about its rows."""
-
-    row: NDArray[np.int64]
-    columns: list[str]
-
-
-def _pieces(
-    path: Path, target: str, row_id: Callable[[int], str], jobs: int, progress: Progress | None
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the arrays of a file batch by batch."""
-    layout = _read_layout(path, target)
-    # One more pass over the bytes, about 1 % of the work, buys the row ids before the first row wherever they stand.
-    batches = ((rows, layout.columns, target) for rows in split_file(path, RowSplitter()) if rows.strip(b", \t\r\n"))
-    done = atoms = 0
-    for result in stream(read_rows, batches, jobs):
-        if isinstance(result, Fault):
-            row = int(layout.row[min(done + result.row, len(layout.row) - 1)])
-            raise DataError(f"{path}: row {row_id(row)} (index {row}) {result.problem}; repair or remove that row.")
-        count = result.pop("count")
-        ends = atoms + np.cumsum(count)
-        rows = layout.row[done : done + len(count)]
-        yield result | {"row": rows, "ptr": ends if done else np.concatenate([[0], ends])}
-        done, atoms = done + len(count), int(ends[-1])
-        if progress is not None:
-            progress(done, len(layout.row))
+def with_ptr(pieces: Iterable[dict[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield pieces of a table, each of at least one crystal, with "ptr" in place of "count" (atoms of each crystal)."""
+    atoms, first = 0, [0]
+    for piece in pieces:
+        ends = atoms + np.cumsum(piece.pop("count"))
+        yield piece | {"ptr": np.concatenate([first, ends]).astype(np.int64)}
+        atoms, first = int(ends[-1]), []
 
 
-def _read_layout(path: Path, target: str) -> _Layout:
-    """Read the outline of a file and check it before any row is looked at."""
+@dataclass(frozen=True)
+class Outline:
+    """What a file in the MatBench layout says about its rows."""
+
+    index: list[Any]
+    columns: list[Any]
+
+
+def read_outline(path: Path) -> Outline:
+    """Read a file in the MatBench layout without looking at its rows, whose number the index must have.
+
+    Raises:
+        DataError: The file is not in that layout.
+    """
     splitter = RowSplitter()
     for _ in split_file(path, splitter):
         pass
@@ -180,23 +182,49 @@ def _read_layout(path: Path, target: str) -> _Layout:
         if not isinstance(outline.get(name) if isinstance(outline, dict) else None, list):
             message = f'{path} has no list "{name}"; the MatBench layout is {{"index": [], "columns": [], "data": []}}.'
             raise DataError(message)
-    columns, index = outline["columns"], outline["index"]
+    n_rows, n_named = splitter.n_rows, len(outline["index"])
+    if n_named != n_rows:
+        raise DataError(f'{path}: "index" names {n_named} rows, but "data" has {n_rows}.')
+    if not n_rows:
+        raise DataError(f'{path}: "index" is empty.')
+    return Outline(outline["index"], outline["columns"])
+
+
+def _pieces(
+    path: Path, target: str, kind: Kind, row_id: Callable[[int], str], jobs: int, progress: Progress | None
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the arrays of a file batch by batch."""
+    # One more pass over the bytes, about 1 % of the work, buys the row ids before the first row wherever they stand.
+    outline = read_outline(path)
     for name in ("structure", target):
-        if name not in columns:
-            raise DataError(f"{path} has no column {name!r}. {suggest(name, map(str, columns))}")
-    if problem := _index_problem(index, splitter.n_rows):
+        if name not in outline.columns:
+            raise DataError(f"{path} has no column {name!r}. {suggest(name, map(str, outline.columns))}")
+    if problem := _index_problem(outline.index, row_id):
         raise DataError(f'{path}: "index" {problem}.')
-    return _Layout(np.array(index, dtype=np.int64), columns)
+    index = np.array(outline.index, dtype=np.int64)
+    batches = (
+        (rows, outline.columns, target, kind) for rows in split_file(path, RowSplitter()) if rows.strip(b", \t\r\n")
+    )
+    done = 0
+    for batch in stream(read_rows, batches, jobs):
+        faults = [batch] if isinstance(batch, Fault) else batch.faults
+        if faults or isinstance(batch, Fault):
+            row = int(index[min(done + faults[0].row, len(index) - 1)])
+            message = f"{path}: row {row_id(row)} (index {row}) {faults[0].problem}; repair or remove that row."
+            raise DataError(message)
+        yield batch.arrays | {"row": index[done : done + batch.n_rows]}
+        done += batch.n_rows
+        if progress is not None:
+            progress(done, len(index))
 
 
-def _index_problem(index: list[object], n_rows: int) -> str | None:
-    """Return what is wrong with the index of a file that has `n_rows` rows, if anything is."""
-    if len(index) != n_rows:
-        return f'names {len(index)} rows, but "data" has {n_rows}'
-    if not index:
-        return "is empty"
+def _index_problem(index: list[Any], row_id: Callable[[int], str]) -> str | None:
+    """Return what is wrong with the index of an official file, if anything is."""
     if not all(type(row) is int and row >= 0 for row in index):
         return "must hold row numbers, integers from 0 up"
-    if len(set(index)) < len(index):
-        return "names a row twice"
+    seen: set[int] = set()
+    for row in index:
+        if row in seen:
+            return f"names row {row_id(row)} (index {row}) twice"
+        seen.add(row)
     return None

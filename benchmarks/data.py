@@ -5,11 +5,20 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from benchmarks.cache import digest
 from benchmarks.crystals import CrystalTable, Progress, read_matbench_json
 from benchmarks.tasks import DataFile, Task, find_data_file, named_folder, own_folder
 
-__all__ = ["Dataset", "load_dataset"]
+__all__ = ["Dataset", "SkippedRow", "load_dataset"]
+
+
+class SkippedRow(NamedTuple):
+    """A row that was left out because it cannot be used; `problem` completes the sentence "row ..."."""
+
+    id: str
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -21,12 +30,26 @@ class Dataset:
         table: The crystals at hand.
         source: Name of the file they were read from, or what made them.
         is_complete: Whether these are all rows of the task, verified by hash where there is an official file.
+        skipped: Rows of the user's own data that were left out.
     """
 
     task: Task
     table: CrystalTable
     source: str
     is_complete: bool
+    skipped: tuple[SkippedRow, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Hash of the crystals, their targets and their split: what names a run beside its configuration."""
+        split = self.task.split
+        return self.table.digest if split == "folds" else digest(table=self.table.digest, split=split)
+
+    @property
+    def read_as_hydrogen(self) -> list[str]:
+        """Ids of the rows whose deuterium or tritium was read as hydrogen."""
+        ids: list[str] = self.table.ids[self.table.heavy_hydrogen].tolist()
+        return ids
 
     @property
     def coverage(self) -> float:
@@ -67,5 +90,5 @@ def load_dataset(
         folder = named_folder(data_dir) or own_folder()
         logging.getLogger("sen_bench").warning("Downloading %s to %s.", task.url, folder)
         file = DataFile(fetch(task, folder, download_progress), "complete")
-    table = read_matbench_json(file.path, task.target, row_id=task.row_id, jobs=jobs, progress=progress)
+    table = read_matbench_json(file.path, task.target, row_id=task.row_id, kind=task.kind, jobs=jobs, progress=progress)
     return Dataset(task, table, file.path.name, is_complete=file.coverage == "complete")

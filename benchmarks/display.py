@@ -27,7 +27,7 @@ from rich.progress import (
 from rich.table import Table
 
 from benchmarks.errors import DataError, SenBenchError
-from benchmarks.folds import N_FOLDS
+from benchmarks.folds import N_FOLDS, n_folds
 from benchmarks.leaderboard import LeaderboardEntry, published, rank, source
 from benchmarks.metrics import primary_metric
 from benchmarks.tasks import TASKS, Task, find_data_file
@@ -65,6 +65,8 @@ _METRIC_LABELS = {
 }
 
 
+# Rows named where there may be many.
+_SHOWN = 5
 # Width of tables that go to a file or a pipe, where nothing says how wide a line may be.
 _FILE_WIDTH = 120
 
@@ -154,9 +156,10 @@ class RunDisplay:
             f"{task.name}: {len(table):,} crystals{share}, block {plan.config.block_name}, {device}. "
             f"{len(plan.missing)} of {len(plan.units)} trainings to do, in {plan.run.path}"
         )
+        _show_notes(self.console, plan.dataset)
         if plan.under_way:
             self.console.print(f"Going on from where they were stopped: {'; '.join(map(str, plan.under_way))}.")
-        self._unit_text = task.unit
+        self._unit_text = f" {task.unit}" if task.unit else ""
         self._epochs = plan.config.training.epochs
         if plan.missing:
             self._all = self._bars.add_task("All epochs", total=self._epochs * len(plan.missing))
@@ -167,7 +170,7 @@ class RunDisplay:
             return
         if unit not in self._units:
             self._units[unit] = self._bars.add_task(f"{unit}", total=self._epochs)
-        progress = f"{unit}: validation {figures(epoch.validation)} {self._unit_text}"
+        progress = f"{unit}: validation {figures(epoch.validation)}{self._unit_text}"
         bar = self._bars.tasks[self._bars.task_ids.index(self._units[unit])]
         # A training that goes on begins in the middle.
         self._bars.advance(self._all, epoch.epoch - bar.completed)
@@ -192,7 +195,7 @@ class RunDisplay:
             return
         name = primary_metric(outcome["kind"]).name
         self.console.print(
-            f"{unit}: {_METRIC_LABELS[name]} {figures(outcome['metrics'][name])} {self._unit_text} "
+            f"{unit}: {_METRIC_LABELS[name]} {figures(outcome['metrics'][name])}{self._unit_text} "
             f"(best epoch {outcome['best_epoch']} of {outcome['epochs']}, {duration(outcome['wall_seconds'])})"
         )
 
@@ -249,7 +252,8 @@ def _show_references(console: Console, plan: Plan, summary: dict[str, Any]) -> N
     task, metric = plan.dataset.task, primary_metric(plan.dataset.task.kind)
     table = Table(title=f"{metric.label} beside references on the same test rows", title_justify="left")
     table.add_column("model")
-    table.add_column(f"{metric.label} ({task.unit})", justify="right")
+    unit = f" ({task.unit})" if task.unit else ""
+    table.add_column(f"{metric.label}{unit}", justify="right")
     table.add_row(_ours(plan), figures(summary["mean"][metric.name]), style="bold")
     for model, value in summary["references"].items():
         table.add_row(model, figures(value))
@@ -307,6 +311,27 @@ def show_preparation(dataset: Dataset, graphs: GraphTable) -> None:
         f"{len(table.numbers):,} atoms, {n_nodes:,} graph nodes, {n_edges:,} edges."
     )
     console.print(", ".join(f"{count:,} {name}" for name, count in zip(systems, counts, strict=True)) + ".")
+    _show_notes(console, dataset)
+
+
+def _show_notes(console: Console, dataset: Dataset) -> None:
+    """Print what was done to the data: rows left out, and isotopes that the model does not tell apart."""
+    if skipped := dataset.skipped:
+        console.print(f"{_rows(len(skipped))} left out because of what is wrong with them:", soft_wrap=True)
+        for row in skipped[:_SHOWN]:
+            console.print(f"  row {row.id} {row.problem}", soft_wrap=True, markup=False)
+        if len(skipped) > _SHOWN:
+            console.print(f"  and {len(skipped) - _SHOWN:,} more; config.json of a run lists all of them")
+    if ids := dataset.read_as_hydrogen:
+        some = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+        verb = "holds" if len(ids) == 1 else "hold"
+        console.print(
+            f"{_rows(len(ids))} {verb} deuterium or tritium, read as hydrogen ({some}).", soft_wrap=True, markup=False
+        )
+
+
+def _rows(n: int) -> str:
+    return "1 row" if n == 1 else f"{n:,} rows"
 
 
 def show_submission(path: Path, submission: Submission) -> None:
@@ -351,7 +376,7 @@ def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form
     if form == "table":
         _show_prediction_table(ensemble, predictions)
         return
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "file": str(entry.sample.source),
             "formula": entry.sample.formula,
@@ -469,8 +494,9 @@ def show_status(root: Path) -> None:
         facts = run.read_config()
         config = facts["config"]
         records = [(unit, run.read_metrics(unit)) for unit in run.units()]
-        task = TASKS.get(config["task"])
-        name = primary_metric(task.kind).name if task else "mae"
+        # The first runs did not record their task, which can only be one that is known here.
+        task = facts.get("task") or TASKS[config["task"]].facts()
+        name, n = primary_metric(task["kind"]).name, n_folds(task.get("split", "folds"))
         folds = sorted({unit.fold for unit, _ in records})
         scores = [np.mean([record["metrics"][name] for unit, record in records if unit.fold == f]) for f in folds]
         rows = "all" if facts["data"]["is_complete"] else f"{facts['data']['coverage']:.1%}"
@@ -480,8 +506,8 @@ def show_status(root: Path) -> None:
             config["block_name"],
             run.path.name,
             ",".join(str(seed) for seed in sorted({unit.seed for unit, _ in records})),
-            f"{len(folds)} of {N_FOLDS}: {','.join(map(str, folds))}" if folds else f"0 of {N_FOLDS}",
-            f"{_METRIC_LABELS[name]} {f'({task.unit})' if task and task.unit else ''}".strip(),
+            f"{len(folds)} of {n}: {','.join(map(str, folds))}" if folds else f"0 of {n}",
+            f"{_METRIC_LABELS[name]} {f'({unit})' if (unit := task['unit']) else ''}".strip(),
             figures(float(np.mean(scores))) if scores else "",
             figures(float(np.std(scores))) if len(scores) > 1 else "",
         )

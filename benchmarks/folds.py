@@ -1,7 +1,8 @@
-"""The official MatBench folds, and the validation rows cut from their training rows."""
+"""The official MatBench folds and the validation rows cut from their training rows; a holdout split of own data."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.errors import DataError, UsageError
 from benchmarks.tasks import Kind
 
-__all__ = ["N_FOLDS", "VALIDATION_FRACTION", "Fold", "make_folds", "official_folds"]
+__all__ = ["N_FOLDS", "VALIDATION_FRACTION", "Fold", "check_split", "make_folds", "n_folds", "official_folds"]
 
 N_FOLDS = 5
 VALIDATION_FRACTION = 0.1
@@ -24,7 +25,7 @@ class Fold:
     """One fold as positions in the table, each part in the official row order and disjoint from the others.
 
     Attributes:
-        index: Number of the fold, 0 to 4.
+        index: Number of the fold, 0 to 4; 0 for a holdout split.
         train: Rows the model is fitted on, int64 [n_train].
         validation: Rows that stop the training and choose the checkpoint, int64 [n_validation].
         test: Rows that are predicted once, int64 [n_test]. Test rows are never dropped.
@@ -34,6 +35,33 @@ class Fold:
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
+
+
+def check_split(split: str) -> str:
+    """Return a split in the one way to write it: "folds", or "holdout:0.8/0.1/0.1" (train/validation/test).
+
+    Raises:
+        UsageError: It is no split.
+    """
+    if split == "folds":
+        return split
+    name, _, text = split.partition(":")
+    try:
+        shares = [float(share) for share in text.split("/")]
+    except ValueError:
+        shares = []
+    if name != "holdout" or len(shares) != 3:
+        raise UsageError(
+            f"--split takes folds or holdout:TRAIN/VALIDATION/TEST, such as holdout:0.8/0.1/0.1, not {split!r}."
+        )
+    if not min(shares) > 0 or not abs(sum(shares) - 1) < 1e-6:
+        raise UsageError(f"The three shares of {split!r} must be positive and sum to 1, such as holdout:0.8/0.1/0.1.")
+    return "holdout:" + "/".join(f"{share:g}" for share in shares)
+
+
+def n_folds(split: str) -> int:
+    """Return the number of folds of a split."""
+    return N_FOLDS if split == "folds" else 1
 
 
 def official_folds(
@@ -83,11 +111,13 @@ def make_folds(
     seed: int,
     *,
     limit: int | None = None,
+    split: str = "folds",
 ) -> list[Fold]:
     """Return the official folds restricted to the rows at hand, with validation rows cut from the training rows.
 
     A tenth of each fold's training rows, drawn by the run's seed and the fold's index, becomes validation rows; in a
-    classification, a tenth of each class.
+    classification, a tenth of each class. A holdout split is drawn with the seed of the official folds, validation rows
+    too, so that all blocks and seeds share it; in a classification it is stratified.
 
     Args:
         kind: "regression" or "classification".
@@ -98,9 +128,10 @@ def make_folds(
         seed: Seed of the run; it draws the validation rows and never changes the official folds.
         limit: Keep at most that many of each fold's training rows, validation rows included, drawn at random; a
             smaller limit keeps a part of what a larger one keeps. Test rows are never dropped.
+        split: As `check_split` returns it; a holdout split is for data that are complete by themselves.
 
     Returns:
-        The five folds.
+        The five folds, or the one of a holdout split.
 
     Raises:
         UsageError: Too few rows, a limit below 2, or a part of a classification data set, whose stratified official
@@ -111,6 +142,8 @@ def make_folds(
         raise UsageError(
             f"A limit of {limit} training rows is too small: one row to train on and one to validate on are 2."
         )
+    if split != "folds":
+        return [_holdout(kind, targets, seed, limit, [float(share) for share in split.partition(":")[2].split("/")])]
     if n_official_rows is None:
         rows, n_official_rows = np.arange(len(rows)), len(rows)
     position = _positions(rows, n_official_rows)
@@ -139,6 +172,38 @@ def make_folds(
         held_out = _draw_validation(strata, for_validation)
         folds.append(Fold(index, train[~held_out], train[held_out], test))
     return folds
+
+
+def _holdout(kind: Kind, targets: NDArray[np.generic], seed: int, limit: int | None, shares: Sequence[float]) -> Fold:
+    """Cut the rows into training, validation and test rows of these shares, at least one row of each class in each."""
+    from sklearn.model_selection import train_test_split
+
+    n_test, n_validation = (max(1, round(share * len(targets))) for share in (shares[2], shares[1]))
+
+    def draw(rows: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:
+        strata = targets[rows] if kind == "classification" else None
+        parts: list[NDArray[np.int64]] = train_test_split(
+            rows, test_size=n, random_state=_OFFICIAL_SEED, stratify=strata
+        )
+        return parts
+
+    try:
+        known, test = draw(np.arange(len(targets)), n_test)
+        train, validation = draw(known, n_validation)
+    except ValueError:  # nothing is left to train on, or a class has fewer rows than parts
+        known = train = validation = test = np.empty(0, dtype=np.int64)
+    n_classes = len(np.unique(targets)) if kind == "classification" else 1
+    if any(len(np.unique(targets[part])) < n_classes for part in (train, validation, test)):
+        each = " of each class" if kind == "classification" else ""
+        raise UsageError(
+            f"{len(targets)} rows are too few for this holdout split, which needs training, validation and test "
+            f"rows{each}: give more rows, or larger shares to the small parts."
+        )
+    if limit is not None and limit < len(known):
+        rng = np.random.default_rng([seed, 0])
+        kept = max(1, round(limit * len(validation) / len(known)))
+        train, validation = rng.permutation(train)[: limit - kept], rng.permutation(validation)[:kept]
+    return Fold(0, np.sort(train), np.sort(validation), np.sort(test))
 
 
 def _positions(rows: NDArray[np.int64], n_official_rows: int) -> NDArray[np.int64]:

@@ -95,7 +95,8 @@ def make_prototypes(*, jobs: int = -1, progress: Progress | None = None) -> Crys
     key = digest(prototypes=facts)
     arrays = load_or_build(f"prototypes-{key[:32]}", lambda: _pieces(library, jobs, progress), facts)
     row = np.arange(len(arrays["target"]))
-    return CrystalTable(**arrays, row=row, ids=np.array([f"prototypes-{i + 1:04d}" for i in row]), digest=key)
+    ids = np.array([f"prototypes-{i + 1:04d}" for i in row])
+    return CrystalTable(**arrays, heavy_hydrogen=np.zeros(len(row), dtype=bool), row=row, ids=ids, digest=key)
 
 
 def ewald_energy(lattice: NDArray[Any], positions: NDArray[Any], numbers: NDArray[Any]) -> float:

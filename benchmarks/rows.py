@@ -1,25 +1,23 @@
-"""Rows of a MatBench file as refined crystals: what the worker processes make of the bytes they are handed."""
+"""Rows of a data file as refined crystals: what the worker processes make of what they are handed."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.splitter import RowSplitter
-from sen.crystal import SYMBOLS, Crystal, refine
+from benchmarks.structures import BadRow, RawCrystal, parse_dictionary
+from benchmarks.tasks import Kind
+from sen.crystal import Crystal, refine
 
-__all__ = ["Fault", "flatten", "read_rows"]
+__all__ = ["Batch", "Fault", "flatten", "read_batch", "read_rows", "read_target"]
 
-_MIN_DISTANCE = 0.1
-_MIN_VOLUME = 1e-3
-_NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)} | {"D": 1, "T": 1}
-_CHARGE = re.compile(r"\d*\.?\d*[+-]$")
+Row = TypeVar("Row")
 
 
 class Fault(NamedTuple):
@@ -29,15 +27,28 @@ class Fault(NamedTuple):
     problem: str
 
 
-class _BadRow(Exception):  # noqa: N818 - its message completes the sentence "row ..."
-    pass
+class Batch(NamedTuple):
+    """What came of some rows.
+
+    Attributes:
+        n_rows: How many there were.
+        kept: Those that can be used, counted from the first of the batch, int64 [m].
+        faults: What is wrong with the others, in their order.
+        arrays: The flat arrays of the m crystals, as in `CrystalTable`, with "count" (atoms of each) in place of
+            "ptr"; empty where no row can be used.
+    """
+
+    n_rows: int
+    kept: NDArray[np.int64]
+    faults: list[Fault]
+    arrays: dict[str, NDArray[Any]]
 
 
-def read_rows(rows: bytes, columns: list[str], target: str) -> dict[str, NDArray[Any]] | Fault:
-    """Parse, check and refine rows, given as comma-separated JSON, up to the first one that cannot be used.
+def read_rows(rows: bytes, columns: list[str], target: str, kind: Kind) -> Batch | Fault:
+    """Parse, check and refine rows of the MatBench layout, given as comma-separated JSON.
 
     Returns:
-        The flat arrays of the crystals, as in `CrystalTable`, with "count" (atoms of each) in place of "ptr".
+        The rows, or the first one that is not valid JSON: nothing after it can be told from it.
     """
     import orjson
 
@@ -54,17 +65,55 @@ def read_rows(rows: bytes, columns: list[str], target: str) -> dict[str, NDArray
             before.feed(b'{"data":' + text[:position])
             return Fault(before.n_rows, f"is not valid JSON ({error})")
 
-    crystals, targets = [], []
     structure_at, target_at = columns.index("structure"), columns.index(target)
-    for i, row in enumerate(parsed):
+
+    def read(row: object) -> tuple[RawCrystal, float]:
         if not isinstance(row, list) or len(row) != len(columns):
-            return Fault(i, f"is not a list of {len(columns)} values, one for each column")
+            raise BadRow(f"is not a list of {len(columns)} values, one for each column")
+        return parse_dictionary(row[structure_at]), read_target(row[target_at], target, kind)
+
+    return read_batch(parsed, read)
+
+
+def read_batch(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, float]]) -> Batch:
+    """Read and refine rows; `read` gives the crystal and the target of one, or raises `BadRow`."""
+    kept, faults, crystals, targets, heavy_hydrogen = [], [], [], [], []
+    n_rows = 0
+    for i, row in enumerate(rows):
+        n_rows = i + 1
         try:
-            targets.append(_read_target(row[target_at], target))
-            crystals.append(refine(*_read_structure(row[structure_at])))
-        except _BadRow as error:
-            return Fault(i, str(error))
-    return flatten(crystals, targets)
+            raw, target = read(row)
+        except BadRow as problem:
+            faults.append(Fault(i, str(problem)))
+            continue
+        kept.append(i)
+        crystals.append(refine(raw.lattice, raw.positions, raw.numbers))
+        targets.append(target)
+        heavy_hydrogen.append(raw.heavy_hydrogen)
+    arrays = flatten(crystals, targets) | {"heavy_hydrogen": np.array(heavy_hydrogen)} if crystals else {}
+    return Batch(n_rows, np.array(kept, dtype=np.int64), faults, arrays)
+
+
+def read_target(value: object, name: str, kind: Kind) -> float:
+    """Return a target as a number; 0 and 1 for false and true.
+
+    Args:
+        value: What the data file holds.
+        name: Name of the target.
+        kind: "regression" takes finite numbers, "classification" booleans, 0 and 1.
+
+    Raises:
+        BadRow: It is anything else.
+    """
+    found = json.dumps(value, default=str, ensure_ascii=False)[:40]
+    if kind == "classification":
+        if not isinstance(value, int | float) or value not in {0, 1}:
+            raise BadRow(f"has neither true nor false (1 or 0) as its {name!r} but {found}")
+    elif isinstance(value, bool):
+        raise BadRow(f"has no number as its {name!r} but {found}: is this a classification (--kind classification)?")
+    elif not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadRow(f"has no number as its {name!r} but {found}")
+    return float(value)
 
 
 def flatten(crystals: Sequence[Crystal], targets: ArrayLike) -> dict[str, NDArray[Any]]:
@@ -78,57 +127,3 @@ def flatten(crystals: Sequence[Crystal], targets: ArrayLike) -> dict[str, NDArra
         "target": np.array(targets, dtype=np.float64),
         "count": np.array([len(crystal) for crystal in crystals]),
     }
-
-
-def _read_target(value: object, name: str) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise _BadRow(f"has no number as its {name!r} but {json.dumps(value)[:40]}")
-    return float(value)
-
-
-def _read_structure(structure: object) -> tuple[NDArray[np.float64], NDArray[np.float64], list[int]]:
-    """Return lattice, fractional coordinates and atomic numbers of a pymatgen dictionary."""
-    if not isinstance(structure, dict):
-        raise _BadRow("has no structure")
-    try:
-        lattice = np.array(structure["lattice"]["matrix"], dtype=np.float64)
-        sites = structure["sites"]
-        positions = np.array([site["abc"] for site in sites], dtype=np.float64)
-        numbers = [_atomic_number(site["species"], i) for i, site in enumerate(sites)]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _BadRow(f"has a structure that is no pymatgen dictionary ({type(error).__name__}: {error})") from error
-    if not sites:
-        raise _BadRow("has a structure without atoms")
-    if lattice.shape != (3, 3) or not np.isfinite(lattice).all():
-        raise _BadRow("has a lattice that is not 3 x 3 finite numbers")
-    if positions.shape != (len(sites), 3) or not np.isfinite(positions).all():
-        raise _BadRow("has coordinates that are not 3 finite numbers for each atom")
-    if abs(np.linalg.det(lattice)) < _MIN_VOLUME:
-        raise _BadRow("has a cell without volume")
-    _refuse_close_atoms(lattice, positions)
-    return lattice, positions, numbers
-
-
-def _atomic_number(species: list[dict[str, Any]], site: int) -> int:
-    if len(species) != 1 or abs(species[0].get("occu", 1) - 1) > 1e-6:
-        found = ", ".join(f"{entry.get('element')} {entry.get('occu')}" for entry in species)
-        raise _BadRow(f"is disordered (site {site}: {found or 'vacant'}), and only ordered crystals have a graph")
-    symbol = str(species[0].get("element"))
-    number = _NUMBERS.get(symbol) or _NUMBERS.get(_CHARGE.sub("", symbol))
-    if number is None:
-        raise _BadRow(f"has an unknown element {symbol!r} (site {site})")
-    return number
-
-
-def _refuse_close_atoms(lattice: NDArray[np.float64], positions: NDArray[np.float64]) -> None:
-    """Refuse atoms closer than 0.1 Å: no symmetry search survives them, and no crystal has them."""
-    if np.linalg.norm(lattice, axis=1).min() < _MIN_DISTANCE:
-        raise _BadRow(f"has a lattice vector shorter than {_MIN_DISTANCE} Å")
-    # Wrapping each coordinate finds the nearest image wherever the distance is far below the height of the cell.
-    apart = positions[:, None] - positions
-    apart = (apart - np.rint(apart)) @ lattice
-    square = np.einsum("ijk,ijk->ij", apart, apart)
-    np.fill_diagonal(square, np.inf)
-    if square.min() < _MIN_DISTANCE**2:
-        first, second = np.unravel_index(square.argmin(), square.shape)
-        raise _BadRow(f"has atoms closer than {_MIN_DISTANCE} Å (sites {first} and {second})")

@@ -67,7 +67,9 @@ class Plan:
     def fold(self, unit: Unit) -> Fold:
         """The rows of a unit's fold."""
         task, table = self.dataset.task, self.dataset.table
-        folds = make_folds(task.kind, table.row, task.n_rows, table.target, unit.seed, limit=self.config.limit)
+        folds = make_folds(
+            task.kind, table.row, task.n_rows, table.target, unit.seed, limit=self.config.limit, split=task.split
+        )
         return folds[unit.fold]
 
 
@@ -89,6 +91,8 @@ def make_plan(
             cannot be written, or results that exist although `overwrite` is "never".
     """
     task, table = dataset.task, dataset.table
+    if task.split != "folds" and list(folds) != [0]:
+        raise UsageError(f"The split {task.split} has only fold 0: leave out --folds.")
     wrong = [fold for fold in folds if fold not in range(N_FOLDS)]
     if wrong or len(set(folds)) != len(folds) or not folds:
         raise UsageError(
@@ -96,10 +100,13 @@ def make_plan(
         )
     if not seeds or min(seeds) < 0:
         raise UsageError("A seed is a whole number from 0 on, and at least one is needed.")
-    make_folds(task.kind, table.row, task.n_rows, table.target, seeds[0], limit=config.limit)
+    try:
+        make_folds(task.kind, table.row, task.n_rows, table.target, seeds[0], limit=config.limit, split=task.split)
+    except UsageError as error:
+        raise UsageError(f"{dataset.source}: {error}") from None
     with torch.device("meta"):
         build_model(config)
-    name = f"{config.block_name}-{config.digest(table.digest)}"
+    name = f"{config.block_name}-{config.digest(dataset.digest)}"
     facts = {
         "config": config.model_dump(mode="json"),
         "task": task.facts(),
@@ -110,6 +117,8 @@ def make_plan(
             "official_rows": task.n_rows,
             "coverage": dataset.coverage,
             "is_complete": dataset.is_complete,
+            "read_as_hydrogen": dataset.read_as_hydrogen,
+            "skipped": [row._asdict() for row in dataset.skipped],
         },
     }
     run = Run.create(out, task.name, name, facts)
@@ -399,11 +408,17 @@ def references(plan: Plan, folds: Sequence[int]) -> dict[str, float]:
     """
     task, table = plan.dataset.task, plan.dataset.table
     parts = [plan.fold(Unit(plan.units[0].seed, fold)) for fold in folds]
-    trees = [np.abs(extra_trees_on_composition(table, part, task.kind) - table.target[part.test]) for part in parts]
-    return {
-        "ExtraTrees on composition": float(np.mean([errors.mean() for errors in trees])),
-        "mean absolute deviation": float(np.mean([mean_absolute_deviation(table.target[part.test]) for part in parts])),
-    }
+    targets = [table.target[part.test] for part in parts]
+    metric = primary_metric(task.kind).name
+    score = regression_metrics if task.kind == "regression" else classification_metrics
+    trees = [
+        score(target, extra_trees_on_composition(table, part, task.kind))[metric]
+        for target, part in zip(targets, parts, strict=True)
+    ]
+    found = {"ExtraTrees on composition": float(np.mean(trees))}
+    if task.kind == "regression":
+        found["mean absolute deviation"] = float(np.mean([mean_absolute_deviation(target) for target in targets]))
+    return found
 
 
 def _number(value: float | None) -> float:

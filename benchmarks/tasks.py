@@ -49,6 +49,7 @@ class Task:
         url: Official download; None for a task outside MatBench.
         sha256: Hash of the official file, hexadecimal.
         licence: Licence of the data, as far as their source states one.
+        split: "folds" for MatBench's five, or "holdout:0.8/0.1/0.1" (see `benchmarks.folds.check_split`).
         default_folds: Folds that a run takes unless told which.
         defaults: Configuration fields whose defaults are others for this task.
     """
@@ -62,6 +63,7 @@ class Task:
     url: str | None = None
     sha256: str | None = None
     licence: str = "not stated"
+    split: str = "folds"
     default_folds: tuple[int, ...] = (0, 1, 2, 3, 4)
     defaults: Mapping[str, object] = field(default_factory=dict)
 
@@ -72,7 +74,7 @@ class Task:
 
     def facts(self) -> dict[str, Any]:
         """Return what a run folder records of the task."""
-        names = ("name", "target", "unit", "kind", "description", "n_rows", "licence", "is_official")
+        names = ("name", "target", "unit", "kind", "description", "n_rows", "licence", "is_official", "split")
         return {name: getattr(self, name) for name in names}
 
     @property

@@ -263,6 +263,16 @@ def test_prepare_fills_the_cache_once(write_data: Write, sen_bench: Command) -> 
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")} == before
 
 
+def test_deuterium_in_official_data_is_told(write_data: Write, sen_bench: Command) -> None:
+    rows = rocksalts(12, seed=7)
+    for crystal, _ in rows[2:9]:
+        crystal["sites"][0]["species"][0]["element"] = "D"
+    answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", write_data(rows))
+    assert answer.code == 0, answer.err
+    assert "7 rows hold deuterium or tritium, read as hydrogen (mb-jdft2d-003, mb-jdft2d-004" in answer.out
+    assert "mb-jdft2d-009" not in answer.out
+
+
 def test_damaged_cache_is_rebuilt(write_data: Write, sen_bench: Command, caplog: pytest.LogCaptureFixture) -> None:
     data = write_data(rocksalts(30, seed=6))
     first = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import copy
 import gzip
+import hashlib
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import splitter
+from benchmarks.cache import digest
 from benchmarks.crystals import CrystalTable, read_matbench_json
 from benchmarks.errors import DataError, UsageError
 from sen.crystal import refine
@@ -123,7 +126,7 @@ def test_booleans_are_numbers(tmp_path):
     document = edited(
         lambda d: [row.__setitem__(1, value) for row, value in zip(d["data"], [True, False, True], strict=True)]
     )
-    assert read(write(tmp_path / "d.json", document)).target.tolist() == [1, 0, 1]
+    assert read(write(tmp_path / "d.json", document), kind="classification").target.tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +143,32 @@ def test_oxidation_states_are_ignored(tmp_path, species):
     assert read(write(tmp_path / "d.json", document)).numbers[-1] == 26
 
 
-def test_deuterium_is_hydrogen(tmp_path):
-    document = edited(lambda d: d["data"][2][0]["sites"][0]["species"][0].update(element="D+"))
-    assert read(write(tmp_path / "d.json", document)).numbers[-1] == 1
+@pytest.mark.parametrize("symbol", ["D", "D+", "T"])
+def test_deuterium_and_tritium_are_hydrogen_and_marked(tmp_path, symbol):
+    document = edited(lambda d: d["data"][2][0]["sites"][0]["species"][0].update(element=symbol))
+    table = read(write(tmp_path / "d.json", document))
+    assert table.numbers[-1] == 1
+    assert table.heavy_hydrogen.tolist() == [False, False, True]
+    assert table.slice(1, 3).heavy_hydrogen.tolist() == [False, True]
+    assert not read(write(tmp_path / "e.json", DOCUMENT)).heavy_hydrogen.any()
+
+
+def test_isolated_atoms_and_large_cells_are_kept(tmp_path):
+    # Displaced a little, so that no smaller cell describes it.
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*[np.arange(8)] * 3), axis=-1).reshape(-1, 3) / 8
+    large = structure(24, *(("Po", abc) for abc in (grid + rng.uniform(0, 0.01, grid.shape)).tolist()))
+    alone = structure(30, ("He", [0, 0, 0]))
+    document = DOCUMENT | {"data": [[large, 1.0], [alone, 2.0], [PO, 3.0]]}
+    table = read(write(tmp_path / "d.json", document))
+    assert np.diff(table.ptr).tolist() == [512, 1, 1]
+
+
+def test_digest_of_an_official_table_is_the_one_that_names_its_runs(tmp_path):
+    """Run folders are named by it: a change orphans every run that there is."""
+    content = hashlib.sha256(json.dumps(DOCUMENT).encode()).hexdigest()
+    expected = digest(content=content, target="gap", moyopy=version("moyopy"), version=1)
+    assert read(write(tmp_path / "d.json", DOCUMENT)).digest == expected
 
 
 def site(**change):
@@ -171,6 +197,9 @@ BAD_ROWS = {
     "flat lattice": (lattice([[3, 0, 0], [0, 3, 0], [3, 3, 0]]), "without volume"),
     "short vector": (lattice([[0.05, 0, 0], [0, 30, 0], [0, 0, 30]]), "lattice vector shorter"),
     "no lattice": (lambda d: d["data"][1][0].pop("lattice"), "no pymatgen dictionary"),
+    "no volume": (lattice([[0, 0, 0], [0, 0, 0], [0, 0, 0]]), "without volume"),
+    "target infinite": (row(FE, float("inf")), "no number as its 'gap' but Infinity"),
+    "target boolean": (row(FE, True), "no number as its 'gap' but true"),
     "close atoms": (site(abc=[0.99, 0.01, 0.0]), r"closer than 0.1 Å \(sites 0 and 1\)"),
     "coordinates": (site(abc=[0.5, 0.5]), "no pymatgen dictionary"),
     "coordinates NaN": (site(abc=[0.5, 0.5, NAN]), "3 finite numbers"),
@@ -227,7 +256,7 @@ BAD_LAYOUTS = {
     "short index": (lambda d: d["index"].pop(), 'names 2 rows, but "data" has 3'),
     "long index": (lambda d: d["index"].append(9), 'names 4 rows, but "data" has 3'),
     "text index": (lambda d: d.update(index=["a", "b", "c"]), "integers"),
-    "double index": (lambda d: d.update(index=[1, 2, 1]), "twice"),
+    "double index": (lambda d: d.update(index=[1, 2, 1]), r"row mb-0001 \(index 1\) twice"),
     "empty": (lambda d: d.update(index=[], data=[]), "empty"),
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.errors import DataError, UsageError
-from benchmarks.folds import make_folds, official_folds
+from benchmarks.folds import check_split, make_folds, n_folds, official_folds
 from benchmarks.tasks import TASKS, Task
 from tests.benchmarks.splits import MATBENCH, find_labels, fold_of_rows, official_splits
 
@@ -245,3 +245,83 @@ def test_repeated_row():
     rows[50] = 7
     with pytest.raises(DataError, match="Row index 7 occurs more than once"):
         make_folds("regression", rows, N_ROWS, TARGETS[:100], seed=0)
+
+
+HOLDOUT = "holdout:0.8/0.1/0.1"
+FIRST_TEST_ROWS = {"regression": [6, 30, 39, 48, 49], "classification": [0, 5, 13, 15, 16]}
+
+
+@pytest.mark.parametrize(
+    ("split", "written"),
+    [
+        ("folds", "folds"),
+        ("holdout:0.8/0.1/0.1", HOLDOUT),
+        ("holdout:.80/1e-1/0.10", HOLDOUT),
+        ("holdout:0.3333333/0.3333333/0.3333334", "holdout:0.333333/0.333333/0.333333"),
+    ],
+)
+def test_split_has_one_way_to_be_written(split: str, written: str):
+    assert check_split(split) == written
+
+
+@pytest.mark.parametrize(
+    "split", ["", "fold", "holdout", "holdout:", "holdout:0.8/0.2", "holdout:1/0/0", "holdout:0.8/0.1/0.2",
+              "holdout:0.5/0.6/-0.1", "holdout:a/b/c", "holdout:nan/nan/nan", "holdout:inf/0/0", "random:0.8/0.1/0.1"],
+)  # fmt: skip
+def test_impossible_split(split: str):
+    with pytest.raises(UsageError, match=r"holdout:0\.8/0\.1/0\.1"):
+        check_split(split)
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_holdout_uses_every_row_once_and_depends_on_no_seed(kind: str):
+    targets = labels(1000)
+    (fold,) = make_folds(kind, np.arange(1000), None, targets, seed=0, split=HOLDOUT)
+    assert n_folds(HOLDOUT) == 1
+    assert fold.index == 0
+    assert (len(fold.train), len(fold.validation), len(fold.test)) == (800, 100, 100)
+    parts = np.concatenate([fold.train, fold.validation, fold.test])
+    assert np.array_equal(np.sort(parts), np.arange(1000))
+    (other,) = make_folds(kind, np.arange(1000), None, targets, seed=5, split=HOLDOUT)
+    for name in ("train", "validation", "test"):
+        part = getattr(fold, name)
+        assert np.array_equal(part, getattr(other, name))
+        assert np.array_equal(part, np.sort(part))
+        if kind == "classification":
+            assert targets[part].mean() == 0.25
+    # The same on every machine and with every version: a test set that moves is none.
+    assert fold.test[:5].tolist() == FIRST_TEST_ROWS[kind]
+
+
+@pytest.mark.parametrize(("n_rows", "sizes"), [(3, (1, 1, 1)), (5, (3, 1, 1)), (25, (21, 2, 2))])
+def test_small_holdout(n_rows: int, sizes: tuple[int, int, int]):
+    (fold,) = make_folds("regression", np.arange(n_rows), None, np.zeros(n_rows), seed=0, split=HOLDOUT)
+    assert (len(fold.train), len(fold.validation), len(fold.test)) == sizes
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets"),
+    [
+        ("regression", [1.0, 2.0]),
+        ("regression", []),
+        ("classification", [0, 1, 0, 1]),
+        ("classification", [0] * 50 + [1] * 2),
+        ("classification", [0] * 500 + [1] * 3),
+    ],
+)
+def test_too_few_rows_for_a_holdout(kind: str, targets: list[float]):
+    with pytest.raises(UsageError, match=f"{len(targets)} rows are too few for this holdout split"):
+        make_folds(kind, np.arange(len(targets)), None, np.array(targets), seed=0, split=HOLDOUT)
+
+
+def test_limit_of_a_holdout_keeps_nested_parts_and_every_test_row():
+    full, large, small = (
+        make_folds("regression", ROWS, None, TARGETS, seed=1, split=HOLDOUT, limit=limit)[0] for limit in (None, 90, 9)
+    )
+    assert (len(large.train), len(large.validation)) == (80, 10)
+    assert (len(small.train), len(small.validation)) == (8, 1)
+    for name in ("train", "validation"):
+        assert set(getattr(small, name)) < set(getattr(large, name)) < set(getattr(full, name))
+    assert np.array_equal(small.test, full.test)
+    (smallest,) = make_folds("regression", ROWS, None, TARGETS, seed=1, split=HOLDOUT, limit=2)
+    assert (len(smallest.train), len(smallest.validation)) == (1, 1)

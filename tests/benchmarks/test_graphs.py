@@ -35,6 +35,7 @@ def table(tmp_path, monkeypatch) -> CrystalTable:
         ptr=np.cumsum([0] + [len(crystal) for crystal in found]),
         space_group=np.array([crystal.space_group for crystal in found]),
         target=np.zeros(5),
+        heavy_hydrogen=np.zeros(5, dtype=bool),
         row=np.arange(5),
         ids=np.array(list("abcde")),
         digest="test",

@@ -20,6 +20,7 @@ def table_of(formulas: list[list[int]], targets: np.ndarray) -> CrystalTable:
         numbers=np.concatenate(formulas).astype(np.uint8),
         ptr=np.cumsum([0, *map(len, formulas)]),
         target=np.asarray(targets, dtype=np.float64),
+        heavy_hydrogen=np.zeros(n_crystals, dtype=bool),
         row=np.arange(n_crystals),
         ids=np.array([f"crystal-{i}" for i in range(n_crystals)]),
         space_group=np.ones(n_crystals, dtype=np.int16),
