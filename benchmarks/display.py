@@ -111,6 +111,7 @@ class RunDisplay:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,
         )
         self._units: dict[Unit, TaskID] = {}
         self._ended: set[Unit] = set()
@@ -410,7 +411,8 @@ def _show_prediction_table(ensemble: Ensemble, predictions: Sequence[Prediction]
     console, task, n_models = _console(), ensemble.facts["task"], len(ensemble.units)
     what = "probability" if task["kind"] == "classification" else task["target"]
     unit = f" ({task['unit']})" if task["unit"] else ""
-    table = Table(title=f"{task['name']}, {ensemble.config.block_name}: {n_models} models", title_justify="left")
+    count = "1 model" if n_models == 1 else f"{n_models} models"
+    table = Table(title=f"{task['name']}, {ensemble.config.block_name}: {count}", title_justify="left")
     for heading in ("file", "formula", "space group", f"{what}{unit}", "spread", "never seen in training"):
         table.add_column(heading, justify="right" if heading.startswith((what, "spread")) else "left", overflow="fold")
     for entry in predictions:
@@ -420,7 +422,9 @@ def _show_prediction_table(ensemble: Ensemble, predictions: Sequence[Prediction]
         table.add_row(*map(escape, cells), *numbers, _never_seen(entry.never_seen, n_models))
     console.print(table)
     models = "; ".join(map(str, ensemble.units))
-    console.print(f"Mean and standard deviation (ddof 1) over the models: {models}.")
+    if n_models > 1:
+        models = f"mean and standard deviation (ddof 1) over {models}"
+    console.print(f"Models: {models}.")
     if any(entry.never_seen for entry in predictions):
         console.print("A prediction for an element that was never seen in training is a guess.")
     if heavy := [str(entry.sample.source) for entry in predictions if entry.sample.heavy_hydrogen]:
