@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cache import digest, load_or_build
-from benchmarks.errors import DataError, UsageError, suggest
+from benchmarks.errors import DataError, UsageError, printable, suggest
 from benchmarks.files import file_digest
 from benchmarks.rows import Fault, read_rows
 from benchmarks.splitter import RowSplitter, split_file
@@ -183,7 +183,7 @@ def _read_layout(path: Path, target: str) -> _Layout:
     columns, index = outline["columns"], outline["index"]
     for name in ("structure", target):
         if name not in columns:
-            raise DataError(f"{path} has no column {name!r}. {suggest(name, map(str, columns))}")
+            raise DataError(f"{path} has no column {name!r}. {suggest(name, map(printable, columns))}")
     if problem := _index_problem(index, splitter.n_rows):
         raise DataError(f'{path}: "index" {problem}.')
     return _Layout(np.array(index, dtype=np.int64), columns)
@@ -195,7 +195,7 @@ def _index_problem(index: list[object], n_rows: int) -> str | None:
         return f'names {len(index)} rows, but "data" has {n_rows}'
     if not index:
         return "is empty"
-    if not all(type(row) is int and row >= 0 for row in index):
+    if not all(type(row) is int and 0 <= row <= np.iinfo(np.int64).max for row in index):
         return "must hold row numbers, integers from 0 up"
     if len(set(index)) < len(index):
         return "names a row twice"
