@@ -22,7 +22,7 @@ _MIN_VOLUME = 1e-3
 # In MatBench a cell is at least 1.7 Å high and at most 211 Å long. Beyond these limits moyopy may never come back, and
 # the neighbour search wants more memory than there is.
 _MIN_HEIGHT = 0.5
-_MAX_LENGTH = 1000
+_MAX_LENGTH = 500
 _MAX_ATOMS = 2000
 _NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)} | {"D": 1, "T": 1}
 _SPECIES = re.compile(r"([A-Z][a-z]?)(?:\d*(?:\.\d*)?[+-])?")
