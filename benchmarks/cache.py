@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.errors import UsageError
-from benchmarks.files import file_digest, new_folder, put_in_place, write_json
+from benchmarks.files import check_file, file_digest, new_folder, put_in_place, write_json
 
 __all__ = ["DamagedCache", "cache_folder", "digest", "load_or_build", "read_arrays", "write_arrays"]
 
@@ -133,16 +133,34 @@ def read_arrays(folder: Path) -> tuple[Arrays, dict[str, Any]]:
         DamagedCache: The manifest or an array is missing or not what was written, or the format is another version.
     """
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
-        if manifest["format"] != _FORMAT:
-            raise DamagedCache(f"it has format {manifest['format']}, not {_FORMAT}")
+        manifest = _read_manifest(folder)
         arrays = {}
         for name, entry in manifest["arrays"].items():
             path = folder / name
-            if path.stat().st_size != entry["size"] or file_digest(path) != entry["sha256"]:
-                raise DamagedCache(f"{name} is not what was written")
+            if problem := check_file(path, entry["sha256"], size=entry["size"]):
+                raise DamagedCache(problem)
             # A plain view of the map: slicing the memmap subclass costs several times as much.
             arrays[path.stem] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        meta = manifest["meta"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedCache(f"its manifest or an array cannot be read ({error})") from error
-    return arrays, manifest["meta"]
+        raise DamagedCache(f"its manifest or an array is altered ({error})") from error
+    if added := {path.name for path in folder.glob("*.npy")} - manifest["arrays"].keys():
+        raise DamagedCache(f"{min(added)} was added to it")
+    return arrays, meta
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a format that this version writes."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise DamagedCache(f"{_MANIFEST} is missing") from None
+    except OSError as error:
+        raise DamagedCache(f"{_MANIFEST} cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedCache(f"{_MANIFEST} is cut or altered ({error})") from error
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise DamagedCache(f"{_MANIFEST} is altered")
+    if manifest["format"] != _FORMAT:
+        raise DamagedCache(f"it was written by another version (format {manifest['format']}, this is {_FORMAT})")
+    return manifest

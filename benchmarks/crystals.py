@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cache import digest, load_or_build
-from benchmarks.errors import DataError, UsageError, suggest
+from benchmarks.errors import DataError, UsageError, printable, suggest
 from benchmarks.files import file_digest
 from benchmarks.rows import Fault, read_rows
 from benchmarks.splitter import RowSplitter, split_file
@@ -198,7 +198,7 @@ def _pieces(
     outline = read_outline(path)
     for name in ("structure", target):
         if name not in outline.columns:
-            raise DataError(f"{path} has no column {name!r}. {suggest(name, map(str, outline.columns))}")
+            raise DataError(f"{path} has no column {name!r}. {suggest(name, map(printable, outline.columns))}")
     if problem := _index_problem(outline.index, row_id):
         raise DataError(f'{path}: "index" {problem}.')
     index = np.array(outline.index, dtype=np.int64)
@@ -220,7 +220,7 @@ def _pieces(
 
 def _index_problem(index: list[Any], row_id: Callable[[int], str]) -> str | None:
     """Return what is wrong with the index of an official file, if anything is."""
-    if not all(type(row) is int and row >= 0 for row in index):
+    if not all(type(row) is int and 0 <= row <= np.iinfo(np.int64).max for row in index):
         return "must hold row numbers, integers from 0 up"
     seen: set[int] = set()
     for row in index:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
-__all__ = ["DataError", "RunError", "SenBenchError", "UsageError", "suggest"]
+__all__ = ["DataError", "RunError", "SenBenchError", "UsageError", "printable", "suggest"]
 
 
 class SenBenchError(Exception):
@@ -26,6 +27,12 @@ class DataError(SenBenchError):
 
 class RunError(SenBenchError):
     """A run started and could not finish, for instance because training diverged."""
+
+
+def printable(text: object, length: int = 60) -> str:
+    """Return text from a file as it can stand in a message: on one line, shortened, without control characters."""
+    line = "".join(char if char.isprintable() else " " for char in str(text)[: 4 * length])
+    return textwrap.shorten(line, length, placeholder=" ...")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

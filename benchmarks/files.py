@@ -13,13 +13,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["file_digest", "new_folder", "put_in_place", "write_bytes", "write_json"]
+__all__ = ["check_file", "file_digest", "new_folder", "put_in_place", "write_bytes", "write_json"]
 
 
 def file_digest(path: Path) -> str:
     """Return the sha256 of a file's content in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_file(path: Path, sha256: str, size: int | None = None) -> str | None:
+    """Return what is wrong with a file of which the hash, and perhaps the size in bytes, were recorded, if anything."""
+    try:
+        found = path.stat().st_size
+        if size is not None and found != size:
+            return f"{path.name} is {found} bytes long, not {size}: it is cut or was added to"
+        if file_digest(path) != sha256:
+            return f"{path.name} is altered: its hash is not the one recorded when it was written"
+    except FileNotFoundError:
+        return f"{path.name} is missing"
+    except OSError as error:
+        return f"{path.name} cannot be read ({error.strerror})"
+    return None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

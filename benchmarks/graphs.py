@@ -19,7 +19,7 @@ from sen.graph import Cells, Graph, build_graph
 __all__ = ["GraphSettings", "GraphTable", "build_graphs", "join_graphs"]
 
 # Raised whenever the arrays that come out of the same crystals change.
-_VERSION = 1
+_VERSION = 2
 _BATCH = 256
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
+import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from benchmarks.errors import printable
 from benchmarks.splitter import RowSplitter
 from benchmarks.structures import BadRow, RawCrystal, parse_dictionary
 from benchmarks.tasks import Kind
@@ -18,6 +20,8 @@ from sen.crystal import Crystal, refine
 __all__ = ["Batch", "Fault", "flatten", "read_batch", "read_rows", "read_target"]
 
 Row = TypeVar("Row")
+
+_COMMA = re.compile(r"\s*,\s*")
 
 
 class Fault(NamedTuple):
@@ -58,12 +62,13 @@ def read_rows(rows: bytes, columns: list[str], target: str, kind: Kind) -> Batch
     except orjson.JSONDecodeError:
         try:
             # NaN is no JSON, but Python writes it: its own parser reads it, so that the row can be named.
-            parsed = json.loads(text)
-        except ValueError as error:
-            position = error.pos if isinstance(error, json.JSONDecodeError) else 0
+            parsed = json.loads(text.decode())
+        except UnicodeDecodeError as error:
             before = RowSplitter()
-            before.feed(b'{"data":' + text[:position])
+            before.feed(b'{"data":' + text[: error.start])
             return Fault(before.n_rows, f"is not valid JSON ({error})")
+        except (ValueError, RecursionError) as error:
+            return Fault(_unreadable_row(text.decode()), f"is not valid JSON ({getattr(error, 'msg', error)})")
 
     structure_at, target_at = columns.index("structure"), columns.index(target)
 
@@ -84,7 +89,10 @@ def read_batch(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, floa
         try:
             raw, target = read(row)
         except BadRow as problem:
-            faults.append(Fault(i, str(problem)))
+            faults.append(Fault(i, printable(problem, 300)))
+            continue
+        except RecursionError:
+            faults.append(Fault(i, "is nested too deeply"))
             continue
         kept.append(i)
         crystals.append(refine(raw.lattice, raw.positions, raw.numbers))
@@ -111,9 +119,25 @@ def read_target(value: object, name: str, kind: Kind) -> float:
             raise BadRow(f"has neither true nor false (1 or 0) as its {name!r} but {found}")
     elif isinstance(value, bool):
         raise BadRow(f"has no number as its {name!r} but {found}: is this a classification (--kind classification)?")
-    elif not isinstance(value, int | float) or not math.isfinite(value):
+    # Compared, not converted: JSON has integers that no float holds.
+    elif not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise BadRow(f"has no number as its {name!r} but {found}")
     return float(value)
+
+
+def _unreadable_row(rows: str) -> int:
+    """Return which row of a JSON list is the first that Python's parser cannot read, or has no comma behind it."""
+    decoder = json.JSONDecoder()
+    row, at = 0, len(rows) - len(rows[1:].lstrip())
+    while True:
+        try:
+            _, at = decoder.raw_decode(rows, at)
+        except (ValueError, RecursionError):
+            return row
+        comma = _COMMA.match(rows, at)
+        if comma is None:
+            return row
+        row, at = row + 1, comma.end()
 
 
 def flatten(crystals: Sequence[Crystal], targets: ArrayLike) -> dict[str, NDArray[Any]]:

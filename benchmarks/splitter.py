@@ -18,9 +18,8 @@ __all__ = ["RowSplitter", "split_file"]
 
 _CHUNK = 1 << 20
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_DATA = re.compile(rb'"data"\s*:\s*\[$')
-# As much of the outline's end as _DATA is looked for in.
-_DATA_LENGTH = 64
+# A quote behind a backslash opens no key: it belongs to a longer one.
+_DATA = re.compile(rb'(?<!\\)"data"[ \t\r\n]*:[ \t\r\n]*\[\Z')
 _STEP = np.zeros(256, dtype=np.int8)
 _STEP[[ord("["), ord("{")]] = 1
 _STEP[[ord("]"), ord("}")]] = -1
@@ -43,14 +42,16 @@ class RowSplitter:
         self._pending = bytearray()
         self._depth = 0
         self._in_string = 0
+        self._searched = 0
         self._data_from: int | None = None
         self._data_to: int | None = None
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the document and return the rows completed by them, as comma-separated JSON."""
         text = self._held + chunk
-        # A backslash at the end belongs to the character that the next chunk begins with.
-        body = text.rstrip(b"\\")
+        # The last of an odd number of backslashes belongs to the character that the next chunk begins with.
+        odd = (len(text) - len(text.rstrip(b"\\"))) % 2
+        body = text[: len(text) - odd]
         self._held = text[len(body) :]
         where, depth = self._brackets(body)
         start = 0
@@ -67,17 +68,29 @@ class RowSplitter:
         """Return the parsed outline, in which "data" is empty, once the whole document was fed.
 
         Raises:
-            ValueError: The document is not JSON; the message says where.
+            ValueError: The document is not JSON in UTF-8, or has two lists "data"; the message says where.
         """
         if self._data_from is not None and self._data_to is None:
             raise ValueError(f"it ends inside its data, after {self.n_rows} complete rows")
+        self._outline += self._held
         try:
-            outline: object = json.loads(self._outline)
+            text = self._outline.decode()
+            outline: object = json.loads(text.removeprefix("\ufeff"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"not UTF-8 at byte {self._position(error.start)}") from error
         except json.JSONDecodeError as error:
-            data_from, data_to = self._data_from or 0, self._data_to or 0
-            at = error.pos if error.pos <= data_from else error.pos + data_to - data_from
-            raise ValueError(f"{error.msg} at byte {at}") from error
+            at = len(self._outline) - len(error.doc[error.pos :].encode())
+            raise ValueError(f"{error.msg} at byte {self._position(at)}") from error
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
+        if isinstance(outline, dict) and isinstance(outline.get("data"), list) and outline["data"]:
+            raise ValueError('it has a second list "data", or spells its name with escapes')
         return outline
+
+    def _position(self, at: int) -> int:
+        """Return where in the document a byte of the outline stands."""
+        data_from, data_to = self._data_from or 0, self._data_to or 0
+        return at if at <= data_from else at + data_to - data_from
 
     def _brackets(self, body: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return where the brackets outside strings are in `body`, and the depth after each."""
@@ -102,9 +115,10 @@ class RowSplitter:
         for after in (where[depth == 2] + 1).tolist():
             self._outline += body[start:after]
             start = int(after)
-            if _DATA.search(self._outline[-_DATA_LENGTH:]):
+            if _DATA.search(self._outline, self._searched):
                 self._data_from = self._n_bytes + start
                 return start
+            self._searched = len(self._outline)
         self._outline += body[start:]
         return len(body)
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.errors import DataError, RunError, SenBenchError, UsageError
-from benchmarks.files import file_digest, new_folder, put_in_place, write_json
+from benchmarks.files import check_file, file_digest, new_folder, put_in_place, write_json
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -175,7 +175,8 @@ class Run:
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
             (temporary / "model.safetensors").write_bytes(save(tensors, metadata={"format": str(FORMAT)}))
             hashes = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
-            write_json(temporary / "manifest.json", {"format": FORMAT, "sha256": hashes})
+            sizes = {name: (temporary / name).stat().st_size for name in hashes}
+            write_json(temporary / "manifest.json", {"format": FORMAT, "sha256": hashes, "size": sizes})
             put_in_place(temporary, final)
             self.state_path(unit).unlink(missing_ok=True)
 
@@ -199,16 +200,28 @@ class Run:
             ) from error
 
     def _is_whole(self, path: Path) -> bool:
-        try:
-            manifest = _read_json(path / "manifest.json")
-            whole = manifest["format"] == FORMAT and all(
-                file_digest(path / name) == expected for name, expected in manifest["sha256"].items()
-            )
-        except (OSError, DataError, KeyError, TypeError, AttributeError):
-            whole = False
-        if not whole:
-            logging.getLogger("sen_bench").warning("The result in %s is damaged and counts as missing.", path)
-        return whole
+        problem = _problem(path)
+        if problem is not None:
+            logging.getLogger("sen_bench").warning("The result in %s counts as missing: %s.", path, problem)
+        return problem is None
+
+
+def _problem(path: Path) -> str | None:
+    """Return what is wrong with the folder of a finished unit, if anything is."""
+    try:
+        manifest = _read_json(path / "manifest.json")
+        if manifest["format"] != FORMAT:
+            return f"it was written by another version (format {manifest['format']}, this is {FORMAT})"
+        # Older results have no sizes.
+        sizes = manifest.get("size", {})
+        problems = (check_file(path / name, sha, sizes.get(name)) for name, sha in manifest["sha256"].items())
+        return next((problem for problem in problems if problem), None)
+    except FileNotFoundError:
+        return "manifest.json is missing"
+    except OSError as error:
+        return f"manifest.json cannot be read ({error.strerror})"
+    except (DataError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "manifest.json is cut or altered"
 
 
 def find_run(path: Path) -> Run:

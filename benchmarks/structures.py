@@ -30,9 +30,14 @@ Form = Literal["cif", "poscar", "json"]
 
 _MIN_DISTANCE = 0.1
 _MIN_VOLUME = 1e-3
+# In MatBench a cell is at least 1.7 Å high and at most 211 Å long. Beyond these limits moyopy may never come back, and
+# the neighbour search wants more memory than there is.
+_MIN_HEIGHT = 0.5
+_MAX_LENGTH = 500
+_MAX_ATOMS = 2000
 _HEAVY_HYDROGEN = frozenset({"D", "T"})
 _NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)} | dict.fromkeys(_HEAVY_HYDROGEN, 1)
-_CHARGE = re.compile(r"\d*\.?\d*[+-]$")
+_SPECIES = re.compile(r"([A-Z][a-z]?)(?:\d*(?:\.\d*)?[+-])?")
 # Distances are taken between this many atoms and all others at a time, so that a large cell costs no gigabytes.
 _BLOCK = 256
 
@@ -135,7 +140,7 @@ def parse_dictionary(structure: object) -> RawCrystal:
         sites = structure["sites"]
         positions = np.array([site["abc"] for site in sites], dtype=np.float64)
         symbols = [_only_species(site["species"], i) for i, site in enumerate(sites)]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise BadRow(f"has a structure that is no pymatgen dictionary ({type(error).__name__}: {error})") from error
     return _checked(lattice, positions, symbols)
 
@@ -243,7 +248,7 @@ def _only_species(species: Sequence[dict[str, Any]], site: int) -> str:
 
 
 def _refuse_disorder(species: Sequence[tuple[str, float]], site: int) -> None:
-    if len(species) != 1 or abs(species[0][1] - 1) > 1e-6:
+    if len(species) != 1 or not abs(species[0][1] - 1) <= 1e-6:  # so that NaN is refused
         found = ", ".join(f"{symbol} {share:g}" for symbol, share in species)
         raise BadRow(f"is disordered (site {site}: {found or 'vacant'}), and only ordered crystals have a graph")
 
@@ -256,7 +261,10 @@ def _checked(lattice: NDArray[np.float64], positions: NDArray[np.float64], symbo
     """
     if not symbols:
         raise BadRow("has a structure without atoms")
-    elements = [symbol if symbol in _NUMBERS else _CHARGE.sub("", symbol) for symbol in symbols]
+    if len(symbols) > _MAX_ATOMS:
+        raise BadRow(f"has {len(symbols)} atoms, and cells of more than {_MAX_ATOMS} are not supported")
+    species = [_SPECIES.fullmatch(symbol) for symbol in symbols]
+    elements = [match[1] if match else "" for match in species]
     for site, element in enumerate(elements):
         if element not in _NUMBERS:
             raise BadRow(f"has an unknown element {symbols[site]!r} (site {site})")
@@ -264,6 +272,8 @@ def _checked(lattice: NDArray[np.float64], positions: NDArray[np.float64], symbo
         raise BadRow("has a lattice that is not 3 x 3 finite numbers")
     if positions.shape != (len(symbols), 3) or not np.isfinite(positions).all():
         raise BadRow("has coordinates that are not 3 finite numbers for each atom")
+    if np.abs(lattice).max() > _MAX_LENGTH:
+        raise BadRow(f"has a lattice vector longer than {_MAX_LENGTH} Å")
     if abs(np.linalg.det(lattice)) < _MIN_VOLUME:
         raise BadRow("has a cell without volume")
     _refuse_close_atoms(lattice, positions)
@@ -275,6 +285,9 @@ def _refuse_close_atoms(lattice: NDArray[np.float64], positions: NDArray[np.floa
     """Refuse atoms closer than 0.1 Å: no symmetry search survives them, and no crystal has them."""
     if np.linalg.norm(lattice, axis=1).min() < _MIN_DISTANCE:
         raise BadRow(f"has a lattice vector shorter than {_MIN_DISTANCE} Å")
+    height = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0).max()
+    if height < _MIN_HEIGHT:
+        raise BadRow(f"has a cell only {height:.2g} Å high: if it is a skewed cell of a crystal, reduce it")
     for start in range(0, len(positions), _BLOCK):
         # Wrapping each coordinate finds the nearest image wherever the distance is far below the height of the cell.
         apart = positions[start : start + _BLOCK, None] - positions

@@ -77,7 +77,10 @@ def refine(lattice: ArrayLike, positions: ArrayLike, numbers: ArrayLike, symprec
     raw_orbit = np.arange(len(numbers), dtype=np.int32)
     try:
         found = moyopy.MoyoDataset(moyopy.Cell(lattice.tolist(), positions.tolist(), numbers.tolist()), symprec=symprec)
-    except ValueError:
+    except BaseException as error:
+        # A panic of moyopy's Rust code is a BaseException whose class cannot be imported.
+        if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
+            raise
         return Crystal(lattice, positions, numbers, raw_orbit, space_group=0)
 
     cell = found.prim_std_cell

@@ -61,17 +61,19 @@ def build_graph(crystal: Crystal, *, cutoff: float = 5.0, max_neighbors: int | N
     orbit = crystal.orbit if cells == "asymmetric" else np.arange(len(crystal))
     _, representative, node, multiplicity = np.unique(orbit, return_index=True, return_inverse=True, return_counts=True)
     lattice = np.ascontiguousarray(crystal.lattice)
-    points = crystal.positions @ lattice
+    # The search takes time and memory for the space between atoms that are written down far from each other.
+    positions = crystal.positions - np.floor(crystal.positions)
+    points = positions @ lattice
     center, atom, image, distance = find_points_in_spheres(points, points[representative], cutoff, _PERIODIC, lattice)
 
     order = np.lexsort((distance, center))
-    order = order[(distance[order] > 1e-8) | (atom[order] != representative[center[order]])]
+    order = order[image[order].any(axis=1) | (atom[order] != representative[center[order]])]
     if max_neighbors is not None:
         order = order[_whole_shells(center[order], distance[order], max_neighbors)]
     center, atom = center[order], atom[order]
     vector = None
     if cells == "full":
-        vector = (crystal.positions[atom] + image[order] - crystal.positions[center]) @ lattice
+        vector = (positions[atom] + image[order] - positions[center]) @ lattice
     return Graph(
         numbers=crystal.numbers[representative],
         multiplicity=multiplicity.astype(np.int32),

@@ -6,6 +6,19 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples everywhere, so that a test which passed once fails only when the code has changed.
+# How fast a busy machine draws them says nothing about the code.
+settings.register_profile(
+    "sen-bench",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("sen-bench")
 
 # As the command line sets it; here torch is loaded before any command runs.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -2,12 +2,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import cache
 from benchmarks.cache import DamagedCache, cache_folder, load_or_build, read_arrays, write_arrays
@@ -57,7 +64,51 @@ def lose_array(folder: Path) -> None:
     (folder / "b.npy").unlink()
 
 
-DAMAGES = [cut, flip, change_version, half_write, garble_manifest, replace_manifest, lose_array]
+def add_array(folder: Path) -> None:
+    (folder / "c.npy").write_bytes(b"")
+
+
+def lose_entry(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["arrays"]["b.npy"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def lose_hash(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["arrays"]["b.npy"]["sha256"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def make_manifest_a_folder(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").mkdir()
+
+
+def make_array_a_folder(folder: Path) -> None:
+    (folder / "b.npy").unlink()
+    (folder / "b.npy").mkdir()
+
+
+def nest_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text("[" * 100_000)
+
+
+DAMAGES = {
+    cut: r"a\.npy is 4124 bytes long, not 4128",
+    flip: r"a\.npy is altered",
+    change_version: r"written by another version \(format 0, this is 1\)",
+    half_write: r"manifest\.json is missing",
+    garble_manifest: r"manifest\.json is cut or altered",
+    replace_manifest: r"manifest\.json is altered",
+    lose_array: r"b\.npy is missing",
+    add_array: r"c\.npy was added",
+    lose_entry: r"b\.npy was added",
+    lose_hash: r"is altered \('sha256'\)",
+    make_manifest_a_folder: r"manifest\.json cannot be read \(Is a directory\)",
+    make_array_a_folder: r"b\.npy (is \d+ bytes long|cannot be read)",
+    nest_manifest: r"manifest\.json is cut or altered",
+}
 
 
 def test_round_trip(tmp_path):
@@ -86,16 +137,75 @@ def test_writing_replaces(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_found(tmp_path, damage):
+@pytest.mark.parametrize(("damage", "problem"), DAMAGES.items())
+def test_damage_is_found(tmp_path, damage, problem):
     write(tmp_path / "x")
     damage(tmp_path / "x")
-    with pytest.raises(DamagedCache):
+    with pytest.raises(DamagedCache, match=problem):
         read_arrays(tmp_path / "x")
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_repaired_and_said(tmp_path, monkeypatch, caplog, damage):
+FILES = ["a.npy", "b.npy", "none.npy", "manifest.json"]
+
+
+@given(st.sampled_from(FILES), st.floats(0, 1, exclude_max=True))
+def test_a_cut_is_called_a_cut(file, share):
+    with (
+        damaged(file, lambda content: content[: int(share * len(content))]) as folder,
+        pytest.raises(DamagedCache, match=rf"{file} is (\d+ bytes long, not \d+: it is cut|cut)"),
+    ):
+        read_arrays(folder)
+
+
+@given(st.sampled_from(FILES[:3]), st.floats(0, 1, exclude_max=True), st.integers(0, 7))
+def test_a_flipped_bit_is_called_an_alteration(file, share, bit):
+    with (
+        damaged(file, lambda content: flipped(content, share, bit)) as folder,
+        pytest.raises(DamagedCache, match=rf"{file} is altered: its hash"),
+    ):
+        read_arrays(folder)
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(0, 7))
+def test_a_flipped_bit_in_the_manifest_is_found_or_changes_no_array(share, bit):
+    """Only a manifest's meta, which is for people, can change unseen."""
+    with damaged("manifest.json", lambda content: flipped(content, share, bit)) as folder:
+        try:
+            arrays, _ = read_arrays(folder)
+        except DamagedCache:
+            return
+        assert arrays.keys() == ARRAYS.keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, ARRAYS[name])
+
+
+def flipped(content: bytes, share: float, bit: int) -> bytes:
+    changed = bytearray(content)
+    changed[int(share * len(content))] ^= 1 << bit
+    return bytes(changed)
+
+
+@contextmanager
+def damaged(file: str, change: Callable[[bytes], bytes]) -> Iterator[Path]:
+    """A cache in which the content of one file is changed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "x"
+        write(folder)
+        (folder / file).write_bytes(change((folder / file).read_bytes()))
+        yield folder
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_that_may_not_be_read_is_named(tmp_path, file):
+    write(tmp_path / "x")
+    (tmp_path / "x" / file).chmod(0)
+    with pytest.raises(DamagedCache, match=rf"{file} cannot be read \(Permission denied\)"):
+        read_arrays(tmp_path / "x")
+
+
+@pytest.mark.parametrize(("damage", "problem"), DAMAGES.items())
+def test_damage_is_repaired_and_said(tmp_path, monkeypatch, caplog, damage, problem):
     monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path))
     built = []
 
@@ -113,6 +223,7 @@ def test_damage_is_repaired_and_said(tmp_path, monkeypatch, caplog, damage):
     assert len(built) == 2
     assert len(caplog.records) == 1
     assert str(tmp_path / "x") in caplog.text
+    assert re.search(problem, caplog.text)
     np.testing.assert_array_equal(arrays["a"], ARRAYS["a"])
 
 

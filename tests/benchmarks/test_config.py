@@ -1,0 +1,109 @@
+"""Configurations from arbitrary text: one that is sound, or one sentence about what is wrong."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from benchmarks.config import RunConfig, build_config, build_graph_settings
+from benchmarks.errors import UsageError
+
+FIELDS = [
+    *("training.epochs", "training.learning_rate", "training.precision", "graph.cutoff", "graph.max_neighbors"),
+    *("graph.cells", "sen.heads", "sen.dropout", "block.width", "limit", "training", "block.", ".epochs", ""),
+]
+VALUES = st.text() | st.sampled_from(
+    [
+        "1",
+        "-1",
+        "0.5",
+        "1e999",
+        "NaN",
+        "-Infinity",
+        "null",
+        "true",
+        "full",
+        "[1]",
+        "{}",
+        '"x"',
+        "9" * 5000,
+        "[" * 100_000,
+    ]
+)
+
+
+def check(**options) -> None:
+    """Build a configuration: it can be recorded and hashed, or the error is one line."""
+    for build in (lambda: build_config("prototypes", "mlp", **options), lambda: build_graph_settings(**options)):
+        try:
+            config = build()
+        except UsageError as error:
+            message = str(error)
+            assert message.isprintable()
+        else:
+            assert json.loads(config.model_dump_json())
+            if isinstance(config, RunConfig):
+                assert len(config.digest("data")) == 10
+
+
+@given(st.lists(st.text() | st.builds("{}={}".format, st.sampled_from(FIELDS) | st.text(), VALUES), max_size=3))
+@example(["graph.cutoff=" + "9" * 5000])
+@example(["graph.cutoff=" + "9" * 400])
+@example(["training.epochs=" + "9" * 400])
+@example(["graph.cells=" + "[" * 100_000])
+@example(["graph.cells=\n\n"])
+@example(["graph.cells=" + "[" * 990 + "]" * 990])
+@example(["sen.heads=3", "block.hidden={}"])
+@example(['graph.cells="\\ud800"'])
+def test_any_assignment(assignments):
+    check(assignments=assignments)
+
+
+TOML = b"""
+limit = 50
+[training]
+epochs = 3
+learning_rate = 1e-3
+[graph]
+cells = "full"
+max_neighbors = 12
+"""
+
+
+@st.composite
+def damaged(draw) -> bytes:
+    """The file above with some of its bytes replaced."""
+    text = bytearray(TOML)
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(text)))
+        text[at : at + draw(st.integers(0, 9))] = draw(
+            st.binary(max_size=4) | st.sampled_from([b"nan", b"[", b"'", b"="])
+        )
+    return bytes(text)
+
+
+@given(st.binary() | damaged())
+@example(b"graph.cutoff = " + b"9" * 5000)
+@example(b"graph.cells = 1979-05-27T07:32:00Z")
+@example(b"graph = " + b"[" * 5000)
+@example(b"[graph.cutoff]\nx = nan")
+@example(b'"\\u000a" = 1')
+@example(b'[graph]\n"a\\nb" = 1')
+def test_any_file(content):
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "recipe.toml"
+        file.write_bytes(content)
+        check(file=file)
+
+
+def test_a_sound_file_is_taken(tmp_path):
+    (tmp_path / "recipe.toml").write_bytes(TOML)
+    config = build_config("prototypes", "mlp", file=tmp_path / "recipe.toml")
+    assert (config.limit, config.training.epochs, config.graph.cells) == (50, 3, "full")
+    with pytest.raises(UsageError, match=r"cutof'.*graph.cutoff"):
+        build_config("prototypes", "mlp", assignments=["graph.cutof=3"])

@@ -1,0 +1,100 @@
+"""Finished results that are damaged count as missing, and the warning says what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.store import Run, Unit
+
+UNIT = Unit(seed=0, fold=2)
+
+
+@dataclass
+class Epoch:
+    loss: float
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    run = Run.create(tmp_path, "task", "block-0123456789", {"config": {}})
+    for fold in (1, 2):
+        run.write_unit(
+            Unit(0, fold),
+            predictions=[("mb-1", 1.0, 1.5)],
+            record={"mae": 0.5},
+            history=[Epoch(0.25)],
+            weights={"w": torch.arange(5.0)},
+        )
+    return run
+
+
+def change_manifest(folder: Path, **entries: object) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def cut(file: str):
+    return lambda folder: (folder / file).write_bytes((folder / file).read_bytes()[:-5])
+
+
+def flip(folder: Path) -> None:
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 4
+    (folder / "model.safetensors").write_bytes(content)
+
+
+def manifest(content: str):
+    return lambda folder: (folder / "manifest.json").write_text(content)
+
+
+def replace_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").mkdir()
+
+
+DAMAGES = {
+    "file missing": (lambda folder: (folder / "history.csv").unlink(), "history.csv is missing"),
+    "file cut": (cut("predictions.csv"), "predictions.csv is {now} bytes long, not {before}: it is cut"),
+    "bit flipped": (flip, "model.safetensors is altered"),
+    "other version": (
+        lambda folder: change_manifest(folder, format=7),
+        "written by another version (format 7, this is 1)",
+    ),
+    "manifest missing": (lambda folder: (folder / "manifest.json").unlink(), "manifest.json is missing"),
+    "manifest cut": (cut("manifest.json"), "manifest.json is cut or altered"),
+    "manifest a list": (manifest("[]"), "manifest.json is cut or altered"),
+    "manifest empty": (manifest("{}"), "manifest.json is cut or altered"),
+    "manifest nested": (manifest("[" * 100_000), "manifest.json is cut or altered"),
+    "manifest without files": (lambda folder: change_manifest(folder, sha256=3), "manifest.json is cut or altered"),
+    "manifest a folder": (replace_manifest, "manifest.json cannot be read (Is a directory)"),
+}
+
+
+@pytest.mark.parametrize(("damage", "problem"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_result_counts_as_missing_and_says_why(run, caplog, damage, problem):
+    assert run.units() == [Unit(0, 1), UNIT]
+    assert not caplog.records
+    folder = run.unit_path(UNIT)
+    before = (folder / "predictions.csv").stat().st_size
+    damage(folder)
+    with caplog.at_level(logging.WARNING, "sen_bench"):
+        assert run.units() == [Unit(0, 1)]
+    (record,) = caplog.records
+    assert str(folder) in record.getMessage()
+    assert problem.format(before=before, now=before - 5) in record.getMessage()
+
+
+def test_an_older_result_without_sizes_is_whole(run):
+    path = run.unit_path(UNIT) / "manifest.json"
+    content = json.loads(path.read_text())
+    del content["size"]
+    path.write_text(json.dumps(content))
+    assert UNIT in run.units()
+    cut("predictions.csv")(run.unit_path(UNIT))
+    assert UNIT not in run.units()
