@@ -142,9 +142,10 @@ def read_arrays(folder: Path) -> tuple[Arrays, dict[str, Any]]:
             # A plain view of the map: slicing the memmap subclass costs several times as much.
             arrays[path.stem] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         meta = manifest["meta"]
+        added = {path.name for path in folder.glob("*.npy")} - manifest["arrays"].keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCache(f"its manifest or an array is altered ({error})") from error
-    if added := {path.name for path in folder.glob("*.npy")} - manifest["arrays"].keys():
+    if added:
         raise DamagedCache(f"{min(added)} was added to it")
     return arrays, meta
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def data_dir() -> Path:
     if not (folder / "matbench_phonons.json.gz").is_file():
         pytest.skip(f"needs matbench_phonons.json.gz: not in {folder} (set SEN_BENCH_DATA)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _ordinary_arithmetic() -> None:
+    """Training sets the process to flush denormal numbers, which hypothesis needs."""
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import socket
 from collections.abc import Callable
@@ -61,6 +62,14 @@ def _no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("MATMINER_DATA", str(tmp_path_factory.getbasetemp() / "matminer"))
     monkeypatch.setattr("benchmarks.download.PAUSE", 0.001)
+
+
+def replace_file(folder: Path, name: str, content: bytes) -> None:
+    """Change a file of a finished unit, and what its manifest says of it."""
+    (folder / name).write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sha256"][name], manifest["size"][name] = hashlib.sha256(content).hexdigest(), len(content)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.fixture

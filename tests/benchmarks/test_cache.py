@@ -151,7 +151,8 @@ FILES = ["a.npy", "b.npy", "none.npy", "manifest.json"]
 @given(st.sampled_from(FILES), st.floats(0, 1, exclude_max=True))
 def test_a_cut_is_called_a_cut(file, share):
     with (
-        damaged(file, lambda content: content[: int(share * len(content))]) as folder,
+        # The line feed at the end of the manifest is no loss.
+        damaged(file, lambda content: content[: int(share * len(content.rstrip(b"\n")))]) as folder,
         pytest.raises(DamagedCache, match=rf"{file} is (\d+ bytes long, not \d+: it is cut|cut)"),
     ):
         read_arrays(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import shutil
@@ -16,7 +15,7 @@ import pytest
 from safetensors.torch import load, save
 
 from benchmarks.store import Run, Unit
-from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
+from tests.benchmarks.conftest import SMALL, Answer, Write, replace_file, rocksalts
 
 Command = Callable[..., Answer]
 ROWS = rocksalts(60)
@@ -107,22 +106,13 @@ def test_elements_that_training_never_saw_are_named(run: Run, tmp_path: Path, se
 
     unit = Unit(0, 0)
     metrics = json.loads((run.unit_path(unit) / "metrics.json").read_text())
-    rewrite(run, unit, "metrics.json", json.dumps(metrics | {"elements": ["Na"]}).encode())
+    replace_file(run.unit_path(unit), "metrics.json", json.dumps(metrics | {"elements": ["Na"]}).encode())
     try:
         (entry,) = as_json(sen_bench("predict", run.path, path, "--format", "json"))["predictions"]
         assert entry["never_seen"] == {"I": 1, "Cs": 4}
         assert "I (1 of 4 models), Cs" in sen_bench("predict", run.path, path).out
     finally:
-        rewrite(run, unit, "metrics.json", json.dumps(metrics).encode())
-
-
-def rewrite(run: Run, unit: Unit, name: str, content: bytes) -> None:
-    """Change a file of a finished unit, and its hash."""
-    folder = run.unit_path(unit)
-    (folder / name).write_bytes(content)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["sha256"][name] = hashlib.sha256(content).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+        replace_file(run.unit_path(unit), "metrics.json", json.dumps(metrics).encode())
 
 
 def test_isolated_atom_and_deuterium_are_predicted(run: Run, tmp_path: Path, sen_bench: Command) -> None:
@@ -176,7 +166,7 @@ def test_run_that_cannot_predict_is_refused(
 
     weights = load(copy.unit_path(Unit(0, 0)).joinpath("model.safetensors").read_bytes())
     weights.popitem()
-    rewrite(copy, Unit(0, 0), "model.safetensors", save(weights))
+    replace_file(copy.unit_path(Unit(0, 0)), "model.safetensors", save(weights))
     answer = sen_bench("predict", copy.path, files)
     assert answer.code == 1
     assert "do not fit this version of sen-bench and its block 'mlp'" in answer.err

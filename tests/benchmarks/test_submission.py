@@ -25,7 +25,7 @@ from benchmarks.metrics import matbench_scores
 from benchmarks.store import Run, Unit
 from benchmarks.submission import Submission, make_submission, read_submission, rescore, write_submission
 from benchmarks.tasks import TASKS, Task
-from tests.benchmarks.conftest import Answer
+from tests.benchmarks.conftest import Answer, replace_file
 from tests.benchmarks.splits import MATBENCH, find_labels, fold_of_rows, official_splits
 from tests.conftest import REPOSITORY
 
@@ -316,10 +316,7 @@ def test_run_may_be_named_from_inside_its_folder(
 
 def test_predictions_that_are_no_table_are_named(run: Run, sen_bench: Command, tmp_path: Path) -> None:
     folder = run.unit_path(Unit(0, 1))
-    (folder / "predictions.csv").write_text("id,target\nmb-jdft2d-001,3\n")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["sha256"]["predictions.csv"] = hashlib.sha256((folder / "predictions.csv").read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    replace_file(folder, "predictions.csv", b"id,target\nmb-jdft2d-001,3\n")
     answer = sen_bench("export", run.path, "-o", tmp_path / "results.json.gz")
     assert answer.code == 1
     assert f"{folder / 'predictions.csv'} does not hold the columns" in answer.err
