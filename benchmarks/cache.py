@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import os
+import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -22,6 +24,7 @@ __all__ = ["DamagedCache", "cache_folder", "digest", "load_or_build", "read_arra
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 _ATTEMPTS = 3
+_ABANDONED_SECONDS = 86400.0
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -82,6 +85,7 @@ def write_arrays(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]], met
         UsageError: The folder cannot be written.
     """
     try:
+        _sweep(folder.parent)
         with new_folder(folder) as temporary:
             entries = _write_pieces(temporary, pieces)
             write_json(temporary / _MANIFEST, {"format": _FORMAT, "meta": meta, "arrays": entries})
@@ -91,6 +95,14 @@ def write_arrays(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]], met
             f"Cannot write to the cache folder {folder.parent} ({error.strerror}): set SEN_BENCH_CACHE to another."
         )
         raise UsageError(message) from error
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what processes that were killed left half written more than a day ago."""
+    for path in cache.glob(".*-*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(path)
 
 
 def _write_pieces(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, dict[str, Any]]:

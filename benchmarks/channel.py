@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from threading import Lock, RLock, Thread
 from typing import Any, Self
 
 __all__ = ["Address", "Hub", "Line"]
 
+# A worker that ends hangs up at once; nobody waits longer than this for one that does not.
+_PATIENCE = 10.0
+
 
 @dataclass(frozen=True)
 class Address:
-    """Where a hub is reached, and the key that it asks for."""
+    """Where a hub is reached, the key that it asks for, and the id of its process."""
 
     path: str
     key: bytes
+    process: int
 
 
 class Hub:
@@ -45,8 +52,8 @@ class Hub:
     def listening(self) -> Iterator[Self]:
         """Take messages until the end of the block; workers that are still on the line then are told to stop."""
         key = secrets.token_bytes(32)
-        with Listener(family="AF_UNIX", authkey=key) as listener:
-            self.address = Address(str(listener.address), key)
+        with _socket_path() as path, Listener(path, family="AF_UNIX") as listener:
+            self.address = Address(path, key, os.getpid())
             acceptor = Thread(target=self._accept, args=[listener], daemon=True)
             acceptor.start()
             try:
@@ -55,10 +62,10 @@ class Hub:
                 self.stop()
                 self._open = False
                 with socket.socket(socket.AF_UNIX) as wake:
-                    wake.connect(self.address.path)
+                    wake.connect(path)
                 acceptor.join()
                 for reader in self._readers:
-                    reader.join()
+                    reader.join(_PATIENCE)
 
     def stop(self) -> None:
         """Tell all workers to stop, also those that call later."""
@@ -69,29 +76,37 @@ class Hub:
                     line.send(None)
 
     def _accept(self, listener: Listener) -> None:
-        while True:
+        while self._open:
             try:
                 line = listener.accept()
-            except (EOFError, OSError, AuthenticationError):
-                # Whoever called hung up, as the call does that ends the listening, or is a stranger.
-                if self._open:
-                    continue
-                return
-            with self._calls:
-                self._lines.append(line)
-                if self._stopped:
-                    with suppress(OSError):
-                        line.send(None)
+            except OSError:  # too many open files, perhaps; a worker that is not answered ends
+                time.sleep(0.1)
+                continue
             reader = Thread(target=self._read, args=[line], daemon=True)
             self._readers.append(reader)
             reader.start()
 
     def _read(self, line: Connection[Any, Any]) -> None:
-        with suppress(EOFError, OSError):
+        with suppress(EOFError, OSError, AuthenticationError), line:
+            # In a thread of its own, so that one who calls and says nothing keeps nobody waiting.
+            deliver_challenge(line, self.address.key)
+            answer_challenge(line, self.address.key)
+            with self._calls:
+                self._lines.append(line)
+                if self._stopped:
+                    line.send(None)
             while True:
                 message = line.recv()
                 with self._messages:
                     self._on_message(message)
+
+
+@contextmanager
+def _socket_path() -> Iterator[str]:
+    """Give a path for a socket; systems allow about 100 bytes, which a scheduler's TMPDIR may exceed."""
+    folder = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(prefix="sen-bench-", dir=folder if len(folder) < 60 else "/tmp") as private:  # noqa: S108
+        yield f"{private}/hub"
 
 
 class Line:

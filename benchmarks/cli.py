@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import signal
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
+from typing import Any
 
 import typer
 
 from benchmarks.errors import SenBenchError
+from benchmarks.interrupts import SIGNALS
 
 __all__ = ["main"]
 
 
+def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
+    """Answer Ctrl-C in a command with a sentence and the exit code of a stopped program."""
+
+    @functools.wraps(command)
+    def call(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            typer.echo("Stopped. What is finished is kept; the same command does the rest.", err=True)
+            raise typer.Exit(130) from None
+
+    return call
+
+
 def main() -> None:
     """Run `sen-bench`; a sen-bench error becomes one sentence on stderr and its exit code."""
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     # Read by GNU OpenMP when torch is loaded: threads that wait for each other soon go to sleep. With its default, by
     # which they spin on, a training step took dozens of times as long once other processes used the cores.
@@ -28,7 +49,7 @@ def main() -> None:
         rich_markup_mode="rich",
     )
     for command in sorted(entry_points(group="sen_bench.commands"), key=lambda command: command.name):
-        app.command(command.name)(command.load())
+        app.command(command.name)(_stoppable(command.load()))
     try:
         app(prog_name="sen-bench")
     except SenBenchError as error:

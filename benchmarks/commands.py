@@ -96,6 +96,7 @@ def run(
     """
     from benchmarks.config import build_config
     from benchmarks.display import RunDisplay, show_result
+    from benchmarks.folds import check_fold_numbers
 
     _check_jobs(jobs)
     chosen, load = _find_data(
@@ -111,6 +112,8 @@ def run(
         chosen.name, block, defaults=chosen.defaults, file=config, flags=flags, assignments=set_ or ()
     )
     wanted = _numbers(folds) if folds is not None else list(chosen.default_folds)
+    # Before data are read or even downloaded.
+    check_fold_numbers(wanted, chosen.split)
     try:
         with RunDisplay() as display:
             from benchmarks.machine import pick_device
@@ -141,10 +144,12 @@ def run(
             summary = summarise(plan)
             if summary["units"] and not chosen.is_official:
                 summary["references"] = references(plan, summary["folds"])
-            plan.run.write_summary(summary)
+                plan.run.write_summary(lambda: {**summarise(plan), "references": summary["references"]})
     except (KeyboardInterrupt, Interrupted) as interrupted:
         place = f" ({interrupted})" if str(interrupted) else ""
-        command = shlex.join(["sen-bench", *sys.argv[1:]])
+        # What was begun anew has been discarded already, and goes on like everything else.
+        arguments = [argument.replace("always", "only-missing") for argument in sys.argv[1:]]
+        command = shlex.join(["sen-bench", *(arguments if overwrite == "always" else sys.argv[1:])])
         typer.echo(f"Stopped{place}. Finished folds are kept. To go on:\n  {command}", err=True)
         raise typer.Exit(130) from None
     show_result(plan, summary)

@@ -26,7 +26,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from benchmarks.errors import DataError, SenBenchError
+from benchmarks.errors import DataError, SenBenchError, UsageError
 from benchmarks.folds import N_FOLDS, n_folds
 from benchmarks.leaderboard import LeaderboardEntry, published, rank, source
 from benchmarks.metrics import primary_metric
@@ -68,13 +68,13 @@ _METRIC_LABELS = {
 # Rows named where there may be many.
 _SHOWN = 5
 # Width of tables that go to a file or a pipe, where nothing says how wide a line may be.
-_FILE_WIDTH = 120
+_FILE_WIDTH = 200
 
 
 def _console() -> Console:
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = max(console.width, _FILE_WIDTH)
+        console = Console(highlight=False, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
     return console
 
 
@@ -440,8 +440,10 @@ def show_tasks(data_dir: Path | None) -> None:
     """Print the tasks.
 
     Raises:
-        UsageError: There is no folder `data_dir`, or none that SEN_BENCH_DATA names.
+        UsageError: There is no folder `data_dir`.
     """
+    if data_dir is not None and not data_dir.is_dir():
+        raise UsageError(f"There is no folder {data_dir} (--data-dir).")
     table = Table(title="Tasks")
     for heading in ("task", "rows", "target", "unit", "kind", "data"):
         table.add_column(heading, justify="right" if heading == "rows" else "left")
@@ -460,6 +462,8 @@ def _data_state(task: Task, data_dir: Path | None) -> str:
         return "built in"
     try:
         file = find_data_file(task, data_dir)
+    except UsageError:
+        return "folder not found"
     except DataError:
         return "not the official file"
     return file.coverage if file else "to download"
@@ -492,7 +496,7 @@ def show_status(root: Path) -> None:
     from benchmarks.store import find_runs
 
     table = Table(title=f"Runs in {root}")
-    for heading in ("task", "rows", "block", "run", "seeds", "folds done", "metric", "mean", "std"):
+    for heading in ("task", "rows", "block", "run", "seeds", "folds done", "under way", "metric", "mean", "std"):
         table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left", overflow="fold")
     for run in find_runs(root):
         facts = run.read_config()
@@ -511,6 +515,7 @@ def show_status(root: Path) -> None:
             run.path.name,
             ",".join(str(seed) for seed in sorted({unit.seed for unit, _ in records})),
             f"{len(folds)} of {n}: {','.join(map(str, folds))}" if folds else f"0 of {n}",
+            "; ".join(map(str, run.under_way())),
             f"{_METRIC_LABELS[name]} {f'({unit})' if (unit := task['unit']) else ''}".strip(),
             figures(float(np.mean(scores))) if scores else "",
             figures(float(np.std(scores))) if len(scores) > 1 else "",

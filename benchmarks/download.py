@@ -118,7 +118,7 @@ class _Downloader:
             try:
                 self._stream(url)
                 break
-            except _Interrupted as problem:
+            except _TryFailed as problem:
                 tries = 1 if self._n_bytes() >= best + _PROGRESS else tries + 1
                 best = max(best, self._n_bytes())
                 if tries >= TRIES:
@@ -138,7 +138,7 @@ class _Downloader:
         """Ask for what is missing and append it to the part file.
 
         Raises:
-            _Interrupted: Less than that came; another try may bring more.
+            _TryFailed: Less than that came; another try may bring more.
             SenBenchError: Another try would not help.
         """
         import requests
@@ -154,11 +154,11 @@ class _Downloader:
                     return  # nothing is missing; if it is the wrong file, its hash will tell
                 self._append(response, self._check(response, start))
         except requests.ConnectTimeout:
-            raise _Interrupted(f"{self.host} cannot be reached (no answer for {CONNECT_SECONDS:g} s)") from None
+            raise _TryFailed(f"{self.host} cannot be reached (no answer for {CONNECT_SECONDS:g} s)") from None
         except requests.Timeout:
             raise self._stalled() from None
         except requests.ConnectionError as error:
-            raise _Interrupted(f"{self.host} cannot be reached ({_root(error)})") from None
+            raise _TryFailed(f"{self.host} cannot be reached ({_root(error)})") from None
         except requests.RequestException as error:
             raise DataError(f"{self._name} could not be downloaded from {self.host} ({error}); {_ELSEWHERE}.") from None
 
@@ -175,12 +175,12 @@ class _Downloader:
             if span is None or int(span[1]) != start:
                 self.continued = False
                 self._part.unlink(missing_ok=True)
-                raise _Interrupted(f"{self.host} sends other bytes than it was asked for")
+                raise _TryFailed(f"{self.host} sends other bytes than it was asked for")
             self.size = int(span[2]) if span[2] != "*" else None
             return start
         answer = f"{self.host} answers {status} {response.reason or ''}".rstrip()
         if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise _Interrupted(answer)
+            raise _TryFailed(answer)
         raise DataError(f"{self._name} could not be downloaded: {answer}; {_ELSEWHERE}.")
 
     def _append(self, response: Response, start: int) -> None:
@@ -213,15 +213,15 @@ class _Downloader:
         """Return how many bytes the part file holds."""
         return self._part.stat().st_size if self._part.exists() else 0
 
-    def _stalled(self) -> _Interrupted:
-        return _Interrupted(f"{self.host} sends nothing for {STALL_SECONDS:g} s")
+    def _stalled(self) -> _TryFailed:
+        return _TryFailed(f"{self.host} sends nothing for {STALL_SECONDS:g} s")
 
-    def _broke_off(self) -> _Interrupted:
+    def _broke_off(self) -> _TryFailed:
         of = "" if self.size is None else f" of {self.size:,}"
-        return _Interrupted(f"{self.host} breaks off after {self._n_bytes():,}{of} bytes")
+        return _TryFailed(f"{self.host} breaks off after {self._n_bytes():,}{of} bytes")
 
 
-class _Interrupted(Exception):  # noqa: N818 - a state of the download that another try repairs, never seen by a user
+class _TryFailed(Exception):  # noqa: N818 - a state of the download that another try repairs, never seen by a user
     """A try failed in a way that the next one may not."""
 
 

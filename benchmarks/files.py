@@ -46,6 +46,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -67,7 +68,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename a complete folder to its final name, moving away what another process, or an older run, left there."""
+    """Rename a complete folder to its final name, moving away what another process, or an older run, left there.
+
+    Its files are on the disk before it bears that name, and the name is when this returns.
+    """
+    for path in (*temporary.iterdir(), temporary):
+        _sync(path)
     while True:
         try:
             temporary.rename(folder)
@@ -82,3 +88,13 @@ def put_in_place(temporary: Path, folder: Path) -> None:
         except FileNotFoundError:
             continue
         shutil.rmtree(discarded, ignore_errors=True)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

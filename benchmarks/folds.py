@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from benchmarks.errors import DataError, UsageError
 from benchmarks.tasks import Kind
 
-__all__ = ["N_FOLDS", "VALIDATION_FRACTION", "Fold", "check_split", "make_folds", "n_folds", "official_folds"]
+__all__ = [
+    "N_FOLDS",
+    "VALIDATION_FRACTION",
+    "Fold",
+    "check_fold_numbers",
+    "check_split",
+    "make_folds",
+    "n_folds",
+    "official_folds",
+]
 
 N_FOLDS = 5
 VALIDATION_FRACTION = 0.1
@@ -62,6 +71,21 @@ def check_split(split: str) -> str:
 def n_folds(split: str) -> int:
     """Return the number of folds of a split."""
     return N_FOLDS if split == "folds" else 1
+
+
+def check_fold_numbers(folds: Sequence[int], split: str) -> None:
+    """Check which folds somebody asks for.
+
+    Raises:
+        UsageError: The split does not have them, or one is named twice.
+    """
+    if split != "folds" and list(folds) != [0]:
+        raise UsageError(f"The split {split} has only fold 0: leave out --folds.")
+    wrong = [fold for fold in folds if fold not in range(N_FOLDS)]
+    if wrong or len(set(folds)) != len(folds) or not folds:
+        raise UsageError(
+            f"--folds takes numbers from 0 to {N_FOLDS - 1}, none of them twice, not {','.join(map(str, folds))}."
+        )
 
 
 def official_folds(
@@ -167,10 +191,10 @@ def make_folds(
         # Two streams, so that a limit that drops nothing changes nothing.
         for_limit, for_validation = map(np.random.default_rng, np.random.SeedSequence([seed, index]).spawn(2))
         if limit is not None:
-            train = train[np.sort(for_limit.permutation(len(train))[:limit])]
-        strata = targets[train] if kind == "classification" else np.zeros(len(train))
-        held_out = _draw_validation(strata, for_validation)
+            train = _limited(train, _strata(kind, targets, train), limit, for_limit)
+        held_out = _draw_validation(_strata(kind, targets, train), for_validation)
         folds.append(Fold(index, train[~held_out], train[held_out], test))
+        _require_all_classes(kind, targets, folds[-1], limit)
     return folds
 
 
@@ -201,9 +225,39 @@ def _holdout(kind: Kind, targets: NDArray[np.generic], seed: int, limit: int | N
         )
     if limit is not None and limit < len(known):
         rng = np.random.default_rng([seed, 0])
-        kept = max(1, round(limit * len(validation) / len(known)))
-        train, validation = rng.permutation(train)[: limit - kept], rng.permutation(validation)[:kept]
-    return Fold(0, np.sort(train), np.sort(validation), np.sort(test))
+        kept = min(max(1, round(limit * len(validation) / len(known))), limit - 1)
+        train = _limited(train, _strata(kind, targets, train), limit - kept, rng)
+        validation = _limited(validation, _strata(kind, targets, validation), kept, rng)
+    fold = Fold(0, np.sort(train), np.sort(validation), np.sort(test))
+    _require_all_classes(kind, targets, fold, limit)
+    return fold
+
+
+def _strata(kind: Kind, targets: NDArray[np.generic], rows: NDArray[np.int64]) -> NDArray[np.generic]:
+    """Return what divides rows into strata: their class, or nothing for a regression."""
+    return targets[rows] if kind == "classification" else np.zeros(len(rows))
+
+
+def _limited(
+    rows: NDArray[np.int64], strata: NDArray[np.generic], limit: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return `limit` rows drawn at random from each stratum in proportion, ascending; fewer are a part of more."""
+    order = np.empty(len(rows))
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        order[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
+    return rows[np.sort(np.argsort(order, kind="stable")[:limit])]
+
+
+def _require_all_classes(kind: Kind, targets: NDArray[np.generic], fold: Fold, limit: int | None) -> None:
+    """Refuse a limit that leaves a class out: the epoch would be chosen on rows that know nothing of it."""
+    if kind == "classification" and limit is not None:
+        n_classes = len(np.unique(targets))
+        if any(len(np.unique(targets[part])) < n_classes for part in (fold.train, fold.validation)):
+            raise UsageError(
+                f"With a limit of {limit} training rows, fold {fold.index} has training or validation rows of one "
+                "class alone: raise --limit."
+            )
 
 
 def _positions(rows: NDArray[np.int64], n_official_rows: int) -> NDArray[np.int64]:

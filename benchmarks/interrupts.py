@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupted", "StopRequest", "note_signals"]
+__all__ = ["SIGNALS", "Interrupted", "StopRequest", "note_signals"]
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, what a cluster sends before it kills, and what a lost connection sends."""
+
+_SAME_SIGNAL_SECONDS = 1.0
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: somebody asked for it
@@ -23,32 +30,41 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._since = 0.0
         self._listeners: list[Callable[[], None]] = []
 
     def __bool__(self) -> bool:
         """Whether a signal came."""
         return self.signal is not None
 
-    def call(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called when a signal comes."""
+    @contextmanager
+    def calling(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Have `listener` called when a signal comes before the end of the block."""
         self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = number
+            # A wrapper that hands a signal on makes two of one.
+            if time.monotonic() - self._since > _SAME_SIGNAL_SECONDS:
+                raise KeyboardInterrupt
+            return
+        self.signal, self._since = number, time.monotonic()
         for listener in self._listeners:
             listener()
 
 
 @contextmanager
 def note_signals() -> Iterator[StopRequest]:
-    """Note SIGINT (Ctrl-C) and SIGTERM instead of dying from them; a second one interrupts at once.
+    """Note SIGNALS instead of dying from them; one that comes again after a second interrupts at once.
 
     To be entered in the main thread, as Python handles signals there.
     """
     request = StopRequest()
-    before = {number: signal.signal(number, request._note) for number in (signal.SIGINT, signal.SIGTERM)}  # noqa: SLF001
+    before = {number: signal.signal(number, request._note) for number in SIGNALS}  # noqa: SLF001
     try:
         yield request
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import platform
 import resource
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.errors import UsageError
 
-__all__ = ["n_cores", "peak_memory", "pick_device", "prepare_arithmetic", "provenance"]
+__all__ = ["n_cores", "n_threads", "peak_memory", "pick_device", "prepare_arithmetic", "provenance"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -23,6 +24,12 @@ def n_cores() -> int:
     import joblib
 
     return int(joblib.cpu_count())
+
+
+def n_threads() -> int:
+    """Number of threads to compute with: OMP_NUM_THREADS, else one for each core."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() and int(told) else n_cores()
 
 
 def pick_device(name: str) -> str:

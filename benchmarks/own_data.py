@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from benchmarks.cache import digest, load_or_build
 from benchmarks.crystals import CrystalTable, Progress, read_outline, with_ptr
 from benchmarks.data import Dataset, SkippedRow
-from benchmarks.errors import DataError, UsageError, suggest
+from benchmarks.errors import DataError, UsageError, printable, suggest
 from benchmarks.files import file_digest
 from benchmarks.folds import check_split
 from benchmarks.rows import Batch, Fault, read_batch, read_rows, read_target
@@ -142,8 +142,8 @@ class OwnData:
             "target": task.target,
             "kind": task.kind,
             "moyopy": version("moyopy"),
-            "pymatgen": version("pymatgen"),
             "version": _VERSION,
+            **({} if isinstance(layout, _Json) else {"pymatgen": version("pymatgen")}),
         }
         key = digest(**facts)
         arrays = load_or_build(
@@ -263,7 +263,7 @@ def _select(arrays: dict[str, NDArray[Any]], wanted: NDArray[np.bool_]) -> dict[
 
 def _bad_rows(path: Path, rows: Sequence[SkippedRow], advice: str) -> DataError:
     """Return the error that names the first bad rows and how many more there are."""
-    shown = "; ".join(f"row {row.id} {row.problem}" for row in rows[:_SHOWN])
+    shown = "; ".join(f"row {printable(row.id)} {row.problem}" for row in rows[:_SHOWN])
     more = f"; and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
     count = f"{len(rows):,} rows cannot be used: " if len(rows) > 1 else ""
     return DataError(f"{path}: {count}{shown}{more}. {advice}")
@@ -313,8 +313,13 @@ class _Folder:
 
     def _files(self, name: str) -> list[str]:
         """Return the structure files of an id, relative to the folder."""
+        if not name or Path(name).name != name:
+            return []
         candidates = (pattern.format(name) for pattern in _STRUCTURE_FILES)
-        return [file for file in candidates if name and (self.folder / file).is_file()]
+        try:
+            return [file for file in candidates if (self.folder / file).is_file()]
+        except OSError:  # a name that no file can have
+            return []
 
 
 class _Json:
@@ -373,7 +378,7 @@ class _Table:
         return next((name for name in _ID_COLUMNS if name in self.columns), None)
 
     def targets(self) -> list[str]:
-        return [name for name in self.columns if name not in {self.structure, self.id}]
+        return [name for name in self.columns if name and name not in {self.structure, self.id}]
 
     def content(self) -> str:
         return _file_content(self.path)
@@ -458,7 +463,7 @@ def _read_files(folder: Path, rows: list[tuple[str, list[str], str]], target: st
     def read(row: tuple[str, list[str], str]) -> tuple[RawCrystal, float]:
         name, files, value = row
         if not files:
-            wanted = ", ".join(pattern.format(name) for pattern in _STRUCTURE_FILES)
+            wanted = ", ".join(pattern.format(printable(name)) for pattern in _STRUCTURE_FILES)
             raise BadRow(f"has no structure file (one of {wanted})" if name else "has no id")
         if len(files) > 1:
             raise BadRow(f"has more than one structure file ({', '.join(files)})")

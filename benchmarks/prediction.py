@@ -16,7 +16,7 @@ from benchmarks.config import RunConfig, restore_config
 from benchmarks.crystals import Progress
 from benchmarks.errors import DataError, UsageError
 from benchmarks.graphs import join_graphs
-from benchmarks.machine import n_cores, prepare_arithmetic
+from benchmarks.machine import n_threads, prepare_arithmetic
 from benchmarks.store import Run, Unit
 from benchmarks.structures import read_structure, structure_files
 from benchmarks.training import build_model, predict, probabilities
@@ -153,7 +153,7 @@ class Ensemble:
         Raises:
             DataError: The weights do not fit the configuration: another version of the code made them.
         """
-        prepare_arithmetic(n_cores())
+        prepare_arithmetic(n_threads())
         settings = self.config.graph.model_dump()
         table = join_graphs([build_graph(sample.crystal, **settings) for sample in samples])
         graphs = GraphTensors(table, device)

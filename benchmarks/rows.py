@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +20,9 @@ __all__ = ["Batch", "Fault", "flatten", "read_batch", "read_rows", "read_target"
 
 Row = TypeVar("Row")
 
+_HINT = "is this a classification (--kind classification)?"
+# Far beyond any property; training computes in single precision, and JSON has integers that no float holds.
+_MAX_TARGET = 1e30
 _COMMA = re.compile(r"\s*,\s*")
 
 
@@ -113,16 +115,18 @@ def read_target(value: object, name: str, kind: Kind) -> float:
     Raises:
         BadRow: It is anything else.
     """
-    found = json.dumps(value, default=str, ensure_ascii=False)[:40]
     if kind == "classification":
         if not isinstance(value, int | float) or value not in {0, 1}:
-            raise BadRow(f"has neither true nor false (1 or 0) as its {name!r} but {found}")
+            raise BadRow(f"has neither true nor false (1 or 0) as its {name!r} but {_shown(value)}")
     elif isinstance(value, bool):
-        raise BadRow(f"has no number as its {name!r} but {found}: is this a classification (--kind classification)?")
-    # Compared, not converted: JSON has integers that no float holds.
-    elif not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-        raise BadRow(f"has no number as its {name!r} but {found}")
+        raise BadRow(f"has no number as its {name!r} but {_shown(value)}: {_HINT}")
+    elif not isinstance(value, int | float) or not abs(value) <= _MAX_TARGET:
+        raise BadRow(f"has no number as its {name!r} but {_shown(value)}")
     return float(value)
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)[:40]
 
 
 def _unreadable_row(rows: str) -> int:

@@ -7,9 +7,11 @@ import math
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import AuthenticationError
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,14 +25,15 @@ from benchmarks.config import RunConfig
 from benchmarks.crystals import Progress
 from benchmarks.data import Dataset
 from benchmarks.errors import RunError, SenBenchError, UsageError
-from benchmarks.folds import N_FOLDS, Fold, make_folds
+from benchmarks.folds import N_FOLDS, Fold, check_fold_numbers, make_folds
 from benchmarks.graphs import GraphTable, build_graphs
-from benchmarks.interrupts import Interrupted, StopRequest
-from benchmarks.machine import n_cores, peak_memory, prepare_arithmetic, provenance
+from benchmarks.interrupts import SIGNALS, Interrupted, StopRequest
+from benchmarks.machine import n_cores, n_threads, peak_memory, prepare_arithmetic, provenance
 from benchmarks.metrics import classification_metrics, mean_absolute_deviation, primary_metric, regression_metrics
 from benchmarks.reference import extra_trees_on_composition
 from benchmarks.store import Run, Unit
 from benchmarks.training import Epoch, build_model, predict, probabilities, train_fold
+from benchmarks.workers import held_alive
 
 __all__ = ["Overwrite", "Plan", "execute", "make_plan", "references", "summarise"]
 
@@ -48,7 +51,7 @@ class Plan:
         run: Where results go.
         units: The folds and seeds asked for.
         missing: Those of them that have to be trained.
-        again: Whether units are trained although they are finished.
+        again: Whether results and states of the units are discarded, and all are trained from the beginning.
     """
 
     config: RunConfig
@@ -62,7 +65,7 @@ class Plan:
     @property
     def under_way(self) -> list[Unit]:
         """The missing units that an earlier command began."""
-        return [unit for unit in self.missing if self.run.state_path(unit).exists()]
+        return [] if self.again else [unit for unit in self.missing if self.run.state_path(unit).exists()]
 
     def fold(self, unit: Unit) -> Fold:
         """The rows of a unit's fold."""
@@ -91,13 +94,7 @@ def make_plan(
             cannot be written, or results that exist although `overwrite` is "never".
     """
     task, table = dataset.task, dataset.table
-    if task.split != "folds" and list(folds) != [0]:
-        raise UsageError(f"The split {task.split} has only fold 0: leave out --folds.")
-    wrong = [fold for fold in folds if fold not in range(N_FOLDS)]
-    if wrong or len(set(folds)) != len(folds) or not folds:
-        raise UsageError(
-            f"--folds takes numbers from 0 to {N_FOLDS - 1}, none of them twice, not {','.join(map(str, folds))}."
-        )
+    check_fold_numbers(folds, task.split)
     if not seeds or min(seeds) < 0:
         raise UsageError("A seed is a whole number from 0 on, and at least one is needed.")
     try:
@@ -163,22 +160,25 @@ def execute(
     Raises:
         Interrupted: Somebody asked to stop; the message says what is saved.
     """
-    failures = {}
+    failures: dict[Unit, SenBenchError] = {}
     waiting = list(plan.missing)
     while waiting:
         train = _in_turn if jobs == 1 or len(waiting) < 2 else _in_parallel
         taken, stopped = [], []
-        for unit, outcome in train(plan, waiting, device, jobs, stop, on_epoch):
-            if outcome is None:
-                taken.append(unit)
-                continue
-            if isinstance(outcome, Interrupted):
-                stopped.append(f"{unit}: {outcome}")
-                continue
-            if isinstance(outcome, SenBenchError):
-                failures[unit] = outcome
-            plan.run.write_summary(summarise(plan))
-            on_unit(unit, outcome)
+        with closing(train(plan, waiting, device, jobs, stop, on_epoch)) as outcomes:
+            for unit, outcome in outcomes:
+                if outcome is None:
+                    taken.append(unit)
+                    continue
+                if isinstance(outcome, Interrupted):
+                    stopped.append(f"{unit}: {outcome}")
+                    if not stop:
+                        failures[unit] = RunError(f"it was interrupted ({outcome}), and nobody asked for it.")
+                    continue
+                if isinstance(outcome, SenBenchError):
+                    failures[unit] = outcome
+                plan.run.write_summary(partial(summarise, plan))
+                on_unit(unit, outcome)
         if stop:
             raise Interrupted("; ".join(stopped))
         if taken:
@@ -222,10 +222,10 @@ def _in_turn(
     _jobs: int,
     stop: StopRequest,
     on_epoch: Callable[[Unit, Epoch], None],
-) -> Iterator[tuple[Unit, Outcome]]:
+) -> Generator[tuple[Unit, Outcome]]:
     for unit in units:
         if not stop:
-            yield unit, _train_unit(plan, unit, device, n_cores(), partial(on_epoch, unit), lambda: bool(stop))
+            yield unit, _train_unit(plan, unit, device, n_threads(), partial(on_epoch, unit), lambda: bool(stop))
 
 
 def _in_parallel(
@@ -235,19 +235,19 @@ def _in_parallel(
     jobs: int,
     stop: StopRequest,
     on_epoch: Callable[[Unit, Epoch], None],
-) -> Iterator[tuple[Unit, Outcome]]:
+) -> Generator[tuple[Unit, Outcome]]:
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     jobs = min(n_cores() if jobs < 0 else jobs, len(units))
-    threads = max(1, n_cores() // jobs)
+    threads = max(1, n_threads() // jobs)
     left = set(units)
-    with Hub(lambda message: on_epoch(*message)).listening() as hub:
-        stop.call(hub.stop)
+    with Hub(lambda message: on_epoch(*message)).listening() as hub, stop.calling(hub.stop):
         devices = itertools.cycle(_all_devices(device))
         tasks = (delayed(_train_in_worker)(plan, unit, next(devices), threads, hub.address) for unit in units)
+        results = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks)
         try:
-            for unit, outcome in Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks):
+            for unit, outcome in results:
                 left.discard(unit)
                 yield unit, outcome
         except BrokenProcessPool:
@@ -255,6 +255,12 @@ def _in_parallel(
                 "a worker process died; a system that runs out of memory kills the largest: try fewer --jobs."
             )
             yield from ((unit, Interrupted("its worker was stopped") if stop else lost) for unit in sorted(left))
+        finally:
+            # Whatever ends this, joblib would kill its workers: let them save their state first.
+            hub.stop()
+            with suppress(BrokenProcessPool):
+                for _ in results:
+                    pass
 
 
 def _all_devices(device: str) -> list[str]:
@@ -263,42 +269,50 @@ def _all_devices(device: str) -> list[str]:
 
 
 def _train_in_worker(plan: Plan, unit: Unit, device: str, threads: int, hub: Address) -> tuple[Unit, Outcome]:
-    # Ctrl-C on a terminal reaches all its processes; the word to stop comes from the one that started them.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Signals reach all processes of a terminal or a job; the word to stop comes from the one that started them.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     try:
-        with Line(hub) as line:
-            return unit, _train_unit(plan, unit, device, threads, lambda epoch: line.send((unit, epoch)), line.stopped)
-    except (OSError, EOFError):  # the process that started this one is gone
+        line = Line(hub)
+    except (OSError, EOFError, AuthenticationError):  # the process that started this one is gone
         return unit, Interrupted("not begun")
+    with held_alive(hub.process), line:
+        return unit, _train_unit(plan, unit, device, threads, lambda epoch: line.send((unit, epoch)), line.stopped)
 
 
 def _train_unit(
     plan: Plan, unit: Unit, device: str, threads: int, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
 ) -> Outcome:
     """Train, predict the test rows once, and store; or return why that did not happen."""
+    run = plan.run
     try:
-        with plan.run.lock(unit).acquire(timeout=0):
-            if not plan.again and plan.run.is_finished(unit):  # by another process, since the plan was made
-                return plan.run.read_metrics(unit)
-            if stop():
-                return Interrupted("not begun")
-            prepare_arithmetic(threads)
-            if device.startswith("cuda"):
-                torch.cuda.init()
-                torch.cuda.reset_peak_memory_stats(device)
-            return _train_and_store(plan, unit, device, on_epoch, stop)
+        with run.lock(unit).acquire(timeout=0):
+            run.sweep(unit)
+            if plan.again and not stop():
+                run.discard(unit)
+            if run.is_finished(unit):  # by another process, since the plan was made
+                return run.read_metrics(unit)
+            return _train_and_store(plan, unit, device, threads, on_epoch, stop)
     except Timeout:
         return None
     except (SenBenchError, Interrupted) as outcome:
         return outcome
+    except OSError as error:
+        return RunError(f"A file that the training needs cannot be used ({error}).")
     except torch.OutOfMemoryError:
         return RunError(f"{device} ran out of memory: lower training.batch_size or training.edge_budget.")
 
 
 def _train_and_store(
-    plan: Plan, unit: Unit, device: str, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
+    plan: Plan, unit: Unit, device: str, threads: int, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
 ) -> dict[str, Any]:
+    if stop():
+        raise Interrupted("not begun")
     start = time.perf_counter()
+    prepare_arithmetic(threads)
+    if device.startswith("cuda"):
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats(device)
     task, table, fold = plan.dataset.task, plan.dataset.table, plan.fold(unit)
     graphs = GraphTensors(plan.graphs, device)
     trained = train_fold(
@@ -310,13 +324,14 @@ def _train_and_store(
         seed=unit.seed,
         on_epoch=on_epoch,
         checkpoint=plan.run.state_path(unit),
+        session={"device": device, "threads": torch.get_num_threads(), **provenance()},
         stop=stop,
     )
     budget = plan.config.training.edge_budget
     try:
         prediction = predict(trained.model, graphs, fold.test, edge_budget=budget, stop=stop)
     except Interrupted:
-        raise Interrupted("trained, its state is saved") from None
+        raise Interrupted("trained, and not yet tested") from None
     if task.kind == "classification":
         prediction = probabilities(prediction)
     target = np.asarray(table.target[fold.test])

@@ -11,7 +11,8 @@ import csv
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._told: set[tuple[Path, str]] = set()
 
     @classmethod
     def create(cls, root: Path, task: str, name: str, facts: Mapping[str, Any]) -> Run:
@@ -96,6 +98,25 @@ class Run:
             path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
 
+    def discard(self, unit: Unit) -> None:
+        """Remove the result and the state of a unit, to train it anew.
+
+        Raises:
+            UsageError: The run folder cannot be written.
+        """
+        with self._writing():
+            if self.unit_path(unit).exists():
+                shutil.rmtree(self.unit_path(unit))
+            self.state_path(unit).unlink(missing_ok=True)
+
+    def sweep(self, unit: Unit) -> None:
+        """Remove what processes that were killed while they wrote left of a unit; for whoever holds its lock."""
+        for path in self.unit_path(unit).parent.glob(f".fold_{unit.fold}.*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != f".fold_{unit.fold}.lock":
+                path.unlink(missing_ok=True)
+
     def is_finished(self, unit: Unit) -> bool:
         """Whether the result of a unit is there, verified by hash; a damaged one is said to be."""
         path = self.unit_path(unit)
@@ -107,6 +128,15 @@ class Run:
         for path in sorted(self.path.glob("seed_*/fold_*")):
             seed, fold = path.parent.name.removeprefix("seed_"), path.name.removeprefix("fold_")
             if seed.isdigit() and fold.isdigit() and self._is_whole(path):
+                found.append(Unit(int(seed), int(fold)))
+        return sorted(found)
+
+    def under_way(self) -> list[Unit]:
+        """All units that were begun and have a state to go on from."""
+        found = []
+        for path in self.path.glob("seed_*/fold_*.state.safetensors"):
+            seed, fold = path.parent.name.removeprefix("seed_"), path.name.split(".")[0].removeprefix("fold_")
+            if seed.isdigit() and fold.isdigit():
                 found.append(Unit(int(seed), int(fold)))
         return sorted(found)
 
@@ -180,14 +210,18 @@ class Run:
             put_in_place(temporary, final)
             self.state_path(unit).unlink(missing_ok=True)
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json.
+    def write_summary(self, summarise: Callable[[], Mapping[str, Any]]) -> None:
+        """Write summary.json, alone for as long as it takes to summarise.
 
-        Raises:
-            RunError: It cannot be written.
+        It can be made again from the results, so that a disk which refuses it is no failure, and is said.
         """
-        with self._writing(RunError):
-            write_json(self.path / "summary.json", _finite(summary))
+        from filelock import FileLock
+
+        try:
+            with FileLock(self.path / ".summary.lock"):
+                write_json(self.path / "summary.json", _finite(summarise()))
+        except OSError as error:
+            logging.getLogger("sen_bench").warning("%s/summary.json cannot be written (%s).", self.path, error.strerror)
 
     @contextmanager
     def _writing(self, failure: type[SenBenchError] = UsageError) -> Iterator[None]:
@@ -201,7 +235,8 @@ class Run:
 
     def _is_whole(self, path: Path) -> bool:
         problem = _problem(path)
-        if problem is not None:
+        if problem is not None and (path, problem) not in self._told:
+            self._told.add((path, problem))
             logging.getLogger("sen_bench").warning("The result in %s counts as missing: %s.", path, problem)
         return problem is None
 
@@ -262,7 +297,7 @@ def find_runs(root: Path) -> Iterator[Run]:
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
 

@@ -71,8 +71,8 @@ class RawCrystal(NamedTuple):
 
 
 def structure_files(folder: Path) -> list[Path]:
-    """Return the files of a folder, without its subfolders, that `read_structure` reads, in order of their names."""
-    return sorted(path for path in folder.iterdir() if _form_of(path) is not None and path.is_file())
+    """Return the files of a folder and its subfolders that `read_structure` reads, in order of their names."""
+    return sorted(path for path in folder.rglob("*") if _form_of(path) is not None and path.is_file())
 
 
 def read_structure(path: Path) -> RawCrystal:
@@ -180,6 +180,10 @@ def _parse_cif(text: str) -> RawCrystal:
         unknown := [group for group in groups if str(group).replace(" ", "") not in {"P1", "1", *_CIF_UNKNOWN}]
     ):
         raise BadRow(f"has a CIF without symmetry operations and with the unknown space group {unknown[0]}")
+    formula = block.get("_chemical_formula_sum")
+    if formula and _HEAVY_HYDROGEN.isdisjoint(symbols) and parser.check(structure):
+        atoms = structure.composition.reduced_formula
+        raise BadRow(f"has a CIF whose atoms ({atoms}) are not those of its formula ({formula}): some may be missing")
     for site in structure:
         if len(site.species) > 1 or site.species.num_atoms > 1 + 1e-6:
             raise BadRow(f"has atoms closer than {_MIN_DISTANCE} Å ({site.species_string} in one place)")

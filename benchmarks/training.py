@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 import math
 import re
@@ -12,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -65,14 +66,14 @@ class TrainedFold:
         model: SEN with the averaged weights of the best epoch.
         history: One entry per epoch.
         best_epoch: Number of the epoch with the lowest validation error.
-        sessions: Processes that took part; more than one where the training was stopped and continued.
+        sessions: What the processes that took part said of themselves, more than one where the training was continued.
         seconds_before: Wall time of the earlier ones.
     """
 
     model: SEN
     history: list[Epoch]
     best_epoch: int
-    sessions: int
+    sessions: list[dict[str, Any]]
     seconds_before: float
 
 
@@ -132,6 +133,7 @@ def train_fold(
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     checkpoint: Path | None = None,
+    session: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> TrainedFold:
     """Train on the fold's training rows, choose the epoch on its validation rows, never look at its test rows.
@@ -145,14 +147,16 @@ def train_fold(
         seed: Decides initial weights, order of batches and dropout, together with the fold.
         on_epoch: Called after every epoch.
         checkpoint: File that keeps the state of the training: every minute, when it is stopped, and in the end. A
-            state that is there is continued, and the result is the same as without the interruption.
+            state that is there is continued; with as many threads, the result is the same as without the interruption.
+            A training that failed leaves none.
+        session: What to record of this process in `TrainedFold.sessions`.
         stop: Asked after every step whether to stop.
 
     Raises:
         RunError: Training diverged: a loss that is not finite, or no better in the end than a constant prediction.
         Interrupted: `stop` said so; the message says where the training is and whether its state is saved.
     """
-    begin = partial(_Training, config, graphs, target, fold, kind=kind, seed=seed)
+    begin = partial(_Training, config, graphs, target, fold, kind=kind, seed=seed, session=session or {})
     training = begin()
     if checkpoint is not None and checkpoint.exists():
         try:
@@ -167,15 +171,19 @@ def train_fold(
     try:
         while not training.is_finished:
             on_epoch(training.run_epoch(checkpoint, stop))
+        if checkpoint is not None:
+            training.save(checkpoint)
+        return training.result()
+    except RunError:
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
+        raise
     except Interrupted:
         place = f"in epoch {training.epoch} of {config.training.epochs}"
         if checkpoint is None:
             raise Interrupted(place) from None
         saved = "its state is saved" if training.save(checkpoint) else "its state could not be saved"
         raise Interrupted(f"{place}, {saved}") from None
-    if checkpoint is not None:
-        training.save(checkpoint)
-    return training.result()
 
 
 class _Training:
@@ -195,6 +203,7 @@ class _Training:
         *,
         kind: str,
         seed: int,
+        session: Mapping[str, Any],
     ) -> None:
         self._config, self._graphs, self._fold, self._kind = config, graphs, fold, kind
         self._recipe = recipe = config.training
@@ -219,7 +228,8 @@ class _Training:
         self._best, self._best_epoch = math.inf, 0
         self._best_weights: dict[str, Tensor] = {}
         self._epoch_rng = self._rng.bit_generator.state
-        self._sessions = 1
+        self._sessions = [dict(session)]
+        self._identity = _identity(config, target, fold, kind, seed)
         self._seconds_before = 0.0
         self._start = self._saved = time.perf_counter()
 
@@ -238,7 +248,7 @@ class _Training:
         for i in range(self._step, len(batches)):
             chosen = batches[i]
             self._total += _backward(self._model, self._graphs, chosen, self._target, self._loss, recipe) * len(chosen)
-            self._advance((self.epoch - 1 + i / len(batches)) / recipe.epochs)
+            self._advance(self._rate(i, len(batches)))
             self._step = i + 1
             if stop():
                 raise Interrupted
@@ -253,7 +263,7 @@ class _Training:
         averaged = cast("SEN", self._averaged.module)
         predicted = predict(averaged, self._graphs, fold.validation, edge_budget=recipe.edge_budget, stop=stop)
         validation = float(self._loss(torch.from_numpy(predicted), self._validation_target))
-        rate = float(self._optimizer.param_groups[0]["lr"])
+        rate = self._rate(len(batches) - 1, len(batches))
         self.history.append(Epoch(self.epoch, train_loss, validation, rate, self._seconds()))
         if validation < self._best:
             self._best, self._best_epoch = validation, self.epoch
@@ -295,6 +305,8 @@ class _Training:
             DamagedCheckpoint: It is not a state of such a training, and this one is of no use any more.
         """
         tensors, facts = partial(_below, state.tensors), state.facts
+        if facts.get("identity") != self._identity:
+            raise DamagedCheckpoint("belongs to another training (other rows, seed or configuration)")
         try:
             self._model.load_state_dict(tensors("model"))
             self._averaged.load_state_dict(tensors("averaged"))
@@ -305,7 +317,7 @@ class _Training:
             self._best_epoch = facts["best_epoch"]
             self._best = self.history[self._best_epoch - 1].validation if self._best_epoch else math.inf
             self._rng.bit_generator.state = self._epoch_rng = facts["rng"]
-            self._sessions = facts["sessions"] + 1
+            self._sessions = [*facts["sessions"], *self._sessions]
             self._seconds_before = facts["seconds"]
             self._total = state.tensors["loss"].to(self._graphs.device)
             torch.set_rng_state(state.tensors["rng.cpu"])
@@ -314,10 +326,15 @@ class _Training:
         except (RuntimeError, LookupError, ValueError, TypeError) as error:
             raise DamagedCheckpoint(f"does not fit this version of the code ({type(error).__name__})") from error
 
-    def _advance(self, progress: float) -> None:
-        """Make a step with the gradients at hand, after this share of the training."""
+    def _rate(self, batch: int, n_batches: int) -> float:
+        """Learning rate of a batch of the epoch."""
+        progress = (self.epoch - 1 + batch / n_batches) / self._recipe.epochs
+        return self._recipe.learning_rate * _learning_rate(progress, self._recipe.warmup)
+
+    def _advance(self, rate: float) -> None:
+        """Make a step with the gradients at hand."""
         for group in self._optimizer.param_groups:
-            group["lr"] = self._recipe.learning_rate * _learning_rate(progress, self._recipe.warmup)
+            group["lr"] = rate
         nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
@@ -343,6 +360,7 @@ class _Training:
         if self._graphs.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self._graphs.device)
         facts = {
+            "identity": self._identity,
             "epoch": self.epoch,
             "step": self._step,
             "history": [astuple(epoch) for epoch in self.history],
@@ -360,6 +378,14 @@ class _Training:
             state.setdefault(int(index), {})[moment] = tensor
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _identity(config: RunConfig, target: NDArray[np.float64], fold: Fold, kind: str, seed: int) -> str:
+    """Hash of what decides a training apart from the graphs, which the run's folder stands for."""
+    content = hashlib.sha256(f"{config.model_dump_json()} {kind} {seed} {fold.index}".encode())
+    for rows in (fold.train, fold.validation):
+        content.update(rows.tobytes() + target[rows].tobytes())
+    return content.hexdigest()
 
 
 def _below(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

@@ -1,14 +1,22 @@
-"""A function applied to a stream of tasks by worker processes."""
+"""A function applied to a stream of tasks by worker processes, which end with the process that started them."""
 
 from __future__ import annotations
 
 import itertools
+import os
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import Lock, Thread
 from typing import Any, TypeVar
 
-__all__ = ["stream"]
+__all__ = ["held_alive", "stream"]
 
 Result = TypeVar("Result")
+
+_POLL_SECONDS = 1.0
+_work = Lock()
+_watched: set[int] = set()
 
 
 def stream(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
@@ -22,7 +30,8 @@ def stream(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], jo
     from joblib import Parallel, delayed
 
     wanted = True
-    calls = (delayed(function)(*task) for task in itertools.takewhile(lambda _: wanted, tasks))
+    process = os.getpid()
+    calls = (delayed(_apply)(process, function, task) for task in itertools.takewhile(lambda _: wanted, tasks))
     results = Parallel(n_jobs=jobs, return_as="generator", batch_size=1, max_nbytes=None)(calls)
     try:
         for result in results:  # noqa: UP028 - `yield from` would close the results before the wait below
@@ -32,3 +41,31 @@ def stream(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], jo
         wanted = False
         for _ in results:
             pass
+
+
+def _apply(process: int, function: Callable[..., Result], task: tuple[Any, ...]) -> Result:
+    _watch(process)
+    return function(*task)
+
+
+@contextmanager
+def held_alive(process: int) -> Iterator[None]:
+    """Have this worker process end with the one that started it, but not before the end of the block."""
+    _watch(process)
+    with _work:
+        yield
+
+
+def _watch(process: int) -> None:
+    """Watch whether the process that started this one lives: joblib's workers would wait for it for ever."""
+    if process in {os.getpid(), *_watched}:
+        return
+    _watched.add(process)
+
+    def watch() -> None:
+        while os.getppid() == process:
+            time.sleep(_POLL_SECONDS)
+        with _work:
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

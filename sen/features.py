@@ -151,7 +151,7 @@ class StoichiometryAttention(nn.Module):
         target, partner = _pairs(graph.element_crystal, graph.n_crystals)
         values = self.inputs(embedding)
         for to_target, to_partner, to_score in zip(self.target, self.partner, self.score, strict=True):
-            messages = F.silu(to_target(values)[target] + to_partner(values)[partner])
+            messages = F.silu(to_target(values).index_select(0, target) + to_partner(values).index_select(0, partner))
             weights = segment_softmax(to_score(messages), target, len(values), graph.fraction[partner])
             values = values + attend(weights, messages, target, len(values))
         return segment_softmax(self.output(values), graph.element_crystal, graph.n_crystals)
@@ -189,10 +189,10 @@ class LSTMAttention(nn.Module):
         read = torch.zeros_like(hidden)
         for _ in range(self.rounds):
             hidden, cell = self.lstm(torch.cat([hidden, read], dim=1), (hidden, cell))
-            logits = (atoms * hidden[graph.crystal]).sum(1, keepdim=True) / width**0.5
+            logits = (atoms * hidden.index_select(0, graph.crystal)).sum(1, keepdim=True) / width**0.5
             weights = segment_softmax(logits, graph.crystal, graph.n_crystals, graph.multiplicity)
             read = segment_sum(weights * atoms, graph.crystal, graph.n_crystals)
-            atoms = atoms + F.silu(self.atom(atoms) + self.answer(read)[graph.crystal])
+            atoms = atoms + F.silu(self.atom(atoms) + self.answer(read).index_select(0, graph.crystal))
         return atoms
 
 
@@ -215,5 +215,5 @@ class FeatureExtraction(nn.Module):
         atoms, bonds = self.encoder(self.embedding(graph.numbers), graph)
         gamma = self.pooling(atoms, bonds, graph)
         elements = self.stoichiometry(self.embedding(graph.elements), graph)
-        environment: Tensor = self.attention(gamma * elements[graph.element], graph)
+        environment: Tensor = self.attention(gamma * elements.index_select(0, graph.element), graph)
         return self.dropout(environment)  # type: ignore[no-any-return]

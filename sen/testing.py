@@ -179,6 +179,19 @@ class BlockContracts:
         first, second = (self.output(sample_crystals()).prediction for _ in range(2))
         assert torch.equal(first, second), "the same weights and crystals give different answers"
 
+    def test_gradients_are_the_same_every_time(self) -> None:
+        # Indexing with a tensor adds its gradients in whatever order the threads come; `index_select` does not.
+        model, batch = self.model(), self.batch(sample_crystals() * 8)
+
+        def gradients() -> list[Tensor]:
+            model.zero_grad()
+            model(batch).prediction.square().sum().backward()
+            return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+        first = gradients()
+        for _ in range(4):
+            assert all(map(torch.equal, gradients(), first)), "gradients differ from one time to the next"
+
     def test_saved_and_loaded_model_gives_same_answer(self) -> None:
         batch = self.batch(sample_crystals())
         saved, loaded = self.model(seed=0), self.model(seed=1)

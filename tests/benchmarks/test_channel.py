@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from multiprocessing import AuthenticationError
 from threading import Event
 from typing import Any
 
 import pytest
 
-from benchmarks.channel import Address, Hub, Line
+from benchmarks.channel import Hub, Line
 
 
 def hears_stop(line: Line) -> bool:
@@ -50,6 +51,6 @@ def test_line_knows_when_the_hub_is_gone() -> None:
 def test_strangers_are_turned_away() -> None:
     with Hub(lambda _: pytest.fail("took a message of a stranger")).listening() as hub:
         with pytest.raises(AuthenticationError):
-            Line(Address(hub.address.path, b"guess"))
+            Line(replace(hub.address, key=b"guess"))
         with Line(hub.address) as line:
             assert not line.stopped()

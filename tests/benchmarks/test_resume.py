@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -96,6 +97,12 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.02)
 
 
+def read(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text()
+    return ""
+
+
 def nothing_half_written(out: Path) -> bool:
     hidden = [path for path in out.rglob(".*") if not path.name.endswith(".lock")]
     return hidden == []
@@ -122,6 +129,9 @@ def test_run_killed_ten_times_gives_what_an_undisturbed_one_gives(start: Start, 
     start(out).end()
     assert predictions(out) == expected
     assert states(out) == []
+    assert nothing_half_written(out)
+    sessions = [json.loads(file.read_text())["sessions"] for file in out.rglob("metrics.json")]
+    assert max(map(len, sessions)) > 1, "no kill fell into a training"
 
 
 def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, tmp_path: Path) -> None:
@@ -129,10 +139,11 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, tmp_p
     out = tmp_path / "long"
     run = start(out, epochs=2000)
     wait_for(lambda: states(out))
-    begin = time.monotonic()
+    begin = time.time()
     os.killpg(run.process.pid, signal.SIGINT)
     run.end(130)
-    assert time.monotonic() - begin < 5
+    (state,) = states(out)
+    assert state.stat().st_mtime - begin < 5
     going_on = "of 2000, its state is saved). Finished folds are kept. To go on:\n  sen-bench run matbench_jdft2d"
     assert going_on in run.err
     assert len(states(out)) == 1
@@ -147,10 +158,11 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, tmp_p
     assert predictions(out) == predictions(tmp_path / "undisturbed")
 
 
-def test_parallel_run_saves_the_state_of_every_worker(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_parallel_run_saves_the_state_of_every_worker(start: Start, tmp_path: Path, number: signal.Signals) -> None:
     run = start(tmp_path / "runs", "--jobs", 2, epochs=400)
     wait_for(lambda: "fold 0, seed 0: val" in run.out and "fold 1, seed 0: val" in run.out)
-    os.killpg(run.process.pid, signal.SIGINT)
+    os.killpg(run.process.pid, number)
     assert run.end(130).err.count("its state is saved") == 2
     assert len(states(tmp_path / "runs")) == 2
 
@@ -160,10 +172,13 @@ def test_workers_save_their_state_and_end_when_the_process_that_started_them_is_
 ) -> None:
     run = start(tmp_path / "runs", "--jobs", 2, epochs=400)
     wait_for(lambda: "fold 0, seed 0: val" in run.out and "fold 1, seed 0: val" in run.out)
+    workers = [path for path in Path("/proc").glob("[0-9]*/status") if f"PPid:\t{run.process.pid}\n" in read(path)]
+    assert len(workers) >= 2
     run.process.kill()
     run.process.wait()
-    wait_for(lambda: len(states(tmp_path / "runs")) == 2, seconds=10)
+    wait_for(lambda: len(states(tmp_path / "runs")) == 2)
     assert nothing_half_written(tmp_path / "runs")
+    wait_for(lambda: not any(path.exists() for path in workers))
 
 
 def test_two_runs_of_one_line_share_the_work(start: Start, tmp_path: Path) -> None:
@@ -174,6 +189,8 @@ def test_two_runs_of_one_line_share_the_work(start: Start, tmp_path: Path) -> No
     second = start(out, epochs=60)
     said = first.end().out + second.end().out
     assert said.count("fold 0, seed 0: validation") + said.count("fold 1, seed 0: validation") == 20  # every tenth
+    processes = [json.loads(file.read_text())["sessions"] for file in out.rglob("metrics.json")]
+    assert [len(sessions) for sessions in processes] == [1, 1]
     assert predictions(out) == predictions(tmp_path / "alone")
     assert states(out) == []
 
@@ -197,3 +214,31 @@ def test_full_disk_leaves_nothing_half_written(start: Start, tmp_path: Path) -> 
     assert nothing_half_written(out)
     start(out, "--folds", "0").end()
     assert predictions(out) == predictions(tmp_path / "elsewhere")
+
+
+def test_overwriting_begins_anew_whatever_lies_there(start: Start, tmp_path: Path) -> None:
+    start(tmp_path / "alone", "--folds", "0").end()
+    out = tmp_path / "runs"
+    run = start(out, "--folds", "0", epochs=2000)
+    wait_for(lambda: states(out))
+    run.process.terminate()
+    run.end(130)
+    run = start(out, "--folds", "0", "--overwrite", "always").end()
+    assert "Going on" not in run.out
+    assert predictions(out)["fold_0"] == predictions(tmp_path / "alone")["fold_0"]
+    run = start(out, "--folds", "0", "--overwrite", "always", epochs=2000)
+    wait_for(lambda: len(states(out)) > 1 or "epoch 200 of" in run.out)
+    run.process.terminate()
+    assert "--overwrite only-missing" in run.end(130).err
+
+
+def test_file_that_cannot_be_used_fails_its_fold_alone(start: Start, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    start(out, "--folds", "0").end()
+    (run_folder,) = (out / TASK).iterdir()
+    (run_folder / "seed_0" / ".fold_1.lock").mkdir()
+    for jobs in (1, 2):
+        run = start(out, "--jobs", jobs, "--folds", "1,2").end(1)
+        assert "fold 1, seed 0 failed: A file that the training needs cannot be used" in run.out
+        assert "have no result: fold 1, seed 0" in run.err
+        assert "fold_2" in predictions(out)
