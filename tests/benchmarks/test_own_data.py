@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from pymatgen.core import Structure
 
-from benchmarks import own_data, splitter
+from benchmarks import layouts, splitter
 from benchmarks.data import Dataset
 from benchmarks.errors import DataError, UsageError
 from benchmarks.own_data import OwnData, find_own_data
@@ -118,7 +118,7 @@ def rows_of(n: int) -> Rows:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_every_layout_gives_the_same_crystals(tmp_path, write, jobs, monkeypatch):
     rows = rows_of(9)
-    monkeypatch.setattr(own_data, "_BATCH", 4)
+    monkeypatch.setattr(layouts, "_BATCH", 4)
     monkeypatch.setattr(splitter, "_CHUNK", 1000)
     seen: list[tuple[int, int]] = []
     dataset = load(write(tmp_path / "mine", rows), jobs=jobs, progress=lambda *done: seen.append(done))

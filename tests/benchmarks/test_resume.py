@@ -90,7 +90,7 @@ def states(out: Path) -> list[Path]:
     return sorted(out.rglob("*.state.safetensors"))
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened"
