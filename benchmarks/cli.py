@@ -17,6 +17,8 @@ __all__ = ["main"]
 def main() -> None:
     """Run `sen-bench`; a sen-bench error becomes one sentence on stderr and its exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if os.environ.get("SEN_BENCH_DEBUG"):
+        logging.getLogger("sen_bench").setLevel(logging.DEBUG)
     # Read by GNU OpenMP when torch is loaded: threads that wait for each other soon go to sleep. With its default, by
     # which they spin on, a training step took dozens of times as long once other processes used the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
