@@ -38,6 +38,8 @@ def main() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if os.environ.get("SEN_BENCH_DEBUG"):
+        logging.getLogger("sen_bench").setLevel(logging.DEBUG)
     # Read by GNU OpenMP when torch is loaded: threads that wait for each other soon go to sleep. With its default, by
     # which they spin on, a training step took dozens of times as long once other processes used the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.display import RunDisplay
     from benchmarks.tasks import Task
 
-__all__ = ["blocks", "export", "predict", "prepare", "run", "status", "tasks"]
+__all__ = ["blocks", "check_block", "export", "predict", "prepare", "run", "status", "tasks"]
 
 TaskArgument = Annotated[
     str,
@@ -237,6 +237,25 @@ def blocks() -> None:
     from benchmarks.display import show_blocks
 
     show_blocks()
+
+
+def check_block(name: Annotated[str, typer.Argument(help="Block; `sen-bench blocks` lists them.")]) -> None:
+    """Put a block through the contracts that all blocks must keep, such as that no rotation changes an answer.
+
+    SEN_BENCH_DEBUG=1 shows the traceback of what fails.
+    """
+    from benchmarks.config import check_block_name
+    from benchmarks.display import show_contract
+    from sen.testing import run_contracts
+
+    check_block_name(name)
+    broken = n_contracts = 0
+    for result in run_contracts(name):
+        show_contract(result)
+        broken += result.outcome == "failed"
+        n_contracts += 1
+    if broken:
+        raise RunError(f"The block {name!r} breaks {broken} of {n_contracts} contracts.")
 
 
 def status(out: Annotated[Path, typer.Argument(help="Folder of the run store.")] = Path("runs")) -> None:

@@ -16,7 +16,15 @@ from benchmarks.graphs import GraphSettings
 from sen.config import Config, SENConfig
 from sen.registry import block_names, load_block
 
-__all__ = ["RunConfig", "TrainingConfig", "build_config", "build_graph_settings", "get_block", "restore_config"]
+__all__ = [
+    "RunConfig",
+    "TrainingConfig",
+    "build_config",
+    "build_graph_settings",
+    "check_block_name",
+    "get_block",
+    "restore_config",
+]
 
 
 class TrainingConfig(Config):
@@ -51,14 +59,23 @@ class RunConfig(Config):
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
 
 
+def check_block_name(name: str) -> None:
+    """Check that a block of this name is installed.
+
+    Raises:
+        UsageError: There is none, and which names are near.
+    """
+    if name not in block_names():
+        raise UsageError(f"There is no block called {name!r}. {suggest(name, block_names())}")
+
+
 def get_block(name: str) -> Any:
     """Return the block class called `name`.
 
     Raises:
         UsageError: No such block, and which names are near; or a plug-in that cannot be imported.
     """
-    if name not in block_names():
-        raise UsageError(f"There is no block called {name!r}. {suggest(name, block_names())}")
+    check_block_name(name)
     try:
         return load_block(name)
     except Exception as error:  # whatever a plug-in raises when it is imported

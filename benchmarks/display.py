@@ -26,7 +26,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from benchmarks.errors import DataError, SenBenchError, UsageError
+from benchmarks.errors import DataError, SenBenchError, UsageError, printable
 from benchmarks.folds import N_FOLDS, n_folds
 from benchmarks.leaderboard import LeaderboardEntry, published, rank, source
 from benchmarks.metrics import primary_metric
@@ -41,10 +41,12 @@ if TYPE_CHECKING:
     from benchmarks.store import Unit
     from benchmarks.submission import Submission
     from benchmarks.training import Epoch
+    from sen.testing import ContractResult
 
 __all__ = [
     "RunDisplay",
     "show_blocks",
+    "show_contract",
     "show_preparation",
     "show_result",
     "show_status",
@@ -472,23 +474,35 @@ def _data_state(task: Task, data_dir: Path | None) -> str:
 def show_blocks() -> None:
     """Print the installed blocks; the parameters are those of SEN with the block at default sizes."""
     import torch
+    from torch import nn
 
-    from benchmarks.config import get_block
-    from sen.config import SENConfig
-    from sen.model import SEN
+    from benchmarks.config import build_config
+    from benchmarks.training import build_model
     from sen.registry import block_names
 
+    def n_parameters(module: nn.Module) -> int:
+        return sum(parameter.numel() for parameter in module.parameters())
+
     table = Table(title="Symmetry blocks")
-    for heading in ("block", "parameters", "of SEN in all", "reads", "source"):
-        table.add_column(heading, justify="right" if "param" in heading or "SEN" in heading else "left")
-    for name in block_names():
-        block = get_block(name)
-        with torch.device("meta"):
-            model = SEN(SENConfig(), block(SENConfig().environment_width, block.Config()))
-        own, total = (sum(p.numel() for p in part.parameters()) for part in (model.block, model))
-        reads = "edge vectors, full cells" if block.needs_vectors else "distances, asymmetric units"
-        table.add_row(name, f"{own:,}", f"{total:,}", reads, block.source)
+    for heading in ("block", "parameters", "of SEN in all", "beside capsule", "reads", "source"):
+        table.add_column(heading, justify="left" if heading in {"block", "reads", "source"} else "right")
+    with torch.device("meta"):
+        models = {name: build_model(build_config("prototypes", name)) for name in block_names()}
+    of_capsule = n_parameters(models["capsule"])
+    for name, model in models.items():
+        total = n_parameters(model)
+        reads = "edge vectors, full cells" if model.block.needs_vectors else "distances, asymmetric units"
+        share = f"{total / of_capsule - 1:+.0%}"
+        table.add_row(name, f"{n_parameters(model.block):,}", f"{total:,}", share, reads, model.block.source)
     _console().print(table)
+
+
+def show_contract(result: ContractResult) -> None:
+    """Print a line about a contract that a block was put through."""
+    style = {"passed": "green", "failed": "red", "skipped": "yellow"}[result.outcome]
+    reason = f": {printable(result.reason, 300)}" if result.reason else ""
+    line = f"[{style}]{result.outcome:7}[/]  {result.contract}{escape(reason)}"
+    _console().print(line, soft_wrap=True)
 
 
 def show_status(root: Path) -> None:

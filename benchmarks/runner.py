@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import signal
 import statistics
@@ -24,7 +25,7 @@ from benchmarks.channel import Address, Hub, Line
 from benchmarks.config import RunConfig
 from benchmarks.crystals import Progress
 from benchmarks.data import Dataset
-from benchmarks.errors import RunError, SenBenchError, UsageError
+from benchmarks.errors import RunError, SenBenchError, UsageError, printable
 from benchmarks.folds import N_FOLDS, Fold, check_fold_numbers, make_folds
 from benchmarks.graphs import GraphTable, build_graphs
 from benchmarks.interrupts import SIGNALS, Interrupted, StopRequest
@@ -299,8 +300,18 @@ def _train_unit(
         return outcome
     except OSError as error:
         return RunError(f"A file that the training needs cannot be used ({error}).")
-    except torch.OutOfMemoryError:
+    except Exception as error:  # whatever a plug-in raises
+        logging.getLogger("sen_bench").debug("The training of %s failed.", unit, exc_info=True)
+        return _explain(error, plan.config.block_name, device)
+
+
+def _explain(error: Exception, block_name: str, device: str) -> RunError:
+    if isinstance(error, torch.OutOfMemoryError):
         return RunError(f"{device} ran out of memory: lower training.batch_size or training.edge_budget.")
+    return RunError(
+        f"SEN with the block {block_name!r} raised {type(error).__name__}: {printable(error, 200)}. "
+        f"`sen-bench check-block {block_name}` says which contracts the block breaks."
+    )
 
 
 def _train_and_store(

@@ -81,13 +81,14 @@ def build_model(config: RunConfig) -> SEN:
     """Build SEN with the configured block, its weights drawn from torch's current random state.
 
     Raises:
-        UsageError: The block refuses its configuration.
+        UsageError: The block refuses its configuration, or cannot be built at all.
     """
     block = get_block(config.block_name)
     try:
         return SEN(config.sen, block(config.sen.environment_width, config.block))
-    except ValueError as error:
-        raise UsageError(f"The block {config.block_name!r} cannot be built: {error}") from None
+    except Exception as error:  # whatever a plug-in raises
+        raised = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise UsageError(f"The block {config.block_name!r} cannot be built: {raised}{error}") from error
 
 
 @torch.no_grad()

@@ -5,14 +5,16 @@ A block's test file is one subclass::
     class TestMyBlock(BlockContracts):
         block = MyBlock
 
-All of them work in float64 on crystals whose answer cannot depend on how they are written down.
+All of them work in float64 on crystals whose answer cannot depend on how they are written down. `run_contracts`, behind
+`sen-bench check-block`, tries them without pytest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import ClassVar
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 from unittest import SkipTest
 
 import numpy as np
@@ -22,16 +24,19 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sen.batch import CrystalBatch
-from sen.blocks import SymmetryBlock
-from sen.config import SENConfig
+from sen.blocks import SymmetryBlock, SymmetryOutput
+from sen.config import Config, SENConfig
 from sen.crystal import SYMBOLS, Crystal, refine
 from sen.graph import Cells, Graph, build_graph
 from sen.model import SEN, SENOutput
+from sen.registry import load_block
 
-__all__ = ["BlockContracts", "collate", "sample_crystals"]
+__all__ = ["BlockContracts", "ContractResult", "collate", "run_contracts", "sample_crystals"]
 
 #: Largest difference between two descriptions of one crystal, relative to the largest number compared, in float64.
 TOLERANCE = 1e-9
+#: Largest difference between float32 and float64, relative likewise.
+SINGLE_TOLERANCE = 1e-4
 
 
 def sample_crystals() -> list[Crystal]:
@@ -79,9 +84,16 @@ def collate(graphs: Sequence[Graph], dtype: torch.dtype = torch.float64) -> Crys
 
 
 class BlockContracts:
-    """What SEN with a block must satisfy; subclass it with `block` set."""
+    """What a block must satisfy alone and within SEN; subclass it with `block` set.
+
+    The contracts about the seam, `test_seam_...`, come first: a block that breaks one can keep no other.
+    """
 
     block: ClassVar[type[SymmetryBlock]]
+
+    def crystals(self) -> Sequence[Crystal]:
+        """The crystals to try, all different; a subclass may have others."""
+        return sample_crystals()
 
     def model(self, seed: int = 0) -> SEN:
         """SEN with the block in float64, its weights drawn from `seed`, ready for evaluation."""
@@ -101,24 +113,56 @@ class BlockContracts:
         return output
 
     def assert_same_answer(self, changed: Sequence[Crystal], cells: Cells | None = None) -> None:
-        """Fail unless `changed` gets the same predictions and material vectors as the sample crystals, in order."""
-        expected, found = self.output(sample_crystals(), cells), self.output(changed, cells)
+        """Fail unless `changed` gets the same predictions and material vectors as the crystals, in order."""
+        expected, found = self.output(self.crystals(), cells), self.output(changed, cells)
         assert_close(found.symmetry.material, expected.symmetry.material, "material vectors")
         assert_close(found.prediction, expected.prediction, "predictions")
 
-    def test_output_has_the_declared_shape(self) -> None:
-        crystals = sample_crystals()
-        batch, model = self.batch(crystals), self.model()
-        output = model(batch)
-        assert output.prediction.shape == (len(crystals),)
-        assert output.symmetry.material.shape == (len(crystals), model.block.material_width)
-        assert output.symmetry.atoms.shape[0] == len(batch.numbers)
-        assert bool(output.symmetry.atoms.isfinite().all())
-        assert bool(output.prediction.isfinite().all())
+    def test_seam_class_is_a_symmetry_block_with_a_configuration(self) -> None:
+        block = self.block
+        require(isinstance(block, type) and issubclass(block, SymmetryBlock), f"{block!r} is not a SymmetryBlock")
+        config = getattr(block, "Config", None)
+        declared = isinstance(config, type) and issubclass(config, Config)
+        require(declared, f"its Config is {config!r}, which is not a subclass of sen.config.Config")
+        require(isinstance(block.needs_vectors, bool), f"its needs_vectors is {block.needs_vectors!r}, not a bool")
+        require(isinstance(block.source, str), f"its source is {block.source!r}, not a text")
+
+    def test_seam_default_block_declares_the_width_of_its_material_vectors(self) -> None:
+        block = self.block(SENConfig().environment_width, self.block.Config())
+        width = getattr(block, "material_width", None)
+        require(type(width) is int and width > 0, f"its material_width is {width!r}; the constructor must set it")
+
+    def test_seam_output_has_the_declared_shapes(self) -> None:
+        model, batch = self.model(), self.batch(self.crystals())
+        output = model.block(model.features(batch), batch)
+        require(isinstance(output, SymmetryOutput), f"forward returns {type(output).__name__}, not a SymmetryOutput")
+        tensors = {"atoms": output.atoms, "material": output.material, **output.extras}
+        for name, tensor in tensors.items():
+            require(isinstance(tensor, Tensor), f"{name} is {type(tensor).__name__}, not a Tensor")
+        n_atoms, material = len(batch.numbers), (batch.n_crystals, model.block.material_width)
+        require(
+            output.atoms.ndim == 2 and len(output.atoms) == n_atoms,
+            f"atoms has the shape {tuple(output.atoms.shape)}; with {n_atoms} atoms it must be ({n_atoms}, any width)",
+        )
+        require(
+            output.material.shape == material,
+            f"material has the shape {tuple(output.material.shape)}; with {batch.n_crystals} crystals and the "
+            f"material_width declared it must be {material}",
+        )
+        for name, tensor in tensors.items():
+            require(bool(tensor.isfinite().all()), f"{name} holds numbers that are not finite")
+
+    def test_seam_environments_given_are_left_as_they_are(self) -> None:
+        model, batch = self.model(), self.batch(self.crystals())
+        with torch.no_grad():
+            environment = model.features(batch)
+            before = environment.clone()
+            model.block(environment, batch)
+        require(torch.equal(environment, before), "forward changes the environments it is given, in place")
 
     def test_different_crystals_get_different_answers(self) -> None:
-        prediction = self.output(sample_crystals()).prediction
-        assert len(prediction.unique()) == len(prediction), "crystals that differ are predicted to be the same"
+        prediction = self.output(self.crystals()).prediction
+        require(len(prediction.unique()) == len(prediction), "crystals that differ are predicted to be the same")
 
     def test_order_of_atoms_does_not_matter(self) -> None:
         rng = np.random.default_rng(1)
@@ -132,29 +176,29 @@ class BlockContracts:
                 orbit=crystal.orbit[order],
             )
 
-        self.assert_same_answer([permuted(crystal) for crystal in sample_crystals()])
+        self.assert_same_answer([permuted(crystal) for crystal in self.crystals()])
 
     def test_rotation_does_not_matter(self) -> None:
         rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
         rotation *= np.sign(np.linalg.det(rotation))
-        self.assert_same_answer([replace(c, lattice=c.lattice @ rotation) for c in sample_crystals()])
+        self.assert_same_answer([replace(c, lattice=c.lattice @ rotation) for c in self.crystals()])
 
     def test_reflection_does_not_matter(self) -> None:
         mirror = np.diag([1.0, 1.0, -1.0])
-        self.assert_same_answer([replace(c, lattice=c.lattice @ mirror) for c in sample_crystals()])
+        self.assert_same_answer([replace(c, lattice=c.lattice @ mirror) for c in self.crystals()])
 
     def test_origin_does_not_matter(self) -> None:
         shift = np.array([0.137, 0.291, 0.483])
-        self.assert_same_answer([replace(c, positions=c.positions + shift) for c in sample_crystals()])
+        self.assert_same_answer([replace(c, positions=c.positions + shift) for c in self.crystals()])
 
     def test_choice_of_primitive_cell_does_not_matter(self) -> None:
-        self.assert_same_answer([_in_cell(c, np.array([[1, 1, 0], [0, 1, 0], [0, -2, 1]])) for c in sample_crystals()])
+        self.assert_same_answer([_in_cell(c, np.array([[1, 1, 0], [0, 1, 0], [0, -2, 1]])) for c in self.crystals()])
 
     def test_supercell_does_not_matter(self) -> None:
-        self.assert_same_answer([_in_cell(c, np.array([[2, 0, 0], [0, 1, 0], [1, 0, 2]])) for c in sample_crystals()])
+        self.assert_same_answer([_in_cell(c, np.array([[2, 0, 0], [0, 1, 0], [1, 0, 2]])) for c in self.crystals()])
 
     def test_other_crystals_in_the_batch_do_not_matter(self) -> None:
-        crystals = sample_crystals()
+        crystals = self.crystals()
         together = self.output(crystals).prediction
         alone = torch.cat([self.output([crystal]).prediction for crystal in crystals])
         assert_close(alone, together, "predictions")
@@ -162,22 +206,29 @@ class BlockContracts:
     def test_asymmetric_unit_and_full_cell_agree(self) -> None:
         if self.block.needs_vectors:
             raise SkipTest("a block that reads edge vectors is never given asymmetric units")
-        asymmetric = self.output(sample_crystals(), "asymmetric")
-        full = self.output(sample_crystals(), "full")
+        asymmetric = self.output(self.crystals(), "asymmetric")
+        full = self.output(self.crystals(), "full")
         assert_close(asymmetric.symmetry.material, full.symmetry.material, "material vectors")
         assert_close(asymmetric.prediction, full.prediction, "predictions")
-        orbits = np.concatenate([c.orbit + s for c, s in _with_orbit_offsets(sample_crystals())])
+        orbits = np.concatenate([c.orbit + s for c, s in _with_orbit_offsets(self.crystals())])
         assert_close(asymmetric.symmetry.atoms[orbits], full.symmetry.atoms, "environments after the block")
+
+    def test_single_precision_agrees_with_double(self) -> None:
+        model, batch = self.model(), self.batch(self.crystals())
+        with torch.no_grad():
+            double = model(batch).prediction
+            single = model.float()(batch.to(dtype=torch.float32)).prediction
+        assert_close(single.double(), double, "predictions", SINGLE_TOLERANCE)
 
     def test_every_parameter_gets_a_gradient(self) -> None:
         model = self.model()
-        model(self.batch(sample_crystals())).prediction.square().sum().backward()
+        model(self.batch(self.crystals())).prediction.square().sum().backward()
         inert = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
-        assert not inert, f"these parameters get no gradient: {', '.join(inert)}"
+        require(not inert, f"these parameters get no gradient: {', '.join(inert)}")
 
     def test_same_seed_gives_same_model_and_answer(self) -> None:
-        first, second = (self.output(sample_crystals()).prediction for _ in range(2))
-        assert torch.equal(first, second), "the same weights and crystals give different answers"
+        first, second = (self.output(self.crystals()).prediction for _ in range(2))
+        require(torch.equal(first, second), "the same weights and crystals give different answers")
 
     def test_gradients_are_the_same_every_time(self) -> None:
         # Indexing with a tensor adds its gradients in whatever order the threads come; `index_select` does not.
@@ -193,16 +244,72 @@ class BlockContracts:
             assert all(map(torch.equal, gradients(), first)), "gradients differ from one time to the next"
 
     def test_saved_and_loaded_model_gives_same_answer(self) -> None:
-        batch = self.batch(sample_crystals())
+        batch = self.batch(self.crystals())
         saved, loaded = self.model(seed=0), self.model(seed=1)
         loaded.load_state_dict(load(save({k: v.contiguous() for k, v in saved.state_dict().items()})))
-        assert torch.equal(loaded(batch).prediction, saved(batch).prediction)
+        same = torch.equal(loaded(batch).prediction, saved(batch).prediction)
+        require(same, "a model with the weights loaded gives different answers")
 
 
-def assert_close(found: Tensor, expected: Tensor, what: str) -> None:
-    """Fail, telling the error, unless two tensors agree to TOLERANCE relative to the largest number expected."""
+@dataclass(frozen=True)
+class ContractResult:
+    """What became of one contract.
+
+    Attributes:
+        contract: Its name in words.
+        outcome: "passed", "failed" or "skipped".
+        reason: Why it failed or was skipped.
+    """
+
+    contract: str
+    outcome: Literal["passed", "failed", "skipped"]
+    reason: str = ""
+
+
+def run_contracts(name: str) -> Iterator[ContractResult]:
+    """Put the block that is registered under a name through the contracts, at its default configuration.
+
+    Yields the result of each contract as soon as it is known. Whatever the block raises is a broken contract, and its
+    traceback goes to the logger `sen_bench` at level DEBUG. After a broken contract about the seam the rest is skipped.
+    """
+
+    class Contracts(BlockContracts):
+        pass
+
+    def load() -> None:
+        Contracts.block = load_block(name)
+
+    contracts: dict[str, Callable[[], None]] = {"seam: entry point leads to a symmetry block": load}
+    for test in (member for member in vars(BlockContracts) if member.startswith("test_")):
+        contracts[test.removeprefix("test_").replace("seam_", "seam: ").replace("_", " ")] = getattr(Contracts(), test)
+    seam_is_broken = False
+    for words, contract in contracts.items():
+        if seam_is_broken:
+            yield ContractResult(words, "skipped", "the seam is broken")
+            continue
+        try:
+            contract()
+        except SkipTest as skip:
+            yield ContractResult(words, "skipped", str(skip))
+        except Exception as error:  # whatever a block raises
+            seam_is_broken = words.startswith("seam")
+            logging.getLogger("sen_bench").debug("The contract %r is broken.", words, exc_info=True)
+            raised = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+            yield ContractResult(words, "failed", f"{raised}{error}")
+        else:
+            yield ContractResult(words, "passed")
+
+
+def require(condition: bool, message: str) -> None:
+    """Fail with the message unless the condition holds; unlike `assert`, also under `python -O`."""
+    if not condition:
+        raise AssertionError(message)
+
+
+def assert_close(found: Tensor, expected: Tensor, what: str, tolerance: float = TOLERANCE) -> None:
+    """Fail, telling the error, unless two tensors agree relative to the largest number expected."""
     error = float((found - expected).abs().max() / expected.abs().max())
-    assert error < TOLERANCE, f"{what} differ by {error:.1e}, relative; allowed are {TOLERANCE:.0e}"
+    require(error < tolerance, f"{what} differ by {error:.1e}, relative; allowed are {tolerance:.0e}")
 
 
 def _in_cell(crystal: Crystal, transformation: NDArray[np.int64]) -> Crystal:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from sen.crystal import Crystal
 
 # The same examples everywhere, so that a test which passed once fails only when the code has changed.
 # How fast a busy machine draws them says nothing about the code.
@@ -34,6 +38,14 @@ def data_dir() -> Path:
     if not (folder / "matbench_phonons.json.gz").is_file():
         pytest.skip(f"needs matbench_phonons.json.gz: not in {folder} (set SEN_BENCH_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_crystals(data_dir: Path) -> list[Crystal]:
+    """What `tests.contracts` picks from the MatBench files."""
+    from tests.contracts import read_real_crystals
+
+    return read_real_crystals(data_dir)
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("task")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--blocks", default="capsule,mlp")
+    parser.add_argument("--blocks", default="capsule,mlp,densenet,egnn")
     parser.add_argument("--max-neighbors", type=int, default=16)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--steps", type=int, default=30)

@@ -7,9 +7,14 @@ from sen.capsule import CapsuleBlock
 from sen.config import SENConfig
 from sen.model import SEN
 from sen.testing import BlockContracts
+from tests.contracts import ContractsOnRealCrystals
 
 
 class TestMLPContracts(BlockContracts):
+    block = MLPBlock
+
+
+class TestMLPOnRealCrystals(ContractsOnRealCrystals):
     block = MLPBlock
 
 

@@ -6,9 +6,14 @@ import torch
 
 from sen.capsule import CapsuleBlock, CapsuleConfig, affine, transform
 from sen.testing import BlockContracts, sample_crystals
+from tests.contracts import ContractsOnRealCrystals
 
 
 class TestCapsuleContracts(BlockContracts):
+    block = CapsuleBlock
+
+
+class TestCapsuleOnRealCrystals(ContractsOnRealCrystals):
     block = CapsuleBlock
 
 

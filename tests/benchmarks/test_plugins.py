@@ -1,0 +1,170 @@
+"""Blocks that other packages bring: the how-to taken literally, and blocks that fail."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.conftest import Answer, Write, rocksalts
+from tests.conftest import REPOSITORY
+
+Command = Callable[..., Answer]
+Install = Callable[[str, str], None]
+
+#: What makes a run with any block take seconds.
+SMALL_SEN = (
+    *("--folds", 0, "--epochs", 20, "--set", "sen.encoder_width=16", "--set", "sen.head_width=16"),
+    *("--set", "sen.dropout=0", "--set", "training.learning_rate=0.002", "--set", "training.batch_size=8"),
+    *("--set", "training.weight_decay=0.01"),
+)
+
+BLOCK = """
+from baselines.mlp import MLPBlock, MLPConfig
+from sen.blocks import SymmetryOutput
+
+class Block(MLPBlock):
+    def __init__(self, width, config):
+        super().__init__(width, MLPConfig(hidden=8, width=4))
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Put a package on the path as an installer leaves it, whose class `Block` is registered under its name."""
+
+    def put(name: str, source: str) -> None:
+        facts = tmp_path / "site" / f"{name}-1.0.dist-info"
+        facts.mkdir(parents=True)
+        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (facts / "entry_points.txt").write_text(f"[sen_bench.blocks]\n{name} = {name}:Block\n")
+        (tmp_path / "site" / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path / "site")
+
+    return put
+
+
+def how_to() -> dict[str, str]:
+    """The listings of the how-to, by what they are in."""
+    text = (REPOSITORY / "docs" / "how-to" / "add-a-block.md").read_text()
+    return dict(re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE))
+
+
+@pytest.mark.skipif(not (find_spec("pip") and find_spec("setuptools")), reason="needs pip and setuptools")
+def test_how_to_adds_a_block(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listings = how_to()
+    assert sum(listing.count("\n") for listing in listings.values()) < 40
+    install, check, run = (line.split() for line in listings["sh"].splitlines())
+    package, site = tmp_path / "package", tmp_path / "site"
+    package.mkdir()
+    (package / "pyproject.toml").write_text(listings["toml"])
+    (package / "gated_block.py").write_text(listings["python"])
+    offline = ("--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet", "--target", site)
+    subprocess.run([sys.executable, "-m", *install, *offline], cwd=package, check=True)
+    monkeypatch.syspath_prepend(site)
+
+    answer = sen_bench(*check[1:])
+    assert answer.code == 0, answer.out
+    lines = answer.out.splitlines()
+    assert all(line.startswith("passed ") for line in lines)
+    assert "passed   rotation does not matter" in lines
+
+    # The command of the how-to, on data and with a model that take seconds.
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    run[run.index("prototypes")] = "matbench_jdft2d"
+    answer = sen_bench(*run[1:], "--data-dir", data, "--out", out, *SMALL_SEN, "--set", "block.width=16")
+    assert answer.code == 0, answer.err
+    (metrics,) = out.glob("matbench_jdft2d/gated-*/seed_0/fold_0/metrics.json")
+    assert json.loads(metrics.read_text())["block"] == "gated"
+    listed = sen_bench("blocks")
+    assert "gated" in listed.out
+
+
+def test_block_that_raises_is_told_in_one_sentence(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    forward = 'def forward(self, env, graph): raise ValueError("the matrix is singular,\\nand not even square")'
+    install("raises", f"{BLOCK}\n    {forward}\n")
+    check = sen_bench("check-block", "raises")
+    assert check.code == 1
+    told = "ValueError: the matrix is singular, and not even square"
+    assert f"failed   seam: output has the declared shapes: {told}" in check.out.splitlines()
+    assert check.err.splitlines() == ["Error: The block 'raises' breaks 1 of 18 contracts."]
+
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    with caplog.at_level(logging.DEBUG, logger="sen_bench"):
+        run = sen_bench("run", "matbench_jdft2d", "--block", "raises", "--data-dir", data, "--out", out, *SMALL_SEN)
+    assert run.code == 1
+    assert f"fold 0, seed 0 failed: SEN with the block 'raises' raised {told}. `sen-bench check-block" in run.out
+    assert "1 of 1 trainings failed" in run.err
+    assert "in forward" in caplog.text
+    assert not list(out.rglob("fold_0"))
+
+
+def test_block_that_breaks_the_seam_is_told_in_one_sentence(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    install(
+        "tensor", BLOCK + "\n    def forward(self, env, graph):\n        return super().forward(env, graph).material\n"
+    )
+    check = sen_bench("check-block", "tensor")
+    assert check.code == 1
+    assert "output has the declared shapes: forward returns Tensor, not a SymmetryOutput" in check.out
+    data = write_data(rocksalts(40))
+    arguments = ("--data-dir", data, "--out", tmp_path / "runs", *SMALL_SEN)
+    run = sen_bench("run", "matbench_jdft2d", "--block", "tensor", *arguments)
+    assert run.code == 1
+    assert "the block 'tensor' raised AttributeError" in run.out
+
+
+def test_block_without_material_width_is_told_before_anything_is_trained(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    install("widthless", BLOCK + "        del self.material_width\n")
+    check = sen_bench("check-block", "widthless")
+    assert check.code == 1
+    assert "its material_width is None; the constructor must set it" in check.out
+    arguments = ("--data-dir", write_data(rocksalts(40)), "--out", tmp_path / "runs")
+    for command in (("run", "matbench_jdft2d", "--block", "widthless", *arguments), ("blocks",)):
+        answer = sen_bench(*command)
+        assert answer.code == 2
+        assert "The block 'widthless' cannot be built: AttributeError" in answer.err
+        assert "material_width" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "reason"),
+    [
+        ("function", "Block = print\n", "not a SymmetryBlock"),
+        ("importless", "import a_package_that_is_not_there\n", "a_package_that_is_not_there"),
+    ],
+)
+def test_what_is_no_block_is_told(install: Install, sen_bench: Command, name: str, source: str, reason: str) -> None:
+    install(name, source)
+    answer = sen_bench("check-block", name)
+    assert answer.code == 1
+    first, *others = answer.out.splitlines()
+    assert first.startswith("failed   seam: entry point leads to a symmetry block: ")
+    assert reason in first
+    assert all(line.startswith("skipped") for line in others)
+
+
+def test_unknown_block_is_answered_with_the_nearest(sen_bench: Command) -> None:
+    answer = sen_bench("check-block", "capsul")
+    assert answer.code == 2
+    assert "no block called 'capsul'. Did you mean capsule?" in answer.err
+    assert not answer.out
+
+
+def test_check_needs_no_pytest() -> None:
+    code = "import sys; sys.modules['pytest'] = None; from sen.testing import run_contracts; next(run_contracts('mlp'))"
+    subprocess.run([sys.executable, "-c", code], check=True)

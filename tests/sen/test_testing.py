@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import Tensor, nn
+
+from baselines.mlp import MLPBlock, MLPConfig
+from sen.batch import CrystalBatch
+from sen.blocks import SymmetryBlock, SymmetryOutput
+from sen.config import Config
+from sen.crystal import Crystal
+from sen.graph import build_graph
+from sen.ops import segment_sum
+from sen.testing import ContractResult, run_contracts
+
+Check = Callable[[object], dict[str, ContractResult]]
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Put anything through the contracts as if a package had registered it."""
+
+    def run(block: object) -> dict[str, ContractResult]:
+        monkeypatch.setattr("sen.testing.load_block", lambda _name: block)
+        return {result.contract: result for result in run_contracts("plug-in")}
+
+    return run
+
+
+class Small(MLPBlock):
+    """A block that keeps all contracts, for others to break one."""
+
+    def __init__(self, width: int, _config: MLPConfig) -> None:
+        super().__init__(width, MLPConfig(hidden=8, width=4))
+
+
+class NoMaterialWidth(SymmetryBlock):
+    Config = Config
+
+    def __init__(self, width: int, config: Config) -> None:
+        super().__init__(width, config)
+
+    def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
+        raise NotImplementedError
+
+
+class FailsToBuild(Small):
+    def __init__(self, width: int, config: MLPConfig) -> None:
+        super().__init__(width, config)
+        raise KeyError("no such table")
+
+
+class Raises(Small):
+    def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
+        raise ZeroDivisionError(f"{len(env)} atoms\nof {graph.n_crystals} crystals")
+
+
+class ReturnsTensor(Small):
+    def forward(self, env: Tensor, graph: CrystalBatch) -> Any:
+        return super().forward(env, graph).material
+
+
+class MaterialTooWide(Small):
+    def __init__(self, width: int, config: MLPConfig) -> None:
+        super().__init__(width, config)
+        self.material_width = 5
+
+
+class AtomLeftOut(Small):
+    def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
+        output = super().forward(env, graph)
+        return SymmetryOutput(output.atoms[1:], output.material)
+
+
+class NotFinite(Small):
+    def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
+        output = super().forward(env, graph)
+        return SymmetryOutput(output.atoms, output.material, {"pose": output.material / 0})
+
+
+class ExtraIsNoTensor(Small):
+    def forward(self, env: Tensor, graph: CrystalBatch) -> Any:
+        output = super().forward(env, graph)
+        return SymmetryOutput(output.atoms, output.material, {"pose": [1, 2]})  # type: ignore[dict-item]
+
+
+class ChangesItsInput(Small):
+    def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
+        return super().forward(env.mul_(2), graph)
+
+
+class WithoutConfig(Small):
+    Config = dict  # type: ignore[assignment]
+
+
+CLASS = "seam: class is a symmetry block with a configuration"
+WIDTH = "seam: default block declares the width of its material vectors"
+OUTPUT = "seam: output has the declared shapes"
+
+
+@pytest.mark.parametrize(
+    ("block", "contract", "reason"),
+    [
+        (nn.Linear, CLASS, "is not a SymmetryBlock"),
+        (len, CLASS, "is not a SymmetryBlock"),
+        (WithoutConfig, CLASS, "not a subclass of sen.config.Config"),
+        (NoMaterialWidth, WIDTH, "material_width is None"),
+        (FailsToBuild, WIDTH, "KeyError: 'no such table'"),
+        (Raises, OUTPUT, "ZeroDivisionError"),
+        (ReturnsTensor, OUTPUT, "forward returns Tensor, not a SymmetryOutput"),
+        (MaterialTooWide, OUTPUT, "material has the shape (7, 4); with 7 crystals"),
+        (AtomLeftOut, OUTPUT, "atoms has the shape"),
+        (NotFinite, OUTPUT, "pose holds numbers that are not finite"),
+        (ExtraIsNoTensor, OUTPUT, "pose is list, not a Tensor"),
+        (ChangesItsInput, "seam: environments given are left as they are", "in place"),
+    ],
+)
+def test_broken_seam_is_told_by_its_contract_and_nothing_else_is_tried(
+    check: Check, block: object, contract: str, reason: str
+) -> None:
+    results = check(block)
+    failed = [result for result in results.values() if result.outcome == "failed"]
+    assert [result.contract for result in failed] == [contract]
+    assert reason in failed[0].reason
+    after = list(results)[list(results).index(contract) + 1 :]
+    assert {results[name].outcome for name in after} == {"skipped"}
+
+
+class Compass(SymmetryBlock):
+    """Breaks many contracts at once: it looks where edges point, at the batch, at the number of atoms."""
+
+    Config = Config
+    needs_vectors = True
+
+    def __init__(self, width: int, config: Config) -> None:
+        super().__init__(width, config)
+        self.material_width = 8
+        self.layer = nn.Linear(width, 8)
+        self.unused = nn.Linear(8, 8)
+
+    def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
+        assert graph.vector is not None
+        east = segment_sum(graph.vector[:, :1].square(), graph.center, len(env))
+        atoms = self.layer(env - env.mean(0)) + 0.01 * self.layer.bias * east
+        return SymmetryOutput(atoms, segment_sum(atoms, graph.crystal, graph.n_crystals))
+
+
+def test_broken_symmetries_are_told_apart(check: Check) -> None:
+    results = check(Compass)
+    failed = {name for name, result in results.items() if result.outcome == "failed"}
+    assert failed == {
+        "rotation does not matter",
+        "supercell does not matter",
+        "other crystals in the batch do not matter",
+        "every parameter gets a gradient",
+    }
+    assert "block.unused.weight" in results["every parameter gets a gradient"].reason
+    assert "1e-09" in results["rotation does not matter"].reason
+    assert results["asymmetric unit and full cell agree"].outcome == "skipped"
+
+
+class Imprecise(Small):
+    def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
+        output = super().forward(env + 1e5 - 1e5, graph)
+        return SymmetryOutput(output.atoms, output.material * (1 + output.atoms.new_tensor(1e-5) * 1e5 - 1))
+
+
+def test_single_precision_that_loses_the_answer_is_told(check: Check) -> None:
+    results = check(Imprecise)
+    assert [name for name, result in results.items() if result.outcome == "failed"] == [
+        "single precision agrees with double"
+    ]
+
+
+def test_traceback_is_logged_for_those_who_ask(check: Check, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="sen_bench"):
+        check(Raises)
+    assert "in forward" in caplog.text
+    assert "raise ZeroDivisionError" in caplog.text
+
+
+def test_real_crystals_hold_what_the_contracts_are_to_be_tried_on(real_crystals: list[Crystal]) -> None:
+    if len(real_crystals) < 25:
+        pytest.skip("needs matbench_log_kvrh.partial.json.gz")
+    assert sum(len(crystal) == 1 for crystal in real_crystals) == 4
+    degrees = [np.diff(build_graph(crystal, cells="full").edge_ptr) for crystal in real_crystals]
+    assert any((degree == 0).all() for degree in degrees)
+    assert {crystal.space_group for crystal in real_crystals} >= {1, 225, 229}
