@@ -185,6 +185,27 @@ class BlockContracts:
         loaded.load_state_dict(load(save({k: v.contiguous() for k, v in saved.state_dict().items()})))
         assert torch.equal(loaded(batch).prediction, saved(batch).prediction)
 
+    def test_inner_vectors_rotate_with_the_crystal(self) -> None:
+        """`extras["vectors"]` [N, C, 3] are polar vectors; prints their errors relative to the largest (pytest -rP)."""
+        crystals = sample_crystals()
+        if "vectors" not in self.output(crystals).symmetry.extras:
+            raise SkipTest("the block has no vectors")
+        rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
+        rotation *= np.sign(np.linalg.det(rotation))
+        for name, change in (("rotation", rotation), ("reflection", rotation @ np.diag([1.0, 1.0, -1.0]))):
+            changed = [replace(c, lattice=c.lattice @ change) for c in crystals]
+            for dtype, tolerance in ((torch.float64, TOLERANCE), (torch.float32, 1e-4)):
+                with torch.no_grad():
+                    before, after = (
+                        self.model().to(dtype)(self.batch(cs).to(dtype=dtype)).symmetry.extras["vectors"]
+                        for cs in (crystals, changed)
+                    )
+                assert float(before.abs().max()) > 1e-6, "all inner vectors are zero"
+                turned = before @ torch.from_numpy(change).to(dtype)
+                error = float((after - turned).abs().max() / turned.abs().max())
+                print(f"{self.block.__name__}, {name}, {dtype}: inner vectors err by {error:.1e}")  # noqa: T201
+                assert error < tolerance, f"inner vectors do not follow the {name}: {error:.1e}, relative, in {dtype}"
+
 
 def assert_close(found: Tensor, expected: Tensor, what: str) -> None:
     """Fail, telling the error, unless two tensors agree to TOLERANCE relative to the largest number expected."""
