@@ -27,7 +27,7 @@ __all__ = ["SE3Block", "SE3Config"]
 class SE3Config(EquivariantConfig):
     """Sizes chosen so that SEN with this block has about as many parameters as with the capsule block."""
 
-    key_channels: int = Field(32, ge=1, description="Channels of queries and keys, for each degree.")
+    key_channels: int = Field(16, ge=1, description="Channels of queries and keys, for each degree.")
     heads: int = Field(4, ge=1, description="Attention heads; must divide channels and key_channels.")
 
 
