@@ -79,7 +79,7 @@ def peak_memory() -> int:
 
 def provenance() -> dict[str, str | None]:
     """Versions, git commit of the code (None outside a checkout) and machine, for the record of a result."""
-    packages = ("sen-bench", "torch", "torch-geometric", "numpy", "moyopy", "pymatgen", "scikit-learn")
+    packages = ("sen-bench", "torch", "torch-geometric", "e3nn", "numpy", "moyopy", "pymatgen", "scikit-learn")
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in packages},

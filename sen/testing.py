@@ -232,7 +232,7 @@ class BlockContracts:
 
     def test_gradients_are_the_same_every_time(self) -> None:
         # Indexing with a tensor adds its gradients in whatever order the threads come; `index_select` does not.
-        model, batch = self.model(), self.batch(sample_crystals() * 8)
+        model, batch = self.model(), self.batch([*self.crystals()] * 8)
 
         def gradients() -> list[Tensor]:
             model.zero_grad()
@@ -241,7 +241,7 @@ class BlockContracts:
 
         first = gradients()
         for _ in range(4):
-            assert all(map(torch.equal, gradients(), first)), "gradients differ from one time to the next"
+            require(all(map(torch.equal, gradients(), first)), "gradients differ from one time to the next")
 
     def test_saved_and_loaded_model_gives_same_answer(self) -> None:
         batch = self.batch(self.crystals())
@@ -249,6 +249,27 @@ class BlockContracts:
         loaded.load_state_dict(load(save({k: v.contiguous() for k, v in saved.state_dict().items()})))
         same = torch.equal(loaded(batch).prediction, saved(batch).prediction)
         require(same, "a model with the weights loaded gives different answers")
+
+    def test_inner_vectors_rotate_with_the_crystal(self) -> None:
+        """`extras["vectors"]` [N, C, 3] are polar vectors; prints their errors relative to the largest (pytest -rP)."""
+        crystals = self.crystals()
+        if "vectors" not in self.output(crystals).symmetry.extras:
+            raise SkipTest("the block has no vectors")
+        rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
+        rotation *= np.sign(np.linalg.det(rotation))
+        for name, change in (("rotation", rotation), ("reflection", rotation @ np.diag([1.0, 1.0, -1.0]))):
+            changed = [replace(c, lattice=c.lattice @ change) for c in crystals]
+            for dtype, tolerance in ((torch.float64, TOLERANCE), (torch.float32, 1e-4)):
+                with torch.no_grad():
+                    before, after = (
+                        self.model().to(dtype)(self.batch(cs).to(dtype=dtype)).symmetry.extras["vectors"]
+                        for cs in (crystals, changed)
+                    )
+                require(float(before.abs().max()) > 1e-6, "all inner vectors are zero")
+                turned = before @ torch.from_numpy(change).to(dtype)
+                error = float((after - turned).abs().max() / turned.abs().max())
+                print(f"{self.block.__name__}, {name}, {dtype}: inner vectors err by {error:.1e}")  # noqa: T201
+                require(error < tolerance, f"inner vectors do not follow the {name}: {error:.1e}, relative, in {dtype}")
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def test_block_that_raises_is_told_in_one_sentence(
     assert check.code == 1
     told = "ValueError: the matrix is singular, and not even square"
     assert f"failed   seam: output has the declared shapes: {told}" in check.out.splitlines()
-    assert check.err.splitlines() == ["Error: The block 'raises' breaks 1 of 18 contracts."]
+    assert check.err.splitlines() == ["Error: The block 'raises' breaks 1 of 20 contracts."]
 
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
     with caplog.at_level(logging.DEBUG, logger="sen_bench"):
