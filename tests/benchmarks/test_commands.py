@@ -101,7 +101,7 @@ def test_parallel_folds_give_the_results_of_serial_ones(
 ) -> None:
     data = write_data(rocksalts(40))
     # One thread for each training in both cases: the number of threads changes the order of sums.
-    monkeypatch.setattr("benchmarks.runner.n_cores", lambda: 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name, jobs in (("serial", 1), ("parallel", 2)):
         answer = sen_bench(
             *run_arguments(data, tmp_path / name, "--epochs", 20, "--folds", "0,1", "--jobs", jobs, "--seeds", 1)
