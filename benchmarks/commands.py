@@ -148,8 +148,11 @@ def run(
     except (KeyboardInterrupt, Interrupted) as interrupted:
         place = f" ({interrupted})" if str(interrupted) else ""
         # What was begun anew has been discarded already, and goes on like everything else.
-        arguments = [argument.replace("always", "only-missing") for argument in sys.argv[1:]]
-        command = shlex.join(["sen-bench", *(arguments if overwrite == "always" else sys.argv[1:])])
+        words = ["sen-bench", *sys.argv[1:]]
+        for at, word in enumerate(words):
+            if word == "--overwrite=always" or words[at - 1 : at + 1] == ["--overwrite", "always"]:
+                words[at] = word.replace("always", "only-missing")
+        command = shlex.join(words)
         typer.echo(f"Stopped{place}. Finished folds are kept. To go on:\n  {command}", err=True)
         raise typer.Exit(130) from None
     show_result(plan, summary)

@@ -66,7 +66,7 @@ class Plan:
     @property
     def under_way(self) -> list[Unit]:
         """The missing units that an earlier command began."""
-        return [] if self.again else [unit for unit in self.missing if self.run.state_path(unit).exists()]
+        return [] if self.again else [unit for unit in self.run.under_way() if unit in self.missing]
 
     def fold(self, unit: Unit) -> Fold:
         """The rows of a unit's fold."""
@@ -172,10 +172,10 @@ def execute(
                     taken.append(unit)
                     continue
                 if isinstance(outcome, Interrupted):
-                    stopped.append(f"{unit}: {outcome}")
-                    if not stop:
-                        failures[unit] = RunError(f"it was interrupted ({outcome}), and nobody asked for it.")
-                    continue
+                    if stop:
+                        stopped.append(f"{unit}: {outcome}")
+                        continue
+                    outcome = RunError(f"It was interrupted ({outcome}), and nobody asked for it.")  # noqa: PLW2901
                 if isinstance(outcome, SenBenchError):
                     failures[unit] = outcome
                 plan.run.write_summary(partial(summarise, plan))
@@ -325,7 +325,7 @@ def _train_and_store(
         torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(device)
     task, table, fold = plan.dataset.task, plan.dataset.table, plan.fold(unit)
-    graphs = GraphTensors(plan.graphs, device)
+    graphs, origin = GraphTensors(plan.graphs, device), provenance()
     trained = train_fold(
         plan.config,
         graphs,
@@ -335,7 +335,7 @@ def _train_and_store(
         seed=unit.seed,
         on_epoch=on_epoch,
         checkpoint=plan.run.state_path(unit),
-        session={"device": device, "threads": torch.get_num_threads(), **provenance()},
+        session={"device": device, "threads": torch.get_num_threads(), **origin},
         stop=stop,
     )
     budget = plan.config.training.edge_budget
@@ -369,7 +369,7 @@ def _train_and_store(
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "threads": torch.get_num_threads(),
         "data_digest": table.digest,
-        "provenance": provenance(),
+        "provenance": origin,
     }
     plan.run.write_unit(
         unit,

@@ -124,20 +124,20 @@ class Run:
 
     def units(self) -> list[Unit]:
         """All finished units, verified by hash; a damaged one counts as missing and is said to be."""
-        found = []
-        for path in sorted(self.path.glob("seed_*/fold_*")):
-            seed, fold = path.parent.name.removeprefix("seed_"), path.name.removeprefix("fold_")
-            if seed.isdigit() and fold.isdigit() and self._is_whole(path):
-                found.append(Unit(int(seed), int(fold)))
-        return sorted(found)
+        return [unit for unit, path in self._named("") if self._is_whole(path)]
 
     def under_way(self) -> list[Unit]:
         """All units that were begun and have a state to go on from."""
+        return [unit for unit, _ in self._named(".state.safetensors")]
+
+    def _named(self, suffix: str) -> list[tuple[Unit, Path]]:
+        """What bears the name of a unit and this suffix, in the order of the units."""
         found = []
-        for path in self.path.glob("seed_*/fold_*.state.safetensors"):
-            seed, fold = path.parent.name.removeprefix("seed_"), path.name.split(".")[0].removeprefix("fold_")
+        for path in self.path.glob(f"seed_*/fold_*{suffix}"):
+            seed = path.parent.name.removeprefix("seed_")
+            fold = path.name.removeprefix("fold_").removesuffix(suffix)
             if seed.isdigit() and fold.isdigit():
-                found.append(Unit(int(seed), int(fold)))
+                found.append((Unit(int(seed), int(fold)), path))
         return sorted(found)
 
     def read_metrics(self, unit: Unit) -> dict[str, Any]:

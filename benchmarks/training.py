@@ -206,7 +206,7 @@ class _Training:
         seed: int,
         session: Mapping[str, Any],
     ) -> None:
-        self._config, self._graphs, self._fold, self._kind = config, graphs, fold, kind
+        self._graphs, self._fold = graphs, fold
         self._recipe = recipe = config.training
         self._rng = np.random.default_rng([seed, fold.index])
         torch.manual_seed(int(self._rng.integers(2**63)))
