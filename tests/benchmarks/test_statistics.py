@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.statistics import bootstrap, bootstrap_mean, corrected_t_test, holm
+
+
+def test_bootstrap_interval_has_the_width_of_the_standard_error() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, 4000)
+    low, high = bootstrap_mean(values)
+    error = values.std() / np.sqrt(len(values))
+    assert low < values.mean() < high
+    assert (high - low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.06)
+    assert bootstrap_mean(values) == (low, high)
+
+
+def test_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    intervals = [bootstrap_mean(rng.exponential(1.0, 60), seed=i) for i in range(200)]
+    covered = np.mean([low <= 1 <= high for low, high in intervals])
+    assert 0.88 <= covered <= 0.98
+
+
+def test_bootstrap_keeps_the_values_of_a_row_together() -> None:
+    rng = np.random.default_rng(2)
+    one = rng.normal(0, 10, 300)
+    other = one + rng.normal(0.1, 0.1, 300)
+
+    def difference(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
+        return second.mean(axis) - first.mean(axis)
+
+    low, high = bootstrap(difference, one, other)
+    assert 0.05 < low < high < 0.15
+
+
+def test_bootstrap_of_one_row_knows_nothing_and_of_none_is_refused() -> None:
+    assert all(map(math.isnan, bootstrap_mean([1.0])))
+    with pytest.raises(ValueError, match="needs rows"):
+        bootstrap_mean([])
+
+
+def test_corrected_t_test_against_the_formula_and_the_ordinary_test() -> None:
+    from scipy.stats import ttest_1samp
+
+    differences = [1.0, 2.0, 0.5, 1.5, 3.0]
+    assert corrected_t_test(differences, 0.0) == pytest.approx(ttest_1samp(differences, 0).pvalue)
+    # mean 1.6, variance 0.925: t = 1.6 / sqrt((1/5 + 1/4) * 0.925) = 2.48, with 4 degrees of freedom.
+    assert corrected_t_test(differences, 0.25) == pytest.approx(0.06830, abs=1e-4)
+
+
+def test_corrected_t_test_of_what_cannot_be_tested() -> None:
+    assert math.isnan(corrected_t_test([1.0], 0.25))
+    assert corrected_t_test([0.0, 0.0], 0.25) == 1
+    assert corrected_t_test([1.0, 1.0], 0.25) == 0
+
+
+def test_corrected_t_test_rarely_finds_what_is_not_there() -> None:
+    # Five folds of a model trained on 4/5 of the rows: scores share a part, as in cross-validation.
+    rng = np.random.default_rng(3)
+    found = [corrected_t_test(rng.normal(0, 1) * 0.5 + rng.normal(0, 1, 5), 0.25) < 0.05 for _ in range(2000)]
+    ordinary = [corrected_t_test(rng.normal(0, 1) * 0.5 + rng.normal(0, 1, 5), 0.0) < 0.05 for _ in range(2000)]
+    assert np.mean(found) < 0.06 < np.mean(ordinary)
+
+
+def test_holm() -> None:
+    assert holm([0.01, 0.04, math.nan, 0.03])[:2] == pytest.approx([0.03, 0.06])
+    assert holm([0.01, 0.04, math.nan, 0.03])[3] == pytest.approx(0.06)
+    assert math.isnan(holm([math.nan])[0])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
