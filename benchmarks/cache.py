@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from benchmarks.errors import UsageError
 from benchmarks.files import check_file, file_digest, new_folder, put_in_place, write_json
 
-__all__ = ["DamagedCache", "cache_folder", "digest", "load_or_build", "read_arrays", "write_arrays"]
+__all__ = [
+    "CachedArrays",
+    "DamagedCache",
+    "cache_folder",
+    "digest",
+    "load_or_build",
+    "read_arrays",
+    "write_arrays",
+]
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -31,6 +39,34 @@ Arrays = dict[str, NDArray[Any]]
 
 class DamagedCache(Exception):  # noqa: N818 - a state of the cache that its readers repair, never seen by a user
     """A cached folder is incomplete, altered, or of another format version."""
+
+
+class CachedArrays:
+    """A dataclass that another process is sent as the paths of its cached arrays, to map the same files.
+
+    Workers of a cluster need the cache on a file system that they share.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Put the path in place of every array that is a whole file of the cache."""
+        return {name: _file_of(value) or value for name, value in vars(self).items()}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Map the files again."""
+        vars(self).update({name: _map(value) if isinstance(value, Path) else value for name, value in state.items()})
+
+
+def _file_of(value: object) -> Path | None:
+    """Return the file that an array is a view of, as `_map` makes it; None for anything else."""
+    if isinstance(value, np.ndarray) and isinstance(base := value.base, np.memmap):
+        is_whole = not isinstance(base.base, np.ndarray) and base.shape == value.shape
+        return Path(base.filename) if is_whole and base.filename else None
+    return None
+
+
+def _map(path: Path) -> NDArray[Any]:
+    # A plain view of the map: slicing the memmap subclass costs several times as much.
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def cache_folder() -> Path:
@@ -151,8 +187,7 @@ def read_arrays(folder: Path) -> tuple[Arrays, dict[str, Any]]:
             path = folder / name
             if problem := check_file(path, entry["sha256"], size=entry["size"]):
                 raise DamagedCache(problem)
-            # A plain view of the map: slicing the memmap subclass costs several times as much.
-            arrays[path.stem] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+            arrays[path.stem] = _map(path)
         meta = manifest["meta"]
         added = {path.name for path in folder.glob("*.npy")} - manifest["arrays"].keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cache import digest, load_or_build
+from benchmarks.cache import CachedArrays, digest, load_or_build
 from benchmarks.errors import DataError, UsageError, printable, suggest
 from benchmarks.files import file_digest
 from benchmarks.rows import Fault, read_rows
@@ -32,7 +32,7 @@ _CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
-class CrystalTable:
+class CrystalTable(CachedArrays):
     """M crystals with N atoms in all; the atoms of crystal i are `ptr[i]` to `ptr[i + 1]`.
 
     Attributes:

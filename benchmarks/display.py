@@ -7,13 +7,15 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     from benchmarks.crystals import Progress as ProgressCallback
     from benchmarks.data import Dataset
     from benchmarks.graphs import GraphTable
+    from benchmarks.plans import Cell, Plan
     from benchmarks.prediction import Ensemble, Prediction
-    from benchmarks.runner import Plan
     from benchmarks.store import Unit
     from benchmarks.submission import Submission
     from benchmarks.training import Epoch
@@ -45,8 +47,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RunDisplay",
+    "drawn",
+    "duration",
+    "figures",
+    "make_console",
     "show_blocks",
     "show_contract",
+    "show_notes",
     "show_preparation",
     "show_result",
     "show_status",
@@ -73,7 +80,8 @@ _SHOWN = 5
 _FILE_WIDTH = 200
 
 
-def _console() -> Console:
+def make_console() -> Console:
+    """Return a console for tables, wide where nothing says how wide a line may be."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
@@ -99,11 +107,27 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+@contextmanager
+def drawn(live: Progress | Live) -> Iterator[None]:
+    """Draw a live view during the block, and log warnings above it where it is drawn on a terminal."""
+    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
+    to_stderr = [handler for handler in handlers if handler.stream is sys.stderr]
+    live.start()
+    for handler in to_stderr:
+        handler.setStream(sys.stderr)  # which rich has replaced
+    try:
+        yield
+    finally:
+        live.stop()
+        for handler in to_stderr:
+            handler.setStream(sys.stderr)
+
+
 class RunDisplay:
     """Progress bars on a terminal, one line per finished fold everywhere."""
 
     def __init__(self) -> None:
-        self.console = _console()
+        self.console = make_console()
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -118,26 +142,18 @@ class RunDisplay:
         self._units: dict[Unit, TaskID] = {}
         self._ended: set[Unit] = set()
         self._unit_text = ""
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Begin to draw."""
-        handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
-        self._warnings = [handler for handler in handlers if handler.stream is sys.stderr]
-        self._bars.start()
-        self._redirect_warnings()
+        self._stack.enter_context(drawn(self._bars))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop drawing, whatever happened."""
-        self._bars.stop()
-        self._redirect_warnings()
-
-    def _redirect_warnings(self) -> None:
-        """Log to what stderr is now: while bars are drawn on a terminal, one that writes above them."""
-        for handler in self._warnings:
-            handler.setStream(sys.stderr)
+        self._stack.close()
 
     def progress(self, description: str) -> ProgressCallback:
         """Return a callback (done, total) that draws a bar, from its first call on."""
@@ -159,7 +175,7 @@ class RunDisplay:
             f"{task.name}: {len(table):,} crystals{share}, block {plan.config.block_name}, {device}. "
             f"{len(plan.missing)} of {len(plan.units)} trainings to do, in {plan.run.path}"
         )
-        _show_notes(self.console, plan.dataset)
+        show_notes(self.console, plan.dataset)
         if plan.under_way:
             self.console.print(f"Going on from where they were stopped: {'; '.join(map(str, plan.under_way))}.")
         self._unit_text = f" {task.unit}" if task.unit else ""
@@ -167,8 +183,9 @@ class RunDisplay:
         if plan.missing:
             self._all = self._bars.add_task("All epochs", total=self._epochs * len(plan.missing))
 
-    def epoch(self, unit: Unit, epoch: Epoch) -> None:
+    def epoch(self, cell: Cell, epoch: Epoch) -> None:
         """Move the bars of a unit; where there is no terminal to draw them on, print a line now and then."""
+        unit = cell.unit
         if unit in self._ended:  # a message of a worker that arrives after its result
             return
         if unit not in self._units:
@@ -182,12 +199,14 @@ class RunDisplay:
             left = epoch.seconds / epoch.epoch * (self._epochs - epoch.epoch)
             self.console.print(f"{progress}, epoch {epoch.epoch} of {self._epochs}, {duration(left)} left")
 
-    def wait(self, units: Sequence[Unit]) -> None:
+    def wait(self, cells: Sequence[Cell]) -> None:
         """Say which units another process is training."""
-        self.console.print(f"Another process is training {'; '.join(map(str, units))}: waiting for it.")
+        units = "; ".join(str(cell.unit) for cell in cells)
+        self.console.print(f"Another process is training {units}: waiting for it.")
 
-    def unit(self, unit: Unit, outcome: dict[str, Any] | SenBenchError) -> None:
+    def cell(self, cell: Cell, outcome: dict[str, Any] | SenBenchError) -> None:
         """Print the line of a unit that ended."""
+        unit = cell.unit
         self._ended.add(unit)
         if unit in self._units:
             done = self._bars.tasks[self._bars.task_ids.index(self._units[unit])].completed
@@ -205,7 +224,7 @@ class RunDisplay:
 
 def show_result(plan: Plan, summary: dict[str, Any]) -> None:
     """Print the finished folds of a run, what is published on them or references, and where the files are."""
-    console, task = _console(), plan.dataset.task
+    console, task = make_console(), plan.dataset.task
     if not summary["units"]:
         return
     console.print()
@@ -308,16 +327,16 @@ def show_preparation(dataset: Dataset, graphs: GraphTable) -> None:
     table = dataset.table
     n_nodes, n_edges = len(graphs.numbers), len(graphs.neighbor)
     systems, counts = np.unique(table.crystal_system, return_counts=True)
-    console = _console()
+    console = make_console()
     console.print(
         f"{dataset.task.name} ({dataset.source}): {len(table):,} crystals ({dataset.coverage:.1%} of the task), "
         f"{len(table.numbers):,} atoms, {n_nodes:,} graph nodes, {n_edges:,} edges."
     )
     console.print(", ".join(f"{count:,} {name}" for name, count in zip(systems, counts, strict=True)) + ".")
-    _show_notes(console, dataset)
+    show_notes(console, dataset)
 
 
-def _show_notes(console: Console, dataset: Dataset) -> None:
+def show_notes(console: Console, dataset: Dataset) -> None:
     """Print what was done to the data: rows left out, and isotopes that the model does not tell apart."""
     if skipped := dataset.skipped:
         console.print(f"{_rows(len(skipped))} left out because of what is wrong with them:", soft_wrap=True)
@@ -353,7 +372,7 @@ def show_submission(path: Path, submission: Submission) -> None:
         averaged |= len(seeds) > 1
         if len(seeds) > 1 and result.task.kind == "classification":
             left_out.append(name)
-    console = _console()
+    console = make_console()
     console.print(table)
     if averaged:
         console.print(
@@ -410,7 +429,7 @@ def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form
 
 
 def _show_prediction_table(ensemble: Ensemble, predictions: Sequence[Prediction]) -> None:
-    console, task, n_models = _console(), ensemble.facts["task"], len(ensemble.units)
+    console, task, n_models = make_console(), ensemble.facts["task"], len(ensemble.units)
     what = "probability" if task["kind"] == "classification" else task["target"]
     unit = f" ({task['unit']})" if task["unit"] else ""
     count = "1 model" if n_models == 1 else f"{n_models} models"
@@ -452,7 +471,7 @@ def show_tasks(data_dir: Path | None) -> None:
     for task in TASKS.values():
         rows = f"{task.n_rows:,}" if task.n_rows else ""
         table.add_row(task.name, rows, task.target, task.unit, task.kind, _data_state(task, data_dir))
-    console = _console()
+    console = make_console()
     console.print(table)
     console.print(
         "prototypes is a demonstration, not a benchmark. Data: --data-dir or SEN_BENCH_DATA, else downloaded."
@@ -494,7 +513,7 @@ def show_blocks() -> None:
         reads = "edge vectors, full cells" if model.block.needs_vectors else "distances, asymmetric units"
         share = f"{total / of_capsule - 1:+.0%}"
         table.add_row(name, f"{n_parameters(model.block):,}", f"{total:,}", share, reads, model.block.source)
-    _console().print(table)
+    make_console().print(table)
 
 
 def show_contract(result: ContractResult) -> None:
@@ -502,7 +521,7 @@ def show_contract(result: ContractResult) -> None:
     style = {"passed": "green", "failed": "red", "skipped": "yellow"}[result.outcome]
     reason = f": {printable(result.reason, 300)}" if result.reason else ""
     line = f"[{style}]{result.outcome:7}[/]  {result.contract}{escape(reason)}"
-    _console().print(line, soft_wrap=True)
+    make_console().print(line, soft_wrap=True)
 
 
 def show_status(root: Path) -> None:
@@ -534,5 +553,5 @@ def show_status(root: Path) -> None:
             figures(float(np.mean(scores))) if scores else "",
             figures(float(np.std(scores))) if len(scores) > 1 else "",
         )
-    console = _console()
+    console = make_console()
     console.print(table if table.row_count else f"There are no runs in {root}.")

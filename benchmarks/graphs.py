@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from benchmarks.cache import digest, load_or_build
+from benchmarks.cache import CachedArrays, digest, load_or_build
 from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.workers import stream
 from sen.config import Config
@@ -35,7 +35,7 @@ class GraphSettings(Config):
 
 
 @dataclass(frozen=True)
-class GraphTable:
+class GraphTable(CachedArrays):
     """Graphs of M crystals with N nodes and K directed edges in all.
 
     The nodes of crystal i are `node_ptr[i]` to `node_ptr[i + 1]`, the edges of node j `edge_ptr[j]` to

@@ -9,12 +9,23 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.errors import UsageError
 
-__all__ = ["n_cores", "n_threads", "peak_memory", "pick_device", "prepare_arithmetic", "provenance"]
+__all__ = [
+    "hold_device",
+    "n_cores",
+    "n_threads",
+    "peak_memory",
+    "pick_device",
+    "prepare_arithmetic",
+    "provenance",
+    "reset_peak_memory",
+]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -52,6 +63,39 @@ def pick_device(name: str) -> str:
     return name
 
 
+@contextlib.contextmanager
+def hold_device(device: str) -> Iterator[str]:
+    """Give the device to train on: for "cuda" the first GPU that no other training on this machine holds.
+
+    The system frees a GPU's lock however its holder ends. Where all are held, trainings share them evenly.
+    """
+    import torch
+
+    if device != "cuda":
+        yield device
+        return
+    from filelock import FileLock, Timeout
+
+    count = torch.cuda.device_count()
+    for index in range(count):
+        lock = FileLock(Path(tempfile.gettempdir()) / f"sen-bench-{os.getuid()}-{_gpu_name(index)}.lock")
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=0)
+            try:
+                yield f"cuda:{index}"
+            finally:
+                lock.release()
+            return
+    yield f"cuda:{os.getpid() % count}"
+
+
+def _gpu_name(index: int) -> str:
+    """Name of a GPU that does not depend on which of them this process may see."""
+    import torch
+
+    return str(torch.cuda.get_device_properties(index).uuid)
+
+
 def prepare_arithmetic(threads: int) -> None:
     """Make this process ready for training on so many CPU threads.
 
@@ -71,8 +115,18 @@ def prepare_arithmetic(threads: int) -> None:
             libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
+def reset_peak_memory() -> None:
+    """Have `peak_memory` forget what this process needed before, as far as the system can (Linux with glibc).
+
+    A process that trains one unit after the other would report the largest of them for each.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory() -> int:
-    """Largest resident memory of this process so far in bytes."""
+    """Largest resident memory of this process in bytes, since its start or the last `reset_peak_memory`."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

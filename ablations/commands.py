@@ -1,0 +1,229 @@
+"""The command of this room. Heavy imports happen inside it, so that --help answers at once."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from benchmarks.errors import RunError, UsageError
+from benchmarks.interrupts import Interrupted, note_signals
+from benchmarks.options import (
+    BadRowOption,
+    BatchSizeOption,
+    ConfigOption,
+    DataDir,
+    DeviceOption,
+    EpochsOption,
+    FoldsOption,
+    KindOption,
+    LimitOption,
+    OutOption,
+    PrecisionOption,
+    SeedOption,
+    SeedsOption,
+    SplitOption,
+    TargetOption,
+    UnitOption,
+    check_jobs,
+    find_data,
+    fold_numbers,
+    tell_how_to_go_on,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ablations.grid import Variant
+    from benchmarks.cluster import Cluster
+    from benchmarks.errors import SenBenchError
+    from benchmarks.plans import Cell
+
+__all__ = ["ablate"]
+
+
+def ablate(
+    blocks: Annotated[
+        str, typer.Option(help="Blocks to compare, such as mlp,egnn,capsule; all: every installed one.")
+    ] = "all",
+    task: Annotated[
+        str, typer.Option(help="Name of a task (`sen-bench tasks` lists them), or the folder or file of own data.")
+    ] = "prototypes",
+    folds: FoldsOption = None,
+    seed: SeedOption = 0,
+    seeds: SeedsOption = 1,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = None,
+    data_dir: DataDir = None,
+    out: OutOption = Path("runs"),
+    jobs: Annotated[
+        int | None, typer.Option(help="Trainings at the same time on this machine; -1: one per core. Default: 1.")
+    ] = None,
+    backend: Annotated[
+        Literal["loky", "dask"], typer.Option(help="Where to train: processes of this machine, or a Dask cluster.")
+    ] = "loky",
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of the cluster's scheduler, such as tcp://host:8786.")
+    ] = None,
+    limit: LimitOption = None,
+    config: ConfigOption = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE[,VALUE...]",
+            help="Set any configuration field; several values are a further axis of the grid: sen.rounds=1,3,5.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each block.")
+    ] = False,
+    target: TargetOption = None,
+    kind: KindOption = None,
+    split: SplitOption = None,
+    unit: UnitOption = None,
+    on_bad_row: BadRowOption = None,
+) -> None:
+    """Train SEN with several blocks on the same folds and seeds, and compare their errors with statistics.
+
+    Every training is an ordinary run of the store: what is finished is never repeated, and the same command goes on
+    where it was stopped.
+    """
+    from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_blocks
+    from benchmarks.display import RunDisplay
+    from benchmarks.folds import check_fold_numbers
+    from benchmarks.plans import make_plan
+
+    if jobs is not None:
+        check_jobs(jobs)
+    _check_backend(backend, scheduler, jobs)
+    names = parse_blocks(blocks)
+    assignments, axes = parse_axes(set_ or ())
+    chosen, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit})
+    wanted = fold_numbers(folds) if folds is not None else list(chosen.default_folds)
+    check_fold_numbers(wanted, chosen.split)
+    flags = {
+        "training.epochs": epochs,
+        "training.batch_size": batch_size,
+        "training.precision": precision,
+        "limit": limit,
+    }
+    settings = build_settings(
+        chosen.name, names, axes, defaults=chosen.defaults, file=config, flags=flags, assignments=assignments
+    )
+    check_seams(names)
+    try:
+        with ExitStack() as stack:
+            cluster = _connect(stack, scheduler, out)
+            with RunDisplay() as display:
+                dataset = load(display, -1)
+                variants = [
+                    Variant(
+                        setting,
+                        make_plan(
+                            setting.config,
+                            dataset,
+                            folds=wanted,
+                            seeds=range(seed, seed + seeds),
+                            out=out,
+                            progress=display.progress(f"Building graphs for {setting}"),
+                        ),
+                    )
+                    for setting in settings
+                ]
+            if dry_run:
+                _show_cost(variants, device, jobs or 1)
+                return
+            failures = _train(variants, device, jobs or 1, cluster)
+    except (KeyboardInterrupt, Interrupted) as interrupted:
+        tell_how_to_go_on(interrupted, ["sen-bench", *sys.argv[1:]])
+        raise typer.Exit(130) from None
+    _conclude(variants, failures)
+
+
+def _check_backend(backend: str, scheduler: str | None, jobs: int | None) -> None:
+    if (backend == "dask") != (scheduler is not None):
+        raise UsageError("--backend dask and --scheduler ADDRESS go together: the address of the cluster's scheduler.")
+    if backend == "dask" and jobs is not None:
+        raise UsageError("--jobs is for this machine; a cluster trains as many at a time as it has workers.")
+
+
+def _show_cost(variants: Sequence[Variant], device: str, jobs: int) -> None:
+    from ablations.cost import probe
+    from ablations.display import show_plan
+    from benchmarks.display import RunDisplay
+    from benchmarks.machine import n_cores, n_threads, pick_device
+
+    device = pick_device(device)
+    workers = n_cores() if jobs < 0 else jobs
+    threads = max(1, n_threads() // workers)
+    open_ = [variant.plan for variant in variants if variant.plan.missing]
+    costs = {}
+    with RunDisplay() as display:
+        advance = display.progress("Probing")
+        for done, plan in enumerate(open_, start=1):
+            costs[plan] = probe(plan, device=device, threads=threads)
+            advance(done, len(open_))
+    show_plan(variants, costs, workers, threads)
+
+
+def _connect(stack: ExitStack, scheduler: str | None, out: Path) -> Cluster | None:
+    """Connect to the cluster, if there is one, until the stack is closed."""
+    if scheduler is None:
+        return None
+    from benchmarks.cluster import Cluster
+
+    cluster = stack.enter_context(Cluster(scheduler))
+    cluster.check_workers(out)
+    return cluster
+
+
+def _train(
+    variants: Sequence[Variant], device: str, jobs: int, cluster: Cluster | None
+) -> Mapping[Cell, SenBenchError]:
+    from ablations.display import GridDisplay
+    from benchmarks.execution import execute
+    from benchmarks.machine import n_cores, pick_device
+
+    if cluster is None:
+        device = pick_device(device)
+        workers = n_cores() if jobs < 0 else jobs
+    else:
+        workers = cluster.n_workers()
+    # Seed by seed and fold by fold, so that a grid that is stopped has something of every block.
+    cells = sorted((cell for variant in variants for cell in variant.plan.cells), key=lambda cell: cell.unit)
+    with GridDisplay(variants, workers) as display, note_signals() as stop:
+        return execute(
+            cells,
+            device=device,
+            stop=stop,
+            jobs=jobs,
+            cluster=cluster,
+            on_epoch=display.epoch,
+            on_cell=display.cell,
+            on_wait=display.wait,
+        )
+
+
+def _conclude(variants: Sequence[Variant], failures: Mapping[Cell, SenBenchError]) -> None:
+    """Show and store the result, and end with the failures, if there are any."""
+    from ablations.display import show_result
+    from ablations.results import evaluate, write_result
+
+    result = evaluate(variants)
+    if result.rows:
+        folder = write_result(result, failures, shlex.join(["sen-bench", *sys.argv[1:]]))
+        show_result(result, str(folder))
+    if failures:
+        reasons: dict[tuple[str, str], list[str]] = {}
+        names = {variant.plan: str(variant) for variant in variants}
+        for cell, error in failures.items():
+            reasons.setdefault((names[cell.plan], str(error)), []).append(str(cell.unit))
+        told = "\n".join(f"  {name} ({'; '.join(units)}): {why}" for (name, why), units in reasons.items())
+        raise RunError(f"{len(failures)} trainings failed, and the same command tries them again:\n{told}")

@@ -1,0 +1,311 @@
+"""What `sen-bench ablate` shows: the plan, one live view of the grid, the result."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ablations.grid import Variant
+from ablations.paper import SCALE
+from benchmarks.display import drawn, duration, figures, make_console, show_notes
+from benchmarks.errors import SenBenchError
+from benchmarks.metrics import primary_metric
+from benchmarks.store import Unit
+
+if TYPE_CHECKING:
+    from ablations.cost import Cost
+    from ablations.results import Result
+    from benchmarks.plans import Cell, Plan
+    from benchmarks.training import Epoch
+
+__all__ = ["GridDisplay", "show_plan", "show_result"]
+
+_REDRAWN_PER_SECOND = 2
+
+
+@dataclass
+class _Line:
+    """Where a variant is.
+
+    Attributes:
+        variant: The variant.
+        left: Units without an outcome.
+        scores: Scores of the finished ones, those found at the start included.
+        failed: Number of units that failed.
+        under_way: Epochs done of each unit under way.
+        epoch_seconds: Wall time of an epoch, once known.
+    """
+
+    variant: Variant
+    left: set[Unit]
+    scores: list[float] = field(default_factory=list)
+    failed: int = 0
+    under_way: dict[Unit, int] = field(default_factory=dict)
+    epoch_seconds: float | None = None
+
+    @property
+    def epochs_left(self) -> int:
+        """Epochs until all units are done."""
+        return len(self.left) * self.variant.plan.config.training.epochs - sum(self.under_way.values())
+
+
+class GridDisplay:
+    """One live view of the grid on a terminal; a line for each finished training everywhere.
+
+    Args:
+        variants: The grid.
+        workers: Trainings at the same time.
+    """
+
+    def __init__(self, variants: Sequence[Variant], workers: int) -> None:
+        self.console = make_console()
+        self._lines = {variant.plan: _Line(variant, set(variant.plan.missing)) for variant in variants}
+        self._workers = workers
+        self._cells = sum(len(variant.plan.missing) for variant in variants)
+        metric = primary_metric(variants[0].plan.dataset.task.kind)
+        unit = variants[0].plan.dataset.task.unit
+        self._metric, self._unit = metric.name, f" {unit}" if unit else ""
+        self._label = f"{metric.label}{f' ({unit})' if unit else ''}"
+        for line in self._lines.values():
+            plan = line.variant.plan
+            done = [each for each in plan.units if each not in line.left]
+            line.scores = [_number(plan.run.read_metrics(each)["metrics"].get(self._metric)) for each in done]
+        self._start = time.monotonic()
+        self._live = Live(
+            console=self.console,
+            get_renderable=self._view,
+            refresh_per_second=_REDRAWN_PER_SECOND,
+            transient=True,
+        )
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        if self.console.is_terminal:
+            self._stack.enter_context(drawn(self._live))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop drawing, whatever happened."""
+        self._stack.close()
+
+    def epoch(self, cell: Cell, epoch: Epoch) -> None:
+        """Note how far a training is."""
+        line = self._lines[cell.plan]
+        if cell.unit not in line.left:  # a message that arrives after the result
+            return
+        line.under_way[cell.unit] = epoch.epoch
+        line.epoch_seconds = epoch.seconds / epoch.epoch
+        epochs = cell.plan.config.training.epochs
+        if not self.console.is_terminal and epoch.epoch % max(1, epochs // 5) == 0:
+            self._print(
+                f"{line.variant}, {cell.unit}: epoch {epoch.epoch} of {epochs}, validation "
+                f"{figures(epoch.validation)}{self._unit}"
+            )
+
+    def cell(self, cell: Cell, outcome: dict[str, Any] | SenBenchError) -> None:
+        """Print the line of a training that ended."""
+        line = self._lines[cell.plan]
+        line.left.discard(cell.unit)
+        line.under_way.pop(cell.unit, None)
+        place = f"{line.variant}, {cell.unit}"
+        if isinstance(outcome, SenBenchError):
+            line.failed += 1
+            self._print(f"{place} failed: {outcome}", style="red")
+            return
+        score = _number(outcome["metrics"][self._metric])
+        line.scores.append(score)
+        line.epoch_seconds = outcome["wall_seconds"] / outcome["epochs"]
+        left = sum(len(each.left) for each in self._lines.values())
+        self._print(
+            f"{place}: {figures(score)}{self._unit} in {duration(outcome['wall_seconds'])}; "
+            f"{self._cells - left} of {self._cells} trainings done{self._time_left()}"
+        )
+
+    def wait(self, cells: Sequence[Cell]) -> None:
+        """Say which trainings are in the hands of other processes."""
+        names = "; ".join(f"{self._lines[cell.plan].variant}, {cell.unit}" for cell in cells)
+        self._print(f"Another process is training {names}: waiting for it.")
+
+    def _print(self, text: str, style: str = "") -> None:
+        self.console.print(text, style=style, markup=False, soft_wrap=True)
+
+    def _seconds_left(self) -> float | None:
+        known = [line.epoch_seconds for line in self._lines.values() if line.epoch_seconds is not None]
+        if not known:
+            return None
+        # A variant that has not begun is taken to cost what the others do on average.
+        typical = sum(known) / len(known)
+        work = sum(line.epochs_left * (line.epoch_seconds or typical) for line in self._lines.values())
+        return work / max(1, min(self._workers, sum(len(line.left) for line in self._lines.values())))
+
+    def _time_left(self) -> str:
+        seconds = self._seconds_left()
+        return f", about {duration(seconds)} left" if seconds else ""
+
+    def _view(self) -> Group:
+        table = Table()
+        for heading in ("block", "done", "failed", "under way", self._label, "epoch", "left"):
+            table.add_column(heading, justify="left" if heading in {"block", "under way"} else "right")
+        for line in self._lines.values():
+            plan = line.variant.plan
+            seconds = line.epoch_seconds
+            under_way = sorted(line.under_way.items())
+            table.add_row(
+                escape(str(line.variant)),
+                f"{len(plan.units) - len(line.left) - line.failed} of {len(plan.units)}",
+                str(line.failed or ""),
+                "; ".join(f"{unit}: {epoch}/{plan.config.training.epochs}" for unit, epoch in under_way),
+                figures(sum(line.scores) / len(line.scores)) if line.scores else "",
+                "" if seconds is None else _seconds(seconds),
+                "" if seconds is None or not line.left else duration(line.epochs_left * seconds / self._workers),
+            )
+        elapsed = duration(time.monotonic() - self._start)
+        return Group(table, Text(f"{elapsed} gone{self._time_left()}; Ctrl-C stops, the same command goes on."))
+
+
+def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: int, threads: int) -> None:
+    """Print what an ablation would do, and what that would cost.
+
+    Args:
+        variants: The grid.
+        costs: Of the plans that have anything left to do.
+        workers: Trainings at the same time.
+        threads: Threads of each, with which costs were measured.
+    """
+    console = make_console()
+    console.print(_table_of_plan(variants, costs))
+    for variant in variants[:1]:
+        show_notes(console, variant.plan.dataset)
+    cells = sum(len(variant.plan.missing) for variant in variants)
+    if not cells:
+        console.print("Everything is finished: the command without --dry-run shows the result.")
+        return
+    work = sum(
+        costs[variant.plan].unit_seconds * len(variant.plan.missing) for variant in variants if variant.plan.missing
+    )
+    at_once = min(workers, cells)
+    on = "1 thread" if threads == 1 else f"{threads} threads"
+    console.print(
+        f"{cells} trainings to do, {at_once} at a time: about {duration(work / at_once)}, from a few steps of each "
+        f"block with {on} on this machine. Less where a training stops early (training.patience) or goes on from a "
+        "state."
+    )
+
+
+def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> Table:
+    table = Table(title=f"Plan: {variants[0].plan.dataset.task.name}", title_justify="left")
+    for heading in ("block", "run", "finished", "under way", "to do", "parameters", "an epoch", "a training", "all"):
+        table.add_column(heading, justify="left" if heading in {"block", "run"} else "right", overflow="fold")
+    for variant in variants:
+        plan, cost = variant.plan, costs.get(variant.plan)
+        table.add_row(
+            escape(str(variant)),
+            plan.run.path.name,
+            str(len(plan.units) - len(plan.missing)),
+            str(len(plan.under_way)),
+            str(len(plan.missing)),
+            f"{cost.parameters:,}" if cost else "",
+            _seconds(cost.epoch_seconds) if cost else "",
+            duration(cost.unit_seconds) if cost else "",
+            duration(cost.unit_seconds * len(plan.missing)) if cost else "",
+        )
+    return table
+
+
+def show_result(result: Result, folder: str) -> None:
+    """Print the table and the comparisons of an ablation, and where its files are."""
+    console = make_console()
+    plan = result.variants[0].plan
+    console.print()
+    console.print(_table_of_results(result))
+    if result.comparisons:
+        console.print(_table_of_comparisons(result))
+        console.print(
+            "Difference: first less second, mean over the folds that both have. Interval: 95 %, bootstrap over test "
+            "rows. p: corrected resampled t-test over folds (Nadeau and Bengio 2003), adjusted after Holm."
+        )
+    if not plan.dataset.is_complete:
+        console.print(f"Partial data: {plan.dataset.coverage:.1%} of the rows of {plan.dataset.task.name}.")
+    if plan.config.limit is not None:
+        console.print(f"Trained on at most {plan.config.limit:,} rows of each fold (--limit).")
+    console.print(f"Files: {folder}", soft_wrap=True)
+
+
+def _table_of_results(result: Result) -> Table:
+    task, unit = result.variants[0].plan.dataset.task, result.variants[0].plan.dataset.task.unit
+    label = f"{result.metric.label}{f' ({unit})' if unit else ''}"
+    table = Table(title=f"{task.name}: test rows", title_justify="left")
+    headings = [
+        "block",
+        label,
+        "std, folds",
+        "std, seeds",
+        "folds",
+        "seeds",
+        "rows",
+        "parameters",
+        "an epoch",
+        "memory",
+    ]
+    has_paper = any(paper is not None for paper in result.paper)
+    if has_paper:
+        headings += ["paper, scaled units", "paper, eV"]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "block" else "right")
+    for row, paper in zip(result.rows, result.paper, strict=True):
+        share = row.parameters_beside_capsule
+        cells = [
+            escape(str(row.setting)),
+            figures(row.mean),
+            figures(row.std_folds),
+            figures(row.std_seeds),
+            ",".join(map(str, row.folds)),
+            ",".join(map(str, row.seeds)),
+            f"{row.rows:,}",
+            f"{row.parameters:,}" + (f" ({share:+.0%})" if share and math.isfinite(share) else ""),
+            _seconds(row.epoch_seconds),
+            f"{row.peak_memory_bytes / 2**30:.1f} GiB",
+        ]
+        if has_paper:
+            cells += ["", ""] if paper is None else [f"{paper:.2f}", f"{paper * SCALE:.2f}"]
+        table.add_row(*cells)
+    return table
+
+
+def _table_of_comparisons(result: Result) -> Table:
+    unit = result.variants[0].plan.dataset.task.unit
+    table = Table(title="Paired differences on the same test rows", title_justify="left")
+    for heading in ("block", "against", f"difference{f' ({unit})' if unit else ''}", "95 % interval", "p", "verdict"):
+        table.add_column(heading, justify="left" if heading in {"block", "against", "verdict"} else "right")
+    for comparison in result.comparisons:
+        table.add_row(
+            escape(comparison.variant),
+            escape(comparison.against),
+            figures(comparison.difference, 3),
+            f"{figures(comparison.low, 3)} to {figures(comparison.high, 3)}",
+            figures(comparison.p_holm, 2),
+            comparison.verdict,
+        )
+    return table
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 10 else duration(seconds)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

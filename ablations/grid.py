@@ -1,0 +1,148 @@
+"""The grid of an ablation: every block with every combination of values of the further axes, each an ordinary run."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from benchmarks.config import RunConfig
+    from benchmarks.plans import Plan
+
+__all__ = ["Setting", "Variant", "build_settings", "check_seams", "parse_axes", "parse_blocks"]
+
+# Commas between values, not those inside a list, an object or a text of JSON.
+_COMMA = re.compile(r""",(?=(?:[^"]*"[^"]*")*[^"]*$)(?![^\[]*\])(?![^{]*\})""")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A point of the grid.
+
+    Attributes:
+        block: Name of the block.
+        values: Field and value, as they were written, for each further axis.
+        config: The configuration.
+    """
+
+    block: str
+    values: Mapping[str, str]
+    config: RunConfig
+
+    def __str__(self) -> str:
+        """How tables and messages name it: "capsule, sen.rounds=3"."""
+        return ", ".join([self.block, *(f"{field}={value}" for field, value in self.values.items())])
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A setting and the run that trains it."""
+
+    setting: Setting
+    plan: Plan
+
+    def __str__(self) -> str:
+        """The setting's name."""
+        return str(self.setting)
+
+
+def parse_blocks(text: str) -> list[str]:
+    """Return the blocks in a list such as "mlp,egnn,capsule"; "all" are all that are installed.
+
+    Raises:
+        UsageError: The list is empty, names a block twice, or one that is not installed.
+    """
+    from benchmarks.config import check_block_name
+    from sen.registry import block_names
+
+    if text.strip() == "all":
+        return block_names()
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--blocks names no block: give some, such as mlp,egnn,capsule, or all.")
+    for name, count in Counter(names).items():
+        check_block_name(name)
+        if count > 1:
+            raise UsageError(f"--blocks names {name} {count} times: a block is compared once.")
+    return names
+
+
+def parse_axes(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Part `--set` into assignments of one value and axes of several: "sen.rounds=1,3,5".
+
+    Raises:
+        UsageError: A field is given twice, or a value of an axis is empty or is repeated.
+    """
+    fixed: list[str] = []
+    axes: dict[str, list[str]] = {}
+    fields: set[str] = set()
+    for assignment in assignments:
+        field, _, text = assignment.partition("=")
+        field = field.strip()
+        if field in fields:
+            raise UsageError(f"--set gives {field} twice: name all its values at once, such as {field}=1,2.")
+        fields.add(field)
+        values = [value.strip() for value in _COMMA.split(text)]
+        if len(values) == 1:
+            fixed.append(assignment)
+            continue
+        if "" in values or len(set(values)) < len(values):
+            raise UsageError(f"--set {assignment}: an axis is a list of values, none empty and all different.")
+        axes[field] = values
+    return fixed, axes
+
+
+def build_settings(
+    task: str,
+    blocks: Sequence[str],
+    axes: Mapping[str, Sequence[str]],
+    *,
+    defaults: Mapping[str, Any],
+    file: Path | None,
+    flags: Mapping[str, Any],
+    assignments: Sequence[str],
+) -> list[Setting]:
+    """Build the configuration of every point of the grid, see `benchmarks.config.build_config`.
+
+    Raises:
+        UsageError: A field does not exist, for one of the blocks perhaps, a value does not fit, or two points are one.
+    """
+    from benchmarks.config import build_config
+
+    settings: list[Setting] = []
+    for block, *values in itertools.product(blocks, *axes.values()):
+        point = dict(zip(axes, values, strict=True))
+        added = [*assignments, *(f"{field}={value}" for field, value in point.items())]
+        try:
+            config = build_config(task, block, defaults=defaults, file=file, flags=flags, assignments=added)
+        except UsageError as error:
+            raise UsageError(f"Block {block}: {error}") from None
+        setting = Setting(block, point, config)
+        if same := [other for other in settings if other.config == config]:
+            raise UsageError(f"{same[0]} and {setting} are the same configuration: leave one of them out.")
+        settings.append(setting)
+    return settings
+
+
+def check_seams(blocks: Sequence[str]) -> None:
+    """Hold blocks to the contracts of the seam before hours are spent on them.
+
+    Raises:
+        UsageError: A block breaks one, and which.
+    """
+    from sen.testing import run_contracts
+
+    for block in blocks:
+        for result in itertools.takewhile(lambda result: result.contract.startswith("seam"), run_contracts(block)):
+            if result.outcome == "failed":
+                raise UsageError(
+                    f"The block {block!r} breaks the contract {result.contract!r} ({printable(result.reason, 200)}). "
+                    f"`sen-bench check-block {block}` tells more; leave the block out of --blocks to go on without it."
+                )

@@ -1,0 +1,196 @@
+"""The result of an ablation and the files it is kept in."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablations.comparison import Comparison, Finished, Row, as_facts, compare, read_finished, summary_row
+from ablations.grid import Variant
+from ablations.paper import SCALE, paper_mae
+from benchmarks.cache import digest
+from benchmarks.display import figures
+from benchmarks.errors import UsageError
+from benchmarks.files import write_bytes, write_json
+from benchmarks.metrics import PrimaryMetric, primary_metric
+from benchmarks.plans import Cell
+
+__all__ = ["Result", "evaluate", "write_result"]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a grid says so far.
+
+    Attributes:
+        variants: All of the grid.
+        finished: What is finished of each, in the same order.
+        metric: The score by which the task is judged.
+        rows: Lines of the table, best first; none for a variant of which nothing is finished.
+        comparisons: Paired differences.
+        paper: The paper's mean absolute error of each line in its scaled units, where the paper has one.
+    """
+
+    variants: Sequence[Variant]
+    finished: Sequence[Finished]
+    metric: PrimaryMetric
+    rows: Sequence[Row]
+    comparisons: Sequence[Comparison]
+    paper: Sequence[float | None]
+
+
+def evaluate(variants: Sequence[Variant]) -> Result:
+    """Read what is finished of the variants, at least one, and compare it.
+
+    Raises:
+        DataError: A result is not of this version.
+    """
+    task = variants[0].plan.dataset.task
+    metric = primary_metric(task.kind)
+    finished = [read_finished(variant) for variant in variants]
+    rows = [summary_row(one, finished) for one in finished if one.records]
+    rows.sort(key=lambda row: -row.mean if metric.higher_is_better else row.mean)
+    paper = [paper_mae(task.name, row.setting.block) for row in rows]
+    return Result(variants, finished, metric, rows, compare(finished), paper)
+
+
+def write_result(result: Result, failures: Mapping[Cell, Exception], command: str) -> Path:
+    """Write the result beside its runs, each file whole or not at all, and return the folder.
+
+    `ablation.json` holds everything; `table.csv`, `comparisons.csv` and `cells.csv` (one line for each training) the
+    numbers; `table.tex` two tables for LaTeX with booktabs.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    plans = [variant.plan for variant in result.variants]
+    units = sorted({str(unit) for plan in plans for unit in plan.units})
+    name = digest(runs=sorted(plan.run.path.name for plan in plans), units=units)[:10]
+    folder = plans[0].run.path.parent / f"ablation-{name}"
+    task = plans[0].dataset.task
+    unit = task.unit
+    table = [{**as_facts(row), **_paper_columns(paper)} for row, paper in zip(result.rows, result.paper, strict=True)]
+    comparisons = [as_facts(comparison) for comparison in result.comparisons]
+    facts = {
+        "command": command,
+        "task": task.facts(),
+        "coverage": plans[0].dataset.coverage,
+        "limit": plans[0].config.limit,
+        "metric": result.metric.name,
+        "runs": {str(variant): str(variant.plan.run.path) for variant in result.variants},
+        "table": table,
+        "comparisons": comparisons,
+        "failures": [
+            {"run": str(cell.plan.run.path), "unit": str(cell.unit), "reason": str(reason)}
+            for cell, reason in failures.items()
+        ],
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "ablation.json", facts)
+        _write_csv(folder / "table.csv", table)
+        _write_csv(folder / "comparisons.csv", comparisons)
+        _write_csv(folder / "cells.csv", _cells(result.finished))
+        write_bytes(folder / "table.tex", _latex(result, unit).encode())
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror}): make room, and repeat the command.") from None
+    return folder
+
+
+def _paper_columns(paper: float | None) -> dict[str, float]:
+    return {} if paper is None else {"paper_mae_scaled": paper, "paper_mae_ev": paper * SCALE}
+
+
+def _cells(all_finished: Sequence[Finished]) -> list[dict[str, Any]]:
+    """Return a line for every training."""
+    return [
+        {
+            "block": finished.setting.block,
+            **finished.setting.values,
+            "seed": unit.seed,
+            "fold": unit.fold,
+            **record["metrics"],
+            "best_epoch": record["best_epoch"],
+            "epochs": record["epochs"],
+            "wall_seconds": record["wall_seconds"],
+            "commit": record["provenance"]["git_commit"],
+        }
+        for finished in all_finished
+        for unit, record in sorted(finished.records.items())
+    ]
+
+
+def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    import pandas as pd
+
+    text = io.StringIO()
+    flat = [
+        {key: _joined(value) for key, value in line.items() if key != "values"} | dict(line.get("values", {}))
+        for line in lines
+    ]
+    pd.DataFrame(flat).to_csv(text, index=False, lineterminator="\n")
+    write_bytes(path, text.getvalue().encode())
+
+
+def _joined(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _latex(result: Result, unit: str) -> str:
+    """Return the two tables for LaTeX."""
+    import pandas as pd
+
+    task = result.variants[0].plan.dataset.task
+    label = f"{result.metric.label}{f' ({unit})' if unit else ''}"
+    table = pd.DataFrame(
+        {
+            "block": str(row.setting),
+            label: figures(row.mean),
+            "std, folds": figures(row.std_folds),
+            "std, seeds": figures(row.std_seeds),
+            "folds": len(row.folds),
+            "seeds": len(row.seeds),
+            "parameters": f"{row.parameters:,}",
+            **({} if paper is None else {"paper (scaled)": f"{paper:.2f}", "paper (eV)": f"{paper * SCALE:.2f}"}),
+        }
+        for row, paper in zip(result.rows, result.paper, strict=True)
+    )
+    differences = pd.DataFrame(
+        {
+            "block": comparison.variant,
+            "against": comparison.against,
+            "difference": figures(comparison.difference),
+            "95 % interval": f"{figures(comparison.low)} to {figures(comparison.high)}",
+            "p (Holm)": figures(comparison.p_holm, 2),
+            "verdict": comparison.verdict,
+        }
+        for comparison in result.comparisons
+    )
+    parts = [_booktabs(table, f"{task.name}: {label} on test rows, mean over folds of the mean over seeds.")]
+    if len(differences):
+        parts.append(
+            _booktabs(
+                differences,
+                f"{task.name}: paired differences; interval: bootstrap over test rows, p: corrected resampled t-test "
+                "over folds (Nadeau and Bengio 2003), adjusted after Holm.",
+            )
+        )
+    return "\n".join(parts)
+
+
+def _booktabs(frame: Any, caption: str) -> str:
+    from pandas import Series
+
+    escaped = frame.rename(columns=_escape).apply(lambda column: Series([_escape(str(cell)) for cell in column]))
+    text: str = escaped.to_latex(index=False, escape=False, caption=_escape(caption), position="htbp")
+    return text
+
+
+def _escape(text: str) -> str:
+    """Escape what LaTeX reads as commands."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
+    special |= {char: f"\\{char}" for char in "&%$#_{}"}
+    return "".join(special.get(char, char) for char in text)

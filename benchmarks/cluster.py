@@ -1,0 +1,231 @@
+"""Cells trained by the workers of a Dask cluster, which share the run store and the cache with this process.
+
+Everything goes by way of the scheduler, so that workers need not reach this process by the network.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import astuple, replace
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any, Self
+
+from benchmarks.cache import cache_folder
+from benchmarks.errors import RunError, UsageError
+from benchmarks.interrupts import Interrupted, StopRequest
+from benchmarks.machine import n_threads, pick_device
+from benchmarks.plans import Cell
+from benchmarks.store import Run
+from benchmarks.training import Epoch
+from benchmarks.units import Outcome, train_cell
+
+__all__ = ["Cluster"]
+
+_CONNECT_SECONDS = 10.0
+# Schedulers of batch systems take a while to start workers.
+_WORKERS_SECONDS = 60.0
+_POLL_SECONDS = 0.5
+# How often a training asks the scheduler whether to stop.
+_ASK_SECONDS = 1.0
+
+# Random numbers of torch belong to the process: two trainings in it at once would draw from one stream.
+_training = Lock()
+
+
+class Cluster:
+    """A Dask scheduler and its workers.
+
+    Args:
+        scheduler: Address of the scheduler, such as tcp://host:8786.
+
+    Raises:
+        UsageError: `distributed` is not installed, or there is no scheduler at the address.
+    """
+
+    def __init__(self, scheduler: str) -> None:
+        try:
+            from distributed import Client
+        except ModuleNotFoundError:
+            raise UsageError('A cluster needs the package distributed: pip install "sen-bench[dask]".') from None
+        self._scheduler = scheduler
+        try:
+            self._client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise UsageError(
+                f"No Dask scheduler answers at {scheduler} ({str(error) or type(error).__name__}): start one with "
+                "`dask scheduler` and name the address that it prints with --scheduler."
+            ) from None
+
+    def __enter__(self) -> Self:
+        """Stay connected."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the cluster as it is, and disconnect."""
+        self._client.close()
+
+    def n_workers(self) -> int:
+        """Number of workers that the scheduler has now."""
+        return len(self._workers())
+
+    def _workers(self) -> dict[str, Any]:
+        workers: dict[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
+        return workers
+
+    def check_workers(self, store: Path) -> None:
+        """Check that there are workers, and that each sees what it needs.
+
+        Args:
+            store: Folder of the run store; it and the cache are made where they are not there.
+
+        Raises:
+            UsageError: There are no workers, or one lacks sen-bench or cannot see the store or the cache.
+        """
+        try:
+            self._client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
+        except TimeoutError:
+            raise UsageError(
+                f"The scheduler at {self._scheduler} has no workers: start some, such as "
+                f"`OMP_NUM_THREADS=1 dask worker {self._scheduler} --nthreads 1 --nworkers 2`."
+            ) from None
+        folders = [folder.resolve() for folder in (store, cache_folder())]
+        for folder in folders:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"The folder {folder} cannot be made ({error.strerror}).") from None
+        answers = self._client.run(_missing, [str(folder) for folder in folders], on_error="return")
+        for worker, answer in sorted(answers.items()):
+            if answer:
+                lacks = f"sen-bench ({answer})" if isinstance(answer, Exception) else " and ".join(answer)
+                raise UsageError(
+                    f"The worker {worker} of the cluster lacks {lacks}: workers need sen-bench as installed here, "
+                    "and the run store (--out) and the cache (SEN_BENCH_CACHE) at the same paths as here, to write in."
+                )
+        if several := [address for address, facts in self._workers().items() if facts["nthreads"] > 1]:
+            _warn(
+                f"{several[0]} has more than one thread, but trains one fold at a time: start workers with "
+                "--nthreads 1, and as many of them as folds are to be trained at once."
+            )
+
+    def train(
+        self, cells: Sequence[Cell], *, device: str, stop: StopRequest, on_epoch: Callable[[Cell, Epoch], None]
+    ) -> Generator[tuple[Cell, Outcome]]:
+        """Yield what becomes of each cell; a cell whose worker is lost goes on from its state on another."""
+        from distributed import Event
+
+        topic = f"sen-bench-{uuid.uuid4().hex}"
+        word = Event(topic, client=self._client)
+
+        def hear(event: tuple[float, tuple[int, Sequence[Any]]]) -> None:
+            index, epoch = event[1]
+            on_epoch(cells[index], Epoch(*epoch))
+
+        def tell_to_stop() -> None:
+            # In a thread, because this is called from a signal handler, whose thread may hold the client's locks.
+            Thread(target=word.set, daemon=True).start()
+
+        self._client.subscribe_topic(topic, hear)
+        with stop.calling(tell_to_stop):
+            futures = {
+                self._client.submit(
+                    _train_on_worker, index, _elsewhere(cell), device, topic, key=f"{topic}-{index}", pure=False
+                ): cell
+                for index, cell in enumerate(cells)
+            }
+            try:
+                for future in self._ended(list(futures)):
+                    yield futures[future], self._outcome(future, stop)
+            finally:
+                word.set()
+                self._client.cancel(list(futures))
+                self._client.unsubscribe_topic(topic)
+
+    def _ended(self, futures: list[Any]) -> Iterator[Any]:
+        """Yield futures as they end; say so while no worker is left to end one."""
+        alone = False
+        while futures:
+            if ended := [future for future in futures if future.done()]:
+                futures = [future for future in futures if future not in ended]
+                yield from ended
+                continue
+            time.sleep(_POLL_SECONDS)
+            n_workers = self.n_workers()
+            if not n_workers and not alone:
+                _warn(
+                    f"All workers of {self._scheduler} are lost. What they had begun is kept and goes on when the "
+                    "scheduler has workers again; Ctrl-C stops the waiting."
+                )
+            alone = not n_workers
+
+    def _outcome(self, future: Any, stop: StopRequest) -> Outcome:
+        from distributed import KilledWorker
+
+        if future.cancelled():
+            if stop:
+                return Interrupted("not begun")
+            return RunError(f"the connection to the scheduler at {self._scheduler} was lost.")
+        error = future.exception()
+        if error is None:
+            outcome: Outcome = future.result()
+            return outcome
+        if isinstance(error, KilledWorker):
+            return RunError("the workers that trained it died, one after the other, perhaps for lack of memory.")
+        return RunError(f"its worker raised {type(error).__name__}: {error}.")
+
+
+def _warn(sentence: str) -> None:
+    logging.getLogger("sen_bench").warning(sentence)
+
+
+def _elsewhere(cell: Cell) -> Cell:
+    """Return the cell as a process in another folder understands it."""
+    plan, unit = cell
+    return Cell(replace(plan, run=Run(plan.run.path.resolve())), unit)
+
+
+def _missing(folders: list[str]) -> list[str]:
+    """Name the folders that this worker cannot write in."""
+    return [folder for folder in folders if not os.access(folder, os.R_OK | os.W_OK)]
+
+
+def _train_on_worker(index: int, cell: Cell, device: str, topic: str) -> Outcome:
+    from distributed import get_worker
+
+    worker = get_worker()
+    with _training:
+        try:
+            device = pick_device(device)
+        except UsageError as error:
+            return error
+        return train_cell(
+            cell,
+            device,
+            n_threads(),
+            lambda epoch: worker.log_event(topic, (index, astuple(epoch))),
+            _asking(topic),
+        )
+
+
+def _asking(topic: str) -> Callable[[], bool]:
+    """Return what asks the scheduler whether to stop, once in a while; one that is gone is a reason to stop."""
+    from distributed import Event
+
+    word, last, stopped = Event(topic), 0.0, False
+
+    def stop() -> bool:
+        nonlocal last, stopped
+        if not stopped and time.monotonic() - last > _ASK_SECONDS:
+            try:
+                stopped = bool(word.is_set())
+            except (OSError, TimeoutError):
+                stopped = True
+            last = time.monotonic()
+        return stopped
+
+    return stop

@@ -1,0 +1,156 @@
+"""Options that several commands have, and what they mean. Heavy imports happen inside the functions."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from benchmarks.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchmarks.data import Dataset
+    from benchmarks.display import RunDisplay
+    from benchmarks.tasks import Task
+
+__all__ = [
+    "BadRowOption",
+    "BatchSizeOption",
+    "BlockOption",
+    "ConfigOption",
+    "DataDir",
+    "DeviceOption",
+    "EpochsOption",
+    "FoldsOption",
+    "KindOption",
+    "LimitOption",
+    "OutOption",
+    "PrecisionOption",
+    "SeedOption",
+    "SeedsOption",
+    "SetOption",
+    "SplitOption",
+    "TargetOption",
+    "TaskArgument",
+    "UnitOption",
+    "check_jobs",
+    "find_data",
+    "fold_numbers",
+    "tell_how_to_go_on",
+]
+
+TaskArgument = Annotated[
+    str,
+    typer.Argument(help="Name of a task (`sen-bench tasks` lists them), or the folder or file of own data."),
+]
+BlockOption = Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that holds the MatBench files (NAME.json.gz), or receives them; default: SEN_BENCH_DATA."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set any configuration field, such as training.epochs=50."),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with the tables graph, sen, block and training.")
+]
+_OWN = "Own data"
+TargetOption = Annotated[
+    str | None, typer.Option(help="Column to predict; needed where there are several.", rich_help_panel=_OWN)
+]
+KindOption = Annotated[
+    Literal["regression", "classification"] | None,
+    typer.Option(help="What the target is: a number (default), or true and false.", rich_help_panel=_OWN),
+]
+BadRowOption = Annotated[
+    Literal["fail", "skip"] | None,
+    typer.Option(help="Rows that cannot be used: refuse the data (default), or leave them out.", rich_help_panel=_OWN),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="folds|holdout:A/B/C",
+        help="Five folds (default), or shares of training, validation and test rows.",
+        rich_help_panel=_OWN,
+    ),
+]
+UnitOption = Annotated[str | None, typer.Option(help="Unit of the target, for tables.", rich_help_panel=_OWN)]
+FoldsOption = Annotated[
+    str | None, typer.Option(help="Folds to run, such as 0,1. Default: all five; for `prototypes` fold 0.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first run.")]
+SeedsOption = Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --seed.")]
+EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training rows.")]
+BatchSizeOption = Annotated[int | None, typer.Option(help="Crystals in a batch.")]
+PrecisionOption = Annotated[str | None, typer.Option(help="float32 or bfloat16.")]
+OutOption = Annotated[Path, typer.Option(help="Folder of the run store.")]
+LimitOption = Annotated[
+    int | None, typer.Option(help="Use only that many training rows of each fold; all test rows are predicted.")
+]
+
+
+def find_data(
+    name: str, data_dir: Path | None, on_bad_row: Literal["fail", "skip"] | None, options: Mapping[str, str | None]
+) -> tuple[Task, Callable[[RunDisplay, int], Dataset]]:
+    """Return the task that a task argument means, and what loads its crystals with so many jobs."""
+    from benchmarks.data import load_dataset
+    from benchmarks.own_data import OwnData, find_own_data
+    from benchmarks.tasks import get_task
+
+    given: dict[str, Any] = {option: value for option, value in options.items() if value is not None}
+    path = find_own_data(name)
+    if path is None:
+        task = get_task(name)
+        if on_bad_row is not None:
+            given["on_bad_row"] = on_bad_row
+        if given:
+            flags = " and ".join(f"--{option.replace('_', '-')}" for option in given)
+            raise UsageError(f"{flags}: for own data alone. {name} is a task, which decides that itself.")
+        return task, lambda display, jobs: load_dataset(
+            task,
+            data_dir,
+            jobs=jobs,
+            progress=display.progress("Reading crystals"),
+            download_progress=display.progress(f"Downloading {task.file_name} (MB)"),
+        )
+    if data_dir is not None:
+        raise UsageError(f"--data-dir is for the files of tasks; {name} is read from where it is.")
+    own = OwnData(path=path, **given)
+    return own.task, lambda display, jobs: own.load(
+        on_bad_row=on_bad_row or "fail", jobs=jobs, progress=display.progress("Reading crystals")
+    )
+
+
+def tell_how_to_go_on(interrupted: BaseException, words: Sequence[str]) -> None:
+    """Say that trainings were stopped, where each is, and which command line goes on."""
+    place = f" ({interrupted})" if str(interrupted) else ""
+    typer.echo(f"Stopped{place}. Finished folds are kept. To go on:\n  {shlex.join(words)}", err=True)
+
+
+def check_jobs(jobs: int) -> None:
+    """Check the number of processes asked for.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if jobs < -1 or jobs == 0:
+        raise UsageError(f"--jobs takes a number of processes, or -1 for one per core, not {jobs}.")
+
+
+def fold_numbers(text: str) -> list[int]:
+    """Return the numbers in a list such as "0,1".
+
+    Raises:
+        UsageError: It is no such list.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--folds takes numbers from 0 to 4 separated by commas, such as 0,1, not {text!r}.") from None

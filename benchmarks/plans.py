@@ -1,0 +1,126 @@
+"""What is going to be trained: a configuration on a data set, and the folds and seeds of it that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from benchmarks.config import RunConfig
+from benchmarks.crystals import Progress
+from benchmarks.data import Dataset
+from benchmarks.errors import UsageError
+from benchmarks.folds import Fold, check_fold_numbers, make_folds
+from benchmarks.graphs import GraphTable, build_graphs
+from benchmarks.store import Run, Unit
+from benchmarks.training import build_model
+
+__all__ = ["Cell", "Overwrite", "Plan", "make_plan"]
+
+Overwrite = Literal["only-missing", "always", "never"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is to be done in one run.
+
+    Attributes:
+        config: The configuration.
+        dataset: The crystals.
+        graphs: Their graphs.
+        run: Where results go.
+        units: The folds and seeds asked for.
+        missing: Those of them that have to be trained.
+        again: Whether results and states of the units are discarded, and all are trained from the beginning.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    graphs: GraphTable
+    run: Run
+    units: list[Unit]
+    missing: list[Unit]
+    again: bool
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The missing units, as `execute` takes them."""
+        return [Cell(self, unit) for unit in self.missing]
+
+    @property
+    def under_way(self) -> list[Unit]:
+        """The missing units that an earlier command began."""
+        return [] if self.again else [unit for unit in self.run.under_way() if unit in self.missing]
+
+    def fold(self, unit: Unit) -> Fold:
+        """The rows of a unit's fold."""
+        task, table = self.dataset.task, self.dataset.table
+        folds = make_folds(
+            task.kind, table.row, task.n_rows, table.target, unit.seed, limit=self.config.limit, split=task.split
+        )
+        return folds[unit.fold]
+
+
+class Cell(NamedTuple):
+    """A unit of a plan: what one worker trains at a time."""
+
+    plan: Plan
+    unit: Unit
+
+
+def make_plan(
+    config: RunConfig,
+    dataset: Dataset,
+    *,
+    folds: Sequence[int],
+    seeds: Sequence[int],
+    out: Path,
+    overwrite: Overwrite = "only-missing",
+    jobs: int = -1,
+    progress: Progress | None = None,
+) -> Plan:
+    """Build the graphs, open the run folder and see which folds are missing.
+
+    Raises:
+        UsageError: A fold or seed that cannot be, too few rows, a block that refuses its configuration, a folder that
+            cannot be written, or results that exist although `overwrite` is "never".
+    """
+    task, table = dataset.task, dataset.table
+    check_fold_numbers(folds, task.split)
+    if not seeds or min(seeds) < 0:
+        raise UsageError("A seed is a whole number from 0 on, and at least one is needed.")
+    try:
+        make_folds(task.kind, table.row, task.n_rows, table.target, seeds[0], limit=config.limit, split=task.split)
+    except UsageError as error:
+        raise UsageError(f"{dataset.source}: {error}") from None
+    with torch.device("meta"):
+        build_model(config)
+    name = f"{config.block_name}-{config.digest(dataset.digest)}"
+    facts = {
+        "config": config.model_dump(mode="json"),
+        "task": task.facts(),
+        "data": {
+            "source": dataset.source,
+            "digest": table.digest,
+            "rows": len(table),
+            "official_rows": task.n_rows,
+            "coverage": dataset.coverage,
+            "is_complete": dataset.is_complete,
+            "read_as_hydrogen": dataset.read_as_hydrogen,
+            "skipped": [row._asdict() for row in dataset.skipped],
+        },
+    }
+    run = Run.create(out, task.name, name, facts)
+    units = [Unit(seed, fold) for seed in seeds for fold in folds]
+    finished = run.units()
+    if overwrite == "never" and (there := [unit for unit in units if unit in finished]):
+        raise UsageError(
+            f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
+        )
+    again = overwrite == "always"
+    missing = units if again else [unit for unit in units if unit not in finished]
+    graphs = build_graphs(table, config.graph, jobs=jobs, progress=progress)
+    return Plan(config, dataset, graphs, run, units, missing, again)

@@ -1,0 +1,88 @@
+"""What the finished units of a run say together, beside what models that know little would say."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.folds import N_FOLDS
+from benchmarks.metrics import classification_metrics, mean_absolute_deviation, primary_metric, regression_metrics
+from benchmarks.plans import Plan
+from benchmarks.reference import extra_trees_on_composition
+from benchmarks.store import Unit
+
+__all__ = ["references", "summarise"]
+
+
+def summarise(plan: Plan) -> dict[str, Any]:
+    """Summarise everything that is finished in the run, whichever command asked for it.
+
+    A fold's score is the mean over its seeds; mean and standard deviation (ddof 0, as MatBench) are over the folds.
+    """
+    task = plan.dataset.task
+    units = plan.run.units()
+    records = [plan.run.read_metrics(unit) for unit in units]
+    names = list(records[0]["metrics"]) if records else []
+    folds = sorted({unit.fold for unit in units})
+    scores = {
+        name: [
+            statistics.fmean(
+                _number(record["metrics"][name]) for u, record in zip(units, records, strict=True) if u.fold == fold
+            )
+            for fold in folds
+        ]
+        for name in names
+    }
+    seeds = {unit.seed for unit in units}
+    return {
+        "task": task.name,
+        "block": plan.config.block_name,
+        "coverage": plan.dataset.coverage,
+        "limit": plan.config.limit,
+        "primary_metric": primary_metric(task.kind).name,
+        "folds": folds,
+        "seeds": sorted(seeds),
+        "is_official": _is_official(plan, units),
+        "units": [{"seed": u.seed, "fold": u.fold, **r["metrics"]} for u, r in zip(units, records, strict=True)],
+        "mean": {name: statistics.fmean(column) for name, column in scores.items()},
+        "std": {name: statistics.pstdev(column) for name, column in scores.items()},
+        "wall_seconds": sum(record["wall_seconds"] for record in records),
+        "peak_memory_bytes": max((record["peak_memory_bytes"] for record in records), default=None),
+        "parameters": records[0]["parameters"] if records else None,
+        "device": records[0]["device"] if records else None,
+    }
+
+
+def _is_official(plan: Plan, units: Sequence[Unit]) -> bool:
+    """Whether the mean may stand on the leaderboard: official data, all of it, and all folds of every seed."""
+    seeds = {unit.seed for unit in units}
+    complete = bool(seeds) and len(units) == N_FOLDS * len(seeds)
+    return complete and plan.dataset.task.is_official and plan.dataset.is_complete and plan.config.limit is None
+
+
+def references(plan: Plan, folds: Sequence[int]) -> dict[str, float]:
+    """Errors on the test rows of these folds of models that know little: composition alone, the mean alone.
+
+    Shown where nothing is published to compare with.
+    """
+    task, table = plan.dataset.task, plan.dataset.table
+    parts = [plan.fold(Unit(plan.units[0].seed, fold)) for fold in folds]
+    targets = [table.target[part.test] for part in parts]
+    metric = primary_metric(task.kind).name
+    score = regression_metrics if task.kind == "regression" else classification_metrics
+    trees = [
+        score(target, extra_trees_on_composition(table, part, task.kind))[metric]
+        for target, part in zip(targets, parts, strict=True)
+    ]
+    found = {"ExtraTrees on composition": float(np.mean(trees))}
+    if task.kind == "regression":
+        found["mean absolute deviation"] = float(np.mean([mean_absolute_deviation(target) for target in targets]))
+    return found
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
