@@ -183,9 +183,9 @@ def compare(all_finished: Sequence[Finished]) -> list[Comparison]:
     sign = -1 if begun[0].metric.higher_is_better else 1
     best = min(begun, key=lambda one: sign * statistics.fmean(one.scores(sorted(one.records)).values()))
     pairs = [(one, best) for one in begun if one is not best]
-    against_capsule = [(one, _reference(one, begun)) for one in begun if one.setting.block != _REFERENCE]
-    pairs_capsule = [(one, other) for one, other in against_capsule if other is not None and other is not best]
-    return [*_adjusted(pairs), *_adjusted(pairs_capsule)]
+    others = [one for one in begun if one is not best and one.setting.block != _REFERENCE]
+    with_capsule = [(one, capsule) for one in others if (capsule := _reference(one, begun)) not in {None, best}]
+    return [*_adjusted(pairs), *_adjusted(with_capsule)]
 
 
 def _adjusted(pairs: Sequence[tuple[Finished, Finished]]) -> list[Comparison]:

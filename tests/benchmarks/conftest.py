@@ -18,6 +18,7 @@ from benchmarks.cli import main
 from sen.crystal import SYMBOLS
 
 Write = Callable[..., Path]
+Install = Callable[[str, str], None]
 
 #: Options that make a run take seconds: it still goes through everything that a real one does.
 SMALL = (
@@ -25,6 +26,17 @@ SMALL = (
     *("--set", "sen.encoder_width=16", "--set", "sen.head_width=16", "--set", "sen.dropout=0"),
     *("--set", "training.learning_rate=0.002", "--set", "training.batch_size=8", "--set", "training.weight_decay=0.01"),
 )
+
+
+#: A small block of another package, registered as `Block`.
+BLOCK = """
+from baselines.mlp import MLPBlock, MLPConfig
+from sen.blocks import SymmetryOutput
+
+class Block(MLPBlock):
+    def __init__(self, width, config):
+        super().__init__(width, MLPConfig(hidden=8, width=4))
+"""
 
 
 def structure(lattice: np.ndarray, symbols: list[str], positions: np.ndarray) -> dict[str, Any]:
@@ -112,3 +124,18 @@ def sen_bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         return Answer(code if isinstance(code, int) else int(code is not None), captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Put a package on the path as an installer leaves it, whose class `Block` is registered under its name."""
+
+    def put(name: str, source: str) -> None:
+        facts = tmp_path / "site" / f"{name}-1.0.dist-info"
+        facts.mkdir(parents=True)
+        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (facts / "entry_points.txt").write_text(f"[sen_bench.blocks]\n{name} = {name}:Block\n")
+        (tmp_path / "site" / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path / "site")
+
+    return put

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.conftest import Answer, Write, rocksalts
+from tests.benchmarks.conftest import BLOCK, Answer, Install, Write, rocksalts
 from tests.conftest import REPOSITORY
 
 Command = Callable[..., Answer]
-Install = Callable[[str, str], None]
 
 #: What makes a run with any block take seconds.
 SMALL_SEN = (
@@ -25,30 +24,6 @@ SMALL_SEN = (
     *("--set", "sen.dropout=0", "--set", "training.learning_rate=0.002", "--set", "training.batch_size=8"),
     *("--set", "training.weight_decay=0.01"),
 )
-
-BLOCK = """
-from baselines.mlp import MLPBlock, MLPConfig
-from sen.blocks import SymmetryOutput
-
-class Block(MLPBlock):
-    def __init__(self, width, config):
-        super().__init__(width, MLPConfig(hidden=8, width=4))
-"""
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Put a package on the path as an installer leaves it, whose class `Block` is registered under its name."""
-
-    def put(name: str, source: str) -> None:
-        facts = tmp_path / "site" / f"{name}-1.0.dist-info"
-        facts.mkdir(parents=True)
-        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (facts / "entry_points.txt").write_text(f"[sen_bench.blocks]\n{name} = {name}:Block\n")
-        (tmp_path / "site" / f"{name}.py").write_text(source)
-        monkeypatch.syspath_prepend(tmp_path / "site")
-
-    return put
 
 
 def how_to() -> dict[str, str]:

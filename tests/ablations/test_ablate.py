@@ -1,0 +1,235 @@
+"""`sen-bench ablate` on one machine, from the command line to the files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.conftest import BLOCK, SMALL, Answer, Install, Write, replace_file, rocksalts
+
+Command = Callable[..., Answer]
+
+#: What makes a training with any block take seconds.
+QUICK = (
+    *("--epochs", 20, "--set", "sen.encoder_width=16", "--set", "sen.head_width=16", "--set", "sen.dropout=0"),
+    *("--set", "training.learning_rate=0.002", "--set", "training.batch_size=8", "--set", "training.weight_decay=0.01"),
+)
+TASK = ("--task", "matbench_jdft2d")
+TWIN = BLOCK.replace("hidden=8", "hidden=32")
+
+
+def grid(data: Path, out: Path, *more: object) -> tuple[object, ...]:
+    """Two small runs of the mlp block, two folds each."""
+    small = SMALL[2:]  # less --block
+    axis = ("--blocks", "mlp", "--set", "sen.rounds=1,2", "--folds", "0,1", "--epochs", 20)
+    return ("ablate", *TASK, *axis, *small, "--data-dir", data, "--out", out, *more)
+
+
+def result(out: Path) -> dict[str, Any]:
+    (file,) = out.rglob("ablation.json")
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
+
+
+def lines(out: Path, name: str) -> list[dict[str, str]]:
+    (file,) = out.rglob(name)
+    return list(csv.DictReader(file.open()))
+
+
+def test_grid_is_trained_compared_and_never_repeated(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    first = sen_bench(*grid(data, out))
+    assert first.code == 0, first.err
+    assert first.out.count(" trainings done") == 4
+    assert "4 of 4 trainings done" in first.out
+    content = result(out)
+    assert [row["values"] for row in content["table"]] in ([{"sen.rounds": "1"}, {"sen.rounds": "2"}],
+                                                           [{"sen.rounds": "2"}, {"sen.rounds": "1"}])  # fmt: skip
+    assert [row["mean"] for row in content["table"]] == sorted(row["mean"] for row in content["table"])
+    (comparison,) = content["comparisons"]
+    assert comparison["folds"] == [0, 1]
+    assert comparison["verdict"] in {"not distinguishable", "worse"}
+    cells = lines(out, "cells.csv")
+    assert sorted((cell["sen.rounds"], cell["fold"]) for cell in cells) == [
+        ("1", "0"),
+        ("1", "1"),
+        ("2", "0"),
+        ("2", "1"),
+    ]
+    for row in content["table"]:
+        mine = [float(cell["mae"]) for cell in cells if cell["sen.rounds"] == row["values"]["sen.rounds"]]
+        assert sum(mine) / 2 == pytest.approx(row["mean"])
+    assert len(lines(out, "table.csv")) == 2
+    assert r"\toprule" in next(out.rglob("table.tex")).read_text()
+    assert "sen.rounds=1" in first.out
+
+    second = sen_bench(*grid(data, out))
+    assert second.code == 0
+    assert " trainings done" not in second.out
+    assert result(out)["table"] == content["table"]
+
+    # The cells are ordinary runs: `run` finds them, and the grid finds what `run` has done.
+    run = sen_bench("run", *grid(data, out)[2:3], *SMALL, "--set", "sen.rounds=2", "--folds", "0,1,2", "--epochs", 20,
+                    "--data-dir", data, "--out", out)  # fmt: skip
+    assert "1 of 3 trainings to do" in run.out
+    third = sen_bench(*grid(data, out, "--folds", "0,1,2"))
+    assert "1 of 1 trainings done" in third.out
+    assert len(list(out.rglob("ablation.json"))) == 2
+
+
+def test_blocks_side_by_side_in_parallel(install: Install, write_data: Write, sen_bench: Command, tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    install("twin", TWIN)
+    # Worker processes find the plug-in as this one does.
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path / "site"), os.environ.get("PYTHONPATH")]))
+    )
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    arguments = ("--data-dir", data, "--out", out, "--folds", "0", "--seeds", 2, "--jobs", 2, *QUICK)
+    answer = sen_bench("ablate", *TASK, "--blocks", "twin,mlp", *arguments)
+    assert answer.code == 0, answer.err + answer.out
+    content = result(out)
+    assert {row["block"] for row in content["table"]} == {"twin", "mlp"}
+    assert all(row["seeds"] == [0, 1] and row["std_seeds"] is not None for row in content["table"])
+    assert "one fold says nothing of other training rows" in answer.out or "not distinguishable" in answer.out
+
+
+def test_failed_cell_stops_no_other_and_is_told(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    # Sound to the contracts of the seam, which evaluate; it raises when it is trained.
+    forward = 'if self.training: raise ValueError("the matrix is singular")\n        return super().forward(env, graph)'
+    install("raises", f"{TWIN}\n    def forward(self, env, graph):\n        {forward}\n")
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    arguments = ("--data-dir", data, "--out", out, "--folds", "0,1", *QUICK)
+    answer = sen_bench("ablate", *TASK, "--blocks", "raises,mlp", *arguments)
+    assert answer.code == 1
+    assert "2 trainings failed, and the same command tries them again:" in answer.err
+    assert (
+        "raises (fold 0, seed 0; fold 1, seed 0): SEN with the block 'raises' raised ValueError: the matrix is"
+        in answer.err
+    )
+    content = result(out)
+    assert [row["block"] for row in content["table"]] == ["mlp"]
+    assert [failure["unit"] for failure in content["failures"]] == ["fold 0, seed 0", "fold 1, seed 0"]
+    assert content["comparisons"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--blocks", "mlp,nonsense"), "There is no block called 'nonsense'"),
+        (("--blocks", ""), "names no block"),
+        (("--blocks", "mlp,mlp"), "names mlp 2 times"),
+        (("--blocks", "mlp", "--set", "sen.round=1,2"), "There is no configuration field 'sen.round'"),
+        (("--blocks", "mlp", "--set", "sen.rounds=1,two"), "sen.rounds"),
+        (("--blocks", "mlp", "--folds", "7"), "7"),
+        (("--blocks", "mlp", "--jobs", "0"), "--jobs takes a number of processes"),
+        (("--blocks", "mlp", "--backend", "dask"), "--backend dask and --scheduler ADDRESS go together"),
+        (("--blocks", "mlp", "--scheduler", "tcp://x:1"), "--backend dask and --scheduler ADDRESS go together"),
+        (
+            ("--blocks", "mlp", "--backend", "dask", "--scheduler", "tcp://x:1", "--jobs", "2"),
+            "--jobs is for this machine",
+        ),
+    ],
+)
+def test_wrong_use_is_told_before_anything_is_read(
+    sen_bench: Command, tmp_path: Path, options: tuple[str, ...], told: str
+) -> None:
+    answer = sen_bench("ablate", "--out", tmp_path / "runs", *options)
+    assert answer.code == 2
+    assert told in answer.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_seed_and_unknown_backend_are_wrong_use(sen_bench: Command) -> None:
+    assert sen_bench("ablate", "--blocks", "mlp", "--seeds", 0).code == 2
+    assert sen_bench("ablate", "--blocks", "mlp", "--backend", "ray").code == 2
+
+
+def test_block_that_breaks_the_seam_is_refused_with_its_contract(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    install("tensor", f"{BLOCK}\n    def forward(self, env, graph): return super().forward(env, graph).material\n")
+    arguments = ("--data-dir", write_data(rocksalts(60)), "--out", tmp_path / "runs")
+    answer = sen_bench("ablate", *TASK, "--blocks", "mlp,tensor", *arguments)
+    assert answer.code == 2
+    assert "The block 'tensor' breaks the contract 'seam: output has the declared shapes'" in answer.err
+    assert "leave the block out" in answer.err
+
+
+def test_dry_run_shows_the_plan_and_trains_nothing(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    answer = sen_bench(*grid(data, out, "--dry-run"))
+    assert answer.code == 0, answer.err
+    assert "4 trainings to do, 1 at a time: about" in answer.out
+    assert answer.out.count("mlp, sen.rounds=") == 2
+    assert not list(out.rglob("fold_*"))
+    assert not list(out.rglob("ablation.json"))
+    assert sen_bench(*grid(data, out, "--folds", "0")).code == 0
+    again = sen_bench(*grid(data, out, "--dry-run", "--jobs", 2))
+    assert "2 trainings to do, 2 at a time: about" in again.out
+    assert sen_bench(*grid(data, out)).code == 0
+    assert "Everything is finished" in sen_bench(*grid(data, out, "--dry-run")).out
+
+
+def test_results_of_another_version_are_not_taken(
+    write_data: Write, sen_bench: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    sen_bench(*grid(data, out))
+    older, lacking = sorted(out.rglob("fold_0"))
+    manifest = json.loads((older / "manifest.json").read_text())
+    (older / "manifest.json").write_text(json.dumps({**manifest, "format": 0}))
+    answer = sen_bench(*grid(data, out))
+    assert "was written by another version (format 0, this is 1)" in caplog.text
+    assert "1 of 1 trainings done" in answer.out
+
+    record = json.loads((lacking / "metrics.json").read_text())
+    del record["peak_memory_bytes"]
+    replace_file(lacking, "metrics.json", json.dumps(record).encode())
+    answer = sen_bench(*grid(data, out))
+    assert answer.code == 1
+    assert "another version of sen-bench (metrics.json lacks peak_memory_bytes)" in answer.err
+    assert str(lacking) in answer.err
+
+
+def test_paper_stands_beside_its_own_data(sen_bench: Command, write_data: Write, tmp_path: Path) -> None:
+    folder = write_data(rocksalts(60), "paper_band_gap", "gap")
+    data = (folder / "paper_band_gap.partial.json.gz").rename(folder / "paper_band_gap.json.gz")
+    answer = sen_bench("ablate", "--task", data, "--blocks", "mlp", *SMALL[2:], "--epochs", 20, "--unit", "eV",
+                       "--split", "holdout:0.8/0.1/0.1", "--out", tmp_path / "runs")  # fmt: skip
+    assert answer.code == 0, answer.err
+    (row,) = result(tmp_path / "runs")["table"]
+    assert (row["paper_mae_scaled"], row["paper_mae_ev"]) == (0.58, pytest.approx(0.649194))
+    assert "paper, scaled units" in answer.out
+
+
+def test_interrupted_grid_goes_on_by_the_same_command(write_data: Write, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    command = [sys.executable, "-c", "from benchmarks.cli import main; main()", *map(str, grid(data, out))]
+    long = [*command, "--set", "training.epochs=1000", "--set", "training.patience=1000", "--jobs", "2"]
+    process = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    begun = set()
+    for line in process.stdout:
+        if "epoch 200 of" in line:
+            begun.add(line.partition(":")[0])
+        if len(begun) == 2:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert error.count("its state is saved") == 2
+    assert "To go on:\n  sen-bench ablate --task matbench_jdft2d" in error
+    assert len(list(out.rglob("*.state.safetensors"))) == 2

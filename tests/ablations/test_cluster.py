@@ -1,0 +1,173 @@
+"""`sen-bench ablate` on a Dask cluster: a real scheduler and real worker processes, some of which die."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from benchmarks.errors import UsageError
+from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
+
+pytest.importorskip("distributed", reason="needs distributed (the extra dask)")
+
+Command = Callable[..., Answer]
+
+
+@dataclass
+class Dask:
+    """A scheduler, its address, and the workers that a test starts."""
+
+    folder: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    address: str = ""
+
+    def start(self, *arguments: str) -> tuple[subprocess.Popen[bytes], Path]:
+        log = self.folder / f"dask-{len(self.processes)}.log"
+        with log.open("wb") as file:
+            command = [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:], "--no-dashboard"]
+            process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+        self.processes.append(process)
+        return process, log
+
+    def worker(self) -> subprocess.Popen[bytes]:
+        return self.start("worker", self.address, "--nthreads", "1", "--no-nanny")[0]
+
+
+@pytest.fixture
+def dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dask]:
+    """A scheduler without workers; whatever is left in the end is killed."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    cluster = Dask(tmp_path)
+    _, log = cluster.start("scheduler", "--host", "127.0.0.1", "--port", "0")
+    wait_for(lambda: re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text()))
+    cluster.address = re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text())[0]  # type: ignore[index]
+    yield cluster
+    for process in cluster.processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+
+
+def grid(data: Path, out: Path, address: str, *more: object) -> list[str]:
+    """Two small runs of the mlp block, two folds each, on the cluster."""
+    axis = ("--task", "matbench_jdft2d", "--blocks", "mlp", "--set", "sen.rounds=1,2", "--folds", "0,1", "--epochs", 20)
+    cluster = ("--backend", "dask", "--scheduler", address) if address else ()
+    return [*map(str, ("ablate", *axis, *SMALL[2:], "--data-dir", data, "--out", out, *cluster, *more))]
+
+
+def predictions(out: Path) -> dict[str, list[list[str]]]:
+    files = sorted(out.rglob("predictions.csv"))
+    return {f"{file.parents[2].name}/{file.parent.name}": list(csv.reader(file.open())) for file in files}
+
+
+def test_grid_on_two_workers_of_which_one_is_killed(
+    dask: Dask, write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    workers = [dask.worker(), dask.worker()]
+    # Checkpoints after every step, so that there is something to go on from; long enough to be killed in the middle.
+    long = grid(data, out, dask.address, "--set", "training.epochs=150")
+    command = [sys.executable, "-c", "from benchmarks.cli import main; main()", *long]
+    with (tmp_path / "out").open("w") as file, (tmp_path / "err").open("w") as errors:
+        process = subprocess.Popen(command, stdout=file, stderr=errors)
+    dask.processes.append(process)  # type: ignore[arg-type]
+    begun = set()
+
+    def both_have_begun() -> bool:
+        begun.update(re.findall(r"^(mlp, .*?): epoch 30 of", (tmp_path / "out").read_text(), flags=re.MULTILINE))
+        assert process.poll() is None, (tmp_path / "err").read_text()
+        return len(begun) == 2
+
+    wait_for(both_have_begun)
+    workers[0].kill()
+    assert process.wait(300) == 0, (tmp_path / "out").read_text() + (tmp_path / "err").read_text()
+    found = predictions(out)
+    assert len(found) == 4
+    assert not list(out.rglob("*.state.safetensors"))
+    assert not [path for path in out.rglob(".*") if not path.name.endswith(".lock")]
+    (content,) = (json.loads(file.read_text()) for file in out.rglob("ablation.json"))
+    assert [row["units"] for row in content["table"]] == [2, 2]
+    assert content["failures"] == []
+    assert "4 of 4 trainings done" in (tmp_path / "out").read_text()
+
+    # What the cluster made is what one machine makes.
+    answer = sen_bench(*grid(data, tmp_path / "here", "", "--set", "training.epochs=150"))
+    assert answer.code == 0, answer.err
+    assert predictions(tmp_path / "here") == found
+
+
+def test_ctrl_c_saves_the_state_on_the_workers(dask: Dask, write_data: Write, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    dask.worker()
+    long = grid(data, out, dask.address, "--set", "training.epochs=100000")
+    command = [sys.executable, "-c", "from benchmarks.cli import main; main()", *long]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    dask.processes.append(process)  # type: ignore[arg-type]
+    assert process.stdout is not None
+    wait_for(lambda: list(out.rglob(".fold_0.lock")))
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert "its state is saved" in error
+    assert "Traceback" not in error
+    assert len(list(out.rglob("*.state.safetensors"))) == 1
+
+
+def test_scheduler_that_does_not_answer_is_told(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.cluster._CONNECT_SECONDS", 0.5)
+    data = write_data(rocksalts(60))
+    for address in ("tcp://127.0.0.1:1", "nonsense", "tcp://nowhere.invalid:8786"):
+        answer = sen_bench(*grid(data, tmp_path / "runs", address))
+        assert answer.code == 2, answer.err
+        assert f"No Dask scheduler answers at {address}" in answer.err
+        assert answer.err.count("\n") == 1
+
+
+def test_scheduler_without_workers_is_told(
+    dask: Dask, write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.cluster._WORKERS_SECONDS", 0.5)
+    answer = sen_bench(*grid(write_data(rocksalts(60)), tmp_path / "runs", dask.address))
+    assert answer.code == 2
+    assert f"The scheduler at {dask.address} has no workers: start some, such as `OMP_NUM_THREADS=1 dask" in answer.err
+
+
+def test_worker_that_lacks_something_is_told(dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.cluster import Cluster
+
+    def not_installed(_folders: list[str]) -> list[str]:
+        raise ModuleNotFoundError("No module named 'benchmarks'")
+
+    dask.worker()
+    with Cluster(dask.address) as cluster:
+        cluster.check_workers(tmp_path / "store")
+        assert cluster.n_workers() == 1
+        # Functions of tests are sent by value, so that they run on the worker in place of what looks there.
+        monkeypatch.setattr("benchmarks.cluster._missing", lambda folders: folders[:1])
+        with pytest.raises(UsageError, match=r"The worker tcp://\S+ of the cluster lacks \S+/store: workers need"):
+            cluster.check_workers(tmp_path / "store")
+        monkeypatch.setattr("benchmarks.cluster._missing", not_installed)
+        with pytest.raises(UsageError, match=r"lacks sen-bench \(No module named 'benchmarks'\)"):
+            cluster.check_workers(tmp_path / "store")

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ablations.comparison import Comparison, Finished, compare, summary_row
+from ablations.grid import Setting
+from benchmarks.config import build_config
+from benchmarks.errors import DataError
+from benchmarks.metrics import classification_metrics, primary_metric, regression_metrics
+from benchmarks.store import Predictions, Unit
+
+N_TEST, FOLDS = 200, 5
+
+
+def finished(
+    block: str,
+    error: float,
+    *,
+    seeds: int = 1,
+    folds: int = FOLDS,
+    fold_effect: float = 0.0,
+    values: dict[str, str] | None = None,
+    parameters: int = 100,
+    kind: str = "regression",
+) -> Finished:
+    """A block whose predictions are off by normal noise of that width, or whose labels are wrong so often."""
+    records: dict[Unit, dict[str, Any]] = {}
+    predictions: dict[Unit, Predictions] = {}
+    for seed in range(seeds):
+        for fold in range(folds):
+            truth = np.random.default_rng(fold).normal(size=N_TEST)
+            noise = np.random.default_rng([fold, seed, len(block), ord(block[0])])
+            if kind == "regression":
+                prediction = truth + noise.normal(0, error + fold_effect * fold, N_TEST)
+                metrics = regression_metrics(truth, prediction)
+            else:
+                truth = (truth > 0).astype(float)
+                prediction = np.where(noise.random(N_TEST) < error, 1 - truth, truth)
+                metrics = classification_metrics(truth, prediction)
+            unit = Unit(seed, fold)
+            ids = [f"row-{fold}-{i}" for i in range(N_TEST)]
+            predictions[unit] = Predictions(ids, truth, prediction)
+            records[unit] = {
+                "metrics": metrics, "parameters": parameters, "wall_seconds": 30.0, "epochs": 10 + fold,
+                "peak_memory_bytes": 2**30, "rows": {"train": 720, "validation": 80, "test": N_TEST},
+            }  # fmt: skip
+    setting = Setting(block, values or {}, build_config("prototypes", "mlp"))
+    return Finished(setting, primary_metric(kind), records, predictions)  # type: ignore[arg-type]
+
+
+def by_pair(comparisons: list[Comparison]) -> dict[tuple[str, str], Comparison]:
+    return {(comparison.variant, comparison.against): comparison for comparison in comparisons}
+
+
+def test_table_gives_means_and_both_spreads_as_numpy_does() -> None:
+    one = finished("mlp", 1.0, seeds=3, fold_effect=0.2, parameters=110)
+    row = summary_row(one, [one, finished("capsule", 1.0)])
+    mae = np.array([[one.records[Unit(s, f)]["metrics"]["mae"] for f in range(FOLDS)] for s in range(3)])
+    assert row.mean == pytest.approx(mae.mean())
+    assert row.std_folds == pytest.approx(mae.mean(0).std())
+    assert row.std_seeds == pytest.approx(mae.mean(1).std(ddof=1))
+    assert (row.folds, row.seeds, row.units, row.rows) == (list(range(5)), [0, 1, 2], 15, 5 * N_TEST)
+    assert row.parameters_beside_capsule == pytest.approx(0.1)
+    assert row.epoch_seconds == pytest.approx(30 / 12)
+
+
+def test_spread_over_seeds_needs_the_same_folds_of_each() -> None:
+    one = finished("mlp", 1.0, seeds=2)
+    row = summary_row(Finished(one.setting, one.metric, dict(list(one.records.items())[:-1]), one.predictions), [one])
+    assert math.isnan(row.std_seeds)
+    assert math.isnan(row.parameters_beside_capsule)
+
+
+def test_clear_difference_is_found_and_chance_is_not() -> None:
+    best, same, worse = finished("capsule", 1.0), finished("egnn", 1.01), finished("mlp", 2.0)
+    found = by_pair(compare([worse, best, same]))
+    winner = min((best, same), key=lambda one: summary_row(one, []).mean)
+    other = {"capsule": "egnn", "egnn": "capsule"}[winner.setting.block]
+    assert found[other, winner.setting.block].verdict == "not distinguishable"
+    clear = found["mlp", winner.setting.block]
+    assert clear.verdict == "worse"
+    assert 0 < clear.low < clear.difference < clear.high
+    assert clear.p_holm < 0.05
+    assert clear.rows == 5 * N_TEST
+    per_row = np.abs(worse.predictions[Unit(0, 0)].prediction - worse.predictions[Unit(0, 0)].target)
+    assert per_row.mean() == pytest.approx(worse.records[Unit(0, 0)]["metrics"]["mae"])
+
+
+def test_each_block_meets_the_best_and_capsule_once() -> None:
+    trio = [finished("mlp", 0.5), finished("capsule", 1.0), finished("egnn", 2.0)]
+    assert sorted(by_pair(compare(trio))) == [("capsule", "mlp"), ("egnn", "capsule"), ("egnn", "mlp")]
+
+
+def test_one_fold_claims_its_rows_alone() -> None:
+    (only,) = compare([finished("capsule", 1.0, folds=1), finished("mlp", 2.0, folds=1)])
+    assert math.isnan(only.p)
+    assert only.verdict == "worse on these rows; one fold says nothing of other training rows"
+
+
+def test_blocks_are_compared_on_what_both_have() -> None:
+    (only,) = compare([finished("capsule", 1.0, seeds=3), finished("mlp", 2.0, folds=2)])
+    assert (only.folds, only.seeds, only.rows) == ([0, 1], [0], 2 * N_TEST)
+    assert compare([finished("capsule", 1.0)]) == []
+
+
+def test_axes_are_compared_with_capsule_at_the_same_values() -> None:
+    grid = [
+        finished(block, error, values={"sen.rounds": rounds})
+        for block, rounds, error in (("capsule", "1", 1.0), ("capsule", "2", 1.5), ("mlp", "1", 2.0), ("mlp", "2", 2.5))
+    ]
+    pairs = by_pair(compare(grid))
+    assert ("mlp, sen.rounds=2", "capsule, sen.rounds=2") in pairs
+    assert ("mlp, sen.rounds=2", "capsule, sen.rounds=1") in pairs  # the best
+    assert len(pairs) == 4
+
+
+def test_classification_is_judged_by_balanced_accuracy() -> None:
+    good, bad = finished("capsule", 0.1, kind="classification"), finished("mlp", 0.3, kind="classification")
+    (only,) = compare([bad, good])
+    assert (only.variant, only.against, only.verdict) == ("mlp", "capsule", "worse")
+    assert only.low < only.difference < only.high < 0
+    assert only.difference == pytest.approx(summary_row(bad, []).mean - summary_row(good, []).mean)
+
+
+def test_other_test_rows_cannot_be_compared() -> None:
+    one, other = finished("capsule", 1.0), finished("mlp", 1.0)
+    part = other.predictions[Unit(0, 2)]
+    changed = {**other.predictions, Unit(0, 2): part._replace(ids=part.ids[::-1])}
+    with pytest.raises(DataError, match="not tested on the same rows of fold 2, seed 0"):
+        compare([one, Finished(other.setting, other.metric, other.records, changed)])

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+
+from ablations.grid import build_settings, check_seams, parse_axes, parse_blocks
+from benchmarks.errors import UsageError
+from sen.registry import block_names
+from tests.benchmarks.conftest import BLOCK, Install
+
+
+def settings(blocks: list[str], *assignments: str) -> list[str]:
+    fixed, axes = parse_axes(assignments)
+    built = build_settings("prototypes", blocks, axes, defaults={}, file=None, flags={}, assignments=fixed)
+    return [str(setting) for setting in built]
+
+
+def test_blocks_in_the_order_given_or_all() -> None:
+    assert parse_blocks(" mlp, capsule,") == ["mlp", "capsule"]
+    assert parse_blocks("all") == block_names()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "names no block"),
+        (" , ", "names no block"),
+        ("mlp,capsule,mlp", "names mlp 2 times"),
+        ("mlp,capsul", "no block called 'capsul'. Did you mean capsule?"),
+    ],
+)
+def test_bad_lists_of_blocks_are_told(text: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told.replace("?", r"\?")):
+        parse_blocks(text)
+
+
+def test_values_separated_by_commas_are_an_axis() -> None:
+    assert parse_axes(["sen.rounds=1,3, 5", "training.epochs=4"]) == (
+        ["training.epochs=4"],
+        {"sen.rounds": ["1", "3", "5"]},
+    )
+    assert parse_axes(['block.name="a,b"', "block.sizes=[1,2]", 'block.map={"a":1,"b":2}'])[1] == {}
+    assert parse_axes(["block.sizes=[1,2],[3]"])[1] == {"block.sizes": ["[1,2]", "[3]"]}
+
+
+@pytest.mark.parametrize("assignments", [["sen.rounds=1,1"], ["sen.rounds=1,,2"], ["sen.rounds=1", "sen.rounds=2"]])
+def test_bad_axes_are_told(assignments: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"sen\.rounds"):
+        parse_axes(assignments)
+
+
+def test_grid_is_every_block_with_every_combination() -> None:
+    assert settings(["mlp", "capsule"], "sen.rounds=1,2", "sen.dropout=0,0.5", "training.epochs=2") == [
+        f"{block}, sen.rounds={rounds}, sen.dropout={dropout}"
+        for block in ("mlp", "capsule")
+        for rounds in (1, 2)
+        for dropout in ("0", "0.5")
+    ]
+    assert settings(["mlp"]) == ["mlp"]
+
+
+def test_field_of_one_block_alone_names_the_block_that_lacks_it() -> None:
+    assert len(settings(["mlp"], "block.hidden=32,64")) == 2
+    with pytest.raises(UsageError, match=r"Block capsule: There is no configuration field 'block\.hidden'"):
+        settings(["mlp", "capsule"], "block.hidden=32,64")
+
+
+def test_values_written_differently_are_one_configuration() -> None:
+    with pytest.raises(UsageError, match=r"mlp, sen\.dropout=0 and mlp, sen\.dropout=0\.0 are the same configuration"):
+        settings(["mlp"], "sen.dropout=0,0.0")
+
+
+def test_broken_seam_is_told_with_its_contract(install: Install) -> None:
+    install("tensor", f"{BLOCK}\n    def forward(self, env, graph): return super().forward(env, graph).material\n")
+    install("raises", f'{BLOCK}\n    def forward(self, env, graph): raise ValueError("singular")\n')
+    check_seams(["mlp"])
+    with pytest.raises(UsageError, match=r"'tensor' breaks .* has the declared shapes' \(forward returns Tensor"):
+        check_seams(["mlp", "tensor"])
+    with pytest.raises(UsageError, match=r"'raises' breaks the contract 'seam: .*ValueError: singular"):
+        check_seams(["raises"])
