@@ -93,8 +93,7 @@ class Hub:
             answer_challenge(line, self.address.key)
             with self._calls:
                 self._lines.append(line)
-                if self._stopped:
-                    line.send(None)
+                line.send(self._stopped)
             while True:
                 message = line.recv()
                 with self._messages:
@@ -114,6 +113,8 @@ class Line:
 
     def __init__(self, address: Address) -> None:
         self._connection = Client(address.path, authkey=address.key)
+        # The hub's first word, so that nothing is begun that is to stop at once.
+        self._told_to_stop = bool(self._connection.recv())
 
     def __enter__(self) -> Self:
         """Stay on the line."""
@@ -134,4 +135,4 @@ class Line:
 
     def stopped(self) -> bool:
         """Whether the hub said to stop, or is gone."""
-        return self._connection.poll()
+        return self._told_to_stop or self._connection.poll()

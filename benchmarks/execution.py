@@ -71,6 +71,7 @@ def execute(
     else:
         train = partial(_in_parallel, device=device, jobs=jobs)
     failures: dict[Cell, SenBenchError] = {}
+    plans = {cell.plan for cell in cells}
     waiting = list(cells)
     while waiting:
         taken, stopped = [], []
@@ -79,7 +80,8 @@ def execute(
                 if outcome is None:
                     taken.append(cell)
                 elif isinstance(outcome, Interrupted) and stop:
-                    stopped.append(f"{cell.unit}: {outcome}")
+                    run = f"{cell.plan.run.path.name}, " if len(plans) > 1 else ""
+                    stopped.append(f"{run}{cell.unit}: {outcome}")
                 else:
                     ended = _ended(outcome)
                     if isinstance(ended, SenBenchError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -217,12 +218,12 @@ def test_paper_stands_beside_its_own_data(sen_bench: Command, write_data: Write,
 def test_interrupted_grid_goes_on_by_the_same_command(write_data: Write, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     command = [sys.executable, "-c", "from benchmarks.cli import main; main()", *map(str, grid(data, out))]
-    long = [*command, "--set", "training.epochs=1000", "--set", "training.patience=1000", "--jobs", "2"]
+    long = [*command, "--set", "training.epochs=500", "--set", "training.patience=500", "--jobs", "2"]
     process = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     begun = set()
     for line in process.stdout:
-        if "epoch 200 of" in line:
+        if "epoch 100 of" in line:
             begun.add(line.partition(":")[0])
         if len(begun) == 2:
             break
@@ -231,5 +232,6 @@ def test_interrupted_grid_goes_on_by_the_same_command(write_data: Write, tmp_pat
     assert process.returncode == 130
     assert "Traceback" not in error
     assert error.count("its state is saved") == 2
+    assert re.search(r"mlp-[0-9a-f]{10}, fold 0, seed 0: in epoch \d+ of 500, its state is saved", error)
     assert "To go on:\n  sen-bench ablate --task matbench_jdft2d" in error
     assert len(list(out.rglob("*.state.safetensors"))) == 2

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,9 @@ from pydantic import ValidationError
 
 from benchmarks import graphs
 from benchmarks.crystals import CrystalTable, read_matbench_json
-from benchmarks.graphs import GraphSettings, build_graphs
+from benchmarks.data import load_dataset
+from benchmarks.graphs import GraphSettings, build_graphs, join_graphs
+from benchmarks.tasks import get_task
 from sen.crystal import refine
 from sen.graph import build_graph
 
@@ -117,3 +122,18 @@ def test_worker_processes_import_little():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_cached_table_is_sent_as_the_paths_of_its_files(data_dir: Path) -> None:
+    task = get_task("matbench_phonons")
+    table = load_dataset(task, data_dir).table
+    for whole in (table, build_graphs(table, GraphSettings())):
+        sent = pickle.dumps(whole)
+        assert len(sent) < 200_000  # the ids are not cached; the arrays take megabytes
+        received = pickle.loads(sent)
+        for field in dataclasses.fields(whole):
+            assert np.array_equal(getattr(received, field.name), getattr(whole, field.name)), field.name
+    part = table.slice(3, 5)
+    assert np.array_equal(pickle.loads(pickle.dumps(part)).positions, part.positions)
+    joined = join_graphs([build_graph(table.crystal(0), cells="full")])
+    assert np.array_equal(pickle.loads(pickle.dumps(joined)).distance, joined.distance)
