@@ -2,7 +2,8 @@
 
 A run is `runs/<task>/<block>-<hash>/` with `config.json`, `summary.json` and, for every finished unit,
 `seed_0/fold_0/` with `predictions.csv`, `metrics.json`, `history.csv`, `model.safetensors` and `manifest.json`, which
-holds the hashes of the others. A unit that is under way has its state in `seed_0/fold_0.state.safetensors`.
+holds the hashes of the others. The weights may be removed, as from an archive: the result stands without them. A unit
+that is under way has its state in `seed_0/fold_0.state.safetensors`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "Predictions", "Run", "Unit", "find_run", "find_runs"]
 
 FORMAT = 1
+
+_WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, order=True)
@@ -145,10 +148,20 @@ class Run:
         return _read_json(self.unit_path(unit) / "metrics.json")
 
     def read_weights(self, unit: Unit) -> dict[str, Tensor]:
-        """Read the weights of a finished unit, onto the CPU."""
+        """Read the weights of a finished unit, onto the CPU.
+
+        Raises:
+            DataError: They were removed.
+        """
         from safetensors.torch import load_file
 
-        return load_file(self.unit_path(unit) / "model.safetensors")
+        path = self.unit_path(unit) / _WEIGHTS
+        if not path.exists():
+            raise DataError(
+                f"{path} was removed: the result stands, and nothing new can be predicted by that model. "
+                f"`sen-bench run --overwrite always` with --seed {unit.seed} --folds {unit.fold} trains it again."
+            )
+        return load_file(path)
 
     def read_predictions(self, unit: Unit) -> Predictions:
         """Read what was predicted of the test rows of a finished unit.
@@ -203,7 +216,7 @@ class Run:
             _write_csv(temporary / "history.csv", tuple(epochs[0]), [tuple(epoch.values()) for epoch in epochs])
             write_json(temporary / "metrics.json", _finite({"format": FORMAT, **record}))
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-            (temporary / "model.safetensors").write_bytes(save(tensors, metadata={"format": str(FORMAT)}))
+            (temporary / _WEIGHTS).write_bytes(save(tensors, metadata={"format": str(FORMAT)}))
             hashes = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
             sizes = {name: (temporary / name).stat().st_size for name in hashes}
             write_json(temporary / "manifest.json", {"format": FORMAT, "sha256": hashes, "size": sizes})
@@ -249,7 +262,8 @@ def _problem(path: Path) -> str | None:
             return f"it was written by another version (format {manifest['format']}, this is {FORMAT})"
         # Older results have no sizes.
         sizes = manifest.get("size", {})
-        problems = (check_file(path / name, sha, sizes.get(name)) for name, sha in manifest["sha256"].items())
+        hashes = {name: sha for name, sha in manifest["sha256"].items() if name != _WEIGHTS or (path / name).exists()}
+        problems = (check_file(path / name, sha, sizes.get(name)) for name, sha in hashes.items())
         return next((problem for problem in problems if problem), None)
     except FileNotFoundError:
         return "manifest.json is missing"

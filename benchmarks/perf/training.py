@@ -29,6 +29,7 @@ from benchmarks.machine import n_cores, prepare_arithmetic
 from benchmarks.tasks import get_task
 from benchmarks.training import build_model
 from sen.capsule import CapsuleBlock
+from sen.registry import block_names
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("task")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--blocks", default="capsule,mlp,densenet,egnn")
+    parser.add_argument("--blocks", default=",".join(block_names()))
     parser.add_argument("--max-neighbors", type=int, default=16)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--steps", type=int, default=30)

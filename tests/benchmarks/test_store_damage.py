@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.errors import DataError
 from benchmarks.store import Run, Unit
 
 UNIT = Unit(seed=0, fold=2)
@@ -98,3 +99,14 @@ def test_an_older_result_without_sizes_is_whole(run):
     assert UNIT in run.units()
     cut("predictions.csv")(run.unit_path(UNIT))
     assert UNIT not in run.units()
+
+
+def test_a_result_stands_without_its_weights(run, caplog):
+    path = run.unit_path(UNIT) / "model.safetensors"
+    path.unlink()
+    assert run.units() == [Unit(0, 1), UNIT]
+    assert run.is_finished(UNIT)
+    assert not caplog.records
+    assert run.read_predictions(UNIT).ids == ["mb-1"]
+    with pytest.raises(DataError, match=r"model\.safetensors was removed: .* --seed 0 --folds 2 trains it again"):
+        run.read_weights(UNIT)
