@@ -32,7 +32,7 @@ def script(tmp_path: Path) -> Path:
                   "folds": [0], "verdict": "not distinguishable"}  # fmt: skip
     facts = {"task": {"unit": "eV"}, "metric": "mae", "table": [row], "comparisons": [comparison]}
     (folder / "ablation.json").write_text(json.dumps(facts))
-    place = "<!-- task/ablation-0/{}.csv -->\nold\n<!-- end -->\n"
+    place = "<!-- task/ablation-0/{}.csv -->\nstale\n<!-- end -->\n"
     (tmp_path / "results.md").write_text(f"Before.\n\n{place.format('table')}\n{place.format('comparisons')}\nAfter.\n")
     return copy
 
@@ -51,7 +51,7 @@ def test_tables_are_made_from_the_files_and_checked(script: Path) -> None:
     assert "| mlp | capsule | -0.5000 | -1.000 to 0.2500 | – | 1 | not distinguishable |" in text
     assert text.startswith("Before.")
     assert text.endswith("After.\n")
-    assert "old" not in text
+    assert "stale" not in text
     subprocess.run([sys.executable, script, "--check"], check=True)
     subprocess.run([sys.executable, script], check=True)
     assert page.read_text() == text
