@@ -98,11 +98,13 @@ def ablate(
     from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_blocks
     from benchmarks.display import RunDisplay
     from benchmarks.folds import check_fold_numbers
+    from benchmarks.machine import check_device_name, pick_device
     from benchmarks.plans import make_plan
 
     if jobs is not None:
         check_jobs(jobs)
     _check_backend(backend, scheduler, jobs)
+    check_device_name(device)
     names = parse_blocks(blocks)
     assignments, axes = parse_axes(set_ or ())
     chosen, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit})
@@ -121,6 +123,8 @@ def ablate(
     try:
         with ExitStack() as stack:
             cluster = _connect(stack, scheduler, out)
+            if cluster is None:
+                device = pick_device(device)
             with RunDisplay() as display:
                 dataset = load(display, -1)
                 variants = [
@@ -138,7 +142,7 @@ def ablate(
                     for setting in settings
                 ]
             if dry_run:
-                _show_cost(variants, device, jobs or 1)
+                _show_cost(variants, device, _n_workers(variants, jobs or 1, cluster))
                 return
             failures = _train(variants, device, jobs or 1, cluster)
     except (KeyboardInterrupt, Interrupted) as interrupted:
@@ -154,23 +158,33 @@ def _check_backend(backend: str, scheduler: str | None, jobs: int | None) -> Non
         raise UsageError("--jobs is for this machine; a cluster trains as many at a time as it has workers.")
 
 
-def _show_cost(variants: Sequence[Variant], device: str, jobs: int) -> None:
+def _n_workers(variants: Sequence[Variant], jobs: int, cluster: Cluster | None) -> int:
+    from benchmarks.execution import n_workers
+
+    return n_workers(cluster.n_workers() if cluster else jobs, sum(len(variant.plan.missing) for variant in variants))
+
+
+def _show_cost(variants: Sequence[Variant], device: str, workers: int) -> None:
     from ablations.cost import probe
     from ablations.display import show_plan
     from benchmarks.display import RunDisplay
-    from benchmarks.machine import n_cores, n_threads, pick_device
+    from benchmarks.errors import SenBenchError
+    from benchmarks.machine import n_threads, pick_device
 
-    device = pick_device(device)
-    workers = n_cores() if jobs < 0 else jobs
-    threads = max(1, n_threads() // workers)
+    device, threads = pick_device(device), max(1, n_threads() // workers)
     open_ = [variant.plan for variant in variants if variant.plan.missing]
     costs = {}
     with RunDisplay() as display:
         advance = display.progress("Probing")
         for done, plan in enumerate(open_, start=1):
-            costs[plan] = probe(plan, device=device, threads=threads)
+            try:
+                costs[plan] = probe(plan, device=device, threads=threads)
+            except SenBenchError as error:
+                typer.echo(f"{plan.config.block_name} cannot be trained: {error}.", err=True)
             advance(done, len(open_))
     show_plan(variants, costs, workers, threads)
+    if len(costs) < len(open_):
+        raise RunError("Some of the blocks cannot be trained, for the reasons told above.")
 
 
 def _connect(stack: ExitStack, scheduler: str | None, out: Path) -> Cluster | None:
@@ -189,16 +203,10 @@ def _train(
 ) -> Mapping[Cell, SenBenchError]:
     from ablations.display import GridDisplay
     from benchmarks.execution import execute
-    from benchmarks.machine import n_cores, pick_device
 
-    if cluster is None:
-        device = pick_device(device)
-        workers = n_cores() if jobs < 0 else jobs
-    else:
-        workers = cluster.n_workers()
     # Seed by seed and fold by fold, so that a grid that is stopped has something of every block.
     cells = sorted((cell for variant in variants for cell in variant.plan.cells), key=lambda cell: cell.unit)
-    with GridDisplay(variants, workers) as display, note_signals() as stop:
+    with GridDisplay(variants, _n_workers(variants, jobs, cluster)) as display, note_signals() as stop:
         return execute(
             cells,
             device=device,

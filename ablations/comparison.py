@@ -32,12 +32,24 @@ class Finished:
         metric: The score by which the task is judged.
         records: What was recorded of each unit.
         predictions: What each unit predicted of its test rows.
+        missing: How many units are not finished.
     """
 
     setting: Setting
     metric: PrimaryMetric
     records: Mapping[Unit, dict[str, Any]]
     predictions: Mapping[Unit, Predictions]
+    missing: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Mean over the folds of the mean score over the seeds of each."""
+        return statistics.fmean(self.scores(sorted(self.records)).values())
+
+    def rank(self) -> tuple[bool, float]:
+        """Sort key, best first: what is not complete comes last, and so does a score that is no number."""
+        mean = -self.mean if self.metric.higher_is_better else self.mean
+        return self.missing > 0, math.inf if math.isnan(mean) else mean
 
     def scores(self, units: Sequence[Unit]) -> dict[int, float]:
         """Mean score over the seeds of each fold in these units."""
@@ -57,20 +69,17 @@ def read_finished(variant: Variant) -> Finished:
     """Read what is finished of a variant.
 
     Raises:
-        DataError: A record or predictions are not of this version.
+        DataError: Predictions cannot be read.
     """
     run, wanted = variant.plan.run, set(variant.plan.units)
     units = [unit for unit in run.units() if unit in wanted]
-    records = {unit: run.read_metrics(unit) for unit in units}
-    needed = {"metrics", "parameters", "wall_seconds", "epochs", "peak_memory_bytes", "rows", "device", "threads"}
-    for unit, record in records.items():
-        if missing := sorted(needed - record.keys()):
-            raise DataError(
-                f"{run.unit_path(unit)} was written by another version of sen-bench (metrics.json lacks "
-                f"{', '.join(missing)}): remove that folder, and the same command trains it again."
-            )
-    metric = primary_metric(variant.plan.dataset.task.kind)
-    return Finished(variant.setting, metric, records, {unit: run.read_predictions(unit) for unit in units})
+    return Finished(
+        variant.setting,
+        primary_metric(variant.plan.dataset.task.kind),
+        {unit: run.read_metrics(unit) for unit in units},
+        {unit: run.read_predictions(unit) for unit in units},
+        len(wanted - set(units)),
+    )
 
 
 @dataclass(frozen=True)
@@ -85,11 +94,12 @@ class Row:
         folds: Folds that count.
         seeds: Seeds that count.
         units: Trainings that count.
+        missing: Trainings asked for that are not finished.
         rows: Test rows that count.
         parameters: Of SEN with the block.
         parameters_beside_capsule: Relative to capsule's, less one; NaN where capsule is not in the grid.
         epoch_seconds: Median wall time of an epoch.
-        peak_memory_bytes: Largest resident memory of a training.
+        peak_memory_bytes: Largest memory of a training: that of the GPU where it took place on one, else resident.
     """
 
     setting: Setting
@@ -99,6 +109,7 @@ class Row:
     folds: list[int]
     seeds: list[int]
     units: int
+    missing: int
     rows: int
     parameters: int
     parameters_beside_capsule: float
@@ -118,12 +129,13 @@ def summary_row(finished: Finished, all_finished: Sequence[Finished]) -> Row:
     capsule = _reference(finished, all_finished)
     return Row(
         setting=finished.setting,
-        mean=statistics.fmean(scores),
-        std_folds=statistics.pstdev(scores) if len(scores) > 1 else math.nan,
-        std_seeds=statistics.stdev(means) if len(means) > 1 and alike else math.nan,
+        mean=finished.mean,
+        std_folds=float(np.std(scores)) if len(scores) > 1 else math.nan,
+        std_seeds=float(np.std(means, ddof=1)) if len(means) > 1 and alike else math.nan,
         folds=sorted({unit.fold for unit in units}),
         seeds=seeds,
         units=len(units),
+        missing=finished.missing,
         rows=sum(
             len(finished.predictions[unit].ids) for unit in {unit.fold: unit for unit in reversed(units)}.values()
         ),
@@ -132,7 +144,9 @@ def summary_row(finished: Finished, all_finished: Sequence[Finished]) -> Row:
             parameters / next(iter(capsule.records.values()))["parameters"] - 1 if capsule is not None else math.nan
         ),
         epoch_seconds=statistics.median(record["wall_seconds"] / record["epochs"] for record in records.values()),
-        peak_memory_bytes=max(record["peak_memory_bytes"] for record in records.values()),
+        peak_memory_bytes=max(
+            record.get("peak_device_memory_bytes") or record["peak_memory_bytes"] for record in records.values()
+        ),
     )
 
 
@@ -155,7 +169,7 @@ class Comparison:
         low: Lower end of its 95 % bootstrap interval over test rows.
         high: Upper end.
         p: Of the corrected resampled t-test over folds; NaN for one fold.
-        p_holm: Adjusted for all comparisons with the same other variant (Holm).
+        p_holm: Adjusted (Holm) for all comparisons with the best, or for all with capsule.
         folds: Folds compared.
         seeds: Seeds compared.
         rows: Test rows compared.
@@ -176,12 +190,11 @@ class Comparison:
 
 
 def compare(all_finished: Sequence[Finished]) -> list[Comparison]:
-    """Compare every variant with the best one, and with capsule where that is another."""
+    """Compare every variant with the best one that is complete, and with capsule where that is another."""
     begun = [finished for finished in all_finished if finished.records]
     if len(begun) < 2:
         return []
-    sign = -1 if begun[0].metric.higher_is_better else 1
-    best = min(begun, key=lambda one: sign * statistics.fmean(one.scores(sorted(one.records)).values()))
+    best = min(begun, key=Finished.rank)
     pairs = [(one, best) for one in begun if one is not best]
     others = [one for one in begun if one is not best and one.setting.block != _REFERENCE]
     with_capsule = [(one, capsule) for one in others if (capsule := _reference(one, begun)) not in {None, best}]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.batches import GraphTensors, epoch_batches
+from benchmarks.errors import RunError, printable
 from benchmarks.interrupts import Interrupted
 from benchmarks.machine import hold_device, prepare_arithmetic
 from benchmarks.plans import Plan
@@ -17,8 +18,8 @@ from benchmarks.training import build_model, predict, train_fold
 
 __all__ = ["Cost", "probe"]
 
-# The first step pays for memory and kernels that later ones find ready.
-_STEPS = 6
+# The first step pays for memory and kernels that later ones find ready, and for the set-up; it does not count.
+_STEPS = 7
 _PREDICTED = 256
 
 
@@ -46,34 +47,43 @@ def probe(plan: Plan, *, device: str, threads: int) -> Cost:
         threads: CPU threads, as many as a worker would have.
 
     Raises:
-        Exception: Whatever the block raises.
+        RunError: The block raises.
     """
+    try:
+        return _probe(plan, device, threads)
+    except Exception as error:  # whatever a plug-in raises
+        raise RunError(f"{type(error).__name__}: {printable(error, 200)}") from error
+
+
+def _probe(plan: Plan, device: str, threads: int) -> Cost:
     config, fold = plan.config, plan.fold(plan.units[0])
     prepare_arithmetic(threads)
     with hold_device(device) as held:
         graphs = GraphTensors(plan.graphs, held)
-        moments: list[float] = []
+        batches = epoch_batches(
+            fold.train,
+            graphs.n_edges,
+            size=config.training.batch_size,
+            edge_budget=config.training.edge_budget,
+            rng=np.random.default_rng(0),
+        )
+        # No further than the end of the epoch, behind which validation is asked whether to stop as well.
+        moments, n_steps = [time.perf_counter()], min(_STEPS, len(batches))
 
         def stop() -> bool:
             moments.append(time.perf_counter())
-            return len(moments) > _STEPS
+            return len(moments) > n_steps
 
         target, kind = np.asarray(plan.dataset.table.target), plan.dataset.task.kind
         with suppress(Interrupted):
             train_fold(config, graphs, target, fold, kind=kind, seed=0, stop=stop)
-        step = statistics.median(np.diff(moments).tolist() or [0.0])
+        seconds = np.diff(moments).tolist()
+        step = statistics.median(seconds[1:] or seconds)
         model = build_model(config).to(graphs.device)
         rows = fold.validation[:_PREDICTED]
         start = time.perf_counter()
         predict(model, graphs, rows, edge_budget=config.training.edge_budget)
         validation = (time.perf_counter() - start) * len(fold.validation) / len(rows)
-    batches = epoch_batches(
-        fold.train,
-        graphs.n_edges,
-        size=config.training.batch_size,
-        edge_budget=config.training.edge_budget,
-        rng=np.random.default_rng(0),
-    )
     epoch = step * len(batches) + validation
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Cost(epoch, epoch * config.training.epochs, parameters)

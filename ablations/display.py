@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["GridDisplay", "show_plan", "show_result"]
 
 _REDRAWN_PER_SECOND = 2
+# Narrower terminals are shown fewer columns; the files have all.
+_WIDE = 130
 
 
 @dataclass
@@ -132,7 +134,7 @@ class GridDisplay:
         left = sum(len(each.left) for each in self._lines.values())
         self._print(
             f"{place}: {figures(score)}{self._unit} in {duration(outcome['wall_seconds'])}; "
-            f"{self._cells - left} of {self._cells} trainings done{self._time_left()}"
+            f"{self._cells - left} of {self._cells} trainings ended{self._time_left()}"
         )
 
     def wait(self, cells: Sequence[Cell]) -> None:
@@ -159,7 +161,7 @@ class GridDisplay:
     def _view(self) -> Group:
         table = Table()
         for heading in ("block", "done", "failed", "under way", self._label, "epoch", "left"):
-            table.add_column(heading, justify="left" if heading in {"block", "under way"} else "right")
+            _add_column(table, heading, is_text=heading in {"block", "under way"})
         for line in self._lines.values():
             plan = line.variant.plan
             seconds = line.epoch_seconds
@@ -197,10 +199,9 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
     work = sum(
         costs[variant.plan].unit_seconds * len(variant.plan.missing) for variant in variants if variant.plan.missing
     )
-    at_once = min(workers, cells)
     on = "1 thread" if threads == 1 else f"{threads} threads"
     console.print(
-        f"{cells} trainings to do, {at_once} at a time: about {duration(work / at_once)}, from a few steps of each "
+        f"{cells} trainings to do, {workers} at a time: about {duration(work / workers)}, from a few steps of each "
         f"block with {on} on this machine. Less where a training stops early (training.patience) or goes on from a "
         "state."
     )
@@ -230,42 +231,46 @@ def show_result(result: Result, folder: str) -> None:
     """Print the table and the comparisons of an ablation, and where its files are."""
     console = make_console()
     plan = result.variants[0].plan
+    compact = console.width < _WIDE
     console.print()
-    console.print(_table_of_results(result))
+    console.print(_table_of_results(result, compact=compact))
+    if incomplete := [
+        f"{row.setting} ({row.units} of {row.units + row.missing})" for row in result.rows if row.missing
+    ]:
+        _say(console, f"Not complete, and therefore last and never the best: {'; '.join(incomplete)}.")
     if result.comparisons:
-        console.print(_table_of_comparisons(result))
-        console.print(
+        console.print(_table_of_comparisons(result, compact=compact))
+        _say(
+            console,
             "Difference: first less second, mean over the folds that both have. Interval: 95 %, bootstrap over test "
-            "rows. p: corrected resampled t-test over folds (Nadeau and Bengio 2003), adjusted after Holm."
+            "rows, not adjusted for the number of comparisons. p: corrected resampled t-test over folds (Nadeau and "
+            "Bengio 2003), adjusted after Holm. The best was chosen on these rows: that it would win on others is not "
+            "shown.",
         )
     if not plan.dataset.is_complete:
-        console.print(f"Partial data: {plan.dataset.coverage:.1%} of the rows of {plan.dataset.task.name}.")
-    if plan.config.limit is not None:
-        console.print(f"Trained on at most {plan.config.limit:,} rows of each fold (--limit).")
+        _say(console, f"Partial data: {plan.dataset.coverage:.1%} of the rows of {plan.dataset.task.name}.")
+    if limits := sorted({each.plan.config.limit for each in result.variants if each.plan.config.limit is not None}):
+        rows = " or ".join(f"{limit:,}" for limit in limits)
+        _say(console, f"Trained on at most {rows} rows of each fold (limit); the t-test is conservative then.")
     console.print(f"Files: {folder}", soft_wrap=True)
 
 
-def _table_of_results(result: Result) -> Table:
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, soft_wrap=False)
+
+
+def _table_of_results(result: Result, *, compact: bool) -> Table:
     task, unit = result.variants[0].plan.dataset.task, result.variants[0].plan.dataset.task.unit
     label = f"{result.metric.label}{f' ({unit})' if unit else ''}"
     table = Table(title=f"{task.name}: test rows", title_justify="left")
-    headings = [
-        "block",
-        label,
-        "std, folds",
-        "std, seeds",
-        "folds",
-        "seeds",
-        "rows",
-        "parameters",
-        "an epoch",
-        "memory",
-    ]
+    headings = ["block", label, "std, folds", "std, seeds", "parameters"]
+    if not compact:
+        headings += ["folds", "seeds", "rows", "an epoch", "memory"]
     has_paper = any(paper is not None for paper in result.paper)
     if has_paper:
-        headings += ["paper, scaled units", "paper, eV"]
+        headings += ["paper, eV"] if compact else ["paper, scaled units", "paper, eV"]
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == "block" else "right")
+        _add_column(table, heading, is_text=heading == "block")
     for row, paper in zip(result.rows, result.paper, strict=True):
         share = row.parameters_beside_capsule
         cells = [
@@ -273,34 +278,47 @@ def _table_of_results(result: Result) -> Table:
             figures(row.mean),
             figures(row.std_folds),
             figures(row.std_seeds),
-            ",".join(map(str, row.folds)),
-            ",".join(map(str, row.seeds)),
-            f"{row.rows:,}",
             f"{row.parameters:,}" + (f" ({share:+.0%})" if share and math.isfinite(share) else ""),
-            _seconds(row.epoch_seconds),
-            f"{row.peak_memory_bytes / 2**30:.1f} GiB",
         ]
+        if not compact:
+            cells += [
+                ",".join(map(str, row.folds)),
+                ",".join(map(str, row.seeds)),
+                f"{row.rows:,}",
+                _seconds(row.epoch_seconds),
+                f"{row.peak_memory_bytes / 2**30:.1f} GiB",
+            ]
         if has_paper:
-            cells += ["", ""] if paper is None else [f"{paper:.2f}", f"{paper * SCALE:.2f}"]
+            numbers = ["", ""] if paper is None else [f"{paper:.2f}", f"{paper * SCALE:.2f}"]
+            cells += numbers[1:] if compact else numbers
         table.add_row(*cells)
     return table
 
 
-def _table_of_comparisons(result: Result) -> Table:
+def _table_of_comparisons(result: Result, *, compact: bool) -> Table:
     unit = result.variants[0].plan.dataset.task.unit
-    table = Table(title="Paired differences on the same test rows", title_justify="left")
-    for heading in ("block", "against", f"difference{f' ({unit})' if unit else ''}", "95 % interval", "p", "verdict"):
-        table.add_column(heading, justify="left" if heading in {"block", "against", "verdict"} else "right")
+    title = f"Paired differences on the same test rows{f', in {unit}' if unit else ''}"
+    table = Table(title=title, title_justify="left")
+    headings = ["block", "against", "difference", "95 % interval", "p", "verdict"]
+    for heading in headings:
+        if heading != "p" or not compact:
+            _add_column(table, heading, is_text=heading in {"block", "against", "verdict"})
     for comparison in result.comparisons:
-        table.add_row(
+        cells = [
             escape(comparison.variant),
             escape(comparison.against),
             figures(comparison.difference, 3),
             f"{figures(comparison.low, 3)} to {figures(comparison.high, 3)}",
-            figures(comparison.p_holm, 2),
+            *([] if compact else [figures(comparison.p_holm, 2)]),
             comparison.verdict,
-        )
+        ]
+        table.add_row(*cells)
     return table
+
+
+def _add_column(table: Table, heading: str, *, is_text: bool) -> None:
+    """Add a column: text is folded where a line is short, numbers are never cut."""
+    table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
 
 
 def _seconds(seconds: float) -> str:

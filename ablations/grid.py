@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from benchmarks.plans import Plan
 
 __all__ = ["Setting", "Variant", "build_settings", "check_seams", "parse_axes", "parse_blocks"]
-
-# Commas between values, not those inside a list, an object or a text of JSON.
-_COMMA = re.compile(r""",(?=(?:[^"]*"[^"]*")*[^"]*$)(?![^\[]*\])(?![^{]*\})""")
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def parse_axes(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[st
         if field in fields:
             raise UsageError(f"--set gives {field} twice: name all its values at once, such as {field}=1,2.")
         fields.add(field)
-        values = [value.strip() for value in _COMMA.split(text)]
+        values = _split(text)
         if len(values) == 1:
             fixed.append(assignment)
             continue
@@ -97,6 +93,19 @@ def parse_axes(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[st
             raise UsageError(f"--set {assignment}: an axis is a list of values, none empty and all different.")
         axes[field] = values
     return fixed, axes
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas that stand outside the lists, objects and texts of JSON."""
+    values, depth, quoted = [""], 0, False
+    for char in text:
+        quoted ^= char == '"'
+        depth += (not quoted) * ((char in "[{") - (char in "]}"))
+        if char == "," and not depth and not quoted:
+            values.append("")
+        else:
+            values[-1] += char
+    return [value.strip() for value in values]
 
 
 def build_settings(

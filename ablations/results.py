@@ -29,7 +29,7 @@ class Result:
         variants: All of the grid.
         finished: What is finished of each, in the same order.
         metric: The score by which the task is judged.
-        rows: Lines of the table, best first; none for a variant of which nothing is finished.
+        rows: Lines of the table, best first, incomplete ones last; none for a variant of which nothing is finished.
         comparisons: Paired differences.
         paper: The paper's mean absolute error of each line in its scaled units, where the paper has one.
     """
@@ -51,8 +51,7 @@ def evaluate(variants: Sequence[Variant]) -> Result:
     task = variants[0].plan.dataset.task
     metric = primary_metric(task.kind)
     finished = [read_finished(variant) for variant in variants]
-    rows = [summary_row(one, finished) for one in finished if one.records]
-    rows.sort(key=lambda row: -row.mean if metric.higher_is_better else row.mean)
+    rows = [summary_row(one, finished) for one in sorted((one for one in finished if one.records), key=Finished.rank)]
     paper = [paper_mae(task.name, row.setting.block) for row in rows]
     return Result(variants, finished, metric, rows, compare(finished), paper)
 
@@ -78,7 +77,7 @@ def write_result(result: Result, failures: Mapping[Cell, Exception], command: st
         "command": command,
         "task": task.facts(),
         "coverage": plans[0].dataset.coverage,
-        "limit": plans[0].config.limit,
+        "limit": sorted({plan.config.limit for plan in plans if plan.config.limit is not None}),
         "metric": result.metric.name,
         "runs": {str(variant): str(variant.plan.run.path) for variant in result.variants},
         "table": table,
@@ -157,7 +156,7 @@ def _latex(result: Result, unit: str) -> str:
             **({} if paper is None else {"paper (scaled)": f"{paper:.2f}", "paper (eV)": f"{paper * SCALE:.2f}"}),
         }
         for row, paper in zip(result.rows, result.paper, strict=True)
-    )
+    ).fillna("--")
     differences = pd.DataFrame(
         {
             "block": comparison.variant,
@@ -175,7 +174,7 @@ def _latex(result: Result, unit: str) -> str:
             _booktabs(
                 differences,
                 f"{task.name}: paired differences; interval: bootstrap over test rows, p: corrected resampled t-test "
-                "over folds (Nadeau and Bengio 2003), adjusted after Holm.",
+                "over folds (Nadeau and Bengio 2003), adjusted after Holm. The best block was chosen on these rows.",
             )
         )
     return "\n".join(parts)

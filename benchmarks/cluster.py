@@ -10,6 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 from threading import Lock, Thread
@@ -18,7 +19,7 @@ from typing import Any, Self
 from benchmarks.cache import cache_folder
 from benchmarks.errors import RunError, UsageError
 from benchmarks.interrupts import Interrupted, StopRequest
-from benchmarks.machine import n_threads, pick_device
+from benchmarks.machine import n_threads, pick_device, provenance
 from benchmarks.plans import Cell
 from benchmarks.store import Run
 from benchmarks.training import Epoch
@@ -32,6 +33,12 @@ _WORKERS_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 # How often a training asks the scheduler whether to stop.
 _ASK_SECONDS = 1.0
+
+_ASK_WORKERS_SECONDS = 5.0
+# After this long a scheduler that does not answer a worker counts as gone.
+_SILENCE_SECONDS = 30.0
+# After this long nobody waits for workers that were told to stop.
+_STOP_SECONDS = 60.0
 
 # Random numbers of torch belong to the process: two trainings in it at once would draw from one stream.
 _training = Lock()
@@ -53,9 +60,11 @@ class Cluster:
         except ModuleNotFoundError:
             raise UsageError('A cluster needs the package distributed: pip install "sen-bench[dask]".') from None
         self._scheduler = scheduler
+        if not scheduler.startswith(("tcp://", "tls://")):
+            raise UsageError(f"--scheduler takes an address such as tcp://host:8786, not {scheduler!r}.")
         try:
             self._client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
+        except (OSError, ValueError, TypeError, TimeoutError) as error:
             raise UsageError(
                 f"No Dask scheduler answers at {scheduler} ({str(error) or type(error).__name__}): start one with "
                 "`dask scheduler` and name the address that it prints with --scheduler."
@@ -67,7 +76,8 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         """Leave the cluster as it is, and disconnect."""
-        self._client.close()
+        with suppress(OSError, TimeoutError):
+            self._client.close()
 
     def n_workers(self) -> int:
         """Number of workers that the scheduler has now."""
@@ -99,14 +109,19 @@ class Cluster:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UsageError(f"The folder {folder} cannot be made ({error.strerror}).") from None
-        answers = self._client.run(_missing, [str(folder) for folder in folders], on_error="return")
+        here = provenance()
+        with _marks(folders) as marks:
+            answers = self._client.run(_look, marks, on_error="return")
         for worker, answer in sorted(answers.items()):
-            if answer:
-                lacks = f"sen-bench ({answer})" if isinstance(answer, Exception) else " and ".join(answer)
+            lacks = f"sen-bench ({answer})" if isinstance(answer, Exception) else " and ".join(answer[0])
+            if lacks:
                 raise UsageError(
                     f"The worker {worker} of the cluster lacks {lacks}: workers need sen-bench as installed here, "
                     "and the run store (--out) and the cache (SEN_BENCH_CACHE) at the same paths as here, to write in."
                 )
+            for name in ("sen-bench", "git_commit", "torch"):
+                if answer[1][name] != here[name]:
+                    _warn(f"The worker {worker} has {name} {answer[1][name]}, and this process {here[name]}.")
         if several := [address for address, facts in self._workers().items() if facts["nthreads"] > 1]:
             _warn(
                 f"{several[0]} has more than one thread, but trains one fold at a time: start workers with "
@@ -139,37 +154,53 @@ class Cluster:
                 for index, cell in enumerate(cells)
             }
             try:
-                for future in self._ended(list(futures)):
-                    yield futures[future], self._outcome(future, stop)
+                for future in self._ended(list(futures), stop):
+                    yield futures.pop(future), self._outcome(future, stop)
+                for cell in futures.values():
+                    yield cell, self._unended(stop)
             finally:
-                word.set()
-                self._client.cancel(list(futures))
-                self._client.unsubscribe_topic(topic)
+                # A scheduler that is gone needs no telling.
+                with suppress(OSError, TimeoutError, RuntimeError):
+                    word.set()
+                    self._client.cancel(list(futures))
+                    self._client.unsubscribe_topic(topic)
 
-    def _ended(self, futures: list[Any]) -> Iterator[Any]:
-        """Yield futures as they end; say so while no worker is left to end one."""
-        alone = False
-        while futures:
+    def _ended(self, futures: list[Any], stop: StopRequest) -> Iterator[Any]:
+        """Yield futures as they end, until there is no hope for the rest; say so while no worker is left to end one."""
+        alone, asked, stopped = False, time.monotonic(), 0.0
+        while futures and self._client.status == "running":
             if ended := [future for future in futures if future.done()]:
                 futures = [future for future in futures if future not in ended]
                 yield from ended
                 continue
             time.sleep(_POLL_SECONDS)
-            n_workers = self.n_workers()
-            if not n_workers and not alone:
-                _warn(
-                    f"All workers of {self._scheduler} are lost. What they had begun is kept and goes on when the "
-                    "scheduler has workers again; Ctrl-C stops the waiting."
-                )
-            alone = not n_workers
+            now = time.monotonic()
+            stopped = stopped or (now if stop else 0.0)
+            if stopped and (alone or now - stopped > _STOP_SECONDS):
+                return
+            if now - asked < _ASK_WORKERS_SECONDS and not stopped:
+                continue
+            asked = now
+            with suppress(OSError, TimeoutError):
+                none_left = not self.n_workers()
+                if none_left and not alone and self._client.status == "running":
+                    _warn(
+                        f"All workers of {self._scheduler} are lost. What they had begun is kept and goes on when the "
+                        "scheduler has workers again; Ctrl-C stops the waiting."
+                    )
+                alone = none_left
+
+    def _unended(self, stop: StopRequest) -> Outcome:
+        """What became of a cell of which nothing is heard any more."""
+        if stop:
+            return Interrupted("not begun, or left to a worker that does not answer")
+        return RunError(f"the connection to the scheduler at {self._scheduler} was lost.")
 
     def _outcome(self, future: Any, stop: StopRequest) -> Outcome:
         from distributed import KilledWorker
 
         if future.cancelled():
-            if stop:
-                return Interrupted("not begun")
-            return RunError(f"the connection to the scheduler at {self._scheduler} was lost.")
+            return self._unended(stop)
         error = future.exception()
         if error is None:
             outcome: Outcome = future.result()
@@ -189,9 +220,23 @@ def _elsewhere(cell: Cell) -> Cell:
     return Cell(replace(plan, run=Run(plan.run.path.resolve())), unit)
 
 
-def _missing(folders: list[str]) -> list[str]:
-    """Name the folders that this worker cannot write in."""
-    return [folder for folder in folders if not os.access(folder, os.R_OK | os.W_OK)]
+@contextmanager
+def _marks(folders: Sequence[Path]) -> Iterator[list[str]]:
+    """Put a file into each folder that only who sees the same folder can see."""
+    marks = [folder / f".sen-bench-{uuid.uuid4().hex}" for folder in folders]
+    try:
+        for mark in marks:
+            mark.touch()
+        yield [str(mark) for mark in marks]
+    finally:
+        for mark in marks:
+            mark.unlink(missing_ok=True)
+
+
+def _look(marks: list[str]) -> tuple[list[str], dict[str, str | None]]:
+    """Return the folders that this worker does not share, and what it runs."""
+    shared = (os.path.exists(mark) and os.access(os.path.dirname(mark), os.W_OK) for mark in marks)  # noqa: PTH110, PTH120
+    return [os.path.dirname(mark) for mark, is_there in zip(marks, shared, strict=True) if not is_there], provenance()  # noqa: PTH120
 
 
 def _train_on_worker(index: int, cell: Cell, device: str, topic: str) -> Outcome:
@@ -213,19 +258,22 @@ def _train_on_worker(index: int, cell: Cell, device: str, topic: str) -> Outcome
 
 
 def _asking(topic: str) -> Callable[[], bool]:
-    """Return what asks the scheduler whether to stop, once in a while; one that is gone is a reason to stop."""
+    """Return what asks the scheduler whether to stop, once in a while; one that is long gone is a reason to stop."""
     from distributed import Event
 
-    word, last, stopped = Event(topic), 0.0, False
+    word, stopped = Event(topic), False
+    asked = answered = time.monotonic()
 
     def stop() -> bool:
-        nonlocal last, stopped
-        if not stopped and time.monotonic() - last > _ASK_SECONDS:
+        nonlocal asked, answered, stopped
+        now = time.monotonic()
+        if not stopped and now - asked > _ASK_SECONDS:
+            asked = now
             try:
                 stopped = bool(word.is_set())
+                answered = now
             except (OSError, TimeoutError):
-                stopped = True
-            last = time.monotonic()
+                stopped = now - answered > _SILENCE_SECONDS
         return stopped
 
     return stop

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import BaseFileLock, Timeout
 
 from benchmarks.channel import Address, Hub, Line
-from benchmarks.errors import RunError, SenBenchError
+from benchmarks.errors import RunError, SenBenchError, printable
 from benchmarks.interrupts import SIGNALS, Interrupted, StopRequest
 from benchmarks.machine import n_cores, n_threads
 from benchmarks.plans import Cell
@@ -25,12 +25,17 @@ from benchmarks.workers import held_alive
 if TYPE_CHECKING:
     from benchmarks.cluster import Cluster
 
-__all__ = ["execute"]
+__all__ = ["execute", "n_workers"]
 
 _POLL_SECONDS = 1.0
 
 OnEpoch = Callable[[Cell, Epoch], None]
 Outcomes = Generator[tuple[Cell, Outcome]]
+
+
+def n_workers(jobs: int, n_cells: int) -> int:
+    """Number of trainings at the same time: as many as asked for, -1 for one per core, but no more than cells."""
+    return max(1, min(n_cores() if jobs < 0 else jobs, n_cells))
 
 
 def execute(
@@ -64,17 +69,17 @@ def execute(
     Raises:
         Interrupted: Somebody asked to stop; the message says what is saved.
     """
-    if cluster is not None:
-        train = partial(cluster.train, device=device)
-    elif jobs == 1 or len(cells) < 2:
-        train = partial(_in_turn, device=device)
-    else:
-        train = partial(_in_parallel, device=device, jobs=jobs)
     failures: dict[Cell, SenBenchError] = {}
     plans = {cell.plan for cell in cells}
     waiting = list(cells)
     while waiting:
         taken, stopped = [], []
+        if cluster is not None:
+            train = partial(cluster.train, device=device)
+        elif n_workers(jobs, len(waiting)) == 1:
+            train = partial(_in_turn, device=device)
+        else:
+            train = partial(_in_parallel, device=device, jobs=jobs)
         with closing(train(waiting, stop=stop, on_epoch=on_epoch)) as outcomes:
             for cell, outcome in outcomes:
                 if outcome is None:
@@ -83,7 +88,7 @@ def execute(
                     run = f"{cell.plan.run.path.name}, " if len(plans) > 1 else ""
                     stopped.append(f"{run}{cell.unit}: {outcome}")
                 else:
-                    ended = _ended(outcome)
+                    ended = _ended(cell, outcome)
                     if isinstance(ended, SenBenchError):
                         failures[cell] = ended
                     cell.plan.run.write_summary(partial(summarise, cell.plan))
@@ -97,9 +102,11 @@ def execute(
     return failures
 
 
-def _ended(outcome: dict[str, Any] | SenBenchError | Interrupted) -> dict[str, Any] | SenBenchError:
+def _ended(cell: Cell, outcome: dict[str, Any] | SenBenchError | Interrupted) -> dict[str, Any] | SenBenchError:
     if isinstance(outcome, Interrupted):
         return RunError(f"It was interrupted ({outcome}), and nobody asked for it.")
+    if isinstance(outcome, dict) and not cell.plan.run.is_finished(cell.unit):
+        return RunError(f"Its result did not reach {cell.plan.run.path}: do all workers write to the same folder?")
     return outcome
 
 
@@ -131,26 +138,46 @@ def _in_turn(cells: Sequence[Cell], *, device: str, stop: StopRequest, on_epoch:
 
 
 def _in_parallel(cells: Sequence[Cell], *, device: str, jobs: int, stop: StopRequest, on_epoch: OnEpoch) -> Outcomes:
-    """Train in processes of joblib; when one dies it takes the others with it, and those not begun get new ones."""
-    left = list(cells)
-    while left:
-        ended: set[int] = set()
-        begun: set[int] = set()
-        for index, outcome in _in_pool(left, device, jobs, stop, on_epoch, begun):
-            ended.add(index)
-            yield left[index], outcome
-        lost = RunError("a worker process died; a system that runs out of memory kills the largest: try fewer --jobs.")
-        for index in sorted(begun - ended):
-            yield left[index], Interrupted("its worker was stopped") if stop else lost
-        left = [] if stop else [cell for index, cell in enumerate(left) if index not in ended | begun]
+    """Train in processes of joblib.
+
+    When one dies, the others die with it. Those not begun are given new ones; those under way are tried once more, each
+    by itself, because nobody knows which it was.
+    """
+    groups = [list(cells)]
+    while groups and not stop:
+        group = groups.pop(0)
+        lost, untouched, reason = yield from _in_pool(group, device, jobs, stop, on_epoch)
+        for cell in lost:
+            if cell.plan.run.is_finished(cell.unit):
+                yield cell, cell.plan.run.read_metrics(cell.unit)
+            elif stop:
+                yield cell, Interrupted("its worker was stopped")
+            elif len(group) == 1:
+                yield cell, RunError(f"{_DIED} ({reason}).")
+            else:
+                groups.append([cell])
+        if len(untouched) < len(group):
+            groups[:0] = [untouched] if untouched else []
+        else:
+            yield from ((cell, RunError(f"{_DIED} ({reason}).")) for cell in untouched)
+
+
+_DIED = "its worker process died; a system that runs out of memory kills the largest: try fewer --jobs"
 
 
 def _in_pool(
-    cells: Sequence[Cell], device: str, jobs: int, stop: StopRequest, on_epoch: OnEpoch, begun: set[int]
-) -> Generator[tuple[int, Outcome]]:
-    """Yield the outcomes of cells by their number, until all are done or a process dies; note which were begun."""
+    cells: Sequence[Cell], device: str, jobs: int, stop: StopRequest, on_epoch: OnEpoch
+) -> Generator[tuple[Cell, Outcome], None, tuple[list[Cell], list[Cell], str]]:
+    """Yield the outcomes of cells until all are done or a process dies.
+
+    Returns:
+        The cells that were under way then, those that were not begun, and what joblib says.
+    """
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    begun: set[int] = set()
+    ended: set[int] = set()
 
     def hear(message: tuple[int, Epoch | None]) -> None:
         index, epoch = message
@@ -158,22 +185,28 @@ def _in_pool(
         if epoch is not None:
             on_epoch(cells[index], epoch)
 
-    jobs = min(n_cores() if jobs < 0 else jobs, len(cells))
-    threads = max(1, n_threads() // jobs)
+    workers, reason = n_workers(jobs, len(cells)), ""
+    threads = max(1, n_threads() // workers)
     with Hub(hear).listening() as hub, stop.calling(hub.stop):
         tasks = (
             delayed(_train_in_worker)(index, cell, device, threads, hub.address) for index, cell in enumerate(cells)
         )
-        results = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks)
+        # With one job joblib would train in this process, which a dying training would take along.
+        results = Parallel(n_jobs=max(2, workers), return_as="generator_unordered", batch_size=1)(tasks)
         try:
-            with suppress(BrokenProcessPool):
-                yield from results
+            for index, outcome in results:
+                ended.add(index)
+                yield cells[index], outcome
+        except BrokenProcessPool as error:
+            reason = printable(error, 200).rstrip(".")
         finally:
             # Whatever ends this, joblib would kill its workers: let them save their state first.
             hub.stop()
             with suppress(BrokenProcessPool):
                 for _ in results:
                     pass
+    left = [index for index in range(len(cells)) if index not in ended]
+    return [cells[i] for i in left if i in begun], [cells[i] for i in left if i not in begun], reason
 
 
 def _train_in_worker(index: int, cell: Cell, device: str, threads: int, hub: Address) -> tuple[int, Outcome]:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from benchmarks.errors import UsageError
 
 __all__ = [
+    "check_device_name",
     "hold_device",
     "n_cores",
     "n_threads",
@@ -43,6 +45,16 @@ def n_threads() -> int:
     return int(told) if told.isdigit() and int(told) else n_cores()
 
 
+def check_device_name(name: str) -> None:
+    """Check that a device is called as one may be.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UsageError(f"There is no device {name!r}. Available: auto, cpu, cuda, cuda:N.")
+
+
 def pick_device(name: str) -> str:
     """Return "cpu" or "cuda" for what was asked: "auto", "cpu", "cuda" or "cuda:N".
 
@@ -51,11 +63,10 @@ def pick_device(name: str) -> str:
     """
     import torch
 
+    check_device_name(name)
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, colon, index = name.partition(":")
-    if kind not in {"cpu", "cuda"} or (colon and not (kind == "cuda" and index.isdigit())):
-        raise UsageError(f"There is no device {name!r}. Available: auto, cpu, cuda, cuda:N.")
+    kind, _, index = name.partition(":")
     if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError("CUDA was asked for (--device), but torch finds no usable GPU here: use --device cpu.")
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
@@ -67,7 +78,7 @@ def pick_device(name: str) -> str:
 def hold_device(device: str) -> Iterator[str]:
     """Give the device to train on: for "cuda" the first GPU that no other training on this machine holds.
 
-    The system frees a GPU's lock however its holder ends. Where all are held, trainings share them evenly.
+    The system frees a GPU's lock however its holder ends. Where all are held, one is shared.
     """
     import torch
 
@@ -79,13 +90,16 @@ def hold_device(device: str) -> Iterator[str]:
     count = torch.cuda.device_count()
     for index in range(count):
         lock = FileLock(Path(tempfile.gettempdir()) / f"sen-bench-{os.getuid()}-{_gpu_name(index)}.lock")
-        with contextlib.suppress(Timeout):
+        try:
             lock.acquire(timeout=0)
-            try:
-                yield f"cuda:{index}"
-            finally:
-                lock.release()
-            return
+        except Timeout:
+            continue
+        try:
+            yield f"cuda:{index}"
+        finally:
+            torch.cuda.empty_cache()
+            lock.release()
+        return
     yield f"cuda:{os.getpid() % count}"
 
 
@@ -127,6 +141,11 @@ def reset_peak_memory() -> None:
 
 def peak_memory() -> int:
     """Largest resident memory of this process in bytes, since its start or the last `reset_peak_memory`."""
+    # Not from getrusage, by which a worker inherits the peak of the process that started it.
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -77,7 +77,7 @@ def corrected_t_test(differences: ArrayLike, test_to_train: float) -> float:
         test_to_train: Test rows over training rows of a fold.
 
     Returns:
-        NaN for fewer than two folds; 1 where all differences are zero.
+        NaN for fewer than two folds, and where the differences do not vary; 1 where all of them are zero.
     """
     from scipy.stats import t as student
 
@@ -88,8 +88,7 @@ def corrected_t_test(differences: ArrayLike, test_to_train: float) -> float:
     if not values.any():
         return 1.0
     error = math.sqrt((1 / k + test_to_train) * values.var(ddof=1))
-    statistic = abs(values.mean()) / error if error else math.inf
-    return float(2 * student.sf(statistic, k - 1))
+    return float(2 * student.sf(abs(values.mean()) / error, k - 1)) if error else math.nan
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -35,6 +35,12 @@ FORMAT = 1
 
 _WEIGHTS = "model.safetensors"
 
+# What everybody who reads the record of a unit may count on.
+_FIELDS = {
+    *("metrics", "rows", "parameters", "best_epoch", "epochs", "wall_seconds", "peak_memory_bytes", "device"),
+    *("elements", "provenance"),
+}
+
 
 @dataclass(frozen=True, order=True)
 class Unit:
@@ -264,7 +270,10 @@ def _problem(path: Path) -> str | None:
         sizes = manifest.get("size", {})
         hashes = {name: sha for name, sha in manifest["sha256"].items() if name != _WEIGHTS or (path / name).exists()}
         problems = (check_file(path / name, sha, sizes.get(name)) for name, sha in hashes.items())
-        return next((problem for problem in problems if problem), None)
+        if problem := next((problem for problem in problems if problem), None):
+            return problem
+        lacks = sorted(_FIELDS - _read_json(path / "metrics.json").keys())
+        return f"it was written by another version (metrics.json lacks {', '.join(lacks)})" if lacks else None
     except FileNotFoundError:
         return "manifest.json is missing"
     except OSError as error:

@@ -49,7 +49,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
         "is_official": _is_official(plan, units),
         "units": [{"seed": u.seed, "fold": u.fold, **r["metrics"]} for u, r in zip(units, records, strict=True)],
         "mean": {name: statistics.fmean(column) for name, column in scores.items()},
-        "std": {name: statistics.pstdev(column) for name, column in scores.items()},
+        "std": {name: float(np.std(column)) for name, column in scores.items()},
         "wall_seconds": sum(record["wall_seconds"] for record in records),
         "peak_memory_bytes": max((record["peak_memory_bytes"] for record in records), default=None),
         "parameters": records[0]["parameters"] if records else None,

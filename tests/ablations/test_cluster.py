@@ -42,7 +42,10 @@ class Dask:
         return process, log
 
     def worker(self) -> subprocess.Popen[bytes]:
-        return self.start("worker", self.address, "--nthreads", "1", "--no-nanny")[0]
+        # Every step is followed by a checkpoint, so that there is always something to go on from.
+        preload = self.folder / "preload.py"
+        preload.write_text("import benchmarks.training\nbenchmarks.training.CHECKPOINT_SECONDS = 0.0\n")
+        return self.start("worker", self.address, "--nthreads", "1", "--no-nanny", "--preload", str(preload))[0]
 
 
 @pytest.fixture
@@ -84,7 +87,7 @@ def test_grid_on_two_workers_of_which_one_is_killed(
 ) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     workers = [dask.worker(), dask.worker()]
-    # Checkpoints after every step, so that there is something to go on from; long enough to be killed in the middle.
+    # Long enough to be killed in the middle.
     long = grid(data, out, dask.address, "--set", "training.epochs=150")
     command = [sys.executable, "-c", "from benchmarks.cli import main; main()", *long]
     with (tmp_path / "out").open("w") as file, (tmp_path / "err").open("w") as errors:
@@ -107,7 +110,9 @@ def test_grid_on_two_workers_of_which_one_is_killed(
     (content,) = (json.loads(file.read_text()) for file in out.rglob("ablation.json"))
     assert [row["units"] for row in content["table"]] == [2, 2]
     assert content["failures"] == []
-    assert "4 of 4 trainings done" in (tmp_path / "out").read_text()
+    assert "4 of 4 trainings ended" in (tmp_path / "out").read_text()
+    sessions = sorted(len(json.loads(file.read_text())["sessions"]) for file in out.rglob("metrics.json"))
+    assert sessions == [1, 1, 1, 2], "the killed training did not go on from its state"
 
     # What the cluster made is what one machine makes.
     answer = sen_bench(*grid(data, tmp_path / "here", "", "--set", "training.epochs=150"))
@@ -115,16 +120,22 @@ def test_grid_on_two_workers_of_which_one_is_killed(
     assert predictions(tmp_path / "here") == found
 
 
-def test_ctrl_c_saves_the_state_on_the_workers(dask: Dask, write_data: Write, tmp_path: Path) -> None:
-    data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    dask.worker()
-    long = grid(data, out, dask.address, "--set", "training.epochs=100000")
-    command = [sys.executable, "-c", "from benchmarks.cli import main; main()", *long]
+LONG = ("--set", "training.epochs=100000", "--set", "training.patience=100000")
+
+
+def start_long(dask: Dask, data: Path, out: Path) -> subprocess.Popen[str]:
+    """Begin a grid that would take hours; return when a training is under way."""
+    command = [sys.executable, "-c", "from benchmarks.cli import main; main()", *grid(data, out, dask.address, *LONG)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     dask.processes.append(process)  # type: ignore[arg-type]
-    assert process.stdout is not None
-    wait_for(lambda: list(out.rglob(".fold_0.lock")))
-    time.sleep(3)
+    wait_for(lambda: list(out.rglob("*.state.safetensors")))
+    return process
+
+
+def test_ctrl_c_saves_the_state_on_the_workers(dask: Dask, write_data: Write, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    dask.worker()
+    process = start_long(dask, write_data(rocksalts(60)), out)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
@@ -133,16 +144,45 @@ def test_ctrl_c_saves_the_state_on_the_workers(dask: Dask, write_data: Write, tm
     assert len(list(out.rglob("*.state.safetensors"))) == 1
 
 
+def test_lost_workers_are_told_and_ctrl_c_ends_the_waiting(dask: Dask, write_data: Write, tmp_path: Path) -> None:
+    worker = dask.worker()
+    process = start_long(dask, write_data(rocksalts(60)), tmp_path / "runs")
+    worker.kill()
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert f"All workers of {dask.address} are lost." in line
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "left to a worker that does not answer" in error
+    assert "Traceback" not in error
+
+
+def test_lost_scheduler_ends_the_grid_with_its_reason(dask: Dask, write_data: Write, tmp_path: Path) -> None:
+    dask.worker()
+    process = start_long(dask, write_data(rocksalts(60)), tmp_path / "runs")
+    dask.processes[0].kill()
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 1, error
+    assert "4 trainings failed, and the same command tries them again:" in error
+    assert f"the connection to the scheduler at {dask.address} was lost" in error
+    assert "Traceback" not in error
+
+
 def test_scheduler_that_does_not_answer_is_told(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.cluster._CONNECT_SECONDS", 0.5)
     data = write_data(rocksalts(60))
-    for address in ("tcp://127.0.0.1:1", "nonsense", "tcp://nowhere.invalid:8786"):
+    for address in ("tcp://127.0.0.1:1", "tls://127.0.0.1:1", "tcp://nowhere.invalid:8786"):
         answer = sen_bench(*grid(data, tmp_path / "runs", address))
         assert answer.code == 2, answer.err
         assert f"No Dask scheduler answers at {address}" in answer.err
         assert answer.err.count("\n") == 1
+    for address in ("nonsense", "http://127.0.0.1:1"):
+        answer = sen_bench(*grid(data, tmp_path / "runs", address))
+        assert answer.code == 2
+        assert f"--scheduler takes an address such as tcp://host:8786, not '{address}'" in answer.err
 
 
 def test_scheduler_without_workers_is_told(
@@ -155,9 +195,10 @@ def test_scheduler_without_workers_is_told(
 
 
 def test_worker_that_lacks_something_is_told(dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import benchmarks.cluster as cluster_module
     from benchmarks.cluster import Cluster
 
-    def not_installed(_folders: list[str]) -> list[str]:
+    def not_installed(_marks: list[str]) -> None:
         raise ModuleNotFoundError("No module named 'benchmarks'")
 
     dask.worker()
@@ -165,9 +206,10 @@ def test_worker_that_lacks_something_is_told(dask: Dask, tmp_path: Path, monkeyp
         cluster.check_workers(tmp_path / "store")
         assert cluster.n_workers() == 1
         # Functions of tests are sent by value, so that they run on the worker in place of what looks there.
-        monkeypatch.setattr("benchmarks.cluster._missing", lambda folders: folders[:1])
+        look = cluster_module._look
+        monkeypatch.setattr("benchmarks.cluster._look", lambda marks: look([f"{marks[0]}-of-another-disk", marks[1]]))
         with pytest.raises(UsageError, match=r"The worker tcp://\S+ of the cluster lacks \S+/store: workers need"):
             cluster.check_workers(tmp_path / "store")
-        monkeypatch.setattr("benchmarks.cluster._missing", not_installed)
+        monkeypatch.setattr("benchmarks.cluster._look", not_installed)
         with pytest.raises(UsageError, match=r"lacks sen-bench \(No module named 'benchmarks'\)"):
             cluster.check_workers(tmp_path / "store")

@@ -107,6 +107,23 @@ def test_blocks_are_compared_on_what_both_have() -> None:
     assert compare([finished("capsule", 1.0)]) == []
 
 
+def test_incomplete_block_is_ranked_last_and_is_not_the_best() -> None:
+    easy = finished("mlp", 0.1, folds=1)
+    easy = Finished(easy.setting, easy.metric, easy.records, easy.predictions, missing=4)
+    whole = finished("capsule", 1.0)
+    assert sorted([easy, whole], key=Finished.rank) == [whole, easy]
+    assert [(c.variant, c.against) for c in compare([easy, whole])] == [("mlp", "capsule")]
+
+
+def test_score_that_is_no_number_is_ranked_last() -> None:
+    broken, whole = finished("mlp", 0.1), finished("capsule", 1.0)
+    broken.records[Unit(0, 0)]["metrics"]["mae"] = None
+    assert sorted([broken, whole], key=Finished.rank) == [whole, broken]
+    row = summary_row(broken, [])
+    assert math.isnan(row.mean)
+    assert math.isnan(row.std_folds)
+
+
 def test_axes_are_compared_with_capsule_at_the_same_values() -> None:
     grid = [
         finished(block, error, values={"sen.rounds": rounds})

@@ -39,6 +39,7 @@ def test_values_separated_by_commas_are_an_axis() -> None:
         {"sen.rounds": ["1", "3", "5"]},
     )
     assert parse_axes(['block.name="a,b"', "block.sizes=[1,2]", 'block.map={"a":1,"b":2}'])[1] == {}
+    assert parse_axes(["block.sizes=[[1,2],[3]]"])[1] == {}
     assert parse_axes(["block.sizes=[1,2],[3]"])[1] == {"block.sizes": ["[1,2]", "[3]"]}
 
 

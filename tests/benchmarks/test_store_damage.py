@@ -14,6 +14,10 @@ from benchmarks.errors import DataError
 from benchmarks.store import Run, Unit
 
 UNIT = Unit(seed=0, fold=2)
+RECORD = {
+    "metrics": {"mae": 0.5}, "rows": {}, "parameters": 5, "best_epoch": 1, "epochs": 1, "wall_seconds": 1.0,
+    "peak_memory_bytes": 1, "device": "cpu", "elements": [], "provenance": {},
+}  # fmt: skip
 
 
 @dataclass
@@ -28,7 +32,7 @@ def run(tmp_path) -> Run:
         run.write_unit(
             Unit(0, fold),
             predictions=[("mb-1", 1.0, 1.5)],
-            record={"mae": 0.5},
+            record=RECORD,
             history=[Epoch(0.25)],
             weights={"w": torch.arange(5.0)},
         )
