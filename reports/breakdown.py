@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.machine import n_threads
 from benchmarks.metrics import mean_absolute_deviation
 from benchmarks.statistics import CONFIDENCE, Interval, bootstrap_all, bootstrap_mean
 from benchmarks.tasks import Kind
@@ -78,22 +76,17 @@ def break_down(
     def facts(at: NDArray[np.int64]) -> dict[str, Any]:
         return {"n": len(at), "is_small": len(at) < SMALL, **score(target[at], prediction[at])}
 
-    # The threads share nothing, and numpy lets them run while it draws and adds.
-    with ThreadPoolExecutor(n_threads()) as threads:
-        overall = threads.submit(facts, np.arange(len(target)))
-        by_system = {name: threads.submit(facts, at) for name, at in _by_system(space_group)}
-        by_number = {number: threads.submit(facts, at) for number, at in _by_number(space_group)}
-    systems = [{"group": name, **group.result()} for name, group in by_system.items()]
+    systems = [{"group": name, **facts(at)} for name, at in _by_system(space_group)]
     names = [system["group"] for system in systems]
     return {
         "kind": kind,
         "n": len(target),
-        "overall": {"group": "all", **overall.result()},
+        "overall": {"group": "all", **facts(np.arange(len(target)))},
         "systems": systems,
         "absent": [name for name in CRYSTAL_SYSTEMS[1:] if name not in names],
         "space_groups": [
-            {"group": number, "symbol": _symbol(number), "system": crystal_system(number), **group.result()}
-            for number, group in by_number.items()
+            {"group": number, "symbol": _symbol(number), "system": crystal_system(number), **facts(at)}
+            for number, at in _by_number(space_group)
         ],
         "symmetry": _symmetry(kind, target, prediction, space_group),
     }
