@@ -70,8 +70,9 @@ class Environments:
 
     def atom_nodes(self, i: int, crystal: Crystal) -> NDArray[np.int64]:
         """Node of each atom of crystal i, [atoms]."""
-        first = self.node_ptr[i]
-        return first + (crystal.orbit.astype(np.int64) if self.cells == "asymmetric" else np.arange(len(crystal)))
+        within = crystal.orbit.astype(np.int64) if self.cells == "asymmetric" else np.arange(len(crystal))
+        nodes: NDArray[np.int64] = self.node_ptr[i] + within
+        return nodes
 
     def orbit_nodes(self, i: int) -> NDArray[np.int64]:
         """One node of each symmetry orbit of crystal i, in the order of the orbits."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -109,7 +108,7 @@ class ConventionalCell:
     numbers: NDArray[np.int64]
     atom: NDArray[np.int64]
     space_group: int
-    operations: Sequence[Operation]
+    operations: list[Operation]
     images: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -118,7 +117,8 @@ class ConventionalCell:
 
     def between(self, first: int, second: int) -> list[Operation]:
         """Return all operations that map atom `first` onto atom `second`, in the order of `KINDS`."""
-        return [self.operations[i] for i in np.flatnonzero(self.images[:, first] == second)]
+        found: list[int] = np.flatnonzero(self.images[:, first] == second).tolist()
+        return [self.operations[i] for i in found]
 
 
 def conventional_cell(crystal: Crystal) -> ConventionalCell:
@@ -174,7 +174,8 @@ def _distances(points: NDArray[Any], others: NDArray[Any], lattice: NDArray[Any]
 
 def _nearest(points: NDArray[Any], others: NDArray[Any], lattice: NDArray[Any]) -> NDArray[np.int64]:
     """Index of the point among others [m, 3] that each point [n, 3] is a lattice image of."""
-    return _distances(points, others, lattice).argmin(axis=1)
+    nearest: NDArray[np.int64] = _distances(points, others, lattice).argmin(axis=1)
+    return nearest
 
 
 def _matches(
