@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLOURS",
     "DIVERGING",
+    "FONTS",
     "GRID",
     "INK",
     "MARKERS",
@@ -52,6 +53,8 @@ SYSTEM_COLOURS = {
     "hexagonal": "#d1603d",
     "cubic": "#c0577f",
 }
+
+FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 #: Widths in inches: one and two columns of a journal page.
 NARROW = 3.5

@@ -1,0 +1,109 @@
+"""The commands of this room. Heavy imports happen inside them, so that --help answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.commands import DataDir
+from benchmarks.errors import RunError, UsageError
+
+__all__ = ["report"]
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders of runs, or above them: runs/.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write; its facts go beside it.")] = Path(
+        "report.html"
+    ),
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Published predictions to compare with, such as alignn.results.json.gz."),
+    ] = None,
+    data_dir: DataDir = None,
+    sections: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Only these sections. Default: all that are installed.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
+) -> None:
+    """Write everything found in runs as one HTML page with figures, tables and methods for a paper.
+
+    The page needs no network and no other file. The numbers in it also go to a JSON file of the same name.
+    """
+    from datetime import UTC, datetime
+
+    from benchmarks.display import RunDisplay, duration
+    from benchmarks.files import write_bytes, write_json
+    from reports.report import Outcome, choose_sections, make_report
+    from reports.study import Study, read_studies
+
+    names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
+    facts_file = out.with_suffix(".json")
+    _check_writable(out, facts_file, overwrite=overwrite)
+    try:
+        with RunDisplay() as display:
+            from benchmarks.machine import provenance
+            from reports.page import render
+
+            studies = read_studies(runs, against=against or (), data_dir=data_dir)
+
+            def done(study: Study, outcome: Outcome) -> None:
+                told = "failed" if outcome.failed else "nothing to show" if outcome.reason else "done"
+                display.console.print(
+                    f"{study.task.name}, {outcome.name}: {told} ({duration(outcome.seconds)})", markup=False
+                )
+
+            made = make_report(
+                studies,
+                names,
+                made=datetime.now(UTC),
+                command=_words(runs, against or (), data_dir, out),
+                origin=provenance(),
+                progress=display.progress,
+                done=done,
+            )
+            page = render(made, facts_file.name, display.progress("Drawing"))
+        write_json(facts_file, made.facts())
+        write_bytes(out, page.encode())
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
+    except KeyboardInterrupt:
+        typer.echo("Stopped; nothing was written.", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"Written: {out} ({len(page) / 1e6:.1f} MB) and {facts_file}")
+    if made.failures:
+        for outcome in made.failures:
+            typer.echo(outcome.reason, err=True)
+        failed = ", ".join(dict.fromkeys(outcome.name for outcome in made.failures))
+        raise RunError(f"The report is written, without what failed: {failed}. SEN_BENCH_DEBUG=1 shows why.")
+
+
+def _check_writable(out: Path, facts_file: Path, *, overwrite: bool) -> None:
+    """Find out before the work begins whether its result can be written.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    import os
+
+    if out.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError(f"--out takes the name of an HTML file, such as report.html, not {out}.")
+    if not out.parent.is_dir():
+        raise UsageError(f"There is no folder {out.parent} to write {out.name} into.")
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError(f"The folder {out.parent} cannot be written: name a file elsewhere with --out.")
+    for path in (out, facts_file):
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder: name a file with --out.")
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path} exists: name another file with --out, or replace it with --overwrite.")
+
+
+def _words(runs: list[Path], against: list[Path] | tuple[()], data_dir: Path | None, out: Path) -> list[str]:
+    """The words of the command, without the sections."""
+    words = ["sen-bench", "report", *map(str, runs), "-o", str(out)]
+    for path in against:
+        words += ["--against", str(path)]
+    return [*words, *(["--data-dir", str(data_dir)] if data_dir else [])]

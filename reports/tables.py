@@ -1,0 +1,121 @@
+"""Tables as they are shown, as CSV and as LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+
+from reports.section import Cell, Table
+
+__all__ = ["as_csv", "as_latex", "is_numeric", "shown"]
+
+_DIGITS = 4
+# A column of numbers of very different sizes gets more decimals than its largest needs, up to so many.
+_LEAST_DIGITS, _MOST_DECIMALS = 2, 5
+_NOTHING = "–"
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": r"$-$",
+    "–": "--",
+    "Å": r"\AA{}",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "²": r"$^2$",
+    "³": r"$^3$",
+    "Δ": r"$\Delta$",
+    "σ": r"$\sigma$",
+    **{chr(0x2080 + digit): f"$_{digit}$" for digit in range(10)},
+}
+
+
+def is_numeric(table: Table, column: int) -> bool:
+    """Whether a column holds numbers alone, and at least one."""
+    cells = [row[column] for row in table.rows]
+    return any(cell is not None for cell in cells) and not any(isinstance(cell, str) for cell in cells)
+
+
+def shown(table: Table) -> list[list[str]]:
+    """Return the rows as text; numbers of a column have the same decimals, so that they line up."""
+    columns = [_column([row[i] for row in table.rows]) for i in range(len(table.columns))]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def as_csv(table: Table) -> str:
+    """Return a table as CSV, numbers in full."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([["" if cell is None else cell for cell in row] for row in table.rows])
+    return buffer.getvalue()
+
+
+def as_latex(table: Table, label: str) -> str:
+    """Return a table as a LaTeX float; it needs the package booktabs."""
+    columns = "".join("r" if is_numeric(table, i) else "l" for i in range(len(table.columns)))
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_escape(table.caption)}}}",
+        rf"\label{{tab:{re.sub('[^A-Za-z0-9-]', '-', label)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _latex_row(table.columns),
+        r"\midrule",
+        *map(_latex_row, shown(table)),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(_escape, cells)) + r" \\"
+
+
+def _escape(text: str) -> str:
+    return "".join(_LATEX.get(char, char) for char in text)
+
+
+def _column(cells: Sequence[Cell]) -> list[str]:
+    numbers = [abs(cell) for cell in cells if isinstance(cell, float) and math.isfinite(cell) and cell]
+    decimals = _decimals(numbers)
+    return [_text(cell, decimals) for cell in cells]
+
+
+def _decimals(numbers: Sequence[float]) -> int:
+    """Decimals that give the largest number four digits, and the smallest at least two."""
+    if not numbers:
+        return 0
+    largest = _DIGITS - 1 - math.floor(math.log10(max(numbers)))
+    smallest = _LEAST_DIGITS - 1 - math.floor(math.log10(min(numbers)))
+    return max(0, largest, min(smallest, _MOST_DECIMALS))
+
+
+def _text(cell: Cell, decimals: int) -> str:
+    if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
+        return _NOTHING
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, float):
+        return f"{cell:,.{min(decimals, 9)}f}".replace("-", "−")
+    return cell
