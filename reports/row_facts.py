@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.crystals import Progress
 from benchmarks.data import Dataset, load_dataset
 from benchmarks.errors import DataError, UsageError, printable, suggest
 from benchmarks.rows import read_target
@@ -112,13 +113,16 @@ def rows_of(dataset: Dataset) -> RowFacts:
     )
 
 
-def find_rows(task: Task, rows: Path | None = None, data_dir: Path | None = None) -> RowFacts:
+def find_rows(
+    task: Task, rows: Path | None = None, data_dir: Path | None = None, progress: Progress | None = None
+) -> RowFacts:
     """Return what is known of a task's rows: from a rows file, or else from the data at hand. Nothing is downloaded.
 
     Args:
         task: The task.
         rows: A rows file.
         data_dir: Folder that the user names for the data files.
+        progress: Told how far the reading of crystals is.
 
     Raises:
         UsageError: There is neither; it says how to come by one.
@@ -132,7 +136,7 @@ def find_rows(task: Task, rows: Path | None = None, data_dir: Path | None = None
             f"a file of its ids, targets and space groups with --rows, or download the data with "
             f"`sen-bench prepare {task.name}`."
         )
-    return rows_of(load_dataset(task, data_dir))
+    return rows_of(load_dataset(task, data_dir, progress=progress))
 
 
 def read_rows_file(path: Path, task: Task) -> RowFacts:
