@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,6 +33,8 @@ __all__ = [
     "headline",
     "models_of",
     "relation_table",
+    "typeset_formula",
+    "typeset_group",
 ]
 
 # Names above the boxes of a figure.
@@ -118,7 +121,10 @@ class EquivalenceSection(Section):
             "run": result.look,
             "seed": models.units[0].seed,
             "folds": [unit.fold for unit in models.units],
-            "crystals": [_only(described[row], "element_pairs", "densities", "pearson") for row in choice.rows],
+            "crystals": [
+                {"shows": kinds, **_only(described[row], "element_pairs", "densities", "pearson", "orbit_matrix")}
+                for row, kinds in zip(choice.rows, choice.shows, strict=True)
+            ],
             "absent": choice.absent,
             "looked_at": choice.looked_at,
             "n_test_rows": len(rows),
@@ -265,7 +271,9 @@ def _title(crystal: Mapping[str, Any]) -> str:
     return f"{crystal['formula']} ({crystal['symbol']}, {crystal['id']})"
 
 
-def _describe(models: Models, table: CrystalTable, rows: Sequence[int], progress: Progress) -> dict[int, dict[str, Any]]:
+def _describe(
+    models: Models, table: CrystalTable, rows: Sequence[int], progress: Progress
+) -> dict[int, dict[str, Any]]:
     """Describe rows, each by the model of the fold that did not see it; without a fold, by none."""
     by_unit: dict[Any, list[int]] = {}
     for row in rows:
@@ -295,6 +303,16 @@ def _pair_rows(table: CrystalTable, rows: NDArray[np.int64]) -> list[int]:
         if len(chosen) == _PAIR_CRYSTALS:
             break
     return chosen
+
+
+def typeset_formula(text: str) -> str:
+    """Return a formula for matplotlib: "MoSe2" with its numbers as subscripts."""
+    return re.sub(r"(?<=[A-Za-z)\]])(\d+\.?\d*)", r"$_{\1}$", text.replace("$", ""))
+
+
+def typeset_group(symbol: str) -> str:
+    """Return a space group symbol for matplotlib: "P-42_1m" with a bar and a subscript."""
+    return re.sub(r"_(\d)", r"$_{\1}$", re.sub(r"-(\d)", r"$\\bar{\1}$", symbol))
 
 
 def _element_colours(labels: Iterable[str]) -> dict[str, str]:
@@ -331,7 +349,6 @@ def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
     # A zero is a value, not a missing bar.
     zeros = np.flatnonzero(values < top / 100)
     axis.plot(zeros, np.zeros(len(zeros)), "_", color=INK, markersize=5, clip_on=False)
-    axis.annotate("ref.", (0, 0), (0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=6)
     for group in crystal["groups"]:
         if group["n"] < 2:
             continue
@@ -344,10 +361,11 @@ def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
         names = ", ".join(_SHORT[kind] for kind in group["kinds"])
         # As wide as the box has room for at this size of letters.
         width = max(9, round(n * 60 / max(len(values), 8)))
-        axis.text(
-            start + n / 2 - 0.5,
-            height,
+        axis.annotate(
             "\n".join(textwrap.wrap(names, width)),
+            (start + n / 2 - 0.5, height),
+            (0, 1.5),
+            textcoords="offset points",
             ha="center",
             va="bottom",
             fontsize=5.5,
@@ -355,11 +373,14 @@ def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
         )
     axis.set_ylim(0, 1.55 * top)
     axis.set_xlim(-0.8, len(values) - 0.2)
-    axis.set_xticks(range(len(values)), crystal["atoms"], fontsize=6 if len(values) <= 16 else 5, rotation=0)
+    ticks = [f"{crystal['atoms'][0]}\nref.", *crystal["atoms"][1:]]
+    axis.set_xticks(range(len(values)), ticks, fontsize=6 if len(values) <= 16 else 5)
     if len(values) > 16:
         axis.tick_params(axis="x", rotation=90)
     axis.tick_params(axis="x", length=0)
-    axis.set_title(f"{crystal['formula']}, {crystal['symbol']}")
+    kinds = ", ".join(crystal.get("shows", []))
+    name = f"{typeset_formula(crystal['formula'])}, {typeset_group(crystal['symbol'])}"
+    axis.set_title(f"{kinds}: {name}" if kinds else name)
 
 
 def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
@@ -371,7 +392,7 @@ def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
         places = place + np.arange(len(values))
         axis.bar(places, values, width=0.75, color=COLOURS[i % len(COLOURS)])
         axis.annotate(
-            crystal["formula"],
+            typeset_formula(crystal["formula"]),
             (float(places.mean()), max(values)),
             (0, 3),
             textcoords="offset points",
@@ -433,7 +454,7 @@ def draw_pearson(facts: Mapping[str, Any]) -> Canvas:
     image = (
         axis.imshow(matrix, cmap=DIVERGING, vmin=-1, vmax=1)
         if low < -0.05
-        else axis.imshow(matrix, cmap="viridis", vmin=max(0.0, np.floor(low * 10) / 10), vmax=1)
+        else axis.imshow(matrix, cmap="viridis", vmin=max(0.0, np.floor(low * 20) / 20), vmax=1)
     )
     size = 7 if len(labels) <= 24 else 4
     axis.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size)

@@ -6,7 +6,6 @@ no p-value is claimed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ __all__ = [
     "choose_crystals",
     "choose_example",
     "densities",
+    "describe_crystal",
     "element_pairs",
     "formula",
     "ks_matrix",
@@ -34,6 +34,7 @@ __all__ = [
     "orbit_labels",
     "pearson",
     "relations",
+    "shown_kinds",
     "space_group_symbol",
 ]
 
@@ -128,11 +129,13 @@ class Choice:
 
     Attributes:
         rows: Positions of the crystals in the table, in the order of the kinds that they were chosen for.
+        shows: The kinds that each was chosen for.
         absent: Kinds of operations that none of the crystals looked at shows.
         looked_at: How many crystals were looked at.
     """
 
     rows: list[int]
+    shows: list[list[str]]
     absent: list[str]
     looked_at: int
 
@@ -182,8 +185,11 @@ def choose_crystals(table: CrystalTable, rows: NDArray[np.int64], progress: Prog
             best |= {kind: min(best.get(kind, key), key) for kind in kinds}
         if progress is not None:
             progress(len(best), len(KINDS))
-    chosen = sorted(set(best.values()), key=lambda key: min(KINDS.index(kind) for kind in best if best[kind] == key))
-    return Choice([key[-1] for key in chosen], [kind for kind in KINDS if kind not in best], looked_at)
+    shows: dict[int, list[str]] = {}
+    for kind in KINDS:
+        if kind in best:
+            shows.setdefault(best[kind][-1], []).append(kind)
+    return Choice(list(shows), list(shows.values()), [kind for kind in KINDS if kind not in best], looked_at)
 
 
 def _has_inequivalent(crystal: Crystal) -> bool:
@@ -248,7 +254,9 @@ def relations(crystal: Crystal, before: NDArray[np.floating], after: NDArray[np.
         firsts = [found[0] for found in operations if found]
         for stage, values in (("before", before), ("after", after)):
             first = np.repeat(cell.atom[members[:1]], len(members))
-            ks[f"within_{stage}"][start : start + len(members)] = ks_statistic(values[cell.atom[members]], values[first])
+            ks[f"within_{stage}"][start : start + len(members)] = ks_statistic(
+                values[cell.atom[members]], values[first]
+            )
         groups.append(
             {
                 "label": labels[label],
@@ -342,8 +350,3 @@ def describe_crystal(crystal: Crystal, environments: Environments, i: int = 0) -
 
 def _finite(matrix: NDArray[np.float64]) -> list[list[float | None]]:
     return [[value if np.isfinite(value) else None for value in row] for row in matrix.tolist()]
-
-
-def kinds_covered(crystals: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the kinds that facts of crystals show, in the order of `KINDS`."""
-    return [kind for kind in KINDS if any(kind in group["kinds"] for crystal in crystals for group in crystal["groups"])]
