@@ -296,6 +296,7 @@ def _in_unit(facts: Mapping[str, Any]) -> str:
 def _result_table(facts: Mapping[str, Any]) -> Table:
     metric, unit = facts["metric"], _in_unit(facts)
     name = metric["name"]
+    partial = any(result["coverage"] not in {None, 1} for result in facts["results"])
     others = [key for key in METRICS if key in facts["results"][0]["mean"] and key != name]
     best = sorted(
         facts["results"],
@@ -315,7 +316,7 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
                 result["rows"],
                 len(result["folds"]),
                 n_seeds,
-                None if result["coverage"] is None else 100 * result["coverage"],
+                *([100 * result["coverage"] if result["coverage"] is not None else None] if partial else []),
             ]
         )
     interval = [] if facts["kind"] != "regression" else ["95 % from", "95 % to"]
@@ -331,14 +332,15 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
             "n",
             "folds",
             "seeds",
-            "coverage (%)",
+            *(["coverage (%)"] if partial else []),
         ],
         rows=rows,
         caption=f"Results on the test rows of {facts['task']}, best first.",
         method=(
             "Mean and standard deviation (ddof 0) over folds; a fold's score is the mean over its seeds. "
             + ("The interval is of the MAE over all test rows: bootstrap, 95 %. " if interval else "")
-            + "n: test rows; seeds: per fold; coverage: share of the official rows in the data."
+            + "n: test rows; seeds: per fold."
+            + (" Coverage: share of the official rows in the data." if partial else "")
         ),
     )
 
@@ -366,6 +368,7 @@ def _cost_table(facts: Mapping[str, Any]) -> Table:
         name="cost",
         columns=["model", "parameters", "epochs", "s per epoch", "hours", "memory (GiB)", "device", "threads"],
         rows=rows,
+        digits=3,
         caption="What the runs took.",
         method=(
             "Seconds per epoch: wall time of a training over its epochs, median over folds and seeds, validation and "
@@ -396,6 +399,7 @@ def _leaderboard_table(facts: Mapping[str, Any]) -> Table:
         columns=["place", "model", f"{metric['label']}{_in_unit(facts)}", "std"],
         rows=rows,
         caption=f"The published leaderboard of {facts['task']}, five folds.{lacking}",
+        strong=[i for i, entry in enumerate(entries) if not entry[3]],
         method=f"{facts['source']} The place of a run is counted among the published models alone.",
     )
 
@@ -476,8 +480,8 @@ def _difference_words(facts: Mapping[str, Any]) -> Iterator[str]:
         if pair["low"] <= 0 <= pair["high"]:
             yield (
                 f"{pair['first']} and {pair['second']} cannot be told apart on {over}: their mean absolute errors "
-                f"differ by {size}{unit}, and the interval includes zero ({figures(pair['low'], 3)} to "
-                f"{figures(pair['high'], 3)}{told})."
+                f"differ by {size}{unit}, and the interval includes zero ({_signed(pair['low'])} to "
+                f"{_signed(pair['high'])}{told})."
             )
         else:
             sure = "" if p is None or p < _LEVEL else " Over the folds the difference is not significant."
@@ -485,6 +489,10 @@ def _difference_words(facts: Mapping[str, Any]) -> Iterator[str]:
                 f"{better} errs less than {worse} by {size}{unit} on {over} (95 % {figures(ends[0], 3)} to "
                 f"{figures(ends[1], 3)}{told}).{sure}"
             )
+
+
+def _signed(value: float) -> str:
+    return figures(value, 3).replace("-", "\N{MINUS SIGN}")
 
 
 def _difference_table(facts: Mapping[str, Any]) -> Table:
@@ -518,7 +526,8 @@ def _difference_table(facts: Mapping[str, Any]) -> Table:
             "folds",
         ],
         rows=rows,
-        caption="Paired differences of absolute errors, on the rows that both predicted; below zero the first is better.",
+        digits=3,
+        caption="Paired differences of absolute errors, on the rows that both predicted; below zero favours the first.",
         method=(
             "Interval: bootstrap of the rows. p: corrected resampled t-test over folds (Nadeau and Bengio 2003, "
             "10.1023/A:1024068626366), and adjusted for all pairs by Holm. First better: share of rows. "

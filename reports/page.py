@@ -136,6 +136,7 @@ class _Setter:
             "number": self._count("table"),
             "columns": [{"text": text, "numeric": is_numeric(table, i)} for i, text in enumerate(table.columns)],
             "rows": shown(table),
+            "strong": set(table.strong),
             "file": name,
             "csv": _data_url("text/csv", as_csv(table)),
             "latex": _data_url("application/x-tex", as_latex(table, name)),

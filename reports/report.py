@@ -18,8 +18,6 @@ from reports.study import Study
 
 __all__ = ["Outcome", "Part", "Report", "choose_sections", "make_report", "plain"]
 
-_log = logging.getLogger("sen_bench")
-
 #: Raised whenever the layout of report.json changes.
 FORMAT = 1
 
@@ -172,7 +170,7 @@ def _load(names: Iterable[str]) -> list[tuple[Outcome, Section | None]]:
             section = load_section(name)
             loaded.append((section.place, name, Outcome(name, str(section.title)), section))
         except Exception as error:  # whatever a plug-in raises when it is imported
-            _log.debug("The section %s cannot be loaded.", name, exc_info=True)
+            logging.getLogger("sen_bench").debug("The section %s cannot be loaded.", name, exc_info=True)
             outcome = Outcome(name, name)
             outcome.fail(error)
             loaded.append((math.inf, name, outcome, None))
@@ -187,7 +185,7 @@ def _run(outcome: Outcome, section: Section, study: Study, progress: Progress) -
     except Absent as absent:
         outcome.facts, outcome.reason = None, printable(absent, 1000)
     except Exception as error:  # whatever a plug-in raises
-        _log.debug("The section %s failed.", outcome.name, exc_info=True)
+        logging.getLogger("sen_bench").debug("The section %s failed.", outcome.name, exc_info=True)
         outcome.facts = None
         outcome.fail(error)
     outcome.seconds = time.perf_counter() - start

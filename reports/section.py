@@ -36,7 +36,7 @@ __all__ = [
 
 GROUP = "sen_bench.report_sections"
 
-#: What a table holds: text, whole numbers, other numbers (shown with four significant digits), or nothing ("–").
+#: What a table holds: text, whole numbers, other numbers (with the decimals that a typical one needs), nothing ("–").
 Cell = str | int | float | None
 
 
@@ -87,6 +87,8 @@ class Table:
         rows: As many cells each as there are columns; the first names the row.
         caption: What to see.
         method: How it was computed.
+        digits: Significant digits of a typical number of a column that are shown; CSV has all of them.
+        strong: Positions of the rows that matter most, set in bold.
     """
 
     name: str
@@ -94,6 +96,8 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     caption: str
     method: str = ""
+    digits: int = 4
+    strong: Sequence[int] = ()
 
 
 Block = Heading | Text | Figure | Table

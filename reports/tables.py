@@ -6,15 +6,15 @@ import csv
 import io
 import math
 import re
+import statistics
 from collections.abc import Sequence
 
 from reports.section import Cell, Table
 
 __all__ = ["as_csv", "as_latex", "is_numeric", "shown"]
 
-_DIGITS = 4
-# A column of numbers of very different sizes gets more decimals than its largest needs, up to so many.
-_LEAST_DIGITS, _MOST_DECIMALS = 2, 5
+# However small the numbers of a column are.
+_MOST_DECIMALS = 6
 _NOTHING = "–"
 
 _LATEX = {
@@ -31,8 +31,8 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "±": r"$\pm$",
-    "×": r"$\times$",
-    "−": r"$-$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{MINUS SIGN}": r"$-$",
     "–": "--",
     "Å": r"\AA{}",
     "≤": r"$\leq$",
@@ -40,7 +40,7 @@ _LATEX = {
     "²": r"$^2$",
     "³": r"$^3$",
     "Δ": r"$\Delta$",
-    "σ": r"$\sigma$",
+    "\N{GREEK SMALL LETTER SIGMA}": r"$\sigma$",
     **{chr(0x2080 + digit): f"$_{digit}$" for digit in range(10)},
 }
 
@@ -53,7 +53,7 @@ def is_numeric(table: Table, column: int) -> bool:
 
 def shown(table: Table) -> list[list[str]]:
     """Return the rows as text; numbers of a column have the same decimals, so that they line up."""
-    columns = [_column([row[i] for row in table.rows]) for i in range(len(table.columns))]
+    columns = [_column([row[i] for row in table.rows], table.digits) for i in range(len(table.columns))]
     return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -94,19 +94,13 @@ def _escape(text: str) -> str:
     return "".join(_LATEX.get(char, char) for char in text)
 
 
-def _column(cells: Sequence[Cell]) -> list[str]:
+def _column(cells: Sequence[Cell], digits: int) -> list[str]:
     numbers = [abs(cell) for cell in cells if isinstance(cell, float) and math.isfinite(cell) and cell]
-    decimals = _decimals(numbers)
+    decimals = 0
+    if numbers:
+        typical = statistics.median_high(numbers)
+        decimals = min(max(0, digits - 1 - math.floor(math.log10(typical))), _MOST_DECIMALS)
     return [_text(cell, decimals) for cell in cells]
-
-
-def _decimals(numbers: Sequence[float]) -> int:
-    """Decimals that give the largest number four digits, and the smallest at least two."""
-    if not numbers:
-        return 0
-    largest = _DIGITS - 1 - math.floor(math.log10(max(numbers)))
-    smallest = _LEAST_DIGITS - 1 - math.floor(math.log10(min(numbers)))
-    return max(0, largest, min(smallest, _MOST_DECIMALS))
 
 
 def _text(cell: Cell, decimals: int) -> str:
@@ -117,5 +111,5 @@ def _text(cell: Cell, decimals: int) -> str:
     if isinstance(cell, int):
         return f"{cell:,}"
     if isinstance(cell, float):
-        return f"{cell:,.{min(decimals, 9)}f}".replace("-", "−")
+        return f"{cell:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
     return cell
