@@ -353,11 +353,14 @@ def _describe_symmetry(facts: Mapping[str, Any] | None) -> list[str]:
     ]
     sentences.append(_reading(facts["loss"]))
     if facts["relative"] is not None:
-        sentences.append(f"With each error divided by the MAD of its crystal system: {_rho(facts['relative'])}.")
+        sentences.append(
+            f"With each error divided by the MAD of its crystal system it is {_rho(facts['relative'])}: "
+            f"{_change(facts['loss'], facts['relative'])}."
+        )
     if (common := facts["without_most_common"]) is not None and common["rest"] is not None:
         sentences.append(
-            f"{common['share']:.0%} of the targets are {_figure(common['value'])}; without those rows: "
-            f"{_rho(common['rest'])}."
+            f"{common['share']:.0%} of the targets are {_figure(common['value'])}; without those rows it is "
+            f"{_rho(common['rest'])}: {_change(facts['loss'], common['rest'])}."
         )
     sentences.append(
         "Crystals of high symmetry also have smaller cells, other elements and other targets: "
@@ -371,6 +374,16 @@ def _reading(correlation: Mapping[str, Any]) -> str:
     if low <= 0 <= high:
         return "No trend of the error with symmetry is shown."
     return f"More symmetric crystals have {'smaller' if high < 0 else 'larger'} errors here."
+
+
+def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Say what is left of a trend under another view."""
+    low, high = after["interval"]
+    if low <= 0 <= high:
+        return "no trend is shown there"
+    if before["interval"][0] <= 0 <= before["interval"][1]:
+        return f"there {'smaller' if high < 0 else 'larger'} errors go with more symmetry"
+    return "the trend remains" if (low > 0) == (before["value"] > 0) else "the trend reverses"
 
 
 def _rho(correlation: Mapping[str, Any]) -> str:

@@ -3,14 +3,67 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from benchmarks.commands import DataDir
 from benchmarks.errors import RunError, UsageError
 
-__all__ = ["report"]
+__all__ = ["audit", "report"]
+
+
+def audit(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="MatBench's results.json.gz, the SEN authors' file, or CSV with id,prediction[,target][,fold]."
+        ),
+    ],
+    task: Annotated[
+        str | None, typer.Option(help="Task that the predictions are for; needed where the file holds several.")
+    ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(help="JSON file of ids, targets and space groups, where the data are not at hand."),
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Other predictions, to compare with on the same rows.")
+    ] = None,
+    claimed: Annotated[
+        float | None, typer.Option(help="Score that is claimed elsewhere, in the unit of the task.")
+    ] = None,
+    data_dir: DataDir = None,
+    format_: Annotated[Literal["table", "json"], typer.Option("--format", help="How to print the audit.")] = "table",
+) -> None:
+    """Check published predictions: which official rows they are of, their errors, and what the file leaves open.
+
+    Errors are told by fold and by crystal system, beside what is claimed, and summed up in a paragraph.
+    """
+    import json
+
+    from benchmarks.display import RunDisplay
+    from benchmarks.tasks import get_task
+    from reports.published import read_predictions
+
+    chosen = get_task(task) if task is not None else None
+    with RunDisplay() as display:
+        predictions = read_predictions(file)
+        found, _ = predictions.find(chosen)
+        others = [read_predictions(path) for path in against or ()]
+        for other in others:
+            other.find(found)
+
+        from reports.audit import audit as examine
+        from reports.row_facts import find_rows
+        from reports.verdict import show_audit, verdict
+
+        known = find_rows(found, rows, data_dir, display.progress("Reading crystals"))
+        facts = examine(predictions, known, claimed=claimed, against=others)
+    if format_ == "json":
+        typer.echo(json.dumps({"verdict": verdict(facts), **facts}, indent=1, allow_nan=False))
+    else:
+        show_audit(facts, display.console)
 
 
 def report(

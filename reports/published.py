@@ -85,14 +85,14 @@ class PredictionFile:
     model: str
     sets: tuple[PredictionSet, ...]
 
-    def find(self, task: Task | None) -> PredictionSet:
+    def find(self, task: Task | None) -> tuple[Task, PredictionSet]:
         """Return the predictions for a task; without one, for the only task there is.
 
         Raises:
             UsageError: There are none, or there are several; it says for which.
         """
-        known = [entry for entry in self.sets if entry.task is not None]
-        names = ", ".join(sorted({entry.task.name for entry in known if entry.task is not None}))
+        known = [(entry.task, entry) for entry in self.sets if entry.task is not None]
+        names = ", ".join(sorted({of.name for of, _ in known}))
         if task is None:
             if not known:
                 raise UsageError(
@@ -101,11 +101,11 @@ class PredictionFile:
             if len(known) > 1:
                 raise UsageError(f"{self.path} holds predictions for several tasks; choose one with --task: {names}.")
             return known[0]
-        found = [entry for entry in known if entry.task is not None and entry.task.name == task.name]
+        found = [(of, entry) for of, entry in known if of.name == task.name]
         if not found:
             holds = f"those of {names}" if known else f"ids such as {self._example()}"
             raise UsageError(f"{self.path} holds no predictions for {task.name}, but {holds}.")
-        return max(found, key=len)
+        return max(found, key=lambda pair: len(pair[1]))
 
     def _example(self) -> str:
         return printable(next((repr(entry.ids[0]) for entry in self.sets if entry.ids), "none"))
@@ -218,12 +218,12 @@ def _sets_under(path: Path, content: _Pairs) -> Iterator[PredictionSet]:
             claim = claims.get(_CLAIM.format(named[1].replace("_", " ")))
             number = _NUMBER.match(claim or "")
             yield PredictionSet(
-                name=label,
+                name=printable(label, 120),
                 task=task_of_ids(ids),
                 ids=ids,
                 prediction=prediction,
                 claimed=float(number[1]) if number else None,
-                claim=claim,
+                claim=printable(claim) if claim else None,
             )
 
 
