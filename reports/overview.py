@@ -319,7 +319,7 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
                 *([100 * result["coverage"] if result["coverage"] is not None else None] if partial else []),
             ]
         )
-    interval = [] if facts["kind"] != "regression" else ["95 % from", "95 % to"]
+    interval = [] if facts["kind"] != "regression" else ["95 % low", "95 % high"]
     with_unit = {"rmse", "max_error"}
     return Table(
         name="results",
@@ -460,35 +460,28 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
 
 def _difference_words(facts: Mapping[str, Any]) -> Iterator[str]:
     unit = _unit(facts)
+    same, alone = [], []
     for pair in facts["differences"]:
+        names = f"{pair['first']} and {pair['second']}"
         if not pair["rows"]:
-            yield f"{pair['first']} and {pair['second']} predicted no row in common: they cannot be compared."
-            continue
-        better, worse = (pair["first"], pair["second"]) if pair["mean"] < 0 else (pair["second"], pair["first"])
-        size = figures(abs(pair["mean"]), 3)
-        if pair["low"] is None:
-            yield f"{better} errs less than {worse} by {size}{unit} on the one row that both predicted."
-            continue
-        ends = sorted(abs(pair[end]) for end in ("low", "high"))
-        over = f"{pair['rows']:,} rows"
-        p = pair["p_holm"]
-        told = (
-            ""
-            if p is None
-            else f"; corrected t-test over {len(pair['folds'])} folds, Holm-adjusted p = {figures(p, 2)}"
-        )
-        if pair["low"] <= 0 <= pair["high"]:
-            yield (
-                f"{pair['first']} and {pair['second']} cannot be told apart on {over}: their mean absolute errors "
-                f"differ by {size}{unit}, and the interval includes zero ({_signed(pair['low'])} to "
-                f"{_signed(pair['high'])}{told})."
-            )
+            alone.append(names)
+        elif pair["low"] is None or pair["low"] <= 0 <= pair["high"]:
+            interval = "one row" if pair["low"] is None else f"{_signed(pair['low'])} to {_signed(pair['high'])}"
+            same.append(f"{names} ({_signed(pair['mean'])}{unit}, {interval})")
         else:
-            sure = "" if p is None or p < _LEVEL else " Over the folds the difference is not significant."
+            better, worse = (pair["first"], pair["second"]) if pair["mean"] < 0 else (pair["second"], pair["first"])
+            low, high = sorted(abs(pair[end]) for end in ("low", "high"))
+            p = pair["p_holm"]
+            folds = "" if p is None else f"; over {len(pair['folds'])} folds adjusted p = {figures(p, 2)}"
+            sure = "" if p is None or p < _LEVEL else ", which is not significant"
             yield (
-                f"{better} errs less than {worse} by {size}{unit} on {over} (95 % {figures(ends[0], 3)} to "
-                f"{figures(ends[1], 3)}{told}).{sure}"
+                f"{better} errs less than {worse} by {figures(abs(pair['mean']), 3)}{unit} on {pair['rows']:,} rows "
+                f"(95 % {figures(low, 3)} to {figures(high, 3)}{folds}{sure})."
             )
+    if same:
+        yield f"Not told apart, as the interval of the difference includes zero: {'; '.join(same)}."
+    if alone:
+        yield f"Not to be compared, as they predicted no row in common: {'; '.join(alone)}."
 
 
 def _signed(value: float) -> str:
@@ -516,8 +509,8 @@ def _difference_table(facts: Mapping[str, Any]) -> Table:
         columns=[
             "first – second",
             f"Δ MAE{_in_unit(facts)}" if facts["kind"] == "regression" else "Δ |error|",
-            "95 % from",
-            "95 % to",
+            "95 % low",
+            "95 % high",
             "first better (%)",
             "correlation",
             "p",

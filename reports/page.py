@@ -18,11 +18,14 @@ from benchmarks.display import figures
 from reports.cite import bibtex, methods
 from reports.report import Outcome, Part, Report
 from reports.section import Block, Figure, Heading, Progress, Table, Text
+from reports.style import DARK_COLOURS
 from reports.svg import draw_svg
 from reports.tables import as_csv, as_latex, is_numeric, shown
 
 __all__ = ["render"]
 
+# Tables of more rows get a window of their own on the screen.
+_LONG = 24
 # Figures that are narrower stay so on a wide page.
 _PIXELS_PER_POINT = 96 / 72
 
@@ -36,6 +39,7 @@ def render(report: Report, facts_file: str, progress: Progress = lambda _done, _
         progress: Told how many sections are drawn.
     """
     script, css, template = map(_asset, ("report.js", "report.css", "report.html"))
+    dark = " ".join(f"--colour-{i}: {colour};" for i, colour in enumerate(DARK_COLOURS))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     setter = _Setter(report, progress)
     parts = [setter.part(part) for part in report.parts]
@@ -51,7 +55,7 @@ def render(report: Report, facts_file: str, progress: Progress = lambda _done, _
         bibtex=bibtex(report.parts, report.origin),
         command=shlex.join(report.command),
         facts_file=facts_file,
-        css=Markup(css),  # noqa: S704 - our own file
+        css=Markup(css.replace("/* colours of results */", dark)),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
         script_hash=f"sha256-{digest}",
     )
@@ -102,7 +106,7 @@ class _Setter:
             case Heading():
                 return {"kind": "heading", "text": block.text}
             case Text():
-                return {"kind": "text", "paragraphs": re.split(r"\n\s*\n", block.text.strip())}
+                return {"kind": "text", "paragraphs": re.split(r"\n\s*\n", _typeset(block.text.strip()))}
             case Figure():
                 return self._figure(block, section)
             case Table():
@@ -120,7 +124,7 @@ class _Setter:
             "svg": Markup(svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)),  # noqa: S704 - matplotlib escapes its text
             "width": round(float(width[1]) * _PIXELS_PER_POINT) if width else 700,
             "file": name,
-            "caption": figure.caption,
+            "caption": _typeset(figure.caption),
             "method": figure.method,
             "alt": figure.alt,
         }
@@ -136,11 +140,12 @@ class _Setter:
             "number": self._count("table"),
             "columns": [{"text": text, "numeric": is_numeric(table, i)} for i, text in enumerate(table.columns)],
             "rows": shown(table),
+            "long": len(table.rows) > _LONG,
             "strong": set(table.strong),
             "file": name,
             "csv": _data_url("text/csv", as_csv(table)),
             "latex": _data_url("application/x-tex", as_latex(table, name)),
-            "caption": table.caption,
+            "caption": _typeset(table.caption),
             "method": table.method,
         }
 
@@ -151,6 +156,12 @@ class _Setter:
 
 def _data_url(kind: str, content: str) -> str:
     return f"data:{kind};charset=utf-8;base64,{base64.b64encode(content.encode()).decode()}"
+
+
+def _typeset(text: str) -> str:
+    """Write minus signs as such, and keep "n = 283" on one line."""
+    text = re.sub(r"(?<![\w.)\]])-(?=\d)", "\N{MINUS SIGN}", text)
+    return re.sub(r"\b(n|p) = (?=[\d.])", "\\1\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", text)
 
 
 def _slug(name: str) -> str:

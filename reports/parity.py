@@ -14,11 +14,10 @@ from reports.section import Block, Figure, Progress, Section, Table
 from reports.study import Study
 from reports.style import GRID, INK, MUTED, WIDE, subplots
 
-__all__ = ["Parity", "panels"]
+__all__ = ["Parity", "n_columns", "panels"]
 
 # More points than this would hide each other and fill the page: a sample of the rows is drawn, and said to be.
 _MOST_POINTS = 20_000
-_COLUMNS = 3
 _BINS = 10
 
 
@@ -97,9 +96,14 @@ def _confusion(target: Any, probability: Any) -> dict[str, int]:
     }
 
 
+def n_columns(n: int) -> int:
+    """Panels in a row: three, or two where four would leave one alone."""
+    return 2 if n == 4 else min(3, n)
+
+
 def panels(n: int, *, height: float, **options: Any) -> tuple[Any, list[Any]]:
-    """Make a figure with n axes, three in a row; `height` is that of one of them in inches."""
-    columns = min(_COLUMNS, n)
+    """Make a figure with n axes, up to three in a row; `height` is that of one of them in inches."""
+    columns = n_columns(n)
     rows = -(-n // columns)
     width = WIDE * (0.5, 0.72, 1)[columns - 1]
     figure, axes = subplots(rows, columns, width=width, height=height * rows, squeeze=False, **options)
@@ -131,7 +135,7 @@ def _parity_figure(facts: Mapping[str, Any]) -> Figure:
             r2 = "" if metrics["r2"] is None else f"\nR² {metrics['r2']:.4f}"
             text = f"MAE {figures(metrics['mae'])}{r2}\nn {result['rows']:,}"
             panel.text(0.04, 0.97, text, transform=panel.transAxes, va="top", fontsize=7, color=INK, linespacing=1.35)
-        columns = min(_COLUMNS, len(results))
+        columns = n_columns(len(results))
         for i, panel in enumerate(axes):
             if i % columns == 0:
                 panel.set_ylabel(f"predicted{unit}")

@@ -85,7 +85,7 @@ class Report:
 
     def facts(self) -> dict[str, Any]:
         """Return what goes to report.json."""
-        return plain(
+        facts: dict[str, Any] = plain(
             {
                 "format": FORMAT,
                 "made": self.made.isoformat(timespec="seconds"),
@@ -110,6 +110,7 @@ class Report:
                 ],
             }
         )
+        return facts
 
 
 def choose_sections(names: Sequence[str] | None) -> list[str]:

@@ -83,7 +83,7 @@ class Table:
 
     Attributes:
         name: Name of the downloaded files, unique in its section; lower case, digits and hyphens.
-        columns: Headings, with units.
+        columns: Headings, with units. "std", "... low" and "... high" get the decimals of the column before.
         rows: As many cells each as there are columns; the first names the row.
         caption: What to see.
         method: How it was computed.

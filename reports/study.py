@@ -328,8 +328,8 @@ def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_di
         task = _task(results[0].facts["task"])
         published = [result for path in against for result in _read_published(path, task, results)]
         known = set(itertools.chain.from_iterable(notes_of.values()))
-        told = [*notes_of.get(task.name, []), *(note for note in notes if note not in known), *general]
-        studies.append(Study(task, _decorate([*_label(results), *published]), data_dir, told))
+        remarks = [*notes_of.get(task.name, []), *(note for note in notes if note not in known), *general]
+        studies.append(Study(task, _decorate([*_label(results), *published]), data_dir, remarks))
     used = {result.path for study in studies for result in study.published}
     for path in against:
         if path not in used:

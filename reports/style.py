@@ -1,7 +1,7 @@
 """How figures look: one palette that colour-blind readers can tell apart, on light and dark pages alike.
 
-Figures are drawn with INK, MUTED, GRID and PAPER for lines and text; the page replaces these four by the colours of
-its light or dark scheme. Everything else keeps its colour, and is visible on both.
+Figures are drawn with INK, MUTED, GRID and PAPER for lines and text and COLOURS for results; the page replaces these by
+the colours of its light or dark scheme. Everything else keeps its colour, and is visible on both.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOURS",
+    "DARK_COLOURS",
     "DIVERGING",
     "FONTS",
     "GRID",
@@ -38,6 +39,10 @@ PAPER = "#fefefe"
 
 #: Of results, in their order. Contrast with the light and the dark page is 3:1 or more; markers differ as well.
 COLOURS = ("#1f77b4", "#d1603d", "#2a9d6f", "#a05195", "#b58a00", "#5b8c9e", "#c0577f", "#7a7f3a", "#7d6bb2", "#8a6d5b")
+# The same hues on a dark page.
+DARK_COLOURS = (
+    *("#5aa9e6", "#ec8a6c", "#4cc596", "#cf86c0", "#d9b23c", "#8fbccb", "#e58aad", "#adb362", "#a99ddf", "#bd9c87"),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 
 #: Colour maps for values from low to high, and around zero.

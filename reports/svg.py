@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from reports.style import FONTS, GRID, INK, MUTED, PAPER, drawing
+from reports.style import COLOURS, FONTS, GRID, INK, MUTED, PAPER, drawing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["VARIABLES", "draw_svg"]
 
 #: Colours of the style that the page's scheme replaces, and the names of its variables.
-VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"}
+VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    PAPER: "--paper",
+    **{colour: f"--colour-{i}" for i, colour in enumerate(COLOURS)},
+}
 
 # matplotlib repeats in every text what its container can say once, and counts in millionths of a point.
 _STYLE = re.compile(r"<style[^>]*>.*?</style>", re.DOTALL)

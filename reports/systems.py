@@ -44,7 +44,7 @@ class Systems(Section):
                 }
             )
             progress(i + 1, n_steps)
-        facts = {
+        facts: dict[str, Any] = {
             "unit": study.task.unit,
             "kind": study.task.kind,
             "best": _best(study).label,
@@ -174,7 +174,8 @@ def _system_figure(facts: Mapping[str, Any]) -> Figure:
                     )
             panel.set_xticks(range(len(names)), [f"{name}\n{most[name]:,}" for name in names], rotation=45, ha="right")
             panel.set_ylabel(label)
-            panel.set_ylim(bottom=0 if regression else None)
+            if regression:
+                panel.set_ylim(0, 1.08 * _top(results, key))
             panel.yaxis.grid(True)
         handles = [
             figure.axes[0].plot([], [], result["marker"], color=result["colour"], markersize=4)[0] for result in results
@@ -194,7 +195,7 @@ def _system_figure(facts: Mapping[str, Any]) -> Figure:
         draw=draw,
         caption=(
             f"Error by crystal system, from low to high symmetry, with the number of test rows{right}. Hollow: fewer "
-            f"than {SMALL} rows, where intervals are too narrow."
+            f"than {SMALL} rows, where intervals are too narrow; they may reach beyond the axis."
         ),
         method=(
             "Space groups by moyopy (symprec 0.01 Å). Bars: 95 % bootstrap intervals of the rows within a system; "
@@ -202,6 +203,17 @@ def _system_figure(facts: Mapping[str, Any]) -> Figure:
         ),
         alt=f"{panels[0][1]} by crystal system. {told}.",
     )
+
+
+def _top(results: Sequence[Mapping[str, Any]], key: str) -> float:
+    """The highest end of an interval, or value where the rows are too few for one."""
+    tops = [
+        system[key] if system["is_small"] or system[f"{key}_interval"][1] is None else system[f"{key}_interval"][1]
+        for result in results
+        for system in result["systems"]
+        if system[key] is not None
+    ]
+    return max(tops, default=1.0) or 1.0
 
 
 def _system_table(facts: Mapping[str, Any]) -> Table:
@@ -231,8 +243,8 @@ def _system_table(facts: Mapping[str, Any]) -> Table:
 def _score_columns(facts: Mapping[str, Any]) -> list[str]:
     unit = _unit(facts)
     if facts["kind"] == "regression":
-        return [f"MAE{unit}", "from", "to", f"MAD{unit}", "MAE/MAD", "from ", "to ", f"bias{unit}"]
-    return ["accuracy", "from", "to", "balanced accuracy", "from ", "to ", "share true"]
+        return [f"MAE{unit}", "MAE low", "MAE high", f"MAD{unit}", "MAE/MAD", "ratio low", "ratio high", f"bias{unit}"]
+    return ["accuracy", "acc. low", "acc. high", "balanced accuracy", "bal. low", "bal. high", "share true"]
 
 
 def _scores(group: Mapping[str, Any], *, regression: bool) -> list[Cell]:
@@ -339,7 +351,7 @@ def _comparison_table(facts: Mapping[str, Any], pair: Mapping[str, Any], number:
     entries = [*pair["comparison"]["systems"], pair["comparison"]["overall"]]
     return Table(
         name=f"comparison-{number + 1}",
-        columns=["system", "n", f"{one}: {what}", f"{other}: {what}", "difference", "95 % from", "95 % to"],
+        columns=["system", "n", f"{one}: {what}", f"{other}: {what}", "difference", "95 % low", "95 % high"],
         rows=[[e["group"], e["n"], e["one"], e["other"], e["difference"], *e["difference_interval"]] for e in entries],
         caption=f"{one} against {other} on the same rows; a negative difference favours {one}.",
         method="Paired bootstrap of the rows within a system.",
@@ -362,9 +374,9 @@ def _symmetry_table(facts: Mapping[str, Any]) -> Table:
         columns=[
             "model",
             "correlation",
-            "from",
-            "to",
-            *(["relative to MAD", "from ", "to "] if regression else []),
+            "95 % low",
+            "95 % high",
+            *(["relative to MAD", "relative low", "relative high"] if regression else []),
             "n",
         ],
         rows=rows,

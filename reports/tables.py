@@ -15,6 +15,8 @@ __all__ = ["as_csv", "as_latex", "is_numeric", "shown"]
 
 # However small the numbers of a column are.
 _MOST_DECIMALS = 6
+# Headings of columns that have as many decimals as the one before: how sure its number is.
+_FOLLOWERS = ("std", " low", " high")
 _NOTHING = "–"
 
 _LATEX = {
@@ -53,7 +55,12 @@ def is_numeric(table: Table, column: int) -> bool:
 
 def shown(table: Table) -> list[list[str]]:
     """Return the rows as text; numbers of a column have the same decimals, so that they line up."""
-    columns = [_column([row[i] for row in table.rows], table.digits) for i in range(len(table.columns))]
+    columns, decimals = [], 0
+    for i, heading in enumerate(table.columns):
+        cells = [row[i] for row in table.rows]
+        if not heading.endswith(_FOLLOWERS):
+            decimals = _decimals(cells, table.digits)
+        columns.append([_text(cell, decimals) for cell in cells])
     return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -94,13 +101,12 @@ def _escape(text: str) -> str:
     return "".join(_LATEX.get(char, char) for char in text)
 
 
-def _column(cells: Sequence[Cell], digits: int) -> list[str]:
+def _decimals(cells: Sequence[Cell], digits: int) -> int:
+    """Decimals that give the typical number of a column so many significant digits."""
     numbers = [abs(cell) for cell in cells if isinstance(cell, float) and math.isfinite(cell) and cell]
-    decimals = 0
-    if numbers:
-        typical = statistics.median_high(numbers)
-        decimals = min(max(0, digits - 1 - math.floor(math.log10(typical))), _MOST_DECIMALS)
-    return [_text(cell, decimals) for cell in cells]
+    if not numbers:
+        return 0
+    return min(max(0, digits - 1 - math.floor(math.log10(statistics.median_high(numbers)))), _MOST_DECIMALS)
 
 
 def _text(cell: Cell, decimals: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -134,16 +135,16 @@ def find_causes(
     """
     n_atoms = np.diff(table.ptr)
     crystal = np.repeat(np.arange(len(table)), n_atoms)
-    has = np.zeros((len(table), len(SYMBOLS)), dtype=bool)
+    has: NDArray[np.bool_] = np.zeros((len(table), len(SYMBOLS)), dtype=bool)
     has[crystal, table.numbers.astype(np.int64) - 1] = True
     magnetic = np.array([symbol in MAGNETIC for symbol in SYMBOLS])
-    rare = has.sum(axis=0) < _RARE_SHARE * len(table)
+    rare: NDArray[np.bool_] = has.sum(axis=0) < _RARE_SHARE * len(table)
     volume = np.abs(np.linalg.det(table.lattice)) / n_atoms
     low, high = np.percentile(table.target, (_TAIL, 100 - _TAIL))
     varied = np.unique(table.target).size > 2
-    found = {
-        "magnetic": has[:, magnetic].any(axis=1)[where],
-        "rare element": has[:, rare].any(axis=1)[where],
+    found: dict[str, NDArray[Any]] = {
+        "magnetic": np.any(has[:, magnetic], axis=1)[where],
+        "rare element": np.any(has[:, rare], axis=1)[where],
         "one atom": (n_atoms == 1)[where],
         "large cell": (n_atoms > np.percentile(n_atoms, 100 - _TAIL))[where],
         "dense": (volume < np.percentile(volume, _TAIL))[where],
@@ -188,12 +189,17 @@ def _describe(study: Study, where: NDArray[np.int64]) -> list[dict[str, Any]]:
             {
                 "formula": rows.formula(i),
                 "space_group": number,
-                "symbol": str(moyopy.SpaceGroupType(number).hm_short) if number else None,
+                "symbol": _symbol(str(moyopy.SpaceGroupType(number).hm_short)) if number else None,
                 "system": str(rows.crystal_system[i]),
                 "atoms": int(table.ptr[i + 1] - table.ptr[i]),
             }
         )
     return described
+
+
+def _symbol(short: str) -> str:
+    """Write "P m n 2_1" as it is printed: Pmn2₁."""
+    return re.sub(r"_(\d)", lambda match: chr(0x2080 + int(match[1])), short.replace(" ", ""))
 
 
 def _lonely(table: CrystalTable, where: NDArray[np.int64]) -> list[float]:
