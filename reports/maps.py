@@ -119,6 +119,13 @@ def neighbour_correlation(points: NDArray[np.float64], target: NDArray[np.float6
     return float(spearmanr(target, around).statistic)
 
 
+def first_component(vectors: NDArray[np.floating]) -> float:
+    """Return the share of the variance of vectors [n, D] that lies along their first principal component."""
+    centred = np.asarray(vectors, dtype=np.float64) - vectors.mean(axis=0)
+    total = float((centred**2).sum())
+    return float(np.linalg.norm(centred, ord=2) ** 2 / total) if total else float("nan")
+
+
 def same_group_share(points: NDArray[np.float64], labels: Sequence[str]) -> tuple[float, float]:
     """Return the share of nearest neighbours in a map that have the same label, and what chance would give."""
     from sklearn.neighbors import NearestNeighbors
@@ -158,7 +165,7 @@ class MapsSection(Section):
         left_out = []
         rows: NDArray[np.int64] | None = None
         n_test = 0
-        vectors = None
+        compounds: dict[str, Any] | None = None
         for result, models in found:
             unit = next((unit for unit in models.units if unit.fold == fold), None)
             if unit is None:
@@ -172,19 +179,20 @@ class MapsSection(Section):
                     rows = np.sort(np.random.default_rng(0).permutation(rows)[:most])
                 if len(rows) < _MIN_POINTS:
                     raise Absent(f"Fold {fold} has {len(rows)} test rows, and a map takes at least {_MIN_POINTS}.")
-            material = material_vectors(models, unit.fold, table, rows, progress)
-            vectors = material if vectors is None else vectors
+            material, chemistry = crystal_vectors(models, unit.fold, table, rows, progress)
+            if compounds is None:
+                compounds = _compounds(table, rows, chemistry, material)
             made = make_map(material, progress=progress)
             maps.append(
                 {
                     **result.look,
                     "seed": unit.seed,
                     **_map_facts(made),
+                    "first_component": first_component(material),
                     "neighbour_correlation": neighbour_correlation(made.points, table.target[rows]),
                 }
             )
         assert rows is not None
-        assert vectors is not None
         return {
             "fold": fold,
             "n_test": n_test,
@@ -196,7 +204,7 @@ class MapsSection(Section):
             "kind": study.task.kind,
             "system": table.crystal_system[rows].tolist(),
             "maps": maps,
-            "compounds": _compounds(table, rows, vectors),
+            "compounds": compounds,
         }
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
@@ -221,20 +229,38 @@ class MapsSection(Section):
         yield Figure(
             "by-target",
             lambda: draw_by_target(maps, facts["target"], label),
-            f"Material vectors of each run, coloured by {label}. Colours end at the 2nd and the 98th percentile.",
+            f"Material vectors of each run, coloured by {label}. Colours end at the 2nd and the 98th percentile; each "
+            "axis is stretched to its panel.",
             method,
             "; ".join(f"{m['label']}: trustworthiness {_number(m['trustworthiness'])}" for m in maps),
         )
         yield Table(
             "maps",
-            ["run", "points", "trustworthiness", "from points", "neighbours' target, rank correlation"],
             [
-                [m["label"], facts["n"], m["trustworthiness"], m["judged"], m["neighbour_correlation"]] for m in maps
+                "run",
+                "points",
+                "trustworthiness",
+                "from points",
+                "target of neighbours, rank correlation",
+                "variance on first component",
             ],
-            "How far the maps can be trusted, and how smoothly the target changes over them.",
+            [
+                [
+                    m["label"],
+                    facts["n"],
+                    m["trustworthiness"],
+                    m["judged"],
+                    m["neighbour_correlation"],
+                    m["first_component"],
+                ]
+                for m in maps
+            ],
+            "How far the maps can be trusted, how smoothly the target changes over them, and how near the vectors are to "
+            "a line: a share near 1 says that training has left little in them but the property, and a map of them is a "
+            "thread.",
             f"Trustworthiness: {_NEIGHBOURS} neighbours, scikit-learn (Venna and Kaski 2001), on a random part of the "
             f"points beyond {_JUDGED:,}. Rank correlation: Spearman's, between a row's target and its mean over the "
-            f"{_NEIGHBOURS} nearest other points.",
+            f"{_NEIGHBOURS} nearest other points. First component: of the unreduced vectors.",
         )
         yield Figure(
             "by-system",
@@ -265,8 +291,9 @@ def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable
             f"{a_o_x['n']} binary and ternary oxides A-O-X ({counts}) of fold {facts['fold']} by {run}. The nearest "
             f"neighbour has the same A for {100 * share:.0f} % of them; chance would give {100 * chance:.0f} %. "
             f"Trustworthiness {_number(a_o_x['trustworthiness'])}.",
-            f"t-SNE of these rows alone, perplexity {a_o_x['perplexity']:.0f} (paper Fig. 2e). Where a compound holds "
-            "two of these elements, A is the more electropositive one.",
+            f"t-SNE of these rows alone, perplexity {a_o_x['perplexity']:.0f}, by the mean over the atoms of the "
+            "environments before the block (paper Fig. 2e). Where a compound holds two of these elements, A is the more "
+            "electropositive one.",
             "Scatter of the oxides, a colour and a marker for each A.",
         )
     if calcium["points"] is None:
@@ -280,8 +307,9 @@ def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable
             lambda: draw_calcium(calcium, target),
             f"{calcium['n']} oxides Ca-O-X of fold {facts['fold']} by {run}, coloured by {target}. Trustworthiness "
             f"{_number(calcium['trustworthiness'])}.",
-            f"t-SNE of these rows alone, perplexity {calcium['perplexity']:.0f} (paper Fig. 3c, which reads four clusters "
-            "by spin polarisation and hybridisation; these are not in the data, so none are marked).",
+            f"t-SNE of the material vectors of these rows alone, perplexity {calcium['perplexity']:.0f}. The paper's Fig. "
+            "3c reads four clusters by spin polarisation and hybridisation; these are not in the data, so none are "
+            "marked.",
             "Scatter of the calcium oxides with their formulas.",
         )
 
@@ -292,19 +320,28 @@ def _shared_fold(runs: Sequence[Models]) -> int:
     return min(set.intersection(*folds) or folds[0])
 
 
-def material_vectors(
+def crystal_vectors(
     models: Models, fold: int, table: CrystalTable, rows: NDArray[np.int64], progress: Progress | None = None
-) -> NDArray[np.floating]:
-    """Return the material vectors [n, D] of rows by the model of a fold."""
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return two vectors of each row by the model of a fold.
+
+    The material vector from which the property is predicted [n, D], and the mean over the atoms of the chemical
+    environments before the block [n, 192].
+    """
     unit = next(unit for unit in models.units if unit.fold == fold)
     model = models.load(unit)
-    parts = []
+    material, chemistry = [], []
     for start in range(0, len(rows), _CHUNK):
         crystals = [table.crystal(row) for row in rows[start : start + _CHUNK].tolist()]
-        parts.append(models.describe(crystals, model).material)
+        described = models.describe(crystals, model)
+        material.append(described.material)
+        weight = described.multiplicity[:, None].astype(described.before.dtype)
+        first = described.node_ptr[:-1]
+        sums = np.add.reduceat(weight * described.before, first) / np.add.reduceat(weight, first)
+        chemistry.append(sums)
         if progress is not None:
             progress(start + len(crystals), len(rows))
-    return np.concatenate(parts)
+    return np.concatenate(material), np.concatenate(chemistry)
 
 
 def _map_facts(made: Map) -> dict[str, Any]:
@@ -322,14 +359,22 @@ def _short(values: NDArray[np.floating], digits: int = 4) -> list[float]:
     return rounded
 
 
-def _compounds(table: CrystalTable, rows: NDArray[np.int64], vectors: NDArray[np.floating]) -> dict[str, Any]:
-    """Map the A-O-X compounds among rows, and those with calcium, where there are enough."""
+def _compounds(
+    table: CrystalTable,
+    rows: NDArray[np.int64],
+    chemistry: NDArray[np.floating],
+    material: NDArray[np.floating],
+) -> dict[str, Any]:
+    """Map the A-O-X compounds among rows by their chemistry, and those with calcium by their material vectors.
+
+    These are the stages that the paper's Fig. 2e and 3c show. Where there are too few, there is no map.
+    """
     numbers = [table.numbers[table.ptr[row] : table.ptr[row + 1]] for row in rows.tolist()]
     groups = [compound_group(z) for z in numbers]
     oxide = np.flatnonzero([group is not None for group in groups])
     calcium = np.flatnonzero([g is not None and 20 in z for g, z in zip(groups, numbers, strict=True)])
     found: dict[str, Any] = {}
-    for name, chosen in (("a_o_x", oxide), ("ca_o_x", calcium)):
+    for name, chosen, vectors in (("a_o_x", oxide, chemistry), ("ca_o_x", calcium, material)):
         facts: dict[str, Any] = {
             "n": len(chosen),
             "points": None,
@@ -393,7 +438,7 @@ def draw_by_system(facts: Mapping[str, Any], system: Sequence[str]) -> Canvas:
     for name, colour in SYSTEM_COLOURS.items():
         if n := int((names == name).sum()):
             axis.scatter([], [], color=colour, s=14, label=f"{name} ({n:,})")
-    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.legend(loc="outside right center")
     _bare(axis)
     return figure
 
@@ -408,7 +453,7 @@ def draw_groups(facts: Mapping[str, Any]) -> Canvas:
         if chosen.any():
             label = f"{name}–O–X ({chosen.sum()})"
             axis.scatter(x[chosen], y[chosen], color=COLOURS[i], marker=MARKERS[i], s=18, linewidths=0, label=label)
-    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.legend(loc="outside right center")
     _bare(axis)
     return figure
 
@@ -437,4 +482,4 @@ def _bare(axis: Any) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set_visible(False)
-    axis.set_aspect("equal", adjustable="datalim")
+    axis.set_box_aspect(0.85)

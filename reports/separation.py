@@ -413,7 +413,7 @@ def draw_scores(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
     axis.set_xlim(left=0)
     axis.grid(axis="x")
     axis.set_xlabel("separation score (2-KS of inequivalent atoms of one element / 2-KS between elements)")
-    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.legend(loc="outside right upper")
     return figure
 
 
