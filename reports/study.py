@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from reports.style import COLOURS, MARKERS
 if TYPE_CHECKING:
     from benchmarks.crystals import CrystalTable
     from benchmarks.data import Dataset
+    from reports.published import PredictionFile
 
 __all__ = ["Result", "Rows", "Study", "collect_notes", "read_studies", "shared_rows"]
 
@@ -297,7 +299,10 @@ def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_di
         UsageError: A folder does not exist, nothing in them is finished, or a published file has none of their tasks.
         DataError: A published file cannot be read.
     """
+    from reports.published import read_predictions
+
     with collect_notes() as notes:
+        files = [read_predictions(path) for path in against]
         runs = _distinct(run for path in paths for run in find_runs(path))
         groups: dict[tuple[str, ...], list[Result]] = {}
         notes_of: dict[str, list[str]] = {}
@@ -326,10 +331,16 @@ def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_di
     studies = []
     for _, results in sorted(groups.items()):
         task = _task(results[0].facts["task"])
-        published = [result for path in against for result in _read_published(path, task, results)]
+        with collect_notes() as remarks:
+            published = [result for file in files for result in _read_published(file, task, results)]
         known = set(itertools.chain.from_iterable(notes_of.values()))
-        remarks = [*notes_of.get(task.name, []), *(note for note in notes if note not in known), *general]
-        studies.append(Study(task, _decorate([*_label(results), *published]), data_dir, remarks))
+        told_of_task = [
+            *notes_of.get(task.name, []),
+            *(note for note in notes if note not in known),
+            *general,
+            *remarks,
+        ]
+        studies.append(Study(task, _decorate([*_label(results), *published]), data_dir, told_of_task))
     used = {result.path for study in studies for result in study.published}
     for path in against:
         if path not in used:
@@ -381,16 +392,8 @@ def _average(parts: Sequence[tuple[int, Predictions]]) -> Rows:
     return Rows(ids[first], fold[first], target[first], mean[order], error[order], count[order])
 
 
-def _read_published(path: Path, task: Task, results: Sequence[Result]) -> list[Result]:
-    """Read the predictions of a published file for the rows that the runs predicted."""
-    from benchmarks.submission import read_submission
-
-    submission = read_submission(path)
-    if task.name not in submission.tasks:
-        return []
-    metadata = submission.user_metadata
-    label = str(metadata.get("algorithm") or path.name.split(".")[0])
-    folds = submission.tasks[task.name].folds
+def _read_published(file: PredictionFile, task: Task, results: Sequence[Result]) -> list[Result]:
+    """Return the predictions of a published file for the rows that the runs predicted."""
     known = {
         name: (target, fold)
         for result in results
@@ -398,18 +401,34 @@ def _read_published(path: Path, task: Task, results: Sequence[Result]) -> list[R
             result.rows.ids.tolist(), result.rows.target.tolist(), result.rows.fold.tolist(), strict=True
         )
     }
-    found = [
-        (name, *known[name], value)
-        for fold in folds
-        for name, value in zip(fold.ids, fold.prediction.tolist(), strict=True)
-        if name in known
-    ]
-    if not found:
-        return []
-    names, target, fold, prediction = map(np.array, zip(*found, strict=True))
-    rows = Rows(names, fold, target, prediction, np.abs(prediction - target), np.ones(len(names), dtype=np.int64))
-    order = np.argsort(fold, kind="stable")
-    return [Result(label, "", "", rows.take(order), None, (), {}, dict(metadata), path)]
+    metadata = _metadata(file)
+    published = []
+    for entry in file.sets:
+        if entry.task is not None and entry.task.name != task.name:
+            continue
+        values = dict(zip(reversed(entry.ids), reversed(entry.prediction.tolist()), strict=True))
+        found = [(name, *known[name], values[name]) for name in known if math.isfinite(values.get(name, math.nan))]
+        if not found:
+            continue
+        names, target, fold, prediction = map(np.array, zip(*found, strict=True))
+        error = np.abs(prediction - target)
+        rows = Rows(names, fold, target, prediction, error, np.ones(len(names), dtype=np.int64))
+        label = file.model if len(file.sets) == 1 or file.form == "submission" else f"{file.model}, {entry.name}"
+        if file.form != "submission":
+            logging.getLogger("sen_bench").warning(
+                "%s is no submission to MatBench: `sen-bench audit %s` says whether %s was tested by its protocol.",
+                *(file.path, file.path, label),
+            )
+        order = np.argsort(fold, kind="stable")
+        published.append(Result(label, "", "", rows.take(order), None, (), {}, metadata, file.path))
+    return published
+
+
+def _metadata(file: PredictionFile) -> dict[str, Any]:
+    """Return what a submission says of itself, such as what to cite."""
+    from reports.row_facts import read_content
+
+    return dict(read_content(file.path)["user_metadata"]) if file.form == "submission" else {}
 
 
 def _label(results: Sequence[Result]) -> list[Result]:
