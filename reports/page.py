@@ -98,7 +98,9 @@ class _Setter:
             "reason": outcome.reason,
             "failed": outcome.failed,
             "blocks": blocks,
-            "command": shlex.join([*self._report.command, "--sections", outcome.name]),
+            "command": shlex.join(
+                [*self._report.command, *(["--sections", outcome.name] if self._report.by_section else [])]
+            ),
         }
 
     def _block(self, block: Block, section: str) -> dict[str, Any]:

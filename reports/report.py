@@ -71,12 +71,14 @@ class Report:
         made: When.
         command: Words of the command that made it, without the chosen sections.
         origin: Versions, commit and machine that made it.
+        by_section: Whether the command makes one section alone when told --sections.
     """
 
     parts: list[Part]
     made: datetime
     command: tuple[str, ...]
     origin: Mapping[str, str | None]
+    by_section: bool = True
 
     @property
     def failures(self) -> list[Outcome]:
