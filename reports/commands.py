@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from benchmarks.commands import DataDir
+from benchmarks.commands import DataDir, DeviceOption
 from benchmarks.errors import RunError, UsageError
 
-__all__ = ["audit", "report"]
+__all__ = ["audit", "explain", "report"]
 
 
 def audit(
@@ -131,6 +131,62 @@ def report(
             typer.echo(outcome.reason, err=True)
         failed = ", ".join(dict.fromkeys(outcome.name for outcome in made.failures))
         raise RunError(f"The report is written, without what failed: {failed}. SEN_BENCH_DEBUG=1 shows why.")
+
+
+def explain(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/TASK/BLOCK-HASH.")],
+    crystals: Annotated[
+        str,
+        typer.Option(metavar="NAME,...", help="CIF and POSCAR files, folders of them, and ids of rows of the task."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write; its facts go beside it.")] = Path(
+        "explain.html"
+    ),
+    data_dir: DataDir = None,
+    device: DeviceOption = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
+) -> None:
+    """Show what a run makes of chosen crystals: 2-KS between atoms, densities, capsules, as one HTML page.
+
+    A row of the task is explained by the model that did not see it in training.
+    """
+    from datetime import UTC, datetime
+
+    from benchmarks.display import RunDisplay
+    from benchmarks.files import write_bytes, write_json
+    from benchmarks.store import find_run
+
+    facts_file = out.with_suffix(".json")
+    _check_writable(out, facts_file, overwrite=overwrite)
+    found = find_run(run)
+    try:
+        with RunDisplay() as display:
+            from benchmarks.machine import pick_device, provenance
+            from reports.environments import Models
+            from reports.explain import choose, show_explanation
+            from reports.explain import explain as describe
+            from reports.page import render
+            from reports.report import Part, Report
+            from reports.study import read_studies
+
+            models = Models(found, pick_device(device))
+            study = read_studies([found.path], data_dir=data_dir)[0]
+            names = [name.strip() for name in crystals.split(",") if name.strip()]
+            chosen = choose(names, study, models, display.progress("Reading crystals"))
+            outcomes = describe(chosen, study, models, display.progress("Describing crystals"))
+            words = ["sen-bench", "explain", str(run), "--crystals", crystals, "-o", str(out)]
+            words += ["--data-dir", str(data_dir)] if data_dir else []
+            made = Report([Part(study, outcomes)], datetime.now(UTC), tuple(words), provenance(), by_section=False)
+            page = render(made, facts_file.name, display.progress("Drawing"))
+        write_json(facts_file, made.facts())
+        write_bytes(out, page.encode())
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
+    show_explanation(outcomes, study, display.console)
+    typer.echo(f"Written: {out} ({len(page) / 1e6:.1f} MB) and {facts_file}")
+    if made.failures:
+        failed = " ".join(outcome.reason for outcome in made.failures)
+        raise RunError(f"The page is written, without what failed. {failed}")
 
 
 def _check_writable(out: Path, facts_file: Path, *, overwrite: bool) -> None:

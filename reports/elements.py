@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Correlation",
-    "ElementsSection",
+    "Elements",
     "element_correlation",
     "periodic_order",
-    "rank_within_folds",
     "rank_correlation",
+    "rank_within_folds",
     "spread_of_environments",
 ]
 
@@ -230,7 +230,7 @@ def rank_correlation(
     return float(pearson(*ranks)), bootstrap(pearson, *ranks)
 
 
-class ElementsSection(Section):
+class Elements(Section):
     """Correlation of the environments of elements, and the spread of environments against the target."""
 
     name: ClassVar[str] = "elements"
@@ -414,9 +414,7 @@ def draw_spread(facts: Mapping[str, Any], label: str) -> Canvas:
     size = float(np.clip(4000 / len(spread), 2, 12))
     for i, number in enumerate(np.unique(fold)):
         chosen = fold == number
-        axis.scatter(
-            target[chosen], spread[chosen], color=COLOURS[i], s=size, alpha=0.5, linewidths=0, rasterized=True
-        )
+        axis.scatter(target[chosen], spread[chosen], color=COLOURS[i], s=size, alpha=0.5, linewidths=0, rasterized=True)
         axis.scatter([], [], color=COLOURS[i], s=12, label=f"fold {number}")
     axis.set_xlabel(label)
     axis.set_ylabel("spread / median of the fold")

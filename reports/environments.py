@@ -24,7 +24,8 @@ from sen.graph import Cells, build_graph
 if TYPE_CHECKING:
     from sen.model import SEN
 
-__all__ = ["Environments",
+__all__ = [
+    "Environments",
     "Models",
     "TestRows",
     "describe_test_rows",
@@ -214,9 +215,7 @@ def _outputs(model: SEN, table: GraphTable, device: str, edge_budget: int) -> di
     sizes = n_nodes[np.concatenate(batches)]
     starts = np.cumsum(sizes) - sizes
     node_order = np.concatenate([np.arange(starts[i], starts[i] + sizes[i]) for i in order])
-    result = {
-        name: np.concatenate(pieces)[node_order if per_node[name] else order] for name, pieces in found.items()
-    }
+    result = {name: np.concatenate(pieces)[node_order if per_node[name] else order] for name, pieces in found.items()}
     return result | {
         "nodes": n_nodes,
         "numbers": np.asarray(table.numbers),

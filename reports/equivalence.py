@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reports.study import Result, Study
 
 __all__ = [
-    "EquivalenceSection",
+    "Equivalence",
     "draw_bars",
     "draw_densities",
     "draw_pairs",
@@ -87,7 +87,7 @@ def models_of(study: Study) -> list[tuple[Result, Models]]:
     return found
 
 
-class EquivalenceSection(Section):
+class Equivalence(Section):
     """2-KS of atoms against a reference atom, pairs of elements, densities, and the correlation of a crystal's atoms."""
 
     name: ClassVar[str] = "equivalence"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from reports.study import Study
 
-__all__ = ["GROUPS", "Map", "MapsSection", "compound_group", "make_map", "neighbour_correlation"]
+__all__ = ["GROUPS", "Map", "Maps", "compound_group", "make_map", "neighbour_correlation"]
 
 GROUPS = ("K", "Ba", "Sr", "Li", "Ca", "Al")
 """The A of the paper's A-O-X compounds, the most electropositive first: where two are in a compound, it is the A."""
@@ -148,7 +148,7 @@ def compound_group(numbers: NDArray[Any]) -> str | None:
     return next((symbol for symbol in GROUPS if symbol in elements), None)
 
 
-class MapsSection(Section):
+class Maps(Section):
     """t-SNE maps of the material vectors of every run, and of groups of oxides."""
 
     name: ClassVar[str] = "maps"
@@ -219,7 +219,11 @@ class MapsSection(Section):
             "neighbourhoods; sizes of clusters and distances between them mean nothing. Numbers under the figure say "
             "how far neighbourhoods are kept (trustworthiness), and how well a point's target follows from its "
             "neighbours in the map."
-            + (f" Without a model of this fold, and left out: {', '.join(facts['left_out'])}." if facts["left_out"] else "")
+            + (
+                f" Without a model of this fold, and left out: {', '.join(facts['left_out'])}."
+                if facts["left_out"]
+                else ""
+            )
         )
         method = (
             f"openTSNE, perplexity {first['perplexity']:.0f}, started from PCA, seed 0, after reduction to {_COMPONENTS} "
@@ -399,7 +403,9 @@ def draw_by_target(maps: Sequence[Mapping[str, Any]], target: Sequence[float], l
     columns = min(3, len(maps))
     rows = -(-len(maps) // columns)
     width = WIDE if columns > 1 else 4.2
-    figure, axes = subplots(rows, columns, width=width, height=(2.3 if columns > 1 else 3.2) * rows + 0.2, squeeze=False)
+    figure, axes = subplots(
+        rows, columns, width=width, height=(2.3 if columns > 1 else 3.2) * rows + 0.2, squeeze=False
+    )
     low, high = np.quantile(target, [0.02, 0.98])
     order = np.argsort(target, kind="stable")
     scatter = None

@@ -32,7 +32,7 @@ __all__ = [
     "Fading",
     "Pairs",
     "Score",
-    "SeparationSection",
+    "Separation",
     "block_separation",
     "displaced",
     "fading",
@@ -269,7 +269,7 @@ def block_separation(
     return {"trained": trained, "untrained": separation(untrained.environments)}
 
 
-class SeparationSection(Section):
+class Separation(Section):
     """The separation score of every run, and how equivalence fades when atoms are displaced."""
 
     name: ClassVar[str] = "separation"
