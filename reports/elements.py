@@ -302,19 +302,19 @@ class Elements(Section):
         folds = ", ".join(map(str, facts["folds"]))
         rows = f"{facts['n']:,} of {facts['n_test']:,} test rows (folds {folds}; seed {facts['seed']})"
         yield Text(
-            "Atoms of similar elements have similar environments. Part of that is built in: the features tell the model "
-            "an element's group and period. So the untrained model stands beside the trained one, and only what differs "
-            "between them was learnt."
+            "Atoms of similar elements have similar environments. Part of that is built in: the features tell the "
+            "model an element's group and period. So the untrained model stands beside the trained one, and only "
+            "what differs between them was learnt."
         )
         yield Figure(
             "element-correlation",
             lambda: draw_correlation(facts["elements"], trained["mean"], untrained["mean"]),
-            f"Correlation between the environments of {len(facts['elements'])} elements before the block ({run}), in the "
-            "order of groups and periods: trained above the diagonal, untrained below, trained on it. Grey: never drawn "
-            "together.",
-            f"Pearson correlation of two atoms from different crystals, mean over {trained['draws']} random choices in "
-            f"each fold and over folds (paper Fig. 2d); {rows}. Elements of fewer than {_MIN_CRYSTALS} crystals are left "
-            "out.",
+            f"Correlation between the environments of {len(facts['elements'])} elements before the block ({run}), in "
+            "the order of groups and periods: trained above the diagonal, untrained below, trained on it. Grey: "
+            "never drawn together.",
+            f"Pearson correlation of two atoms from different crystals, mean over {trained['draws']} random choices "
+            f"in each fold and over folds (paper Fig. 2d); {rows}. Elements of fewer than {_MIN_CRYSTALS} crystals "
+            "are left out.",
             f"Heatmap. Mean within a group of the periodic table {_two(trained['same_group'])} trained and "
             f"{_two(untrained['same_group'])} untrained, between groups {_two(trained['other_group'])} and "
             f"{_two(untrained['other_group'])}.",
@@ -326,10 +326,11 @@ class Elements(Section):
                 [state, facts_["same_group"], facts_["other_group"], facts_["spread"], facts_["repeat"]]
                 for state, facts_ in facts["correlation"].items()
             ],
-            "Mean correlation of different elements, and how much of the heatmap is chance (the check of paper Fig. S5).",
+            "Mean correlation of different elements, and how much of the heatmap is chance (the check of paper Fig. "
+            "S5).",
             "Spread: median over pairs of the standard deviation between random choices of atoms. Likeness: mean "
-            "correlation between the heatmaps of two single choices; a heatmap of one choice, as the paper's, repeats as "
-            "well as this says.",
+            "correlation between the heatmaps of two single choices; a heatmap of one choice, as the paper's, "
+            "repeats as well as this says.",
         )
         yield Heading("Spread of the environments against the target")
         label = f"{facts['target_name']} ({facts['unit']})" if facts["unit"] else facts["target_name"]
@@ -337,9 +338,9 @@ class Elements(Section):
         yield Figure(
             "spread",
             lambda: draw_spread(facts, label),
-            f"Standard deviation of the components of a crystal's environments after the block ({run}) against {label}; "
-            f"{own['n']:,} test rows, a colour for each fold and its model. Rank correlation {_with_interval(own)}. Folds "
-            "that lie on lines of their own show what is chance of a training.",
+            f"Standard deviation of the components of a crystal's environments after the block ({run}) against "
+            f"{label}; {own['n']:,} test rows, a colour for each fold and its model. Rank correlation "
+            f"{_with_interval(own)}. Folds that lie on lines of their own show what is chance of a training.",
             "All components of all atoms of the primitive cell, as a share of the median of the fold, because models "
             "differ in scale. The paper's Fig. S11 shows five crystals whose densities spread with the gap. Rank "
             "correlation within folds, interval by percentile bootstrap over rows.",

@@ -44,8 +44,8 @@ _PAIR_CRYSTALS = 6
 
 METHOD = (
     "Two-sample Kolmogorov-Smirnov statistic between the components of two atoms' environments, rounded to "
-    f"1e-{DIGITS} (scipy.stats.ks_2samp, statistic only). Components of one environment are not independent samples, so "
-    "no p-value is claimed. Computed in float64 on test rows, each by the model of the fold that did not see it."
+    f"1e-{DIGITS} (scipy.stats.ks_2samp, statistic only). Components of one environment are not independent samples, "
+    "so no p-value is claimed. Computed in float64 on test rows, each by the model of the fold that did not see it."
 )
 
 
@@ -88,7 +88,7 @@ def models_of(study: Study) -> list[tuple[Result, Models]]:
 
 
 class Equivalence(Section):
-    """2-KS of atoms against a reference atom, pairs of elements, densities, and the correlation of a crystal's atoms."""
+    """2-KS of atoms against a reference atom, pairs of elements, densities, correlation of a crystal's atoms."""
 
     name: ClassVar[str] = "equivalence"
     title: ClassVar[str] = "Equivalent and inequivalent atoms"

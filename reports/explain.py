@@ -183,8 +183,7 @@ def show_crystal(facts: Mapping[str, Any]) -> Iterator[Block]:
     honest = (
         f"It is a test row of {which}, and explained by that model, which did not see it in training."
         if facts["is_test_row"]
-        else f"It is explained by the model of {which}, the first of the run; whether that model was trained on it is not "
-        "known."
+        else f"It is explained by the model of {which}, the first of the run, which may have been trained on it."
     )
     told = f" Its target is {facts['target']:.4g}{unit}." if facts["target"] is not None else ""
     orbits = ", ".join(f"{orbit['multiplicity']} {orbit['label']}" for orbit in facts["orbits"])
@@ -196,16 +195,16 @@ def show_crystal(facts: Mapping[str, Any]) -> Iterator[Block]:
     if len(facts["orbits"]) == 1:
         only = "one atom" if facts["atoms_primitive"] == 1 else "atoms that are all equivalent"
         yield Text(
-            f"Its primitive cell has {only}, so there are no inequivalent atoms to compare: every 2-KS within it is zero "
-            "by construction."
+            f"Its primitive cell has {only}, so there are no inequivalent atoms to compare: every 2-KS within it is "
+            "zero by construction."
         )
     else:
         yield Figure(
             "atoms",
             lambda: draw_bars([facts]),
-            "2-KS of every atom of the conventional cell against a reference atom (ref.), after the block. Dashed boxes "
-            "hold equivalent atoms, which agree by construction in an exactly invariant block; above them the operations "
-            "that map their first atom onto the others.",
+            "2-KS of every atom of the conventional cell against a reference atom (ref.), after the block. Dashed "
+            "boxes hold equivalent atoms, which agree by construction in an exactly invariant block; above them the "
+            "operations that map their first atom onto the others.",
             METHOD.replace(" on test rows, each by the model of the fold that did not see it", ""),
             f"Bars of the 2-KS statistic of {len(facts['atoms'])} atoms.",
         )
@@ -247,8 +246,8 @@ def _show_capsules(capsules: Mapping[str, Any]) -> Iterator[Block]:
     yield Figure(
         "capsules",
         lambda: draw_capsules(capsules),
-        "Presence of each part capsule in the crystal, and the share of each capsule in the environment of each symmetry "
-        "orbit after the block.",
+        "Presence of each part capsule in the crystal, and the share of each capsule in the environment of each "
+        "symmetry orbit after the block.",
         "Presence: paper Eq. 8, between 0 and 1. Share: attention of the capsule to the orbit, normalised over the "
         "capsules (our reading, docs/decisions.md).",
         f"Bars of {len(capsules['presence'])} presences and a heatmap of shares.",
@@ -261,8 +260,8 @@ def _show_capsules(capsules: Mapping[str, Any]) -> Iterator[Block]:
             for i, (presence, pose) in enumerate(zip(capsules["presence"], capsules["pose"], strict=True), start=1)
         ],
         "Poses of the part capsules as plane affine maps.",
-        "Paper Eq. 9. A pose acts on features, not on the crystal: it is no symmetry operation of the crystal. Scales are "
-        "signed (a negative product is a reflection), the rotation is in radians.",
+        "Paper Eq. 9. A pose acts on features, not on the crystal: it is no symmetry operation of the crystal. "
+        "Scales are signed (a negative product is a reflection), the rotation is in radians.",
     )
 
 

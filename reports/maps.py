@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ _NEIGHBOURS = 10
 # Trustworthiness takes a matrix of all distances: 3,000 points, 72 MB.
 _JUDGED = 3000
 _COMPONENTS = 50
-_EARLY, _LATE = 250, 500
+# Iterations with exaggeration, without, and between two words of progress.
+_EARLY, _LATE, _EVERY = 250, 500, 25
 # Crystals described at a time; only their vectors are kept.
 _CHUNK = 2048
 
@@ -82,12 +84,13 @@ def make_map(vectors: NDArray[np.floating], *, seed: int = 0, progress: Progress
     if min(vectors.shape) > _COMPONENTS:
         reduced = PCA(_COMPONENTS, svd_solver="randomized", random_state=seed).fit_transform(vectors)
 
-    def report(iteration: int, _error: float, _embedding: object) -> None:
-        if progress is not None:
-            report.done += 25  # type: ignore[attr-defined]
-            progress(min(report.done, _EARLY + _LATE), _EARLY + _LATE)  # type: ignore[attr-defined]
+    # Iterations are counted anew after the exaggeration.
+    steps = itertools.count(_EVERY, _EVERY)
 
-    report.done = 0  # type: ignore[attr-defined]
+    def report(_iteration: int, _error: float, _embedding: object) -> None:
+        if progress is not None:
+            progress(min(next(steps), _EARLY + _LATE), _EARLY + _LATE)
+
     perplexity = min(_PERPLEXITY, (n - 1) / 3)
     tsne = TSNE(
         perplexity=perplexity,
@@ -97,7 +100,7 @@ def make_map(vectors: NDArray[np.floating], *, seed: int = 0, progress: Progress
         early_exaggeration_iter=_EARLY,
         n_iter=_LATE,
         callbacks=report,
-        callbacks_every_iters=25,
+        callbacks_every_iters=_EVERY,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -226,8 +229,9 @@ class Maps(Section):
             )
         )
         method = (
-            f"openTSNE, perplexity {first['perplexity']:.0f}, started from PCA, seed 0, after reduction to {_COMPONENTS} "
-            "principal components (van der Maaten and Hinton 2008; Poličar et al. 2024, 10.18637/jss.v109.i03)."
+            f"openTSNE, perplexity {first['perplexity']:.0f}, started from PCA, seed 0, after reduction to "
+            f"{_COMPONENTS} principal components (van der Maaten and Hinton 2008; Poličar et al. 2024, "
+            "10.18637/jss.v109.i03)."
         )
         label = f"{facts['target_name']} ({facts['unit']})" if facts["unit"] else facts["target_name"]
         yield Figure(
@@ -259,9 +263,9 @@ class Maps(Section):
                 ]
                 for m in maps
             ],
-            "How far the maps can be trusted, how smoothly the target changes over them, and how near the vectors are to "
-            "a line: a share near 1 says that training has left little in them but the property, and a map of them is a "
-            "thread.",
+            "How far the maps can be trusted, how smoothly the target changes over them, and how near the vectors "
+            "are to a line: a share near 1 says that training has left little in them but the property, and a map of "
+            "them is a thread.",
             f"Trustworthiness: {_NEIGHBOURS} neighbours, scikit-learn (Venna and Kaski 2001), on a random part of the "
             f"points beyond {_JUDGED:,}. Rank correlation: Spearman's, between a row's target and its mean over the "
             f"{_NEIGHBOURS} nearest other points. First component: of the unreduced vectors.",
@@ -283,8 +287,8 @@ def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable
     names = ", ".join(GROUPS)
     if a_o_x["points"] is None:
         yield Text(
-            f"Fold {facts['fold']} has {a_o_x['n']} test rows of the form A-O-X (A one of {names}); a map takes at least "
-            f"{_MIN_POINTS}. The paper's Fig. 2e has 408."
+            f"Fold {facts['fold']} has {a_o_x['n']} test rows of the form A-O-X (A one of {names}); a map takes at "
+            f"least {_MIN_POINTS}. The paper's Fig. 2e has 408."
         )
     else:
         share, chance = a_o_x["same_group"], a_o_x["chance"]
@@ -296,8 +300,8 @@ def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable
             f"neighbour has the same A for {100 * share:.0f} % of them; chance would give {100 * chance:.0f} %. "
             f"Trustworthiness {_number(a_o_x['trustworthiness'])}.",
             f"t-SNE of these rows alone, perplexity {a_o_x['perplexity']:.0f}, by the mean over the atoms of the "
-            "environments before the block (paper Fig. 2e). Where a compound holds two of these elements, A is the more "
-            "electropositive one.",
+            "environments before the block (paper Fig. 2e). Where a compound holds two of these elements, A is the "
+            "more electropositive one.",
             "Scatter of the oxides, a colour and a marker for each A.",
         )
     if calcium["points"] is None:
@@ -311,9 +315,9 @@ def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable
             lambda: draw_calcium(calcium, target),
             f"{calcium['n']} oxides Ca-O-X of fold {facts['fold']} by {run}, coloured by {target}. Trustworthiness "
             f"{_number(calcium['trustworthiness'])}.",
-            f"t-SNE of the material vectors of these rows alone, perplexity {calcium['perplexity']:.0f}. The paper's Fig. "
-            "3c reads four clusters by spin polarisation and hybridisation; these are not in the data, so none are "
-            "marked.",
+            f"t-SNE of the material vectors of these rows alone, perplexity {calcium['perplexity']:.0f}. The paper's "
+            "Fig. 3c reads four clusters by spin polarisation and hybridisation; these are not in the data, so none "
+            "are marked.",
             "Scatter of the calcium oxides with their formulas.",
         )
 
@@ -408,25 +412,17 @@ def draw_by_target(maps: Sequence[Mapping[str, Any]], target: Sequence[float], l
     )
     low, high = np.quantile(target, [0.02, 0.98])
     order = np.argsort(target, kind="stable")
-    scatter = None
+    shown = []
     for axis, facts in zip(axes.flat, maps, strict=False):
         x, y = (np.array(values)[order] for values in facts["points"])
-        scatter = axis.scatter(
-            x,
-            y,
-            c=np.array(target)[order],
-            cmap=SEQUENTIAL,
-            vmin=low,
-            vmax=high,
-            s=_size(len(x)),
-            linewidths=0,
-            rasterized=True,
-        )
+        look = {"s": _size(len(x)), "linewidths": 0, "rasterized": True}
+        colour = {"c": np.array(target)[order], "cmap": SEQUENTIAL, "vmin": low, "vmax": high}
+        shown.append(axis.scatter(x, y, **colour, **look))
         axis.set_title(facts["label"])
         _bare(axis)
     for axis in list(axes.flat)[len(maps) :]:
         axis.set_axis_off()
-    bar = figure.colorbar(scatter, ax=axes, shrink=0.8, aspect=30, extend="both")
+    bar = figure.colorbar(shown[0], ax=axes, shrink=0.8, aspect=30, extend="both")
     bar.set_label(label)
     bar.outline.set_visible(False)
     return figure

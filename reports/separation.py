@@ -306,8 +306,8 @@ class Separation(Section):
             )
         if not blocks:
             raise Absent(
-                "No test crystal has inequivalent atoms of one element beside another element, so that there is nothing "
-                "to separate."
+                "No test crystal has inequivalent atoms of one element beside another element, so that there is "
+                "nothing to separate."
             )
         return {"blocks": blocks}
 
@@ -318,19 +318,19 @@ class Separation(Section):
         crystals = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
         steps = ", ".join(f"{b['label']} 1/{b['width']['after']}" for b in blocks)
         yield Text(
-            "Equivalent atoms agree by construction in any exactly invariant block, trained or not. Blocks differ in how "
-            "far apart they put inequivalent atoms of the same element. The score is the median 2-KS between those over "
-            "the median 2-KS between atoms of different elements: 0 if the block cannot tell them apart, 1 if it tells "
-            "them apart as well as elements. The same is computed for the block with the initial weights of each fold, "
-            "because what an untrained network separates is no merit of training."
+            "Equivalent atoms agree by construction in any exactly invariant block, trained or not. Blocks differ in "
+            "how far apart they put inequivalent atoms of the same element. The score is the median 2-KS between "
+            "those over the median 2-KS between atoms of different elements: 0 if the block cannot tell them apart, "
+            "1 if it tells them apart as well as elements. The same is computed for the block with the initial "
+            "weights of each fold, because what an untrained network separates is no merit of training."
         )
         yield Figure(
             "scores",
             lambda: draw_scores(blocks),
-            f"Separation score after the block, trained and untrained, with 95 % intervals; n = {crystals} test crystals "
-            "that have inequivalent atoms of one element.",
-            f"{_METHOD} A 2-KS statistic moves in steps of one over the width of the environment ({steps}), and the score "
-            "with it.",
+            f"Separation score after the block, trained and untrained, with 95 % intervals; n = {crystals} test "
+            "crystals that have inequivalent atoms of one element.",
+            f"{_METHOD} A 2-KS statistic moves in steps of one over the width of the environment ({steps}), and the "
+            "score with it.",
             "; ".join(
                 f"{b['label']}: {b['scores']['trained']['after']['value']:.3f} trained, "
                 f"{b['scores']['untrained']['after']['value']:.3f} untrained"
@@ -367,12 +367,13 @@ class Separation(Section):
         yield Figure(
             "fading",
             lambda: draw_fading(faded),
-            "2-KS between atoms that were equivalent before every atom was displaced in a random direction, as a share of "
-            f"that between elements; {n} test crystals. The lines on the right are the separation scores: where a curve "
-            f"reaches its line, noise of that size looks like inequivalence.{told}",
-            "Full primitive cells, no refinement after the displacement, trained models, test rows; median over crystals "
-            "of the median over pairs, band: 95 % bootstrap interval over crystals. What is left at 0 Å is rounding of "
-            "float32. Neighbour lists are cut anew, so that a displacement can change which atoms are neighbours.",
+            "2-KS between atoms that were equivalent before every atom was displaced in a random direction, as a "
+            f"share of that between elements; {n} test crystals. The lines on the right are the separation scores: "
+            f"where a curve reaches its line, noise of that size looks like inequivalence.{told}",
+            "Full primitive cells, no refinement after the displacement, trained models, test rows; median over "
+            "crystals of the median over pairs, band: 95 % bootstrap interval over crystals. What is left at 0 Å is "
+            "rounding of float32. Neighbour lists are cut anew, so that a displacement can change which atoms are "
+            "neighbours.",
             "; ".join(
                 f"{b['label']}: " + ", ".join(f"{f['relative']:.3f} at {f['size']} Å" for f in b["fading"])
                 for b in faded
@@ -424,8 +425,7 @@ def draw_fading(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
         steps = block["fading"]
         sizes = np.array([step["size"] for step in steps])
         middle = np.array([step["relative"] for step in steps], dtype=float)
-        scale = [step["relative"] / step["equivalent"] if step["equivalent"] else np.nan for step in steps]
-        scale = np.nanmax(scale) if np.isfinite(scale).any() else 0.0
+        scale = next((step["relative"] / step["equivalent"] for step in steps if step["equivalent"]), 0.0)
         low, high = (scale * np.array([step["interval"][end] for step in steps], dtype=float) for end in (0, 1))
         axis.fill_between(sizes, low, high, color=block["colour"], alpha=0.18, linewidth=0)
         axis.plot(sizes, middle, color=block["colour"], marker=block["marker"], label=block["label"])
