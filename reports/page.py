@@ -69,6 +69,7 @@ class _Setter:
         self._progress = progress
         self._several = len(report.parts) > 1
         self._numbers = {"figure": 0, "table": 0}
+        self._ids: set[str] = set()
         self._done = 0
 
     def part(self, part: Part) -> dict[str, Any]:
@@ -116,7 +117,7 @@ class _Setter:
         raise TypeError(f"it shows {type(block).__name__}, which is no block")
 
     def _figure(self, figure: Figure, section: str) -> dict[str, Any]:
-        name = f"{section}-{_slug(figure.name)}"
+        name = self._new_id(f"{section}-{_slug(figure.name)}")
         svg = draw_svg(figure.draw, name)
         width = re.search(r'width="([\d.]+)pt"', svg)
         return {
@@ -132,7 +133,7 @@ class _Setter:
         }
 
     def _table(self, table: Table, section: str) -> dict[str, Any]:
-        name = f"{section}-{_slug(table.name)}"
+        name = self._new_id(f"{section}-{_slug(table.name)}-table")
         wrong = next((row for row in table.rows if len(row) != len(table.columns)), None)
         if wrong is not None:
             raise ValueError(f"a row of the table {table.name!r} has {len(wrong)} cells, not {len(table.columns)}")
@@ -150,6 +151,12 @@ class _Setter:
             "caption": _typeset(table.caption),
             "method": table.method,
         }
+
+    def _new_id(self, name: str) -> str:
+        if name in self._ids:
+            raise ValueError(f"two of its figures or tables are called {name!r}")
+        self._ids.add(name)
+        return name
 
     def _count(self, kind: str) -> int:
         self._numbers[kind] += 1

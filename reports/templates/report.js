@@ -14,7 +14,7 @@
   for (const button of document.querySelectorAll("button[data-svg]")) {
     button.addEventListener("click", () => {
       const svg = document.getElementById(button.dataset.svg).querySelector("svg");
-      const text = new XMLSerializer().serializeToString(svg).replace(/var\(--\w+, ([^)]+)\)/g, "$1");
+      const text = new XMLSerializer().serializeToString(svg).replace(/var\(--[\w-]+, ([^)]+)\)/g, "$1");
       download(button.dataset.file, "image/svg+xml", `<?xml version="1.0" encoding="utf-8"?>\n${text}\n`);
     });
   }
