@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from benchmarks.folds import N_FOLDS, official_folds
 from benchmarks.leaderboard import published, rank, source
 from benchmarks.metrics import classification_metrics, primary_metric, regression_metrics
 from benchmarks.statistics import bootstrap_mean
-from benchmarks.tasks import Task
+from benchmarks.tasks import TASKS, Task
 from reports.breakdown import break_down, compare
 from reports.published import PredictionFile, PredictionSet, task_of_ids
 from reports.row_facts import RowFacts
@@ -63,7 +64,7 @@ def audit(
         raise UsageError(f"{task.name} is no task of MatBench: there are no official rows and folds to audit against.")
     _, entry = file.find(task)
     given = _Given.make(task, entry)
-    positions = rows.positions([entry.ids[i] for i in given.at.tolist()])
+    positions = _positions(rows, given.row)
     scored = (positions >= 0) & given.usable
     if not scored.any():
         raise DataError(
@@ -115,7 +116,7 @@ class _Given:
 
     Attributes:
         at: Position in the set of the first prediction of each official row that it names, [m].
-        row: Those rows, [m].
+        row: Those rows, ascending, [m].
         usable: Whether that prediction is a finite number, or a probability, [m].
         foreign: Ids that are no rows of the task, each once.
         repeated: Ids that occur more than once.
@@ -131,7 +132,7 @@ class _Given:
 
     @classmethod
     def make(cls, task: Task, entry: PredictionSet) -> _Given:
-        number = {task.row_id(row): row for row in range(task.n_rows or 0)}
+        number = _row_numbers(task.name)
         first: dict[str, int] = {}
         conflicting: dict[str, None] = {}
         values = entry.prediction.tolist()
@@ -139,15 +140,16 @@ class _Given:
             j = first.setdefault(name, i)
             if j != i and values[i] != values[j] and not (math.isnan(values[i]) and math.isnan(values[j])):
                 conflicting[name] = None
-        known = [i for name, i in first.items() if name in number]
-        at = np.array(known, dtype=np.int64)
+        # In the official order, so that the same predictions give the same intervals in whatever order they come.
+        known = sorted((number[name], i) for name, i in first.items() if name in number)
+        row, at = np.array(known, dtype=np.int64).reshape(-1, 2).T
         prediction = entry.prediction[at]
         usable = np.isfinite(prediction)
         if task.kind == "classification":
             usable &= (prediction >= 0) & (prediction <= 1)
         return cls(
             at=at,
-            row=np.array([number[entry.ids[i]] for i in known], dtype=np.int64),
+            row=row,
             usable=usable,
             foreign=[name for name in first if name not in number],
             repeated=[name for name, count in Counter(entry.ids).items() if count > 1]
@@ -155,6 +157,21 @@ class _Given:
             else [],
             conflicting=list(conflicting),
         )
+
+
+@cache
+def _row_numbers(task_name: str) -> dict[str, int]:
+    """Return the row of every id of an official task."""
+    task = TASKS[task_name]
+    return {task.row_id(row): row for row in range(task.n_rows or 0)}
+
+
+def _positions(rows: RowFacts, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where these official rows are among the rows at hand, -1 for one that is not."""
+    at = np.full(rows.task.n_rows or 0, -1, dtype=np.int64)
+    at[rows.row] = np.arange(len(rows))
+    found: NDArray[np.int64] = at[wanted]
+    return found
 
 
 def _why_nothing(given: _Given, positions: NDArray[np.int64], rows: RowFacts) -> str:
@@ -369,7 +386,7 @@ def _compare(
     _, entry = other.find(task)
     given = _Given.make(task, entry)
     theirs = np.full(len(rows), np.nan)
-    at = rows.positions([entry.ids[i] for i in given.at.tolist()])
+    at = _positions(rows, given.row)
     known = given.usable & (at >= 0)
     theirs[at[known]] = entry.prediction[given.at[known]]
     shared = np.isfinite(theirs[positions])

@@ -205,11 +205,10 @@ def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: st
     )
     sentences = [sentence]
     for name, key in ((one, "one"), (other, "other")):
-        if groups := [system["group"] for system in facts["systems"] if system["better"] == key]:
-            sentences.append(f"{name} is better on {_and(groups)}.")
-    if level := [system for system in facts["systems"] if system["better"] is None]:
-        groups = [f"{system['group']} ({system['n']:,} rows)" for system in level]
-        sentences.append(f"No difference is shown on {_and(groups)}, whose intervals hold 0.")
+        if systems := [system for system in facts["systems"] if system["better"] == key]:
+            sentences.append(f"{name} is better on {_and(map(_counted, systems))}.")
+    if systems := [system for system in facts["systems"] if system["better"] is None]:
+        sentences.append(f"No difference is shown on {_and(map(_counted, systems))}.")
     sentences.append("Each interval is of its own at 95 %: of many, one in twenty misses.")
     return sentences
 
@@ -383,6 +382,8 @@ def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         return "no trend is shown there"
     if before["interval"][0] <= 0 <= before["interval"][1]:
         return f"there {'smaller' if high < 0 else 'larger'} errors go with more symmetry"
+    if abs(after["value"]) < 0.1 * abs(before["value"]):
+        return "hardly anything is left of the trend"
     return "the trend remains" if (low > 0) == (before["value"] > 0) else "the trend reverses"
 
 
@@ -421,8 +422,13 @@ def _rows(n: int) -> str:
     return "1 row" if n == 1 else f"{n:,} rows"
 
 
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _counted(system: Mapping[str, Any]) -> str:
+    return f"{system['group']} ({_rows(system['n'])}{', too few to trust' if system['is_small'] else ''})"
+
+
+def _and(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _plain(interval: Interval) -> list[float | None]:

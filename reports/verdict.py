@@ -299,9 +299,9 @@ def _on_bias(facts: Mapping[str, Any]) -> Iterator[str]:
                 else ", still more than the claim"
             )
         yield (
-            f"Without the bias the MAE would be {_figure(affine['shifted'])}{unit}. After an affine refit "
-            f"({_figure(affine['intercept'])} + {_figure(affine['slope'])} x prediction), which is fitted on the test "
-            f"targets and no result, it would be {_figure(affine['mae'])}{unit}{beside}."
+            f"Without the bias the MAE would be {_figure(affine['shifted'])}{unit}. After an affine refit by least "
+            f"squares ({_figure(affine['intercept'])} + {_figure(affine['slope'])} x prediction), which is fitted on "
+            f"the test targets and no result, it would be {_figure(affine['mae'])}{unit}{beside}."
         )
 
 
