@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.crystals import Progress
 from benchmarks.statistics import Interval, bootstrap
-from reports.environments import TestRows, describe_test_rows
+from reports.environments import DescribedRows, describe_test_rows
 from reports.equivalence import headline, models_of
 from reports.section import Absent, Block, Figure, Heading, Section, Table, Text
 from reports.style import COLOURS, DIVERGING, INK, WIDE, subplots
@@ -72,7 +72,7 @@ class Correlation:
     crystals: list[int]
 
 
-def element_correlation(rows: TestRows, *, draws: int = _DRAWS, seed: int = 0) -> Correlation:
+def element_correlation(rows: DescribedRows, *, draws: int = _DRAWS, seed: int = 0) -> Correlation:
     """Return the Pearson correlation of the environments, before the block, of atoms of each two elements.
 
     In each draw two atoms of every element are chosen at random, each from a crystal of its own choice; a pair of atoms
@@ -186,7 +186,7 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def spread_of_environments(rows: TestRows) -> NDArray[np.float64]:
+def spread_of_environments(rows: DescribedRows) -> NDArray[np.float64]:
     """Return the standard deviation of all components of each crystal's environments after the block, [M].
 
     Nodes count as often as they occur, so that the cell that is written down does not matter.

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Environments",
     "Models",
-    "TestRows",
+    "DescribedRows",
     "describe_test_rows",
     "draw_test_rows",
-    "tested_positions",
+    "rows_of_units",
 ]
 
 # Crystals whose graphs are in memory at a time.
@@ -224,7 +224,7 @@ def _outputs(model: SEN, table: GraphTable, device: str, edge_budget: int) -> di
 
 
 @dataclass(frozen=True, eq=False)
-class TestRows:
+class DescribedRows:
     """Test rows of a run, each described by the model of the fold that did not see it.
 
     Rows of different folds are described by different models: compare atoms or crystals of one fold only.
@@ -236,15 +236,13 @@ class TestRows:
         environments: What the models make of them.
     """
 
-    __test__ = False  # pytest, not a test
-
     rows: NDArray[np.int64]
     fold: NDArray[np.int64]
     n_rows: int
     environments: Environments
 
 
-def tested_positions(models: Models, table: CrystalTable) -> dict[Unit, NDArray[np.int64]]:
+def rows_of_units(models: Models, table: CrystalTable) -> dict[Unit, NDArray[np.int64]]:
     """Return the positions in the table of the rows that each unit was tested on, ascending.
 
     Raises:
@@ -266,7 +264,7 @@ def draw_test_rows(
     models: Models, table: CrystalTable, *, at_most: int, seed: int = 0
 ) -> tuple[dict[Unit, NDArray[np.int64]], int]:
     """Draw at most so many test rows, the same share of each fold; return them by unit, and how many there are."""
-    rows = tested_positions(models, table)
+    rows = rows_of_units(models, table)
     total = sum(map(len, rows.values()))
     if total > at_most:
         rng = np.random.default_rng(seed)
@@ -283,7 +281,7 @@ def describe_test_rows(
     at_most: int = 2000,
     among: NDArray[np.int64] | None = None,
     progress: Progress | None = None,
-) -> TestRows:
+) -> DescribedRows:
     """Describe test rows of a run, all or a random sample with the same share of each fold.
 
     Args:
@@ -309,7 +307,7 @@ def describe_test_rows(
 
 # Several sections of a report describe the same rows; beyond so many the oldest are forgotten.
 _KEPT = 16
-_described: dict[tuple[object, ...], TestRows] = {}
+_described: dict[tuple[object, ...], DescribedRows] = {}
 
 
 def _describe_rows(
@@ -320,7 +318,7 @@ def _describe_rows(
     *,
     trained: bool,
     progress: Progress | None,
-) -> TestRows:
+) -> DescribedRows:
     total = sum(map(len, by_unit.values()))
     parts, done = [], 0
     for unit, rows in by_unit.items():
@@ -329,7 +327,7 @@ def _describe_rows(
         done += len(rows)
         if progress is not None:
             progress(done, total)
-    return TestRows(
+    return DescribedRows(
         rows=np.concatenate(list(by_unit.values())),
         fold=np.concatenate([np.full(len(rows), unit.fold) for unit, rows in by_unit.items()]),
         n_rows=n_rows,

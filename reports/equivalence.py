@@ -96,13 +96,13 @@ class Equivalence(Section):
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
         """Describe chosen crystals by the models of the headline run, and one of them by those of every run."""
-        from reports.environments import tested_positions
+        from reports.environments import rows_of_units
 
         headline(study)
         table = study.crystals(progress)
         found = models_of(study)
         result, models = found[0]
-        folds = tested_positions(models, table)
+        folds = rows_of_units(models, table)
         fold_of = {int(row): unit for unit, rows in folds.items() for row in rows}
         rows = np.array(sorted(fold_of), dtype=np.int64)
         # Crystals that every run was tested on, so that blocks are compared on the same ones.

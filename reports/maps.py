@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.machine import n_threads
-from reports.environments import Models, tested_positions
+from reports.environments import Models, rows_of_units
 from reports.equivalence import headline, models_of, typeset_formula
 from reports.section import Absent, Block, Figure, Heading, Section, Table, Text
 from reports.style import COLOURS, MARKERS, SEQUENTIAL, SYSTEM_COLOURS, WIDE, subplots
@@ -175,7 +175,7 @@ class Maps(Section):
                 left_out.append(result.label)
                 continue
             if rows is None:
-                rows = tested_positions(models, table)[unit]
+                rows = rows_of_units(models, table)[unit]
                 n_test = len(rows)
                 most = max(_FEWEST_POINTS, _POINTS // len(found))
                 if n_test > most:
