@@ -48,9 +48,7 @@ Z6 = np.array([[1, -1, 0], [1, 0, 0], [0, 0, 1]])
         (np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]]), (0.5, -0.5, 0), "mirror", 2),
     ],
 )
-def test_kinds_by_hand(
-    rotation: np.ndarray, translation: tuple[float, ...], kind: str, order: int
-) -> None:
+def test_kinds_by_hand(rotation: np.ndarray, translation: tuple[float, ...], kind: str, order: int) -> None:
     assert classify(rotation, np.array(translation)) == (kind, order)
 
 
@@ -98,7 +96,9 @@ def test_rotoinversion() -> None:
     lattice = np.diag([5.0, 5.0, 6.5])
     x, y, z = 0.13, 0.27, 0.21
     four = [[x, y, z], [-x, -y, z], [y, -x, -z], [-y, x, -z]]
-    found = conventional_cell(refine(lattice, [[0, 0, 0], [0, 0.5, 0.3], [0.5, 0, -0.3], *four], [56, 22, 22, 8, 8, 8, 8]))
+    found = conventional_cell(
+        refine(lattice, [[0, 0, 0], [0, 0.5, 0.3], [0.5, 0, -0.3], *four], [56, 22, 22, 8, 8, 8, 8])
+    )
     assert found.space_group == 81
     assert Counter(o.name for o in found.operations) == {"2-fold rotation": 1, "-4 rotoinversion": 2}
 

@@ -28,9 +28,7 @@ from tests.reports.made_models import copper, crystal, made_dataset, perovskite,
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @given(
     st.integers(1, 40).flatmap(
-        lambda n: st.tuples(
-            *[st.lists(st.integers(-6, 6) | st.floats(-3, 3, width=32), min_size=n, max_size=n)] * 2
-        )
+        lambda n: st.tuples(*[st.lists(st.integers(-6, 6) | st.floats(-3, 3, width=32), min_size=n, max_size=n)] * 2)
     )
 )
 def test_it_is_the_statistic_of_scipy(samples: tuple[list[float], list[float]]) -> None:
