@@ -98,10 +98,10 @@ def audit(
         "score": _score(task, target, prediction),
         "by_fold": scores,
         "targets": _target_facts(entry, given, rows, positions),
-        "bias": {"mean": float((prediction - target).mean()), "interval": list(bootstrap_mean(prediction - target))},
         "affine": _affine(target, prediction) if task.kind == "regression" else None,
         "breakdown": break_down(task.kind, target, prediction, rows.space_group[positions[scored]]),
     }
+    facts["bias"] = _bias(facts["breakdown"]["overall"], target, prediction)
     facts["claim"] = _claim(task, facts, entry, claimed)
     facts["leaderboard"] = _leaderboard(task, facts)
     facts["against"] = [_compare(task, rows, positions[scored], target, prediction, other) for other in against]
@@ -289,6 +289,14 @@ def _target_facts(
     # Files round to four digits or so.
     odd = at[np.abs(told[at] - official) > 1e-3 * (np.abs(official) + np.ptp(rows.target))]
     return {"n": len(at), "differ": _some([entry.ids[i] for i in given.at[odd].tolist()])}
+
+
+def _bias(overall: Mapping[str, Any], target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the mean of prediction - target with its interval; of probabilities, which have no bias of their own."""
+    if "bias" in overall:
+        return {"mean": overall["bias"], "interval": overall["bias_interval"]}
+    error = prediction - target
+    return {"mean": float(error.mean()), "interval": list(bootstrap_mean(error))}
 
 
 def _affine(target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, float] | None:

@@ -62,9 +62,9 @@ def break_down(
         order; symmetry: how the error goes with the number of point group operations, or None.
 
         Facts of a group of a regression: group, n, is_small, mae and mae_interval, mad (mean absolute deviation of its
-        own targets from their mean), relative (mae / mad) and relative_interval, bias (mean of prediction - target).
-        Relative is None where all targets are the same. Of a classification: accuracy, balanced_accuracy (None where
-        there is one class), their intervals, and positive, the share of the rows that are true.
+        own targets from their mean), relative (mae / mad) and relative_interval, bias (mean of prediction - target)
+        and bias_interval. Relative is None where all targets are the same. Of a classification: accuracy,
+        balanced_accuracy (None where there is one class), their intervals, and positive, the share of true rows.
 
     Raises:
         ValueError: There are no rows, or not as many of each.
@@ -246,29 +246,29 @@ def _loss(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.float6
 
 
 def _score_regression(target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, Any]:
-    error = _loss("regression", target, prediction)
-    mad = mean_absolute_deviation(target)
+    error = prediction - target
+    mae, mad = float(np.abs(error).mean()), mean_absolute_deviation(target)
     # Targets that are all the same differ from their mean by what rounding leaves.
     varies = bool((target != target[0]).any())
 
     def statistics(error: NDArray[np.float64], target: NDArray[np.float64], axis: int) -> Sequence[NDArray[np.float64]]:
-        mae = error.mean(axis=axis)
+        bias = error.mean(axis=axis)
+        mae = np.abs(error, out=error).mean(axis=axis)
         target -= target.mean(axis=axis, keepdims=True)
         spread = np.abs(target, out=target).mean(axis=axis)
         # A draw of rows whose targets are all the same says nothing about an upper end.
-        return mae, np.divide(mae, spread, out=np.full_like(mae, np.inf), where=spread > 1e-12 * mad)
+        known = (spread > 1e-12 * mad) & varies
+        return mae, np.divide(mae, spread, out=np.full_like(mae, np.inf), where=known), bias
 
-    if varies:
-        interval, relative = bootstrap_all(statistics, error, target)
-    else:
-        interval, relative = bootstrap_mean(error), Interval(np.nan, np.nan)
+    interval, relative, bias = map(_plain, bootstrap_all(statistics, error, target))
     return {
-        "mae": float(error.mean()),
-        "mae_interval": _plain(interval),
+        "mae": mae,
+        "mae_interval": interval,
         "mad": mad if varies else 0.0,
-        "relative": float(error.mean()) / mad if varies else None,
-        "relative_interval": _plain(relative),
-        "bias": float((prediction - target).mean()),
+        "relative": mae / mad if varies else None,
+        "relative_interval": relative,
+        "bias": float(error.mean()),
+        "bias_interval": bias,
     }
 
 

@@ -62,7 +62,7 @@ def test_numbers_of_a_regression_are_those_of_their_definitions() -> None:
         assert system["mad"] == pytest.approx(mad)
         assert system["relative"] == pytest.approx(np.abs(error).mean() / mad)
         assert system["bias"] == pytest.approx(error.mean())
-        for key in ("mae", "relative"):
+        for key in ("mae", "relative", "bias"):
             low, high = system[f"{key}_interval"]
             assert low < system[key] < high
         # Only one space group in each system here.
