@@ -298,9 +298,14 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
     name = metric["name"]
     partial = any(result["coverage"] not in {None, 1} for result in facts["results"])
     others = [key for key in METRICS if key in facts["results"][0]["mean"] and key != name]
+    n_folds = facts["n_folds"]
+    fewer = any(len(result["folds"]) < n_folds for result in facts["results"])
     best = sorted(
         facts["results"],
-        key=lambda result: _sortable(result["mean"][name], higher_is_better=metric["higher_is_better"]),
+        key=lambda result: (
+            len(result["folds"]) < n_folds,
+            _sortable(result["mean"][name], higher_is_better=metric["higher_is_better"]),
+        ),
     )
     rows: list[list[Cell]] = []
     for result in best:
@@ -335,7 +340,8 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
             *(["coverage (%)"] if partial else []),
         ],
         rows=rows,
-        caption=f"Results on the test rows of {facts['task']}, best first.",
+        caption=f"Results on the test rows of {facts['task']}, best first"
+        + ("; below those with all folds stand those with fewer, whose means are of other rows." if fewer else "."),
         method=(
             "Mean and standard deviation (ddof 0) over folds; a fold's score is the mean over its seeds. "
             + ("The interval is of the MAE over all test rows: bootstrap, 95 %. " if interval else "")
@@ -410,11 +416,12 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
     results = facts["results"]
     # From bottom to top: published models that have no predictions here are grey.
     shown = {result["label"] for result in results if result["kind"] == "published"}
-    folds = sorted({fold for result in results for fold in result["folds"]})
+    # On a part of the rows nothing published can be read beside.
+    comparable = any(result["coverage"] == 1 for result in results)
     board = [
         {"label": entry["model"], "scores": dict(zip(range(len(entry["folds"])), entry["folds"], strict=True))}
         for entry in facts["leaderboard"]
-        if entry["model"] not in shown
+        if comparable and entry["model"] not in shown
     ][: max(0, 12 - len(results))]
     bars = [
         *(
@@ -425,6 +432,8 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
     ]
     for bar in bars:
         bar["values"] = {fold: value for fold, value in bar["values"].items() if value is not None}
+        if "mean" in bar and len(bar["folds"]) < facts["n_folds"]:
+            bar["label"] += f" ({_folds(bar['folds'])})"
     bars = [bar for bar in bars if bar["values"]]
     bars.sort(key=lambda bar: statistics.fmean(bar["values"].values()), reverse=not metric["higher_is_better"])
 
@@ -435,9 +444,6 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
             axes.axhline(y, color=GRID, linewidth=0.5, zorder=0)
             axes.scatter(values, [y] * len(values), s=16, marker=bar["marker"], color=bar["colour"], alpha=0.55, lw=0)
             axes.scatter(statistics.fmean(values), y, s=90, marker="|", color=bar["colour"], linewidths=2)
-            for fold, value in bar["values"].items():
-                if len(folds) == 1:
-                    axes.annotate(f"fold {fold}", (value, y), xytext=(6, -2), textcoords="offset points", fontsize=6)
         axes.set_yticks(range(len(bars)), [bar["label"] for bar in bars])
         for label, bar in zip(axes.get_yticklabels(), bars, strict=True):
             label.set_color(INK if "mean" in bar else MUTED)

@@ -38,10 +38,10 @@ GRID = "#d9dce1"
 PAPER = "#fefefe"
 
 #: Of results, in their order. Contrast with the light and the dark page is 3:1 or more; markers differ as well.
-COLOURS = ("#1f77b4", "#d1603d", "#2a9d6f", "#a05195", "#b58a00", "#5b8c9e", "#c0577f", "#7a7f3a", "#7d6bb2", "#8a6d5b")
+COLOURS = ("#1f77b4", "#d1603d", "#2a9d6f", "#a05195", "#b58a00", "#8a6d5b", "#c0577f", "#7a7f3a", "#7d6bb2", "#5b8c9e")
 # The same hues on a dark page.
 DARK_COLOURS = (
-    *("#5aa9e6", "#ec8a6c", "#4cc596", "#cf86c0", "#d9b23c", "#8fbccb", "#e58aad", "#adb362", "#a99ddf", "#bd9c87"),
+    *("#5aa9e6", "#ec8a6c", "#4cc596", "#cf86c0", "#d9b23c", "#bd9c87", "#e58aad", "#adb362", "#a99ddf", "#8fbccb"),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 

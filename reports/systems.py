@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -14,11 +15,16 @@ from reports.section import Block, Cell, Figure, Heading, Progress, Section, Tab
 from reports.study import Result, Study, shared_rows
 from reports.style import GRID, INK, WIDE, legend, subplots
 
-__all__ = ["Systems"]
+__all__ = ["Systems", "printed_symbol"]
 
 _MOST_GROUPS = 20
 # Quantiles enough to draw a violin, and few enough for report.json.
 _QUANTILES = 101
+
+
+def printed_symbol(symbol: str) -> str:
+    """Write the symbol of a space group, "P m n 2_1", as it is printed: Pmn2₁."""
+    return re.sub(r"_(\d)", lambda match: chr(0x2080 + int(match[1])), symbol.replace(" ", ""))
 
 
 class Systems(Section):
@@ -402,7 +408,10 @@ def _group_table(best: Mapping[str, Any], facts: Mapping[str, Any]) -> Table:
     return Table(
         name="space-groups",
         columns=["space group", "symbol", "system", "n", *_score_columns(facts)],
-        rows=[[str(g["group"]), g["symbol"], g["system"], g["n"], *_scores(g, regression=regression)] for g in groups],
+        rows=[
+            [str(g["group"]), printed_symbol(g["symbol"]), g["system"], g["n"], *_scores(g, regression=regression)]
+            for g in groups
+        ],
         caption=(
             f"Errors of {best['label']} by space group"
             + (f", the {len(groups)} with most rows; the other {left} are in report.json." if left else ".")

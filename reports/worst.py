@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.display import figures
 from reports.section import Absent, Block, Cell, Progress, Section, Table, Text
 from reports.study import Result, Study, shared_rows
+from reports.systems import printed_symbol
 from sen.crystal import SYMBOLS
 
 if TYPE_CHECKING:
@@ -189,17 +189,12 @@ def _describe(study: Study, where: NDArray[np.int64]) -> list[dict[str, Any]]:
             {
                 "formula": rows.formula(i),
                 "space_group": number,
-                "symbol": _symbol(str(moyopy.SpaceGroupType(number).hm_short)) if number else None,
+                "symbol": printed_symbol(str(moyopy.SpaceGroupType(number).hm_short)) if number else None,
                 "system": str(rows.crystal_system[i]),
                 "atoms": int(table.ptr[i + 1] - table.ptr[i]),
             }
         )
     return described
-
-
-def _symbol(short: str) -> str:
-    """Write "P m n 2_1" as it is printed: Pmn2₁."""
-    return re.sub(r"_(\d)", lambda match: chr(0x2080 + int(match[1])), short.replace(" ", ""))
 
 
 def _lonely(table: CrystalTable, where: NDArray[np.int64]) -> list[float]:

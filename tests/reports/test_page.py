@@ -18,7 +18,7 @@ from tests.reports.made_runs import make_run, official
 BINARY = find_chromium()
 pytestmark = pytest.mark.skipif(BINARY is None, reason="needs chromium (apt-get install chromium)")
 
-OWN_SECTIONS = ("overview", "parity", "learning", "worst", "systems")
+OWN_SECTIONS = ("overview", "parity", "learning", "worst", "systems", "provenance")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
 
 Command = Callable[..., Answer]
 
-OWN_SECTIONS = ("overview", "parity", "learning", "worst", "systems")
+OWN_SECTIONS = ("overview", "parity", "learning", "worst", "systems", "provenance")
 
 
 @pytest.fixture
