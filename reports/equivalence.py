@@ -406,6 +406,8 @@ def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
     axis.set_xticks(ticks, labels, rotation=90 if len(ticks) > 24 else 40, ha="right" if len(ticks) <= 24 else "center")
     axis.tick_params(axis="x", length=0)
     axis.set_ylabel("2-KS between elements")
+    # A few bars need not be as wide as the page.
+    axis.set_xlim(-0.8, max(ticks[-1] + 0.8, 10))
     axis.margins(y=0.12)
     return figure
 

@@ -49,6 +49,8 @@ _READABLE = 32
 _LOOKED_AT = 2000
 # Kinds of operations that a crystal may show beside each other for the search to be content with it.
 _PURE = 2
+# Atoms in the primitive cell of the paper's example.
+_LIKE = 13
 # Points at which densities are drawn.
 _GRID = 161
 
@@ -202,17 +204,20 @@ def choose_example(table: CrystalTable, rows: NDArray[np.int64]) -> int | None:
     """Choose a crystal like the paper's Y4Cu2O7 to show in detail; None where no row has what it takes.
 
     It has three elements or more if possible, inequivalent atoms of one element, equivalent atoms, and about as many
-    atoms in the primitive cell (13).
+    atoms in the primitive cell.
     """
     best: tuple[Any, ...] | None = None
     size = np.diff(table.ptr)
-    for row in rows[np.argsort(np.abs(size[rows] - 13), kind="stable")].tolist():
+    for row in rows[np.argsort(np.abs(size[rows] - _LIKE), kind="stable")].tolist():
+        # None that follows, of another size, could be better.
+        if best is not None and best[:2] < (-3, abs(int(size[row]) - _LIKE)):
+            break
         crystal = table.crystal(row)
         _, first = np.unique(crystal.orbit, return_index=True)
         elements, orbits = np.unique(crystal.numbers[first], return_counts=True)
         if len(first) == len(crystal) or len(elements) < 2 or orbits.max() < 2:
             continue
-        key = (-min(len(elements), 3), abs(len(crystal) - 13), -len(first), row)
+        key = (-min(len(elements), 3), abs(len(crystal) - _LIKE), -len(first), row)
         if best is None or key < best:
             best = key
     return None if best is None else int(best[-1])

@@ -49,7 +49,7 @@ def study_of(root: Path, folder: Path) -> Study:
 
 
 @pytest.fixture(scope="module")
-def study(runs: Path, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("again")
     made_dataset(folder, mixed_rows(130))
     return study_of(runs, folder)
@@ -155,7 +155,7 @@ def test_weights_that_do_not_fit_are_said(tmp_path: Path, dataset: Dataset) -> N
     made_dataset(tmp_path / "data", mixed_rows(130))
     make_run(tmp_path / "runs", dataset, folds=(0,))
     for kind in SECTIONS:
-        with pytest.raises(Absent, match="No model can be loaded: The weights in .* do not fit"):
+        with pytest.raises(Absent, match=r"No model can be loaded: The weights in .* do not fit"):
             kind().analyse(study_of(tmp_path / "runs", tmp_path / "data"), quiet)
 
 
