@@ -326,8 +326,8 @@ def _is_complete(facts: Mapping[str, Any]) -> bool:
 def _claim(task: Task, facts: Mapping[str, Any], entry: PredictionSet, claimed: float | None) -> dict[str, Any] | None:
     """Return what is claimed beside what is found; None where nothing is claimed.
 
-    A claim is met where it lies in the interval of the score, or is the score to half a percent. In a complete file the
-    score is the mean over the folds, as on the leaderboard.
+    A claim is met where it is the score to half a percent; one that is not may still lie in the score's interval, as
+    that of other rows would. In a complete file the score is the mean over the folds, as on the leaderboard.
     """
     value = entry.claimed if claimed is None else claimed
     if value is None:
@@ -342,7 +342,8 @@ def _claim(task: Task, facts: Mapping[str, Any], entry: PredictionSet, claimed: 
         "text": entry.claim if claimed is None else None,
         "source": "file" if claimed is None else "--claimed",
         "found": found,
-        "is_met": bool(inside or abs(found - value) <= _ROUNDING * abs(value)),
+        "is_met": bool(abs(found - value) <= _ROUNDING * abs(value)),
+        "is_inside": bool(inside),
     }
 
 

@@ -277,6 +277,11 @@ def _on_claim(claim: Mapping[str, Any] | None, unit: str) -> str:
     by = "the file claims" if claim["source"] == "file" else "is claimed"
     if claim["is_met"]:
         return f"That agrees with the {claim['value']:.4g}{unit} that {by}."
+    if claim["is_inside"]:
+        return (
+            f"That is not the {claim['value']:.4g}{unit} that {by}, which lies in the interval, as the score of other "
+            "rows would."
+        )
     times = f", but {claim['found'] / claim['value']:.2f} times as much" if claim["value"] > 0 else ""
     return f"That is not the {claim['value']:.4g}{unit} that {by}{times}."
 

@@ -251,6 +251,15 @@ def test_a_claim_is_met_or_not(make: Callable[..., PredictionFile], claimed: flo
     assert ("That agrees with" in check(facts)) is is_met
 
 
+def test_a_claim_in_the_interval_is_not_met_but_possible_on_other_rows(make: Callable[..., PredictionFile]) -> None:
+    rows = made_rows()
+    facts = audit(make(rows), rows, claimed=8.2)
+    low, high = facts["breakdown"]["overall"]["mae_interval"]
+    assert low < 8.2 < high
+    assert (facts["claim"]["is_met"], facts["claim"]["is_inside"]) == (False, True)
+    assert "That is not the 8.2 1/cm that is claimed, which lies in the interval" in check(facts)
+
+
 def test_targets_of_the_file_that_are_others(make: Callable[..., PredictionFile]) -> None:
     rows = made_rows()
     target = rows.target.copy()
