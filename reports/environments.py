@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from sen.model import SEN
 
 __all__ = [
+    "DescribedRows",
     "Environments",
     "Models",
-    "DescribedRows",
     "describe_test_rows",
     "draw_test_rows",
     "rows_of_units",

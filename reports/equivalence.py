@@ -107,13 +107,14 @@ class Equivalence(Section):
         rows = np.array(sorted(fold_of), dtype=np.int64)
         # Crystals that every run was tested on, so that blocks are compared on the same ones.
         shared = rows[[all(str(table.ids[row]) in other.tested_by for _, other in found) for row in rows]]
-        choice = choose_crystals(table, shared if len(shared) else rows, progress)
-        example = choose_example(table, shared if len(shared) else rows)
-        pairs = _pair_rows(table, shared if len(shared) else rows)
+        candidates = shared if len(shared) else rows
+        choice = choose_crystals(table, candidates, progress)
+        example = choose_example(table, candidates)
+        pairs = _pair_rows(table, candidates)
         if not choice.rows and example is None:
             raise Absent(
-                f"None of the {len(rows)} test crystals has inequivalent atoms: there is nothing to compare within a "
-                "crystal of one atom, or of atoms that are all equivalent."
+                f"None of the {len(candidates)} test crystals has inequivalent atoms: there is nothing to compare "
+                "within a crystal of one atom, or of atoms that are all equivalent."
             )
         wanted = list(dict.fromkeys([*choice.rows, *pairs, *([] if example is None else [example])]))
         described = _describe(models, table, wanted, progress)
@@ -127,7 +128,8 @@ class Equivalence(Section):
             ],
             "absent": choice.absent,
             "looked_at": choice.looked_at,
-            "n_test_rows": len(rows),
+            "n_runs": len(found) if len(shared) else 1,
+            "n_candidates": len(candidates),
             "element_pairs": [
                 {**_names(described[row]), "pairs": described[row]["element_pairs"]["before"]} for row in pairs
             ],
@@ -219,7 +221,8 @@ def _bars_and_operations(facts: Mapping[str, Any], label: str) -> Iterable[Block
 
 
 def _absent_sentence(facts: Mapping[str, Any]) -> str:
-    looked = f"{facts['looked_at']:,} of {facts['n_test_rows']:,} test crystals, the smallest first"
+    whose = "test crystals" if facts["n_runs"] == 1 else "test crystals that all runs share"
+    looked = f"{facts['looked_at']:,} of {facts['n_candidates']:,} {whose}, the smallest first"
     if not facts["absent"]:
         return f"The crystals were chosen by rule among {looked}."
     return f"Absent, because no crystal looked at shows it ({looked}): {', '.join(facts['absent'])}."
