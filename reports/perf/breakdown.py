@@ -1,6 +1,6 @@
 """How long the breakdown of a whole submission takes, beside a plain mean by group in the same run.
 
-    python benchmarks/perf/report.py LEADERBOARD --task matbench_mp_gap --model coNGN
+    python reports/perf/breakdown.py LEADERBOARD --task matbench_mp_gap --model coNGN
 
 LEADERBOARD is a folder with MODEL.results.json.gz and TASK.rows.json.bz2. Timed in turn: reading the rows and the
 submission, errors by crystal system and space group with their intervals, the mean error by both with pandas, and the
