@@ -119,8 +119,9 @@ def _figure(facts: Mapping[str, Any]) -> Figure:
 
 
 def _plain_ticks(panel: Any) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
+    panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     formatter = ScalarFormatter()
     formatter.set_scientific(False)

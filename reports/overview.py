@@ -260,7 +260,7 @@ def _caveats(result: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[st
     if result["limit"] is not None:
         yield (
             f"{result['label']} was trained on at most {result['limit']:,} rows of each fold (--limit): its score says "
-            "what little data give and has no place on the leaderboard."
+            f"what little data give{' and has no place on the leaderboard' if facts['leaderboard'] else ''}."
         )
     if facts["split"] != "folds":
         yield f"{result['label']} was tested on one split ({facts['split']}): there is no spread over folds."
@@ -299,7 +299,7 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
     partial = any(result["coverage"] not in {None, 1} for result in facts["results"])
     others = [key for key in METRICS if key in facts["results"][0]["mean"] and key != name]
     n_folds = facts["n_folds"]
-    fewer = any(len(result["folds"]) < n_folds for result in facts["results"])
+    mixed = len({len(result["folds"]) == n_folds for result in facts["results"]}) > 1
     best = sorted(
         facts["results"],
         key=lambda result: (
@@ -340,8 +340,9 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
             *(["coverage (%)"] if partial else []),
         ],
         rows=rows,
-        caption=f"Results on the test rows of {facts['task']}, best first"
-        + ("; below those with all folds stand those with fewer, whose means are of other rows." if fewer else "."),
+        caption=f"Results on the test rows of {facts['task']}"
+        + (", best first" if len(rows) > 1 else "")
+        + ("; below those with all folds stand those with fewer, whose means are of other rows." if mixed else "."),
         method=(
             "Mean and standard deviation (ddof 0) over folds; a fold's score is the mean over its seeds. "
             + ("The interval is of the MAE over all test rows: bootstrap, 95 %. " if interval else "")

@@ -233,8 +233,9 @@ def _words(facts: Mapping[str, Any]) -> Iterable[str]:
     unit = f" {facts['unit']}" if facts["unit"] else ""
     models = facts["models"]
     over = f"the mean over {len(models)} runs ({', '.join(models)})" if len(models) > 1 else f"that of {models[0]}"
+    common = " that all of them predicted" if len(models) > 1 else ""
     yield (
-        f"The error of a row is {over}, on the {facts['rows']:,} test rows that all of them predicted; its mean is "
+        f"The error of a row is {over}, on the {facts['rows']:,} test rows{common}; its mean is "
         f"{figures(facts['mean_error'])}{unit}. The worst {100 * _WORST_SHARE:g} % of the rows make up "
         f"{100 * facts['share_of_error']:.0f} % of the error."
     )
