@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.errors import DataError, UsageError
 from benchmarks.folds import official_folds
@@ -161,6 +163,34 @@ def test_the_order_of_the_rows_changes_nothing(make: Callable[..., PredictionFil
     rows = made_rows()
     order = np.random.default_rng(3).permutation(len(rows))
     assert audit(make(rows), rows) == audit(make(rows, order), rows)
+
+
+@settings(max_examples=15)
+@given(
+    folds=st.sets(st.integers(0, 4), min_size=1),
+    lost=st.integers(0, 200),
+    seed=st.integers(0, 2**32 - 1),
+    states_folds=st.booleans(),
+)
+def test_any_rows_of_any_folds_are_counted_and_told(
+    tmp_path_factory: pytest.TempPathFactory, folds: set[int], lost: int, seed: int, states_folds: bool
+) -> None:
+    rows = made_rows()
+    fold = fold_column(rows)
+    at = np.random.default_rng(seed).permutation(np.flatnonzero(np.isin(fold, list(folds))))[lost:]
+    columns = {"fold": fold[at]} if states_folds else {}
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    write_csv(path, rows.ids[at].tolist(), predictions(rows)[at].tolist(), **columns)
+    facts = audit(read_predictions(path), rows)
+    check(facts)
+    assert sum(entry["n"] for entry in facts["folds"]["folds"]) == facts["n"] == len(at)
+    assert sum(entry["n"] for entry in facts["by_fold"]) == len(at)
+    assert set(facts["folds"]["which"]) == folds
+    if lost <= 12:  # a twentieth of one fold
+        assert facts["folds"]["kind"] == "whole"
+        assert (facts["folds"]["missing"]["n"], facts["folds"]["extra"]["n"]) == (lost, 0)
+    is_complete = len(folds) == 5 and lost == 0 and states_folds
+    assert (facts["leaderboard"]["rank"] is not None) == is_complete
 
 
 def test_wrong_repeated_and_broken_rows_are_named_and_the_rest_is_scored(make: Callable[..., PredictionFile]) -> None:
