@@ -118,13 +118,14 @@ def report(
                 done=done,
             )
             page = render(made, facts_file.name, display.progress("Drawing"))
+    except KeyboardInterrupt:
+        typer.echo("Stopped; nothing was written.", err=True)
+        raise typer.Exit(130) from None
+    try:
         write_json(facts_file, made.facts())
         write_bytes(out, page.encode())
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
-    except KeyboardInterrupt:
-        typer.echo("Stopped; nothing was written.", err=True)
-        raise typer.Exit(130) from None
     typer.echo(f"Written: {out} ({len(page) / 1e6:.1f} MB) and {facts_file}")
     if made.failures:
         for outcome in made.failures:
@@ -208,6 +209,19 @@ def _check_writable(out: Path, facts_file: Path, *, overwrite: bool) -> None:
             raise UsageError(f"{path} is a folder: name a file with --out.")
         if path.exists() and not overwrite:
             raise UsageError(f"{path} exists: name another file with --out, or replace it with --overwrite.")
+    if facts_file.exists() and not _holds_facts(facts_file):
+        raise UsageError(f"{facts_file} was not written by a report and is not replaced: name another file with --out.")
+
+
+def _holds_facts(path: Path) -> bool:
+    """Whether a JSON file is that of a report, and not for instance the config.json of a run."""
+    import json
+
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"format", "tasks"} <= set(content)
 
 
 def _words(runs: list[Path], against: list[Path] | tuple[()], data_dir: Path | None, out: Path) -> list[str]:

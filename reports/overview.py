@@ -242,31 +242,40 @@ def _words(facts: Mapping[str, Any]) -> Iterator[str]:
             "A model that knows only the mean of the targets has an MAE of "
             f"{figures(facts['mean_absolute_deviation'])}{unit} (mean absolute deviation of the test rows)."
         )
-    for result in ours:
-        yield from _caveats(result, facts)
+    yield from _caveats(ours, facts)
     official = [result for result in ours if result["is_official"]]
     if official and facts["leaderboard"]:
         places = [f"{result['label']} {rank(facts['task'], result['mean'][name])}" for result in official]
         yield f"Place beside the {len(facts['leaderboard'])} published models: {', '.join(places)}."
 
 
-def _caveats(result: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[str]:
+def _caveats(ours: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Iterator[str]:
     """What a reader must know before quoting a number."""
-    if result["coverage"] is not None and result["coverage"] < 1:
-        yield (
-            f"{result['label']} ran on {100 * result['coverage']:.1f} % of the official rows: its score is not that of "
-            "the task and has no place on the leaderboard."
-        )
-    if result["limit"] is not None:
-        yield (
-            f"{result['label']} was trained on at most {result['limit']:,} rows of each fold (--limit): its score says "
-            f"what little data give{' and has no place on the leaderboard' if facts['leaderboard'] else ''}."
-        )
+    no_place = ", with no place on the leaderboard" if facts["leaderboard"] else ""
+    for coverage, labels in _grouped(ours, "coverage"):
+        if coverage is not None and coverage < 1:
+            yield (
+                f"{labels} ran on {100 * coverage:.1f} % of the official rows (partial data). A score on them is not "
+                f"one of the task{no_place}."
+            )
+    for limit, labels in _grouped(ours, "limit"):
+        if limit is not None:
+            yield (
+                f"{labels} had at most {limit:,} training rows in each fold (--limit). Such a score says what little "
+                f"data give{no_place}."
+            )
     if facts["split"] != "folds":
-        yield f"{result['label']} was tested on one split ({facts['split']}): there is no spread over folds."
-    seeds = {len(seeds) for seeds in result["seeds"].values()}
-    if len(seeds) > 1:
-        yield f"{result['label']} has {min(seeds)} to {max(seeds)} seeds per fold: some trainings are not finished."
+        yield f"The rows were split once ({facts['split']}): there is no spread over folds."
+    for result in ours:
+        seeds = {len(seeds) for seeds in result["seeds"].values()}
+        if len(seeds) > 1:
+            yield f"{result['label']} has {min(seeds)} to {max(seeds)} seeds per fold: some trainings are not finished."
+
+
+def _grouped(results: Sequence[Mapping[str, Any]], key: str) -> Iterator[tuple[Any, str]]:
+    """Yield each value of a fact with the labels of the results that have it."""
+    for value in dict.fromkeys(result[key] for result in results):
+        yield value, ", ".join(result["label"] for result in results if result[key] == value)
 
 
 def _score(result: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

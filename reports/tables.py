@@ -117,5 +117,14 @@ def _text(cell: Cell, decimals: int) -> str:
     if isinstance(cell, int):
         return f"{cell:,}"
     if isinstance(cell, float):
-        return f"{cell:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+        return _number(cell, decimals).replace("-", "\N{MINUS SIGN}")
     return cell
+
+
+def _number(value: float, decimals: int) -> str:
+    """Write a number with so many decimals, or with one digit where they would make it zero."""
+    text = f"{value:,.{decimals}f}"
+    if value == 0 or float(text.replace(",", "")) != 0:
+        return text
+    needed = -math.floor(math.log10(abs(value)))
+    return f"{value:.{needed}f}" if needed <= _MOST_DECIMALS - 2 else f"{value:.0e}"

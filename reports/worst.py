@@ -260,7 +260,7 @@ def _worst_table(facts: Mapping[str, Any]) -> Table:
         crystal: list[Cell] = []
         if with_crystals:
             group = f"{row['symbol']} ({row['space_group']})" if row["symbol"] else "unknown"
-            crystal = [row["formula"], group, row["system"], row["atoms"]]
+            crystal = [row["formula"], group, row["atoms"]]
         rows.append(
             [
                 row["id"],
@@ -278,7 +278,7 @@ def _worst_table(facts: Mapping[str, Any]) -> Table:
         name="worst",
         columns=[
             "row",
-            *(["formula", "space group", "system", "atoms"] if with_crystals else []),
+            *(["formula", "space group", "atoms"] if with_crystals else []),
             f"true{unit}",
             "predicted",
             "error",

@@ -112,10 +112,32 @@ def test_different_folds_are_never_compared_by_their_means(
     assert facts["worst"]["facts"]["left_out"] == ["capsule"]
 
 
+def test_two_tasks_in_one_page(tmp_path: Path, sen_bench: Command) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    make_run(tmp_path / "runs", own(tmp_path / "data"), folds=[0])
+    out = tmp_path / "report.html"
+    answer = sen_bench(
+        "report", tmp_path / "runs", "-o", out, "--data-dir", tmp_path / "data", "--sections", "parity,systems"
+    )
+    assert answer.code == 0, answer.err
+    html = out.read_text()
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    for name in ("matbench-jdft2d", "matbench-jdft2d-parity", "mine-systems", "methods"):
+        assert name in ids
+        assert f'href="#{name}"' in html
+    numbers = re.findall(r"<b>(Figure|Table) (\d+)\.</b>", html)
+    for kind in ("Figure", "Table"):
+        assert [int(n) for k, n in numbers if k == kind] == list(range(1, 1 + sum(k == kind for k, _ in numbers)))
+    assert [task["task"]["name"] for task in json.loads((tmp_path / "report.json").read_text())["tasks"]] == [
+        *("matbench_jdft2d", "mine")
+    ]
+
+
 def test_limit_is_told(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "data"), flags={"limit": 20})
     said = texts("overview", report()["sections"]["overview"]["facts"])
-    assert "at most 20 rows of each fold (--limit)" in said
+    assert "at most 20 training rows in each fold (--limit)" in said
 
 
 @pytest.mark.parametrize("kind", ["regression", "classification"])
@@ -128,7 +150,7 @@ def test_own_data(tmp_path: Path, report: Callable[..., dict[str, Any]], kind: s
     facts = report()["sections"]
     assert all(section["state"] == "shown" for section in facts.values()), facts
     said = texts("overview", facts["overview"]["facts"])
-    assert ("tested on one split" in said) == (split != "folds")
+    assert ("split once" in said) == (split != "folds")
     html = (tmp_path / "report.html").read_text()
     assert "matbench_rocauc" not in html
     assert ("balanced accuracy" in html) == (kind == "classification")
@@ -274,6 +296,10 @@ def test_what_exists_is_replaced_on_request_alone(tmp_path: Path, sen_bench: Com
     assert answer.code == 2
     assert "report.json exists" in answer.err
     assert (tmp_path / "report.json").read_text() == "mine"
+    assert "was not written by a report" in sen_bench(*command, "--overwrite").err
+    assert (tmp_path / "report.json").read_text() == "mine"
+    (tmp_path / "report.json").unlink()
+    assert sen_bench(*command).code == 0
     assert sen_bench(*command, "--overwrite").code == 0
     assert sen_bench(*command).code == 2
 
