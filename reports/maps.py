@@ -75,14 +75,10 @@ def make_map(vectors: NDArray[np.floating], *, seed: int = 0, progress: Progress
         progress: Told how many iterations are done.
     """
     from openTSNE import TSNE
-    from sklearn.decomposition import PCA
     from sklearn.manifold import trustworthiness
 
     n = len(vectors)
-    vectors = np.asarray(vectors, dtype=np.float64)
-    reduced = vectors
-    if min(vectors.shape) > _COMPONENTS:
-        reduced = PCA(_COMPONENTS, svd_solver="randomized", random_state=seed).fit_transform(vectors)
+    reduced = reduce(vectors, seed)
 
     # Iterations are counted anew after the exaggeration.
     steps = itertools.count(_EVERY, _EVERY)
@@ -110,8 +106,18 @@ def make_map(vectors: NDArray[np.floating], *, seed: int = 0, progress: Progress
     return Map(points, perplexity, float(value), len(judged))
 
 
+def reduce(vectors: NDArray[np.floating], seed: int = 0) -> NDArray[np.float64]:
+    """Return vectors [n, D] along their first 50 principal components; as they are where they have no more."""
+    from sklearn.decomposition import PCA
+
+    reduced: NDArray[np.float64] = np.asarray(vectors, dtype=np.float64)
+    if min(vectors.shape) > _COMPONENTS:
+        reduced = PCA(_COMPONENTS, svd_solver="randomized", random_state=seed).fit_transform(reduced)
+    return reduced
+
+
 def neighbour_correlation(points: NDArray[np.float64], target: NDArray[np.float64]) -> float:
-    """Return the rank correlation of the target with its mean over the 10 nearest points of a map; NaN if constant."""
+    """Return the rank correlation of the target with its mean over the 10 nearest points [n, D]; NaN if constant."""
     from scipy.stats import spearmanr
     from sklearn.neighbors import NearestNeighbors
 
@@ -130,7 +136,7 @@ def first_component(vectors: NDArray[np.floating]) -> float:
 
 
 def same_group_share(points: NDArray[np.float64], labels: Sequence[str]) -> tuple[float, float]:
-    """Return the share of nearest neighbours in a map that have the same label, and what chance would give."""
+    """Return the share of points [n, D] whose nearest neighbour has the same label, and what chance would give."""
     from sklearn.neighbors import NearestNeighbors
 
     names = np.array(labels)
@@ -183,8 +189,9 @@ class Maps(Section):
                 if len(rows) < _MIN_POINTS:
                     raise Absent(f"Fold {fold} has {len(rows)} test rows, and a map takes at least {_MIN_POINTS}.")
             material, chemistry = crystal_vectors(models, unit.fold, table, rows, progress)
+            untrained = crystal_vectors(models, unit.fold, table, rows, progress, trained=False)
             if compounds is None:
-                compounds = _compounds(table, rows, chemistry, material)
+                compounds = _compounds(table, rows, chemistry, material, untrained[1])
             made = make_map(material, progress=progress)
             maps.append(
                 {
@@ -192,7 +199,8 @@ class Maps(Section):
                     "seed": unit.seed,
                     **_map_facts(made),
                     "first_component": first_component(material),
-                    "neighbour_correlation": neighbour_correlation(made.points, table.target[rows]),
+                    "neighbour_correlation": neighbour_correlation(reduce(material), table.target[rows]),
+                    "neighbour_correlation_untrained": neighbour_correlation(reduce(untrained[0]), table.target[rows]),
                 }
             )
         assert rows is not None
@@ -219,9 +227,8 @@ class Maps(Section):
         yield Text(
             f"A map shows {rows} by the vectors from which the property is predicted. Only one fold can stand in one "
             "map: each fold has a model of its own, and vectors of different models cannot be compared. t-SNE keeps "
-            "neighbourhoods; sizes of clusters and distances between them mean nothing. Numbers under the figure say "
-            "how far neighbourhoods are kept (trustworthiness), and how well a point's target follows from its "
-            "neighbours in the map."
+            "neighbourhoods; sizes of clusters and distances between them mean nothing. An order by target or by "
+            "element is news only where the untrained model lacks it: numbers of both stand under the figure."
             + (
                 f" Without a model of this fold, and left out: {', '.join(facts['left_out'])}."
                 if facts["left_out"]
@@ -249,7 +256,8 @@ class Maps(Section):
                 "points",
                 "trustworthiness",
                 "from points",
-                "target of neighbours, rank correlation",
+                "target of neighbours, trained",
+                "untrained",
                 "variance on first component",
             ],
             [
@@ -259,16 +267,18 @@ class Maps(Section):
                     m["trustworthiness"],
                     m["judged"],
                     m["neighbour_correlation"],
+                    m["neighbour_correlation_untrained"],
                     m["first_component"],
                 ]
                 for m in maps
             ],
-            "How far the maps can be trusted, how smoothly the target changes over them, and how near the vectors "
-            "are to a line: a share near 1 says that training has left little in them but the property, and a map of "
-            "them is a thread.",
+            "How far the maps can be trusted, how well a target follows from its neighbours, and how near the "
+            "vectors are to a line: a share near 1 says that training has left little in them but the property, and "
+            "a map of them is a thread.",
             f"Trustworthiness: {_NEIGHBOURS} neighbours, scikit-learn (Venna and Kaski 2001), on a random part of the "
-            f"points beyond {_JUDGED:,}. Rank correlation: Spearman's, between a row's target and its mean over the "
-            f"{_NEIGHBOURS} nearest other points. First component: of the unreduced vectors.",
+            f"points beyond {_JUDGED:,}. Target of neighbours: Spearman's rank correlation between a row's target and "
+            f"its mean over the {_NEIGHBOURS} nearest other rows, by the vectors and not by the map; untrained: by "
+            "the vectors of the model from which training began. First component: share of the variance.",
         )
         yield Figure(
             "by-system",
@@ -297,7 +307,8 @@ def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable
             "a-o-x",
             lambda: draw_groups(a_o_x),
             f"{a_o_x['n']} binary and ternary oxides A-O-X ({counts}) of fold {facts['fold']} by {run}. The nearest "
-            f"neighbour has the same A for {100 * share:.0f} % of them; chance would give {100 * chance:.0f} %. "
+            f"neighbour has the same A for {100 * share:.0f} % of them, before training for "
+            f"{100 * a_o_x['same_group_untrained']:.0f} %, by chance for {100 * chance:.0f} %. "
             f"Trustworthiness {_number(a_o_x['trustworthiness'])}.",
             f"t-SNE of these rows alone, perplexity {a_o_x['perplexity']:.0f}, by the mean over the atoms of the "
             "environments before the block (paper Fig. 2e). Where a compound holds two of these elements, A is the "
@@ -329,15 +340,21 @@ def _shared_fold(runs: Sequence[Models]) -> int:
 
 
 def crystal_vectors(
-    models: Models, fold: int, table: CrystalTable, rows: NDArray[np.int64], progress: Progress | None = None
+    models: Models,
+    fold: int,
+    table: CrystalTable,
+    rows: NDArray[np.int64],
+    progress: Progress | None = None,
+    *,
+    trained: bool = True,
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return two vectors of each row by the model of a fold.
+    """Return two vectors of each row by the model of a fold, or by the one from which its training began.
 
     The material vector from which the property is predicted [n, D], and the mean over the atoms of the chemical
     environments before the block [n, 192].
     """
     unit = next(unit for unit in models.units if unit.fold == fold)
-    model = models.load(unit)
+    model = models.load(unit, trained=trained)
     material, chemistry = [], []
     for start in range(0, len(rows), _CHUNK):
         crystals = [table.crystal(row) for row in rows[start : start + _CHUNK].tolist()]
@@ -372,6 +389,7 @@ def _compounds(
     rows: NDArray[np.int64],
     chemistry: NDArray[np.floating],
     material: NDArray[np.floating],
+    untrained: NDArray[np.floating],
 ) -> dict[str, Any]:
     """Map the A-O-X compounds among rows by their chemistry, and those with calcium by their material vectors.
 
@@ -393,7 +411,8 @@ def _compounds(
         if len(chosen) >= _MIN_POINTS:
             made = make_map(vectors[chosen])
             facts |= _map_facts(made)
-            facts["same_group"], facts["chance"] = same_group_share(made.points, facts["group"])
+            facts["same_group"], facts["chance"] = same_group_share(reduce(vectors[chosen]), facts["group"])
+            facts["same_group_untrained"] = same_group_share(reduce(untrained[chosen]), facts["group"])[0]
         found[name] = facts
     return found
 

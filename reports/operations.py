@@ -5,6 +5,7 @@ Atoms are those of the conventional cell, where centring translations relate ato
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from dataclasses import dataclass
@@ -73,7 +74,19 @@ def classify(rotation: NDArray[Any], translation: NDArray[Any]) -> tuple[str, in
 
     It is taken together with all lattice vectors of the cell in which it is written: a screw or a glide is one whose
     intrinsic translation, (1/k) sum of W^m w over its order k, vanishes for none of w + t.
+
+    Args:
+        rotation: W, whole numbers [3, 3].
+        translation: w, [3].
     """
+    numbers = tuple(np.asarray(rotation, dtype=np.int64).ravel().tolist())
+    return _classify(numbers, tuple(np.asarray(translation, dtype=np.float64).round(6).tolist()))
+
+
+# Crystals have the same few hundred operations over and over.
+@functools.lru_cache(maxsize=10_000)
+def _classify(numbers: tuple[int, ...], shift: tuple[float, ...]) -> tuple[str, int]:
+    rotation, translation = np.array(numbers).reshape(3, 3), np.array(shift)
     proper = round(float(np.linalg.det(rotation))) > 0
     order = _ORDER[int(np.trace(rotation)) if proper else -int(np.trace(rotation))]
     if proper and order == 1:

@@ -218,7 +218,7 @@ def fading(
     by_unit = {}
     for unit, rows in drawn.items():
         has_pairs = [row for row in rows.tolist() if len(crystal := table.crystal(row)) > 1 + crystal.orbit.max()]
-        by_unit[unit] = has_pairs[: -(-at_most // len(drawn))]
+        by_unit[unit] = np.random.default_rng(0).permutation(has_pairs)[: -(-at_most // len(drawn))].tolist()
     loaded = {unit: models.load(unit) for unit, rows in by_unit.items() if rows}
     if not loaded:
         return []
