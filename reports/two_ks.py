@@ -232,15 +232,18 @@ def relations(crystal: Crystal, before: NDArray[np.floating], after: NDArray[np.
         after: The same after the block.
 
     Returns:
-        Facts: the atoms sorted by orbit, the orbit of the reference atom first (the one with the fewest atoms), and
-        for each orbit of several atoms the operations that map its first atom onto the others.
+        Facts: the atoms sorted by orbit, the orbit of the reference atom first (the smallest, of an element that has
+        several orbits if there is one), and for each orbit of several atoms the operations that map its first atom onto
+        the others.
     """
     cell = conventional_cell(crystal)
     orbit, labels = crystal.orbit[cell.atom], orbit_labels(crystal)
     counts = np.bincount(orbit)
     # Orbits of one element stand side by side.
     element = [label.rstrip("0123456789") for label in labels]
-    home = int(np.argmin(counts))
+    # From an element that has several orbits, so that inequivalent atoms of one element are seen to differ.
+    several = [i for i in range(len(labels)) if element.count(element[i]) > 1] or range(len(labels))
+    home = min(several, key=lambda i: (counts[i], i))
     order = sorted(range(len(labels)), key=lambda i: (element[i] != element[home], element[i], i != home, i))
     atoms = np.concatenate([np.flatnonzero(orbit == label) for label in order])
     source = cell.atom[atoms]

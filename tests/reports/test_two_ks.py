@@ -77,6 +77,8 @@ def test_relations_of_a_perovskite() -> None:
     own, environments = by_orbit(perovskite(4.0, 4.3))
     facts = relations(own, environments, 2 * environments)
     assert sorted(label.rstrip("12") for label in facts["atoms"]) == ["Ba", "O", "O", "O", "Ti"]
+    # The reference is an oxygen: another oxygen is not equivalent to it.
+    assert facts["atoms"][0][0] == facts["atoms"][1][0] == "O"
     double = next(group for group in facts["groups"] if group["n"] == 2)
     assert double["kinds"] == ["mirror"]
     assert double["relations"][0]["first"] == "mirror"
