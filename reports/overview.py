@@ -120,12 +120,15 @@ def _result_facts(study: Study, result: Result) -> dict[str, Any]:
         "kind": "run" if result.run else "published",
         "rows": len(result.rows),
         "folds": result.folds,
+        "has_folds": result.has_folds,
         "seeds": {str(fold): sorted(u.seed for u in result.units if u.fold == fold) for fold in result.folds},
         "coverage": result.coverage,
         "limit": result.facts["config"]["limit"] if result.run else None,
         "scores": {str(fold): scores[fold] for fold in scores},
         "mean": {name: statistics.fmean(column) for name, column in columns.items()},
-        "std": {name: statistics.pstdev(column) for name, column in columns.items()} if len(scores) > 1 else {},
+        "std": {name: statistics.pstdev(column) for name, column in columns.items()}
+        if len(scores) > 1 and result.has_folds
+        else {},
         "row_error": {"mean": float(result.rows.error.mean()), "low": interval.low, "high": interval.high},
         "parameters": records[0]["parameters"] if records else None,
         "epochs": [min(epochs), max(epochs)] if epochs else None,
@@ -177,7 +180,8 @@ def _difference(first: Result, second: Result) -> dict[str, Any]:
     a, b = first.rows.take(at), second.rows.take(other)
     difference = a.error - b.error
     interval = bootstrap_mean(difference)
-    folds = np.unique(a.fold).tolist() if np.array_equal(a.fold, b.fold) else []
+    tested_alike = first.has_folds and second.has_folds and np.array_equal(a.fold, b.fold)
+    folds = np.unique(a.fold).tolist() if tested_alike else []
     by_fold = [float(difference[a.fold == fold].mean()) for fold in folds]
     facts |= {
         "mean": float(difference.mean()),
@@ -328,7 +332,7 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
                 *([] if facts["kind"] != "regression" else [result["row_error"]["low"], result["row_error"]["high"]]),
                 *(result["mean"].get(key) for key in others),
                 result["rows"],
-                len(result["folds"]),
+                len(result["folds"]) if result["has_folds"] else None,
                 n_seeds,
                 *([100 * result["coverage"] if result["coverage"] is not None else None] if partial else []),
             ]
@@ -516,7 +520,7 @@ def _difference_table(facts: Mapping[str, Any]) -> Table:
             pair["p"],
             pair["p_holm"],
             pair["rows"],
-            len(pair.get("folds", ())),
+            len(pair.get("folds", ())) or None,
         ]
         for pair in facts["differences"]
     ]
@@ -539,7 +543,8 @@ def _difference_table(facts: Mapping[str, Any]) -> Table:
         caption="Paired differences of absolute errors, on the rows that both predicted; below zero favours the first.",
         method=(
             "Interval: bootstrap of the rows. p: corrected resampled t-test over folds (Nadeau and Bengio 2003, "
-            "10.1023/A:1024068626366), and adjusted for all pairs by Holm. First better: share of rows. "
+            "10.1023/A:1024068626366), and adjusted for all pairs by Holm; none where a file "
+            "names no folds. First better: share of rows. "
             "Correlation: Spearman, of the two errors."
             + ("" if facts["kind"] == "regression" else " The error of a row is |label – probability|.")
         ),

@@ -77,6 +77,7 @@ class Result:
         records: What the run recorded of each of them.
         facts: The run's config.json; for a published result, what its file says of itself.
         path: Where it was found, as the user named it.
+        has_folds: Whether each row was predicted by a model that was trained on the other folds, as far as is known.
     """
 
     label: str
@@ -88,6 +89,7 @@ class Result:
     records: Mapping[Unit, Mapping[str, Any]]
     facts: Mapping[str, Any]
     path: Path
+    has_folds: bool = True
 
     @property
     def folds(self) -> list[int]:
@@ -411,6 +413,8 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
         if not found:
             continue
         names, target, fold, prediction = map(np.array, zip(*found, strict=True))
+        if task.kind == "classification" and (prediction.min() < 0 or prediction.max() > 1):
+            raise DataError(f"{file.path} holds values that are no probabilities, and {task.name} is a classification.")
         error = np.abs(prediction - target)
         rows = Rows(names, fold, target, prediction, error, np.ones(len(names), dtype=np.int64))
         label = file.model if len(file.sets) == 1 or file.form == "submission" else f"{file.model}, {entry.name}"
@@ -420,7 +424,10 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
                 *(file.path, file.path, label),
             )
         order = np.argsort(fold, kind="stable")
-        published.append(Result(label, "", "", rows.take(order), None, (), {}, metadata, file.path))
+        has_folds = file.form == "submission" or entry.fold is not None
+        published.append(
+            Result(label, "", "", rows.take(order), None, (), {}, metadata, file.path, has_folds=has_folds)
+        )
     return published
 
 

@@ -15,6 +15,8 @@ __all__ = ["as_csv", "as_latex", "is_numeric", "shown"]
 
 # However small the numbers of a column are.
 _MOST_DECIMALS = 6
+# Of p-values, under headings such as "p (Holm)".
+_P_DECIMALS = 3
 # Headings of columns that have as many decimals as the one before: how sure its number is.
 _FOLLOWERS = ("std", " low", " high")
 _NOTHING = "–"
@@ -58,7 +60,9 @@ def shown(table: Table) -> list[list[str]]:
     columns, decimals = [], 0
     for i, heading in enumerate(table.columns):
         cells = [row[i] for row in table.rows]
-        if not heading.endswith(_FOLLOWERS):
+        if heading.partition(" ")[0] == "p":
+            decimals = _P_DECIMALS
+        elif not heading.endswith(_FOLLOWERS):
             decimals = _decimals(cells, table.digits)
         columns.append([_text(cell, decimals) for cell in cells])
     return [list(row) for row in zip(*columns, strict=True)]

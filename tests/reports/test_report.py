@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks.statistics import bootstrap_mean
 from benchmarks.store import Unit
+from benchmarks.tasks import TASKS
 from reports.report import choose_sections, plain
 from reports.section import load_section
 from reports.study import read_studies
@@ -78,6 +79,21 @@ def test_facts_of_the_overview(tmp_path: Path) -> None:
     said = texts("overview", facts)
     assert "mlp errs less than capsule by" in said
     assert "ran on 9.4 % of the official rows" in said
+
+
+def test_no_test_over_folds_with_a_file_that_names_none(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    dataset = official(tmp_path / "data")
+    run = make_run(tmp_path / "runs", dataset)
+    folds = {name: unit.fold for unit in run.units() for name in run.read_predictions(unit).ids}
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"{name},5.5\n" for name in folds))
+    (pair,) = report("--against", file)["sections"]["overview"]["facts"]["differences"]
+    assert (pair["p"], pair["folds"]) == (None, [])
+    assert pair["low"] < pair["mean"] < pair["high"] < 0
+    file.write_text("id,prediction,fold\n" + "".join(f"{name},5.5,{fold}\n" for name, fold in folds.items()))
+    (pair,) = report("--against", file)["sections"]["overview"]["facts"]["differences"]
+    assert 0 < pair["p"] < 1
+    assert pair["folds"] == [0, 1, 2, 3, 4]
 
 
 def test_facts_are_enough_to_show(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
@@ -155,6 +171,28 @@ def test_own_data(tmp_path: Path, report: Callable[..., dict[str, Any]], kind: s
     assert "matbench_rocauc" not in html
     assert ("balanced accuracy" in html) == (kind == "classification")
     assert "MatBench v0.1" not in html
+
+
+def test_an_official_classification_stands_beside_what_matbench_calls_rocauc(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    run = make_run(tmp_path / "runs", own(tmp_path / "data", kind="classification"))
+    config = json.loads((run.path / "config.json").read_text())
+    change_file(
+        run.path / "config.json",
+        task=TASKS["matbench_mp_is_metal"].facts(),
+        config={**config["config"], "task": "matbench_mp_is_metal"},
+    )
+    facts = report()["sections"]
+    overview = facts["overview"]["facts"]
+    assert overview["metric"]["name"] == "matbench_rocauc"
+    score = overview["results"][0]["mean"]["matbench_rocauc"]
+    assert score == pytest.approx(overview["results"][0]["mean"]["balanced_accuracy"])
+    assert overview["results"][0]["mean"]["rocauc"] >= score
+    said = texts("overview", overview)
+    assert "mlp 1." in said  # a made-up run is the best of all
+    assert "MatBench 'rocauc'" in said
+    assert facts["systems"]["state"] == "absent"
 
 
 def test_without_crystals_the_report_says_what_is_missing(

@@ -162,3 +162,14 @@ def test_shared_rows_are_the_same_rows() -> None:
     one, other = shared_rows(first, second)
     assert first.ids[one].tolist() == second.ids[other].tolist() == ["a", "c"]  # b has another target
     assert [len(at) for at in shared_rows(first, rows([], []))] == [0, 0]
+
+
+def test_published_values_of_a_classification_are_probabilities(tmp_path: Path) -> None:
+    dataset = own(tmp_path / "own", kind="classification")
+    make_run(tmp_path / "runs", dataset, folds=[0])
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"{name},0.5\n" for name in dataset.table.ids))
+    assert len(only(read_studies([tmp_path / "runs"], against=[file])).results) == 2
+    file.write_text("id,prediction\n" + "".join(f"{name},-3.5\n" for name in dataset.table.ids))
+    with pytest.raises(DataError, match="no probabilities"):
+        read_studies([tmp_path / "runs"], against=[file])

@@ -35,7 +35,7 @@ def test_how_sure_a_number_is_has_the_decimals_of_the_number() -> None:
 
 def test_a_small_number_is_not_shown_as_zero() -> None:
     table = Table(
-        "p", ["model", "p"], [["a", 0.0], ["b", 0.41], ["c", 0.004], ["d", 6.3e-7], ["e", -0.00479]], "", "", 2
+        "p", ["model", "share"], [["a", 0.0], ["b", 0.41], ["c", 0.004], ["d", 6.3e-7], ["e", -0.00479]], "", "", 2
     )
     assert [row[1] for row in shown(table)] == [
         "0.0000",
@@ -46,6 +46,11 @@ def test_a_small_number_is_not_shown_as_zero() -> None:
     ]
     table = Table("p", ["model", "d"], [["a", 1.27], ["b", 5.51], ["c", -0.00479]], "", "", 3)
     assert [row[1] for row in shown(table)] == ["1.27", "5.51", "\N{MINUS SIGN}0.005"]
+
+
+def test_p_values_have_three_decimals_or_are_tiny() -> None:
+    table = Table("p", ["model", "p (Holm)"], [["a", 0.62733], ["b", 0.0012], ["c", 3e-7]], "", "", 4)
+    assert [row[1] for row in shown(table)] == ["0.627", "0.001", "3e\N{MINUS SIGN}07"]
 
 
 def test_columns_of_numbers_are_known() -> None:
