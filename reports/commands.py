@@ -95,6 +95,8 @@ def report(
     names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
     facts_file = out.with_suffix(".json")
     _check_writable(out, facts_file, overwrite=overwrite)
+    if data_dir is not None and not data_dir.is_dir():
+        raise UsageError(f"There is no folder {data_dir} (--data-dir) to hold the data files.")
     try:
         with RunDisplay() as display:
             from benchmarks.machine import provenance

@@ -99,10 +99,17 @@ class _Setter:
             "reason": outcome.reason,
             "failed": outcome.failed,
             "blocks": blocks,
-            "command": shlex.join(
-                [*self._report.command, *(["--sections", outcome.name] if self._report.by_section else [])]
-            ),
+            "command": self._command(outcome.name),
         }
+
+    def _command(self, name: str) -> str:
+        """Return the command that makes a section alone, where there is one, into a file of its own."""
+        words = list(self._report.command)
+        if self._report.by_section:
+            if "-o" in words:
+                words[words.index("-o") + 1] = f"{name}.html"
+            words += ["--sections", name]
+        return shlex.join(words)
 
     def _block(self, block: Block, section: str) -> dict[str, Any]:
         match block:

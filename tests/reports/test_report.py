@@ -139,6 +139,7 @@ def test_two_tasks_in_one_page(tmp_path: Path, sen_bench: Command) -> None:
     html = out.read_text()
     ids = re.findall(r' id="([^"]+)"', html)
     assert len(ids) == len(set(ids))
+    assert f"-o parity.html --data-dir {tmp_path}/data --sections parity<" in html
     for name in ("matbench-jdft2d", "matbench-jdft2d-parity", "mine-systems", "methods"):
         assert name in ids
         assert f'href="#{name}"' in html
@@ -323,6 +324,7 @@ def test_bad_input_is_told(tmp_path: Path, sen_bench: Command) -> None:
     assert "There is no folder" in told(runs, "-o", tmp_path / "no" / "report.html")
     assert "takes the name of an HTML file" in told(runs, "-o", tmp_path / "report")
     assert "no.json is not valid JSON" in told(runs, "-o", out, "--against", tmp_path / "no.json")
+    assert "(--data-dir)" in told(runs, "-o", out, "--data-dir", tmp_path / "no")
     assert "cannot be read" in told(runs, "-o", out, "--against", tmp_path / "gone.json")
 
 
