@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -107,6 +108,7 @@ class Models:
         seeds = [unit.seed for unit in finished]
         seed = max(sorted(set(seeds)), key=seeds.count)
         self.units: list[Unit] = [unit for unit in finished if unit.seed == seed]
+        self._loaded: dict[Unit, SEN] = {}
 
     @functools.cached_property
     def tested_by(self) -> dict[str, Unit]:
@@ -114,18 +116,21 @@ class Models:
         return {row: unit for unit in self.units for row in self.run.read_predictions(unit).ids}
 
     def load(self, unit: Unit, *, trained: bool = True) -> SEN:
-        """Return the model of a unit, or the one from which its training began.
+        """Return the model of a unit, which is read once, or the one from which its training began.
 
         Raises:
             DataError: The weights do not fit the configuration: another version of the code made them.
         """
         import torch
 
-        with torch.random.fork_rng(devices=[]):
-            # As the training draws them.
-            torch.manual_seed(int(np.random.default_rng([unit.seed, unit.fold]).integers(2**63)))
-            model = build_model(self.config)
-        if trained:
+        if not trained:
+            with torch.random.fork_rng(devices=[]):
+                # As the training draws them.
+                torch.manual_seed(int(np.random.default_rng([unit.seed, unit.fold]).integers(2**63)))
+                return build_model(self.config).to(self.device).eval()
+        if unit not in self._loaded:
+            # A copy takes a fraction of the time of drawing weights that are then overwritten.
+            model = copy.deepcopy(self._blank)
             try:
                 model.load_state_dict(self.run.read_weights(unit))
             except (RuntimeError, OSError) as error:
@@ -133,7 +138,15 @@ class Models:
                     f"The weights in {self.run.unit_path(unit)} do not fit this version of sen-bench and its block "
                     f"{self.config.block_name!r}: use the version that trained them (metrics.json names it)."
                 ) from error
-        return model.to(self.device).eval()
+            self._loaded[unit] = model.to(self.device).eval()
+        return self._loaded[unit]
+
+    @functools.cached_property
+    def _blank(self) -> SEN:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            return build_model(self.config)
 
     def describe(
         self,
@@ -148,7 +161,7 @@ class Models:
 
         Args:
             crystals: The crystals, at least one.
-            model: One that `load` returned; it is in float64 afterwards where `exact` says so.
+            model: One that `load` returned.
             cells: What the nodes are; None as the run has it. Vector blocks need full cells.
             exact: Whether to compute in float64, in which equivalent atoms of full cells agree to rounding.
             progress: Told how many crystals are done.
@@ -158,7 +171,7 @@ class Models:
         if cells is not None:
             settings["cells"] = cells
         if exact:
-            model.double()
+            model = copy.deepcopy(model).double()
         parts: list[dict[str, NDArray[Any]]] = []
         for start in range(0, len(crystals), _CHUNK):
             chunk = crystals[start : start + _CHUNK]

@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -64,11 +65,21 @@ def headline(study: Study) -> Result:
 
 
 def models_of(study: Study) -> list[tuple[Result, Models]]:
-    """Return the models of every run of a study, the headline's first.
+    """Return the models of every run of a study, the headline's first; they are opened once.
 
     Raises:
         Absent: There is no run whose models can be loaded.
     """
+    if study not in _opened:
+        _opened[study] = _open_models(study)
+    return _opened[study]
+
+
+# To verify the files of all runs, and to read their weights, takes longer than many an analysis.
+_opened: WeakKeyDictionary[Study, list[tuple[Result, Models]]] = WeakKeyDictionary()
+
+
+def _open_models(study: Study) -> list[tuple[Result, Models]]:
     from reports.environments import Models
 
     first = headline(study)

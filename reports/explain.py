@@ -109,12 +109,9 @@ def _is_file_name(name: str) -> bool:
 
 def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Progress) -> list[Outcome]:
     """Describe crystals, each as a section of a page."""
-    kept: dict[Unit, SEN] = {}
     outcomes = []
     for done, one in enumerate(chosen, start=1):
-        if one.unit not in kept:
-            kept[one.unit] = models.load(one.unit)
-        model = kept[one.unit]
+        model = models.load(one.unit)
         environments = models.describe([one.crystal], model, exact=True)
         facts = {
             "name": one.name,
@@ -141,7 +138,7 @@ def _predict(model: SEN, environments: Environments, kind: str) -> float:
     import torch
 
     with torch.no_grad():
-        standardised = model.head(torch.as_tensor(environments.material)).squeeze(-1)
+        standardised = model.head(torch.as_tensor(environments.material).float()).squeeze(-1)
         value = (model.shift + model.scale * standardised).numpy()
     return float((probabilities(value) if kind == "classification" else value)[0])
 
