@@ -92,8 +92,8 @@ def _sentences(study: Study) -> Iterator[str]:
     sizes = [record["rows"] for run in runs for record in run.records.values()]
     train, test = (_range([size[key] for size in sizes]) for key in ("train", "test"))
     yield (
-        f"In each fold {train} rows were trained on, {_range([size['validation'] for size in sizes])} held out of them "
-        f"for choosing the epoch, and {test} predicted once."
+        f"In each fold {train} rows were trained on, {_range([size['validation'] for size in sizes])} others held out "
+        f"of the training rows for choosing the epoch, and {test} predicted once."
     )
     limits = {run.facts["config"]["limit"] for run in runs} - {None}
     if limits:

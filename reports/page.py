@@ -49,7 +49,7 @@ def render(report: Report, facts_file: str, progress: Progress = lambda _done, _
         lead=_lead(report),
         made=report.made.strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
         version=report.origin["sen-bench"],
-        commit=(report.origin["git_commit"] or "")[:10],
+        commit=_short(report.origin["git_commit"] or ""),
         parts=parts,
         methods=methods(report.parts, report.origin),
         bibtex=bibtex(report.parts, report.origin),
@@ -168,6 +168,10 @@ class _Setter:
     def _count(self, kind: str) -> int:
         self._numbers[kind] += 1
         return self._numbers[kind]
+
+
+def _short(commit: str) -> str:
+    return commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
 def _data_url(kind: str, content: str) -> str:
