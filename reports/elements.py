@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.crystals import Progress
 from benchmarks.statistics import Interval, bootstrap
 from reports.environments import DescribedRows, describe_test_rows
-from reports.equivalence import headline, models_of
+from reports.equivalence import headline, literal, models_of
 from reports.section import Absent, Block, Figure, Heading, Section, Table, Text
 from reports.style import COLOURS, DIVERGING, INK, WIDE, subplots
 from sen.crystal import SYMBOLS
@@ -417,7 +417,7 @@ def draw_spread(facts: Mapping[str, Any], label: str) -> Canvas:
         chosen = fold == number
         axis.scatter(target[chosen], spread[chosen], color=COLOURS[i], s=size, alpha=0.5, linewidths=0, rasterized=True)
         axis.scatter([], [], color=COLOURS[i], s=12, label=f"fold {number}")
-    axis.set_xlabel(label)
+    axis.set_xlabel(literal(label))
     axis.set_ylabel("spread / median of the fold")
     figure.legend(loc="outside right upper")
     return figure

@@ -32,6 +32,7 @@ __all__ = [
     "draw_pairs",
     "draw_pearson",
     "headline",
+    "literal",
     "models_of",
     "relation_table",
     "typeset_formula",
@@ -319,6 +320,11 @@ def _pair_rows(table: CrystalTable, rows: NDArray[np.int64]) -> list[int]:
     return chosen
 
 
+def literal(text: str) -> str:
+    """Return text from a file for matplotlib, which else takes what stands between two dollars for mathematics."""
+    return text.replace("$", r"\$")
+
+
 def typeset_formula(text: str) -> str:
     """Return a formula for matplotlib: "MoSe2" with its numbers as subscripts."""
     return re.sub(r"(?<=[A-Za-z)\]])(\d+\.?\d*)", r"$_{\1}$", text.replace("$", ""))
@@ -447,7 +453,7 @@ def draw_densities(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
         if peaks:
             axis.set_ylim(0, 1.08 * peaks[-1])
         axis.set_xlim(grid[0], grid[-1])
-        axis.set_title(block["label"])
+        axis.set_title(literal(block["label"]))
         axis.set_yticks([])
         axis.spines["left"].set_color(GRID)
         axis.set_xlabel("component")

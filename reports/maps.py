@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.machine import n_threads
 from reports.environments import Models, rows_of_units
-from reports.equivalence import headline, models_of, typeset_formula
+from reports.equivalence import headline, literal, models_of, typeset_formula
 from reports.section import Absent, Block, Figure, Heading, Section, Table, Text
 from reports.style import COLOURS, MARKERS, SEQUENTIAL, SYSTEM_COLOURS, WIDE, subplots
 from reports.two_ks import formula
@@ -437,12 +437,12 @@ def draw_by_target(maps: Sequence[Mapping[str, Any]], target: Sequence[float], l
         look = {"s": _size(len(x)), "linewidths": 0, "rasterized": True}
         colour = {"c": np.array(target)[order], "cmap": SEQUENTIAL, "vmin": low, "vmax": high}
         shown.append(axis.scatter(x, y, **colour, **look))
-        axis.set_title(facts["label"])
+        axis.set_title(literal(facts["label"]))
         _bare(axis)
     for axis in list(axes.flat)[len(maps) :]:
         axis.set_axis_off()
     bar = figure.colorbar(shown[0], ax=axes, shrink=0.8, aspect=30, extend="both")
-    bar.set_label(label)
+    bar.set_label(literal(label))
     bar.outline.set_visible(False)
     return figure
 
@@ -488,7 +488,7 @@ def draw_calcium(facts: Mapping[str, Any], label: str) -> Canvas:
         for text, *place in zip(facts["formula"], x, y, strict=True):
             axis.annotate(typeset_formula(text), place, (3, 2), textcoords="offset points", fontsize=5)
     bar = figure.colorbar(scatter, ax=axis, shrink=0.8)
-    bar.set_label(label)
+    bar.set_label(literal(label))
     bar.outline.set_visible(False)
     _bare(axis)
     return figure

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.statistics import Interval, bootstrap
 from reports.environments import Environments, Models, describe_test_rows, draw_test_rows
-from reports.equivalence import headline, models_of
+from reports.equivalence import headline, literal, models_of
 from reports.section import Absent, Block, Cell, Figure, Section, Table, Text
 from reports.style import GRID, PAPER, WIDE, subplots
 from reports.two_ks import ks_statistic
@@ -409,7 +409,7 @@ def draw_scores(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
                 markerfacecolor=face,
                 label=state if i == 0 else None,
             )
-    axis.set_yticks(range(len(blocks)), [block["label"] for block in blocks])
+    axis.set_yticks(range(len(blocks)), [literal(block["label"]) for block in blocks])
     axis.set_ylim(len(blocks) - 0.5, -0.5)
     axis.set_xlim(left=0)
     axis.grid(axis="x")
@@ -428,7 +428,7 @@ def draw_fading(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
         scale = next((step["relative"] / step["equivalent"] for step in steps if step["equivalent"]), 0.0)
         low, high = (scale * np.array([step["interval"][end] for step in steps], dtype=float) for end in (0, 1))
         axis.fill_between(sizes, low, high, color=block["colour"], alpha=0.18, linewidth=0)
-        axis.plot(sizes, middle, color=block["colour"], marker=block["marker"], label=block["label"])
+        axis.plot(sizes, middle, color=block["colour"], marker=block["marker"], label=literal(block["label"]))
         score = block["scores"]["trained"]["after"]["value"]
         axis.plot([1.02, 1.07], [score] * 2, color=block["colour"], transform=axis.get_yaxis_transform(), clip_on=False)
     axis.axvline(0.02, color=GRID, linewidth=0.8, zorder=0)

@@ -88,6 +88,19 @@ def test_a_section_is_shown_from_its_json_alone(kind: type[Section], facts: dict
 
 
 @pytest.mark.parametrize("kind", SECTIONS)
+def test_names_that_look_like_mathematics_are_drawn_as_they_are(
+    kind: type[Section], facts: dict[str, dict[str, Any]]
+) -> None:
+    hostile = r"$\bad{$<script>"
+    again = json.loads(json.dumps(facts[kind.name]).replace('"mlp"', json.dumps(hostile)))
+    if "target_name" in again:
+        again["target_name"] = hostile
+    for block in kind().show(again):
+        if isinstance(block, Figure):
+            assert "<script>" not in draw_svg(block.draw, "x")
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
 def test_the_same_study_gives_the_same_facts(
     kind: type[Section], study: Study, facts: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
