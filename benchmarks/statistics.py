@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CONFIDENCE", "Interval", "bootstrap", "bootstrap_mean", "corrected_t_test", "holm"]
+__all__ = ["CONFIDENCE", "Interval", "bootstrap", "bootstrap_all", "bootstrap_mean", "corrected_t_test", "holm"]
 
 CONFIDENCE = 0.95
 """Of every interval."""
 
 # The ends of a 95 % interval then vary by some 2 % of its width from seed to seed.
 _RESAMPLES = 2000
-# Numbers drawn at a time: more would only take memory.
-_BATCH = 20_000_000
+# Numbers drawn at a time: what the caches of a processor hold, in which all of this is several times as fast.
+_BATCH = 100_000
 
 
 class Interval(NamedTuple):
@@ -38,27 +39,50 @@ def bootstrap(statistic: Callable[..., NDArray[np.float64]], *samples: ArrayLike
     Raises:
         ValueError: There are no rows, or the samples are of different lengths.
     """
-    from scipy.stats import bootstrap as scipy_bootstrap
 
+    def only(*parts: NDArray[np.float64], axis: int) -> tuple[NDArray[np.float64]]:
+        return (statistic(*parts, axis=axis),)
+
+    return bootstrap_all(only, *samples, seed=seed)[0]
+
+
+def bootstrap_all(
+    statistics: Callable[..., Sequence[NDArray[np.float64]]], *samples: ArrayLike, seed: int = 0
+) -> list[Interval]:
+    """As `bootstrap`, of several statistics over the same draws; an end that is not finite becomes NaN.
+
+    Args:
+        statistics: Maps arrays, which it may overwrite, and the keyword `axis` to the statistics along that axis.
+        samples: What is known of the rows, each [n]; a row keeps its values together.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: There are no rows, or the samples are of different lengths.
+    """
     arrays = [np.asarray(sample, dtype=np.float64) for sample in samples]
     n = len(arrays[0])
     if n == 0 or any(len(array) != n for array in arrays):
         raise ValueError("a bootstrap needs rows, and as many of them in every sample")
     if n == 1:
-        return Interval(math.nan, math.nan)
-    found = scipy_bootstrap(
-        arrays,
-        statistic,
-        paired=len(arrays) > 1,
-        vectorized=True,
-        axis=0,
-        n_resamples=_RESAMPLES,
-        batch=max(1, _BATCH // n),
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(float(found.low), float(found.high))
+        return [Interval(math.nan, math.nan) for _ in statistics(*(array.copy() for array in arrays), axis=0)]
+    rng = np.random.default_rng(seed)
+    size = min(max(1, _BATCH // n), _RESAMPLES)
+    # Used again and again: memory that is given back to the system and asked for anew took most of the time.
+    drawn = [np.empty((size, n)) for _ in arrays]
+    found = []
+    for done in range(0, _RESAMPLES, size):
+        rows = rng.integers(n, size=(min(size, _RESAMPLES - done), n))
+        # "clip" clips nothing here: without it numpy draws into memory of its own first.
+        parts = [
+            array.take(rows, out=room[: len(rows)], mode="clip") for array, room in zip(arrays, drawn, strict=True)
+        ]
+        found.append(np.stack(statistics(*parts, axis=-1)))
+    tail = (1 - CONFIDENCE) / 2
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a statistic that no draw has
+        # A draw of which it is not defined, such as one that lacks a class, does not count.
+        ends = np.nanquantile(np.concatenate(found, axis=-1), [tail, 1 - tail], axis=-1)
+    return [Interval(*map(float, pair)) for pair in np.where(np.isfinite(ends), ends, np.nan).T]
 
 
 def bootstrap_mean(values: ArrayLike, *, seed: int = 0) -> Interval:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.statistics import bootstrap, bootstrap_mean, corrected_t_test, holm
+from benchmarks.statistics import bootstrap, bootstrap_all, bootstrap_mean, corrected_t_test, holm
 
 
 def test_bootstrap_interval_has_the_width_of_the_standard_error() -> None:
@@ -70,3 +70,31 @@ def test_holm() -> None:
     assert holm([0.01, 0.04, math.nan, 0.03])[3] == pytest.approx(0.06)
     assert math.isnan(holm([math.nan])[0])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("n", [2, 7, 1265, 60_000])
+def test_bootstrap_is_that_of_scipy(n: int) -> None:
+    from scipy.stats import bootstrap as scipy_bootstrap
+
+    values = np.random.default_rng(4).exponential(1.0, n)
+    expected = scipy_bootstrap(
+        (values,), np.mean, n_resamples=2000, batch=100, method="percentile", rng=np.random.default_rng(7)
+    ).confidence_interval
+    assert bootstrap_mean(values, seed=7) == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
+def test_several_statistics_share_their_draws_and_may_overwrite_them() -> None:
+    values = np.random.default_rng(5).normal(0, 1, 50)
+    before = values.copy()
+
+    def statistics(drawn: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        mean = drawn.mean(axis)
+        drawn -= 1
+        return mean, drawn.mean(axis), np.full_like(mean, np.inf)
+
+    plain, shifted, endless = bootstrap_all(statistics, values)
+    assert plain == bootstrap_mean(values)
+    assert shifted == pytest.approx((plain.low - 1, plain.high - 1))
+    assert all(map(math.isnan, endless))
+    assert len(bootstrap_all(statistics, values[:1])) == 3
+    np.testing.assert_array_equal(values, before)

@@ -1,0 +1,204 @@
+"""Methods paragraph and BibTeX of a report, made of what the runs recorded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks.errors import UsageError
+from reports.report import Part
+from reports.study import Result, Study
+
+__all__ = ["bibtex", "methods"]
+
+_SEN = """@article{liang2023sen,
+  title = {Material symmetry recognition and property prediction accomplished by crystal capsule representation},
+  author = {Liang, Chao and Rouzhahong, Yilimiranmu and Ye, Caiyuan and Li, Chong and Wang, Biao and Li, Huashan},
+  journal = {Nature Communications},
+  volume = {14},
+  pages = {5198},
+  year = {2023},
+  doi = {10.1038/s41467-023-40756-2}
+}"""
+_MATBENCH = """@article{dunn2020matbench,
+  title = {Benchmarking materials property prediction methods: the {Matbench} test set and {Automatminer} reference
+    algorithm},
+  author = {Dunn, Alexander and Wang, Qi and Ganose, Alex and Dopp, Daniel and Jain, Anubhav},
+  journal = {npj Computational Materials},
+  volume = {6},
+  pages = {138},
+  year = {2020},
+  doi = {10.1038/s41524-020-00406-3}
+}"""
+_BLOCKS = {
+    "densenet": """@inproceedings{huang2017densenet,
+  title = {Densely connected convolutional networks},
+  author = {Huang, Gao and Liu, Zhuang and van der Maaten, Laurens and Weinberger, Kilian Q.},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages = {2261--2269},
+  year = {2017},
+  doi = {10.1109/CVPR.2017.243}
+}""",
+    "egnn": """@inproceedings{satorras2021egnn,
+  title = {{E(n)} equivariant graph neural networks},
+  author = {Satorras, V{\\'i}ctor Garcia and Hoogeboom, Emiel and Welling, Max},
+  booktitle = {International Conference on Machine Learning (ICML)},
+  year = {2021},
+  eprint = {2102.09844},
+  archivePrefix = {arXiv}
+}""",
+    "se3": """@inproceedings{fuchs2020se3,
+  title = {{SE(3)-Transformers}: {3D} roto-translation equivariant attention networks},
+  author = {Fuchs, Fabian B. and Worrall, Daniel E. and Fischer, Volker and Welling, Max},
+  booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
+  year = {2020},
+  eprint = {2006.10503},
+  archivePrefix = {arXiv}
+}""",
+    "tfn": """@misc{thomas2018tfn,
+  title = {Tensor field networks: rotation- and translation-equivariant neural networks for {3D} point clouds},
+  author = {Thomas, Nathaniel and Smidt, Tess and Kearnes, Steven and Yang, Lusann and Li, Li and Kohlhoff, Kai and
+    Riley, Patrick},
+  year = {2018},
+  eprint = {1802.08219},
+  archivePrefix = {arXiv}
+}""",
+}
+_PAPERS_OF_THE_PAPER = {"capsule", "mlp"}
+
+
+def methods(parts: Sequence[Part], origin: Mapping[str, str | None]) -> list[str]:
+    """Return paragraphs on how the results of a report came about, one for each task and one on statistics."""
+    return [*(" ".join(_sentences(part.study)) for part in parts), _statistics(origin)]
+
+
+def _sentences(study: Study) -> Iterator[str]:
+    task, runs = study.task, study.runs
+    versions = sorted({str(record["provenance"]["sen-bench"]) for run in runs for record in run.records.values()})
+    blocks = _join(sorted({str(run.block_name) for run in runs}))
+    several = len({run.block_name for run in runs}) > 1
+    yield (
+        f"SEN (Liang et al. 2023) was trained with the symmetry {'blocks' if several else 'block'} {blocks} on "
+        f"{task.name} with sen-bench {_join(versions)}."
+    )
+    data = runs[0].facts["data"]
+    rows = f"{data['rows']:,}"
+    if task.is_official and not data["is_complete"]:
+        yield f"The data were {rows} of the {task.n_rows:,} rows of the task (partial data)."
+    else:
+        yield f"The data were all {rows} rows."
+    yield _protocol(study)
+    sizes = [record["rows"] for run in runs for record in run.records.values()]
+    train, test = (_range([size[key] for size in sizes]) for key in ("train", "test"))
+    yield (
+        f"In each fold {train} rows were trained on, {_range([size['validation'] for size in sizes])} others held out "
+        f"of the training rows for choosing the epoch, and {test} predicted once."
+    )
+    limits = {run.facts["config"]["limit"] for run in runs} - {None}
+    if limits:
+        yield f"Training was limited to {_join([f'{limit:,}' for limit in sorted(limits)])} rows for some or all runs."
+    yield _recipe(runs)
+    seeds = sorted({len(run.seeds) for run in runs})
+    one = seeds == [1]
+    yield (
+        "One seed was run."
+        if one
+        else f"{_join(map(str, seeds))} seeds were run; a fold's score is the mean over them."
+    )
+    if study.published:
+        yield (
+            f"Published predictions of {_join([result.label for result in study.published])} were read from their "
+            "submission files and compared on the same rows."
+        )
+
+
+def _protocol(study: Study) -> str:
+    task = study.task
+    if task.split != "folds":
+        return f"Rows were split once ({task.split}), with the seed of the official folds."
+    how = "StratifiedKFold" if task.kind == "classification" else "KFold"
+    name = "the official five folds of MatBench v0.1 (Dunn et al. 2020)" if task.is_official else "five folds"
+    missing = [result.label for result in study.runs if len(result.folds) < study.n_folds]
+    lacking = f" {_join(missing)} {'lacks' if len(missing) == 1 else 'lack'} some of them." if missing else ""
+    return f"Rows were split into {name} ({how}, shuffled, seed 18012019).{lacking}"
+
+
+def _recipe(runs: Sequence[Result]) -> str:
+    recipes = {tuple(sorted(run.facts["config"]["training"].items())) for run in runs}
+    training: Mapping[str, Any] = runs[0].facts["config"]["training"]
+    same = "All runs were trained" if len(recipes) == 1 else f"Recipes differ; {runs[0].label} was trained"
+    if len(runs) == 1:
+        same = "It was trained"
+    return (
+        f"{same} for at most {training['epochs']} epochs with AdamW (peak learning rate {training['learning_rate']:g}, "
+        f"weight decay {training['weight_decay']:g}, batches of {training['batch_size']}, linear warm-up and cosine "
+        f"decay), an exponential moving average of the weights (decay {training['ema_decay']:g}) and early stopping "
+        f"after {training['patience']} epochs without a better validation error."
+    )
+
+
+def _statistics(origin: Mapping[str, str | None]) -> str:
+    return (
+        "Scores are means over folds with their standard deviation (ddof 0, as on the leaderboard). Intervals are 95 % "
+        "percentile intervals of 2,000 bootstrap resamples of test rows (Efron 1979, 10.1214/aos/1176344552); "
+        "differences between models are paired, on the rows that both predicted, and tested over folds by the "
+        "corrected resampled t-test (Nadeau and Bengio 2003, 10.1023/A:1024068626366). "
+        f"The report was made by sen-bench {origin['sen-bench']}."
+    )
+
+
+def bibtex(parts: Sequence[Part], origin: Mapping[str, str | None]) -> str:
+    """Return the works to cite, as BibTeX."""
+    results = [result for part in parts for result in part.study.results]
+    entries = [_SEN]
+    if any(part.study.task.is_official for part in parts):
+        entries.append(_MATBENCH)
+    entries.append(_software(origin))
+    names = sorted({str(result.block_name) for result in results if result.run})
+    entries += [_BLOCKS.get(name) or _source(name) for name in names if name not in _PAPERS_OF_THE_PAPER]
+    for result in results:
+        if result.run is None:
+            entries += _published(result)
+    return "\n\n".join(dict.fromkeys(entries))
+
+
+def _software(origin: Mapping[str, str | None]) -> str:
+    commit = f",\n  note = {{commit {origin['git_commit']}}}" if origin["git_commit"] else ""
+    return (
+        "@software{senbench,\n  title = {sen-bench},\n  author = {{The sen-bench developers}},\n"
+        f"  version = {{{origin['sen-bench']}}}{commit}\n}}"
+    )
+
+
+def _source(name: str) -> str:
+    """Return a comment that names the publication of a block for which there is no entry."""
+    from benchmarks.config import get_block
+
+    try:
+        source = str(get_block(name).source)
+    except UsageError:
+        source = ""
+    return f"% block {name}: {_one_line(source) or 'no publication named'}"
+
+
+def _published(result: Result) -> list[str]:
+    """Return what a published file asks to cite."""
+    citations = result.facts.get("citations") or result.facts.get("bibtex_refs") or []
+    texts = [citations] if isinstance(citations, str) else citations if isinstance(citations, list) else []
+    found = [text.strip() for text in texts if isinstance(text, str) and text.strip().startswith("@")]
+    return found or [f"% {_one_line(result.label)}: see its submission to MatBench"]
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _join(words: Sequence[str] | Iterator[str]) -> str:
+    words = list(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def _range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

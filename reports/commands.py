@@ -1,0 +1,234 @@
+"""The commands of this room. Heavy imports happen inside them, so that --help answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from benchmarks.errors import RunError, UsageError
+from benchmarks.options import DataDir, DeviceOption
+
+__all__ = ["audit", "explain", "report"]
+
+
+def audit(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="MatBench's results.json.gz, the SEN authors' file, or CSV with id,prediction[,target][,fold]."
+        ),
+    ],
+    task: Annotated[
+        str | None, typer.Option(help="Task that the predictions are for; needed where the file holds several.")
+    ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(help="JSON file of ids, targets and space groups, where the data are not at hand."),
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Other predictions, to compare with on the same rows.")
+    ] = None,
+    claimed: Annotated[
+        float | None, typer.Option(help="Score that is claimed elsewhere, in the unit of the task.")
+    ] = None,
+    data_dir: DataDir = None,
+    format_: Annotated[Literal["table", "json"], typer.Option("--format", help="How to print the audit.")] = "table",
+) -> None:
+    """Check published predictions: which official rows they are of, their errors, and what the file leaves open.
+
+    Errors are told by fold and by crystal system, beside what is claimed, and summed up in a paragraph.
+    """
+    import json
+
+    from benchmarks.display import RunDisplay
+    from benchmarks.tasks import get_task
+    from reports.published import read_predictions
+
+    chosen = get_task(task) if task is not None else None
+    with RunDisplay() as display:
+        predictions = read_predictions(file)
+        found, _ = predictions.find(chosen)
+        others = [read_predictions(path) for path in against or ()]
+        for other in others:
+            other.find(found)
+
+        from reports.audit import audit as examine
+        from reports.row_facts import find_rows
+        from reports.verdict import show_audit, verdict
+
+        known = find_rows(found, rows, data_dir, display.progress("Reading crystals"))
+        facts = examine(predictions, known, claimed=claimed, against=others)
+    if format_ == "json":
+        typer.echo(json.dumps({"verdict": verdict(facts), **facts}, indent=1, allow_nan=False))
+    else:
+        show_audit(facts, display.console)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders of runs, or above them: runs/.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write; its facts go beside it.")] = Path(
+        "report.html"
+    ),
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Published predictions to compare with, such as alignn.results.json.gz."),
+    ] = None,
+    data_dir: DataDir = None,
+    sections: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Only these sections. Default: all that are installed.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
+) -> None:
+    """Write everything found in runs as one HTML page with figures, tables and methods for a paper.
+
+    The page needs no network and no other file. The numbers in it also go to a JSON file of the same name.
+    """
+    from datetime import UTC, datetime
+
+    from benchmarks.display import RunDisplay, duration
+    from benchmarks.files import write_bytes, write_json
+    from reports.report import Outcome, choose_sections, make_report
+    from reports.study import Study, read_studies
+
+    names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
+    facts_file = out.with_suffix(".json")
+    _check_writable(out, facts_file, overwrite=overwrite)
+    if data_dir is not None and not data_dir.is_dir():
+        raise UsageError(f"There is no folder {data_dir} (--data-dir) to hold the data files.")
+    try:
+        with RunDisplay() as display:
+            from benchmarks.machine import provenance
+            from reports.page import render
+
+            studies = read_studies(runs, against=against or (), data_dir=data_dir)
+
+            def done(study: Study, outcome: Outcome) -> None:
+                told = "failed" if outcome.failed else "nothing to show" if outcome.reason else "done"
+                display.console.print(
+                    f"{study.task.name}, {outcome.name}: {told} ({duration(outcome.seconds)})", markup=False
+                )
+
+            made = make_report(
+                studies,
+                names,
+                made=datetime.now(UTC),
+                command=_words(runs, against or (), data_dir, out),
+                origin=provenance(),
+                progress=display.progress,
+                done=done,
+            )
+            page = render(made, facts_file.name, display.progress("Drawing"))
+    except KeyboardInterrupt:
+        typer.echo("Stopped; nothing was written.", err=True)
+        raise typer.Exit(130) from None
+    try:
+        write_json(facts_file, made.facts())
+        write_bytes(out, page.encode())
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
+    typer.echo(f"Written: {out} ({len(page) / 1e6:.1f} MB) and {facts_file}")
+    if made.failures:
+        for outcome in made.failures:
+            typer.echo(outcome.reason, err=True)
+        failed = ", ".join(dict.fromkeys(outcome.name for outcome in made.failures))
+        raise RunError(f"The report is written, without what failed: {failed}. SEN_BENCH_DEBUG=1 shows why.")
+
+
+def explain(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/TASK/BLOCK-HASH.")],
+    crystals: Annotated[
+        str,
+        typer.Option(metavar="NAME,...", help="CIF and POSCAR files, folders of them, and ids of rows of the task."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write; its facts go beside it.")] = Path(
+        "explain.html"
+    ),
+    data_dir: DataDir = None,
+    device: DeviceOption = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
+) -> None:
+    """Show what a run makes of chosen crystals: 2-KS between atoms, densities, capsules, as one HTML page.
+
+    A row of the task is explained by the model that did not see it in training.
+    """
+    from datetime import UTC, datetime
+
+    from benchmarks.display import RunDisplay
+    from benchmarks.files import write_bytes, write_json
+    from benchmarks.store import find_run
+
+    facts_file = out.with_suffix(".json")
+    _check_writable(out, facts_file, overwrite=overwrite)
+    found = find_run(run)
+    try:
+        with RunDisplay() as display:
+            from benchmarks.machine import pick_device, provenance
+            from reports.environments import Models
+            from reports.explain import choose, show_explanation
+            from reports.explain import explain as describe
+            from reports.page import render
+            from reports.report import Part, Report
+            from reports.study import read_studies
+
+            models = Models(found, pick_device(device))
+            study = read_studies([found.path], data_dir=data_dir)[0]
+            names = [name.strip() for name in crystals.split(",") if name.strip()]
+            chosen = choose(names, study, models, display.progress("Reading crystals"))
+            outcomes = describe(chosen, study, models, display.progress("Describing crystals"))
+            words = ["sen-bench", "explain", str(run), "--crystals", crystals, "-o", str(out)]
+            words += ["--data-dir", str(data_dir)] if data_dir else []
+            made = Report([Part(study, outcomes)], datetime.now(UTC), tuple(words), provenance(), by_section=False)
+            page = render(made, facts_file.name, display.progress("Drawing"))
+        write_json(facts_file, made.facts())
+        write_bytes(out, page.encode())
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
+    show_explanation(outcomes, study, display.console)
+    typer.echo(f"Written: {out} ({len(page) / 1e6:.1f} MB) and {facts_file}")
+    if made.failures:
+        failed = " ".join(outcome.reason for outcome in made.failures)
+        raise RunError(f"The page is written, without what failed. {failed}")
+
+
+def _check_writable(out: Path, facts_file: Path, *, overwrite: bool) -> None:
+    """Find out before the work begins whether its result can be written.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    import os
+
+    if out.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError(f"--out takes the name of an HTML file, such as report.html, not {out}.")
+    if not out.parent.is_dir():
+        raise UsageError(f"There is no folder {out.parent} to write {out.name} into.")
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError(f"The folder {out.parent} cannot be written: name a file elsewhere with --out.")
+    for path in (out, facts_file):
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder: name a file with --out.")
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path} exists: name another file with --out, or replace it with --overwrite.")
+    if facts_file.exists() and not _holds_facts(facts_file):
+        raise UsageError(f"{facts_file} was not written by a report and is not replaced: name another file with --out.")
+
+
+def _holds_facts(path: Path) -> bool:
+    """Whether a JSON file is that of a report, and not for instance the config.json of a run."""
+    import json
+
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"format", "tasks"} <= set(content)
+
+
+def _words(runs: list[Path], against: list[Path] | tuple[()], data_dir: Path | None, out: Path) -> list[str]:
+    """The words of the command, without the sections."""
+    words = ["sen-bench", "report", *map(str, runs), "-o", str(out)]
+    for path in against:
+        words += ["--against", str(path)]
+    return [*words, *(["--data-dir", str(data_dir)] if data_dir else [])]

@@ -1,0 +1,201 @@
+"""Which operations of the space group map one atom of a crystal onto another.
+
+Atoms are those of the conventional cell, where centring translations relate atoms of their own.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen.crystal import Crystal
+
+__all__ = ["KINDS", "ConventionalCell", "Operation", "classify", "conventional_cell"]
+
+KINDS = ("translation", "inversion", "mirror", "rotation", "rotoinversion", "screw", "glide")
+"""Kinds of operations, in the order in which one of several is chosen to name a relation."""
+
+# Fractional coordinates closer than this are the same; refined cells agree to rounding.
+_CLOSE = 1e-3
+# Å: atoms that an operation may miss, the tolerance with which the operations were found.
+_SYMPREC = 0.01
+# Whole lattice vectors that are tried: an axis or plane parallel to that of the operation and through some point of the
+# cell lies within this many cells, in the conventional settings.
+_SHIFTS = np.array(list(itertools.product(range(-3, 4), repeat=3)), dtype=np.float64)
+_EYE = np.eye(3)
+# Order of a rotation by the trace of its matrix.
+_ORDER = {3: 1, -1: 2, 0: 3, 1: 4, 2: 6}
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """A symmetry operation x -> W x + w in fractional coordinates of the conventional cell.
+
+    Attributes:
+        rotation: W, int [3, 3].
+        translation: w, each component in [0, 1), float64 [3].
+        kind: One of `KINDS`.
+        order: Order of the rotation, or of the rotation that is followed by an inversion; 1 for a translation, an
+            inversion; 2 for mirror and glide.
+    """
+
+    rotation: NDArray[np.int64]
+    translation: NDArray[np.float64]
+    kind: str
+    order: int
+
+    @property
+    def name(self) -> str:
+        """How it is called: "mirror", "2-fold rotation", "4-fold screw", "-3 rotoinversion"."""
+        if self.kind == "rotoinversion":
+            return f"-{self.order} rotoinversion"
+        return f"{self.order}-fold {self.kind}" if self.kind in {"rotation", "screw"} else self.kind
+
+    @property
+    def xyz(self) -> str:
+        """Its coordinate triplet: "-x, y+1/2, -z"."""
+        rows = []
+        for row, shift in zip(self.rotation, self.translation, strict=True):
+            terms = "".join(f"{'+' if c > 0 else '-'}{axis}" for c, axis in zip(row, "xyz", strict=True) if c)
+            fraction = Fraction(float(shift)).limit_denominator(24)
+            rows.append(terms.removeprefix("+") + (f"+{fraction}" if fraction else ""))
+        return ", ".join(rows)
+
+
+def classify(rotation: NDArray[Any], translation: NDArray[Any]) -> tuple[str, int]:
+    """Return the kind of an operation ("identity" or one of `KINDS`) and the order of its rotation.
+
+    It is taken together with all lattice vectors of the cell in which it is written: a screw or a glide is one whose
+    intrinsic translation, (1/k) sum of W^m w over its order k, vanishes for none of w + t.
+
+    Args:
+        rotation: W, whole numbers [3, 3].
+        translation: w, [3].
+    """
+    numbers = tuple(np.asarray(rotation, dtype=np.int64).ravel().tolist())
+    return _classify(numbers, tuple(np.asarray(translation, dtype=np.float64).round(6).tolist()))
+
+
+# Crystals have the same few hundred operations over and over.
+@functools.lru_cache(maxsize=10_000)
+def _classify(numbers: tuple[int, ...], shift: tuple[float, ...]) -> tuple[str, int]:
+    rotation, translation = np.array(numbers).reshape(3, 3), np.array(shift)
+    proper = round(float(np.linalg.det(rotation))) > 0
+    order = _ORDER[int(np.trace(rotation)) if proper else -int(np.trace(rotation))]
+    if proper and order == 1:
+        return ("translation" if np.abs(translation - np.rint(translation)).max() > _CLOSE else "identity"), 1
+    if not proper and order != 2:
+        return ("inversion" if order == 1 else "rotoinversion"), order
+    # The part of a shift that the operation leaves alone: along the axis, or in the plane.
+    powers = [np.linalg.matrix_power(rotation, m) for m in range(order)]
+    intrinsic = (translation + _SHIFTS) @ (np.sum(powers, axis=0) / order).T
+    moves_on = bool(np.abs(intrinsic).max(axis=1).min() > _CLOSE)
+    if proper:
+        return ("screw" if moves_on else "rotation"), order
+    return ("glide" if moves_on else "mirror"), order
+
+
+@dataclass(frozen=True, eq=False)
+class ConventionalCell:
+    """The conventional cell of a crystal with n atoms, and what relates them.
+
+    Attributes:
+        lattice: Lattice vectors as rows in Å, float64 [3, 3].
+        positions: Fractional coordinates, float64 [n, 3].
+        numbers: Atomic numbers, int64 [n].
+        atom: Atom of the crystal from which it was made that each atom is a copy of, int64 [n].
+        space_group: International number; 0 where the symmetry search failed, and the cell is the crystal's own.
+        operations: The operations of the space group but the identity, those with centring translations included.
+        images: Atom onto which each operation maps each atom, int64 [operations, n]; -1 where it maps it onto none.
+    """
+
+    lattice: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+    atom: NDArray[np.int64]
+    space_group: int
+    operations: list[Operation]
+    images: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Number of atoms n."""
+        return len(self.numbers)
+
+    def between(self, first: int, second: int) -> list[Operation]:
+        """Return all operations that map atom `first` onto atom `second`, in the order of `KINDS`."""
+        found: list[int] = np.flatnonzero(self.images[:, first] == second).tolist()
+        return [self.operations[i] for i in found]
+
+
+def conventional_cell(crystal: Crystal) -> ConventionalCell:
+    """Return the conventional cell of a crystal with its space-group operations, as moyopy finds them.
+
+    Where the search fails the crystal's own cell is returned, with no operation.
+    """
+    import moyopy
+
+    logging.getLogger("moyo").setLevel(logging.ERROR)  # on omitted operations: none is missing in the end
+    cell = moyopy.Cell(crystal.lattice.tolist(), crystal.positions.tolist(), crystal.numbers.tolist())
+    try:
+        found = moyopy.MoyoDataset(cell, symprec=_SYMPREC)
+        operations = moyopy.MoyoDataset(found.std_cell, symprec=_SYMPREC).operations
+    except BaseException as error:
+        # A panic of moyopy's Rust code is a BaseException whose class cannot be imported.
+        if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
+            raise
+        return ConventionalCell(
+            crystal.lattice,
+            crystal.positions,
+            crystal.numbers.astype(np.int64),
+            np.arange(len(crystal)),
+            0,
+            [],
+            np.empty((0, len(crystal)), dtype=np.int64),
+        )
+    lattice, positions = np.array(found.std_cell.basis), np.array(found.std_cell.positions)
+    numbers = np.array(found.std_cell.numbers, dtype=np.int64)
+    in_crystal = positions @ np.array(found.std_linear).T + np.array(found.std_origin_shift)
+    atom = _nearest(in_crystal, crystal.positions, crystal.lattice)
+    kept = []
+    for rotation, translation in zip(operations.rotations, operations.translations, strict=True):
+        w, shift = np.array(rotation, dtype=np.int64), np.array(translation) % 1.0
+        shift[shift > 1 - _CLOSE / 10] = 0.0
+        kind, order = classify(w, shift)
+        if kind != "identity":
+            kept.append(Operation(w, shift, kind, order))
+    kept.sort(key=lambda operation: (KINDS.index(operation.kind), operation.order))
+    images = np.array(
+        [_matches(positions @ o.rotation.T + o.translation, positions, numbers, lattice) for o in kept], dtype=np.int64
+    ).reshape(-1, len(numbers))
+    return ConventionalCell(lattice, positions, numbers, atom, found.number, kept, images)
+
+
+def _distances(points: NDArray[Any], others: NDArray[Any], lattice: NDArray[Any]) -> NDArray[np.float64]:
+    """Distances in Å between points [n, 3] and the nearest lattice images of others [m, 3], where these are small."""
+    difference = points[:, None] - others[None]
+    difference -= np.rint(difference)
+    distances: NDArray[np.float64] = np.linalg.norm(difference @ lattice, axis=2)
+    return distances
+
+
+def _nearest(points: NDArray[Any], others: NDArray[Any], lattice: NDArray[Any]) -> NDArray[np.int64]:
+    """Index of the point among others [m, 3] that each point [n, 3] is a lattice image of."""
+    nearest: NDArray[np.int64] = _distances(points, others, lattice).argmin(axis=1)
+    return nearest
+
+
+def _matches(
+    mapped: NDArray[Any], positions: NDArray[Any], numbers: NDArray[Any], lattice: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Index of the atom of the same element at each mapped position [n, 3]; -1 where there is none."""
+    distances = _distances(mapped, positions, lattice)
+    distances[numbers[:, None] != numbers[None]] = np.inf
+    nearest = distances.argmin(axis=1)
+    return np.where(distances[np.arange(len(mapped)), nearest] < 2 * _SYMPREC, nearest, -1)

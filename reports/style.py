@@ -1,0 +1,154 @@
+"""How figures look: one palette that colour-blind readers can tell apart, on light and dark pages alike.
+
+Figures are drawn with INK, MUTED, GRID and PAPER for lines and text and COLOURS for results; the page replaces these by
+the colours of its light or dark scheme. Everything else keeps its colour, and is visible on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "COLOURS",
+    "DARK_COLOURS",
+    "DIVERGING",
+    "FONTS",
+    "GRID",
+    "INK",
+    "MARKERS",
+    "MUTED",
+    "NARROW",
+    "PAPER",
+    "SEQUENTIAL",
+    "SYSTEM_COLOURS",
+    "WIDE",
+    "drawing",
+    "legend",
+    "subplots",
+]
+
+INK = "#1b1e23"
+MUTED = "#666d76"
+GRID = "#d9dce1"
+PAPER = "#fefefe"
+
+#: Of results, in their order. Contrast with the light and the dark page is 3:1 or more; markers differ as well.
+COLOURS = ("#1f77b4", "#d1603d", "#2a9d6f", "#a05195", "#b58a00", "#8a6d5b", "#c0577f", "#7a7f3a", "#7d6bb2", "#5b8c9e")
+# The same hues on a dark page.
+DARK_COLOURS = (
+    *("#5aa9e6", "#ec8a6c", "#4cc596", "#cf86c0", "#d9b23c", "#bd9c87", "#e58aad", "#adb362", "#a99ddf", "#8fbccb"),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
+
+#: Colour maps for values from low to high, and around zero.
+SEQUENTIAL = "viridis"
+DIVERGING = "RdBu_r"
+
+SYSTEM_COLOURS = {
+    "triclinic": "#7d6bb2",
+    "monoclinic": "#1f77b4",
+    "orthorhombic": "#5b8c9e",
+    "tetragonal": "#2a9d6f",
+    "trigonal": "#b58a00",
+    "hexagonal": "#d1603d",
+    "cubic": "#c0577f",
+}
+
+FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
+
+#: Widths in inches: one and two columns of a journal page.
+NARROW = 3.5
+WIDE = 7.2
+
+_SETTINGS: dict[str, Any] = {
+    "font.family": ["Helvetica", "Arial", "Liberation Sans", "DejaVu Sans", "sans-serif"],
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlecolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "axes.grid": False,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.5,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "savefig.dpi": 220,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "patch.edgecolor": INK,
+    "svg.fonttype": "none",  # text stays text: it can be read aloud, and edited for a journal
+    "image.interpolation": "nearest",
+}
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw figures in the style of the report."""
+    import logging
+
+    import matplotlib as mpl
+
+    # Of the fonts named, those that are not installed here are for the reader's browser.
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with mpl.rc_context(_SETTINGS):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def subplots(
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    width: float = WIDE,
+    height: float = 3.0,
+    **options: Any,
+) -> tuple[Figure, Any]:
+    """Make a figure with axes, without pyplot's memory of all figures.
+
+    Args:
+        rows: Rows of axes.
+        columns: Columns of axes.
+        width: Of the whole figure in inches; NARROW or WIDE.
+        height: In inches.
+        options: Of `matplotlib.figure.Figure.subplots`, such as sharex, squeeze and width_ratios.
+
+    Returns:
+        The figure, and one axes or an array of them.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Put one legend above all axes of a figure."""
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(6, max(1, len(labels))), handletextpad=0.4)

@@ -1,0 +1,20 @@
+"""What the tests of this room share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.conftest import sen_bench
+
+__all__ = ["leaderboard", "sen_bench"]
+
+
+@pytest.fixture(scope="session")
+def leaderboard(data_dir: Path) -> Path:
+    """Folder with published predictions and rows files, beside that of the data; without it a test is skipped."""
+    folder = data_dir.parent / "leaderboard"
+    if not (folder / "matbench_mp_gap.rows.json.bz2").is_file():
+        pytest.skip(f"needs the published predictions: not in {folder}")
+    return folder

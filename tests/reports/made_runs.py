@@ -1,0 +1,141 @@
+"""Runs that nobody trained: stored as a training stores them, with predictions made up here."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.config import build_config
+from benchmarks.data import Dataset, load_dataset
+from benchmarks.folds import make_folds
+from benchmarks.machine import provenance
+from benchmarks.metrics import classification_metrics, mean_absolute_deviation, regression_metrics
+from benchmarks.own_data import OwnData
+from benchmarks.store import Run, Unit
+from benchmarks.tasks import TASKS
+from tests.benchmarks.conftest import rocksalts
+
+N_ROWS = 60
+
+
+@dataclass
+class Epoch:
+    epoch: int
+    train_loss: float
+    validation: float
+    learning_rate: float
+    seconds: float
+
+
+def write_partial(folder: Path, task: str = "matbench_jdft2d", n: int = N_ROWS) -> Path:
+    """Write the first rows of a task into a folder, made up; returns the folder."""
+    folder.mkdir(exist_ok=True, parents=True)
+    content = {"index": list(range(n)), "columns": ["structure", TASKS[task].target], "data": rocksalts(n)}
+    with gzip.open(folder / f"{task}.partial.json.gz", "wt") as file:
+        json.dump(content, file)
+    return folder
+
+
+def official(folder: Path, task: str = "matbench_jdft2d") -> Dataset:
+    """The task with the rows that `write_partial` wrote."""
+    return load_dataset(TASKS[task], write_partial(folder, task), jobs=1)
+
+
+def own(folder: Path, *, kind: str = "regression", split: str = "folds", name: str = "mine.json") -> Dataset:
+    """Data of one's own in a file in this folder."""
+    folder.mkdir(exist_ok=True, parents=True)
+    rows = rocksalts(N_ROWS)
+    if kind == "classification":
+        rows = [[structure, a > 5.5] for structure, a in rows]
+    content = {"index": list(range(N_ROWS)), "columns": ["structure", "a"], "data": rows}
+    (folder / name).write_text(json.dumps(content))
+    return OwnData(
+        path=folder / name, target="a", kind=kind, split=split, unit="Å" if kind == "regression" else ""
+    ).load(jobs=1)
+
+
+def make_run(
+    root: Path,
+    dataset: Dataset,
+    *,
+    block: str = "mlp",
+    folds: Sequence[int] = (0, 1, 2, 3, 4),
+    seeds: Sequence[int] = (0,),
+    noise: float = 0.1,
+    flags: Mapping[str, Any] | None = None,
+    name: str | None = None,
+) -> Run:
+    """Store a run whose predictions are the targets and noise of this size, another for each seed."""
+    task, table = dataset.task, dataset.table
+    config = build_config(task.name, block, flags=flags)
+    facts = {
+        "config": {**config.model_dump(mode="json"), "block_name": name or block},
+        "task": task.facts(),
+        "data": {
+            "source": dataset.source,
+            "digest": table.digest,
+            "rows": len(table),
+            "official_rows": task.n_rows,
+            "coverage": dataset.coverage,
+            "is_complete": dataset.is_complete,
+            "read_as_hydrogen": [],
+            "skipped": [],
+        },
+    }
+    run = Run.create(root, task.name, f"{block}-{config.digest(dataset.digest)}", facts)
+    origin = provenance()
+    for seed in seeds:
+        parts = make_folds(task.kind, table.row, task.n_rows, table.target, seed, limit=config.limit, split=task.split)
+        for number in folds:
+            fold = parts[number]
+            rng = np.random.default_rng([seed, number, len(block)])
+            target = np.asarray(table.target[fold.test])
+            prediction = target + noise * rng.normal(size=len(target))
+            score = regression_metrics
+            if task.kind == "classification":
+                prediction, score = (
+                    np.clip(0.8 * target + 0.1 + noise * rng.normal(size=len(target)), 0, 1),
+                    classification_metrics,
+                )
+            run.write_unit(
+                Unit(seed, number),
+                predictions=list(zip(table.ids[fold.test].tolist(), target.tolist(), prediction.tolist(), strict=True)),
+                record={
+                    "task": task.name,
+                    "kind": task.kind,
+                    "block": block,
+                    "seed": seed,
+                    "fold": number,
+                    "metrics": score(target, prediction),
+                    "mean_absolute_deviation": mean_absolute_deviation(target),
+                    "rows": {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)},
+                    "coverage": dataset.coverage,
+                    "elements": table.elements(fold.train),
+                    "parameters": 1000,
+                    "best_epoch": 2,
+                    "epochs": 3,
+                    "sessions": [{"device": "cpu", "threads": 1, **origin}],
+                    "wall_seconds": 6.0,
+                    "peak_memory_bytes": 2**30,
+                    "peak_device_memory_bytes": None,
+                    "device": "cpu",
+                    "threads": 1,
+                    "data_digest": table.digest,
+                    "provenance": origin,
+                },
+                history=[Epoch(e, 1 / e, 0.5 / e, 1e-3, 2.0 * e) for e in (1, 2, 3)],
+                weights={"weight": torch.zeros(1)},
+            )
+    return run
+
+
+def change_file(path: Path, **fields: Any) -> None:
+    """Change fields of a JSON file."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))

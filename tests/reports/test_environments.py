@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.batches import GraphTensors
+from benchmarks.data import Dataset
+from benchmarks.errors import DataError, UsageError
+from benchmarks.folds import make_folds
+from benchmarks.graphs import build_graphs
+from benchmarks.store import Run, Unit
+from benchmarks.training import _Training
+from reports.environments import Models, describe_test_rows, draw_test_rows, rows_of_units
+from reports.separation import (
+    Score,
+    block_separation,
+    displaced,
+    fading,
+    find_pairs,
+    inequivalent_rows,
+    separation,
+    separation_score,
+)
+from sen.crystal import Crystal, refine
+from tests.benchmarks.conftest import replace_file
+from tests.reports.made_models import crystal, made_dataset, mixed_rows, perovskite, rocksalt, store_models, wurtzite
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return made_dataset(tmp_path_factory.mktemp("data"), mixed_rows(36))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> dict[str, Run]:
+    root = tmp_path_factory.mktemp("runs")
+    return {block: store_models(root, dataset, block=block, folds=(0, 1)) for block in ("mlp", "capsule", "egnn")}
+
+
+@pytest.mark.parametrize("block", ["mlp", "capsule", "egnn"])
+def test_test_rows_are_described_by_the_model_that_predicted_them(
+    runs: dict[str, Run], dataset: Dataset, block: str
+) -> None:
+    models, table = Models(runs[block]), dataset.table
+    found = describe_test_rows(models, table)
+    environments = found.environments
+    assert len(found.rows) == len(environments) == found.n_rows
+    predicted = {}
+    for unit in models.units:
+        predictions = models.run.read_predictions(unit)
+        predicted |= dict(zip(predictions.ids, predictions.prediction.tolist(), strict=True))
+    for fold in (0, 1):
+        chosen = np.flatnonzero(found.fold == fold)
+        model = models.load(Unit(0, fold))
+        with torch.no_grad():
+            value = model.shift + model.scale * model.head(torch.tensor(environments.material[chosen])).squeeze(-1)
+        expected = [predicted[str(table.ids[row])] for row in found.rows[chosen]]
+        assert np.allclose(value.numpy(), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("block", ["mlp", "capsule", "egnn"])
+def test_crystals_are_the_same_alone_and_in_any_company(runs: dict[str, Run], block: str) -> None:
+    models = Models(runs[block])
+    crystals = [crystal(made) for made in (perovskite(4.0, 4.3), rocksalt(5.6), wurtzite(3.8))]
+    model = models.load(models.units[0])
+    together = models.describe(crystals, model, exact=True)
+    for i, own in enumerate(crystals):
+        alone = models.describe([own], model, exact=True)
+        nodes = slice(together.node_ptr[i], together.node_ptr[i + 1])
+        assert np.allclose(alone.before, together.before[nodes], atol=1e-9)
+        assert np.allclose(alone.after, together.after[nodes], atol=1e-9)
+        assert np.allclose(alone.material[0], together.material[i], atol=1e-9)
+        assert np.array_equal(together.numbers[together.atom_nodes(i, own)], own.numbers)
+        # Equivalent atoms agree.
+        after = together.after[together.atom_nodes(i, own)]
+        representatives = together.after[together.orbit_nodes(i)]
+        assert np.allclose(after, representatives[own.orbit], atol=1e-9)
+        assert len(representatives) == own.orbit.max() + 1
+    if block == "capsule":
+        assert together.extras["presence"].shape == (3, 16)
+        assert len(together.extras["share"]) == together.node_ptr[-1]
+
+
+def test_asymmetric_units_and_full_cells_agree(runs: dict[str, Run]) -> None:
+    models = Models(runs["capsule"])
+    model = models.load(models.units[0])
+    own = crystal(perovskite(4.0, 4.3))
+    few, full = (models.describe([own], model, cells=cells, exact=True) for cells in ("asymmetric", "full"))
+    assert (len(few.before), len(full.before)) == (4, 5)
+    for name in ("before", "after"):
+        of_atoms = getattr(few, name)[few.atom_nodes(0, own)]
+        assert np.allclose(of_atoms, getattr(full, name)[full.atom_nodes(0, own)], atol=1e-9)
+
+
+def test_untrained_models_are_those_from_which_training_began(runs: dict[str, Run], dataset: Dataset) -> None:
+    models = Models(runs["mlp"])
+    table, task = dataset.table, dataset.task
+    fold = make_folds(task.kind, table.row, task.n_rows, table.target, 0)[1]
+    graphs = GraphTensors(build_graphs(table, models.config.graph, jobs=1))
+    begun = _Training(models.config, graphs, table.target, fold, kind=task.kind, seed=0, session={})
+    mine = models.load(Unit(0, 1), trained=False)
+    state = begun._model.state_dict()
+    for name, value in mine.state_dict().items():
+        if name not in {"shift", "scale"}:
+            assert torch.equal(value, state[name]), name
+    trained = models.load(Unit(0, 1))
+    assert any(not torch.equal(value, state[name]) for name, value in trained.state_dict().items())
+
+
+def test_loading_leaves_the_random_state_alone(runs: dict[str, Run]) -> None:
+    models = Models(runs["mlp"])
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    models.load(models.units[0], trained=False)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_seed_with_most_folds_is_taken(tmp_path: Path, dataset: Dataset) -> None:
+    run = store_models(tmp_path, dataset, folds=(0,), seeds=(0, 1))
+    store_models(tmp_path, dataset, folds=(2,), seeds=(1,))
+    assert Models(run).units == [Unit(1, 0), Unit(1, 2)]
+    assert set(Models(run).tested_by.values()) == {Unit(1, 0), Unit(1, 2)}
+
+
+def test_a_part_is_drawn_evenly_and_always_the_same(runs: dict[str, Run], dataset: Dataset) -> None:
+    models = Models(runs["mlp"])
+    every = rows_of_units(models, dataset.table)
+    drawn, total = draw_test_rows(models, dataset.table, at_most=8)
+    again, _ = draw_test_rows(models, dataset.table, at_most=8)
+    assert total == sum(map(len, every.values()))
+    assert 4 <= sum(map(len, drawn.values())) <= 8
+    for unit, rows in drawn.items():
+        assert set(rows) <= set(every[unit])
+        assert np.array_equal(rows, again[unit])
+    some = describe_test_rows(models, dataset.table, among=every[Unit(0, 0)][:3])
+    assert np.array_equal(some.rows, every[Unit(0, 0)][:3])
+
+
+def test_what_cannot_be_described(runs: dict[str, Run], dataset: Dataset, tmp_path: Path) -> None:
+    empty = Run.create(tmp_path, "matbench_jdft2d", "mlp-0", runs["mlp"].read_config())
+    with pytest.raises(UsageError, match="no finished fold"):
+        Models(empty)
+    with pytest.raises(UsageError, match=r"lack the row mb-jdft2d-\d+"):
+        rows_of_units(Models(runs["mlp"]), dataset.table.slice(0, 5))
+    run = store_models(tmp_path, dataset, folds=(0,))
+    from safetensors.torch import save
+
+    replace_file(run.unit_path(Unit(0, 0)), "model.safetensors", save({"weight": torch.zeros(1)}))
+    with pytest.raises(DataError, match="do not fit this version"):
+        Models(run).load(Unit(0, 0))
+
+
+# The separation score.
+
+
+def test_the_score_by_hand() -> None:
+    score = separation_score(np.array([0.1, 0.2, 0.6]), np.array([0.4, 0.5, 0.9]))
+    assert (score.value, score.inequivalent, score.elements, score.n) == (0.4, 0.2, 0.5, 3)
+    assert score.interval.low <= score.value <= score.interval.high
+    assert np.isnan(separation_score(np.empty(0), np.empty(0)).value)
+    assert np.isnan(separation_score(np.array([0.1]), np.array([0.4])).interval.low)
+
+
+def test_pairs_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    pairs = find_pairs(np.arange(10, 14), np.array([8, 8, 8, 22], np.uint8), np.array([0, 0, 1, 2], np.int32), rng)
+    assert pairs.equivalent.tolist() == [[10, 11]]
+    assert pairs.inequivalent.tolist() == [[10, 12], [11, 12]]
+    assert pairs.elements.tolist() == [[10, 13], [11, 13], [12, 13]]
+    many = find_pairs(np.arange(60), np.full(60, 8, np.uint8), np.arange(60, dtype=np.int32), rng)
+    assert len(many.inequivalent) == 200
+
+
+def supercell(own: Crystal, times: int) -> Crystal:
+    shifts = np.arange(times)[:, None] * np.array([0, 0, 1.0])
+    positions = (own.positions[None] + shifts[:, None]).reshape(-1, 3) / np.array([1, 1, times])
+    lattice = own.lattice * np.array([[1.0], [1.0], [times]])
+    return refine(lattice, positions, np.tile(own.numbers, times))
+
+
+def permuted(own: Crystal, order: np.ndarray) -> Crystal:
+    return refine(own.lattice, own.positions[order], own.numbers[order])
+
+
+@pytest.mark.parametrize("change", [lambda c: supercell(c, 3), lambda c: permuted(c, np.arange(len(c))[::-1])])
+@pytest.mark.parametrize("block", ["mlp", "egnn"])
+def test_the_score_knows_neither_cells_nor_orders(
+    runs: dict[str, Run], block: str, change: Callable[[Crystal], Crystal]
+) -> None:
+    models = Models(runs[block])
+    model = models.load(models.units[0])
+    crystals = [crystal(perovskite(a, 1.07 * a)) for a in (3.9, 4.0, 4.2)]
+    before: dict[str, Score] = separation(models.describe(crystals, model, exact=True))
+    after = separation(models.describe([change(own) for own in crystals], model, exact=True))
+    for stage in ("before", "after"):
+        assert before[stage].n == 3
+        assert after[stage].value == pytest.approx(before[stage].value, rel=0.05)
+
+
+def test_crystals_without_inequivalent_atoms_do_not_count(runs: dict[str, Run], dataset: Dataset) -> None:
+    models = Models(runs["mlp"])
+    own = [crystal(rocksalt(5.6)), crystal(perovskite(4.0, 4.3))]
+    assert separation(models.describe(own, models.load(models.units[0])))["after"].n == 1
+    rows = np.arange(len(dataset.table))
+    # Every third row is a perovskite.
+    assert np.array_equal(inequivalent_rows(dataset.table, rows), rows[::3])
+
+
+def test_scores_of_a_run_repeat(runs: dict[str, Run], dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = block_separation(Models(runs["mlp"]), dataset.table)
+    monkeypatch.setattr("reports.environments._described", {})
+    assert block_separation(Models(runs["mlp"]), dataset.table) == first
+    assert first["trained"]["after"].n == first["untrained"]["after"].n > 0
+    assert first["trained"]["after"].value != first["untrained"]["after"].value
+
+
+def test_displacements_have_the_size_they_should() -> None:
+    own = crystal(perovskite(4.0, 4.3))
+    moved = displaced(own, 0.02, np.random.default_rng(0))
+    steps = (moved.positions - own.positions) @ own.lattice
+    assert np.allclose(np.linalg.norm(steps, axis=1), 0.02)
+    assert np.array_equal(moved.orbit, own.orbit)
+    assert np.allclose(displaced(own, 0.0, np.random.default_rng(0)).positions, own.positions)
+    twice = displaced(own, 0.04, np.random.default_rng(0))
+    assert np.allclose((twice.positions - own.positions), 2 * (moved.positions - own.positions))
+
+
+def test_equivalence_fades(runs: dict[str, Run], dataset: Dataset) -> None:
+    found = fading(Models(runs["mlp"]), dataset.table, sizes=(0.0, 0.02, 0.2))
+    assert [step.size for step in found] == [0.0, 0.02, 0.2]
+    # Rocksalt has no equivalent atoms in its primitive cell.
+    assert 0 < found[0].n < len(Models(runs["mlp"]).tested_by)
+    assert found[0].equivalent <= 1 / 48
+    assert found[2].equivalent > found[1].equivalent >= found[0].equivalent
+    assert fading(Models(runs["mlp"]), dataset.table, sizes=(0.0, 0.02, 0.2)) == found
+
+
+def test_there_is_nothing_to_fade_without_equivalent_atoms(tmp_path: Path) -> None:
+    rows: list[Any] = [[rocksalt(5 + 0.02 * i), 1.0 + i] for i in range(20)]
+    data = made_dataset(tmp_path / "data", rows)
+    assert fading(Models(store_models(tmp_path / "runs", data, folds=(0,))), data.table) == []

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.data import Dataset
+from benchmarks.store import Run, Unit
+from tests.benchmarks.conftest import Answer
+from tests.reports.made_models import made_dataset, mixed_rows, store_models
+
+Command = Callable[..., Answer]
+
+CIF = """data_x
+_cell_length_a {a}
+_cell_length_b {a}
+_cell_length_c {c}
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+{atoms}
+"""
+PEROVSKITE = "Ba1 Ba 0 0 0\nTi1 Ti 0.5 0.5 0.48\nO1 O 0.5 0.5 0.03\nO2 O 0.5 0 0.53\nO3 O 0 0.5 0.53"
+COPPER = "Cu1 Cu 0 0 0\nCu2 Cu 0.5 0.5 0\nCu3 Cu 0.5 0 0.5\nCu4 Cu 0 0.5 0.5"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run, Path]:
+    root = tmp_path_factory.mktemp("explain")
+    dataset: Dataset = made_dataset(root / "data", mixed_rows(40))
+    capsule = store_models(root / "runs", dataset, block="capsule", folds=(1, 3))
+    mlp = store_models(root / "runs", dataset, block="mlp", folds=(0,))
+    (root / "perovskite.cif").write_text(CIF.format(a=4.0, c=4.3, atoms=PEROVSKITE))
+    (root / "copper.cif").write_text(CIF.format(a=3.6, c=3.6, atoms=COPPER))
+    (root / "<script>alert(1)<!--.cif").write_text(CIF.format(a=4.1, c=4.3, atoms=PEROVSKITE))
+    (root / "broken.cif").write_text("data_x\n")
+    return capsule, mlp, root
+
+
+def facts_of(file: Path) -> list[dict[str, Any]]:
+    sections = json.loads(file.with_suffix(".json").read_text())["tasks"][0]["sections"]
+    return [section["facts"] for section in sections.values()]
+
+
+def test_files_and_rows_become_one_page(made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path) -> None:
+    capsule, _, root = made
+    row = capsule.read_predictions(Unit(0, 3)).ids[0]
+    other = next(f"mb-jdft2d-{i:03d}" for i in range(1, 41) if i not in _tested(capsule))
+    out = tmp_path / "x.html"
+    names = f"{root}/perovskite.cif,{root}/copper.cif, {row} ,{other}"
+    answer = sen_bench("explain", capsule.path, "--crystals", names, "-o", out, "--data-dir", root / "data")
+    assert answer.code == 0, answer.err
+    perovskite, copper, tested, unknown = facts_of(out)
+    assert (perovskite["formula"], perovskite["fold"], perovskite["is_test_row"]) == ("BaTiO3", 1, False)
+    assert sorted(o["multiplicity"] for o in perovskite["orbits"]) == [1, 1, 1, 2]
+    assert perovskite["summary"]["equivalent"] == 0
+    assert perovskite["summary"]["inequivalent"] > 0
+    assert len(perovskite["capsules"]["presence"]) == 16
+    assert [len(pose) for pose in perovskite["capsules"]["pose"]] == [6] * 16
+    for share in perovskite["capsules"]["share"]:
+        assert sum(share) == pytest.approx(1)
+    assert (copper["atoms_primitive"], copper["summary"]["inequivalent"], copper["summary"]["elements"]) == (
+        1,
+        None,
+        None,
+    )
+    # A row is explained by the model that did not see it, and predicted as that model did.
+    assert (tested["fold"], tested["is_test_row"]) == (3, True)
+    predictions = capsule.read_predictions(Unit(0, 3))
+    assert tested["prediction"] == pytest.approx(predictions.prediction[0], rel=1e-4)
+    assert tested["target"] == pytest.approx(predictions.target[0])
+    assert (unknown["fold"], unknown["is_test_row"]) == (1, False)
+    page = out.read_text()
+    assert "has one atom, so there are no inequivalent atoms to compare" in page
+    assert "--sections" not in page
+    assert "BaTiO3" in answer.out
+    assert "may have been trained on it" in answer.out
+
+
+def _tested(run: Run) -> set[int]:
+    return {int(name[-3:]) for unit in run.units() for name in run.read_predictions(unit).ids}
+
+
+def test_a_block_without_capsules(made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path) -> None:
+    _, mlp, root = made
+    out = tmp_path / "x.html"
+    answer = sen_bench("explain", mlp.path, "--crystals", root / "perovskite.cif", "-o", out)
+    assert answer.code == 0, answer.err
+    assert facts_of(out)[0]["capsules"] is None
+    assert "has no capsules" in out.read_text()
+
+
+def test_hostile_names_stay_text(made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path) -> None:
+    _, mlp, root = made
+    out = tmp_path / "x.html"
+    answer = sen_bench("explain", mlp.path, "--crystals", root / "<script>alert(1)<!--.cif", "-o", out)
+    assert answer.code == 0, answer.err
+    assert "<script>alert" not in out.read_text()
+    assert "&lt;script&gt;alert" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "message"),
+    [
+        ("mb-jdft2d-999", 2, "neither a structure file nor a row of matbench_jdft2d, whose ids run from mb-jdft2d-001"),
+        ("nothere.cif", 2, "There is no file or folder nothere.cif"),
+        ("ROOT/broken.cif", 1, "broken.cif has a CIF without atoms"),
+        ("ROOT/perovskite.cif,ROOT/broken.cif", 1, "Nothing is explained"),
+        (" , ", 2, "--crystals takes structure files and row ids"),
+        ("ROOT/runs", 2, "There is no structure file"),
+    ],
+)
+def test_bad_crystals(
+    made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path, names: str, code: int, message: str
+) -> None:
+    capsule, _, root = made
+    out = tmp_path / "x.html"
+    chosen = names.replace("ROOT", str(root))
+    answer = sen_bench("explain", capsule.path, "--crystals", chosen, "-o", out, "--data-dir", root / "data")
+    assert answer.code == code
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+    assert not out.exists()
+
+
+def test_bad_runs_and_files(
+    made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capsule, _, root = made
+    file = root / "perovskite.cif"
+    monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
+    empty = Run.create(tmp_path, "matbench_jdft2d", "capsule-0", capsule.read_config())
+    answer = sen_bench("explain", empty.path, "--crystals", file, "-o", tmp_path / "x.html")
+    assert (answer.code, "no finished fold" in answer.err) == (2, True)
+    answer = sen_bench("explain", root / "runs", "--crystals", file, "-o", tmp_path / "x.html")
+    assert (answer.code, "is no run, but runs lie below it" in answer.err) == (2, True)
+    answer = sen_bench("explain", capsule.path, "--crystals", "mb-jdft2d-001", "-o", tmp_path / "x.html")
+    assert (answer.code, "not at hand" in answer.err) == (2, True)
+    (tmp_path / "there.html").write_text("mine")
+    answer = sen_bench("explain", capsule.path, "--crystals", file, "-o", tmp_path / "there.html")
+    assert (answer.code, "--overwrite" in answer.err) == (2, True)
+    assert (tmp_path / "there.html").read_text() == "mine"

@@ -1,0 +1,386 @@
+"""The report command: facts without HTML, honest states, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.statistics import bootstrap_mean
+from benchmarks.store import Unit
+from benchmarks.tasks import TASKS
+from reports.report import choose_sections, plain
+from reports.section import load_section
+from reports.study import read_studies
+from tests.benchmarks.conftest import Answer
+from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
+
+Command = Callable[..., Answer]
+
+OWN_SECTIONS = ("overview", "parity", "learning", "worst", "systems", "provenance")
+
+
+@pytest.fixture
+def report(sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Run the command on tmp_path / "runs" with the sections of our own; returns the facts of the only task."""
+    monkeypatch.setenv("MATMINER_DATA", str(tmp_path / "matminer"))
+
+    def call(*arguments: object, sections: str = ",".join(OWN_SECTIONS)) -> dict[str, Any]:
+        out = tmp_path / "report.html"
+        chosen = ("--sections", sections, "--data-dir", tmp_path / "data")
+        answer = sen_bench("report", tmp_path / "runs", "-o", out, "--overwrite", *chosen, *arguments)
+        assert answer.code == 0, answer.err
+        HTMLParser().feed(out.read_text())
+        facts = json.loads(out.with_suffix(".json").read_text())
+        assert len(facts["tasks"]) == 1
+        task: dict[str, Any] = facts["tasks"][0]
+        for section in task["sections"].values():
+            assert section["state"] != "failed", section["reason"]
+        return task
+
+    return call
+
+
+def texts(name: str, facts: dict[str, Any]) -> str:
+    """Everything that a section says in words."""
+    blocks = load_section(name).show(facts)
+    return " ".join(str(value) for block in blocks for value in vars(block).values() if isinstance(value, str))
+
+
+def test_facts_of_the_overview(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    run = make_run(tmp_path / "runs", dataset, seeds=[0, 1])
+    make_run(tmp_path / "runs", dataset, block="capsule", noise=0.3)
+    (study,) = read_studies([tmp_path / "runs"], data_dir=tmp_path / "data")
+    facts = plain(load_section("overview").analyse(study, lambda *_: None))
+    results = {result["label"]: result for result in facts["results"]}
+    scores = [np.mean([run.read_metrics(Unit(seed, fold))["metrics"]["mae"] for seed in (0, 1)]) for fold in range(5)]
+    assert results["mlp"]["mean"]["mae"] == pytest.approx(np.mean(scores))
+    assert results["mlp"]["std"]["mae"] == pytest.approx(np.std(scores))
+    assert results["mlp"]["seeds"] == {str(fold): [0, 1] for fold in range(5)}
+    assert results["mlp"]["rows"] == N_ROWS
+    assert not results["mlp"]["is_official"]  # partial data
+    (pair,) = facts["differences"]
+    errors = {result.label: result.rows for result in study.results}
+    assert errors["capsule"].ids.tolist() == errors["mlp"].ids.tolist()
+    difference = errors[pair["first"]].error - errors[pair["second"]].error
+    assert pair["mean"] == pytest.approx(difference.mean())
+    assert (pair["low"], pair["high"]) == pytest.approx(tuple(bootstrap_mean(difference)))
+    assert pair["rows"] == N_ROWS
+    assert pair["p"] == pair["p_holm"]
+    said = texts("overview", facts)
+    assert "mlp errs less than capsule by" in said
+    assert "ran on 9.4 % of the official rows" in said
+
+
+def test_no_test_over_folds_with_a_file_that_names_none(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    dataset = official(tmp_path / "data")
+    run = make_run(tmp_path / "runs", dataset)
+    folds = {name: unit.fold for unit in run.units() for name in run.read_predictions(unit).ids}
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"{name},5.5\n" for name in folds))
+    (pair,) = report("--against", file)["sections"]["overview"]["facts"]["differences"]
+    assert (pair["p"], pair["folds"]) == (None, [])
+    assert pair["low"] < pair["mean"] < pair["high"] < 0
+    file.write_text("id,prediction,fold\n" + "".join(f"{name},5.5,{fold}\n" for name, fold in folds.items()))
+    (pair,) = report("--against", file)["sections"]["overview"]["facts"]["differences"]
+    assert 0 < pair["p"] < 1
+    assert pair["folds"] == [0, 1, 2, 3, 4]
+
+
+def test_facts_are_enough_to_show(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    facts = report()
+    assert list(facts["sections"]) == list(OWN_SECTIONS)
+    for name, section in facts["sections"].items():
+        assert section["state"] == "shown"
+        assert list(load_section(name).show(section["facts"]))
+
+
+def test_one_fold_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[3])
+    facts = report()["sections"]
+    assert facts["overview"]["facts"]["differences"] == []
+    assert facts["overview"]["facts"]["results"][0]["std"] == {}
+    said = texts("overview", facts["overview"]["facts"])
+    assert "meV/atom (fold 3 alone, 1 seed, n = " in said
+
+
+def test_different_folds_are_never_compared_by_their_means(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0, 1])
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=[2])
+    facts = report()["sections"]
+    said = texts("overview", facts["overview"]["facts"])
+    assert "must not be compared" in said
+    assert "predicted no row in common: " in said
+    assert facts["overview"]["facts"]["differences"][0]["rows"] == 0
+    assert facts["worst"]["facts"]["left_out"] == ["capsule"]
+
+
+def test_two_tasks_in_one_page(tmp_path: Path, sen_bench: Command) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    make_run(tmp_path / "runs", own(tmp_path / "data"), folds=[0])
+    out = tmp_path / "report.html"
+    answer = sen_bench(
+        "report", tmp_path / "runs", "-o", out, "--data-dir", tmp_path / "data", "--sections", "parity,systems"
+    )
+    assert answer.code == 0, answer.err
+    html = out.read_text()
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert f"-o parity.html --data-dir {tmp_path}/data --sections parity<" in html
+    for name in ("matbench-jdft2d", "matbench-jdft2d-parity", "mine-systems", "methods"):
+        assert name in ids
+        assert f'href="#{name}"' in html
+    numbers = re.findall(r"<b>(Figure|Table) (\d+)\.</b>", html)
+    for kind in ("Figure", "Table"):
+        assert [int(n) for k, n in numbers if k == kind] == list(range(1, 1 + sum(k == kind for k, _ in numbers)))
+    assert [task["task"]["name"] for task in json.loads((tmp_path / "report.json").read_text())["tasks"]] == [
+        *("matbench_jdft2d", "mine")
+    ]
+
+
+def test_limit_is_told(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), flags={"limit": 20})
+    said = texts("overview", report()["sections"]["overview"]["facts"])
+    assert "at most 20 training rows in each fold (--limit)" in said
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+@pytest.mark.parametrize("split", ["folds", "holdout:0.6/0.2/0.2"])
+def test_own_data(tmp_path: Path, report: Callable[..., dict[str, Any]], kind: str, split: str) -> None:
+    dataset = own(tmp_path / "data", kind=kind, split=split)
+    folds = range(5) if split == "folds" else [0]
+    make_run(tmp_path / "runs", dataset, folds=folds)
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=folds, noise=0.3)
+    facts = report()["sections"]
+    assert all(section["state"] == "shown" for section in facts.values()), facts
+    said = texts("overview", facts["overview"]["facts"])
+    assert ("split once" in said) == (split != "folds")
+    html = (tmp_path / "report.html").read_text()
+    assert "matbench_rocauc" not in html
+    assert ("balanced accuracy" in html) == (kind == "classification")
+    assert "MatBench v0.1" not in html
+
+
+def test_an_official_classification_stands_beside_what_matbench_calls_rocauc(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    run = make_run(tmp_path / "runs", own(tmp_path / "data", kind="classification"))
+    config = json.loads((run.path / "config.json").read_text())
+    change_file(
+        run.path / "config.json",
+        task=TASKS["matbench_mp_is_metal"].facts(),
+        config={**config["config"], "task": "matbench_mp_is_metal"},
+    )
+    facts = report()["sections"]
+    overview = facts["overview"]["facts"]
+    assert overview["metric"]["name"] == "matbench_rocauc"
+    score = overview["results"][0]["mean"]["matbench_rocauc"]
+    assert score == pytest.approx(overview["results"][0]["mean"]["balanced_accuracy"])
+    assert overview["results"][0]["mean"]["rocauc"] >= score
+    said = texts("overview", overview)
+    assert "mlp 1." in said  # a made-up run is the best of all
+    assert "MatBench 'rocauc'" in said
+    assert facts["systems"]["state"] == "absent"
+
+
+def test_without_crystals_the_report_says_what_is_missing(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "elsewhere"))
+    (tmp_path / "data").mkdir()
+    facts = report()["sections"]
+    assert facts["systems"]["state"] == "absent"
+    assert "--data-dir" in facts["systems"]["reason"]
+    assert facts["worst"]["state"] == "shown"
+    assert "Formulas, space groups and causes are missing." in texts("worst", facts["worst"]["facts"])
+    assert facts["overview"]["state"] == "shown"
+
+
+def test_hostile_names_stay_text(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    hostile = "<script>alert(1)</script>"
+    dataset = official(tmp_path / "data")
+    run = make_run(tmp_path / "runs", dataset, name=f'{hostile}" onload="x')
+    config = json.loads((run.path / "config.json").read_text())
+    config["task"]["description"] = f"What {hostile} is & is not"
+    change_file(run.path / "config.json", **config)
+    file = tmp_path / f"{hostile.replace('/', '')}.csv"
+    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5\n" for i in range(1, 60)))
+    report("--against", file)
+    html = (tmp_path / "report.html").read_text()
+    opened = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            if tag == "script":
+                opened.append(attributes)
+            assert not [name for name, _ in attributes if name.startswith("on")]
+
+    Parser().feed(html)
+    assert opened == [[]]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+PLUGIN = """
+from reports.section import {imports}
+
+class Plugin(Section):
+    name, title = "plugin", "A plug-in"
+
+    def analyse(self, study, progress):
+        {analyse}
+
+    def show(self, facts):
+        {show}
+"""
+
+
+def install(site: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """Put a package on the path as an installer leaves it, whose `Plugin` is the section plugin."""
+    facts = site / "plugin-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[sen_bench.report_sections]\nplugin = plugin_section:Plugin\n")
+    (site / "plugin_section.py").write_text(source)
+    monkeypatch.delitem(__import__("sys").modules, "plugin_section", raising=False)
+    monkeypatch.syspath_prepend(site)
+
+
+FIGURE = "from reports.style import subplots; yield Figure('f', lambda: 1 / 0, 'c', 'm', 'a')"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import a_package_that_is_not_there", "ModuleNotFoundError: No module named 'a_package_that_is_not_there'"),
+        ("Plugin = print", "TypeError: the entry point 'plugin'"),
+        (
+            PLUGIN.format(imports="Section", analyse="raise ValueError('no <b>way</b>')", show="pass"),
+            "ValueError: no <b>",
+        ),
+        (PLUGIN.format(imports="Section", analyse="return {'a': study}", show="pass"), "TypeError: facts hold numbers"),
+        (PLUGIN.format(imports="Section", analyse="return {}", show="yield 3"), "TypeError: it shows int"),
+        (PLUGIN.format(imports="Section, Figure", analyse="return {}", show=FIGURE), "ZeroDivisionError: division by"),
+        (PLUGIN.format(imports="Section", analyse="return {}", show="return None"), "TypeError"),
+    ],
+)
+def test_a_section_that_fails_takes_nothing_else_down(
+    tmp_path: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch, source: str, reason: str
+) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    install(tmp_path / "site", monkeypatch, source)
+    out = tmp_path / "report.html"
+    answer = sen_bench("report", tmp_path / "runs", "-o", out, "--sections", "overview,plugin")
+    assert answer.code == 1
+    assert f"The section 'plugin' failed with {reason}" in answer.err
+    assert "Error: The report is written, without what failed: plugin." in answer.err
+    sections = json.loads((tmp_path / "report.json").read_text())["tasks"][0]["sections"]
+    assert sections["plugin"]["state"] == "failed"
+    assert sections["overview"]["state"] == "shown"
+    html = out.read_text()
+    assert "The section &#39;plugin&#39; failed with" in html
+    assert "<b>way" not in html
+
+
+def test_a_section_that_has_nothing_to_show_says_so(
+    tmp_path: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    raising = "raise Absent('There is no tea: boil water.')"
+    install(tmp_path / "site", monkeypatch, PLUGIN.format(imports="Section, Absent", analyse=raising, show="pass"))
+    answer = sen_bench("report", tmp_path / "runs", "-o", tmp_path / "a.html", "--sections", "plugin")
+    assert answer.code == 0
+    assert '<p class="absent">There is no tea: boil water.</p>' in (tmp_path / "a.html").read_text()
+
+
+def test_bad_input_is_told(tmp_path: Path, sen_bench: Command) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "report.html"
+    make_run(runs, official(tmp_path / "data"), folds=[0])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "no.json").write_text("{")
+
+    def told(*arguments: object) -> str:
+        answer = sen_bench("report", *arguments)
+        assert answer.code in {1, 2}
+        assert not out.exists()
+        return answer.err
+
+    assert "There is no folder" in told(tmp_path / "nothing", "-o", out)
+    assert "There is no run below" in told(tmp_path / "empty", "-o", out)
+    assert "no section called 'party'. Did you mean parity" in told(runs, "-o", out, "--sections", "party")
+    assert "none of them twice" in told(runs, "-o", out, "--sections", "parity,parity")
+    assert "There is no folder" in told(runs, "-o", tmp_path / "no" / "report.html")
+    assert "takes the name of an HTML file" in told(runs, "-o", tmp_path / "report")
+    assert "no.json is not valid JSON" in told(runs, "-o", out, "--against", tmp_path / "no.json")
+    assert "(--data-dir)" in told(runs, "-o", out, "--data-dir", tmp_path / "no")
+    assert "cannot be read" in told(runs, "-o", out, "--against", tmp_path / "gone.json")
+
+
+def test_what_exists_is_replaced_on_request_alone(tmp_path: Path, sen_bench: Command) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    command = ("report", tmp_path / "runs", "-o", tmp_path / "report.html", "--sections", "overview")
+    (tmp_path / "report.json").write_text("mine")
+    answer = sen_bench(*command)
+    assert answer.code == 2
+    assert "report.json exists" in answer.err
+    assert (tmp_path / "report.json").read_text() == "mine"
+    assert "was not written by a report" in sen_bench(*command, "--overwrite").err
+    assert (tmp_path / "report.json").read_text() == "mine"
+    (tmp_path / "report.json").unlink()
+    assert sen_bench(*command).code == 0
+    assert sen_bench(*command, "--overwrite").code == 0
+    assert sen_bench(*command).code == 2
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    handler = signal.getsignal(signal.SIGINT)
+
+    def interrupt(*_: object) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return {}
+
+    monkeypatch.setattr("reports.parity.Parity.analyse", interrupt)
+    answer = sen_bench("report", tmp_path / "runs", "-o", tmp_path / "report.html", "--sections", "parity")
+    signal.signal(signal.SIGINT, handler)
+    assert answer.code == 130
+    assert "nothing was written" in answer.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "runs"]
+
+
+def test_methods_and_citations(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, block="egnn", folds=[0])
+    report(sections="overview")
+    html = (tmp_path / "report.html").read_text()
+    for what in ("10.1038/s41467-023-40756-2", "10.1038/s41524-020-00406-3", "2102.09844", "@software{senbench"):
+        assert what in html
+    methods = re.sub(r"<[^>]+>", " ", html[html.index('id="methods-text"') :])
+    assert "60 of the 636 rows of the task (partial data)" in methods
+    assert "official five folds of MatBench v0.1" in methods
+    assert "egnn lacks some of them" in methods
+
+
+def test_sections_are_chosen_by_name() -> None:
+    assert choose_sections(["parity", "overview"]) == ["parity", "overview"]
+    assert set(OWN_SECTIONS) <= set(choose_sections(None))
+
+
+def test_plain_facts() -> None:
+    value = {"a": np.float32(0.5), 2: (np.nan, np.int64(3)), "c": np.arange(2), "d": [float("inf"), None, True]}
+    assert plain(value) == {"a": 0.5, "2": [None, 3], "c": [0, 1], "d": [None, None, True]}
+    with pytest.raises(TypeError, match="not set"):
+        plain({"a": {1}})

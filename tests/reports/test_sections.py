@@ -1,0 +1,128 @@
+"""What the sections of this room find, on made-up runs and real crystals."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.data import load_dataset
+from benchmarks.tasks import TASKS
+from reports.learning import Learning
+from reports.parity import Parity
+from reports.report import plain
+from reports.section import Absent, Figure, Table
+from reports.study import Study, read_studies
+from reports.svg import VARIABLES, draw_svg
+from reports.systems import Systems, printed_symbol
+from reports.worst import MAGNETIC, Worst, find_causes
+from tests.reports.made_runs import make_run, official, own
+
+
+def no_progress(_done: int, _total: int | None) -> None:
+    pass
+
+
+def study_of(tmp_path: Path) -> Study:
+    (study,) = read_studies([tmp_path / "runs"], data_dir=tmp_path / "data")
+    return study
+
+
+def test_worst_rows_come_first_with_formula_and_space_group(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, block="capsule")
+    study = study_of(tmp_path)
+    facts = plain(Worst().analyse(study, no_progress))
+    errors = [row["error"] for row in facts["worst"]]
+    assert errors == sorted(errors, reverse=True)
+    means = np.mean([result.rows.error for result in study.results], axis=0)
+    assert errors[0] == pytest.approx(means.max())
+    assert {row["symbol"] for row in facts["worst"]} == {"Fm-3m"}
+    assert {row["atoms"] for row in facts["worst"]} == {2}
+    assert all(min(row["errors"]) <= row["error"] for row in facts["worst"])
+    worst = facts["worst"][0]
+    at = dataset.table.ids.tolist().index(worst["id"])
+    assert worst["target"] == pytest.approx(float(dataset.table.target[at]))
+
+
+def test_causes_are_what_their_rules_say(data_dir: Path) -> None:
+    table = load_dataset(TASKS["matbench_phonons"], data_dir, jobs=1).table
+    where = np.arange(len(table))
+    causes = find_causes(table, where, [frozenset({"H", "O"})] * len(table))
+    formulas = [set(table.elements(np.array([i]))) for i in where]
+    assert causes["magnetic"].tolist() == [bool(elements & MAGNETIC) for elements in formulas]
+    assert {"Fe", "Ce", "Yb", "U"} <= MAGNETIC
+    assert not {"Cu", "Zn", "La", "Lu", "Th", "O"} & MAGNETIC
+    assert causes["unseen element"].tolist() == [not elements <= {"H", "O"} for elements in formulas]
+    assert causes["extreme target"].sum() == pytest.approx(0.02 * len(table), abs=2)
+    assert causes["dense"].sum() == pytest.approx(0.01 * len(table), abs=1)
+    assert "no symmetry found" not in causes
+
+
+def test_parity_shows_every_row(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), seeds=[0, 1])
+    study = study_of(tmp_path)
+    (facts,) = plain(Parity().analyse(study, no_progress))["results"]
+    rows = study.results[0].rows
+    assert np.allclose(facts["points"], [rows.target, rows.prediction], rtol=1e-4)
+    assert facts["metrics"]["mae"] == pytest.approx(np.abs(rows.target - rows.prediction).mean())
+    assert facts["seeds"] == 2
+
+
+def test_reliability_of_probabilities(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", own(tmp_path / "data", kind="classification"))
+    (facts,) = plain(Parity().analyse(study_of(tmp_path), no_progress))["results"]
+    assert sum(part["rows"] for part in facts["reliability"]) == facts["rows"] == sum(facts["confusion"].values())
+    assert all(0 <= part["true"] <= 1 for part in facts["reliability"])
+
+
+def test_learning_curves_are_read(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0, 1])
+    (facts,) = plain(Learning().analyse(study_of(tmp_path), no_progress))["results"]
+    assert [(curve["fold"], curve["validation"]) for curve in facts["curves"]] == [
+        (fold, [0.5, 0.25, 0.16667]) for fold in (0, 1)
+    ]
+    study = study_of(tmp_path)
+    for path in run.path.rglob("history.csv"):
+        path.write_text("nothing\n")
+    with pytest.raises(Absent, match=r"history\.csv"):
+        Learning().analyse(study, no_progress)
+
+
+def test_violins_compare_with_what_is_published(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5.5\n" for i in range(1, 61)))
+    (study,) = read_studies([tmp_path / "runs"], against=[file], data_dir=tmp_path / "data")
+    facts = plain(Systems().analyse(study, no_progress))
+    (pair,) = facts["violins"]
+    assert (pair["one"]["label"], pair["other"]["label"], pair["rows"]) == ("mlp", "theirs", 60)
+    assert pair["comparison"]["overall"]["difference"] < 0
+    blocks = list(Systems().show(facts))
+    assert [block.name for block in blocks if isinstance(block, Figure)] == ["systems", "violins-1"]
+    table = next(block for block in blocks if isinstance(block, Table) and block.name == "systems")
+    assert [row[:3] for row in table.rows][:2] == [["cubic", "mlp", 60], ["cubic", "theirs", 60]]
+
+
+def test_space_groups_are_printed_as_in_the_tables() -> None:
+    assert [printed_symbol(text) for text in ("P m n 2_1", "F m -3 m", "I 2_1 3")] == ["Pmn2₁", "Fm-3m", "I2₁3"]
+
+
+def test_figures_share_no_ids_and_follow_the_page(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    facts = plain(Parity().analyse(study_of(tmp_path), no_progress))
+    (figure,) = (block for block in Parity().show(facts) if isinstance(block, Figure))
+    one, other = draw_svg(figure.draw, "one"), draw_svg(figure.draw, "other")
+    assert one == draw_svg(figure.draw, "one")
+    ids = [set(re.findall(r' id="([^"]+)"', text)) for text in (one, other)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    assert " id=" not in one.replace(' id="one-', "")
+    assert one.startswith("<svg ")
+    assert "<image" in one  # the points
+    for colour in VARIABLES:
+        bare = one.replace(f", {colour})", "")
+        assert colour not in bare

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.errors import DataError, UsageError
+from benchmarks.store import Unit
+from reports.section import Absent
+from reports.study import Rows, Study, read_studies, shared_rows
+from tests.reports.made_runs import N_ROWS, make_run, official, own
+
+
+def only(studies: list[Study]) -> Study:
+    assert len(studies) == 1
+    return studies[0]
+
+
+def rows(ids: list[str], target: list[float]) -> Rows:
+    n = len(ids)
+    values = np.array(target)
+    return Rows(np.array(ids), np.zeros(n, dtype=int), values, values, np.zeros(n), np.ones(n, dtype=int))
+
+
+def test_error_of_a_row_is_the_mean_over_seeds_of_its_errors(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[1], seeds=[0, 1])
+    result = only(read_studies([tmp_path / "runs"])).results[0]
+    parts = [run.read_predictions(Unit(seed, 1)) for seed in (0, 1)]
+    assert result.rows.ids.tolist() == parts[0].ids == parts[1].ids
+    assert np.allclose(result.rows.prediction, np.mean([part.prediction for part in parts], axis=0))
+    errors = [np.abs(part.prediction - part.target) for part in parts]
+    assert np.allclose(result.rows.error, np.mean(errors, axis=0))
+    assert result.rows.error.mean() > np.abs(result.rows.prediction - result.rows.target).mean()
+    assert set(result.rows.n_seeds.tolist()) == {2}
+    assert (result.folds, result.seeds) == ([1], [0, 1])
+    assert result.rows.fold.tolist() == [1] * len(result.rows)
+
+
+def test_every_row_of_all_folds_is_there_once(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    result = only(read_studies([tmp_path / "runs"])).results[0]
+    assert len(set(result.rows.ids.tolist())) == len(result.rows) == N_ROWS
+    assert result.rows.fold.tolist() == sorted(result.rows.fold.tolist())
+
+
+def test_labels_tell_runs_apart(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, flags={"training.epochs": 7})
+    make_run(tmp_path / "runs", dataset, block="capsule", flags={"limit": 20})
+    study = only(read_studies([tmp_path / "runs"]))
+    assert sorted(result.label for result in study.results) == [
+        "capsule (limit 20)",
+        "mlp (epochs 60)",
+        "mlp (epochs 7)",
+    ]
+    assert len({result.colour for result in study.results}) == 3
+    commands = {result.label: result.command() for result in study.results}
+    assert commands["mlp (epochs 7)"].endswith("--set training.epochs=7")
+    assert "--limit 20" in commands["capsule (limit 20)"]
+
+
+def test_a_run_given_twice_counts_once(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    study = only(read_studies([tmp_path / "runs", run.path, tmp_path / "." / "runs"]))
+    assert [result.label for result in study.results] == ["mlp"]
+
+
+def test_tasks_are_studied_apart(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    make_run(tmp_path / "runs", own(tmp_path / "own"), folds=[0])
+    studies = read_studies([tmp_path / "runs"])
+    assert [study.task.name for study in studies] == ["matbench_jdft2d", "mine"]
+
+
+def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = official(tmp_path / "data")
+    run = make_run(tmp_path / "runs", dataset, folds=[0, 1])
+    (run.unit_path(Unit(0, 1)) / "predictions.csv").write_text("id,target,prediction\n")
+    broken = make_run(tmp_path / "runs", dataset, block="capsule", folds=[0])
+    (broken.path / "config.json").write_text('{"format": 1, "config": ')
+    odd = make_run(tmp_path / "runs", dataset, block="egnn", folds=[0])
+    (odd.path / "config.json").write_text('{"format": 1, "config": {"block_name": "egnn"}}')
+    with caplog.at_level(logging.WARNING):
+        study = only(read_studies([tmp_path / "runs"]))
+    assert [result.folds for result in study.results] == [[0]]
+    told = " ".join(study.notes)
+    for what in (
+        "seed_0/fold_1 counts as missing: predictions.csv",
+        f"{broken.path}/config.json",
+        f"{odd.path} is left out",
+    ):
+        assert what in told
+
+
+def test_nothing_to_report_on_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no folder"):
+        read_studies([tmp_path / "runs"])
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UsageError, match="There is no run below"):
+        read_studies([tmp_path / "runs"])
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[])
+    with pytest.raises(UsageError, match="No fold is finished yet in the 1 runs"):
+        read_studies([tmp_path / "runs"])
+
+
+def test_published_predictions_are_cut_to_the_rows_of_the_runs(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0, 2])
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5\n" for i in range(1, 637)))
+    study = only(read_studies([tmp_path / "runs"], against=[file]))
+    ours, theirs = study.results
+    assert theirs.run is None
+    assert sorted(theirs.rows.ids.tolist()) == sorted(ours.rows.ids.tolist())
+    (at, other) = shared_rows(ours.rows, theirs.rows)
+    assert np.array_equal(ours.rows.fold[at], theirs.rows.fold[other])
+    assert np.allclose(theirs.rows.error[other], np.abs(5 - ours.rows.target[at]))
+    assert "no submission to MatBench" in " ".join(study.notes)
+
+
+def test_published_predictions_of_another_task_are_refused(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\nmb-phonons-0001,5\n")
+    with pytest.raises(UsageError, match="holds no predictions for the rows of matbench_jdft2d"):
+        read_studies([tmp_path / "runs"], against=[file])
+    file.write_text(json.dumps({"a": 1}))
+    with pytest.raises(DataError, match=r"theirs\.csv"):
+        read_studies([tmp_path / "runs"], against=[file])
+
+
+def test_crystals_are_had_or_said_to_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
+    monkeypatch.setenv("MATMINER_DATA", str(tmp_path / "matminer"))
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    study = only(read_studies([tmp_path / "runs"], data_dir=tmp_path / "data"))
+    where = study.positions(study.results[0].rows.ids.tolist())
+    assert np.allclose(study.crystals().target[where], study.results[0].rows.target)
+    with pytest.raises(Absent, match="lack the row mb-jdft2d-636"):
+        study.positions(["mb-jdft2d-636"])
+    with pytest.raises(Absent, match="--data-dir"):
+        only(read_studies([tmp_path / "runs"])).crystals()
+
+
+def test_own_crystals_are_found_by_their_recorded_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "runs", own(tmp_path / "own"), folds=[0])
+    assert len(only(read_studies([tmp_path / "runs"], data_dir=tmp_path / "own")).crystals()) == N_ROWS
+    with pytest.raises(Absent, match=r"holds mine\.json"):
+        only(read_studies([tmp_path / "runs"])).crystals()
+    monkeypatch.chdir(tmp_path / "own")
+    assert len(only(read_studies([tmp_path / "runs"])).crystals()) == N_ROWS
+    own(tmp_path / "own", kind="classification")
+    with pytest.raises(Absent):
+        only(read_studies([tmp_path / "runs"])).crystals()
+
+
+def test_shared_rows_are_the_same_rows() -> None:
+    first, second = rows(["a", "b", "c"], [0.0, 1.0, 2.0]), rows(["c", "x", "a", "b"], [2.0, 0.0, 0.0, 1.5])
+    one, other = shared_rows(first, second)
+    assert first.ids[one].tolist() == second.ids[other].tolist() == ["a", "c"]  # b has another target
+    assert [len(at) for at in shared_rows(first, rows([], []))] == [0, 0]
+
+
+def test_published_values_of_a_classification_are_probabilities(tmp_path: Path) -> None:
+    dataset = own(tmp_path / "own", kind="classification")
+    make_run(tmp_path / "runs", dataset, folds=[0])
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"{name},0.5\n" for name in dataset.table.ids))
+    assert len(only(read_studies([tmp_path / "runs"], against=[file])).results) == 2
+    file.write_text("id,prediction\n" + "".join(f"{name},-3.5\n" for name in dataset.table.ids))
+    with pytest.raises(DataError, match="no probabilities"):
+        read_studies([tmp_path / "runs"], against=[file])
