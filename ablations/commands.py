@@ -137,6 +137,7 @@ def ablate(
                             seeds=range(seed, seed + seeds),
                             out=out,
                             progress=display.progress(f"Building graphs for {setting}"),
+                            is_trial=dry_run,
                         ),
                     )
                     for setting in settings
@@ -221,7 +222,7 @@ def _train(
 
 def _conclude(variants: Sequence[Variant], failures: Mapping[Cell, SenBenchError]) -> None:
     """Show and store the result, and end with the failures, if there are any."""
-    from ablations.display import show_result
+    from ablations.display import show_result, trainings
     from ablations.results import evaluate, write_result
 
     result = evaluate(variants)
@@ -234,4 +235,4 @@ def _conclude(variants: Sequence[Variant], failures: Mapping[Cell, SenBenchError
         for cell, error in failures.items():
             reasons.setdefault((names[cell.plan], str(error)), []).append(str(cell.unit))
         told = "\n".join(f"  {name} ({'; '.join(units)}): {why}" for (name, why), units in reasons.items())
-        raise RunError(f"{len(failures)} trainings failed, and the same command tries them again:\n{told}")
+        raise RunError(f"{trainings(len(failures))} failed, and the same command tries again:\n{told}")

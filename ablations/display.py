@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from benchmarks.plans import Cell, Plan
     from benchmarks.training import Epoch
 
-__all__ = ["GridDisplay", "show_plan", "show_result"]
+__all__ = ["GridDisplay", "show_plan", "show_result", "trainings"]
 
 _REDRAWN_PER_SECOND = 2
 # Narrower terminals are shown fewer columns; the files have all.
@@ -134,7 +134,7 @@ class GridDisplay:
         left = sum(len(each.left) for each in self._lines.values())
         self._print(
             f"{place}: {figures(score)}{self._unit} in {duration(outcome['wall_seconds'])}; "
-            f"{self._cells - left} of {self._cells} trainings ended{self._time_left()}"
+            f"{self._cells - left} of {trainings(self._cells)} ended{self._time_left()}"
         )
 
     def wait(self, cells: Sequence[Cell]) -> None:
@@ -196,12 +196,10 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
     if not cells:
         console.print("Everything is finished: the command without --dry-run shows the result.")
         return
-    work = sum(
-        costs[variant.plan].unit_seconds * len(variant.plan.missing) for variant in variants if variant.plan.missing
-    )
+    work = sum(cost.unit_seconds * len(plan.missing) for plan, cost in costs.items())
     on = "1 thread" if threads == 1 else f"{threads} threads"
     console.print(
-        f"{cells} trainings to do, {workers} at a time: about {duration(work / workers)}, from a few steps of each "
+        f"{trainings(cells)} to do, {workers} at a time: about {duration(work / workers)}, from a few steps of each "
         f"block with {on} on this machine. Less where a training stops early (training.patience) or goes on from a "
         "state."
     )
@@ -209,7 +207,17 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
 
 def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> Table:
     table = Table(title=f"Plan: {variants[0].plan.dataset.task.name}", title_justify="left")
-    for heading in ("block", "run", "finished", "under way", "to do", "parameters", "an epoch", "a training", "all"):
+    for heading in (
+        "block",
+        "run",
+        "finished",
+        "to do",
+        "of those begun",
+        "parameters",
+        "an epoch",
+        "a training",
+        "all",
+    ):
         table.add_column(heading, justify="left" if heading in {"block", "run"} else "right", overflow="fold")
     for variant in variants:
         plan, cost = variant.plan, costs.get(variant.plan)
@@ -217,8 +225,8 @@ def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> T
             escape(str(variant)),
             plan.run.path.name,
             str(len(plan.units) - len(plan.missing)),
-            str(len(plan.under_way)),
             str(len(plan.missing)),
+            str(len(plan.under_way)),
             f"{cost.parameters:,}" if cost else "",
             _seconds(cost.epoch_seconds) if cost else "",
             duration(cost.unit_seconds) if cost else "",
@@ -244,8 +252,8 @@ def show_result(result: Result, folder: str) -> None:
             console,
             "Difference: first less second, mean over the folds that both have. Interval: 95 %, bootstrap over test "
             "rows, not adjusted for the number of comparisons. p: corrected resampled t-test over folds (Nadeau and "
-            "Bengio 2003), adjusted after Holm. The best was chosen on these rows: that it would win on others is not "
-            "shown.",
+            "Bengio 2003), adjusted after Holm for the comparisons with the same block. The best was chosen on these "
+            "rows: that it would win on others is not shown.",
         )
     if not plan.dataset.is_complete:
         _say(console, f"Partial data: {plan.dataset.coverage:.1%} of the rows of {plan.dataset.task.name}.")
@@ -319,6 +327,11 @@ def _table_of_comparisons(result: Result, *, compact: bool) -> Table:
 def _add_column(table: Table, heading: str, *, is_text: bool) -> None:
     """Add a column: text is folded where a line is short, numbers are never cut."""
     table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+
+
+def trainings(n: int) -> str:
+    """Return "1 training" or "5 trainings"."""
+    return "1 training" if n == 1 else f"{n} trainings"
 
 
 def _seconds(seconds: float) -> str:

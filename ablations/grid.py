@@ -63,6 +63,8 @@ def parse_blocks(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise UsageError("--blocks names no block: give some, such as mlp,egnn,capsule, or all.")
+    if "all" in names:
+        raise UsageError("--blocks all stands by itself: it is every installed block.")
     for name, count in Counter(names).items():
         check_block_name(name)
         if count > 1:
@@ -132,7 +134,8 @@ def build_settings(
         try:
             config = build_config(task, block, defaults=defaults, file=file, flags=flags, assignments=added)
         except UsageError as error:
-            raise UsageError(f"Block {block}: {error}") from None
+            # Fields of a block are those of that block alone.
+            raise UsageError(f"Block {block}: {error}" if "block." in str(error) else str(error)) from None
         setting = Setting(block, point, config)
         if same := [other for other in settings if other.config == config]:
             raise UsageError(f"{same[0]} and {setting} are the same configuration: leave one of them out.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablations.comparison import Comparison, Finished, Row, as_facts, compare, read_finished, summary_row
-from ablations.grid import Variant
+from ablations.grid import Setting, Variant
 from ablations.paper import SCALE, paper_mae
 from benchmarks.cache import digest
 from benchmarks.display import figures
@@ -17,6 +18,9 @@ from benchmarks.errors import UsageError
 from benchmarks.files import write_bytes, write_json
 from benchmarks.metrics import PrimaryMetric, primary_metric
 from benchmarks.plans import Cell
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["Result", "evaluate", "write_result"]
 
@@ -29,7 +33,8 @@ class Result:
         variants: All of the grid.
         finished: What is finished of each, in the same order.
         metric: The score by which the task is judged.
-        rows: Lines of the table, best first, incomplete ones last; none for a variant of which nothing is finished.
+        rows: Lines of the table, best first, incomplete ones last.
+        absent: The variants of which nothing is finished.
         comparisons: Paired differences.
         paper: The paper's mean absolute error of each line in its scaled units, where the paper has one.
     """
@@ -38,6 +43,7 @@ class Result:
     finished: Sequence[Finished]
     metric: PrimaryMetric
     rows: Sequence[Row]
+    absent: Sequence[Setting]
     comparisons: Sequence[Comparison]
     paper: Sequence[float | None]
 
@@ -53,7 +59,8 @@ def evaluate(variants: Sequence[Variant]) -> Result:
     finished = [read_finished(variant) for variant in variants]
     rows = [summary_row(one, finished) for one in sorted((one for one in finished if one.records), key=Finished.rank)]
     paper = [paper_mae(task.name, row.setting.block) for row in rows]
-    return Result(variants, finished, metric, rows, compare(finished), paper)
+    absent = [one.setting for one in finished if not one.records]
+    return Result(variants, finished, metric, rows, absent, compare(finished), paper)
 
 
 def write_result(result: Result, failures: Mapping[Cell, Exception], command: str) -> Path:
@@ -81,6 +88,7 @@ def write_result(result: Result, failures: Mapping[Cell, Exception], command: st
         "metric": result.metric.name,
         "runs": {str(variant): str(variant.plan.run.path) for variant in result.variants},
         "table": table,
+        "absent": [str(setting) for setting in result.absent],
         "comparisons": comparisons,
         "failures": [
             {"run": str(cell.plan.run.path), "unit": str(cell.unit), "reason": str(reason)}
@@ -90,7 +98,7 @@ def write_result(result: Result, failures: Mapping[Cell, Exception], command: st
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "ablation.json", facts)
-        _write_csv(folder / "table.csv", table)
+        _write_csv(folder / "table.csv", [{**line, "metric": result.metric.name, "unit": unit} for line in table])
         _write_csv(folder / "comparisons.csv", comparisons)
         _write_csv(folder / "cells.csv", _cells(result.finished))
         write_bytes(folder / "table.tex", _latex(result, unit).encode())
@@ -108,7 +116,7 @@ def _cells(all_finished: Sequence[Finished]) -> list[dict[str, Any]]:
     return [
         {
             "block": finished.setting.block,
-            **finished.setting.values,
+            **finished.setting.values,  # noqa: PD011 - no data frame
             "seed": unit.seed,
             "fold": unit.fold,
             **record["metrics"],
@@ -142,16 +150,15 @@ def _latex(result: Result, unit: str) -> str:
     """Return the two tables for LaTeX."""
     import pandas as pd
 
-    task = result.variants[0].plan.dataset.task
-    label = f"{result.metric.label}{f' ({unit})' if unit else ''}"
+    task, plans = result.variants[0].plan.dataset.task, [variant.plan for variant in result.variants]
+    label, of = f"{result.metric.label}{f' ({unit})' if unit else ''}", f" ({unit})" if unit else ""
     table = pd.DataFrame(
         {
             "block": str(row.setting),
             label: figures(row.mean),
             "std, folds": figures(row.std_folds),
             "std, seeds": figures(row.std_seeds),
-            "folds": len(row.folds),
-            "seeds": len(row.seeds),
+            "trainings": f"{row.units} of {row.units + row.missing}",
             "parameters": f"{row.parameters:,}",
             **({} if paper is None else {"paper (scaled)": f"{paper:.2f}", "paper (eV)": f"{paper * SCALE:.2f}"}),
         }
@@ -161,35 +168,55 @@ def _latex(result: Result, unit: str) -> str:
         {
             "block": comparison.variant,
             "against": comparison.against,
-            "difference": figures(comparison.difference),
-            "95 % interval": f"{figures(comparison.low)} to {figures(comparison.high)}",
+            f"difference{of}": figures(comparison.difference, 3),
+            "95 % interval": f"{figures(comparison.low, 3)} to {figures(comparison.high, 3)}",
             "p (Holm)": figures(comparison.p_holm, 2),
             "verdict": comparison.verdict,
         }
         for comparison in result.comparisons
     )
-    parts = [_booktabs(table, f"{task.name}: {label} on test rows, mean over folds of the mean over seeds.")]
+    notes = [f"{label} on test rows, mean over folds of the mean over seeds."]
+    notes += [f"Partial data: {plans[0].dataset.coverage:.1%} of the rows."] if not plans[0].dataset.is_complete else []
+    limits = sorted({plan.config.limit for plan in plans if plan.config.limit is not None})
+    notes += [f"Trained on at most {' or '.join(map(str, limits))} rows of each fold."] if limits else []
+    notes += [f"Not finished: {'; '.join(map(str, result.absent))}."] if result.absent else []
+    parts = [r"% \usepackage{booktabs}", _booktabs(table, f"{task.name}: {' '.join(notes)}", f"tab:{task.name}")]
     if len(differences):
-        parts.append(
-            _booktabs(
-                differences,
-                f"{task.name}: paired differences; interval: bootstrap over test rows, p: corrected resampled t-test "
-                "over folds (Nadeau and Bengio 2003), adjusted after Holm. The best block was chosen on these rows.",
-            )
+        caption = (
+            f"{task.name}: paired differences; interval: bootstrap over test rows, p: corrected resampled t-test over "
+            "folds (Nadeau and Bengio 2003), adjusted after Holm for the comparisons with the same block. The best "
+            "block was chosen on these rows."
         )
+        parts.append(_booktabs(differences, caption, f"tab:{task.name}-differences"))
     return "\n".join(parts)
 
 
-def _booktabs(frame: Any, caption: str) -> str:
+def _booktabs(frame: DataFrame, caption: str, label: str) -> str:
     from pandas import Series
 
     escaped = frame.rename(columns=_escape).apply(lambda column: Series([_escape(str(cell)) for cell in column]))
-    text: str = escaped.to_latex(index=False, escape=False, caption=_escape(caption), position="htbp")
+    # Names and verdicts are text, what stands between them numbers.
+    is_text = [name in {"block", "against", "verdict"} for name in frame.columns]
+    text: str = escaped.to_latex(
+        index=False,
+        escape=False,
+        caption=_escape(caption),
+        label=label,
+        position="htbp",
+        column_format="".join("l" if each else "r" for each in is_text),
+    )
     return text
 
 
 def _escape(text: str) -> str:
     """Escape what LaTeX reads as commands."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
+    text = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)
+    special = {
+        "\N{MINUS SIGN}": "$-$",
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "–": "--",
+    }
     special |= {char: f"\\{char}" for char in "&%$#_{}"}
     return "".join(special.get(char, char) for char in text)

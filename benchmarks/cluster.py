@@ -35,6 +35,8 @@ _POLL_SECONDS = 0.5
 _ASK_SECONDS = 1.0
 
 _ASK_WORKERS_SECONDS = 5.0
+# A scheduler may not know its workers for a moment.
+_PATIENCE_SECONDS = 10.0
 # After this long a scheduler that does not answer a worker counts as gone.
 _SILENCE_SECONDS = 30.0
 # After this long nobody waits for workers that were told to stop.
@@ -167,7 +169,7 @@ class Cluster:
 
     def _ended(self, futures: list[Any], stop: StopRequest) -> Iterator[Any]:
         """Yield futures as they end, until there is no hope for the rest; say so while no worker is left to end one."""
-        alone, asked, stopped = False, time.monotonic(), 0.0
+        alone, asked, stopped, seen = False, time.monotonic(), 0.0, time.monotonic()
         while futures and self._client.status == "running":
             if ended := [future for future in futures if future.done()]:
                 futures = [future for future in futures if future not in ended]
@@ -181,19 +183,20 @@ class Cluster:
             if now - asked < _ASK_WORKERS_SECONDS and not stopped:
                 continue
             asked = now
-            with suppress(OSError, TimeoutError):
-                none_left = not self.n_workers()
-                if none_left and not alone and self._client.status == "running":
+            with suppress(OSError, TimeoutError, KeyError):  # while the connection is being lost
+                if self.n_workers():
+                    alone, seen = False, now
+                elif now - seen > _PATIENCE_SECONDS and not alone:
+                    alone = True
                     _warn(
-                        f"All workers of {self._scheduler} are lost. What they had begun is kept and goes on when the "
-                        "scheduler has workers again; Ctrl-C stops the waiting."
+                        f"All workers of {self._scheduler} are lost. What they had begun goes on from its last saved "
+                        "state when the scheduler has workers again; Ctrl-C stops the waiting."
                     )
-                alone = none_left
 
     def _unended(self, stop: StopRequest) -> Outcome:
         """What became of a cell of which nothing is heard any more."""
         if stop:
-            return Interrupted("not begun, or left to a worker that does not answer")
+            return Interrupted("not begun, or kept as it was last saved")
         return RunError(f"the connection to the scheduler at {self._scheduler} was lost.")
 
     def _outcome(self, future: Any, stop: StopRequest) -> Outcome:

@@ -38,6 +38,7 @@ def printable(text: object, length: int = 60) -> str:
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return the tail of an error message about an unknown name: the nearest known names, then all of them."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    lower = {each.lower(): each for each in known}
+    near = [lower[each] for each in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     return f"{hint}Available: {', '.join(known)}."

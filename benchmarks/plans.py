@@ -81,8 +81,11 @@ def make_plan(
     overwrite: Overwrite = "only-missing",
     jobs: int = -1,
     progress: Progress | None = None,
+    is_trial: bool = False,
 ) -> Plan:
     """Build the graphs, open the run folder and see which folds are missing.
+
+    A trial writes nothing into the store.
 
     Raises:
         UsageError: A fold or seed that cannot be, too few rows, a block that refuses its configuration, a folder that
@@ -113,7 +116,7 @@ def make_plan(
             "skipped": [row._asdict() for row in dataset.skipped],
         },
     }
-    run = Run.create(out, task.name, name, facts)
+    run = Run(out / task.name / name) if is_trial else Run.create(out, task.name, name, facts)
     units = [Unit(seed, fold) for seed in seeds for fold in folds]
     finished = run.units()
     if overwrite == "never" and (there := [unit for unit in units if unit in finished]):

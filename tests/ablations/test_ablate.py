@@ -84,7 +84,7 @@ def test_grid_is_trained_compared_and_never_repeated(write_data: Write, sen_benc
                     "--data-dir", data, "--out", out)  # fmt: skip
     assert "1 of 3 trainings to do" in run.out
     third = sen_bench(*grid(data, out, "--folds", "0,1,2"))
-    assert "1 of 1 trainings ended" in third.out
+    assert "1 of 1 training ended" in third.out
     assert len(list(out.rglob("ablation.json"))) == 2
 
 
@@ -115,7 +115,7 @@ def test_failed_cell_stops_no_other_and_is_told(
     arguments = ("--data-dir", data, "--out", out, "--folds", "0,1", *QUICK)
     answer = sen_bench("ablate", *TASK, "--blocks", "raises,mlp", *arguments)
     assert answer.code == 1
-    assert "2 trainings failed, and the same command tries them again:" in answer.err
+    assert "2 trainings failed, and the same command tries again:" in answer.err
     assert (
         "raises (fold 0, seed 0; fold 1, seed 0): SEN with the block 'raises' raised ValueError: the matrix is"
         in answer.err
@@ -124,6 +124,9 @@ def test_failed_cell_stops_no_other_and_is_told(
     assert [row["block"] for row in content["table"]] == ["mlp"]
     assert [failure["unit"] for failure in content["failures"]] == ["fold 0, seed 0", "fold 1, seed 0"]
     assert content["comparisons"] == []
+    assert content["absent"] == ["raises"]
+    assert "Nothing is finished of raises." in answer.out
+    assert "Not finished: raises." in next(out.rglob("table.tex")).read_text()
 
 
 def test_dying_worker_takes_no_other_cell_along(
@@ -232,8 +235,7 @@ def test_dry_run_shows_the_plan_and_trains_nothing(write_data: Write, sen_bench:
     assert answer.code == 0, answer.err
     assert "4 trainings to do, 1 at a time: about" in answer.out
     assert answer.out.count("mlp, sen.rounds=") == 2
-    assert not list(out.rglob("fold_*"))
-    assert not list(out.rglob("ablation.json"))
+    assert not out.exists()
     assert sen_bench(*grid(data, out, "--folds", "0")).code == 0
     again = sen_bench(*grid(data, out, "--dry-run", "--jobs", 2))
     assert "2 trainings to do, 2 at a time: about" in again.out
@@ -263,7 +265,7 @@ def test_results_of_another_version_are_not_taken(
     (older / "manifest.json").write_text(json.dumps({**manifest, "format": 0}))
     answer = sen_bench(*grid(data, out))
     assert "was written by another version (format 0, this is 1)" in caplog.text
-    assert "1 of 1 trainings ended" in answer.out
+    assert "1 of 1 training ended" in answer.out
 
     record = json.loads((lacking / "metrics.json").read_text())
     del record["peak_memory_bytes"]
@@ -271,7 +273,7 @@ def test_results_of_another_version_are_not_taken(
     answer = sen_bench(*grid(data, out))
     assert answer.code == 0
     assert "was written by another version (metrics.json lacks peak_memory_bytes)" in caplog.text
-    assert "1 of 1 trainings ended" in answer.out
+    assert "1 of 1 training ended" in answer.out
 
 
 def test_paper_stands_beside_its_own_data(sen_bench: Command, write_data: Write, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def test_blocks_in_the_order_given_or_all() -> None:
         ("", "names no block"),
         (" , ", "names no block"),
         ("mlp,capsule,mlp", "names mlp 2 times"),
+        ("all,mlp", "all stands by itself"),
         ("mlp,capsul", "no block called 'capsul'. Did you mean capsule?"),
     ],
 )
