@@ -247,6 +247,10 @@ class Elements(Section):
         heatmaps = {"trained": element_correlation(rows)}
         untrained = describe_test_rows(models, table, trained=False, at_most=_ROWS, progress=progress)
         heatmaps["untrained"] = element_correlation(untrained)
+        value, interval = rank_correlation(
+            spread_of_environments(untrained), table.target[untrained.rows], untrained.fold
+        )
+        untrained_spread = {"rank_correlation": value, "interval": list(interval)}
         spreads = []
         for other, its_models in found:
             own = describe_test_rows(its_models, table, at_most=_ROWS, progress=progress)
@@ -293,6 +297,7 @@ class Elements(Section):
             "fold": rows.fold[shown],
             "target": np.round(table.target[rows.rows][shown], 4),
             "spreads": spreads,
+            "spread_untrained": untrained_spread,
         }
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
@@ -340,7 +345,8 @@ class Elements(Section):
             lambda: draw_spread(facts, label),
             f"Standard deviation of the components of a crystal's environments after the block ({run}) against "
             f"{label}; {own['n']:,} test rows, a colour for each fold and its model. Rank correlation "
-            f"{_with_interval(own)}. Folds that lie on lines of their own show what is chance of a training.",
+            f"{_with_interval(own)}; before training {_with_interval(facts['spread_untrained'])}. Folds that lie on "
+            "lines of their own show what is chance of a training.",
             "All components of all atoms of the primitive cell, as a share of the median of the fold, because models "
             "differ in scale. The paper's Fig. S11 shows five crystals whose densities spread with the gap. Rank "
             "correlation within folds, interval by percentile bootstrap over rows.",
