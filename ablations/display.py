@@ -207,17 +207,8 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
 
 def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> Table:
     table = Table(title=f"Plan: {variants[0].plan.dataset.task.name}", title_justify="left")
-    for heading in (
-        "block",
-        "run",
-        "finished",
-        "to do",
-        "of those begun",
-        "parameters",
-        "an epoch",
-        "a training",
-        "all",
-    ):
+    states, costs_of = ("finished", "to do", "of those begun"), ("parameters", "an epoch", "a training", "all")
+    for heading in ("block", "run", *states, *costs_of):
         table.add_column(heading, justify="left" if heading in {"block", "run"} else "right", overflow="fold")
     for variant in variants:
         plan, cost = variant.plan, costs.get(variant.plan)
@@ -242,10 +233,11 @@ def show_result(result: Result, folder: str) -> None:
     compact = console.width < _WIDE
     console.print()
     console.print(_table_of_results(result, compact=compact))
-    if incomplete := [
-        f"{row.setting} ({row.units} of {row.units + row.missing})" for row in result.rows if row.missing
-    ]:
-        _say(console, f"Not complete, and therefore last and never the best: {'; '.join(incomplete)}.")
+    if incomplete := [row for row in result.rows if row.missing]:
+        told = "; ".join(f"{row.setting} ({row.units} of {row.units + row.missing} trainings)" for row in incomplete)
+        _say(console, f"Not complete, and therefore ranked last: {told}.")
+    if result.absent:
+        _say(console, f"Nothing is finished of {'; '.join(map(str, result.absent))}.")
     if result.comparisons:
         console.print(_table_of_comparisons(result, compact=compact))
         _say(
