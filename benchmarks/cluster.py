@@ -6,6 +6,7 @@ Everything goes by way of the scheduler, so that workers need not reach this pro
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 import uuid
@@ -265,7 +266,7 @@ def _asking(topic: str) -> Callable[[], bool]:
     from distributed import Event
 
     word, stopped = Event(topic), False
-    asked = answered = time.monotonic()
+    asked, answered = -math.inf, time.monotonic()
 
     def stop() -> bool:
         nonlocal asked, answered, stopped

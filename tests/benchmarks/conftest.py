@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Put a package on the path as an installer leaves it, whose class `Block` is registered under its name."""
 
     def put(name: str, source: str) -> None:
+        sys.modules.pop(name, None)  # of another test
         facts = tmp_path / "site" / f"{name}-1.0.dist-info"
         facts.mkdir(parents=True)
         (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
