@@ -422,7 +422,7 @@ def test_prepare_takes_the_graph_table_and_loads_no_torch(
 
 def test_warnings_are_written_above_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
-    monkeypatch.setattr("benchmarks.display._console", lambda: Console(file=terminal, force_terminal=True))
+    monkeypatch.setattr("benchmarks.display.make_console", lambda: Console(file=terminal, force_terminal=True))
     handler = logging.StreamHandler(sys.stderr)
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
     with RunDisplay() as display:
