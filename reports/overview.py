@@ -126,7 +126,7 @@ def _result_facts(study: Study, result: Result) -> dict[str, Any]:
         "limit": result.facts["config"]["limit"] if result.run else None,
         "scores": {str(fold): scores[fold] for fold in scores},
         "mean": {name: statistics.fmean(column) for name, column in columns.items()},
-        "std": {name: statistics.pstdev(column) for name, column in columns.items()}
+        "std": {name: float(np.std(column)) for name, column in columns.items()}
         if len(scores) > 1 and result.has_folds
         else {},
         "row_error": {"mean": float(result.rows.error.mean()), "low": interval.low, "high": interval.high},
@@ -247,7 +247,7 @@ def _words(facts: Mapping[str, Any]) -> Iterator[str]:
             f"{figures(facts['mean_absolute_deviation'])}{unit} (mean absolute deviation of the test rows)."
         )
     yield from _caveats(ours, facts)
-    official = [result for result in ours if result["is_official"]]
+    official = [result for result in ours if result["is_official"] and result["mean"][name] is not None]
     if official and facts["leaderboard"]:
         places = [f"{result['label']} {rank(facts['task'], result['mean'][name])}" for result in official]
         yield f"Place beside the {len(facts['leaderboard'])} published models: {', '.join(places)}."
@@ -402,7 +402,11 @@ def _leaderboard_table(facts: Mapping[str, Any]) -> Table:
     metric = facts["metric"]
     name = metric["name"]
     entries = [(entry["model"], entry["mean"], entry["std"], True) for entry in facts["leaderboard"]]
-    ours = [result for result in facts["results"] if result["kind"] == "run" and result["is_official"]]
+    ours = [
+        result
+        for result in facts["results"]
+        if result["kind"] == "run" and result["is_official"] and result["mean"][name] is not None
+    ]
     entries += [
         (f"SEN ({result['label']}), this report", result["mean"][name], result["std"][name], False) for result in ours
     ]
@@ -412,7 +416,8 @@ def _leaderboard_table(facts: Mapping[str, Any]) -> Table:
     for model, mean, std, is_published in entries:
         place = places[mean] if is_published else rank(facts["task"], mean)
         rows.append([place, model, mean, std])
-    left_out = [r["label"] for r in facts["results"] if r["kind"] == "run" and not r["is_official"]]
+    shown = [result["label"] for result in ours]
+    left_out = [r["label"] for r in facts["results"] if r["kind"] == "run" and r["label"] not in shown]
     lacking = f" Not in it, as not complete and official: {', '.join(left_out)}." if left_out else ""
     return Table(
         name="leaderboard",
