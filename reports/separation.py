@@ -450,8 +450,8 @@ class Separation(Section):
             lambda: draw_fading(faded),
             "2-KS between atoms that were equivalent before every atom was displaced in a random direction, as a "
             f"share of that between elements in the same crystals; n = {_counts(faded)} test crystals. Dotted: the "
-            "floor, which any displacement reaches that rounding does not hide; only above it does the height say how "
-            "far atoms differ." + _told(faded),
+            "floor, the least that a displacement makes unless rounding hides it; only above it does the height say "
+            "how far atoms differ." + _told(faded),
             "Full primitive cells, no refinement after the displacement, trained models, test rows; ratio of the "
             "medians over crystals of the medians over pairs, band: 95 % interval of the ratio, percentile bootstrap "
             f"over crystals. {_chosen(faded)} At 0 Å environments are those of the run: equal by construction in "

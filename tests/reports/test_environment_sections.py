@@ -259,6 +259,23 @@ def test_a_collapsed_block_is_shown_as_not_defined(kind: type[Section], own_runs
         assert ["mlp", "trained, after the block", None] in [list(row[:3]) for row in table.rows]
 
 
+def test_only_scores_above_the_floor_are_compared_with_noise(facts: dict[str, dict[str, Any]]) -> None:
+    again = json.loads(json.dumps(facts["separation"]))
+    low, high = again["blocks"][:2]
+    for block, floor in ((low, 0.4), (high, 0.1)):
+        whole = block["scores"]["trained"]["after"]
+        block["fading"] |= {"score": 0.5, "floor": floor}
+        # The interval of the first begins below the floor.
+        whole |= {"value": 0.5, "interval": [0.3, 0.7], "floor": floor}
+    again["blocks"] = [low, high]
+    caption = next(b for b in Separation().show(again) if isinstance(b, Figure) and b.name == "fading").caption
+    assert f"of these crystals ({high['label']}); where a curve reaches its line" in caption
+    assert f"not clearly above the floor: {low['label']}." in caption
+    again["blocks"] = [low]
+    caption = next(b for b in Separation().show(again) if isinstance(b, Figure) and b.name == "fading").caption
+    assert "looks like inequivalence" not in caption
+
+
 def test_data_that_lack_rows_are_said(own_runs: Path) -> None:
     made_dataset(own_runs.parent / "few", mixed_rows(130)[:9])
     study = study_of(own_runs, own_runs.parent / "few")
