@@ -21,7 +21,16 @@ from benchmarks.tasks import Kind
 from reports.row_facts import crystal_systems
 from sen.crystal import CRYSTAL_SYSTEMS, crystal_system
 
-__all__ = ["SMALL", "break_down", "compare", "describe", "describe_comparison", "point_group_order", "row_loss"]
+__all__ = [
+    "SMALL",
+    "break_down",
+    "compare",
+    "describe",
+    "describe_comparison",
+    "point_group_order",
+    "row_loss",
+    "space_group_symbol",
+]
 
 SMALL = 30
 """Fewer rows than this: the interval is too narrow more often than it says, and the group is marked."""
@@ -96,7 +105,7 @@ def break_down(
         "systems": systems,
         "absent": [name for name in CRYSTAL_SYSTEMS[1:] if name not in names],
         "space_groups": [
-            {"group": number, "symbol": _symbol(number), "system": crystal_system(number), **facts(at)}
+            {"group": number, "symbol": space_group_symbol(number), "system": crystal_system(number), **facts(at)}
             for number, at in _by_number(space_group)
         ],
         "symmetry": _symmetry(kind, target, loss, space_group),
@@ -244,7 +253,7 @@ def _by_number(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[int, NDA
             yield number, at
 
 
-def _symbol(number: int) -> str:
+def space_group_symbol(number: int) -> str:
     """Return the international symbol of a space group: "F m -3 m"."""
     import moyopy
 

@@ -509,6 +509,21 @@ def _difference_words(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"Not to be compared, as they predicted no row in common: {'; '.join(alone)}."
 
 
+def _compared(facts: Mapping[str, Any]) -> str:
+    """Say what of a row is compared."""
+    if facts["kind"] == "regression":
+        return "Compared: the absolute error of each row, its mean over seeds."
+    return (
+        "Compared: |label – probability| of each row, its mean over seeds, and not the balanced accuracy by which "
+        "models are ranked and which `sen-bench ablate` compares; the two can disagree."
+    )
+
+
+def _family(differences: Sequence[Mapping[str, Any]]) -> str:
+    n = sum(pair["p"] is not None for pair in differences)
+    return f"all {n:,} pairs of this table that have a p" if n != 1 else "the one pair of this table that has a p"
+
+
 def _signed(value: float) -> str:
     return figures(value, 3).replace("-", "\N{MINUS SIGN}")
 
@@ -547,10 +562,10 @@ def _difference_table(facts: Mapping[str, Any]) -> Table:
         digits=3,
         caption="Paired differences of absolute errors, on the rows that both predicted; below zero favours the first.",
         method=(
-            "Interval: bootstrap of the rows. p: corrected resampled t-test over folds (Nadeau and Bengio 2003, "
-            "10.1023/A:1024068626366), and adjusted for all pairs by Holm; none where a file "
-            "names no folds. First better: share of rows. "
-            "Correlation: Spearman, of the two errors."
-            + ("" if facts["kind"] == "regression" else " The error of a row is |label – probability|.")
+            f"{_compared(facts)} Interval: bootstrap of the rows. p: corrected resampled t-test over folds (Nadeau and "
+            "Bengio 2003, 10.1023/A:1024068626366); none where a file names no folds, or not those of the runs. "
+            f"p (Holm): adjusted for {_family(facts['differences'])}; `sen-bench ablate` adjusts for the comparisons "
+            "with its best variant, and apart from them for those with capsule, so that its numbers are others. First "
+            "better: share of rows. Correlation: Spearman, of the two errors."
         ),
     )

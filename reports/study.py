@@ -82,6 +82,7 @@ class Result:
         facts: The run's config.json; for a published result, what its file says of itself.
         path: Where it was found, as the user named it.
         has_folds: Whether each row was predicted by a model that was trained on the other folds, as far as is known.
+        form: Which form the file of a published result has (see `reports.published.Form`); None for a run.
     """
 
     label: str
@@ -94,6 +95,7 @@ class Result:
     facts: Mapping[str, Any]
     path: Path
     has_folds: bool = True
+    form: str | None = None
 
     @property
     def folds(self) -> list[int]:
@@ -476,7 +478,7 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
         if file.form != "submission":
             logging.getLogger("sen_bench").warning(
                 "%s is no submission to MatBench: `sen-bench audit %s` says whether %s was tested by its protocol.",
-                *(file.path, file.path, label),
+                *(file.path, shlex.quote(str(file.path)), label),
             )
         order = np.argsort(fold, kind="stable")
         has_folds = file.form == "submission"
@@ -491,7 +493,7 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
                     *(file.path, f"{n_other:,}", f"{len(names):,}", label),
                 )
         published.append(
-            Result(label, "", "", rows.take(order), None, (), {}, metadata, file.path, has_folds=has_folds)
+            Result(label, "", "", rows.take(order), None, (), {}, metadata, file.path, has_folds, file.form)
         )
     return published
 
