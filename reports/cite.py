@@ -70,7 +70,7 @@ _PAPERS_OF_THE_PAPER = {"capsule", "mlp"}
 
 # Forms of files of predictions, as the methods call them.
 _FORMS = {
-    "submission": "their submissions to MatBench",
+    "submission": "submissions to MatBench",
     "sen": "the file of predictions of the authors of SEN",
     "csv": "CSV files of predictions",
 }

@@ -515,7 +515,7 @@ def _compared(facts: Mapping[str, Any]) -> str:
         return "Compared: the absolute error of each row, its mean over seeds."
     return (
         "Compared: |label – probability| of each row, its mean over seeds, and not the balanced accuracy by which "
-        "models are ranked and which `sen-bench ablate` compares; the two can disagree."
+        "models are ranked and which sen-bench ablate compares; the two can disagree."
     )
 
 
@@ -564,7 +564,7 @@ def _difference_table(facts: Mapping[str, Any]) -> Table:
         method=(
             f"{_compared(facts)} Interval: bootstrap of the rows. p: corrected resampled t-test over folds (Nadeau and "
             "Bengio 2003, 10.1023/A:1024068626366); none where a file names no folds, or not those of the runs. "
-            f"p (Holm): adjusted for {_family(facts['differences'])}; `sen-bench ablate` adjusts for the comparisons "
+            f"p (Holm): adjusted for {_family(facts['differences'])}; sen-bench ablate adjusts for the comparisons "
             "with its best variant, and apart from them for those with capsule, so that its numbers are others. First "
             "better: share of rows. Correlation: Spearman, of the two errors."
         ),

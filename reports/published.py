@@ -169,7 +169,7 @@ def _submitted(name: str, result: TaskResult) -> PredictionSet:
         ids=tuple(row for fold in result.folds for row in fold.ids),
         prediction=np.concatenate([fold.prediction for fold in result.folds]),
         fold=np.repeat(np.arange(N_FOLDS), [len(fold.ids) for fold in result.folds]),
-        claimed=claimed,
+        claimed=claimed if math.isfinite(claimed) else None,
         claim=f"mean of the five {metric.label} stored in the file",
     )
 

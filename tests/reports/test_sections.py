@@ -106,6 +106,26 @@ def test_violins_compare_means_of_the_seeds_errors(tmp_path: Path) -> None:
         assert pair["comparison"]["overall"][side] == pytest.approx(found[pair[side]["label"]])
 
 
+def test_correlations_without_the_most_common_target_stand_beside_the_others(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=[0])
+    facts = plain(Systems().analyse(study_of(tmp_path), no_progress))
+
+    def table() -> Table:
+        return next(block for block in Systems().show(facts) if isinstance(block, Table) and block.name == "symmetry")
+
+    one = {"value": 0.2, "interval": [0.1, 0.3], "n": 60}
+    assert [row[1:] for row in table().rows] == [[None] * 4] * 2  # all rows are of one space group
+    common = {"value": 0.0, "share": 0.5, "rest": {"value": -0.1, "interval": [-0.4, 0.2], "n": 30}}
+    facts["results"][0]["symmetry"] = {"n": 60, "loss": one, "without_most_common": common}
+    first, second = table().rows
+    assert first[1:] == [0.2, 0.1, 0.3, 60, -0.1, -0.4, 0.2, 30]
+    assert second[1:] == [None] * 8
+    assert len(table().columns) == len(first)
+    assert "without the rows whose target is 0, the most common" in table().method
+
+
 def test_a_fold_without_a_score_gives_a_dash(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs", own(tmp_path / "data", kind="classification"))
     study = study_of(tmp_path)
