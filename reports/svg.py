@@ -32,8 +32,6 @@ _REFERENCE = re.compile(r'(xlink:href="#|url\(#)([^")]+)')
 _ID = re.compile(r' id="([^"]+)"')
 _COLOUR = re.compile("|".join(VARIABLES), re.IGNORECASE)
 
-# Mathematics that the figures of a report hold on purpose, which are subscripts, bars and powers, and written dollars.
-_MATHS = re.compile(r"\\\$|\$_\{[\d.]+\}\$|\$\\bar\{\d\}\$")
 _POWER = re.compile(r"10\^\{(-?)(\d+)\}")
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -49,7 +47,7 @@ def draw_svg(draw: Callable[[], Figure], name: str) -> str:
     buffer = io.StringIO()
     with drawing(), mpl.rc_context({"svg.hashsalt": name}):
         figure = draw()
-        _settle_text(figure)
+        _write_powers(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     svg = text[text.index("<svg") :].strip()
@@ -70,9 +68,8 @@ def draw_svg(draw: Callable[[], Figure], name: str) -> str:
     return re.sub(r">\s*\n\s*<", "><", svg)
 
 
-def _settle_text(figure: Figure) -> None:
-    """Let matplotlib typeset the mathematics that a figure holds on purpose, and write powers on axes without it."""
-    from matplotlib.text import Text
+def _write_powers(figure: Figure) -> None:
+    """Write the powers of ten on logarithmic axes in plain characters: the style of the report reads no mathematics."""
     from matplotlib.ticker import Formatter, LogFormatterMathtext
 
     class Powers(Formatter):
@@ -90,9 +87,6 @@ def _settle_text(figure: Figure) -> None:
             axis.set_major_formatter(Powers(major))
         if isinstance(minor := axis.get_minor_formatter(), LogFormatterMathtext):
             axis.set_minor_formatter(Powers(minor))
-    for text in figure.findobj(Text):
-        if isinstance(text, Text) and "$" in text.get_text():
-            text.set_parse_math("$" not in _MATHS.sub("", text.get_text()))
 
 
 def _without_maths(label: str) -> str:
