@@ -23,9 +23,10 @@ from benchmarks.statistics import bootstrap_mean
 from benchmarks.tasks import TASKS, Task
 from reports.breakdown import break_down, compare
 from reports.published import PredictionFile, PredictionSet, task_of_ids
+from reports.report import plain
 from reports.row_facts import RowFacts
 
-__all__ = ["audit", "check_other_sets"]
+__all__ = ["audit", "check_claim", "check_other_sets"]
 
 # Ids named where there may be many.
 _NAMED = 5
@@ -33,6 +34,10 @@ _NAMED = 5
 _WHOLE = 0.95
 # A claim of three digits is met within half of the last.
 _ROUNDING = 5e-3
+# Targets of a file are the official ones to this share of their value, or to the fourth decimal.
+_TARGET_SHARE, _TARGET_FLOOR = 1e-4, 5e-5
+# Predictions that differ by less than this share of their size are all the same but for rounding.
+_SAME = 1e-9
 
 
 def audit(
@@ -56,9 +61,28 @@ def audit(
         also: what else the file holds.
 
     Raises:
-        UsageError: The task is none of MatBench, or the file has no predictions for it.
+        UsageError: The task is none of MatBench, the file has no predictions for it, or the claim is no score.
         DataError: None of its rows can be scored.
     """
+    check_claim(claimed)
+    # Squares of absurd predictions are infinite, and None in the facts.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _audit(file, rows, claimed, against)
+
+
+def check_claim(claimed: float | None) -> None:
+    """Check that a score which somebody claims can be one.
+
+    Raises:
+        UsageError: It is not finite, or not above zero.
+    """
+    if claimed is not None and not (math.isfinite(claimed) and claimed > 0):
+        raise UsageError(f"--claimed takes a score, a finite number above 0, not {claimed:g}.")
+
+
+def _audit(
+    file: PredictionFile, rows: RowFacts, claimed: float | None, against: Sequence[PredictionFile]
+) -> dict[str, Any]:
     task = rows.task
     if not task.is_official or task.n_rows is None:
         raise UsageError(f"{task.name} is no task of MatBench: there are no official rows and folds to audit against.")
@@ -106,7 +130,7 @@ def audit(
     facts["leaderboard"] = _leaderboard(task, facts)
     facts["against"] = [_compare(task, rows, positions[scored], target, prediction, other) for other in against]
     facts["also"] = check_other_sets(file, entry)
-    found: dict[str, Any] = _plain(facts)
+    found: dict[str, Any] = plain(facts)
     return found
 
 
@@ -286,9 +310,13 @@ def _target_facts(
     told = entry.target[given.at]
     at = np.flatnonzero((positions >= 0) & np.isfinite(told))
     official = rows.target[positions[at]]
-    # Files round to four digits or so.
-    odd = at[np.abs(told[at] - official) > 1e-3 * (np.abs(official) + np.ptp(rows.target))]
-    return {"n": len(at), "differ": _some([entry.ids[i] for i in given.at[odd].tolist()])}
+    off = np.abs(told[at] - official)
+    odd = at[off > np.maximum(_TARGET_SHARE * np.abs(official), _TARGET_FLOOR)]
+    return {
+        "n": len(at),
+        "differ": _some([entry.ids[i] for i in given.at[odd].tolist()]),
+        "largest": float(off.max(initial=0)),
+    }
 
 
 def _bias(overall: Mapping[str, Any], target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, Any]:
@@ -299,21 +327,30 @@ def _bias(overall: Mapping[str, Any], target: NDArray[np.float64], prediction: N
     return {"mean": float(error.mean()), "interval": list(bootstrap_mean(error))}
 
 
-def _affine(target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, float] | None:
+def _affine(target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, Any] | None:
     """Fit target = intercept + slope * prediction by least squares, on the test targets themselves.
 
-    Beside its MAE, that of the predictions less their mean bias alone ("shifted").
+    Beside its MAE with its interval, that of the predictions less their mean bias alone ("shifted"). None of
+    predictions that are all the same but for rounding, or so large that nothing can be computed with them.
     """
-    if len(target) < 3 or np.ptp(prediction) == 0:
+    centre = prediction.mean()
+    off = prediction - centre
+    spread = np.abs(off).max()
+    if len(target) < 3 or not spread > _SAME * np.abs(prediction).max():
         return None
-    slope, intercept = np.polyfit(prediction, target, 1)
+    x = off / spread
+    slope = (x * (target - target.mean())).sum() / (x**2).sum()
+    residual = np.abs(target.mean() + slope * x - target)
     error = prediction - target
-    return {
-        "intercept": float(intercept),
-        "slope": float(slope),
-        "mae": float(np.abs(intercept + slope * prediction - target).mean()),
+    numbers = {
+        "intercept": float(target.mean() - slope / spread * centre),
+        "slope": float(slope / spread),
+        "mae": float(residual.mean()),
         "shifted": float(np.abs(error - error.mean()).mean()),
     }
+    if not all(map(math.isfinite, numbers.values())):
+        return None
+    return numbers | {"mae_interval": list(bootstrap_mean(residual))}
 
 
 def _is_complete(facts: Mapping[str, Any]) -> bool:
@@ -432,8 +469,8 @@ def check_other_sets(file: PredictionFile, chosen: PredictionSet | None = None) 
             "shared": [_shared(entry, other) for other in others if _may_share(entry, other)],
         }
         found.append(facts)
-    plain: list[dict[str, Any]] = _plain(found)
-    return plain
+    told: list[dict[str, Any]] = plain(found)
+    return told
 
 
 def _may_share(one: PredictionSet, other: PredictionSet) -> bool:
@@ -457,12 +494,3 @@ def _shared(one: PredictionSet, other: PredictionSet) -> dict[str, Any]:
     if not len(difference):
         return facts | {"difference": None, "interval": None}
     return facts | {"difference": float(difference.mean()), "interval": list(bootstrap_mean(difference))}
-
-
-def _plain(value: Any) -> Any:
-    """Replace numbers that are not finite by None."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

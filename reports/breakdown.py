@@ -21,7 +21,16 @@ from benchmarks.tasks import Kind
 from reports.row_facts import crystal_systems
 from sen.crystal import CRYSTAL_SYSTEMS, crystal_system
 
-__all__ = ["SMALL", "break_down", "compare", "describe", "describe_comparison", "point_group_order"]
+__all__ = [
+    "SMALL",
+    "break_down",
+    "compare",
+    "describe",
+    "describe_comparison",
+    "point_group_order",
+    "row_loss",
+    "space_group_symbol",
+]
 
 SMALL = 30
 """Fewer rows than this: the interval is too narrow more often than it says, and the group is marked."""
@@ -46,7 +55,11 @@ def point_group_order(space_group: ArrayLike) -> NDArray[np.int64]:
 
 
 def break_down(
-    kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.float64], space_group: NDArray[np.integer[Any]]
+    kind: Kind,
+    target: NDArray[np.float64],
+    prediction: NDArray[np.float64],
+    space_group: NDArray[np.integer[Any]],
+    loss: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """Return the errors of a model by crystal system and by space group.
 
@@ -55,6 +68,8 @@ def break_down(
         target: True values, or 0 and 1, [n].
         prediction: Predicted values, or probabilities of 1, [n].
         space_group: International numbers, [n]; 0 where one is not known.
+        loss: Absolute error of each row, or the share of its labels that are wrong, [n], where it is not that of
+            `prediction`: a mean over seeds has smaller errors than each of them.
 
     Returns:
         kind, n; overall: facts of all rows; systems: of each crystal system that has rows, in the order of the space
@@ -69,12 +84,17 @@ def break_down(
     Raises:
         ValueError: There are no rows, or not as many of each.
     """
-    if not len(target) == len(prediction) == len(space_group) or len(target) == 0:
+    if loss is None:
+        loss = row_loss(kind, target, prediction)
+    if not len(target) == len(prediction) == len(space_group) == len(loss) or len(target) == 0:
         raise ValueError("a breakdown needs rows, and one target, prediction and space group for each")
-    score = _score_regression if kind == "regression" else _score_classification
 
     def facts(at: NDArray[np.int64]) -> dict[str, Any]:
-        return {"n": len(at), "is_small": len(at) < SMALL, **score(target[at], prediction[at])}
+        if kind == "regression":
+            scores = _score_regression(target[at], prediction[at], loss[at])
+        else:
+            scores = _score_classification(target[at], loss[at])
+        return {"n": len(at), "is_small": len(at) < SMALL, **scores}
 
     systems = [{"group": name, **facts(at)} for name, at in _by_system(space_group)]
     names = [system["group"] for system in systems]
@@ -85,10 +105,10 @@ def break_down(
         "systems": systems,
         "absent": [name for name in CRYSTAL_SYSTEMS[1:] if name not in names],
         "space_groups": [
-            {"group": number, "symbol": _symbol(number), "system": crystal_system(number), **facts(at)}
+            {"group": number, "symbol": space_group_symbol(number), "system": crystal_system(number), **facts(at)}
             for number, at in _by_number(space_group)
         ],
-        "symmetry": _symmetry(kind, target, prediction, space_group),
+        "symmetry": _symmetry(kind, target, loss, space_group),
     }
 
 
@@ -98,6 +118,7 @@ def compare(
     one: NDArray[np.float64],
     other: NDArray[np.float64],
     space_group: NDArray[np.integer[Any]],
+    losses: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> dict[str, Any]:
     """Return how two models differ on the same rows, by crystal system.
 
@@ -107,6 +128,8 @@ def compare(
         one: Predictions of the first model, [n].
         other: Predictions of the second model, [n].
         space_group: International numbers, [n]; 0 where one is not known.
+        losses: Absolute error of each row, or the share of its labels that are wrong, [n] of either model, where they
+            are not those of its predictions.
 
     Returns:
         kind, n, overall and systems. Each entry: group, n, is_small, one and other (MAE, or share of wrong labels),
@@ -118,7 +141,8 @@ def compare(
     """
     if not len(target) == len(one) == len(other) == len(space_group) or len(target) == 0:
         raise ValueError("a comparison needs rows, and one target, space group and prediction of either model for each")
-    losses = _loss(kind, target, one), _loss(kind, target, other)
+    if losses is None:
+        losses = row_loss(kind, target, one), row_loss(kind, target, other)
 
     def facts(name: str, at: NDArray[np.int64]) -> dict[str, Any]:
         first, second = losses[0][at], losses[1][at]
@@ -172,8 +196,8 @@ def describe(facts: Mapping[str, Any], unit: str = "", model: str = "the model")
             by_relative = sorted(related, key=lambda system: system["relative"])
             best, worst = by_relative[0], by_relative[-1]
             sentences.append(
-                f"Relative to the spread of their own targets (MAE/MAD) the {_told_of(best, 'relative')} are predicted "
-                f"best and the {_told_of(worst, 'relative')} worst."
+                f"Relative to the spread of their own targets the {_told_of(best, 'relative')} have the smallest "
+                f"MAE/MAD and the {_told_of(worst, 'relative')} the largest."
             )
     sentences.extend(_describe_symmetry(facts["symmetry"]))
     if small := [system for system in known if system["is_small"]]:
@@ -229,14 +253,14 @@ def _by_number(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[int, NDA
             yield number, at
 
 
-def _symbol(number: int) -> str:
+def space_group_symbol(number: int) -> str:
     """Return the international symbol of a space group: "F m -3 m"."""
     import moyopy
 
     return str(moyopy.SpaceGroupType(number).hm_short)
 
 
-def _loss(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.float64]) -> NDArray[np.float64]:
+def row_loss(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the absolute error of each row, or 1 where its label is wrong, [n]."""
     if kind == "regression":
         error: NDArray[np.float64] = np.abs(prediction - target)
@@ -245,22 +269,26 @@ def _loss(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.float6
     return wrong.astype(np.float64)
 
 
-def _score_regression(target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, Any]:
+def _score_regression(
+    target: NDArray[np.float64], prediction: NDArray[np.float64], loss: NDArray[np.float64]
+) -> dict[str, Any]:
     error = prediction - target
-    mae, mad = float(np.abs(error).mean()), mean_absolute_deviation(target)
+    mae, mad = float(loss.mean()), mean_absolute_deviation(target)
     # Targets that are all the same differ from their mean by what rounding leaves.
     varies = bool((target != target[0]).any())
 
-    def statistics(error: NDArray[np.float64], target: NDArray[np.float64], axis: int) -> Sequence[NDArray[np.float64]]:
+    def statistics(
+        loss: NDArray[np.float64], error: NDArray[np.float64], target: NDArray[np.float64], axis: int
+    ) -> Sequence[NDArray[np.float64]]:
         bias = error.mean(axis=axis)
-        mae = np.abs(error, out=error).mean(axis=axis)
+        mae = loss.mean(axis=axis)
         target -= target.mean(axis=axis, keepdims=True)
         spread = np.abs(target, out=target).mean(axis=axis)
         # A draw of rows whose targets are all the same says nothing about an upper end.
         known = (spread > 1e-12 * mad) & varies
         return mae, np.divide(mae, spread, out=np.full_like(mae, np.inf), where=known), bias
 
-    interval, relative, bias = map(_plain, bootstrap_all(statistics, error, target))
+    interval, relative, bias = map(_plain, bootstrap_all(statistics, loss, error, target))
     return {
         "mae": mae,
         "mae_interval": interval,
@@ -272,8 +300,8 @@ def _score_regression(target: NDArray[np.float64], prediction: NDArray[np.float6
     }
 
 
-def _score_classification(target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, Any]:
-    right = 1 - _loss("classification", target, prediction)
+def _score_classification(target: NDArray[np.float64], loss: NDArray[np.float64]) -> dict[str, Any]:
+    right = 1 - loss
     classes = [target > _THRESHOLD, target <= _THRESHOLD]
     balanced, interval = None, Interval(np.nan, np.nan)
     if all(rows.any() for rows in classes):
@@ -295,28 +323,22 @@ def _score_classification(target: NDArray[np.float64], prediction: NDArray[np.fl
 
 
 def _symmetry(
-    kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.float64], space_group: NDArray[np.integer[Any]]
+    kind: Kind, target: NDArray[np.float64], loss: NDArray[np.float64], space_group: NDArray[np.integer[Any]]
 ) -> dict[str, Any] | None:
     """Return Spearman's correlations of the loss of a row with the order of its point group, and what may explain it.
 
-    "loss" over all rows; "relative" with each loss divided by the MAD of its crystal system; "without_most_common"
-    over the rows that do not have the most common target, where one in ten has it: band gaps of metals are all 0.
+    "loss" over all rows; "without_most_common" over the rows that do not have the most common target, where one in ten
+    has it: band gaps of metals are all 0. There is none of losses divided by the MAD of their crystal system: where
+    the MADs differ, that division alone makes a trend, of any losses whatsoever.
     """
     known = space_group > 0
     order = point_group_order(space_group[known])
-    target, prediction, systems = target[known], prediction[known], crystal_systems(space_group[known])
-    loss = _loss(kind, target, prediction)
+    target, loss = target[known], loss[known]
     overall = _rank_correlation(order, loss)
     if overall is None:
         return None
-    facts: dict[str, Any] = {"n": len(loss), "loss": overall, "relative": None, "without_most_common": None}
+    facts: dict[str, Any] = {"n": len(loss), "loss": overall, "without_most_common": None}
     if kind == "regression":
-        spread = np.empty(len(loss))
-        for name in np.unique(systems):
-            rows = systems == name
-            spread[rows] = mean_absolute_deviation(target[rows])
-        varied = spread > 0
-        facts["relative"] = _rank_correlation(order[varied], loss[varied] / spread[varied])
         values, counts = np.unique(target, return_counts=True)
         common = values[counts.argmax()]
         if counts.max() >= 0.1 * len(target):
@@ -351,11 +373,6 @@ def _describe_symmetry(facts: Mapping[str, Any] | None) -> list[str]:
         f"Rank correlation of the error of a row with the number of its point group operations: {_rho(facts['loss'])}."
     ]
     sentences.append(_reading(facts["loss"]))
-    if facts["relative"] is not None:
-        sentences.append(
-            f"With each error divided by the MAD of its crystal system it is {_rho(facts['relative'])}: "
-            f"{_change(facts['loss'], facts['relative'])}."
-        )
     if (common := facts["without_most_common"]) is not None and common["rest"] is not None:
         sentences.append(
             f"{common['share']:.0%} of the targets are {_figure(common['value'])}; without those rows it is "

@@ -68,12 +68,30 @@ _BLOCKS = {
 _PAPERS_OF_THE_PAPER = {"capsule", "mlp"}
 
 
-def methods(parts: Sequence[Part], origin: Mapping[str, str | None]) -> list[str]:
-    """Return paragraphs on how the results of a report came about, one for each task and one on statistics."""
-    return [*(" ".join(_sentences(part.study)) for part in parts), _statistics(origin)]
+# Forms of files of predictions, as the methods call them.
+_FORMS = {
+    "submission": "submissions to MatBench",
+    "sen": "the file of predictions of the authors of SEN",
+    "csv": "CSV files of predictions",
+}
 
 
-def _sentences(study: Study) -> Iterator[str]:
+def methods(parts: Sequence[Part], origin: Mapping[str, str | None], *, scores: bool = True) -> list[str]:
+    """Return paragraphs on how the results of a report came about, one for each task and one on statistics.
+
+    Args:
+        parts: Of the report.
+        origin: Versions and commit that made it.
+        scores: Whether the page shows scores of models, and so has to say how they came about.
+    """
+    made = f"The page was made by sen-bench {origin['sen-bench']}."
+    return [
+        *(" ".join(_sentences(part.study, scores=scores)) for part in parts),
+        f"{_STATISTICS} {made}" if scores else made,
+    ]
+
+
+def _sentences(study: Study, *, scores: bool) -> Iterator[str]:
     task, runs = study.task, study.runs
     versions = sorted({str(record["provenance"]["sen-bench"]) for run in runs for record in run.records.values()})
     blocks = _join(sorted({str(run.block_name) for run in runs}))
@@ -82,35 +100,49 @@ def _sentences(study: Study) -> Iterator[str]:
         f"SEN (Liang et al. 2023) was trained with the symmetry {'blocks' if several else 'block'} {blocks} on "
         f"{task.name} with sen-bench {_join(versions)}."
     )
-    data = runs[0].facts["data"]
-    rows = f"{data['rows']:,}"
-    if task.is_official and not data["is_complete"]:
-        yield f"The data were {rows} of the {task.n_rows:,} rows of the task (partial data)."
-    else:
-        yield f"The data were all {rows} rows."
+    yield from _data(study)
     yield _protocol(study)
     sizes = [record["rows"] for run in runs for record in run.records.values()]
     train, test = (_range([size[key] for size in sizes]) for key in ("train", "test"))
+    seeds = sorted({len(run.seeds) for run in runs})
     yield (
-        f"In each fold {train} rows were trained on, {_range([size['validation'] for size in sizes])} others held out "
-        f"of the training rows for choosing the epoch, and {test} predicted once."
+        f"{'In each fold' if task.split == 'folds' else 'Of these'} {train} rows were trained on, "
+        f"{_range([size['validation'] for size in sizes])} others held out of the training rows for choosing the "
+        f"epoch, and {test} predicted once{'' if seeds == [1] else ' by the model of each seed'}."
     )
     limits = {run.facts["config"]["limit"] for run in runs} - {None}
     if limits:
         yield f"Training was limited to {_join([f'{limit:,}' for limit in sorted(limits)])} rows for some or all runs."
     yield _recipe(runs)
-    seeds = sorted({len(run.seeds) for run in runs})
-    one = seeds == [1]
-    yield (
-        "One seed was run."
-        if one
-        else f"{_join(map(str, seeds))} seeds were run; a fold's score is the mean over them."
-    )
-    if study.published:
-        yield (
-            f"Published predictions of {_join([result.label for result in study.published])} were read from their "
-            "submission files and compared on the same rows."
-        )
+    if seeds == [1]:
+        yield "One seed was run."
+    else:
+        told = f"{_range(seeds)} seeds were run{' of each model' if len(seeds) > 1 else ''}"
+        yield f"{told}; a fold's score is the mean over them." if scores else f"{told}."
+    if scores and study.published:
+        by_form: dict[str, list[str]] = {}
+        for result in study.published:
+            by_form.setdefault(_FORMS[result.form or "csv"], []).append(result.label)
+        read = "; ".join(f"those of {_join(labels)} from {form}" for form, labels in by_form.items())
+        yield f"Predictions of others were compared on the same rows: {read}."
+
+
+def _data(study: Study) -> Iterator[str]:
+    """Say on which rows the runs are, for each set of rows that any has."""
+    task = study.task
+    by_rows: dict[tuple[int, bool, int], list[str]] = {}
+    for run in study.runs:
+        data = run.facts["data"]
+        key = (data["rows"], bool(data["is_complete"]), len(data.get("skipped") or []))
+        by_rows.setdefault(key, []).append(run.label)
+    for (rows, is_complete, skipped), labels in by_rows.items():
+        whose = "" if len(by_rows) == 1 else f" of {_join(labels)}"
+        if task.is_official and not is_complete:
+            yield f"The data{whose} were {rows:,} of the {task.n_rows:,} rows of the task (partial data)."
+        elif skipped:
+            yield f"The data{whose} were {rows:,} rows; {skipped:,} others could not be used and were left out."
+        else:
+            yield f"The data{whose} were all {rows:,} rows."
 
 
 def _protocol(study: Study) -> str:
@@ -138,14 +170,12 @@ def _recipe(runs: Sequence[Result]) -> str:
     )
 
 
-def _statistics(origin: Mapping[str, str | None]) -> str:
-    return (
-        "Scores are means over folds with their standard deviation (ddof 0, as on the leaderboard). Intervals are 95 % "
-        "percentile intervals of 2,000 bootstrap resamples of test rows (Efron 1979, 10.1214/aos/1176344552); "
-        "differences between models are paired, on the rows that both predicted, and tested over folds by the "
-        "corrected resampled t-test (Nadeau and Bengio 2003, 10.1023/A:1024068626366). "
-        f"The report was made by sen-bench {origin['sen-bench']}."
-    )
+_STATISTICS = (
+    "Scores are means over folds with their standard deviation (ddof 0, as on the leaderboard). Intervals are 95 % "
+    "percentile intervals of 2,000 bootstrap resamples of test rows (Efron 1979, 10.1214/aos/1176344552); "
+    "differences between models are paired, on the rows that both predicted, and tested over folds by the "
+    "corrected resampled t-test (Nadeau and Bengio 2003, 10.1023/A:1024068626366)."
+)
 
 
 def bibtex(parts: Sequence[Part], origin: Mapping[str, str | None]) -> str:
@@ -187,7 +217,8 @@ def _published(result: Result) -> list[str]:
     citations = result.facts.get("citations") or result.facts.get("bibtex_refs") or []
     texts = [citations] if isinstance(citations, str) else citations if isinstance(citations, list) else []
     found = [text.strip() for text in texts if isinstance(text, str) and text.strip().startswith("@")]
-    return found or [f"% {_one_line(result.label)}: see its submission to MatBench"]
+    where = "its submission to MatBench" if result.form == "submission" else f"the file {_one_line(result.path.name)}"
+    return found or [f"% {_one_line(result.label)}: see {where}"]
 
 
 def _one_line(text: str) -> str:

@@ -44,8 +44,10 @@ def audit(
 
     from benchmarks.display import RunDisplay
     from benchmarks.tasks import get_task
+    from reports.audit import check_claim
     from reports.published import read_predictions
 
+    check_claim(claimed)
     chosen = get_task(task) if task is not None else None
     with RunDisplay() as display:
         predictions = read_predictions(file)

@@ -11,8 +11,14 @@ from numpy.typing import NDArray
 
 from benchmarks.crystals import Progress
 from benchmarks.statistics import Interval, bootstrap
-from reports.environments import DescribedRows, describe_test_rows
-from reports.equivalence import headline, literal, models_of
+from reports.environments import (
+    DescribedRows,
+    describe_test_rows,
+    headline,
+    models_of,
+    problems_of,
+    show_problems,
+)
 from reports.section import Absent, Block, Figure, Heading, Section, Table, Text
 from reports.style import COLOURS, DIVERGING, INK, WIDE, subplots
 from sen.crystal import SYMBOLS
@@ -36,8 +42,6 @@ __all__ = [
 _DRAWS = 50
 # Elements that fewer crystals have, in all folds, say nothing certain.
 _MIN_CRYSTALS = 5
-# Rows described, as in the other sections, which share them.
-_ROWS = 2000
 # Points in a scatter of which more would only weigh.
 _SHOWN = 3000
 
@@ -243,9 +247,9 @@ class Elements(Section):
         table = study.crystals(progress)
         found = models_of(study)
         result, models = found[0]
-        rows = describe_test_rows(models, table, at_most=_ROWS, progress=progress)
+        rows = describe_test_rows(models, table, progress=progress)
         heatmaps = {"trained": element_correlation(rows)}
-        untrained = describe_test_rows(models, table, trained=False, at_most=_ROWS, progress=progress)
+        untrained = describe_test_rows(models, table, trained=False, progress=progress)
         heatmaps["untrained"] = element_correlation(untrained)
         value, interval = rank_correlation(
             spread_of_environments(untrained), table.target[untrained.rows], untrained.fold
@@ -253,7 +257,7 @@ class Elements(Section):
         untrained_spread = {"rank_correlation": value, "interval": list(interval)}
         spreads = []
         for other, its_models in found:
-            own = describe_test_rows(its_models, table, at_most=_ROWS, progress=progress)
+            own = describe_test_rows(its_models, table, progress=progress)
             spread, target = spread_of_environments(own), table.target[own.rows]
             value, interval = rank_correlation(spread, target, own.fold)
             spreads.append(
@@ -298,6 +302,7 @@ class Elements(Section):
             "target": np.round(table.target[rows.rows][shown], 4),
             "spreads": spreads,
             "spread_untrained": untrained_spread,
+            "problems": problems_of(study),
         }
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
@@ -311,6 +316,7 @@ class Elements(Section):
             "model an element's group and period. So the untrained model stands beside the trained one, and only "
             "what differs between them was learnt."
         )
+        yield from show_problems(facts["problems"])
         yield Figure(
             "element-correlation",
             lambda: draw_correlation(facts["elements"], trained["mean"], untrained["mean"]),
@@ -423,7 +429,7 @@ def draw_spread(facts: Mapping[str, Any], label: str) -> Canvas:
         chosen = fold == number
         axis.scatter(target[chosen], spread[chosen], color=COLOURS[i], s=size, alpha=0.5, linewidths=0, rasterized=True)
         axis.scatter([], [], color=COLOURS[i], s=12, label=f"fold {number}")
-    axis.set_xlabel(literal(label))
+    axis.set_xlabel(label)
     axis.set_ylabel("spread / median of the fold")
     figure.legend(loc="outside right upper")
     return figure

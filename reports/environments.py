@@ -7,6 +7,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,25 +15,36 @@ from numpy.typing import NDArray
 from benchmarks.batches import GraphTensors, evaluation_batches
 from benchmarks.config import RunConfig, restore_config
 from benchmarks.crystals import CrystalTable, Progress
-from benchmarks.errors import DataError, UsageError
+from benchmarks.errors import DataError, SenBenchError, UsageError
 from benchmarks.graphs import GraphTable, join_graphs
 from benchmarks.machine import n_threads, prepare_arithmetic
 from benchmarks.store import Run, Unit
 from benchmarks.training import build_model
+from reports.section import Absent, Text
 from sen.crystal import Crystal
 from sen.graph import Cells, build_graph
 
 if TYPE_CHECKING:
+    from reports.study import Result, Study
     from sen.model import SEN
 
 __all__ = [
+    "DRAWN",
     "DescribedRows",
     "Environments",
     "Models",
     "describe_test_rows",
     "draw_test_rows",
+    "headline",
+    "inequivalent_rows",
+    "models_of",
+    "problems_of",
     "rows_of_units",
+    "show_problems",
 ]
+
+DRAWN = 2000
+"""Test rows of a run that sections describe."""
 
 # Crystals whose graphs are in memory at a time.
 _CHUNK = 512
@@ -91,11 +103,12 @@ class Models:
     Attributes:
         run: The run.
         config: Its configuration.
-        units: The finished folds of the seed that has most of them.
+        units: The finished folds of the seed that has most of them, those whose weights were removed left out.
+        problems: What was left out, a sentence each.
 
     Raises:
         UsageError: The run has no finished fold, or its block is not installed.
-        DataError: Its config.json cannot be read.
+        DataError: Its config.json cannot be read, or all its weights were removed.
     """
 
     def __init__(self, run: Run, device: str = "cpu") -> None:
@@ -105,15 +118,46 @@ class Models:
         finished = run.units()
         if not finished:
             raise UsageError(f"{run.path} has no finished fold yet, and so no model to explain.")
-        seeds = [unit.seed for unit in finished]
+        has_weights = [unit for unit in finished if (run.unit_path(unit) / "model.safetensors").exists()]
+        if not has_weights:
+            raise DataError(
+                f"The weights of all finished folds of {run.path} were removed, and without a model there are no "
+                "environments: copy model.safetensors back, or train again by `sen-bench run --overwrite always`."
+            )
+        seeds = [unit.seed for unit in has_weights]
         seed = max(sorted(set(seeds)), key=seeds.count)
-        self.units: list[Unit] = [unit for unit in finished if unit.seed == seed]
+        self.units: list[Unit] = [unit for unit in has_weights if unit.seed == seed]
+        self.problems: list[str] = []
+        if removed := [str(unit) for unit in finished if unit.seed == seed and unit not in has_weights]:
+            self.problems.append(
+                f"The weights of {'; '.join(removed)} of {run.path} were removed, so that these test rows have no "
+                "environments and are left out."
+            )
         self._loaded: dict[Unit, SEN] = {}
 
     @functools.cached_property
     def tested_by(self) -> dict[str, Unit]:
         """The unit that was tested on each row, by the row's id."""
         return {row: unit for unit in self.units for row in self.run.read_predictions(unit).ids}
+
+    def keep_loadable(self) -> None:
+        """Load all models, and leave out the units whose weights cannot be used.
+
+        Raises:
+            SenBenchError: None can be used.
+        """
+        kept, errors = [], []
+        for unit in self.units:
+            try:
+                self.load(unit)
+            except SenBenchError as error:
+                errors.append(error)
+            else:
+                kept.append(unit)
+        if not kept:
+            raise errors[0]
+        self.units = kept
+        self.problems += [str(error) for error in errors]
 
     def load(self, unit: Unit, *, trained: bool = True) -> SEN:
         """Return the model of a unit, which is read once, or the one from which its training began.
@@ -255,20 +299,79 @@ class DescribedRows:
     environments: Environments
 
 
+def headline(study: Study) -> Result:
+    """Return the run that figures of one run show: the capsule block's, else the first.
+
+    Raises:
+        Absent: There is no run.
+    """
+    if not study.runs:
+        raise Absent(
+            "Published predictions come without a model, so there are no environments to look into: give the folder of "
+            "a run."
+        )
+    return next((result for result in study.runs if result.block_name == "capsule"), study.runs[0])
+
+
+def models_of(study: Study) -> list[tuple[Result, Models]]:
+    """Return the models of every run of a study, the headline's first; they are opened once.
+
+    Raises:
+        Absent: There is no run whose models can be loaded.
+    """
+    found, problems = _open(study)
+    if not found:
+        raise Absent(f"No model can be loaded: {' '.join(problems)}")
+    return found
+
+
+def problems_of(study: Study) -> list[str]:
+    """Return what is left out of all sections on environments, a sentence each: runs, and folds of runs."""
+    found, problems = _open(study)
+    return [*problems, *(problem for _, models in found for problem in models.problems)]
+
+
+def show_problems(problems: Sequence[str]) -> list[Text]:
+    """Return what a section says of runs and folds that it leaves out: a paragraph, or nothing."""
+    return [Text(" ".join(problems))] if problems else []
+
+
+# To verify the files of all runs, and to read their weights, takes longer than many an analysis.
+_opened: WeakKeyDictionary[Study, tuple[list[tuple[Result, Models]], list[str]]] = WeakKeyDictionary()
+
+
+def _open(study: Study) -> tuple[list[tuple[Result, Models]], list[str]]:
+    """Models of the runs of a study that have any, and why the others have none."""
+    if study not in _opened:
+        first = headline(study)
+        found, problems = [], []
+        for result in sorted(study.runs, key=lambda result: result is not first):
+            assert result.run is not None
+            try:
+                models = Models(result.run, study.device)
+                models.keep_loadable()
+            except SenBenchError as error:
+                problems.append(str(error))
+            else:
+                found.append((result, models))
+        _opened[study] = found, problems
+    return _opened[study]
+
+
 def rows_of_units(models: Models, table: CrystalTable) -> dict[Unit, NDArray[np.int64]]:
     """Return the positions in the table of the rows that each unit was tested on, ascending.
 
     Raises:
-        UsageError: A row of the run is not in the table.
+        Absent: A row of the run is not in the table.
     """
     position = {row: i for i, row in enumerate(table.ids.tolist())}
+    if lacking := [row for row in models.tested_by if row not in position]:
+        raise Absent(
+            f"The crystals at hand lack {len(lacking):,} of the {len(models.tested_by):,} rows that {models.run.path} "
+            f"was tested on, such as {lacking[0]}: give the data of the run with --data-dir."
+        )
     found: dict[Unit, list[int]] = {unit: [] for unit in models.units}
     for row, unit in models.tested_by.items():
-        if row not in position:
-            raise UsageError(
-                f"The crystals at hand lack the row {row} that {models.run.path} was tested on: give the data of the "
-                "run with --data-dir."
-            )
         found[unit].append(position[row])
     return {unit: np.array(sorted(rows), dtype=np.int64) for unit, rows in found.items()}
 
@@ -276,7 +379,11 @@ def rows_of_units(models: Models, table: CrystalTable) -> dict[Unit, NDArray[np.
 def draw_test_rows(
     models: Models, table: CrystalTable, *, at_most: int, seed: int = 0
 ) -> tuple[dict[Unit, NDArray[np.int64]], int]:
-    """Draw at most so many test rows, the same share of each fold; return them by unit, and how many there are."""
+    """Draw at most so many test rows, the same share of each fold; return them by unit, and how many there are.
+
+    Raises:
+        Absent: A row of the run is not in the table.
+    """
     rows = rows_of_units(models, table)
     total = sum(map(len, rows.values()))
     if total > at_most:
@@ -286,65 +393,105 @@ def draw_test_rows(
     return {unit: part for unit, part in rows.items() if len(part)}, total
 
 
+def inequivalent_rows(table: CrystalTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return those of the rows whose crystals have inequivalent atoms of one element, and more than one element."""
+    kept = []
+    for row in rows.tolist():
+        crystal = table.crystal(row)
+        _, first = np.unique(crystal.orbit, return_index=True)
+        _, orbits = np.unique(crystal.numbers[first], return_counts=True)
+        if len(orbits) > 1 and orbits.max() > 1:
+            kept.append(row)
+    return np.array(kept, dtype=np.int64)
+
+
 def describe_test_rows(
     models: Models,
     table: CrystalTable,
     *,
     trained: bool = True,
-    at_most: int = 2000,
-    among: NDArray[np.int64] | None = None,
+    at_most: int = DRAWN,
+    folds: Sequence[int] | None = None,
+    only_inequivalent: bool = False,
     progress: Progress | None = None,
 ) -> DescribedRows:
     """Describe test rows of a run, all or a random sample with the same share of each fold.
+
+    Several sections look at the same rows: what one has described the others find.
 
     Args:
         models: The models.
         table: The crystals of the task.
         trained: Whether by the trained models, or by those from which their trainings began.
         at_most: Rows to draw.
-        among: Of the rows drawn, the positions of those to describe; None for all.
+        folds: Of the rows drawn, the folds to describe; None for all.
+        only_inequivalent: Whether to leave out the rows that `inequivalent_rows` does.
         progress: Told how many crystals are done.
+
+    Raises:
+        Absent: A row of the run is not in the table, or none is left.
     """
-    chosen = None if among is None else tuple(among.tolist())
-    key = (str(models.run.path.resolve()), table.digest, tuple(models.units), trained, at_most, chosen)
-    if key not in _described:
-        while len(_described) >= _KEPT:
-            _described.pop(next(iter(_described)))
-        by_unit, n_rows = draw_test_rows(models, table, at_most=at_most)
-        if among is not None:
-            kept = {unit: rows[np.isin(rows, among)] for unit, rows in by_unit.items()}
-            by_unit = {unit: rows for unit, rows in kept.items() if len(rows)}
-        _described[key] = _describe_rows(models, table, by_unit, n_rows, trained=trained, progress=progress)
-    return _described[key]
-
-
-# Several sections of a report describe the same rows; beyond so many the oldest are forgotten.
-_KEPT = 16
-_described: dict[tuple[object, ...], DescribedRows] = {}
-
-
-def _describe_rows(
-    models: Models,
-    table: CrystalTable,
-    by_unit: dict[Unit, NDArray[np.int64]],
-    n_rows: int,
-    *,
-    trained: bool,
-    progress: Progress | None,
-) -> DescribedRows:
-    total = sum(map(len, by_unit.values()))
-    parts, done = [], 0
+    by_unit, n_rows = draw_test_rows(models, table, at_most=at_most)
+    parts = []
     for unit, rows in by_unit.items():
-        crystals = [table.crystal(int(row)) for row in rows]
-        parts.append(models.describe(crystals, models.load(unit, trained=trained)))
-        done += len(rows)
+        if folds is None or unit.fold in folds:
+            # Always these two parts, so that a row is the same to the last bit whichever section asks for it first.
+            inequivalent = inequivalent_rows(table, rows)
+            others = [] if only_inequivalent else [np.setdiff1d(rows, inequivalent)]
+            parts += [(unit, part) for part in (inequivalent, *others) if len(part)]
+    if not parts:
+        raise Absent("No test row has inequivalent atoms of one element beside another element.")
+    done, total, described = 0, sum(len(part) for _, part in parts), []
+    for unit, part in parts:
+        described.append(_described(models, table, unit, part, trained=trained))
+        done += len(part)
         if progress is not None:
             progress(done, total)
-    return DescribedRows(
-        rows=np.concatenate(list(by_unit.values())),
-        fold=np.concatenate([np.full(len(rows), unit.fold) for unit, rows in by_unit.items()]),
-        n_rows=n_rows,
-        environments=_join(parts),
+    chosen = np.concatenate([part for _, part in parts])
+    fold = np.concatenate([np.full(len(part), unit.fold) for unit, part in parts])
+    order = np.lexsort((chosen, fold))
+    return DescribedRows(chosen[order], fold[order], n_rows, _take(_join(described), order))
+
+
+# Crystals whose environments are kept for other sections; beyond so many the oldest are forgotten.
+_KEPT = 40_000
+_kept: dict[tuple[object, ...], Environments] = {}
+
+
+def _described(
+    models: Models, table: CrystalTable, unit: Unit, rows: NDArray[np.int64], *, trained: bool
+) -> Environments:
+    """Return what the model of a unit makes of rows; it is computed once."""
+    key = (str(models.run.path.resolve()), table.digest, models.device, unit, trained, rows.tobytes())
+    if key not in _kept:
+        found = models.describe([table.crystal(row) for row in rows.tolist()], models.load(unit, trained=trained))
+        while _kept and sum(map(len, _kept.values())) + len(rows) > _KEPT:
+            _kept.pop(next(iter(_kept)))
+        _kept[key] = found
+    return _kept[key]
+
+
+def _take(environments: Environments, chosen: NDArray[np.int64]) -> Environments:
+    """Return crystals of some environments, in this order."""
+    if np.array_equal(chosen, np.arange(len(environments))):
+        return environments
+    nodes, orbits = np.diff(environments.node_ptr)[chosen], np.diff(environments.orbit_ptr)[chosen]
+    node_ptr, orbit_ptr = (np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64) for sizes in (nodes, orbits))
+    # Where the first node of each crystal was and is now: all that belongs to it moves along.
+    shift = environments.node_ptr[chosen] - node_ptr[:-1]
+    of_node = np.arange(node_ptr[-1]) + np.repeat(shift, nodes)
+    of_orbit = np.arange(orbit_ptr[-1]) + np.repeat(environments.orbit_ptr[chosen] - orbit_ptr[:-1], orbits)
+    n_nodes = len(environments.numbers)
+    return Environments(
+        **{name: getattr(environments, name)[of_node] for name in ("before", "after", "numbers", "multiplicity")},
+        material=environments.material[chosen],
+        node_ptr=node_ptr,
+        orbit_ptr=orbit_ptr,
+        orbit_node=environments.orbit_node[of_orbit] - np.repeat(shift, orbits),
+        cells=environments.cells,
+        extras={
+            name: values[of_node if len(values) == n_nodes else chosen] for name, values in environments.extras.items()
+        },
     )
 
 

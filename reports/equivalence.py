@@ -6,11 +6,10 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from benchmarks.errors import SenBenchError
+from reports.environments import headline, models_of, problems_of, rows_of_units, show_problems
 from reports.operations import KINDS
 from reports.section import Absent, Block, Cell, Figure, Heading, Progress, Section, Table, Text
 from reports.style import COLOURS, DIVERGING, GRID, INK, MUTED, WIDE, subplots
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from benchmarks.crystals import CrystalTable
     from reports.environments import Models
-    from reports.study import Result, Study
+    from reports.study import Study
 
 __all__ = [
     "Equivalence",
@@ -31,9 +30,6 @@ __all__ = [
     "draw_densities",
     "draw_pairs",
     "draw_pearson",
-    "headline",
-    "literal",
-    "models_of",
     "relation_table",
     "typeset_formula",
     "typeset_group",
@@ -51,54 +47,6 @@ METHOD = (
 )
 
 
-def headline(study: Study) -> Result:
-    """Return the run that figures of one run show: the capsule block's, else the first.
-
-    Raises:
-        Absent: There is no run.
-    """
-    if not study.runs:
-        raise Absent(
-            "Published predictions come without a model, so there are no environments to look into: give the folder of "
-            "a run."
-        )
-    return next((result for result in study.runs if result.block_name == "capsule"), study.runs[0])
-
-
-def models_of(study: Study) -> list[tuple[Result, Models]]:
-    """Return the models of every run of a study, the headline's first; they are opened once.
-
-    Raises:
-        Absent: There is no run whose models can be loaded.
-    """
-    if study not in _opened:
-        _opened[study] = _open_models(study)
-    return _opened[study]
-
-
-# To verify the files of all runs, and to read their weights, takes longer than many an analysis.
-_opened: WeakKeyDictionary[Study, list[tuple[Result, Models]]] = WeakKeyDictionary()
-
-
-def _open_models(study: Study) -> list[tuple[Result, Models]]:
-    from reports.environments import Models
-
-    first = headline(study)
-    found, problems = [], []
-    for result in sorted(study.runs, key=lambda result: result is not first):
-        assert result.run is not None
-        try:
-            models = Models(result.run, study.device)
-            models.load(models.units[0])
-        except SenBenchError as error:
-            problems.append(str(error))
-        else:
-            found.append((result, models))
-    if not found:
-        raise Absent(f"No model can be loaded: {problems[0]}")
-    return found
-
-
 class Equivalence(Section):
     """2-KS of atoms against a reference atom, pairs of elements, densities, correlation of a crystal's atoms."""
 
@@ -108,8 +56,6 @@ class Equivalence(Section):
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
         """Describe chosen crystals by the models of the headline run, and one of them by those of every run."""
-        from reports.environments import rows_of_units
-
         headline(study)
         table = study.crystals(progress)
         found = models_of(study)
@@ -146,6 +92,7 @@ class Equivalence(Section):
                 {**_names(described[row]), "pairs": described[row]["element_pairs"]["before"]} for row in pairs
             ],
             "example": None,
+            "problems": problems_of(study),
         }
         if example is not None:
             facts["example"] = {
@@ -175,6 +122,7 @@ class Equivalence(Section):
             "judged by is how different it makes inequivalent atoms; the separation score in the next section says so "
             "for many crystals. Which operation relates two atoms is read off the space group, not off the model."
         )
+        yield from show_problems(facts["problems"])
         if facts["crystals"]:
             yield from _bars_and_operations(facts, label)
         if facts["element_pairs"]:
@@ -320,18 +268,13 @@ def _pair_rows(table: CrystalTable, rows: NDArray[np.int64]) -> list[int]:
     return chosen
 
 
-def literal(text: str) -> str:
-    """Return text from a file for matplotlib, which else takes what stands between two dollars for mathematics."""
-    return text.replace("$", r"\$")
-
-
 def typeset_formula(text: str) -> str:
-    """Return a formula for matplotlib: "MoSe2" with its numbers as subscripts."""
+    """Return a formula for matplotlib with parse_math: "MoSe2" with its numbers as subscripts."""
     return re.sub(r"(?<=[A-Za-z)\]])(\d+\.?\d*)", r"$_{\1}$", text.replace("$", ""))
 
 
 def typeset_group(symbol: str) -> str:
-    """Return a space group symbol for matplotlib: "P-42_1m" with a bar and a subscript."""
+    """Return a space group symbol for matplotlib with parse_math: "P-42_1m" with a bar and a subscript."""
     return re.sub(r"_(\d)", r"$_{\1}$", re.sub(r"-(\d)", r"$\\bar{\1}$", symbol))
 
 
@@ -400,7 +343,7 @@ def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
     axis.tick_params(axis="x", length=0)
     kinds = ", ".join(crystal.get("shows", []))
     name = f"{typeset_formula(crystal['formula'])}, {typeset_group(crystal['symbol'])}"
-    axis.set_title(f"{kinds}: {name}" if kinds else name)
+    axis.set_title(f"{kinds}: {name}" if kinds else name, parse_math=True)
 
 
 def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
@@ -419,6 +362,7 @@ def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
             ha="center",
             fontsize=7,
             fontweight="bold",
+            parse_math=True,
         )
         ticks += places.tolist()
         labels += ["–".join(pair["pair"]) for pair in crystal["pairs"]]
@@ -452,8 +396,9 @@ def draw_densities(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
         peaks = sorted(max(density) for density in block["density"] if density is not None)
         if peaks:
             axis.set_ylim(0, 1.08 * peaks[-1])
-        axis.set_xlim(grid[0], grid[-1])
-        axis.set_title(literal(block["label"]))
+        if grid[0] < grid[-1]:  # else all components are equal
+            axis.set_xlim(grid[0], grid[-1])
+        axis.set_title(block["label"])
         axis.set_yticks([])
         axis.spines["left"].set_color(GRID)
         axis.set_xlabel("component")
@@ -472,7 +417,8 @@ def draw_pearson(facts: Mapping[str, Any]) -> Canvas:
     matrix = np.array([[np.nan if value is None else value for value in row] for row in facts["before"]])
     side = min(5.2, 1.4 + 0.27 * len(labels))
     figure, axis = subplots(width=side + 0.6, height=side)
-    low = float(np.nanmin(matrix))
+    known = matrix[np.isfinite(matrix)]
+    low = float(known.min()) if len(known) else 0.0
     image = (
         axis.imshow(matrix, cmap=DIVERGING, vmin=-1, vmax=1)
         if low < -0.05

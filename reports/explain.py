@@ -14,7 +14,7 @@ from benchmarks.errors import RunError, UsageError, printable
 from benchmarks.prediction import find_files, read_samples
 from benchmarks.store import Unit
 from benchmarks.training import probabilities
-from reports.environments import Environments, Models
+from reports.environments import Environments, Models, show_problems
 from reports.equivalence import METHOD, draw_bars, draw_densities, draw_pairs, draw_pearson, relation_table
 from reports.report import Outcome
 from reports.section import Absent, Block, Figure, Progress, Table, Text
@@ -123,6 +123,7 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
             "target_name": study.task.target,
             "unit": study.task.unit,
             "run": study.runs[0].look,
+            "problems": models.problems,
             **describe_crystal(one.crystal, environments),
             "capsules": _capsules(one.crystal, environments),
         }
@@ -137,9 +138,11 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
 def _predict(model: SEN, environments: Environments, kind: str) -> float:
     import torch
 
+    # Environments are on the CPU, and the model may be on a GPU.
+    weight = next(model.head.parameters())
+    material = torch.as_tensor(environments.material).to(device=weight.device, dtype=weight.dtype)
     with torch.no_grad():
-        standardised = model.head(torch.as_tensor(environments.material).float()).squeeze(-1)
-        value = (model.shift + model.scale * standardised).numpy()
+        value = (model.shift + model.scale * model.head(material).squeeze(-1)).cpu().numpy()
     return float((probabilities(value) if kind == "classification" else value)[0])
 
 
@@ -189,6 +192,7 @@ def show_crystal(facts: Mapping[str, Any]) -> Iterator[Block]:
         f"{facts['atoms_primitive']} atoms in the primitive cell: {orbits}. {honest} Predicted {facts['target_name']}: "
         f"{facts['prediction']:.4g}{unit}.{told}"
     )
+    yield from show_problems(facts["problems"])
     if len(facts["orbits"]) == 1:
         only = "one atom" if facts["atoms_primitive"] == 1 else "atoms that are all equivalent"
         yield Text(

@@ -13,8 +13,19 @@ from numpy.typing import NDArray
 
 from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.machine import n_threads
-from reports.environments import Models, rows_of_units
-from reports.equivalence import headline, literal, models_of, typeset_formula
+from reports.environments import (
+    DRAWN,
+    Environments,
+    Models,
+    describe_test_rows,
+    draw_test_rows,
+    headline,
+    models_of,
+    problems_of,
+    rows_of_units,
+    show_problems,
+)
+from reports.equivalence import typeset_formula
 from reports.section import Absent, Block, Figure, Heading, Section, Table, Text
 from reports.style import COLOURS, MARKERS, SEQUENTIAL, SYSTEM_COLOURS, WIDE, subplots
 from reports.two_ks import formula
@@ -171,7 +182,7 @@ class Maps(Section):
         found = models_of(study)
         fold = _shared_fold([models for _, models in found])
         maps: list[dict[str, Any]] = []
-        left_out = []
+        left_out, collapsed = [], []
         rows: NDArray[np.int64] | None = None
         n_test = 0
         compounds: dict[str, Any] | None = None
@@ -189,6 +200,9 @@ class Maps(Section):
                 if len(rows) < _MIN_POINTS:
                     raise Absent(f"Fold {fold} has {len(rows)} test rows, and a map takes at least {_MIN_POINTS}.")
             material, chemistry = crystal_vectors(models, unit.fold, table, rows, progress)
+            if not _differ(material):
+                collapsed.append(result.label)
+                continue
             untrained = crystal_vectors(models, unit.fold, table, rows, progress, trained=False)
             if compounds is None:
                 compounds = _compounds(table, rows, chemistry, material, untrained[1])
@@ -204,11 +218,18 @@ class Maps(Section):
                 }
             )
         assert rows is not None
+        if not maps:
+            raise Absent(
+                f"Every run gives all {len(rows)} test rows of fold {fold} the same vector, so that there is no map of "
+                "them."
+            )
         return {
             "fold": fold,
             "n_test": n_test,
             "n": len(rows),
             "left_out": left_out,
+            "collapsed": collapsed,
+            "problems": problems_of(study),
             "target": _short(table.target[rows]),
             "target_name": study.task.target,
             "unit": study.task.unit,
@@ -234,7 +255,13 @@ class Maps(Section):
                 if facts["left_out"]
                 else ""
             )
+            + (
+                f" Left out, because it gives all these rows the same vector: {', '.join(facts['collapsed'])}."
+                if facts["collapsed"]
+                else ""
+            )
         )
+        yield from show_problems(facts["problems"])
         method = (
             f"openTSNE, perplexity {first['perplexity']:.0f}, started from PCA, seed 0, after reduction to "
             f"{_COMPONENTS} principal components (van der Maaten and Hinton 2008; Poličar et al. 2024, "
@@ -298,7 +325,7 @@ def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable
     if a_o_x["points"] is None:
         yield Text(
             f"Fold {facts['fold']} has {a_o_x['n']} test rows of the form A-O-X (A one of {names}); a map takes at "
-            f"least {_MIN_POINTS}. The paper's Fig. 2e has 408."
+            f"least {_MIN_POINTS} whose vectors differ. The paper's Fig. 2e has 408."
         )
     else:
         share, chance = a_o_x["same_group"], a_o_x["chance"]
@@ -318,7 +345,7 @@ def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable
     if calcium["points"] is None:
         yield Text(
             f"Fold {facts['fold']} has {calcium['n']} test rows of the form Ca-O-X; a map takes at least {_MIN_POINTS} "
-            "(paper Fig. 3c)."
+            "whose vectors differ (paper Fig. 3c)."
         )
     else:
         yield Figure(
@@ -354,19 +381,35 @@ def crystal_vectors(
     environments before the block [n, 192].
     """
     unit = next(unit for unit in models.units if unit.fold == fold)
+    drawn, _ = draw_test_rows(models, table, at_most=DRAWN)
+    if np.isin(rows, drawn.get(unit, [])).all():
+        # Other sections look at these rows as well.
+        found = describe_test_rows(models, table, trained=trained, at_most=DRAWN, folds=[fold], progress=progress)
+        place = np.searchsorted(found.rows, rows)
+        return found.environments.material[place], _means(found.environments)[place]
     model = models.load(unit, trained=trained)
     material, chemistry = [], []
     for start in range(0, len(rows), _CHUNK):
         crystals = [table.crystal(row) for row in rows[start : start + _CHUNK].tolist()]
         described = models.describe(crystals, model)
         material.append(described.material)
-        weight = described.multiplicity[:, None].astype(described.before.dtype)
-        first = described.node_ptr[:-1]
-        sums = np.add.reduceat(weight * described.before, first) / np.add.reduceat(weight, first)
-        chemistry.append(sums)
+        chemistry.append(_means(described))
         if progress is not None:
             progress(start + len(crystals), len(rows))
     return np.concatenate(material), np.concatenate(chemistry)
+
+
+def _means(environments: Environments) -> NDArray[np.floating]:
+    """Mean over the atoms of each crystal of the environments before the block, [M, 192]."""
+    weight = environments.multiplicity[:, None].astype(environments.before.dtype)
+    first = environments.node_ptr[:-1]
+    means: NDArray[np.floating] = np.add.reduceat(weight * environments.before, first)
+    return means / np.add.reduceat(weight, first)
+
+
+def _differ(vectors: NDArray[np.floating]) -> bool:
+    """Whether any two of the vectors [n, D] differ."""
+    return bool(np.ptp(vectors, axis=0).any())
 
 
 def _map_facts(made: Map) -> dict[str, Any]:
@@ -408,7 +451,7 @@ def _compounds(
             "formula": [formula(numbers[i]) for i in chosen],
             "target": _short(table.target[rows[chosen]]),
         }
-        if len(chosen) >= _MIN_POINTS:
+        if len(chosen) >= _MIN_POINTS and _differ(vectors[chosen]):
             made = make_map(vectors[chosen])
             facts |= _map_facts(made)
             facts["same_group"], facts["chance"] = same_group_share(reduce(vectors[chosen]), facts["group"])
@@ -437,12 +480,12 @@ def draw_by_target(maps: Sequence[Mapping[str, Any]], target: Sequence[float], l
         look = {"s": _size(len(x)), "linewidths": 0, "rasterized": True}
         colour = {"c": np.array(target)[order], "cmap": SEQUENTIAL, "vmin": low, "vmax": high}
         shown.append(axis.scatter(x, y, **colour, **look))
-        axis.set_title(literal(facts["label"]))
+        axis.set_title(facts["label"])
         _bare(axis)
     for axis in list(axes.flat)[len(maps) :]:
         axis.set_axis_off()
     bar = figure.colorbar(shown[0], ax=axes, shrink=0.8, aspect=30, extend="both")
-    bar.set_label(literal(label))
+    bar.set_label(label)
     bar.outline.set_visible(False)
     return figure
 
@@ -486,9 +529,9 @@ def draw_calcium(facts: Mapping[str, Any], label: str) -> Canvas:
     scatter = axis.scatter(x, y, c=facts["target"], cmap=SEQUENTIAL, s=18, linewidths=0)
     if facts["n"] <= 60:
         for text, *place in zip(facts["formula"], x, y, strict=True):
-            axis.annotate(typeset_formula(text), place, (3, 2), textcoords="offset points", fontsize=5)
+            axis.annotate(typeset_formula(text), place, (3, 2), textcoords="offset points", fontsize=5, parse_math=True)
     bar = figure.colorbar(scatter, ax=axis, shrink=0.8)
-    bar.set_label(literal(label))
+    bar.set_label(label)
     bar.outline.set_visible(False)
     _bare(axis)
     return figure

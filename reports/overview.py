@@ -126,7 +126,7 @@ def _result_facts(study: Study, result: Result) -> dict[str, Any]:
         "limit": result.facts["config"]["limit"] if result.run else None,
         "scores": {str(fold): scores[fold] for fold in scores},
         "mean": {name: statistics.fmean(column) for name, column in columns.items()},
-        "std": {name: statistics.pstdev(column) for name, column in columns.items()}
+        "std": {name: float(np.std(column)) for name, column in columns.items()}
         if len(scores) > 1 and result.has_folds
         else {},
         "row_error": {"mean": float(result.rows.error.mean()), "low": interval.low, "high": interval.high},
@@ -247,7 +247,7 @@ def _words(facts: Mapping[str, Any]) -> Iterator[str]:
             f"{figures(facts['mean_absolute_deviation'])}{unit} (mean absolute deviation of the test rows)."
         )
     yield from _caveats(ours, facts)
-    official = [result for result in ours if result["is_official"]]
+    official = [result for result in ours if result["is_official"] and result["mean"][name] is not None]
     if official and facts["leaderboard"]:
         places = [f"{result['label']} {rank(facts['task'], result['mean'][name])}" for result in official]
         yield f"Place beside the {len(facts['leaderboard'])} published models: {', '.join(places)}."
@@ -402,7 +402,11 @@ def _leaderboard_table(facts: Mapping[str, Any]) -> Table:
     metric = facts["metric"]
     name = metric["name"]
     entries = [(entry["model"], entry["mean"], entry["std"], True) for entry in facts["leaderboard"]]
-    ours = [result for result in facts["results"] if result["kind"] == "run" and result["is_official"]]
+    ours = [
+        result
+        for result in facts["results"]
+        if result["kind"] == "run" and result["is_official"] and result["mean"][name] is not None
+    ]
     entries += [
         (f"SEN ({result['label']}), this report", result["mean"][name], result["std"][name], False) for result in ours
     ]
@@ -412,7 +416,8 @@ def _leaderboard_table(facts: Mapping[str, Any]) -> Table:
     for model, mean, std, is_published in entries:
         place = places[mean] if is_published else rank(facts["task"], mean)
         rows.append([place, model, mean, std])
-    left_out = [r["label"] for r in facts["results"] if r["kind"] == "run" and not r["is_official"]]
+    shown = [result["label"] for result in ours]
+    left_out = [r["label"] for r in facts["results"] if r["kind"] == "run" and r["label"] not in shown]
     lacking = f" Not in it, as not complete and official: {', '.join(left_out)}." if left_out else ""
     return Table(
         name="leaderboard",
@@ -504,6 +509,21 @@ def _difference_words(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"Not to be compared, as they predicted no row in common: {'; '.join(alone)}."
 
 
+def _compared(facts: Mapping[str, Any]) -> str:
+    """Say what of a row is compared."""
+    if facts["kind"] == "regression":
+        return "Compared: the absolute error of each row, its mean over seeds."
+    return (
+        "Compared: |label – probability| of each row, its mean over seeds, and not the balanced accuracy by which "
+        "models are ranked and which sen-bench ablate compares; the two can disagree."
+    )
+
+
+def _family(differences: Sequence[Mapping[str, Any]]) -> str:
+    n = sum(pair["p"] is not None for pair in differences)
+    return f"all {n:,} pairs of this table that have a p" if n != 1 else "the one pair of this table that has a p"
+
+
 def _signed(value: float) -> str:
     return figures(value, 3).replace("-", "\N{MINUS SIGN}")
 
@@ -542,10 +562,10 @@ def _difference_table(facts: Mapping[str, Any]) -> Table:
         digits=3,
         caption="Paired differences of absolute errors, on the rows that both predicted; below zero favours the first.",
         method=(
-            "Interval: bootstrap of the rows. p: corrected resampled t-test over folds (Nadeau and Bengio 2003, "
-            "10.1023/A:1024068626366), and adjusted for all pairs by Holm; none where a file "
-            "names no folds. First better: share of rows. "
-            "Correlation: Spearman, of the two errors."
-            + ("" if facts["kind"] == "regression" else " The error of a row is |label – probability|.")
+            f"{_compared(facts)} Interval: bootstrap of the rows. p: corrected resampled t-test over folds (Nadeau and "
+            "Bengio 2003, 10.1023/A:1024068626366); none where a file names no folds, or not those of the runs. "
+            f"p (Holm): adjusted for {_family(facts['differences'])}; sen-bench ablate adjusts for the comparisons "
+            "with its best variant, and apart from them for those with capsule, so that its numbers are others. First "
+            "better: share of rows. Correlation: Spearman, of the two errors."
         ),
     )

@@ -51,7 +51,7 @@ def render(report: Report, facts_file: str, progress: Progress = lambda _done, _
         version=report.origin["sen-bench"],
         commit=_short(report.origin["git_commit"] or ""),
         parts=parts,
-        methods=methods(report.parts, report.origin),
+        methods=methods(report.parts, report.origin, scores=report.by_section),
         bibtex=bibtex(report.parts, report.origin),
         command=shlex.join(report.command),
         facts_file=facts_file,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.display import figures
-from benchmarks.metrics import classification_metrics, regression_metrics
+from reports.overview import fold_scores
 from reports.section import Block, Figure, Progress, Section, Table
 from reports.study import Study
 from reports.style import GRID, INK, MUTED, WIDE, subplots
@@ -37,18 +37,18 @@ class Parity(Section):
             at = np.arange(n)
             if n > _MOST_POINTS:
                 at = np.sort(np.random.default_rng(0).choice(n, _MOST_POINTS, replace=False))
-            score = regression_metrics if study.task.kind == "regression" else classification_metrics
-            error = rows.prediction - rows.target
+            scores = fold_scores(result, study.task.kind).values()
             facts: dict[str, Any] = {
                 **result.look,
                 "rows": n,
                 "folds": result.folds,
                 "seeds": int(rows.n_seeds.max()),
-                "metrics": score(rows.target, rows.prediction),
+                # Those of the overview, so that a model has one MAE on the page: means over folds and seeds.
+                "metrics": {name: float(np.mean([score[name] for score in scores])) for name in next(iter(scores))},
             }
             if study.task.kind == "regression":
-                facts["bias"] = float(error.mean())
-                facts["quantiles"] = np.quantile(np.abs(error), (0.5, 0.9, 0.99)).tolist()
+                facts["bias"] = float((rows.prediction - rows.target).mean())
+                facts["quantiles"] = np.quantile(rows.error, (0.5, 0.9, 0.99)).tolist()
                 facts["points"] = [_rounded(rows.target[at]), _rounded(rows.prediction[at])]
             else:
                 facts["reliability"] = _reliability(rows.target, rows.prediction)
@@ -133,7 +133,8 @@ def _parity_figure(facts: Mapping[str, Any]) -> Figure:
             panel.set_title(result["label"])
             metrics = result["metrics"]
             r2 = "" if metrics["r2"] is None else f"\nR² {metrics['r2']:.4f}"
-            text = f"MAE {figures(metrics['mae'])}{r2}\nn {result['rows']:,}"
+            seeds = f"\npoints: means of {result['seeds']} seeds" if result["seeds"] > 1 else ""
+            text = f"MAE {figures(metrics['mae'])}{r2}\nn {result['rows']:,}{seeds}"
             panel.text(0.04, 0.97, text, transform=panel.transAxes, va="top", fontsize=7, color=INK, linespacing=1.35)
         columns = n_columns(len(results))
         for i, panel in enumerate(axes):
@@ -152,7 +153,8 @@ def _parity_figure(facts: Mapping[str, Any]) -> Figure:
         caption=f"Predicted against true {facts['target']} of every test row; right on the line.{drawn}",
         method=(
             "As Fig. 4a–c of Liang et al. (10.1038/s41467-023-40756-2), with every row predicted by the models that "
-            "did not see it; predictions are means over seeds. MAE and R² are of all rows pooled, not means over folds."
+            "did not see it. MAE and R² are those of the overview: means over folds, and over the seeds of each. A "
+            "point is the mean prediction over seeds, which lies nearer to the line than that of a single seed."
         ),
         alt=f"Scatter plots of predicted against true values{unit}. {told}.",
     )
@@ -189,10 +191,10 @@ def _parity_table(facts: Mapping[str, Any]) -> Table:
             ]
             for result in facts["results"]
         ],
-        caption="How errors are distributed, all test rows pooled.",
+        caption="How errors are distributed.",
         method=(
-            "Scores of the mean prediction over seeds: with several seeds this is an ensemble, and better than "
-            "the mean of their scores. Bias: mean of predicted minus true. Then quantiles of the absolute error."
+            "MAE, RMSE and R²: means over folds, and over the seeds of each. Bias: mean of predicted minus true over "
+            "all test rows. Then quantiles over them of the absolute error, of which each row has its mean over seeds."
         ),
     )
 
@@ -226,9 +228,8 @@ def _reliability_figure(facts: Mapping[str, Any]) -> Figure:
         axes[0].set_ylabel("share that is true")
         return figure
 
-    told = "; ".join(
-        f"{r['label']}: balanced accuracy {figures(r['metrics']['balanced_accuracy'] or math.nan)}" for r in results
-    )
+    scores = [(r["label"], r["metrics"]["balanced_accuracy"]) for r in results]
+    told = "; ".join(f"{label}: balanced accuracy {figures(math.nan if s is None else s)}" for label, s in scores)
     return Figure(
         name="reliability",
         draw=draw,
@@ -267,8 +268,11 @@ def _confusion_table(facts: Mapping[str, Any]) -> Table:
             ]
             for result in facts["results"]
         ],
-        caption="Predicted labels against true ones, all test rows pooled.",
-        method="A probability above 0.5 counts as true. ROC-AUC is that of the probabilities, not MatBench's column.",
+        caption="Predicted labels against true ones.",
+        method=(
+            "Counts: of all test rows, by the mean probability over seeds; above 0.5 counts as true. Scores: means "
+            "over folds, and over the seeds of each. ROC-AUC is that of the probabilities, not MatBench's column."
+        ),
     )
 
 

@@ -6,13 +6,11 @@ under headings, each with a loss that it claims), and plain CSV with the columns
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
 import io
 import json
+import math
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from benchmarks.folds import N_FOLDS
 from benchmarks.metrics import primary_metric
 from benchmarks.submission import TaskResult, read_submission
 from benchmarks.tasks import TASKS, Task
+from reports.row_facts import read_unpacked
 
 __all__ = ["Form", "PredictionFile", "PredictionSet", "read_predictions", "task_of_ids"]
 
@@ -37,7 +36,7 @@ _WORDS = {"true": 1.0, "false": 0.0}
 # A heading of the SEN file and the claim that belongs to it: "bandgap_test", "Loss of bandgap".
 _SET = re.compile(r"(.+)_test")
 _CLAIM = "Loss of {}"
-_NUMBER = re.compile(r"\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)")
+_NUMBER = re.compile(r"\s*([-+]?(?:[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?|(?:nan|inf|infinity)\b))", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +117,7 @@ def read_predictions(path: Path) -> PredictionFile:
         UsageError: There is no such file.
         DataError: It is damaged, empty, or of none of the forms; it says what was found.
     """
-    raw = _read(path)
-    if not raw.strip():
-        raise DataError(f"{path} is empty.")
+    raw = read_unpacked(path)
     if not raw.lstrip().startswith((b"{", b"[")):
         return _read_csv(path, raw)
     # Checked by its own reader, at a tenth of the cost of looking into it first.
@@ -153,21 +150,6 @@ class _Pairs:
     pairs: list[tuple[str, Any]]
 
 
-def _read(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
-    try:
-        if raw.startswith(b"\x1f\x8b"):
-            return gzip.decompress(raw)
-        if raw.startswith(b"BZh"):
-            return bz2.decompress(raw)
-    except (EOFError, OSError, ValueError, zlib.error) as error:
-        raise DataError(f"{path} is cut or damaged ({error}).") from None
-    return raw
-
-
 def _from_submission(path: Path) -> PredictionFile:
     submission = read_submission(path)
     if not submission.tasks:
@@ -187,7 +169,7 @@ def _submitted(name: str, result: TaskResult) -> PredictionSet:
         ids=tuple(row for fold in result.folds for row in fold.ids),
         prediction=np.concatenate([fold.prediction for fold in result.folds]),
         fold=np.repeat(np.arange(N_FOLDS), [len(fold.ids) for fold in result.folds]),
-        claimed=claimed,
+        claimed=claimed if math.isfinite(claimed) else None,
         claim=f"mean of the five {metric.label} stored in the file",
     )
 
@@ -216,15 +198,27 @@ def _sets_under(path: Path, content: _Pairs) -> Iterator[PredictionSet]:
             prediction = np.array([_number(path, label, *pair) for pair in values.pairs], dtype=np.float64)
             ids = tuple(key for key, _ in values.pairs)
             claim = claims.get(_CLAIM.format(named[1].replace("_", " ")))
-            number = _NUMBER.match(claim or "")
             yield PredictionSet(
                 name=printable(label, 120),
                 task=task_of_ids(ids),
                 ids=ids,
                 prediction=prediction,
-                claimed=float(number[1]) if number else None,
+                claimed=_claimed(path, label, claim),
                 claim=printable(claim) if claim else None,
             )
+
+
+def _claimed(path: Path, label: str, claim: str | None) -> float | None:
+    """Return the number with which a claim begins; None where it begins with none."""
+    found = _NUMBER.match(claim or "")
+    if found is None:
+        return None
+    value = float(found[1])
+    if not (math.isfinite(value) and value > 0):
+        raise DataError(
+            f"{path}: {printable(label)} claims a loss of {value:g}, which is none: no finite number above 0."
+        )
+    return value
 
 
 def _number(path: Path, label: str, key: str, value: object) -> float:

@@ -46,7 +46,7 @@ class Outcome:
 
     def fail(self, error: Exception) -> None:
         """Note that the section, or the drawing of its figures, raised an exception."""
-        told = printable(error, 300)
+        told = printable(error, 300).removesuffix(".")
         self.reason = (
             f"The section {self.name!r} failed with {type(error).__name__}{f': {told}' if told else ''}. "
             "Everything else in this report is not affected."
@@ -71,7 +71,8 @@ class Report:
         made: When.
         command: Words of the command that made it, without the chosen sections.
         origin: Versions, commit and machine that made it.
-        by_section: Whether the command makes one section alone when told --sections.
+        by_section: Whether the command makes one section alone when told --sections. Where it does not, as with
+            `sen-bench explain`, the page is about crystals and shows no scores of models.
     """
 
     parts: list[Part]

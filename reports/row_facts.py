@@ -26,7 +26,7 @@ from benchmarks.structures import BadRow
 from benchmarks.tasks import Kind, Task, find_data_file
 from sen.crystal import SYMBOLS, crystal_system
 
-__all__ = ["RowFacts", "crystal_systems", "find_rows", "read_content", "read_rows_file", "rows_of"]
+__all__ = ["RowFacts", "crystal_systems", "find_rows", "read_content", "read_rows_file", "read_unpacked", "rows_of"]
 
 _NUMBERS = frozenset(range(231))
 _SYSTEMS = np.array([crystal_system(number) for number in range(231)])
@@ -176,15 +176,13 @@ def read_rows_file(path: Path, task: Task) -> RowFacts:
     )
 
 
-def read_content(path: Path) -> Any:
-    """Read a JSON file, plain or compressed by gzip or bzip2, whatever its name.
+def read_unpacked(path: Path) -> bytes:
+    """Return what a file holds, unpacked where gzip or bzip2 packed it, whatever its name.
 
     Raises:
         UsageError: There is no such file.
-        DataError: It is empty, cut, damaged, or no JSON.
+        DataError: It is empty, cut or damaged.
     """
-    import orjson
-
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -198,6 +196,19 @@ def read_content(path: Path) -> Any:
         raise DataError(f"{path} is cut or damaged ({error}).") from None
     if not raw.strip():
         raise DataError(f"{path} is empty.")
+    return raw
+
+
+def read_content(path: Path) -> Any:
+    """Read a JSON file, plain or compressed by gzip or bzip2, whatever its name.
+
+    Raises:
+        UsageError: There is no such file.
+        DataError: It is empty, cut, damaged, or no JSON.
+    """
+    import orjson
+
+    raw = read_unpacked(path)
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -1,7 +1,8 @@
 """Does a block tell inequivalent atoms of one element apart, and how does equivalence fade when atoms move?
 
 For an exactly invariant block equivalent atoms agree by construction. What blocks differ in is separation: the median
-2-KS between inequivalent atoms of the same element over the median 2-KS between elements.
+2-KS between inequivalent atoms of the same element over the median 2-KS between elements. Blocks differ in the width of
+their environments as well, on which 2-KS depends; so that it is taken of as many components of each.
 """
 
 from __future__ import annotations
@@ -15,11 +16,20 @@ from numpy.typing import NDArray
 
 from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.statistics import Interval, bootstrap
-from reports.environments import Environments, Models, describe_test_rows, draw_test_rows
-from reports.equivalence import headline, literal, models_of
+from reports.environments import (
+    DRAWN,
+    Environments,
+    Models,
+    describe_test_rows,
+    headline,
+    inequivalent_rows,
+    models_of,
+    problems_of,
+    show_problems,
+)
 from reports.section import Absent, Block, Cell, Figure, Section, Table, Text
-from reports.style import GRID, PAPER, WIDE, subplots
-from reports.two_ks import ks_statistic
+from reports.style import GRID, MUTED, PAPER, WIDE, subplots
+from reports.two_ks import SUBSETS, ks_of_subsets
 from sen.crystal import Crystal
 
 if TYPE_CHECKING:
@@ -29,15 +39,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SIZES",
+    "WIDTH",
     "Fading",
     "Pairs",
     "Score",
     "Separation",
+    "Step",
     "block_separation",
+    "common_width",
     "displaced",
     "fading",
     "find_pairs",
-    "inequivalent_rows",
     "separation",
     "separation_score",
 ]
@@ -45,6 +57,13 @@ __all__ = [
 SIZES = (0.0, 0.01, 0.02, 0.05, 0.1)
 """Displacements in Å at which equivalence is looked at."""
 
+WIDTH = 96
+"""Components of which 2-KS is taken, unless a block is too narrow: three quarters of the 128 of the capsule block."""
+
+# Å: the displacement whose effect is named.
+_NAMED = 0.02
+# Crystals with equivalent and with inequivalent atoms; where there are fewer, all with equivalent atoms are looked at.
+_ENOUGH = 20
 # Pairs of one kind looked at in a crystal: those of a large cell would be millions.
 _PAIRS = 200
 
@@ -86,16 +105,13 @@ def find_pairs(
     return Pairs(*found)
 
 
-def inequivalent_rows(table: CrystalTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return those of the rows whose crystals have inequivalent atoms of one element, and more than one element."""
-    kept = []
-    for row in rows.tolist():
-        crystal = table.crystal(row)
-        _, first = np.unique(crystal.orbit, return_index=True)
-        _, orbits = np.unique(crystal.numbers[first], return_counts=True)
-        if len(orbits) > 1 and orbits.max() > 1:
-            kept.append(row)
-    return np.array(kept, dtype=np.int64)
+def common_width(widths: Iterable[int]) -> int:
+    """Return of how many components 2-KS is taken to compare environments of these widths: at most 96.
+
+    It is three quarters of the narrowest, so that 2-KS is a mean over different subsets for that one, too: a median of
+    single ones sits on one of their steps.
+    """
+    return max(1, min(WIDTH, 3 * min(widths) // 4))
 
 
 @dataclass(frozen=True)
@@ -136,34 +152,43 @@ def separation_score(inequivalent: NDArray[np.float64], elements: NDArray[np.flo
     )
 
 
-def separation(environments: Environments) -> dict[str, Score]:
+def separation(environments: Environments, width: int = WIDTH) -> dict[str, Score]:
     """Return the separation scores "before" and "after" the block of crystals.
 
     Crystals without inequivalent atoms of one element, or of one element alone, are left out. Pairs are taken between
     symmetry orbits, so that the score does not depend on the cell that is written down.
+
+    Args:
+        environments: Of the crystals.
+        width: Components of which 2-KS is taken.
     """
-    rng = np.random.default_rng(0)
-    pairs = []
-    for i in range(len(environments)):
-        nodes = environments.orbit_nodes(i)
-        found = find_pairs(nodes, environments.numbers[nodes], np.arange(len(nodes), dtype=np.int32), rng)
-        if len(found.inequivalent) and len(found.elements):
-            pairs.append(found)
+    found = orbit_pairs(environments, range(len(environments)))
+    pairs = [part for part in found if len(part.inequivalent) and len(part.elements)]
     return {
         stage: separation_score(
-            _medians(getattr(environments, stage), [found.inequivalent for found in pairs]),
-            _medians(getattr(environments, stage), [found.elements for found in pairs]),
+            _medians(getattr(environments, stage), [part.inequivalent for part in pairs], width),
+            _medians(getattr(environments, stage), [part.elements for part in pairs], width),
         )
         for stage in ("before", "after")
     }
 
 
-def _medians(environments: NDArray[np.floating], pairs: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """Median 2-KS of the pairs of each crystal; NaN of none."""
+def orbit_pairs(environments: Environments, crystals: Iterable[int]) -> list[Pairs]:
+    """Return the pairs of symmetry orbits of crystals."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for i in crystals:
+        nodes = environments.orbit_nodes(i)
+        pairs.append(find_pairs(nodes, environments.numbers[nodes], np.arange(len(nodes), dtype=np.int32), rng))
+    return pairs
+
+
+def _medians(environments: NDArray[np.floating], pairs: Sequence[NDArray[np.int64]], width: int) -> NDArray[np.float64]:
+    """Median 2-KS of the pairs of each crystal, of so many components; NaN of none."""
     if not pairs:
         return np.empty(0)
     joined = np.concatenate(pairs)
-    values = ks_statistic(environments[joined[:, 0]], environments[joined[:, 1]])
+    values = ks_of_subsets(environments[joined[:, 0]], environments[joined[:, 1]], width)
     parts = np.split(values, np.cumsum([len(part) for part in pairs])[:-1])
     return np.array([np.median(part) if len(part) else np.nan for part in parts])
 
@@ -176,22 +201,37 @@ def displaced(crystal: Crystal, size: float, rng: np.random.Generator) -> Crysta
 
 
 @dataclass(frozen=True)
-class Fading:
+class Step:
     """2-KS after random displacements of one size.
 
     Attributes:
         size: How far each atom is moved, in Å.
         equivalent: Median over crystals of the median 2-KS of atoms that were equivalent.
-        interval: 95 % interval of that median over crystals drawn again.
-        relative: The median over that between elements in the crystals as they are.
-        n: Crystals.
+        relative: The median over that between elements in the crystals as they are; NaN where that is zero.
+        interval: 95 % interval of this ratio over crystals drawn again.
     """
 
     size: float
     equivalent: float
-    interval: Interval
     relative: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Fading:
+    """How the agreement of equivalent atoms fades.
+
+    Attributes:
+        n: Crystals.
+        elements: Median over them of the median 2-KS between elements, as they are.
+        score: Separation score of these crystals; NaN where they were not chosen among those that have one.
+        steps: For each displacement.
+    """
+
     n: int
+    elements: float
+    score: float
+    steps: list[Step]
 
 
 def fading(
@@ -200,57 +240,79 @@ def fading(
     *,
     at_most: int = 100,
     sizes: Sequence[float] = SIZES,
+    width: int = WIDTH,
     progress: Progress | None = None,
-) -> list[Fading]:
+) -> Fading | None:
     """Return how the agreement of equivalent atoms fades when all atoms are displaced at random.
 
-    The crystals are test rows with equivalent atoms, in full cells and without refinement after the displacement, each
-    described by the model that did not see it. The draws are the same for every block.
+    The crystals are drawn among the test rows of the separation score that have equivalent atoms as well; where there
+    are fewer than 20 of these, among all with equivalent atoms and several elements. After the displacement they are
+    described in full cells and without refinement, each by the model that did not see it. The draws are the same for
+    every block.
 
     Args:
         models: The models of a run.
         table: The crystals of the task.
         at_most: Crystals to look at.
         sizes: Displacements in Å.
+        width: Components of which 2-KS is taken.
         progress: Told how many sizes are done.
+
+    Returns:
+        None where no crystal has equivalent atoms and several elements.
     """
-    drawn, _ = draw_test_rows(models, table, at_most=4 * at_most)
-    by_unit = {}
-    for unit, rows in drawn.items():
-        has_pairs = [row for row in rows.tolist() if len(crystal := table.crystal(row)) > 1 + crystal.orbit.max()]
-        by_unit[unit] = np.random.default_rng(0).permutation(has_pairs)[: -(-at_most // len(drawn))].tolist()
-    loaded = {unit: models.load(unit) for unit, rows in by_unit.items() if rows}
-    if not loaded:
-        return []
-    found, between = [], np.nan
+    rows = describe_test_rows(models, table)
+    crystals = [table.crystal(row) for row in rows.rows.tolist()]
+    scored = np.isin(rows.rows, inequivalent_rows(table, rows.rows))
+    fits = np.array([len(own) > 1 + own.orbit.max() and np.ptp(own.numbers) > 0 for own in crystals], dtype=bool)
+    is_enough = bool((fits & scored).sum() >= _ENOUGH)
+    fits &= scored | (not is_enough)
+    chosen = np.sort(np.random.default_rng(0).permutation(np.flatnonzero(fits))[:at_most])
+    if not len(chosen):
+        return None
+    apart = orbit_pairs(rows.environments, chosen)
+    after = rows.environments.after
+    elements = _medians(after, [part.elements for part in apart], width)
+    score = np.nan
+    if is_enough:
+        score = separation_score(_medians(after, [part.inequivalent for part in apart], width), elements).value
+    folds = {unit.fold: unit for unit in models.units}
+    steps = []
     for done, size in enumerate(sizes, start=1):
-        medians, element_medians = [], []
-        for unit, model in loaded.items():
-            # A stream for each crystal: it is moved in the same directions by every size and for every block.
-            crystals = [displaced(table.crystal(row), size, np.random.default_rng([0, row])) for row in by_unit[unit]]
-            environments = models.describe(crystals, model, cells="full")
+        values = np.empty(len(chosen))
+        for fold in np.unique(rows.fold[chosen]).tolist():
+            members = np.flatnonzero(rows.fold[chosen] == fold)
+            own = [crystals[i] for i in chosen[members]]
+            if size == 0:
+                # As the run has them: nodes of an asymmetric unit stand for all equivalent atoms.
+                described, places = rows.environments, chosen[members].tolist()
+            else:
+                # A stream for each crystal: it is moved in the same directions by every size and for every block.
+                own = [
+                    displaced(crystals[i], size, np.random.default_rng([0, int(rows.rows[i])])) for i in chosen[members]
+                ]
+                described = models.describe(own, models.load(folds[fold]), cells="full")
+                places = list(range(len(own)))
             rng = np.random.default_rng(0)
             pairs = [
-                find_pairs(environments.atom_nodes(i, crystal), crystal.numbers, crystal.orbit, rng)
-                for i, crystal in enumerate(crystals)
+                find_pairs(described.atom_nodes(i, crystal), crystal.numbers, crystal.orbit, rng).equivalent
+                for i, crystal in zip(places, own, strict=True)
             ]
-            medians.append(_medians(environments.after, [part.equivalent for part in pairs]))
-            if size == sizes[0]:
-                element_medians.append(_medians(environments.after, [part.elements for part in pairs]))
-        values = np.concatenate(medians)
-        if size == sizes[0]:
-            between = float(np.nanmedian(np.concatenate(element_medians)))
-        middle = float(np.median(values))
-        found.append(
-            Fading(size, middle, bootstrap(np.median, values), middle / between if between else np.nan, len(values))
-        )
+            values[members] = _medians(described.after, pairs, width)
+        ratio = separation_score(values, elements)
+        steps.append(Step(size, ratio.inequivalent, ratio.value, ratio.interval))
         if progress is not None:
             progress(done, len(sizes))
-    return found
+    return Fading(len(chosen), float(np.median(elements)), score, steps)
 
 
 def block_separation(
-    models: Models, table: CrystalTable, *, at_most: int = 2000, progress: Progress | None = None
+    models: Models,
+    table: CrystalTable,
+    *,
+    at_most: int = DRAWN,
+    width: int = WIDTH,
+    progress: Progress | None = None,
 ) -> dict[str, dict[str, Score]]:
     """Return the separation scores of a run's test rows by the "trained" and the "untrained" models.
 
@@ -258,15 +320,19 @@ def block_separation(
         models: The models of a run.
         table: The crystals of the task.
         at_most: Test rows to draw, of which those with inequivalent atoms of one element count.
+        width: Components of which 2-KS is taken.
         progress: Told how many crystals are done.
+
+    Raises:
+        Absent: None has.
     """
-    rows = describe_test_rows(models, table, at_most=at_most, progress=progress)
-    trained = separation(rows.environments)
-    among = inequivalent_rows(table, rows.rows)
-    if not len(among):
-        return {"trained": trained, "untrained": trained}
-    untrained = describe_test_rows(models, table, trained=False, at_most=at_most, among=among, progress=progress)
-    return {"trained": trained, "untrained": separation(untrained.environments)}
+    found = {}
+    for state in ("trained", "untrained"):
+        rows = describe_test_rows(
+            models, table, trained=state == "trained", at_most=at_most, only_inequivalent=True, progress=progress
+        )
+        found[state] = separation(rows.environments, width)
+    return found
 
 
 class Separation(Section):
@@ -280,12 +346,16 @@ class Separation(Section):
         """Score every run, trained and untrained, and displace the atoms of some of its test crystals."""
         headline(study)
         table = study.crystals(progress)
+        found = models_of(study)
+        described = [describe_test_rows(models, table, progress=progress) for _, models in found]
+        stages = ("before", "after")
+        widths = [{stage: getattr(rows.environments, stage).shape[1] for stage in stages} for rows in described]
+        width = common_width(own for block in widths for own in block.values())
         blocks = []
-        for result, models in models_of(study):
-            scores = block_separation(models, table, progress=progress)
-            if not scores["trained"]["after"].n:
+        for (result, models), rows, own in zip(found, described, widths, strict=True):
+            if not len(inequivalent_rows(table, rows.rows)):
                 continue
-            rows = describe_test_rows(models, table)
+            scores = block_separation(models, table, width=width, progress=progress)
             blocks.append(
                 {
                     **result.look,
@@ -293,15 +363,15 @@ class Separation(Section):
                     "folds": [unit.fold for unit in models.units],
                     "test_rows": rows.n_rows,
                     "drawn": len(rows.rows),
-                    "width": {
-                        "before": rows.environments.before.shape[1],
-                        "after": rows.environments.after.shape[1],
-                    },
+                    "width": own,
                     "scores": {
-                        state: {stage: _facts(score) for stage, score in stages.items()}
-                        for state, stages in scores.items()
+                        state: {
+                            stage: {**_facts(score), "floor": _share(1 / width, score.elements)}
+                            for stage, score in of_state.items()
+                        }
+                        for state, of_state in scores.items()
                     },
-                    "fading": [_facts(step) for step in fading(models, table, progress=progress)],
+                    "fading": _fading_facts(fading(models, table, width=width, progress=progress), width),
                 }
             )
         if not blocks:
@@ -309,14 +379,13 @@ class Separation(Section):
                 "No test crystal has inequivalent atoms of one element beside another element, so that there is "
                 "nothing to separate."
             )
-        return {"blocks": blocks}
+        return {"blocks": blocks, "width": width, "subsets": SUBSETS, "problems": problems_of(study)}
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
         """Scores as a figure and a table, and the fading of equivalence."""
-        blocks = facts["blocks"]
+        blocks, width = facts["blocks"], facts["width"]
         fewest, most = (bound(b["scores"]["trained"]["after"]["n"] for b in blocks) for bound in (min, max))
         crystals = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-        steps = ", ".join(f"{b['label']} 1/{b['width']['after']}" for b in blocks)
         yield Text(
             "Equivalent atoms agree by construction in any exactly invariant block, trained or not. Blocks differ in "
             "how far apart they put inequivalent atoms of the same element. The score is the median 2-KS between "
@@ -324,16 +393,25 @@ class Separation(Section):
             "1 if it tells them apart as well as elements. The same is computed for the block with the initial "
             "weights of each fold, because what an untrained network separates is no merit of training."
         )
+        yield Text(
+            f"Blocks differ in the width of their environments, too, and 2-KS depends on it. So it is the mean over "
+            f"{facts['subsets']} random subsets of {width} components of each. Its resolution is 1/{width} = "
+            f"{1 / width:.4f}: environments that differ at all, however little, are at least that far apart. In units "
+            "of the score that is the floor, which depends on how far apart a block puts elements; a score near its "
+            "floor says that inequivalent atoms differ, and not by how much."
+        )
+        yield from show_problems(facts["problems"])
+        method = _method(facts)
         yield Figure(
             "scores",
             lambda: draw_scores(blocks),
             f"Separation score after the block, trained and untrained, with 95 % intervals; n = {crystals} test "
-            "crystals that have inequivalent atoms of one element.",
-            f"{_METHOD} A 2-KS statistic moves in steps of one over the width of the environment ({steps}), and the "
-            "score with it.",
+            f"crystals that have inequivalent atoms of one element. Grey ticks: the floor that one of {width} "
+            f"components makes.{_undefined(blocks)}",
+            method,
             "; ".join(
-                f"{b['label']}: {b['scores']['trained']['after']['value']:.3f} trained, "
-                f"{b['scores']['untrained']['after']['value']:.3f} untrained"
+                f"{b['label']}: {_three(b['scores']['trained']['after']['value'])} trained, "
+                f"{_three(b['scores']['untrained']['after']['value'])} untrained"
                 for b in blocks
             ),
         )
@@ -343,73 +421,159 @@ class Separation(Section):
                 for stage, score in stages.items():
                     low, high = score["interval"]
                     same, other = score["inequivalent"], score["elements"]
+                    which = f"{state}, {stage} the block"
+                    own = b["width"][stage]
                     rows.append(
-                        [b["label"], f"{state}, {stage} the block", score["value"], low, high, same, other, score["n"]]
+                        [b["label"], which, score["value"], low, high, score["floor"], same, other, score["n"], own]
                     )
         yield Table(
             "scores",
-            ["run", "environments", "score", "95 % from", "to", "2-KS inequivalent", "2-KS elements", "crystals"],
+            [
+                *("run", "environments", "score", "95 % from", "to", "floor"),
+                *("2-KS inequivalent", "2-KS elements", "crystals", "components"),
+            ],
             rows,
-            "Separation before the block is that of the feature extraction, trained together with each block.",
-            _METHOD,
+            f"Resolution of 2-KS: 1/{width} = {1 / width:.4f}; floor: the same in units of the score. Components: the "
+            "width of the environments. Separation before the block is that of the feature extraction, trained "
+            f"together with each block.{_undefined(blocks)}",
+            method,
         )
         faded = [b for b in blocks if b["fading"]]
         if not faded:
-            yield Text("No test crystal has equivalent atoms in its primitive cell, so that no equivalence can fade.")
+            yield Text(
+                "No test crystal of several elements has equivalent atoms in its primitive cell, so that no "
+                "equivalence can fade."
+            )
             return
-        counts = sorted({b["fading"][0]["n"] for b in faded})
-        n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        at = next((f["size"] for f in faded[0]["fading"] if f["size"] == 0.02), None)
-        told = ""
-        if at is not None:
-            values = [(b["label"], next(f for f in b["fading"] if f["size"] == at)) for b in faded]
-            told = " At 0.02 Å: " + ", ".join(f"{label} {step['relative']:.2f}" for label, step in values) + "."
         yield Figure(
             "fading",
             lambda: draw_fading(faded),
             "2-KS between atoms that were equivalent before every atom was displaced in a random direction, as a "
-            f"share of that between elements; {n} test crystals. The lines on the right are the separation scores: "
-            f"where a curve reaches its line, noise of that size looks like inequivalence.{told}",
-            "Full primitive cells, no refinement after the displacement, trained models, test rows; median over "
-            "crystals of the median over pairs, band: 95 % bootstrap interval over crystals. What is left at 0 Å is "
-            "rounding of float32. Neighbour lists are cut anew, so that a displacement can change which atoms are "
-            "neighbours.",
+            f"share of that between elements in the same crystals; n = {_counts(faded)} test crystals. Dotted: the "
+            "floor, the least that a displacement makes unless rounding hides it; only above it does the height say "
+            "how far atoms differ." + _told(faded),
+            "Full primitive cells, no refinement after the displacement, trained models, test rows; ratio of the "
+            "medians over crystals of the medians over pairs, band: 95 % interval of the ratio, percentile bootstrap "
+            f"over crystals. {_chosen(faded)} At 0 Å environments are those of the run: equal by construction in "
+            "asymmetric units, and up to the rounding of float32 in full cells. Neighbour lists are cut anew, so that "
+            f"a displacement can change which atoms are neighbours. {_subsets(facts)}",
             "; ".join(
-                f"{b['label']}: " + ", ".join(f"{f['relative']:.3f} at {f['size']} Å" for f in b["fading"])
+                f"{b['label']}: "
+                + ", ".join(f"{_three(step['relative'])} at {step['size']} Å" for step in b["fading"]["steps"])
                 for b in faded
             ),
         )
 
 
-_METHOD = (
-    "Each test row by the model of the fold that did not see it (one seed). Pairs of symmetry orbits within a crystal; "
-    "the median of a crystal's pairs counts once; interval: percentile bootstrap over crystals. Components are rounded "
-    "to 1e-5; they are no independent samples, and no p-value is claimed."
-)
+def _subsets(facts: Mapping[str, Any]) -> str:
+    return (
+        f"2-KS: mean over {facts['subsets']} random subsets of {facts['width']} components, the same ones of both "
+        "atoms. Components are rounded to 1e-5; they are no independent samples, and no p-value is claimed."
+    )
 
 
-def _facts(record: Score | Fading) -> dict[str, Any]:
+def _method(facts: Mapping[str, Any]) -> str:
+    return (
+        "Each test row by the model of the fold that did not see it (one seed). Pairs of symmetry orbits within a "
+        "crystal; the median of a crystal's pairs counts once; interval: percentile bootstrap over crystals. "
+        + _subsets(facts)
+    )
+
+
+def _counts(faded: Sequence[Mapping[str, Any]]) -> str:
+    counts = sorted({b["fading"]["n"] for b in faded})
+    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _chosen(faded: Sequence[Mapping[str, Any]]) -> str:
+    if all(b["fading"]["score"] is not None for b in faded):
+        return "Crystals are drawn among those of the score that have equivalent atoms as well."
+    return (
+        f"Of {', '.join(b['label'] for b in faded if b['fading']['score'] is None)} fewer than {_ENOUGH} crystals have "
+        "both equivalent and inequivalent atoms, or their score is not defined: crystals are drawn among all with "
+        "equivalent atoms, and no score can stand beside the curve."
+    )
+
+
+def _told(faded: Sequence[Mapping[str, Any]]) -> str:
+    """What the curves say at 0.02 Å, and which of them can be compared with a score."""
+    told = ""
+    at = [(b["label"], step) for b in faded for step in b["fading"]["steps"] if step["size"] == _NAMED]
+    if at:
+        told += f" At {_NAMED} Å: " + ", ".join(f"{label} {_three(step['relative'])}" for label, step in at) + "."
+    above = [b["label"] for b in faded if _is_above(b)]
+    below = [b["label"] for b in faded if not _is_above(b) and b["fading"]["score"] is not None]
+    if above:
+        told += (
+            f" Lines on the right: the separation score of these crystals ({', '.join(above)}); where a curve reaches "
+            "its line, noise of that size looks like inequivalence."
+        )
+    if below:
+        told += f" No line, because the score is not clearly above the floor: {', '.join(below)}."
+    return told
+
+
+def _is_above(block: Mapping[str, Any]) -> bool:
+    """Whether the score of a run, and that of the crystals that were displaced, are above the floor."""
+    fading, whole = block["fading"], block["scores"]["trained"]["after"]
+    values = (fading["score"], fading["floor"], whole["interval"][0], whole["floor"])
+    if any(value is None for value in values):
+        return False
+    return bool(fading["score"] > fading["floor"] and whole["interval"][0] > whole["floor"])
+
+
+def _undefined(blocks: Sequence[Mapping[str, Any]]) -> str:
+    names = [
+        f"{b['label']} ({state})"
+        for b in blocks
+        for state, stages in b["scores"].items()
+        if stages["after"]["value"] is None
+    ]
+    if not names:
+        return ""
+    return (
+        f" Not defined, because the block gives the elements of most crystals equal environments: {', '.join(names)}."
+    )
+
+
+def _three(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def _share(value: float, whole: float) -> float:
+    return value / whole if whole else float("nan")
+
+
+def _facts(record: Score | Step) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, Interval) else value for key, value in vars(record).items()}
+
+
+def _fading_facts(found: Fading | None, width: int) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    floor = _share(1 / width, found.elements)
+    return {**vars(found), "floor": floor, "steps": [_facts(step) for step in found.steps]}
 
 
 def draw_scores(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
     """Draw the scores after the block, a row for each run."""
     figure, axis = subplots(width=WIDE, height=0.75 + 0.34 * len(blocks))
+    for state, face in (("trained", MUTED), ("untrained", PAPER)):
+        axis.plot([], [], "o", color=MUTED, markerfacecolor=face, label=state)
+    axis.plot([], [], "|", color=MUTED, markersize=8, label="floor")
     for i, block in enumerate(blocks):
-        for state, shift, face in (("trained", -0.1, block["colour"]), ("untrained", 0.14, PAPER)):
+        for state, shift, face in (("trained", -0.14, block["colour"]), ("untrained", 0.14, PAPER)):
             score = block["scores"][state]["after"]
             low, high = score["interval"]
             if low is not None and high is not None:
                 axis.plot([low, high], [i + shift] * 2, color=block["colour"], linewidth=1.2)
-            axis.plot(
-                [score["value"]],
-                [i + shift],
-                block["marker"],
-                color=block["colour"],
-                markerfacecolor=face,
-                label=state if i == 0 else None,
-            )
-    axis.set_yticks(range(len(blocks)), [literal(block["label"]) for block in blocks])
+            if score["value"] is None:
+                axis.text(0, i + shift, " not defined", va="center", color=block["colour"], fontsize=6)
+                continue
+            axis.plot([score["value"]], [i + shift], block["marker"], color=block["colour"], markerfacecolor=face)
+            if score["floor"] is not None:
+                axis.plot([score["floor"]], [i + shift], "|", color=MUTED, markersize=8, zorder=0)
+    axis.set_yticks(range(len(blocks)), [block["label"] for block in blocks])
     axis.set_ylim(len(blocks) - 0.5, -0.5)
     axis.set_xlim(left=0)
     axis.grid(axis="x")
@@ -422,19 +586,24 @@ def draw_fading(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
     """Draw how the 2-KS of equivalent atoms grows with the displacement."""
     figure, axis = subplots(width=WIDE, height=2.7)
     for block in blocks:
-        steps = block["fading"]
+        fading = block["fading"]
+        steps = fading["steps"]
         sizes = np.array([step["size"] for step in steps])
         middle = np.array([step["relative"] for step in steps], dtype=float)
-        scale = next((step["relative"] / step["equivalent"] for step in steps if step["equivalent"]), 0.0)
-        low, high = (scale * np.array([step["interval"][end] for step in steps], dtype=float) for end in (0, 1))
+        low, high = (np.array([step["interval"][end] for step in steps], dtype=float) for end in (0, 1))
+        label = block["label"] if np.isfinite(middle).any() else f"{block['label']} (not defined)"
+        axis.plot(sizes, middle, color=block["colour"], marker=block["marker"], label=label)
+        if not np.isfinite(middle).any():
+            continue
         axis.fill_between(sizes, low, high, color=block["colour"], alpha=0.18, linewidth=0)
-        axis.plot(sizes, middle, color=block["colour"], marker=block["marker"], label=literal(block["label"]))
-        score = block["scores"]["trained"]["after"]["value"]
-        axis.plot([1.02, 1.07], [score] * 2, color=block["colour"], transform=axis.get_yaxis_transform(), clip_on=False)
-    axis.axvline(0.02, color=GRID, linewidth=0.8, zorder=0)
+        axis.axhline(fading["floor"], color=block["colour"], linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+        if _is_above(block):
+            across = axis.get_yaxis_transform()
+            axis.plot([1.02, 1.07], [fading["score"]] * 2, color=block["colour"], transform=across, clip_on=False)
+    axis.axvline(_NAMED, color=GRID, linewidth=0.8, zorder=0)
     axis.set_xlabel("displacement of every atom (Å)")
     axis.set_ylabel("2-KS of equivalent atoms\n/ 2-KS between elements")
-    axis.set_xlim(0, max(step["size"] for step in blocks[0]["fading"]))
+    axis.set_xlim(0, max(step["size"] for step in blocks[0]["fading"]["steps"]))
     axis.set_ylim(bottom=0)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.1, 1.0), title="line: score")
+    axis.legend(loc="upper left", bbox_to_anchor=(1.1, 1.0), title="dotted: floor; line: score")
     return figure

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.errors import DataError, SenBenchError, UsageError
-from benchmarks.folds import n_folds
+from benchmarks.errors import DataError, SenBenchError, UsageError, printable
+from benchmarks.folds import check_split, n_folds
 from benchmarks.store import Predictions, Run, Unit, find_runs
-from benchmarks.tasks import TASKS, Task, find_data_file, named_folder
+from benchmarks.tasks import TASKS, Kind, Task, find_data_file, named_folder
+from reports.breakdown import row_loss
 from reports.section import Absent, Progress
 from reports.style import COLOURS, MARKERS
 
@@ -45,6 +46,8 @@ class Rows:
         prediction: Mean over the seeds; for a classification the probability of 1, [n].
         error: Mean over the seeds of the absolute error, [n]; for a classification of target minus probability.
         n_seeds: How many seeds predicted the row, int64 [n].
+        loss: What a score counts: for a regression the error; for a classification the share of the seeds whose label
+            is wrong, [n].
     """
 
     ids: NDArray[np.str_]
@@ -53,6 +56,7 @@ class Rows:
     prediction: NDArray[np.float64]
     error: NDArray[np.float64]
     n_seeds: NDArray[np.int64]
+    loss: NDArray[np.float64]
 
     def __len__(self) -> int:
         """Number of rows n."""
@@ -78,6 +82,7 @@ class Result:
         facts: The run's config.json; for a published result, what its file says of itself.
         path: Where it was found, as the user named it.
         has_folds: Whether each row was predicted by a model that was trained on the other folds, as far as is known.
+        form: Which form the file of a published result has (see `reports.published.Form`); None for a run.
     """
 
     label: str
@@ -90,6 +95,7 @@ class Result:
     facts: Mapping[str, Any]
     path: Path
     has_folds: bool = True
+    form: str | None = None
 
     @property
     def folds(self) -> list[int]:
@@ -372,14 +378,61 @@ def _read_run(run: Run) -> Result | None:
     if not units:
         return None
     records = {unit: run.read_metrics(unit) for unit in units}
-    rows = _average([(unit.fold, run.read_predictions(unit)) for unit in units])
-    for key in ("config", "task", "data"):
-        if not isinstance(facts.get(key), dict):
-            raise DataError(f"its config.json has no {key}.")
+    _check_facts(facts, records.values())
+    rows = _average(facts["task"]["kind"], [(unit.fold, run.read_predictions(unit)) for unit in units])
     return Result(facts["config"]["block_name"], "", "", rows, run, tuple(units), records, facts, run.path)
 
 
-def _average(parts: Sequence[tuple[int, Predictions]]) -> Rows:
+#: What a run records that is read here and by the sections of this room.
+_TEXT = {
+    "config": ("task", "block_name"),
+    "task": ("name", "target", "kind", "split", "unit", "description", "licence"),
+    "data": ("source", "digest"),
+}
+_PRESENT = {
+    "config": ("limit",),
+    "task": ("n_rows", "is_official"),
+    "data": ("rows", "coverage", "is_complete"),
+    "training": ("epochs", "learning_rate", "weight_decay", "batch_size", "ema_decay", "patience"),
+}
+_RECORDED = ("metrics", "rows", "epochs", "wall_seconds", "parameters", "peak_memory_bytes", "device", "provenance")
+
+
+def _check_facts(facts: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
+    """Find out whether a run recorded what a report reads.
+
+    Raises:
+        DataError: It did not; the message is the tail of a sentence about the run.
+    """
+    lacking = next(_lacking(facts), None)
+    if lacking is not None:
+        raise DataError(f"its config.json has no {lacking}.")
+    if (limit := facts["config"]["limit"]) is not None and type(limit) is not int:
+        raise DataError(f"its config.json has the limit {printable(limit)}, which is no number of rows.")
+    if (kind := facts["task"]["kind"]) not in {"regression", "classification"}:
+        raise DataError(f"its config.json has the kind {printable(kind)!r}, which is none that is known.")
+    check_split(facts["task"]["split"])
+    for record in records:
+        if (name := next((name for name in _RECORDED if name not in record), None)) is not None:
+            raise DataError(f"a metrics.json of it has no {name!r}.")
+
+
+def _lacking(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a config.json lacks: "'limit' of the config"."""
+    for key in ("config", "task", "data"):
+        if not isinstance(facts.get(key), dict):
+            yield key
+            return
+        yield from (f"{name!r} of the {key}" for name in _TEXT[key] if not isinstance(facts[key].get(name), str))
+    if not isinstance(facts["config"].get("training"), dict):
+        yield "'training' of the config"
+        return
+    for key, names in _PRESENT.items():
+        part = facts["config"]["training"] if key == "training" else facts[key]
+        yield from (f"{name!r} of the {key}" for name in names if name not in part)
+
+
+def _average(kind: Kind, parts: Sequence[tuple[int, Predictions]]) -> Rows:
     """Join the predictions of all folds and seeds; a row that several seeds predicted becomes one."""
     parts = sorted(parts, key=lambda part: part[0])
     ids = np.array([name for _, part in parts for name in part.ids])
@@ -388,10 +441,13 @@ def _average(parts: Sequence[tuple[int, Predictions]]) -> Rows:
     prediction = np.concatenate([part.prediction for _, part in parts])
     _, first, place, count = np.unique(ids, return_index=True, return_inverse=True, return_counts=True)
     mean = np.bincount(place, prediction) / count
-    error = np.bincount(place, np.abs(prediction - target)) / count
+    error, loss = (
+        np.bincount(place, values) / count
+        for values in (np.abs(prediction - target), row_loss(kind, target, prediction))
+    )
     order = np.argsort(first)
     first = first[order]
-    return Rows(ids[first], fold[first], target[first], mean[order], error[order], count[order])
+    return Rows(ids[first], fold[first], target[first], mean[order], error[order], count[order], loss[order])
 
 
 def _read_published(file: PredictionFile, task: Task, results: Sequence[Result]) -> list[Result]:
@@ -416,17 +472,28 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
         if task.kind == "classification" and (prediction.min() < 0 or prediction.max() > 1):
             raise DataError(f"{file.path} holds values that are no probabilities, and {task.name} is a classification.")
         error = np.abs(prediction - target)
-        rows = Rows(names, fold, target, prediction, error, np.ones(len(names), dtype=np.int64))
+        loss = row_loss(task.kind, target, prediction)
+        rows = Rows(names, fold, target, prediction, error, np.ones(len(names), dtype=np.int64), loss)
         label = file.model if len(file.sets) == 1 or file.form == "submission" else f"{file.model}, {entry.name}"
         if file.form != "submission":
             logging.getLogger("sen_bench").warning(
                 "%s is no submission to MatBench: `sen-bench audit %s` says whether %s was tested by its protocol.",
-                *(file.path, file.path, label),
+                *(file.path, shlex.quote(str(file.path)), label),
             )
         order = np.argsort(fold, kind="stable")
-        has_folds = file.form == "submission" or entry.fold is not None
+        has_folds = file.form == "submission"
+        if not has_folds and entry.fold is not None:
+            stated = dict(zip(reversed(entry.ids), reversed(entry.fold.tolist()), strict=True))
+            n_other = int(np.count_nonzero(fold != np.array([stated[name] for name in names.tolist()])))
+            has_folds = n_other == 0
+            if n_other:
+                logging.getLogger("sen_bench").warning(
+                    "%s states another fold than that of the runs for %s of %s rows: %s gets no spread and no test "
+                    "over folds.",
+                    *(file.path, f"{n_other:,}", f"{len(names):,}", label),
+                )
         published.append(
-            Result(label, "", "", rows.take(order), None, (), {}, metadata, file.path, has_folds=has_folds)
+            Result(label, "", "", rows.take(order), None, (), {}, metadata, file.path, has_folds, file.form)
         )
     return published
 

@@ -87,6 +87,8 @@ _SETTINGS: dict[str, Any] = {
     "savefig.facecolor": "none",
     "savefig.dpi": 220,
     "text.color": INK,
+    # A dollar in the name of a file or a model is no mathematics; text that is meant so is drawn with parse_math=True.
+    "text.parse_math": False,
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.labelsize": 7,

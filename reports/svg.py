@@ -24,12 +24,16 @@ VARIABLES = {
 }
 
 # matplotlib repeats in every text what its container can say once, and counts in millionths of a point.
+_TAG = re.compile(r"<[^>]*>")
 _STYLE = re.compile(r"<style[^>]*>.*?</style>", re.DOTALL)
 _FONT = re.compile(r"font-family: 'Helvetica', 'Arial',[^;\"]*; ?")
 _PLACES = re.compile(r' (?:d|x|y|points|transform)="[^"]*"')
 _REFERENCE = re.compile(r'(xlink:href="#|url\(#)([^")]+)')
 _ID = re.compile(r' id="([^"]+)"')
 _COLOUR = re.compile("|".join(VARIABLES), re.IGNORECASE)
+
+_POWER = re.compile(r"10\^\{(-?)(\d+)\}")
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def draw_svg(draw: Callable[[], Figure], name: str) -> str:
@@ -43,16 +47,51 @@ def draw_svg(draw: Callable[[], Figure], name: str) -> str:
     buffer = io.StringIO()
     with drawing(), mpl.rc_context({"svg.hashsalt": name}):
         figure = draw()
+        _write_powers(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     svg = text[text.index("<svg") :].strip()
-    svg = _STYLE.sub("", _FONT.sub("", svg), count=1).replace("<defs></defs>", "", 1)
+    svg = _STYLE.sub("", svg, count=1).replace("<defs></defs>", "", 1)
+    svg = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    used = {match[2] for tag in _TAG.findall(svg) for match in _REFERENCE.finditer(tag)}
+
+    def change(tag: re.Match[str]) -> str:
+        """Change a tag, and leave alone what is written between two."""
+        text = _PLACES.sub(lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), _FONT.sub("", tag[0]))
+        text = re.sub(r' transform="rotate\(-?0 [^"]*"', "", text)
+        text = _ID.sub(lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", text)
+        text = _REFERENCE.sub(lambda match: f"{match[1]}{name}-{match[2]}", text)
+        return _COLOUR.sub(lambda match: f"var({VARIABLES[match[0].lower()]}, {match[0].lower()})", text)
+
+    svg = _TAG.sub(change, svg)
     svg = svg.replace("<svg ", f'<svg font-family="{FONTS}" stroke-linejoin="round" stroke-linecap="butt" ', 1)
-    svg = _PLACES.sub(lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), svg)
-    svg = re.sub(r' transform="rotate\(-?0 [^"]*"', "", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, count=1, flags=re.DOTALL)
-    used = {match[2] for match in _REFERENCE.finditer(svg)}
-    svg = _ID.sub(lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", svg)
-    svg = _REFERENCE.sub(lambda match: f"{match[1]}{name}-{match[2]}", svg)
-    svg = _COLOUR.sub(lambda match: f"var({VARIABLES[match[0].lower()]}, {match[0].lower()})", svg)
     return re.sub(r">\s*\n\s*<", "><", svg)
+
+
+def _write_powers(figure: Figure) -> None:
+    """Write the powers of ten on logarithmic axes in plain characters: the style of the report reads no mathematics."""
+    from matplotlib.ticker import Formatter, LogFormatterMathtext
+
+    class Powers(Formatter):
+        def __init__(self, inner: Formatter) -> None:
+            self._inner = inner
+
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return _without_maths(self._inner(x, pos))
+
+        def set_locs(self, locs: list[float]) -> None:
+            self._inner.set_locs(locs)
+
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(major := axis.get_major_formatter(), LogFormatterMathtext):
+            axis.set_major_formatter(Powers(major))
+        if isinstance(minor := axis.get_minor_formatter(), LogFormatterMathtext):
+            axis.set_minor_formatter(Powers(minor))
+
+
+def _without_maths(label: str) -> str:
+    """Write the label of a logarithmic axis, such as a power of ten as mathematics, in plain characters."""
+    label = label.replace("$\\mathdefault{", "").removesuffix("}$").replace(r"\times", "\N{MULTIPLICATION SIGN}")
+    return _POWER.sub(
+        lambda match: "10" + match[1].replace("-", "\N{SUPERSCRIPT MINUS}") + match[2].translate(_SUPERSCRIPTS), label
+    ).replace("-", "\N{MINUS SIGN}")

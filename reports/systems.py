@@ -45,7 +45,7 @@ class Systems(Section):
             results.append(
                 {
                     **result.look,
-                    **break_down(study.task.kind, rows.target, rows.prediction, groups),
+                    **break_down(study.task.kind, rows.target, rows.prediction, groups, rows.loss),
                     "folds": result.folds,
                 }
             )
@@ -106,13 +106,13 @@ def _violin(study: Study, one: Result, other: Result) -> dict[str, Any]:
         return {"one": one.look, "other": other.look, "rows": 0}
     first, second = one.rows.take(at), other.rows.take(there)
     groups = study.crystals().space_group[study.positions(first.ids.tolist())]
-    comparison = compare(study.task.kind, first.target, first.prediction, second.prediction, groups)
+    losses = (first.loss, second.loss)
+    comparison = compare(study.task.kind, first.target, first.prediction, second.prediction, groups, losses)
     systems = crystal_systems(groups)
     levels = np.linspace(0, 1, _QUANTILES)
     errors = {
         str(entry["group"]): [
-            np.quantile(np.abs(part.prediction - part.target)[systems == entry["group"]], levels).tolist()
-            for part in (first, second)
+            np.quantile(part.error[systems == entry["group"]], levels).tolist() for part in (first, second)
         ]
         for entry in comparison["systems"]
     }
@@ -205,7 +205,7 @@ def _system_figure(facts: Mapping[str, Any]) -> Figure:
         ),
         method=(
             "Space groups by moyopy (symprec 0.01 Å). Bars: 95 % bootstrap intervals of the rows within a system; "
-            "predictions are means over seeds."
+            "the error of a row is the mean over seeds of its errors."
         ),
         alt=f"{panels[0][1]} by crystal system. {told}.",
     )
@@ -276,9 +276,13 @@ def _score_method(facts: Mapping[str, Any]) -> str:
     if facts["kind"] == "regression":
         return (
             "MAD: mean absolute deviation of the group's own targets from their mean, the MAE of a model that knows "
-            "only that mean. Bias: mean of predicted minus true."
+            "only that mean. Bias: mean of predicted minus true. The error of a row is the mean over seeds of its "
+            "errors; all rows are pooled, where the results above are means over folds."
         )
-    return "Labels by a threshold of 0.5. Share true: of the rows."
+    return (
+        "Labels by a threshold of 0.5; of several seeds, the share of them that is right. All rows are pooled, where "
+        "the results above are means over folds. Share true: of the rows."
+    )
 
 
 def _violin_blocks(facts: Mapping[str, Any]) -> Iterator[Block]:
@@ -367,14 +371,20 @@ def _comparison_table(facts: Mapping[str, Any], pair: Mapping[str, Any], number:
 
 
 def _symmetry_table(facts: Mapping[str, Any]) -> Table:
-    regression = facts["kind"] == "regression"
-    rows: list[list[Cell]] = []
-    for result in facts["results"]:
-        symmetry = result["symmetry"]
-        loss, relative = (symmetry or {}).get("loss"), (symmetry or {}).get("relative")
-        rows.append(
-            [result["label"], *_correlation(loss), *(_correlation(relative) if regression else []), result["n"]]
-        )
+    found = [result["symmetry"] or {"loss": None, "without_most_common": None} for result in facts["results"]]
+    common = [symmetry["without_most_common"] for symmetry in found]
+    known = next((entry for entry in common if entry is not None), None)
+    rows: list[list[Cell]] = [
+        [
+            result["label"],
+            *_correlation(symmetry["loss"]),
+            *(_correlation(entry and entry["rest"]) if known is not None else []),
+        ]
+        for result, symmetry, entry in zip(facts["results"], found, common, strict=True)
+    ]
+    rest = (
+        "" if known is None else f"; then without the rows whose target is {figures(known['value'])}, the most common"
+    )
     return Table(
         name="symmetry",
         columns=[
@@ -382,22 +392,22 @@ def _symmetry_table(facts: Mapping[str, Any]) -> Table:
             "correlation",
             "95 % low",
             "95 % high",
-            *(["relative to MAD", "relative low", "relative high"] if regression else []),
             "n",
+            *([] if known is None else ["without most common", "95 % low", "95 % high", "n of these"]),
         ],
         rows=rows,
         caption="Rank correlation of error and symmetry, with 95 % intervals.",
         method=(
-            "Spearman's correlation with the order of the point group"
-            + ("; then with each error divided by the MAD of its crystal system." if regression else ".")
-            + " Crystals of high symmetry also have smaller cells and other elements: none of this shows a cause."
+            f"Spearman's correlation with the order of the point group{rest}. "
+            "Crystals of high symmetry also have smaller cells and other elements: none of this shows a cause. Of "
+            "errors divided by the MAD of their system there is no correlation here: the MADs alone would make one."
         ),
         digits=3,
     )
 
 
 def _correlation(facts: Mapping[str, Any] | None) -> list[Cell]:
-    return [None, None, None] if facts is None else [facts["value"], *facts["interval"]]
+    return [None] * 4 if facts is None else [facts["value"], *facts["interval"], facts["n"]]
 
 
 def _group_table(best: Mapping[str, Any], facts: Mapping[str, Any]) -> Table:

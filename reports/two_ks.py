@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIGITS",
+    "SUBSETS",
     "Choice",
     "choose_crystals",
     "choose_example",
@@ -30,6 +31,7 @@ __all__ = [
     "element_pairs",
     "formula",
     "ks_matrix",
+    "ks_of_subsets",
     "ks_statistic",
     "orbit_labels",
     "pearson",
@@ -40,6 +42,9 @@ __all__ = [
 
 DIGITS = 5
 """Decimals to which components are rounded."""
+
+SUBSETS = 16
+"""Random subsets of components over which the 2-KS of environments of different widths is averaged."""
 
 # Components compared at a time: more would only take memory.
 _AT_A_TIME = 4_000_000
@@ -78,6 +83,35 @@ def ks_statistic(first: NDArray[np.floating], second: NDArray[np.floating]) -> N
         is_last = (merged[:, 1:] >> 1) != (merged[:, :-1] >> 1)
         result[pairs] = np.abs(step[:, :-1] * is_last).max(axis=1) / width
     return result
+
+
+def ks_of_subsets(
+    first: NDArray[np.floating], second: NDArray[np.floating], width: int, *, subsets: int = SUBSETS, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return the mean 2-KS of each pair over random subsets of the components, the same ones of both environments.
+
+    2-KS depends on the width of the environments, in the steps that it moves in and in what chance adds. So those of
+    different widths are compared by as many components of each.
+
+    Args:
+        first: Environments, [P, D].
+        second: The environments to compare with, [P, D].
+        width: Components in a subset, at most D.
+        subsets: How many; one where a subset is the whole.
+        seed: Of the draws; environments of the same width share their subsets.
+
+    Returns:
+        The means, [P]; at least 1 / width for environments no two of whose components are the same.
+    """
+    n_pairs, own = first.shape
+    if width >= own:
+        return ks_statistic(first, second)
+    rng = np.random.default_rng([seed, own])
+    total = np.zeros(n_pairs)
+    for _ in range(subsets):
+        chosen = rng.permutation(own)[:width]
+        total += ks_statistic(first[:, chosen], second[:, chosen])
+    return total / subsets
 
 
 def ks_matrix(environments: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -261,14 +261,20 @@ def _on_score(facts: Mapping[str, Any]) -> Iterator[str]:
             f"{_figure(overall['balanced_accuracy'])} [{_ends(overall['balanced_accuracy_interval'])}]."
         )
     yield _on_claim(facts["claim"], unit)
-    if (targets := facts["targets"]) is not None:
-        if targets["differ"]["n"]:
-            yield (
-                f"Its own targets are others than the official ones for {_count(targets['differ']['n'])} of "
-                f"{targets['n']:,} {_examples(targets['differ'])}; the official ones are used."
-            )
-        elif targets["n"]:
-            yield "Its own targets are the official ones."
+    if (targets := facts["targets"]) is not None and targets["n"]:
+        yield _on_targets(targets, unit)
+
+
+def _on_targets(targets: Mapping[str, Any], unit: str) -> str:
+    if targets["differ"]["n"]:
+        return (
+            f"Its own targets are others than the official ones for {_count(targets['differ']['n'])} of "
+            f"{targets['n']:,} {_examples(targets['differ'])}, by up to {_figure(targets['largest'])}{unit}; the "
+            "official ones are used."
+        )
+    if targets["largest"]:
+        return f"Its own targets are the official ones to within {targets['largest']:.1g}{unit}, as if rounded."
+    return "Its own targets are the official ones."
 
 
 def _on_claim(claim: Mapping[str, Any] | None, unit: str) -> str:
@@ -282,7 +288,8 @@ def _on_claim(claim: Mapping[str, Any] | None, unit: str) -> str:
             f"That is not the {claim['value']:.4g}{unit} that {by}, which lies in the interval, as the score of other "
             "rows would."
         )
-    times = f", but {claim['found'] / claim['value']:.2f} times as much" if claim["value"] > 0 else ""
+    known = claim["value"] > 0 and claim["found"] is not None
+    times = f", but {claim['found'] / claim['value']:.2f} times as much" if known else ""
     return f"That is not the {claim['value']:.4g}{unit} that {by}{times}."
 
 
@@ -297,16 +304,20 @@ def _on_bias(facts: Mapping[str, Any]) -> Iterator[str]:
     if (affine := facts["affine"]) is not None:
         claim, beside = facts["claim"], ""
         if claim is not None and not claim["is_met"]:
-            explained = affine["mae"] <= claim["value"]
-            beside = (
-                ", no more than the claim: a shift and scale of the published numbers would explain it"
-                if explained
-                else ", still more than the claim"
-            )
+            low, high = affine["mae_interval"]
+            if affine["mae"] <= claim["value"]:
+                beside = ", no more than the claim: a shift and scale of the published numbers could explain it"
+            elif low is not None and low <= claim["value"] <= high:
+                beside = (
+                    ", an interval with the claim in it: a shift and scale of the published numbers could explain it"
+                )
+            else:
+                beside = ", still more than the claim"
         yield (
             f"Without the bias the MAE would be {_figure(affine['shifted'])}{unit}. After an affine refit by least "
             f"squares ({_figure(affine['intercept'])} + {_figure(affine['slope'])} x prediction), which is fitted on "
-            f"the test targets and no result, it would be {_figure(affine['mae'])}{unit}{beside}."
+            f"the test targets and no result, it would be {_figure(affine['mae'])}{unit} "
+            f"[{_ends(affine['mae_interval'])}]{beside}."
         )
 
 
@@ -379,5 +390,7 @@ def _ends(interval: Sequence[float | None]) -> str:
     return ", ".join(_figure(end) for end in interval) if any(end is not None for end in interval) else "no interval"
 
 
-def _signed(value: float) -> str:
+def _signed(value: float | None) -> str:
+    if value is None:
+        return _figure(None)
     return f"{'-' if value < 0 else '+'}{_figure(abs(value))}"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.display import figures
+from reports.breakdown import space_group_symbol
 from reports.section import Absent, Block, Cell, Progress, Section, Table, Text
 from reports.study import Result, Study, shared_rows
 from reports.systems import printed_symbol
@@ -177,8 +178,6 @@ def _seen(run: Result, folds: NDArray[np.int64]) -> list[frozenset[str]] | None:
 
 
 def _describe(study: Study, where: NDArray[np.int64]) -> list[dict[str, Any]]:
-    import moyopy
-
     from reports.row_facts import rows_of
 
     rows, table = rows_of(study.dataset()), study.crystals()
@@ -189,7 +188,7 @@ def _describe(study: Study, where: NDArray[np.int64]) -> list[dict[str, Any]]:
             {
                 "formula": rows.formula(i),
                 "space_group": number,
-                "symbol": printed_symbol(str(moyopy.SpaceGroupType(number).hm_short)) if number else None,
+                "symbol": printed_symbol(space_group_symbol(number)) if number else None,
                 "system": str(rows.crystal_system[i]),
                 "atoms": int(table.ptr[i + 1] - table.ptr[i]),
             }

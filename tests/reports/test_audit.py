@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from reports.published import PredictionFile, read_predictions
 from reports.row_facts import RowFacts, find_rows, read_rows_file
 from reports.verdict import other_sets, verdict
 from tests.benchmarks.conftest import Answer
+from tests.conftest import REPOSITORY
 
 Command = Callable[..., Answer]
 PHONONS = TASKS["matbench_phonons"]
@@ -264,7 +266,9 @@ def test_bias_and_affine_refit(make: Callable[..., PredictionFile]) -> None:
     low, high = facts["bias"]["interval"]
     assert low < facts["bias"]["mean"] < high < 0
     text = check(facts)
-    assert "a shift and scale of the published numbers would explain it" in text
+    assert "a shift and scale of the published numbers could explain it" in text
+    low, high = affine["mae_interval"]
+    assert low < affine["mae"] < high
     assert "fitted on the test targets and no result" in text
     assert "not the 2 1/cm that is claimed, but" in text
     worse = audit(make(rows), rows, claimed=2.0)
@@ -272,7 +276,7 @@ def test_bias_and_affine_refit(make: Callable[..., PredictionFile]) -> None:
     assert audit(make(rows, values=[1.0] * len(rows)), rows)["affine"] is None
 
 
-@pytest.mark.parametrize(("claimed", "is_met"), [(1.0, True), (1.02, False), (0.5, False), (0.0, False)])
+@pytest.mark.parametrize(("claimed", "is_met"), [(1.0, True), (1.02, False), (0.5, False)])
 def test_a_claim_is_met_or_not(make: Callable[..., PredictionFile], claimed: float, is_met: bool) -> None:
     rows = made_rows()
     signs = np.where(np.arange(len(rows)) % 2, 1.0, -1.0)
@@ -297,6 +301,41 @@ def test_targets_of_the_file_that_are_others(make: Callable[..., PredictionFile]
     facts = audit(make(rows, target=target), rows)
     assert facts["targets"]["differ"] == {"n": 7, "first": rows.ids[3:8].tolist()}
     assert "Its own targets are others than the official ones for 7 rows of 1,265" in check(facts)
+    assert ", by up to 100.0 1/cm; the official ones are used." in check(facts)
+
+
+def test_targets_of_the_file_that_are_rounded(make: Callable[..., PredictionFile]) -> None:
+    rows = made_rows()
+    facts = audit(make(rows, target=rows.target.round(2)), rows)
+    assert facts["targets"]["differ"]["n"] == 0
+    assert "Its own targets are the official ones to within 0.005 1/cm, as if rounded." in check(facts)
+    facts = audit(make(rows, target=rows.target.round(0)), rows)
+    assert facts["targets"]["differ"]["n"] > 1000
+    assert facts["targets"]["largest"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("claimed", [float("nan"), float("inf"), -1.0, 0.0])
+def test_a_claim_that_is_no_score_is_refused(make: Callable[..., PredictionFile], claimed: float) -> None:
+    rows = made_rows()
+    with pytest.raises(UsageError, match="--claimed takes a score, a finite number above 0, not"):
+        audit(make(rows), rows, claimed=claimed)
+
+
+@pytest.mark.parametrize("size", [1e12, 1e200, 1e307])
+@pytest.mark.filterwarnings("error")
+def test_absurd_predictions_are_scored_without_a_warning(make: Callable[..., PredictionFile], size: float) -> None:
+    rows = made_rows()
+    values = size * np.random.default_rng(0).normal(size=len(rows))
+    text = check(audit(make(rows, values=values), rows, claimed=30.0))
+    assert "That is not the 30 1/cm that is claimed" in text
+
+
+def test_predictions_that_hardly_differ_are_not_refitted(make: Callable[..., PredictionFile]) -> None:
+    rows = made_rows()
+    values = 500 + 1e-8 * np.arange(len(rows)) / len(rows)
+    assert audit(make(rows, values=values), rows)["affine"] is None
+    exactly = audit(make(rows, values=1e9 + rows.target), rows)["affine"]
+    assert exactly["slope"] == pytest.approx(1, rel=1e-6)
 
 
 def test_other_models_on_the_same_rows(make: Callable[..., PredictionFile]) -> None:
@@ -392,7 +431,44 @@ def test_known_answers_on_the_formation_energies_of_the_sen_authors(
     assert facts["bias"]["mean"] == pytest.approx(0.0716, abs=5e-5)
     assert facts["affine"]["mae"] == pytest.approx(0.0157, abs=5e-5)
     assert "They are the official fold fold_3 less 7 rows" in text
-    assert "a shift and scale of the published numbers would explain it" in text
+    low, high = facts["affine"]["mae_interval"]
+    assert low < 0.0157 < high
+    assert "a shift and scale of the published numbers could explain it" in text
+
+
+@pytest.mark.parametrize(("task", "column"), [("matbench_mp_gap", 0), ("matbench_mp_e_form", 1)])
+def test_the_how_to_says_what_the_command_prints(
+    sen_bench: Command, leaderboard: Path, sen_file: PredictionFile, task: str, column: int
+) -> None:
+    text = (REPOSITORY / "docs" / "how-to" / "audit-predictions.md").read_text()
+    lines = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", text, flags=re.MULTILINE)
+    told = {name: cells[column] for name, *cells in lines}
+    rows, alignn = leaderboard / f"{task}.rows.json.bz2", leaderboard / "alignn.results.json.gz"
+    answer = sen_bench("audit", sen_file.path, "--task", task, "--rows", rows, "--against", alignn)
+    said = answer.out.splitlines()[0]
+    n = told["rows"].partition(", ")[0]
+    unit = told["claimed"].partition(" ")[2]
+    assert f"holds {n} predictions" in said
+    for sentence, name in (
+        ("the MAE is {} [{}]", "MAE, 95 % interval"),
+        ("(prediction minus target) is {} [{}]", "mean bias"),
+        ("it would be {} [{}]", "MAE after the affine refit"),
+    ):
+        value, _, interval = told[name].partition(", ")
+        assert sentence.format(value, interval.replace(" to ", ", ")) in said
+    assert f"That is not the {told['claimed']} that the file claims" in said
+    assert f"ALIGNN has MAE {told['ALIGNN on the same rows']} on the same rows" in said
+    assert said.count(unit) > 5
+    shares = re.search(r"[\d.]+% to [\d.]+% of each|less 7 rows", told["rows"])
+    assert shares
+    assert shares[0] in said
+    # The last paragraph of the page, on sets of which nothing can be scored.
+    by_set = {"matbench_mp_gap": ("0.2687", "0.059"), "matbench_mp_e_form": ("0.03710", "0.0357")}
+    difference, bound = by_set[task]
+    assert difference in text
+    assert f"where both claims and equal targets would allow {bound} eV" in text or f"would allow {bound}." in text
+    assert f"differ by {difference} [" in answer.out
+    assert f" {bound}, the most there could be" in answer.out
 
 
 def test_an_official_submission(leaderboard: Path, data_dir: Path) -> None:
@@ -465,6 +541,10 @@ def test_what_the_command_is_given_wrongly_is_answered_in_a_sentence(
         ((path, "--task", "prototypes"), 2, "no predictions for prototypes"),
         ((path, "--rows", known, "--against", jdft2d), 2, "j.csv holds no predictions for matbench_phonons"),
         ((known,), 1, "is none of the files of predictions"),
+        *(
+            ((path, "--rows", known, "--claimed", claim), 2, "--claimed takes a score, a finite number above 0, not")
+            for claim in ("nan", "inf", "-1", "0")
+        ),
     ):
         answer = sen_bench("audit", *arguments)
         assert (answer.code, answer.out) == (code, ""), arguments

@@ -145,6 +145,38 @@ def test_rank_correlation_is_spearmans_and_its_interval_has_the_width_it_should(
     assert found["interval"] == pytest.approx([slow.low, slow.high], abs=0.03)
 
 
+def test_losses_of_several_seeds_are_scored_as_they_are() -> None:
+    target, prediction, group = made_rows()
+    loss = np.abs(prediction - target) + 1
+    facts = break_down("regression", target, prediction, group, loss)
+    plainly = break_down("regression", target, prediction, group)
+    for one, other in zip(facts["systems"], plainly["systems"], strict=True):
+        assert one["mae"] == pytest.approx(other["mae"] + 1)
+        assert one["mae_interval"] == pytest.approx([end + 1 for end in other["mae_interval"]])
+        assert one["bias"] == other["bias"]
+    halves = np.full(len(target), 0.5)
+    assert break_down("classification", target > 0, np.ones(400), group, halves)["overall"]["accuracy"] == 0.5
+    compared = compare("regression", target, prediction, prediction, group, (loss, loss - 1))
+    assert compared["overall"]["difference"] == pytest.approx(1)
+    with pytest.raises(ValueError, match="a breakdown needs rows"):
+        break_down("regression", target, prediction, group, loss[1:])
+
+
+def test_no_trend_is_told_that_dividing_by_the_spread_of_a_system_makes() -> None:
+    # Errors that have nothing to do with symmetry, and targets that spread less in cubic crystals.
+    rng = np.random.default_rng(8)
+    group = np.repeat([14, 225], 1500)
+    target = rng.normal(0, np.where(group == 225, 0.5, 2), 3000)
+    facts = break_down("regression", target, target + rng.normal(0, 0.1, 3000), group)
+    assert set(facts["symmetry"]) == {"n", "loss", "without_most_common"}
+    cubic, monoclinic = by_group(facts)["cubic"], by_group(facts)["monoclinic"]
+    assert cubic["relative"] > 2 * monoclinic["relative"]
+    text = " ".join(describe(facts))
+    assert "No trend of the error with symmetry is shown." in text
+    assert "go with more symmetry" not in text
+    assert "the cubic crystals (n = 1,500, MAE/MAD" in text
+
+
 def test_what_is_said_about_symmetry_follows_the_numbers() -> None:
     target, prediction, group = made_rows(3000)
     sentences = describe(break_down("regression", target, prediction, group), "eV", "a model")

@@ -104,7 +104,7 @@ def test_names_that_look_like_mathematics_are_drawn_as_they_are(
 def test_the_same_study_gives_the_same_facts(
     kind: type[Section], study: Study, facts: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reports.environments._described", {})
+    monkeypatch.setattr("reports.environments._kept", {})
     assert plain(kind().analyse(study, quiet)) == facts[kind.name]
 
 
@@ -141,7 +141,12 @@ def test_what_the_separation_section_finds(facts: dict[str, dict[str, Any]]) -> 
         for stages in block["scores"].values():
             low, high = stages["after"]["interval"]
             assert low <= stages["after"]["value"] <= high
-        assert 0.02 in [step["size"] for step in block["fading"]]
+        assert 0.02 in [step["size"] for step in block["fading"]["steps"]]
+        assert block["fading"]["n"] > 0
+    # The narrowest of all is the width before the block.
+    assert facts["separation"]["width"] == 3 * min(w for b in blocks.values() for w in b["width"].values()) // 4
+    told = [block.text for block in Separation().show(facts["separation"]) if isinstance(block, Text)]
+    assert any(f"1/{facts['separation']['width']}" in text for text in told)
 
 
 def test_one_map_shows_one_fold(facts: dict[str, dict[str, Any]], study: Study) -> None:
@@ -170,6 +175,113 @@ def test_weights_that_do_not_fit_are_said(tmp_path: Path, dataset: Dataset) -> N
     for kind in SECTIONS:
         with pytest.raises(Absent, match=r"No model can be loaded: The weights in .* do not fit"):
             kind().analyse(study_of(tmp_path / "runs", tmp_path / "data"), quiet)
+
+
+def words_of(kind: type[Section], facts: dict[str, Any]) -> str:
+    """All that a section says, after its figures were drawn."""
+    words = []
+    for block in kind().show(json.loads(json.dumps(plain(facts), allow_nan=False))):
+        if isinstance(block, Figure):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert "<svg" in draw_svg(block.draw, "x")
+            words += [block.caption, block.method, block.alt]
+        elif isinstance(block, Table):
+            words += [block.caption, block.method]
+        elif isinstance(block, Text):
+            words.append(block.text)
+    return " ".join(words)
+
+
+@pytest.fixture
+def own_runs(tmp_path: Path, dataset: Dataset) -> Path:
+    """Runs of two blocks that a test may damage, beside their data."""
+    made_dataset(tmp_path / "data", mixed_rows(130))
+    for block in ("capsule", "mlp"):
+        store_models(tmp_path / "runs", dataset, block=block, folds=(0, 1))
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_removed_weights_of_one_fold_are_said(kind: type[Section], own_runs: Path) -> None:
+    for path in own_runs.rglob("mlp-*/seed_0/fold_1/model.safetensors"):
+        path.unlink()
+    facts = kind().analyse(study_of(own_runs, own_runs.parent / "data"), quiet)
+    assert len(facts["problems"]) == 1
+    words = words_of(kind, facts)
+    assert "The weights of fold 1, seed 0 of" in words
+    if kind is Separation:
+        assert {b["label"]: b["folds"] for b in facts["blocks"]} == {"capsule": [0, 1], "mlp": [0]}
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_a_block_without_weights_is_said(kind: type[Section], own_runs: Path) -> None:
+    for path in own_runs.rglob("capsule-*/seed_0/fold_*/model.safetensors"):
+        path.unlink()
+    facts = kind().analyse(study_of(own_runs, own_runs.parent / "data"), quiet)
+    assert "The weights of all finished folds of" in words_of(kind, facts)
+    assert "capsule-" in facts["problems"][0]
+    if kind is Separation:
+        assert [b["label"] for b in facts["blocks"]] == ["mlp"]
+
+
+def test_no_weights_at_all_are_said(own_runs: Path) -> None:
+    for path in own_runs.rglob("model.safetensors"):
+        path.unlink()
+    study = study_of(own_runs, own_runs.parent / "data")
+    for kind in SECTIONS:
+        with pytest.raises(Absent, match=r"No model can be loaded: .*capsule-.* were removed.*mlp-.* were removed"):
+            kind().analyse(study, quiet)
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_a_collapsed_block_is_shown_as_not_defined(kind: type[Section], own_runs: Path) -> None:
+    from safetensors.torch import load_file, save
+
+    from tests.benchmarks.conftest import replace_file
+
+    # All weights of the block and the encoder are zero: every atom has the same environment.
+    for path in own_runs.rglob("mlp-*/seed_0/fold_*/model.safetensors"):
+        weights = load_file(path)
+        for name, tensor in weights.items():
+            if name not in {"shift", "scale"}:
+                tensor.zero_()
+        replace_file(path.parent, path.name, save(weights))
+    facts = kind().analyse(study_of(own_runs, own_runs.parent / "data"), quiet)
+    words = words_of(kind, facts)
+    assert "None" not in words
+    if kind is Separation:
+        collapsed = {b["label"]: b for b in plain(facts)["blocks"]}["mlp"]
+        assert collapsed["scores"]["trained"]["after"]["value"] is None
+        assert collapsed["fading"]["steps"][1]["relative"] is None
+        assert "mlp: not defined trained" in words
+        table = next(b for b in Separation().show(plain(facts)) if isinstance(b, Table))
+        assert ["mlp", "trained, after the block", None] in [list(row[:3]) for row in table.rows]
+
+
+def test_only_scores_above_the_floor_are_compared_with_noise(facts: dict[str, dict[str, Any]]) -> None:
+    again = json.loads(json.dumps(facts["separation"]))
+    low, high = again["blocks"][:2]
+    for block, floor in ((low, 0.4), (high, 0.1)):
+        whole = block["scores"]["trained"]["after"]
+        block["fading"] |= {"score": 0.5, "floor": floor}
+        # The interval of the first begins below the floor.
+        whole |= {"value": 0.5, "interval": [0.3, 0.7], "floor": floor}
+    again["blocks"] = [low, high]
+    caption = next(b for b in Separation().show(again) if isinstance(b, Figure) and b.name == "fading").caption
+    assert f"of these crystals ({high['label']}); where a curve reaches its line" in caption
+    assert f"not clearly above the floor: {low['label']}." in caption
+    again["blocks"] = [low]
+    caption = next(b for b in Separation().show(again) if isinstance(b, Figure) and b.name == "fading").caption
+    assert "looks like inequivalence" not in caption
+
+
+def test_data_that_lack_rows_are_said(own_runs: Path) -> None:
+    made_dataset(own_runs.parent / "few", mixed_rows(130)[:9])
+    study = study_of(own_runs, own_runs.parent / "few")
+    for kind in SECTIONS:
+        with pytest.raises(Absent, match=r"The crystals at hand lack \d+ of the \d+ rows"):
+            kind().analyse(study, quiet)
 
 
 def test_crystals_that_are_not_at_hand_are_said(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

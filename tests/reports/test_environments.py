@@ -15,14 +15,22 @@ from benchmarks.folds import make_folds
 from benchmarks.graphs import build_graphs
 from benchmarks.store import Run, Unit
 from benchmarks.training import _Training
-from reports.environments import Models, describe_test_rows, draw_test_rows, rows_of_units
+from reports.environments import (
+    Environments,
+    Models,
+    describe_test_rows,
+    draw_test_rows,
+    inequivalent_rows,
+    rows_of_units,
+)
+from reports.section import Absent
 from reports.separation import (
     Score,
     block_separation,
+    common_width,
     displaced,
     fading,
     find_pairs,
-    inequivalent_rows,
     separation,
     separation_score,
 )
@@ -137,15 +145,57 @@ def test_a_part_is_drawn_evenly_and_always_the_same(runs: dict[str, Run], datase
     for unit, rows in drawn.items():
         assert set(rows) <= set(every[unit])
         assert np.array_equal(rows, again[unit])
-    some = describe_test_rows(models, dataset.table, among=every[Unit(0, 0)][:3])
-    assert np.array_equal(some.rows, every[Unit(0, 0)][:3])
+    some = describe_test_rows(models, dataset.table, folds=[0], only_inequivalent=True)
+    expected = inequivalent_rows(dataset.table, every[Unit(0, 0)])
+    assert np.array_equal(some.rows, expected)
+    assert 0 < len(expected) < len(every[Unit(0, 0)])
+    with pytest.raises(Absent, match="No test row has inequivalent atoms"):
+        describe_test_rows(models, dataset.table, folds=[])
+
+
+@pytest.mark.parametrize("block", ["capsule", "egnn"])
+def test_what_is_described_once_is_the_same_for_all(
+    runs: dict[str, Run], dataset: Dataset, block: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reports.environments._kept", {})
+    models, table = Models(runs[block]), dataset.table
+    calls: list[int] = []
+    describe = Models.describe
+
+    def counted(self: Models, crystals: Any, model: Any, **options: Any) -> Environments:
+        calls.append(len(crystals))
+        return describe(self, crystals, model, **options)
+
+    monkeypatch.setattr(Models, "describe", counted)
+    some = describe_test_rows(models, table, only_inequivalent=True)
+    every = describe_test_rows(models, table)
+    assert sum(calls) == len(every.rows) == every.n_rows > len(some.rows)
+    assert np.array_equal(every.rows, np.concatenate([every.rows[every.fold == fold] for fold in (0, 1)]))
+    assert all((np.diff(every.rows[every.fold == fold]) > 0).all() for fold in (0, 1))
+    # In the order of the rows, each crystal with all that belongs to it.
+    for i, row in enumerate(every.rows.tolist()):
+        own = table.crystal(row)
+        model = models.load(Unit(0, int(every.fold[i])))
+        alone, found = describe(models, [own], model), every.environments
+        nodes = slice(found.node_ptr[i], found.node_ptr[i + 1])
+        assert np.allclose(found.before[nodes], alone.before, atol=1e-5)
+        assert np.allclose(found.after[nodes], alone.after, atol=1e-5)
+        assert np.allclose(found.material[i], alone.material[0], atol=1e-5)
+        assert np.array_equal(found.numbers[nodes], alone.numbers)
+        assert np.array_equal(found.orbit_nodes(i) - found.node_ptr[i], alone.orbit_nodes(0))
+        for name, values in alone.extras.items():
+            at = nodes if len(values) == len(alone.numbers) else slice(i, i + 1)
+            assert np.allclose(found.extras[name][at], values, atol=1e-5)
+    describe_test_rows(models, table, folds=[1])
+    assert sum(calls) == len(every.rows)
 
 
 def test_what_cannot_be_described(runs: dict[str, Run], dataset: Dataset, tmp_path: Path) -> None:
     empty = Run.create(tmp_path, "matbench_jdft2d", "mlp-0", runs["mlp"].read_config())
     with pytest.raises(UsageError, match="no finished fold"):
         Models(empty)
-    with pytest.raises(UsageError, match=r"lack the row mb-jdft2d-\d+"):
+    n = len(Models(runs["mlp"]).tested_by)
+    with pytest.raises(Absent, match=rf"lack \d+ of the {n} rows that .* was tested on, such as mb-jdft2d-\d+"):
         rows_of_units(Models(runs["mlp"]), dataset.table.slice(0, 5))
     run = store_models(tmp_path, dataset, folds=(0,))
     from safetensors.torch import save
@@ -153,6 +203,35 @@ def test_what_cannot_be_described(runs: dict[str, Run], dataset: Dataset, tmp_pa
     replace_file(run.unit_path(Unit(0, 0)), "model.safetensors", save({"weight": torch.zeros(1)}))
     with pytest.raises(DataError, match="do not fit this version"):
         Models(run).load(Unit(0, 0))
+
+
+def test_a_fold_whose_weights_were_removed_is_left_out_and_named(tmp_path: Path, dataset: Dataset) -> None:
+    run = store_models(tmp_path, dataset, folds=(0, 1, 2), seeds=(0, 1))
+    (run.unit_path(Unit(0, 1)) / "model.safetensors").unlink()
+    # The other seed has more folds with weights now.
+    assert [unit.seed for unit in Models(run).units] == [1, 1, 1]
+    assert Models(run).problems == []
+    (run.unit_path(Unit(1, 2)) / "model.safetensors").unlink()
+    models = Models(run)
+    assert models.units == [Unit(0, 0), Unit(0, 2)]
+    assert len(models.problems) == 1
+    assert "The weights of fold 1, seed 0 of" in models.problems[0]
+    assert set(models.tested_by.values()) == {Unit(0, 0), Unit(0, 2)}
+    for path in tmp_path.rglob("model.safetensors"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"weights of all finished folds of .* were removed"):
+        Models(run)
+
+
+def test_a_fold_whose_weights_do_not_fit_is_left_out_and_named(tmp_path: Path, dataset: Dataset) -> None:
+    from safetensors.torch import save
+
+    run = store_models(tmp_path, dataset, folds=(0, 1))
+    replace_file(run.unit_path(Unit(0, 0)), "model.safetensors", save({"weight": torch.zeros(1)}))
+    models = Models(run)
+    models.keep_loadable()
+    assert models.units == [Unit(0, 1)]
+    assert "fold_0 do not fit this version" in models.problems[0]
 
 
 # The separation score.
@@ -213,7 +292,7 @@ def test_crystals_without_inequivalent_atoms_do_not_count(runs: dict[str, Run], 
 
 def test_scores_of_a_run_repeat(runs: dict[str, Run], dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     first = block_separation(Models(runs["mlp"]), dataset.table)
-    monkeypatch.setattr("reports.environments._described", {})
+    monkeypatch.setattr("reports.environments._kept", {})
     assert block_separation(Models(runs["mlp"]), dataset.table) == first
     assert first["trained"]["after"].n == first["untrained"]["after"].n > 0
     assert first["trained"]["after"].value != first["untrained"]["after"].value
@@ -231,16 +310,87 @@ def test_displacements_have_the_size_they_should() -> None:
 
 
 def test_equivalence_fades(runs: dict[str, Run], dataset: Dataset) -> None:
-    found = fading(Models(runs["mlp"]), dataset.table, sizes=(0.0, 0.02, 0.2))
-    assert [step.size for step in found] == [0.0, 0.02, 0.2]
-    # Rocksalt has no equivalent atoms in its primitive cell.
-    assert 0 < found[0].n < len(Models(runs["mlp"]).tested_by)
-    assert found[0].equivalent <= 1 / 48
-    assert found[2].equivalent > found[1].equivalent >= found[0].equivalent
-    assert fading(Models(runs["mlp"]), dataset.table, sizes=(0.0, 0.02, 0.2)) == found
+    models = Models(runs["mlp"])
+    found = fading(models, dataset.table, sizes=(0.0, 0.02, 0.2))
+    assert found is not None
+    assert [step.size for step in found.steps] == [0.0, 0.02, 0.2]
+    # Rocksalt has no equivalent atoms in its primitive cell; there are fewer than 20 perovskites, so wurtzite counts.
+    assert 0 < found.n < len(models.tested_by)
+    assert np.isnan(found.score)
+    zero, small, large = found.steps
+    assert (zero.equivalent, zero.relative) == (0, 0)
+    assert large.equivalent > small.equivalent > 0
+    assert small.relative == small.equivalent / found.elements
+    assert small.interval.low <= small.relative <= small.interval.high
+    assert fading(models, dataset.table, sizes=(0.0, 0.02, 0.2)) == found
+
+
+def test_equivalence_fades_in_crystals_of_the_score(
+    runs: dict[str, Run], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reports.separation._ENOUGH", 2)
+    for block in ("mlp", "egnn"):
+        models = Models(runs[block])
+        found = fading(models, dataset.table, sizes=(0.0, 0.1))
+        score = block_separation(models, dataset.table)["trained"]["after"]
+        assert found is not None
+        # All perovskites have both kinds of atoms: the crystals are the same ones.
+        assert (found.n, found.score, found.elements) == (score.n, score.value, score.elements)
+        few = fading(models, dataset.table, at_most=3, sizes=(0.0,))
+        assert few is not None
+        assert few.n == 3
 
 
 def test_there_is_nothing_to_fade_without_equivalent_atoms(tmp_path: Path) -> None:
     rows: list[Any] = [[rocksalt(5 + 0.02 * i), 1.0 + i] for i in range(20)]
     data = made_dataset(tmp_path / "data", rows)
-    assert fading(Models(store_models(tmp_path / "runs", data, folds=(0,))), data.table) == []
+    assert fading(Models(store_models(tmp_path / "runs", data, folds=(0,))), data.table) is None
+
+
+def environments_of(after: np.ndarray, orbits: int) -> Environments:
+    """Crystals of so many orbits each: two of oxygen, the others of titanium."""
+    n = len(after) // orbits
+    pointers = np.arange(n + 1) * orbits
+    return Environments(
+        before=after,
+        after=after,
+        material=np.zeros((n, 1)),
+        node_ptr=pointers,
+        orbit_ptr=pointers,
+        orbit_node=np.arange(len(after)),
+        numbers=np.tile(np.array([8, 8] + [22] * (orbits - 2), dtype=np.uint8), n),
+        multiplicity=np.ones(len(after), dtype=np.int32),
+        cells="asymmetric",
+        extras={},
+    )
+
+
+def test_the_score_does_not_depend_on_the_width_of_the_environments() -> None:
+    rng = np.random.default_rng(0)
+    n = 150
+    # The same distributions of components: oxygens a little apart, titanium further away.
+    shift = np.tile([0.0, 0.1, 0.5], n)[:, None]
+    scores = {}
+    for own in (128, 512):
+        common = rng.normal(size=(n, 1, own)).repeat(3, axis=1).reshape(3 * n, own)
+        after = common + shift + 0.1 * rng.normal(size=(3 * n, own))
+        scores[own] = separation(environments_of(after, 3), common_width([128, 512]))["after"]
+    assert scores[128].n == scores[512].n == n
+    assert scores[128].value == pytest.approx(scores[512].value, rel=0.04)
+    # Each 2-KS is a mean over subsets, and sits on no step of 1/96 or 1/128.
+    for score in scores.values():
+        assert len({round(score.inequivalent * own, 6) % 1 for own in (96, 128)} - {0.0}) == 2
+
+
+def test_the_width_of_comparison() -> None:
+    assert common_width([192, 128, 512]) == 96
+    assert common_width([512, 256]) == 96
+    assert common_width([48, 512]) == 36
+    assert common_width([1]) == 1
+
+
+def test_a_collapsed_block_has_no_score() -> None:
+    score = separation(environments_of(np.ones((30, 16)), 3))["after"]
+    assert np.isnan(score.value)
+    assert (score.inequivalent, score.elements, score.n) == (0, 0, 10)
+    assert np.isnan(score.interval.low)

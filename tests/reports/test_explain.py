@@ -99,6 +99,25 @@ def test_a_block_without_capsules(made: tuple[Run, Run, Path], sen_bench: Comman
     assert "has no capsules" in out.read_text()
 
 
+def test_removed_weights_are_said(made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path) -> None:
+    import shutil
+
+    capsule, _, root = made
+    run = Run(tmp_path / "runs" / "matbench_jdft2d" / capsule.path.name)
+    shutil.copytree(capsule.path, run.path)
+    (run.unit_path(Unit(0, 3)) / "model.safetensors").unlink()
+    row, out = run.read_predictions(Unit(0, 3)).ids[0], tmp_path / "x.html"
+    options = ("--crystals", row, "-o", out, "--data-dir", root / "data")
+    answer = sen_bench("explain", run.path, *options)
+    assert answer.code == 0, answer.err
+    # The model that was tested on it is gone, and the other one may have been trained on it.
+    assert (facts_of(out)[0]["fold"], facts_of(out)[0]["is_test_row"]) == (1, False)
+    assert "The weights of fold 3, seed 0 of" in out.read_text()
+    (run.unit_path(Unit(0, 1)) / "model.safetensors").unlink()
+    answer = sen_bench("explain", run.path, *options, "--overwrite")
+    assert (answer.code, "The weights of all finished folds" in answer.err) == (1, True)
+
+
 def test_hostile_names_stay_text(made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path) -> None:
     _, mlp, root = made
     out = tmp_path / "x.html"

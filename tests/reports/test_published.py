@@ -194,3 +194,15 @@ def test_any_file_is_read_or_answered_with_a_sentence(tmp_path_factory: pytest.T
         answer = str(error)
     assert "any.csv" in answer
     assert answer.isprintable()
+
+
+@pytest.mark.parametrize("claim", ["nan", "inf eV", "-0.2eV", "0", "1e999"])
+def test_a_file_that_claims_what_no_loss_is_is_refused(write: Write, claim: str) -> None:
+    path = write({"h": {"gap_test": {"mb-mp-gap-000001": 1.0}, "Loss of gap": claim}})
+    with pytest.raises(DataError, match=r"h/gap_test claims a loss of .*: no finite number above 0"):
+        read_predictions(path)
+
+
+def test_words_that_begin_like_numbers_are_no_claims(write: Write) -> None:
+    path = write({"h": {"gap_test": {"mb-mp-gap-000001": 1.0}, "Loss of gap": "information is in the paper"}})
+    assert read_predictions(path).sets[0].claimed is None

@@ -17,7 +17,8 @@ import pytest
 from benchmarks.statistics import bootstrap_mean
 from benchmarks.store import Unit
 from benchmarks.tasks import TASKS
-from reports.report import choose_sections, plain
+from reports.cite import methods
+from reports.report import Part, choose_sections, plain
 from reports.section import load_section
 from reports.study import read_studies
 from tests.benchmarks.conftest import Answer
@@ -267,6 +268,10 @@ FIGURE = "from reports.style import subplots; yield Figure('f', lambda: 1 / 0, '
         ("import a_package_that_is_not_there", "ModuleNotFoundError: No module named 'a_package_that_is_not_there'"),
         ("Plugin = print", "TypeError: the entry point 'plugin'"),
         (
+            PLUGIN.format(imports="Section", analyse="raise ValueError('It ends.')", show="pass"),
+            "ValueError: It ends. Everything else",
+        ),
+        (
             PLUGIN.format(imports="Section", analyse="raise ValueError('no <b>way</b>')", show="pass"),
             "ValueError: no <b>",
         ),
@@ -368,10 +373,66 @@ def test_methods_and_citations(tmp_path: Path, report: Callable[..., dict[str, A
     html = (tmp_path / "report.html").read_text()
     for what in ("10.1038/s41467-023-40756-2", "10.1038/s41524-020-00406-3", "2102.09844", "@software{senbench"):
         assert what in html
-    methods = re.sub(r"<[^>]+>", " ", html[html.index('id="methods-text"') :])
-    assert "60 of the 636 rows of the task (partial data)" in methods
-    assert "official five folds of MatBench v0.1" in methods
-    assert "egnn lacks some of them" in methods
+    text = methods_of(html)
+    assert "60 of the 636 rows of the task (partial data)" in text
+    assert "official five folds of MatBench v0.1" in text
+    assert "egnn lacks some of them" in text
+
+
+def methods_of(html: str) -> str:
+    part = html[html.index('id="methods-text"') : html.index('id="cite"')]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", part))
+
+
+def test_methods_say_which_rows_files_and_seeds(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, seeds=[0, 1])
+    other = make_run(tmp_path / "runs", dataset, block="egnn")
+    facts = json.loads((other.path / "config.json").read_text())
+    change_file(other.path / "config.json", data={**facts["data"], "rows": 636, "is_complete": True, "coverage": 1.0})
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5\n" for i in range(1, 61)))
+    report("--against", file, sections="overview")
+    html = (tmp_path / "report.html").read_text()
+    text = methods_of(html)
+    assert "The data of mlp were 60 of the 636 rows of the task (partial data)." in text
+    assert "The data of egnn were all 636 rows." in text
+    assert "predicted once by the model of each seed." in text
+    assert "1 to 2 seeds were run of each model" in text
+    assert "those of theirs from CSV files of predictions." in text
+    assert "submission" not in text
+    assert "% theirs: see the file theirs.csv" in html
+
+
+def test_methods_of_a_page_without_scores_do_not_speak_of_them(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), seeds=[0, 1])
+    (study,) = read_studies([tmp_path / "runs"])
+    text = " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}, scores=False))
+    assert "2 seeds were run." in text
+    assert not [word for word in ("leaderboard", "score", "t-test", "bootstrap") if word in text]
+    assert "leaderboard" in " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}))
+
+
+def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    make_run(tmp_path / "runs", own(tmp_path / "data", split="holdout:0.6/0.2/0.2"), folds=[0])
+    report(sections="overview")
+    text = methods_of((tmp_path / "report.html").read_text())
+    assert "The data were all 60 rows." in text
+    assert "Of these 36 rows were trained on" in text
+    assert "predicted once. " in text
+    assert "Predictions of others" not in text
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_what_a_difference_is_of_and_what_p_is_adjusted_for_is_told(
+    tmp_path: Path, report: Callable[..., dict[str, Any]], kind: str
+) -> None:
+    dataset = own(tmp_path / "data", kind=kind)
+    for block in ("mlp", "capsule", "egnn"):
+        make_run(tmp_path / "runs", dataset, block=block, noise=0.3)
+    said = texts("overview", report(sections="overview")["sections"]["overview"]["facts"])
+    assert ("Compared: |label – probability|" in said) == (kind == "classification")
+    assert "adjusted for all 3 pairs of this table that have a p" in said
 
 
 def test_sections_are_chosen_by_name() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,15 @@ import pytest
 from benchmarks.data import load_dataset
 from benchmarks.tasks import TASKS
 from reports.learning import Learning
+from reports.overview import Overview
 from reports.parity import Parity
 from reports.report import plain
 from reports.section import Absent, Figure, Table
 from reports.study import Study, read_studies
+from reports.style import INK, subplots
 from reports.svg import VARIABLES, draw_svg
 from reports.systems import Systems, printed_symbol
+from reports.tables import shown
 from reports.worst import MAGNETIC, Worst, find_causes
 from tests.reports.made_runs import make_run, official, own
 
@@ -68,8 +72,113 @@ def test_parity_shows_every_row(tmp_path: Path) -> None:
     (facts,) = plain(Parity().analyse(study, no_progress))["results"]
     rows = study.results[0].rows
     assert np.allclose(facts["points"], [rows.target, rows.prediction], rtol=1e-4)
-    assert facts["metrics"]["mae"] == pytest.approx(np.abs(rows.target - rows.prediction).mean())
     assert facts["seeds"] == 2
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_a_run_of_two_seeds_has_one_score_on_the_page(tmp_path: Path, kind: str) -> None:
+    make_run(tmp_path / "runs", own(tmp_path / "data", kind=kind), seeds=[0, 1], noise=0.5)
+    study = study_of(tmp_path)
+    (result,) = study.results
+    (overview,) = plain(Overview().analyse(study, no_progress))["results"]
+    (parity,) = plain(Parity().analyse(study, no_progress))["results"]
+    (systems,) = plain(Systems().analyse(study, no_progress))["results"]
+    assert len({(result.rows.fold == fold).sum() for fold in result.folds}) == 1  # else a pooled mean is another
+    metric = "mae" if kind == "regression" else "accuracy"
+    assert systems["overall"][metric] == pytest.approx(overview["mean"][metric])
+    assert parity["metrics"] == pytest.approx(overview["mean"])
+    low, high = systems["overall"][f"{metric}_interval"]
+    assert low < systems["overall"][metric] < high
+    # An ensemble of the two would have another one.
+    rows = result.rows
+    ensemble = np.abs(rows.prediction - rows.target) if kind == "regression" else (rows.prediction > 0.5) == rows.target
+    assert abs(ensemble.mean() - overview["mean"][metric]) > 1e-3
+
+
+def test_violins_compare_means_of_the_seeds_errors(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, seeds=[0, 1])
+    make_run(tmp_path / "runs", dataset, block="capsule", noise=0.3)
+    study = study_of(tmp_path)
+    (pair,) = plain(Systems().analyse(study, no_progress))["violins"]
+    found = {result.label: float(result.rows.error.mean()) for result in study.results}
+    for side in ("one", "other"):
+        assert pair["comparison"]["overall"][side] == pytest.approx(found[pair[side]["label"]])
+
+
+def test_correlations_without_the_most_common_target_stand_beside_the_others(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=[0])
+    facts = plain(Systems().analyse(study_of(tmp_path), no_progress))
+
+    def table() -> Table:
+        return next(block for block in Systems().show(facts) if isinstance(block, Table) and block.name == "symmetry")
+
+    one = {"value": 0.2, "interval": [0.1, 0.3], "n": 60}
+    assert [row[1:] for row in table().rows] == [[None] * 4] * 2  # all rows are of one space group
+    common = {"value": 0.0, "share": 0.5, "rest": {"value": -0.1, "interval": [-0.4, 0.2], "n": 30}}
+    facts["results"][0]["symmetry"] = {"n": 60, "loss": one, "without_most_common": common}
+    first, second = table().rows
+    assert first[1:] == [0.2, 0.1, 0.3, 60, -0.1, -0.4, 0.2, 30]
+    assert second[1:] == [None] * 8
+    assert len(table().columns) == len(first)
+    assert "without the rows whose target is 0, the most common" in table().method
+
+
+def test_a_fold_without_a_score_gives_a_dash(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", own(tmp_path / "data", kind="classification"))
+    study = study_of(tmp_path)
+    records = study.results[0].records
+    metrics = records[run.units()[2]]["metrics"]
+    assert isinstance(metrics, dict)
+    metrics |= {"matbench_rocauc": None, "rocauc": None}
+    facts = plain(Overview().analyse(study, no_progress))
+    assert facts["results"][0]["mean"]["matbench_rocauc"] is None
+    assert facts["results"][0]["std"]["matbench_rocauc"] is None
+    assert facts["results"][0]["std"]["accuracy"] is not None
+    blocks = list(Overview().show(facts))
+    table = next(block for block in blocks if isinstance(block, Table) and block.name == "results")
+    assert shown(table)[0][1:3] == ["–", "–"]
+    for name in ("parity", "overview"):
+        section = {"parity": Parity, "overview": Overview}[name]()
+        for block in section.show(plain(section.analyse(study, no_progress))):
+            if isinstance(block, Figure):
+                draw_svg(block.draw, name)
+
+
+HOSTILE = r"money $\frac x$"
+
+
+def test_dollars_in_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), name=HOSTILE)
+    file = tmp_path / f"{HOSTILE}.csv"
+    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},{5 + i / 60}\n" for i in range(1, 61)))
+    (study,) = read_studies([tmp_path / "runs"], against=[file], data_dir=tmp_path / "data")
+    for section in (Overview(), Parity(), Systems(), Learning()):
+        for block in section.show(plain(section.analyse(study, no_progress))):
+            if isinstance(block, Figure):
+                assert HOSTILE in draw_svg(block.draw, block.name), block.name
+
+
+def test_mathematics_is_drawn_where_it_is_meant() -> None:
+    def draw() -> Any:
+        figure, axes = subplots()
+        axes.set_title(r"MoSe$_{2}$ $\bar{4}$ cost \$5 \$6", parse_math=True)
+        axes.set_xlabel(r"$_{2}$ $\frac x$")
+        axes.set_ylabel(f"{INK} x='1.23456' <b>")
+        axes.set_yscale("log")
+        axes.set_ylim(1e-4, 10)
+        return figure
+
+    svg = draw_svg(draw, "maths")
+    text = " ".join(re.findall(r">([^<]*)<", svg))
+    assert svg.count("$_{2}$") == text.count(r"$_{2}$ $\frac x$") == 1  # of the label, which asks for none
+    assert "MoSecost$5$6" in "".join(text.split())
+    assert "10⁻³" in text
+    assert "mathdefault" not in svg
+    # What is written is not changed as an attribute would be.
+    assert f"{INK} x='1.23456' &lt;b&gt;" in text
 
 
 def test_reliability_of_probabilities(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from benchmarks.errors import DataError, UsageError
 from benchmarks.store import Unit
 from reports.section import Absent
 from reports.study import Rows, Study, read_studies, shared_rows
-from tests.reports.made_runs import N_ROWS, make_run, official, own
+from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
 
 
 def only(studies: list[Study]) -> Study:
@@ -22,7 +22,7 @@ def only(studies: list[Study]) -> Study:
 def rows(ids: list[str], target: list[float]) -> Rows:
     n = len(ids)
     values = np.array(target)
-    return Rows(np.array(ids), np.zeros(n, dtype=int), values, values, np.zeros(n), np.ones(n, dtype=int))
+    return Rows(np.array(ids), np.zeros(n, dtype=int), values, values, np.zeros(n), np.ones(n, dtype=int), np.zeros(n))
 
 
 def test_error_of_a_row_is_the_mean_over_seeds_of_its_errors(tmp_path: Path) -> None:
@@ -34,6 +34,7 @@ def test_error_of_a_row_is_the_mean_over_seeds_of_its_errors(tmp_path: Path) -> 
     errors = [np.abs(part.prediction - part.target) for part in parts]
     assert np.allclose(result.rows.error, np.mean(errors, axis=0))
     assert result.rows.error.mean() > np.abs(result.rows.prediction - result.rows.target).mean()
+    assert np.array_equal(result.rows.loss, result.rows.error)
     assert set(result.rows.n_seeds.tolist()) == {2}
     assert (result.folds, result.seeds) == ([1], [0, 1])
     assert result.rows.fold.tolist() == [1] * len(result.rows)
@@ -94,6 +95,55 @@ def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, caplog: pytest.Log
         f"{odd.path} is left out",
     ):
         assert what in told
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("task", "target", None),
+        ("task", "kind", ["regression"]),
+        ("task", "kind", "ranking"),
+        ("task", "split", "sideways"),
+        ("config", "limit", None),
+        ("config", "limit", "many"),
+        ("config", "training", []),
+        ("config", "block_name", None),
+        ("data", "digest", None),
+        ("data", "coverage", None),
+    ],
+)
+def test_a_run_with_an_odd_field_is_left_out_and_the_others_are_read(
+    tmp_path: Path, part: str, field: str, value: object
+) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0])
+    odd = make_run(tmp_path / "runs", dataset, block="egnn", folds=[0])
+    facts = json.loads((odd.path / "config.json").read_text())
+    if value is None:
+        del facts[part][field]
+    else:
+        facts[part][field] = value
+    change_file(odd.path / "config.json", **facts)
+    study = only(read_studies([tmp_path / "runs"]))
+    assert [result.label for result in study.results] == ["mlp"]
+    (told,) = study.notes
+    assert told.startswith(f"The run {odd.path} is left out: ")
+
+
+@pytest.mark.parametrize("n_wrong", [0, 1])
+def test_stated_folds_count_only_where_they_are_the_known_ones(tmp_path: Path, n_wrong: int) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    known = only(read_studies([tmp_path / "runs"])).results[0].rows
+    fold = known.fold.copy()
+    fold[:n_wrong] = (fold[:n_wrong] + 1) % 5
+    file = tmp_path / "theirs.csv"
+    lines = [f"{name},5,{number}" for name, number in zip(known.ids, fold, strict=True)]
+    # Rows that the runs did not predict do not matter.
+    file.write_text("\n".join(["id,prediction,fold", *lines, "mb-jdft2d-600,5,0", "mb-jdft2d-601,5,0"]) + "\n")
+    study = only(read_studies([tmp_path / "runs"], against=[file]))
+    assert study.published[0].has_folds == (n_wrong == 0)
+    told = [note for note in study.notes if "another fold than that of the runs for 1 of 60 rows" in note]
+    assert len(told) == n_wrong
 
 
 def test_nothing_to_report_on_is_told(tmp_path: Path) -> None:

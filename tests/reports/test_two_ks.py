@@ -16,6 +16,7 @@ from reports.two_ks import (
     element_pairs,
     formula,
     ks_matrix,
+    ks_of_subsets,
     ks_statistic,
     orbit_labels,
     pearson,
@@ -46,6 +47,25 @@ def test_known_answers() -> None:
     assert ks_statistic(np.array([[1.0, 2, 3]]), np.array([[3.0, 1, 2]])) == 0
     # Differences below 1e-5 are rounded away.
     assert ks_statistic(zero + 0.1, zero + 0.1 + 2e-6) == 0
+
+
+def test_subsets_of_the_components() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 40, 64))
+    # All components are the one subset that there is.
+    assert np.array_equal(ks_of_subsets(first, second, 64), ks_statistic(first, second))
+    assert np.array_equal(ks_of_subsets(first, second, 99), ks_statistic(first, second))
+    few = ks_of_subsets(first, second, 24)
+    assert np.array_equal(few, ks_of_subsets(first, second, 24))
+    assert ((few >= 1 / 24) & (few <= 1)).all()
+    # A mean over 16 subsets.
+    assert np.allclose(few * 24 * 16, np.rint(few * 24 * 16))
+    assert not np.allclose(few * 24, np.rint(few * 24))
+    # Both environments have the same components in a subset.
+    assert not ks_of_subsets(first, first, 24).any()
+    # Whatever differs is at least one component apart.
+    assert np.allclose(ks_of_subsets(first, first + 1e-4, 24), 1 / 24, atol=1 / 24)
+    assert (ks_of_subsets(first, first + 1e-4, 24) >= 1 / 24 - 1e-12).all()
 
 
 def test_many_pairs_are_the_same_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
