@@ -28,7 +28,7 @@ Progress = Callable[[int, int | None], None]
 # Raised whenever the crystals that come out of the same file change: runs on them are other runs.
 _VERSION = 1
 # Raised whenever the same crystals are cached in another way.
-_CACHE_VERSION = 3
+_CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -141,18 +141,11 @@ def read_matbench_json(
     folder = digest(crystals=key, version=_CACHE_VERSION)
     arrays = load_or_build(
         f"crystals-{folder[:32]}",
-        lambda: _with_ids(with_ptr(_pieces(path, target, kind, row_id, jobs, progress)), row_id),
+        lambda: with_ptr(_pieces(path, target, kind, row_id, jobs, progress)),
         {"file": path.name, **facts},
     )
-    return CrystalTable(**arrays, digest=key)
-
-
-def _with_ids(
-    pieces: Iterable[dict[str, NDArray[Any]]], row_id: Callable[[int], str]
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield pieces of a table with the ids of their rows, all of one length."""
-    for piece in pieces:
-        yield piece | {"ids": np.array([row_id(row) for row in piece["row"].tolist()])}
+    ids = np.array([row_id(row) for row in arrays["row"].tolist()])
+    return CrystalTable(**arrays, ids=ids, digest=key)
 
 
 def with_ptr(pieces: Iterable[dict[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:

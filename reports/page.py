@@ -70,10 +70,14 @@ class _Setter:
         self._several = len(report.parts) > 1
         self._numbers = {"figure": 0, "table": 0}
         self._ids: set[str] = set()
+        self._parts: list[str] = []
         self._done = 0
 
     def part(self, part: Part) -> dict[str, Any]:
-        name = _slug(part.study.task.name)
+        # Runs on one data set with two targets are two parts of one name.
+        self._parts.append(_slug(part.study.task.name))
+        n_same = self._parts.count(self._parts[-1])
+        name = self._parts[-1] + (f"-{n_same}" if n_same > 1 else "")
         prefix = f"{name}-" if self._several else ""
         return {
             "id": name,

@@ -70,7 +70,11 @@ def make_run(
 
 def write_fold(run: Run, unit: Unit, ids: Sequence[str], targets: np.ndarray, predictions: np.ndarray) -> None:
     record = {
+        "metrics": {},
         "best_epoch": 7,
+        "epochs": 9,
+        "peak_memory_bytes": 2**28,
+        "elements": ["Li"],
         "rows": {"train": 458, "validation": 51, "test": len(ids)},
         "parameters": 1234,
         "device": "cpu",
