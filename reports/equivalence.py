@@ -213,7 +213,7 @@ def relation_table(crystals: Sequence[Mapping[str, Any]], caption: str) -> Table
         rows,
         caption,
         "Operations of the space group on the conventional cell, by moyopy; screw and glide where the intrinsic "
-        "translation vanishes for no lattice shift. report.json lists every operation.",
+        "translation vanishes for no lattice shift. The JSON file beside this page lists every operation.",
     )
 
 

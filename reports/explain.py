@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.display import figures
-from benchmarks.errors import RunError, UsageError, printable
+from benchmarks.errors import DataError, RunError, UsageError, printable
 from benchmarks.prediction import find_files, read_samples
 from benchmarks.store import Unit
 from benchmarks.training import probabilities
@@ -67,14 +67,14 @@ def choose(names: Sequence[str], study: Study, models: Models, progress: Progres
     if not names:
         raise UsageError("--crystals takes structure files and row ids, separated by commas.")
     table, place = None, {}
-    found = []
+    found: list[Chosen] = []
+    faults: list[DataError] = []
     for name in names:
         path = Path(name)
         if path.exists() or _is_file_name(name):
             for file in find_files([path]):
                 samples, problems = read_samples([file])
-                if problems:
-                    raise RunError(f"Nothing is explained, because a structure cannot be used: {problems[0]}")
+                faults += problems
                 found += [Chosen(str(file), sample.crystal, models.units[0], is_test_row=False) for sample in samples]
             continue
         if table is None:
@@ -99,6 +99,9 @@ def choose(names: Sequence[str], study: Study, models: Models, progress: Progres
                 target=float(table.target[row]),
             )
         )
+    if faults:
+        told = "\n".join(f"  {fault}" for fault in faults)
+        raise RunError(f"Nothing is explained, because structures cannot be used:\n{told}")
     return found
 
 

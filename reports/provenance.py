@@ -134,7 +134,7 @@ def _run_table(facts: Mapping[str, Any]) -> Table:
         caption="The runs.",
         method=(
             "Sessions: a training that was interrupted and went on has several. Data: first 16 digits of the hash "
-            "of the crystals and their targets; in full in report.json."
+            "of the crystals and their targets; in full in the JSON file beside this page."
         ),
     )
 

@@ -424,7 +424,11 @@ def _group_table(best: Mapping[str, Any], facts: Mapping[str, Any]) -> Table:
         ],
         caption=(
             f"Errors of {best['label']} by space group"
-            + (f", the {len(groups)} with most rows; the other {left} are in report.json." if left else ".")
+            + (
+                f", the {len(groups)} with most rows; the other {left} are in the JSON file beside this page."
+                if left
+                else "."
+            )
         ),
         method=f"{_score_method(facts)} Below {SMALL} rows an interval is too narrow more often than it says.",
         digits=3,
