@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from ablations.grid import Setting, Variant
 from benchmarks.errors import DataError
-from benchmarks.metrics import PrimaryMetric, primary_metric
+from benchmarks.metrics import THRESHOLD, PrimaryMetric, primary_metric
 from benchmarks.statistics import CONFIDENCE, bootstrap, bootstrap_mean, corrected_t_test, holm
 from benchmarks.store import Predictions, Unit
 
 __all__ = ["Comparison", "Finished", "Row", "as_facts", "compare", "read_finished", "summary_row"]
 
 _REFERENCE = "capsule"
-_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +255,7 @@ def _by_row(finished: Finished, units: Sequence[Unit]) -> NDArray[np.float64]:
     for fold in sorted({unit.fold for unit in units}):
         parts = [finished.predictions[unit] for unit in units if unit.fold == fold]
         if finished.metric.higher_is_better:
-            values = [(part.prediction > _THRESHOLD) == (part.target > _THRESHOLD) for part in parts]
+            values = [(part.prediction > THRESHOLD) == (part.target > THRESHOLD) for part in parts]
         else:
             values = [np.abs(part.prediction - part.target) for part in parts]
         columns.append(np.mean(values, axis=0))

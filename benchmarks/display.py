@@ -31,7 +31,7 @@ from rich.table import Table
 from benchmarks.errors import DataError, SenBenchError, UsageError, printable
 from benchmarks.folds import N_FOLDS, n_folds
 from benchmarks.leaderboard import LeaderboardEntry, published, rank, source
-from benchmarks.metrics import primary_metric
+from benchmarks.metrics import METRIC_LABELS, primary_metric
 from benchmarks.tasks import TASKS, Task, find_data_file
 
 if TYPE_CHECKING:
@@ -60,19 +60,6 @@ __all__ = [
     "show_submission",
     "show_tasks",
 ]
-
-_METRIC_LABELS = {
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "r2": "R²",
-    "max_error": "max error",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "f1": "F1",
-    "rocauc": "ROC-AUC",
-    "matbench_rocauc": "MatBench 'rocauc'",
-}
-
 
 # Rows named where there may be many.
 _SHOWN = 5
@@ -217,7 +204,7 @@ class RunDisplay:
             return
         name = primary_metric(outcome["kind"]).name
         self.console.print(
-            f"{unit}: {_METRIC_LABELS[name]} {figures(outcome['metrics'][name])}{self._unit_text} "
+            f"{unit}: {METRIC_LABELS[name]} {figures(outcome['metrics'][name])}{self._unit_text} "
             f"(best epoch {outcome['best_epoch']} of {outcome['epochs']}, {duration(outcome['wall_seconds'])})"
         )
 
@@ -256,7 +243,7 @@ def _fold_table(plan: Plan, summary: dict[str, Any]) -> Table:
     if seeds:
         table.add_column("seed")
     for name in summary["mean"]:
-        table.add_column(_METRIC_LABELS[name], justify="right")
+        table.add_column(METRIC_LABELS[name], justify="right")
     for row in sorted(summary["units"], key=lambda row: (row["fold"], row["seed"])):
         labels = [str(row["fold"])] + ([str(row["seed"])] if seeds else [])
         values = [row[name] for name in summary["mean"]]
@@ -549,7 +536,7 @@ def show_status(root: Path) -> None:
             ",".join(str(seed) for seed in sorted({unit.seed for unit, _ in records})),
             f"{len(folds)} of {n}: {','.join(map(str, folds))}" if folds else f"0 of {n}",
             "; ".join(map(str, run.under_way())),
-            f"{_METRIC_LABELS[name]} {f'({unit})' if (unit := task['unit']) else ''}".strip(),
+            f"{METRIC_LABELS[name]} {f'({unit})' if (unit := task['unit']) else ''}".strip(),
             figures(float(np.mean(scores))) if scores else "",
             figures(float(np.std(scores))) if len(scores) > 1 else "",
         )

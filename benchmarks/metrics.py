@@ -11,6 +11,8 @@ from benchmarks.errors import RunError
 from benchmarks.tasks import Kind
 
 __all__ = [
+    "METRIC_LABELS",
+    "THRESHOLD",
     "PrimaryMetric",
     "classification_metrics",
     "matbench_scores",
@@ -19,7 +21,21 @@ __all__ = [
     "regression_metrics",
 ]
 
-_THRESHOLD = 0.5
+THRESHOLD = 0.5
+"""Above this a probability counts as true."""
+
+METRIC_LABELS = {
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R²",
+    "max_error": "max error",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+    "rocauc": "ROC-AUC",
+    "matbench_rocauc": "MatBench 'rocauc'",
+}
+"""What tables and figures call the scores."""
 
 # matbench 0.6 leaves out of its mean absolute percentage error what would divide by (almost) zero.
 _SMALLEST_MAPE_TARGET = 1e-5
@@ -97,7 +113,7 @@ def classification_metrics(target: ArrayLike, probability: ArrayLike) -> dict[st
         raise ValueError("the targets of a classification must be 0 or 1")
     if not ((probability >= 0) & (probability <= 1)).all():
         raise ValueError("probabilities must lie between 0 and 1")
-    label = probability > _THRESHOLD
+    label = probability > THRESHOLD
     truth = target.astype(bool)
     both_classes = truth.any() and not truth.all()
     return {

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.metrics import mean_absolute_deviation
+from benchmarks.metrics import THRESHOLD, mean_absolute_deviation
 from benchmarks.statistics import CONFIDENCE, Interval, bootstrap_all, bootstrap_mean
 from benchmarks.tasks import Kind
 from reports.row_facts import crystal_systems
@@ -35,7 +35,6 @@ __all__ = [
 SMALL = 30
 """Fewer rows than this: the interval is too narrow more often than it says, and the group is marked."""
 
-_THRESHOLD = 0.5
 
 # Last space group number of each point group, and its number of operations (International Tables, volume A).
 _POINT_GROUPS = (
@@ -265,7 +264,7 @@ def row_loss(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.flo
     if kind == "regression":
         error: NDArray[np.float64] = np.abs(prediction - target)
         return error
-    wrong: NDArray[np.bool_] = (prediction > _THRESHOLD) != (target > _THRESHOLD)
+    wrong: NDArray[np.bool_] = (prediction > THRESHOLD) != (target > THRESHOLD)
     return wrong.astype(np.float64)
 
 
@@ -302,7 +301,7 @@ def _score_regression(
 
 def _score_classification(target: NDArray[np.float64], loss: NDArray[np.float64]) -> dict[str, Any]:
     right = 1 - loss
-    classes = [target > _THRESHOLD, target <= _THRESHOLD]
+    classes = [target > THRESHOLD, target <= THRESHOLD]
     balanced, interval = None, Interval(np.nan, np.nan)
     if all(rows.any() for rows in classes):
         rates = [right[rows].mean() for rows in classes]

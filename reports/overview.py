@@ -13,27 +13,15 @@ from numpy.typing import NDArray
 
 from benchmarks.display import figures
 from benchmarks.leaderboard import published, rank, source
-from benchmarks.metrics import classification_metrics, primary_metric, regression_metrics
+from benchmarks.metrics import METRIC_LABELS, classification_metrics, primary_metric, regression_metrics
 from benchmarks.statistics import bootstrap_mean, corrected_t_test, holm
 from benchmarks.tasks import Kind
 from reports.section import Block, Cell, Figure, Heading, Progress, Section, Table, Text
 from reports.study import Result, Study, shared_rows
 from reports.style import GRID, INK, MUTED, WIDE, subplots
 
-__all__ = ["METRICS", "Overview", "fold_scores"]
+__all__ = ["Overview", "fold_scores"]
 
-#: Scores by name: how they are called.
-METRICS = {
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "r2": "R²",
-    "max_error": "max error",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "f1": "F1",
-    "rocauc": "ROC-AUC",
-    "matbench_rocauc": "MatBench 'rocauc'",
-}
 # A difference is called one where p, adjusted for the number of comparisons, is below this.
 _LEVEL = 0.05
 
@@ -310,7 +298,7 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
     metric, unit = facts["metric"], _in_unit(facts)
     name = metric["name"]
     partial = any(result["coverage"] not in {None, 1} for result in facts["results"])
-    others = [key for key in METRICS if key in facts["results"][0]["mean"] and key != name]
+    others = [key for key in METRIC_LABELS if key in facts["results"][0]["mean"] and key != name]
     n_folds = facts["n_folds"]
     mixed = len({len(result["folds"]) == n_folds for result in facts["results"]}) > 1
     best = sorted(
@@ -346,7 +334,7 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
             f"{metric['label']}{unit if facts['kind'] == 'regression' else ''}",
             "std",
             *interval,
-            *(f"{METRICS[key]}{unit if key in with_unit else ''}" for key in others),
+            *(f"{METRIC_LABELS[key]}{unit if key in with_unit else ''}" for key in others),
             "n",
             "folds",
             "seeds",
