@@ -57,7 +57,7 @@ def probe(plan: Plan, *, device: str, threads: int) -> Cost:
 
 def _probe(plan: Plan, device: str, threads: int) -> Cost:
     config, fold = plan.config, plan.fold(plan.units[0])
-    prepare_arithmetic(threads)
+    prepare_arithmetic(threads, config.training.precision)
     with hold_device(device) as held:
         graphs = GraphTensors(plan.graphs, held)
         batches = epoch_batches(

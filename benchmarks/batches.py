@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.graphs import GraphTable
-from sen.batch import CrystalBatch
+from sen.batch import CrystalBatch, Formulas
 
 __all__ = ["GraphTensors", "epoch_batches", "evaluation_batches"]
 
 
-def _ragged(start: Tensor, count: Tensor) -> Tensor:
-    """Concatenate the ranges start[i] .. start[i] + count[i] - 1."""
+def _ragged(start: Tensor, count: Tensor, total: int) -> Tensor:
+    """Concatenate the ranges start[i] .. start[i] + count[i] - 1, of `total` numbers in all."""
     ends = count.cumsum(0)
-    shift = torch.repeat_interleave(start - (ends - count), count)
-    return torch.arange(len(shift), device=start.device) + shift
+    shift = torch.repeat_interleave(start - (ends - count), count, output_size=total)
+    return torch.arange(total, device=start.device) + shift
 
 
 def _offsets(count: Tensor) -> Tensor:
@@ -30,6 +30,8 @@ def _offsets(count: Tensor) -> Tensor:
 
 class GraphTensors:
     """A graph table held as tensors on one device, from which any set of crystals is one batch.
+
+    The host knows how large each crystal is, so that a batch is made without waiting for the device.
 
     Args:
         table: The graphs.
@@ -45,27 +47,50 @@ class GraphTensors:
         self.numbers, self.multiplicity = tensor(table.numbers), tensor(table.multiplicity)
         self.node_ptr, self.edge_ptr = tensor(table.node_ptr), tensor(table.edge_ptr)
         self.neighbor, self.distance = tensor(table.neighbor), tensor(table.distance)
+        self.edge_multiplicity = tensor(table.edge_multiplicity)
         self.vector = None if table.vector is None else tensor(table.vector)
-        self.n_edges: NDArray[np.int64] = np.diff(np.asarray(table.edge_ptr)[np.asarray(table.node_ptr)])
+        formulas = Formulas.of(self.numbers, self.multiplicity.to(self.distance.dtype), self.node_ptr)
+        self.entry_ptr, self.elements, self.fraction = formulas.ptr, formulas.elements, formulas.fraction
+        self.element = formulas.element
+        self.n_nodes: NDArray[np.int64] = np.asarray(table.node_ptr[1:] - table.node_ptr[:-1])
+        self.n_edges: NDArray[np.int64] = np.asarray(table.n_edges)
+        self.n_entries: NDArray[np.int64] = formulas.ptr.diff().cpu().numpy()
+
+    def __len__(self) -> int:
+        """Number of crystals."""
+        return len(self.n_edges)
 
     def batch(self, crystals: NDArray[np.int64]) -> CrystalBatch:
         """Return the crystals at these positions [B] of the table, in this order, as one batch."""
-        chosen = torch.as_tensor(crystals, device=self.device)
-        first_node = self.node_ptr[chosen]
-        n_nodes = self.node_ptr[chosen + 1] - first_node
-        nodes = _ragged(first_node, n_nodes)
-        node_ptr = _offsets(n_nodes)
+        chosen = torch.from_numpy(crystals).to(self.device, non_blocking=True)
+        total_nodes, total_edges, total_entries = (
+            int(sizes[crystals].sum()) for sizes in (self.n_nodes, self.n_edges, self.n_entries)
+        )
+        first_node, first_entry = self.node_ptr[chosen], self.entry_ptr[chosen]
+        n_nodes, n_entries = self.node_ptr[chosen + 1] - first_node, self.entry_ptr[chosen + 1] - first_entry
+        nodes = _ragged(first_node, n_nodes, total_nodes)
+        entries = _ragged(first_entry, n_entries, total_entries)
+        node_ptr, entry_ptr = _offsets(n_nodes), _offsets(n_entries)
         degree = self.edge_ptr[nodes + 1] - self.edge_ptr[nodes]
-        edges = _ragged(self.edge_ptr[nodes], degree)
-        # Neighbours are stored as indices within their crystal.
-        shift = torch.repeat_interleave(torch.repeat_interleave(node_ptr[:-1], n_nodes), degree)
+        edges = _ragged(self.edge_ptr[nodes], degree, total_edges)
+        # Neighbours are stored as indices within their crystal, formula entries as indices within the table.
+        to_node = torch.repeat_interleave(node_ptr[:-1], n_nodes, output_size=total_nodes)
+        to_entry = torch.repeat_interleave(entry_ptr[:-1] - first_entry, n_nodes, output_size=total_nodes)
         return CrystalBatch.from_arrays(
             numbers=self.numbers[nodes].long(),
             multiplicity=self.multiplicity[nodes].to(self.distance.dtype),
             node_ptr=node_ptr,
             edge_ptr=_offsets(degree),
-            neighbor=self.neighbor[edges].long() + shift,
+            neighbor=self.neighbor[edges].long() + torch.repeat_interleave(to_node, degree, output_size=total_edges),
             distance=self.distance[edges],
+            edge_multiplicity=self.edge_multiplicity[edges].to(self.distance.dtype),
+            formulas=Formulas(
+                ptr=entry_ptr,
+                elements=self.elements[entries],
+                fraction=self.fraction[entries],
+                element=self.element[nodes] + to_entry,
+                n_pairs=int(np.square(self.n_entries[crystals]).sum()),
+            ),
             vector=None if self.vector is None else self.vector[edges],
         )
 

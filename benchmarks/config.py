@@ -39,7 +39,9 @@ class TrainingConfig(Config):
     clip_norm: float = Field(1.0, gt=0, description="The gradient is scaled down to this norm when it is larger.")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay per step of the averaged weights that predict.")
     patience: int = Field(30, ge=1, description="Epochs without a better validation error after which to stop.")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 trains under autocast.")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="tf32 multiplies matrices with 10 bits on a GPU; bfloat16 trains under autocast."
+    )
 
 
 class RunConfig(Config):

@@ -19,7 +19,7 @@ from sen.graph import Cells, Graph, build_graph
 __all__ = ["GraphSettings", "GraphTable", "build_graphs", "join_graphs"]
 
 # Raised whenever the arrays that come out of the same crystals change.
-_VERSION = 2
+_VERSION = 3
 _BATCH = 256
 
 
@@ -48,6 +48,7 @@ class GraphTable(CachedArrays):
         edge_ptr: First edge of each node, int64 [N + 1].
         neighbor: Far end of each edge, counted from the first node of its crystal, int32 [K].
         distance: Length of each edge in Å, float32 [K].
+        edge_multiplicity: Neighbours that an edge stands for, int32 [K].
         vector: From centre to neighbour in Å, float32 [K, 3]; None for asymmetric units.
         digest: Hash of the crystals and the settings.
     """
@@ -58,6 +59,7 @@ class GraphTable(CachedArrays):
     edge_ptr: NDArray[np.int64]
     neighbor: NDArray[np.int32]
     distance: NDArray[np.float32]
+    edge_multiplicity: NDArray[np.int32]
     vector: NDArray[np.float32] | None
     digest: str
 
@@ -128,6 +130,7 @@ def _flatten(graphs: Sequence[Graph]) -> dict[str, NDArray[Any]]:
         "edges": np.concatenate([np.diff(graph.edge_ptr) for graph in graphs]),
         "neighbor": np.concatenate([graph.neighbor for graph in graphs]),
         "distance": np.concatenate([graph.distance for graph in graphs]).astype(np.float32),
+        "edge_multiplicity": np.concatenate([graph.edge_multiplicity for graph in graphs]),
     }
     vectors = [graph.vector for graph in graphs if graph.vector is not None]
     return arrays | {"vector": np.concatenate(vectors).astype(np.float32)} if vectors else arrays

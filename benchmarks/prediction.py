@@ -181,6 +181,6 @@ class Ensemble:
                 f"The weights in {self._run.unit_path(unit)} do not fit this version of sen-bench and its block "
                 f"{self.config.block_name!r}: predict with the version that trained them (metrics.json names it)."
             ) from error
-        crystals = np.arange(len(graphs.n_edges))
+        crystals = np.arange(len(graphs))
         predicted = predict(model, graphs, crystals, edge_budget=self.config.training.edge_budget)
         return probabilities(predicted) if self.facts["task"]["kind"] == "classification" else predicted

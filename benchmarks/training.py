@@ -106,14 +106,16 @@ def predict(
         Interrupted: `stop`, asked before every batch, said so.
     """
     model.eval()
-    result = np.empty(len(crystals))
-    position = np.empty(len(graphs.n_edges), dtype=np.int64)
-    position[crystals] = np.arange(len(crystals))
-    for chosen in evaluation_batches(crystals, graphs.n_edges, edge_budget=edge_budget):
+    batches = evaluation_batches(crystals, graphs.n_edges, edge_budget=edge_budget)
+    predicted = []
+    for chosen in batches:
         if stop():
             raise Interrupted
-        result[position[chosen]] = model.predict(graphs.batch(chosen)).to("cpu", torch.float64).numpy()
-    return result
+        predicted.append(model.predict(graphs.batch(chosen)))
+    result = np.empty(len(graphs))
+    if batches:
+        result[np.concatenate(batches)] = torch.cat(predicted).to("cpu", torch.float64).numpy()
+    return result[crystals]
 
 
 def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -405,7 +407,7 @@ def _backward(
     """Add the gradients of a batch; return its mean loss, still on the device."""
     with _autocast(recipe, graphs.device):
         predicted = model(graphs.batch(chosen)).prediction.float()
-    loss = loss_function(predicted, target[torch.as_tensor(chosen, device=graphs.device)])
+    loss = loss_function(predicted, target[torch.from_numpy(chosen).to(graphs.device, non_blocking=True)])
     loss.backward()
     return loss.detach()
 
@@ -440,9 +442,9 @@ def _learning_rate(progress: float, warmup: float) -> float:
 
 
 def _autocast(recipe: TrainingConfig, device: torch.device) -> AbstractContextManager[object]:
-    if recipe.precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    if recipe.precision == "bfloat16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
 
 
 def _constant_error(train: NDArray[np.float64], validation: NDArray[np.float64], kind: str) -> float:

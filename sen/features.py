@@ -76,7 +76,7 @@ class BondAttention(nn.Module):
             + self.neighbor(normed).index_select(0, graph.neighbor)
             + self.bond(bonds)
         )
-        weights = segment_softmax(self.logits(messages), graph.center, len(atoms))
+        weights = segment_softmax(self.logits(messages), graph.center, len(atoms), graph.edge_multiplicity)
         return attend(weights, messages, graph.center, len(atoms)), messages
 
 
@@ -148,23 +148,13 @@ class StoichiometryAttention(nn.Module):
 
     def forward(self, embedding: Tensor, graph: CrystalBatch) -> Tensor:
         """Map element embeddings [E, embedding] to V^E [E, width]."""
-        target, partner = _pairs(graph.element_crystal, graph.n_crystals)
+        target, partner = graph.element_pairs
         values = self.inputs(embedding)
         for to_target, to_partner, to_score in zip(self.target, self.partner, self.score, strict=True):
             messages = F.silu(to_target(values).index_select(0, target) + to_partner(values).index_select(0, partner))
             weights = segment_softmax(to_score(messages), target, len(values), graph.fraction[partner])
             values = values + attend(weights, messages, target, len(values))
         return segment_softmax(self.output(values), graph.element_crystal, graph.n_crystals)
-
-
-def _pairs(group: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:
-    """All ordered pairs (i, j) of rows in the same group, i = j included; `group` [E] ascending. Returns i, j [P]."""
-    sizes = torch.bincount(group, minlength=n_groups)
-    first = sizes.cumsum(0) - sizes
-    partners = sizes[group]
-    i = torch.repeat_interleave(torch.arange(len(group), device=group.device), partners)
-    within = torch.arange(len(i), device=group.device) - (partners.cumsum(0) - partners)[i]
-    return i, first[group[i]] + within
 
 
 class LSTMAttention(nn.Module):

@@ -15,6 +15,8 @@ __all__ = ["Cells", "Graph", "build_graph"]
 Cells = Literal["asymmetric", "full"]
 
 _SHELL_GAP = 0.01
+# Lengths that symmetry makes equal differ by rounding, some 1e-14 Å.
+_SAME_LENGTH = 1e-9
 _PERIODIC = np.ones(3, dtype=np.int64)
 
 
@@ -28,6 +30,7 @@ class Graph:
         edge_ptr: First edge of each node, int64 [N + 1].
         neighbor: Node at the far end of each edge, int32 [K].
         distance: Length of each edge in Å, float64 [K].
+        edge_multiplicity: Neighbours that an edge stands for, int32 [K]; 1 on full cells.
         vector: From centre to neighbour in Å, float64 [K, 3]; None for asymmetric units.
     """
 
@@ -36,6 +39,7 @@ class Graph:
     edge_ptr: NDArray[np.int64]
     neighbor: NDArray[np.int32]
     distance: NDArray[np.float64]
+    edge_multiplicity: NDArray[np.int32]
     vector: NDArray[np.float64] | None
 
 
@@ -43,7 +47,8 @@ def build_graph(crystal: Crystal, *, cutoff: float = 5.0, max_neighbors: int | N
     """Connect every node of a crystal with its neighbours within `cutoff`.
 
     `cells="full"` has one node per atom. `cells="asymmetric"` has one node per symmetry orbit, whose edges are those of
-    the orbit's first atom; the neighbour of an edge is the orbit of the neighbouring atom.
+    the orbit's first atom; the neighbour of an edge is the orbit of the neighbouring atom. Neighbours of one orbit at
+    the same distance, which nothing on such a graph tells apart, are one edge with their number as its multiplicity.
 
     The neighbours of a node, sorted by distance (neighbours at equal distance in the order in which the search finds
     them), form shells: a gap of more than 0.01 Å ends a shell. Whole shells are kept until there are at least
@@ -70,16 +75,21 @@ def build_graph(crystal: Crystal, *, cutoff: float = 5.0, max_neighbors: int | N
     order = order[image[order].any(axis=1) | (atom[order] != representative[center[order]])]
     if max_neighbors is not None:
         order = order[_whole_shells(center[order], distance[order], max_neighbors)]
-    center, atom = center[order], atom[order]
+    edge_multiplicity = np.ones(len(order), dtype=np.int32)
     vector = None
     if cells == "full":
-        vector = (positions[atom] + image[order] - positions[center]) @ lattice
+        vector = (positions[atom[order]] + image[order] - positions[center[order]]) @ lattice
+    else:
+        first, edge_multiplicity = _equal_edges(center[order], node[atom[order]], distance[order])
+        order = order[first]
+    center, atom = center[order], atom[order]
     return Graph(
         numbers=crystal.numbers[representative],
         multiplicity=multiplicity.astype(np.int32),
         edge_ptr=np.searchsorted(center, np.arange(len(representative) + 1)),
         neighbor=node[atom].astype(np.int32),
         distance=distance[order],
+        edge_multiplicity=edge_multiplicity,
         vector=vector,
     )
 
@@ -94,3 +104,18 @@ def _whole_shells(center: NDArray[Any], distance: NDArray[Any], max_neighbors: i
     first_of_center = np.maximum.accumulate(np.where(new_center, edge, 0))
     first_of_shell = np.maximum.accumulate(np.where(new_shell, edge, 0))
     return first_of_shell - first_of_center < max_neighbors
+
+
+def _equal_edges(
+    center: NDArray[Any], neighbor: NDArray[Any], distance: NDArray[Any]
+) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    """Return the first of each set of edges equal in all three, in the order of the edges, and the size of each set."""
+    order = np.lexsort((distance, neighbor, center))
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = np.diff(distance[order]) > _SAME_LENGTH
+    new[1:] |= (np.diff(center[order]) != 0) | (np.diff(neighbor[order]) != 0)
+    start = np.flatnonzero(new)
+    # lexsort is stable, so that the first of a set is its first in the order of the edges, too.
+    first, count = order[start], np.diff(start, append=len(order))
+    by_edge = np.argsort(first)
+    return first[by_edge], count[by_edge].astype(np.int32)

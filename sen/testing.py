@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor
 
-from sen.batch import CrystalBatch
+from sen.batch import CrystalBatch, Formulas
 from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import Config, SENConfig
 from sen.crystal import SYMBOLS, Crystal, refine
@@ -72,13 +72,18 @@ def collate(graphs: Sequence[Graph], dtype: torch.dtype = torch.float64) -> Crys
     degrees = np.concatenate([np.diff(graph.edge_ptr) for graph in graphs])
     neighbors = [graph.neighbor + offset for graph, offset in zip(graphs, offsets, strict=False)]
     vectors = [graph.vector for graph in graphs if graph.vector is not None]
+    numbers = torch.from_numpy(np.concatenate([graph.numbers for graph in graphs])).long()
+    multiplicity = torch.from_numpy(np.concatenate([graph.multiplicity for graph in graphs])).to(dtype)
+    node_ptr = torch.from_numpy(offsets)
     return CrystalBatch.from_arrays(
-        numbers=torch.from_numpy(np.concatenate([graph.numbers for graph in graphs])).long(),
-        multiplicity=torch.from_numpy(np.concatenate([graph.multiplicity for graph in graphs])).to(dtype),
-        node_ptr=torch.from_numpy(offsets),
+        numbers=numbers,
+        multiplicity=multiplicity,
+        node_ptr=node_ptr,
         edge_ptr=torch.from_numpy(np.concatenate([[0], np.cumsum(degrees)])),
         neighbor=torch.from_numpy(np.concatenate(neighbors)).long(),
         distance=torch.from_numpy(np.concatenate([graph.distance for graph in graphs])).to(dtype),
+        edge_multiplicity=torch.from_numpy(np.concatenate([graph.edge_multiplicity for graph in graphs])).to(dtype),
+        formulas=Formulas.of(numbers, multiplicity, node_ptr),
         vector=torch.from_numpy(np.concatenate(vectors)).to(dtype) if vectors else None,
     )
 
@@ -266,7 +271,7 @@ class BlockContracts:
                         for cs in (crystals, changed)
                     )
                 require(float(before.abs().max()) > 1e-6, "all inner vectors are zero")
-                turned = before @ torch.from_numpy(change).to(dtype)
+                turned = before @ torch.from_numpy(change).to(before)
                 error = float((after - turned).abs().max() / turned.abs().max())
                 print(f"{self.block.__name__}, {name}, {dtype}: inner vectors err by {error:.1e}")  # noqa: T201
                 require(error < tolerance, f"inner vectors do not follow the {name}: {error:.1e}, relative, in {dtype}")

@@ -18,7 +18,7 @@ from baselines.equivariant import EdgeEncoder, EquivariantBlock, EquivariantConf
 from baselines.se3 import SE3Block
 from baselines.tfn import TFNBlock
 from benchmarks.structures import parse_structure
-from sen.batch import CrystalBatch
+from sen.batch import CrystalBatch, Formulas
 from sen.capsule import CapsuleBlock
 from sen.config import SENConfig
 from sen.crystal import Crystal, refine
@@ -132,13 +132,16 @@ def test_angles_count(block: type[EquivariantBlock]) -> None:
 
     def cluster(directions: torch.Tensor) -> CrystalBatch:
         vector = 2 * torch.cat([directions, -directions])
+        multiplicity, node_ptr = torch.ones(5, dtype=torch.float64), torch.tensor([0, 5])
         return CrystalBatch.from_arrays(
             numbers=numbers,
-            multiplicity=torch.ones(5, dtype=torch.float64),
-            node_ptr=torch.tensor([0, 5]),
+            multiplicity=multiplicity,
+            node_ptr=node_ptr,
             edge_ptr=torch.tensor([0, 4, 5, 6, 7, 8]),
             neighbor=torch.tensor([1, 2, 3, 4, 0, 0, 0, 0]),
             distance=torch.full((8,), 2.0, dtype=torch.float64),
+            edge_multiplicity=torch.ones(8, dtype=torch.float64),
+            formulas=Formulas.of(numbers, multiplicity, node_ptr),
             vector=vector,
         )
 

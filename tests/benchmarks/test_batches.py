@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.batches import GraphTensors, epoch_batches, evaluation_batches
+from benchmarks.config import build_config
 from benchmarks.graphs import join_graphs
+from benchmarks.training import build_model
 from sen.graph import Cells, build_graph
 from sen.testing import collate, sample_crystals
 
@@ -45,3 +52,39 @@ def test_evaluation_packs_crystals_of_similar_size() -> None:
 
 def test_empty_choice_gives_no_batches() -> None:
     assert evaluation_batches(np.array([], dtype=np.int64), np.array([3]), edge_budget=10) == []
+
+
+class AskingTheDevice(TorchDispatchMode):
+    """Collects the operations whose result, or its size, the host has to wait for on a GPU."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "_unique2", "unique_consecutive", "bincount", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        kwargs = kwargs or {}
+        if name in self.WAITING or (name == "repeat_interleave" and kwargs.get("output_size") is None):
+            self.found.append(name)
+        if name == "index" and any(index is not None and index.dtype == torch.bool for index in args[1]):
+            self.found.append("index by a mask")
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("block", ["mlp", "capsule", "densenet", "egnn", "tfn", "se3"])
+def test_a_training_step_never_waits_for_the_device(block: str) -> None:
+    config = build_config("prototypes", block)
+    model = build_model(config)
+    crystals = [build_graph(crystal, cells=config.graph.cells) for crystal in sample_crystals()]
+    graphs = GraphTensors(join_graphs(crystals))
+    chosen = np.array([3, 0, 6])
+    target = torch.zeros(len(chosen))
+    with AskingTheDevice() as asking:
+        F.l1_loss(model(graphs.batch(chosen)).prediction, target).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    assert asking.found == []
+    with AskingTheDevice() as asking:
+        collate(crystals)
+    assert asking.found

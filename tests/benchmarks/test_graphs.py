@@ -66,6 +66,7 @@ def test_table_holds_the_graph_of_each_crystal(table, cells, jobs, monkeypatch):
         np.testing.assert_array_equal(found.multiplicity[nodes], graph.multiplicity)
         np.testing.assert_array_equal(found.edge_ptr[nodes.start : nodes.stop + 1] - edges.start, graph.edge_ptr)
         np.testing.assert_array_equal(found.neighbor[edges], graph.neighbor)
+        np.testing.assert_array_equal(found.edge_multiplicity[edges], graph.edge_multiplicity)
         np.testing.assert_allclose(found.distance[edges], graph.distance, rtol=1e-6)
         if cells == "full":
             np.testing.assert_allclose(found.vector[edges], graph.vector, rtol=1e-6, atol=1e-6)
@@ -109,8 +110,9 @@ def test_phonons(data_dir):
     atoms = np.add.reduceat(asymmetric.multiplicity, asymmetric.node_ptr[:-1])
     np.testing.assert_array_equal(atoms, np.diff(table.ptr))
     # The asymmetric unit stands for all edges of the cell, in every crystal.
-    weighted = np.add.reduceat(asymmetric.multiplicity * np.diff(asymmetric.edge_ptr), asymmetric.node_ptr[:-1])
-    np.testing.assert_array_equal(weighted, full.n_edges)
+    multiplicity = np.repeat(asymmetric.multiplicity, np.diff(asymmetric.edge_ptr)) * asymmetric.edge_multiplicity
+    crystal = np.repeat(np.arange(len(table)), asymmetric.n_edges)
+    np.testing.assert_array_equal(np.bincount(crystal, multiplicity, len(table)), full.n_edges)
 
 
 def test_worker_processes_import_little():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -26,8 +27,9 @@ def raw(lattice, positions, numbers) -> Crystal:
 
 
 def rows(graph: Graph, values: np.ndarray) -> list[np.ndarray]:
-    """The values of each node's edges."""
-    return [values[start:stop] for start, stop in pairwise(graph.edge_ptr)]
+    """The values of each node's edges, each as often as it has neighbours."""
+    edges = [slice(start, stop) for start, stop in pairwise(graph.edge_ptr)]
+    return [np.repeat(values[edge], graph.edge_multiplicity[edge]) for edge in edges]
 
 
 def shells(distances: np.ndarray) -> list[tuple[float, int]]:
@@ -64,6 +66,24 @@ def test_rocksalt_asymmetric():
     ):
         assert shells(distances) == [(2.82, 6), (3.988, 12)]
         assert neighbors.tolist() == [1 - node] * 6 + [node] * 12
+    # Each node has two edges: one to the other orbit and one to its own.
+    assert graph.edge_ptr.tolist() == [0, 2, 4]
+    assert graph.edge_multiplicity.tolist() == [6, 12, 6, 12]
+
+
+def test_only_equal_lengths_to_one_orbit_are_merged():
+    # A chain with neighbours at 2 Å: one orbit twice as often as the other two, which are apart by their orbit alone.
+    chain = np.diag([8.0, 20.0, 20.0])
+    positions = [[0, 0, 0], [0.25, 0, 0], [0.5, 0, 0], [0.75, 0, 0]]
+    crystal = Crystal(chain, np.array(positions), np.array([3, 9, 3, 9], np.uint8), np.array([0, 1, 0, 2]), 1)
+    graph = build_graph(crystal, cutoff=2.5, cells="asymmetric")
+    assert graph.multiplicity.tolist() == [2, 1, 1]
+    assert sorted(graph.neighbor[:2].tolist()) == [1, 2]
+    assert graph.neighbor[2:].tolist() == [0, 0]
+    assert graph.edge_multiplicity.tolist() == [1, 1, 2, 2]
+    moved = replace(crystal, positions=crystal.positions + np.array([[0, 0, 0], [1e-6, 0, 0], [0, 0, 0], [0, 0, 0]]))
+    graph = build_graph(moved, cutoff=2.5, cells="asymmetric")
+    assert graph.edge_multiplicity.tolist() == [1, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize(("cap", "kept"), [(1, 12), (12, 12), (13, 18), (18, 18), (19, 42), (99, 42), (None, 42)])
@@ -115,7 +135,9 @@ def test_asymmetric_agrees_with_full():
         asymmetric = build_graph(crystal, max_neighbors=cap, cells="asymmetric")
         assert asymmetric.numbers.tolist() == [22, 8]
         assert asymmetric.multiplicity.tolist() == [2, 4]
-        assert asymmetric.multiplicity @ np.diff(asymmetric.edge_ptr) == len(full.distance)
+        center = np.repeat([0, 1], np.diff(asymmetric.edge_ptr))
+        assert asymmetric.multiplicity[center] @ asymmetric.edge_multiplicity == len(full.distance)
+        assert (full.edge_multiplicity == 1).all()
         nodes = list(zip(rows(asymmetric, asymmetric.distance), rows(asymmetric, asymmetric.neighbor), strict=True))
         # Every atom of an orbit, not only the one its edges were taken from, sees what the orbit's node sees.
         for atom, (distances, neighbors) in enumerate(
