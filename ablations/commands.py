@@ -69,7 +69,8 @@ def ablate(
         Literal["loky", "dask"], typer.Option(help="Where to train: processes of this machine, or a Dask cluster.")
     ] = "loky",
     scheduler: Annotated[
-        str | None, typer.Option(help="Address of the cluster's scheduler, such as tcp://host:8786.")
+        str | None,
+        typer.Option(help="Address of the cluster's scheduler, such as tcp://host:8786, or its --scheduler-file."),
     ] = None,
     limit: LimitOption = None,
     config: ConfigOption = None,
@@ -154,7 +155,9 @@ def ablate(
 
 def _check_backend(backend: str, scheduler: str | None, jobs: int | None) -> None:
     if (backend == "dask") != (scheduler is not None):
-        raise UsageError("--backend dask and --scheduler ADDRESS go together: the address of the cluster's scheduler.")
+        raise UsageError(
+            "--backend dask and --scheduler ADDRESS go together: the address of the cluster's scheduler, or its file."
+        )
     if backend == "dask" and jobs is not None:
         raise UsageError("--jobs is for this machine; a cluster trains as many at a time as it has workers.")
 

@@ -5,6 +5,7 @@ Everything goes by way of the scheduler, so that workers need not reach this pro
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -43,6 +44,9 @@ _SILENCE_SECONDS = 30.0
 # After this long nobody waits for workers that were told to stop.
 _STOP_SECONDS = 60.0
 
+# What a client raises while it loses its scheduler: for a moment it has none to call (AttributeError).
+_LOST = (OSError, TimeoutError, RuntimeError, AttributeError)
+
 # Random numbers of torch belong to the process: two trainings in it at once would draw from one stream.
 _training = Lock()
 
@@ -51,7 +55,7 @@ class Cluster:
     """A Dask scheduler and its workers.
 
     Args:
-        scheduler: Address of the scheduler, such as tcp://host:8786.
+        scheduler: Address of the scheduler, such as tcp://host:8786, or the file that it has written its address into.
 
     Raises:
         UsageError: `distributed` is not installed, or there is no scheduler at the address.
@@ -62,15 +66,13 @@ class Cluster:
             from distributed import Client
         except ModuleNotFoundError:
             raise UsageError('A cluster needs the package distributed: pip install "sen-bench[dask]".') from None
-        self._scheduler = scheduler
-        if not scheduler.startswith(("tcp://", "tls://")):
-            raise UsageError(f"--scheduler takes an address such as tcp://host:8786, not {scheduler!r}.")
+        self._scheduler = scheduler if _is_address(scheduler) else _read_address(scheduler)
         try:
-            self._client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+            self._client = Client(self._scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, TypeError, TimeoutError) as error:
             raise UsageError(
-                f"No Dask scheduler answers at {scheduler} ({str(error) or type(error).__name__}): start one with "
-                "`dask scheduler` and name the address that it prints with --scheduler."
+                f"No Dask scheduler answers at {self._scheduler} ({str(error) or type(error).__name__}): start one "
+                "with `dask scheduler` and name the address that it prints with --scheduler."
             ) from None
 
     def __enter__(self) -> Self:
@@ -144,9 +146,13 @@ class Cluster:
             index, epoch = event[1]
             on_epoch(cells[index], Epoch(*epoch))
 
+        def tell() -> None:
+            with suppress(*_LOST):
+                word.set()
+
         def tell_to_stop() -> None:
             # In a thread, because this is called from a signal handler, whose thread may hold the client's locks.
-            Thread(target=word.set, daemon=True).start()
+            Thread(target=tell, daemon=True).start()
 
         self._client.subscribe_topic(topic, hear)
         with stop.calling(tell_to_stop):
@@ -163,7 +169,7 @@ class Cluster:
                     yield cell, self._unended(stop)
             finally:
                 # A scheduler that is gone needs no telling.
-                with suppress(OSError, TimeoutError, RuntimeError):
+                with suppress(*_LOST):
                     word.set()
                     self._client.cancel(list(futures))
                     self._client.unsubscribe_topic(topic)
@@ -184,7 +190,7 @@ class Cluster:
             if now - asked < _ASK_WORKERS_SECONDS and not stopped:
                 continue
             asked = now
-            with suppress(OSError, TimeoutError, KeyError):  # while the connection is being lost
+            with suppress(KeyError, *_LOST):
                 if self.n_workers():
                     alone, seen = False, now
                 elif now - seen > _PATIENCE_SECONDS and not alone:
@@ -212,6 +218,37 @@ class Cluster:
         if isinstance(error, KilledWorker):
             return RunError("the workers that trained it died, one after the other, perhaps for lack of memory.")
         return RunError(f"its worker raised {type(error).__name__}: {error}.")
+
+
+def _is_address(scheduler: object) -> bool:
+    return isinstance(scheduler, str) and scheduler.startswith(("tcp://", "tls://"))
+
+
+def _read_address(path: str) -> str:
+    """Return the address in a file that `dask scheduler --scheduler-file` wrote.
+
+    Read here, because distributed waits without end for a file that is not there.
+
+    Raises:
+        UsageError: It is no such file.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UsageError(
+            "--scheduler takes an address such as tcp://host:8786, or the file of `dask scheduler --scheduler-file`; "
+            f"{path!r} is neither."
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path} (--scheduler) cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError):
+        content = None
+    address = content.get("address") if isinstance(content, dict) else None
+    if not _is_address(address):
+        raise UsageError(
+            f"{path} (--scheduler) is not what `dask scheduler --scheduler-file` writes: no address is in it."
+        )
+    return str(address)
 
 
 def _warn(sentence: str) -> None:

@@ -214,10 +214,14 @@ def choose_crystals(table: CrystalTable, rows: NDArray[np.int64], progress: Prog
         # Where all atoms are equivalent there is nothing to tell apart.
         if crystal.orbit.max() == 0:
             continue
+        # Operations take long to find, and these crystals could not come before those found.
+        has_inequivalent = _has_inequivalent(crystal)
+        if not has_inequivalent and len(best) == len(KINDS) and not max(best.values())[0]:
+            continue
         cell = conventional_cell(crystal)
         if len(cell) <= _READABLE:
             kinds = shown_kinds(cell, crystal.orbit[cell.atom])
-            key = (not _has_inequivalent(crystal), len(kinds), len(cell), row)
+            key = (not has_inequivalent, len(kinds), len(cell), row)
             best |= {kind: min(best.get(kind, key), key) for kind in kinds}
         if progress is not None:
             progress(len(best), len(KINDS))

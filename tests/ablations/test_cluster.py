@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.errors import UsageError
+from benchmarks.interrupts import StopRequest
 from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
 
 pytest.importorskip("distributed", reason="needs distributed (the extra dask)")
@@ -169,6 +170,19 @@ def test_lost_scheduler_ends_the_grid_with_its_reason(dask: Dask, write_data: Wr
     assert "Traceback" not in error
 
 
+def test_client_that_has_lost_the_scheduler_is_not_asked_to_tell_it(dask: Dask) -> None:
+    from benchmarks.cluster import Cluster
+
+    with Cluster(dask.address) as cluster:
+
+        def lose(*_: object) -> Iterator[object]:
+            cluster._client.close()
+            return iter(())
+
+        cluster._ended = lose  # type: ignore[method-assign]
+        assert list(cluster.train([], device="cpu", stop=StopRequest(), on_epoch=lambda *_: None)) == []
+
+
 def test_scheduler_that_does_not_answer_is_told(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +196,47 @@ def test_scheduler_that_does_not_answer_is_told(
     for address in ("nonsense", "http://127.0.0.1:1"):
         answer = sen_bench(*grid(data, tmp_path / "runs", address))
         assert answer.code == 2
-        assert f"--scheduler takes an address such as tcp://host:8786, not '{address}'" in answer.err
+        assert "--scheduler takes an address such as tcp://host:8786, or the file" in answer.err
+        assert f"'{address}' is neither" in answer.err
+
+
+def test_scheduler_is_found_by_its_file(
+    dask: Dask, write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.cluster._CONNECT_SECONDS", 5.0)
+    path = tmp_path / "scheduler.json"
+    scheduler, _ = dask.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(path))
+    dask.start("worker", "--scheduler-file", str(path), "--nthreads", "1", "--no-nanny")
+    wait_for(path.is_file)
+    content = path.read_text()
+    address = json.loads(content)["address"]
+    data = write_data(rocksalts(60))
+    answer = sen_bench(*grid(data, tmp_path / "runs", str(path)))
+    assert answer.code == 0, answer.err
+    assert len(predictions(tmp_path / "runs")) == 4
+    # A scheduler that is killed leaves its file behind.
+    scheduler.kill()
+    scheduler.wait()
+    path.write_text(content)
+    answer = sen_bench(*grid(data, tmp_path / "more", str(path)))
+    assert answer.code == 2
+    assert f"No Dask scheduler answers at {address}" in answer.err
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"[1]", b"{}", b'{"address": 1}', b'{"address": "x"}', b"[" * 100000]
+)
+def test_file_that_is_not_of_a_scheduler_is_told(
+    write_data: Write, sen_bench: Command, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "scheduler.json"
+    path.write_bytes(content)
+    answer = sen_bench(*grid(write_data(rocksalts(60)), tmp_path / "runs", str(path)))
+    assert answer.code == 2
+    assert f"{path} (--scheduler) is not what `dask scheduler --scheduler-file` writes" in answer.err
+    answer = sen_bench(*grid(tmp_path / "data", tmp_path / "runs", str(tmp_path)))
+    assert answer.code == 2
+    assert f"{tmp_path} (--scheduler) cannot be read (Is a directory)" in answer.err
 
 
 def test_scheduler_without_workers_is_told(
