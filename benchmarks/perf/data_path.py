@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import logging
 import multiprocessing
 import os
 import tempfile
@@ -52,8 +53,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     print(f"{arguments.jobs} processes on {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
-    print("|    rows | file MB | crystals s | graphs s | rows/s | CPU µs/row | peak MB | largest MB | reload s |")
-    print("|--------:|--------:|-----------:|---------:|-------:|-----------:|--------:|-----------:|---------:|")
+    print(
+        "|    rows | file MB | crystals s | graphs s | rows/s | CPU µs/row | peak MB | own MB | largest MB | reload s |"
+    )
+    print(
+        "|--------:|--------:|-----------:|---------:|-------:|-----------:|--------:|-------:|-----------:|---------:|"
+    )
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "rows.json.gz"
         for n_rows in arguments.rows:
@@ -76,7 +81,8 @@ def _measure(path: Path, arguments: argparse.Namespace) -> Cost:
     wall = crystals + graphs
     print(
         f"| {n:7d} | {path.stat().st_size / 1e6:7.1f} | {crystals:10.1f} | {graphs:8.1f} | {n / wall:6.0f} "
-        f"| {usage.cpu / n * 1e6:10.0f} | {usage.peak / 1e6:7.0f} | {usage.largest / 1e6:10.0f} | {sum(reload):8.2f} |",
+        f"| {usage.cpu / n * 1e6:10.0f} | {usage.peak / 1e6:7.0f} | {usage.own / 1e6:6.0f} "
+        f"| {usage.largest / 1e6:10.0f} | {sum(reload):8.2f} |",
         flush=True,
     )
     return Cost(wall / n, usage.cpu / n, usage.peak / n)
@@ -108,6 +114,7 @@ def _parts(path: Path) -> dict[str, float]:
 
     from benchmarks.structures import parse_dictionary
 
+    logging.getLogger("moyo").setLevel(logging.ERROR)
     clock = [time.process_time()]
 
     def lap() -> None:
@@ -174,7 +181,7 @@ def _write_official(path: Path, source: Path, n: int) -> None:
     at = outline.columns.index("structure")
     columns = ["structure", *outline.columns[:at], *outline.columns[at + 1 :]]
     every = max(1, len(outline.index) // n)
-    with gzip.open(path, "wt") as file:
+    with gzip.open(path, "wt", compresslevel=6) as file:
         file.write(json.dumps({"index": list(range(n)), "columns": columns})[:-1] + ', "data": [')
         for i, row in enumerate(islice(_rows(source), 0, n * every, every)):
             structure = _with_xyz(row.pop(at))
@@ -207,17 +214,18 @@ def _in_fresh_process(function: Callable[..., Result], *arguments: Any) -> tuple
 class Usage:
     """What the processes below this one use, sampled.
 
-    Memory that several processes share counts in parts (proportional set size), and so do the files of the cache that
-    are mapped. CPU time, unlike wall time, says the same on a busy machine.
+    Memory that several processes share counts in parts (proportional set size). CPU time, unlike wall time, says nearly
+    the same on a busy machine.
 
     Attributes:
-        peak: Most memory of all of them together, bytes.
+        peak: Most memory of all of them together, bytes, with the mapped files of code and cache.
+        own: The same without mapped files, which the system takes back whenever it needs the memory.
         largest: Most memory of any one of them, bytes.
         cpu: CPU time, seconds.
     """
 
     def __init__(self) -> None:
-        self.peak = self.largest = 0
+        self.peak = self.own = self.largest = 0
         self.cpu = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample_until_stopped, daemon=True)
@@ -236,6 +244,7 @@ class Usage:
             processes = _descendants(os.getpid())[1:]
             memory = [_memory(process) for process in processes]
             self.peak = max(self.peak, sum(found["Pss"] for found in memory))
+            self.own = max(self.own, sum(found["Pss_Anon"] for found in memory))
             self.largest = max(self.largest, *(found["Rss"] for found in memory), 0)
             self.cpu = max(self.cpu, sum(map(_cpu, processes)))
             if last:
@@ -254,8 +263,8 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _memory(pid: int) -> dict[str, int]:
-    """Return the resident ("Rss") and proportional ("Pss") set size of a process in bytes; 0 when it has ended."""
-    found = {"Rss": 0, "Pss": 0}
+    """Return what smaps_rollup says of a process, in bytes: "Rss", "Pss", "Pss_Anon" and more; 0 when it has ended."""
+    found = dict.fromkeys(("Rss", "Pss", "Pss_Anon"), 0)
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
