@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -50,6 +52,19 @@ class Batch(NamedTuple):
     arrays: dict[str, NDArray[Any]]
 
 
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the collector of cycles away: it would walk through all that JSON is parsed to, which has none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_collector()
 def read_rows(rows: bytes, columns: list[str], target: str, kind: Kind) -> Batch | Fault:
     """Parse, check and refine rows of the MatBench layout, given as comma-separated JSON.
 

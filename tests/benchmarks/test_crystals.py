@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import gzip
 import hashlib
 import json
@@ -14,6 +15,7 @@ from benchmarks import splitter
 from benchmarks.cache import digest
 from benchmarks.crystals import CrystalTable, read_matbench_json
 from benchmarks.errors import DataError, UsageError
+from benchmarks.rows import read_rows
 from sen.crystal import refine
 
 
@@ -222,6 +224,18 @@ def test_bad_row_is_named(tmp_path, edit, problem, jobs):
         read(path, jobs=jobs)
     assert str(path) in str(caught.value)
     assert "mb-0008 (index 8)" in str(caught.value)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("rows", [b"[1, 2]", b"[1, "])
+def test_collector_of_cycles_is_left_as_it_was(enabled, rows):
+    was_enabled = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        read_rows(rows, ["structure", "gap"], "gap", "regression")
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
 
 
 def test_bad_row_deep_in_a_file_ends_quietly(tmp_path, monkeypatch, capfd, recwarn):
