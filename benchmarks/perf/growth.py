@@ -149,6 +149,7 @@ def _take(graphs: GraphTable, crystals: NDArray[np.int64]) -> GraphTable:
         edge_ptr=edge_ptr,
         neighbor=graphs.neighbor[edges],
         distance=graphs.distance[edges],
+        edge_multiplicity=graphs.edge_multiplicity[edges],
         vector=None if graphs.vector is None else graphs.vector[edges],
         digest="",
     )
