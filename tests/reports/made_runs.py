@@ -48,16 +48,18 @@ def official(folder: Path, task: str = "matbench_jdft2d") -> Dataset:
     return load_dataset(TASKS[task], write_partial(folder, task), jobs=1)
 
 
-def own(folder: Path, *, kind: str = "regression", split: str = "folds", name: str = "mine.json") -> Dataset:
+def own(
+    folder: Path, *, kind: str = "regression", split: str = "folds", name: str = "mine.json", target: str = "a"
+) -> Dataset:
     """Data of one's own in a file in this folder."""
     folder.mkdir(exist_ok=True, parents=True)
     rows = rocksalts(N_ROWS)
     if kind == "classification":
         rows = [[structure, a > 5.5] for structure, a in rows]
-    content = {"index": list(range(N_ROWS)), "columns": ["structure", "a"], "data": rows}
+    content = {"index": list(range(N_ROWS)), "columns": ["structure", target], "data": rows}
     (folder / name).write_text(json.dumps(content))
     return OwnData(
-        path=folder / name, target="a", kind=kind, split=split, unit="Å" if kind == "regression" else ""
+        path=folder / name, target=target, kind=kind, split=split, unit="Å" if kind == "regression" else ""
     ).load(jobs=1)
 
 

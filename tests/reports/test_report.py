@@ -56,6 +56,19 @@ def texts(name: str, facts: dict[str, Any]) -> str:
     return " ".join(str(value) for block in blocks for value in vars(block).values() if isinstance(value, str))
 
 
+def test_runs_on_one_data_set_with_two_targets_are_two_parts(sen_bench: Command, tmp_path: Path) -> None:
+    for target in ("a", "b"):
+        make_run(tmp_path / "runs" / target, own(tmp_path / "data", target=target))
+    out = tmp_path / "report.html"
+    answer = sen_bench("report", tmp_path / "runs", "-o", out, "--sections", ",".join(OWN_SECTIONS))
+    assert answer.code == 0, answer.err
+    found = json.loads(out.with_suffix(".json").read_text())["tasks"]
+    assert [part["task"]["target"] for part in found] == ["a", "b"]
+    ids = re.findall(r'\sid="([^"]+)"', out.read_text())
+    assert len(ids) == len(set(ids))
+    assert {"mine-overview", "mine-2-overview"} <= set(ids)
+
+
 def test_facts_of_the_overview(tmp_path: Path) -> None:
     dataset = official(tmp_path / "data")
     run = make_run(tmp_path / "runs", dataset, seeds=[0, 1])
