@@ -97,6 +97,24 @@ def test_predictions_are_those_of_the_cpu(block: str, precision: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_training_step_never_waits_for_the_device(block: str) -> None:
+    config = build_config("prototypes", block)
+    crystals = [build_graph(crystal, cells=config.graph.cells) for crystal in sample_crystals()]
+    graphs, model = GraphTensors(join_graphs(crystals), DEVICE), build_model(config).to(DEVICE)
+
+    def step() -> None:
+        model(graphs.batch(np.array([3, 0, 6]))).prediction.abs().mean().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+
+    step()  # libraries are loaded and plans made once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.fixture(scope="module")
 def rocksalts() -> tuple[GraphTable, np.ndarray]:
     """Crystals whose target is their lattice constant."""
