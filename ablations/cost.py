@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from benchmarks.batches import GraphTensors, epoch_batches
 from benchmarks.errors import RunError, printable
@@ -57,12 +58,12 @@ def probe(plan: Plan, *, device: str, threads: int) -> Cost:
 
 def _probe(plan: Plan, device: str, threads: int) -> Cost:
     config, fold = plan.config, plan.fold(plan.units[0])
-    prepare_arithmetic(threads, config.training.precision)
+    prepare_arithmetic(threads)
     with hold_device(device) as held:
         graphs = GraphTensors(plan.graphs, held)
         batches = epoch_batches(
             fold.train,
-            graphs.n_edges,
+            graphs.n_neighbors,
             size=config.training.batch_size,
             edge_budget=config.training.edge_budget,
             rng=np.random.default_rng(0),
@@ -71,6 +72,8 @@ def _probe(plan: Plan, device: str, threads: int) -> Cost:
         moments, n_steps = [time.perf_counter()], min(_STEPS, len(batches))
 
         def stop() -> bool:
+            if graphs.device.type == "cuda":
+                torch.cuda.synchronize(graphs.device)  # a step does not wait for its own end
             moments.append(time.perf_counter())
             return len(moments) > n_steps
 

@@ -45,7 +45,7 @@ _SILENCE_SECONDS = 30.0
 _STOP_SECONDS = 60.0
 
 # What a client raises while it loses its scheduler: for a moment it has none to call (AttributeError).
-_LOST = (OSError, TimeoutError, RuntimeError, AttributeError)
+_LOST = (OSError, RuntimeError, AttributeError)
 
 # Random numbers of torch belong to the process: two trainings in it at once would draw from one stream.
 _training = Lock()
@@ -190,15 +190,18 @@ class Cluster:
             if now - asked < _ASK_WORKERS_SECONDS and not stopped:
                 continue
             asked = now
-            with suppress(KeyError, *_LOST):
-                if self.n_workers():
-                    alone, seen = False, now
-                elif now - seen > _PATIENCE_SECONDS and not alone:
-                    alone = True
-                    _warn(
-                        f"All workers of {self._scheduler} are lost. What they had begun goes on from its last saved "
-                        "state when the scheduler has workers again; Ctrl-C stops the waiting."
-                    )
+            try:
+                n_workers = self.n_workers()
+            except (KeyError, *_LOST):
+                continue
+            if n_workers:
+                alone, seen = False, now
+            elif now - seen > _PATIENCE_SECONDS and not alone:
+                alone = True
+                _warn(
+                    f"All workers of {self._scheduler} are lost. What they had begun goes on from its last saved "
+                    "state when the scheduler has workers again; Ctrl-C stops the waiting."
+                )
 
     def _unended(self, stop: StopRequest) -> Outcome:
         """What became of a cell of which nothing is heard any more."""

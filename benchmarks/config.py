@@ -32,7 +32,9 @@ class TrainingConfig(Config):
 
     epochs: int = Field(60, ge=1, description="Passes over the training rows.")
     batch_size: int = Field(32, ge=1, description="Crystals in a batch.")
-    edge_budget: int = Field(65536, ge=1, description="A batch is closed before it holds more edges than this.")
+    edge_budget: int = Field(
+        65536, ge=1, description="A batch is closed before its nodes have more neighbours than this in all."
+    )
     learning_rate: float = Field(7e-4, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(3.0, ge=0, description="Decoupled weight decay of AdamW, on matrices only.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises from 0.")

@@ -21,6 +21,8 @@ __all__ = ["GraphSettings", "GraphTable", "build_graphs", "join_graphs"]
 # Raised whenever the arrays that come out of the same crystals change.
 _VERSION = 3
 _BATCH = 256
+# A table has one of them.
+_OPTIONAL: dict[str, Any] = {"vector": None, "edge_multiplicity": None}
 
 
 class GraphSettings(Config):
@@ -48,7 +50,7 @@ class GraphTable(CachedArrays):
         edge_ptr: First edge of each node, int64 [N + 1].
         neighbor: Far end of each edge, counted from the first node of its crystal, int32 [K].
         distance: Length of each edge in Å, float32 [K].
-        edge_multiplicity: Neighbours that an edge stands for, int32 [K].
+        edge_multiplicity: Neighbours that an edge stands for, int32 [K]; None on full cells, where it is 1.
         vector: From centre to neighbour in Å, float32 [K, 3]; None for asymmetric units.
         digest: Hash of the crystals and the settings.
     """
@@ -59,7 +61,7 @@ class GraphTable(CachedArrays):
     edge_ptr: NDArray[np.int64]
     neighbor: NDArray[np.int32]
     distance: NDArray[np.float32]
-    edge_multiplicity: NDArray[np.int32]
+    edge_multiplicity: NDArray[np.int32] | None
     vector: NDArray[np.float32] | None
     digest: str
 
@@ -71,6 +73,14 @@ class GraphTable(CachedArrays):
     def n_edges(self) -> NDArray[np.int64]:
         """Number of edges of each crystal, int64 [M]."""
         return np.diff(self.edge_ptr[self.node_ptr])
+
+    @property
+    def n_neighbors(self) -> NDArray[np.int64]:
+        """Number of neighbours of the nodes of each crystal, which its edges stand for, int64 [M]."""
+        if self.edge_multiplicity is None:
+            return self.n_edges
+        before = np.concatenate([[0], np.cumsum(self.edge_multiplicity, dtype=np.int64)])
+        return np.diff(before[self.edge_ptr[self.node_ptr]])
 
 
 def build_graphs(
@@ -87,7 +97,7 @@ def build_graphs(
     facts = {"crystals": table.digest, "settings": settings.model_dump(), "version": _VERSION}
     key = digest(**facts)
     arrays = load_or_build(f"graphs-{key[:32]}", lambda: _pieces(table, settings, jobs, progress), facts)
-    return GraphTable(vector=arrays.pop("vector", None), **arrays, digest=key)
+    return GraphTable(**_OPTIONAL | arrays, digest=key)
 
 
 def _pieces(
@@ -113,7 +123,7 @@ def join_graphs(graphs: Sequence[Graph]) -> GraphTable:
     """Return graphs as one table that stands by itself: no cache holds it, and its digest is empty."""
     arrays = _flatten(graphs)
     node_ptr, edge_ptr = (np.concatenate([[0], np.cumsum(arrays.pop(name))]) for name in ("nodes", "edges"))
-    return GraphTable(vector=arrays.pop("vector", None), **arrays, node_ptr=node_ptr, edge_ptr=edge_ptr, digest="")
+    return GraphTable(**_OPTIONAL | arrays, node_ptr=node_ptr, edge_ptr=edge_ptr, digest="")
 
 
 def _build_batch(table: CrystalTable, settings: dict[str, Any]) -> dict[str, NDArray[Any]]:
@@ -130,7 +140,8 @@ def _flatten(graphs: Sequence[Graph]) -> dict[str, NDArray[Any]]:
         "edges": np.concatenate([np.diff(graph.edge_ptr) for graph in graphs]),
         "neighbor": np.concatenate([graph.neighbor for graph in graphs]),
         "distance": np.concatenate([graph.distance for graph in graphs]).astype(np.float32),
-        "edge_multiplicity": np.concatenate([graph.edge_multiplicity for graph in graphs]),
     }
     vectors = [graph.vector for graph in graphs if graph.vector is not None]
-    return arrays | {"vector": np.concatenate(vectors).astype(np.float32)} if vectors else arrays
+    if vectors:
+        return arrays | {"vector": np.concatenate(vectors).astype(np.float32)}
+    return arrays | {"edge_multiplicity": np.concatenate([graph.edge_multiplicity for graph in graphs])}

@@ -110,8 +110,8 @@ def _gpu_name(index: int) -> str:
     return str(torch.cuda.get_device_properties(index).uuid)
 
 
-def prepare_arithmetic(threads: int, precision: str = "float32") -> None:
-    """Make this process ready for training on so many CPU threads, or on a GPU with this `training.precision`.
+def prepare_arithmetic(threads: int) -> None:
+    """Make this process ready for training on so many CPU threads.
 
     Denormal numbers, to which unused Gaussians and their gradients decay, are flushed to zero: a processor takes many
     times longer over them. And glibc is told to keep the large blocks that training frees and takes again at every
@@ -121,8 +121,7 @@ def prepare_arithmetic(threads: int, precision: str = "float32") -> None:
 
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
-    # float32 is to mean float32, in convolutions as in matrix products, unless TF32 is asked for.
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32, in convolutions as in matrix products
     if platform.libc_ver()[0] == "glibc":
         with contextlib.suppress(OSError, AttributeError):
             libc = ctypes.CDLL(None)

@@ -8,19 +8,18 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel
 
 from benchmarks.batches import GraphTensors, epoch_batches, evaluation_batches
 from benchmarks.checkpoints import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
@@ -33,10 +32,12 @@ from sen.model import SEN
 # A state is some 90 MB at the default sizes: writing it costs less than one per cent of a minute's training.
 CHECKPOINT_SECONDS = 60.0
 
+Model = TypeVar("Model", bound=nn.Module)
+
 # The best of many epochs beats a constant by chance, but not by this factor.
 _LEARNT = 0.98
 
-__all__ = ["Epoch", "TrainedFold", "build_model", "predict", "probabilities", "train_fold"]
+__all__ = ["Epoch", "TrainedFold", "Update", "build_model", "predict", "probabilities", "train_fold"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def predict(
         Interrupted: `stop`, asked before every batch, said so.
     """
     model.eval()
-    batches = evaluation_batches(crystals, graphs.n_edges, edge_budget=edge_budget)
+    batches = evaluation_batches(crystals, graphs.n_neighbors, edge_budget=edge_budget)
     predicted = []
     for chosen in batches:
         if stop():
@@ -216,9 +217,7 @@ class _Training:
         if kind == "regression":
             model.shift.fill_(float(target[fold.train].mean()))
             model.scale.fill_(float(target[fold.train].std()) or 1.0)
-        self._averaged = AveragedModel(model, multi_avg_fn=_moving_average(recipe.ema_decay))
-        groups = _parameter_groups(model, recipe.weight_decay)
-        self._optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+        self._update = Update(model, recipe)
         self._loss = F.l1_loss if kind == "regression" else F.binary_cross_entropy_with_logits
         self._target = (torch.tensor(target, dtype=torch.float32, device=graphs.device) - model.shift) / model.scale
         self._validation_target = torch.from_numpy(target[fold.validation])
@@ -245,13 +244,13 @@ class _Training:
         """Run the epoch, or what is left of it, and return its line of the history."""
         recipe, fold = self._recipe, self._fold
         batches = epoch_batches(
-            fold.train, self._graphs.n_edges, size=recipe.batch_size, edge_budget=recipe.edge_budget, rng=self._rng
+            fold.train, self._graphs.n_neighbors, size=recipe.batch_size, edge_budget=recipe.edge_budget, rng=self._rng
         )
         self._model.train()
         for i in range(self._step, len(batches)):
             chosen = batches[i]
             self._total += _backward(self._model, self._graphs, chosen, self._target, self._loss, recipe) * len(chosen)
-            self._advance(self._rate(i, len(batches)))
+            self._update(self._rate(i, len(batches)))
             self._step = i + 1
             if stop():
                 raise Interrupted
@@ -263,7 +262,7 @@ class _Training:
                 f"Training diverged: the loss of epoch {self.epoch} is {train_loss}. Lower training.learning_rate "
                 f"(now {recipe.learning_rate:g})."
             )
-        averaged = cast("SEN", self._averaged.module)
+        averaged = self._update.averaged
         predicted = predict(averaged, self._graphs, fold.validation, edge_budget=recipe.edge_budget, stop=stop)
         validation = float(self._loss(torch.from_numpy(predicted), self._validation_target))
         rate = self._rate(len(batches) - 1, len(batches))
@@ -312,7 +311,8 @@ class _Training:
             raise DamagedCheckpoint("belongs to another training (other rows, seed or configuration)")
         try:
             self._model.load_state_dict(tensors("model"))
-            self._averaged.load_state_dict(tensors("averaged"))
+            self._update.averaged.load_state_dict(tensors("averaged"))
+            self._update.count = facts["updates"]
             self._best_weights = tensors("best")
             self._load_optimizer(tensors("optimizer"))
             self.history = [Epoch(*line) for line in facts["history"]]
@@ -334,27 +334,18 @@ class _Training:
         progress = (self.epoch - 1 + batch / n_batches) / self._recipe.epochs
         return self._recipe.learning_rate * _learning_rate(progress, self._recipe.warmup)
 
-    def _advance(self, rate: float) -> None:
-        """Make a step with the gradients at hand."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.clip_norm)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        self._averaged.update_parameters(self._model)
-
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._start
 
     def _state(self) -> Checkpoint:
         optimizer = {
             f"{index}.{name}": value
-            for index, values in self._optimizer.state_dict()["state"].items()
+            for index, values in self._update.optimizer.state_dict()["state"].items()
             for name, value in values.items()
         }
         parts = {
             "model": self._model.state_dict(),
-            "averaged": self._averaged.state_dict(),
+            "averaged": self._update.averaged.state_dict(),
             "best": self._best_weights,
             "optimizer": optimizer,
         }
@@ -366,6 +357,7 @@ class _Training:
             "identity": self._identity,
             "epoch": self.epoch,
             "step": self._step,
+            "updates": self._update.count,
             "history": [astuple(epoch) for epoch in self.history],
             "best_epoch": self._best_epoch,
             "rng": self._epoch_rng,
@@ -379,12 +371,13 @@ class _Training:
         for name, tensor in tensors.items():
             index, _, moment = name.partition(".")
             state.setdefault(int(index), {})[moment] = tensor
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+        optimizer = self._update.optimizer
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _identity(config: RunConfig, target: NDArray[np.float64], fold: Fold, kind: str, seed: int) -> str:
-    """Hash of what decides a training apart from the graphs, which the run's folder stands for."""
+    """Hash of what decides a training apart from the crystals, which the run's folder stands for."""
     content = hashlib.sha256(f"{config.model_dump_json()} {kind} {seed} {fold.index}".encode())
     for rows in (fold.train, fold.validation):
         content.update(rows.tobytes() + target[rows].tobytes())
@@ -405,11 +398,60 @@ def _backward(
     recipe: TrainingConfig,
 ) -> Tensor:
     """Add the gradients of a batch; return its mean loss, still on the device."""
-    with _autocast(recipe, graphs.device):
-        predicted = model(graphs.batch(chosen)).prediction.float()
-    loss = loss_function(predicted, target[torch.from_numpy(chosen).to(graphs.device, non_blocking=True)])
-    loss.backward()
+    with _multiplied_in(recipe.precision, graphs.device):
+        with torch.autocast(graphs.device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            predicted = model(graphs.batch(chosen)).prediction.float()
+        loss = loss_function(predicted, target[torch.from_numpy(chosen).to(graphs.device, non_blocking=True)])
+        loss.backward()
     return loss.detach()
+
+
+@contextmanager
+def _multiplied_in(precision: str, device: torch.device) -> Iterator[None]:
+    """Let the GPU multiply float32 matrices with the 10 bits of TF32, if that is the precision."""
+    if precision != "tf32" or device.type != "cuda":
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+class Update(Generic[Model]):
+    """What follows the gradients of a step: they are clipped, AdamW moves the weights, and these are averaged.
+
+    The average is an exponential moving one whose decay grows from 0.1 to `ema_decay`, so that it soon forgets the
+    first weights. Nothing here waits for the device.
+
+    Attributes:
+        averaged: The model with the averaged weights.
+        optimizer: AdamW; biases, norms and embeddings do not decay.
+        count: Steps made.
+    """
+
+    def __init__(self, model: Model, recipe: TrainingConfig) -> None:
+        self._model, self._recipe = model, recipe
+        self.averaged = copy.deepcopy(model)
+        self.optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), fused=True)
+        self.count = 0
+
+    @torch.no_grad()
+    def __call__(self, rate: float) -> None:
+        """Make the step at a learning rate, and clear the gradients."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        decay = min(self._recipe.ema_decay, (1 + self.count) / (10 + self.count)) if self.count else 0
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self._model.parameters()), 1 - decay)
+        for averaged, current in zip(self.averaged.buffers(), self._model.buffers(), strict=True):
+            averaged.copy_(current)
+        self.count += 1
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -420,31 +462,11 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, o
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 
-Tensors = list[Tensor] | tuple[Tensor, ...]
-
-
-def _moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Exponential moving average whose decay grows from 0.1 to `decay`, so that it soon forgets the first weights."""
-
-    @torch.no_grad()
-    def update(averaged: Tensors, current: Tensors, n_averaged: Tensor | int) -> None:
-        n = int(n_averaged)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
-
-    return update
-
-
 def _learning_rate(progress: float, warmup: float) -> float:
     """Factor on the peak rate after this share of the training: linear warm-up, then half a cosine to zero."""
     if progress < warmup:
         return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
-def _autocast(recipe: TrainingConfig, device: torch.device) -> AbstractContextManager[object]:
-    if recipe.precision == "bfloat16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
 
 
 def _constant_error(train: NDArray[np.float64], validation: NDArray[np.float64], kind: str) -> float:

@@ -74,7 +74,7 @@ def _train_and_store(
         raise Interrupted("not begun")
     plan, unit = cell
     start = time.perf_counter()
-    prepare_arithmetic(threads, plan.config.training.precision)
+    prepare_arithmetic(threads)
     reset_peak_memory()
     if device.startswith("cuda"):
         torch.cuda.init()

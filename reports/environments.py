@@ -250,7 +250,7 @@ def _outputs(model: SEN, table: GraphTable, device: str, edge_budget: int) -> di
 
     graphs = GraphTensors(table, device)
     dtype = next(model.parameters()).dtype
-    batches = evaluation_batches(np.arange(len(table)), graphs.n_edges, edge_budget=edge_budget)
+    batches = evaluation_batches(np.arange(len(table)), graphs.n_neighbors, edge_budget=edge_budget)
     n_nodes = np.diff(np.asarray(table.node_ptr))
     found: dict[str, list[NDArray[Any]]] = {}
     per_node: dict[str, bool] = {}

@@ -156,7 +156,7 @@ class Cluster:
         for process in reversed(self._processes):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
+            process.wait(_WAIT_SECONDS)
 
     def add_worker(self) -> list[int]:
         """Start a worker; return the process ids of all."""

@@ -2,7 +2,7 @@
 
     python benchmarks/perf/training.py matbench_mp_gap --data-dir DATA --max-neighbors 16
 
-A step is what a run does: assemble a batch, forward, backward, clip, AdamW, average. The peer is CGCNN as
+A step is what a run does: assemble a batch, forward, loss, backward, clip, AdamW, average. The peer is CGCNN as
 torch-geometric has it, `CGConv` on `Data` objects from a `DataLoader`: the same crystals, full cells, neighbours,
 width, rounds and optimiser. All take turns of some steps, and medians over the turns are quoted: shared machines are
 noisy, so look at the ratios. Beside each speed stands what arithmetic alone would allow at the rate of a large matrix
@@ -24,19 +24,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.nn import CGConv, global_mean_pool
 
 from benchmarks.batches import GraphTensors
-from benchmarks.config import build_config
+from benchmarks.config import TrainingConfig, build_config
 from benchmarks.data import load_dataset
 from benchmarks.graphs import GraphTable, build_graphs
 from benchmarks.machine import n_threads, peak_memory, prepare_arithmetic, reset_peak_memory
 from benchmarks.tasks import get_task
-from benchmarks.training import build_model
+from benchmarks.training import Update, build_model
 from sen.capsule import CapsuleBlock
 from sen.config import SENConfig
 from sen.features import GaussianExpansion
@@ -84,17 +84,14 @@ class Contender:
     seconds: list[float]
 
     def __post_init__(self) -> None:
-        self._averaged = AveragedModel(self.model)
-        self._optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
+        self._update = Update(self.model, TrainingConfig())
 
     def step(self, mark: Callable[[str], None] = lambda _: None) -> None:
         """Make one step of training."""
-        self.forward(mark).abs().mean().backward()
+        predicted = self.forward(mark)
+        F.l1_loss(predicted, torch.zeros_like(predicted)).backward()
         mark("backward")
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        self._averaged.update_parameters(self.model)
+        self._update(1e-5)
         mark("update")
 
 
@@ -121,25 +118,28 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--steps", type=int, default=4, help="steps in a turn")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="float32", help="float32 or tf32")
+    parser.add_argument("--tf32", action="store_true", help="let a GPU multiply with the 10 bits of TF32")
     arguments = parser.parse_args()
-    prepare_arithmetic(n_threads(), arguments.precision)
+    prepare_arithmetic(n_threads())
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = arguments.tf32
     device, size = torch.device(arguments.device), arguments.batch_size
     task = get_task(arguments.task)
     table = load_dataset(task, arguments.data_dir).table
     rows = np.random.default_rng(0).permutation(len(table))[: size * arguments.turns * arguments.steps]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"{task.name}, {len(table):,} crystals, batches of {size}, cap {arguments.max_neighbors};")
-    print(f"torch {torch.__version__}, {name}, {arguments.precision}, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"torch {torch.__version__}, {name}, {'TF32' if arguments.tf32 else 'float32'}, load {os.getloadavg()[0]:.1f}"
+    )
 
     contenders: dict[str, Contender] = {}
-    tensors: dict[str, GraphTensors] = {}
+    graphs: dict[str, tuple[GraphTable, GraphTensors]] = {}
     for block in arguments.blocks.split(","):
         config = build_config(task.name, block, flags={"graph.max_neighbors": arguments.max_neighbors})
-        if config.graph.cells not in tensors:
-            tensors[config.graph.cells] = GraphTensors(build_graphs(table, config.graph), device)
-        model = build_model(config).to(device)
-        contenders[block] = _sen(model, tensors[config.graph.cells], rows, size)
+        if config.graph.cells not in graphs:
+            made = build_graphs(table, config.graph)
+            graphs[config.graph.cells] = made, GraphTensors(made, device)
+        contenders[block] = _sen(build_model(config).to(device), *graphs[config.graph.cells], rows, size)
     full = config.graph.model_copy(update={"cells": "full"})
     contenders[PEER] = _cgcnn(CGCNN(config.sen).to(device), build_graphs(table, full), rows, size, device)
 
@@ -158,7 +158,7 @@ def main() -> None:
             _print_convolutions(contender.model.block, round(contender.n_nodes * size), device)
 
 
-def _sen(model: SEN, graphs: GraphTensors, rows: NDArray[np.int64], size: int) -> Contender:
+def _sen(model: SEN, table: GraphTable, graphs: GraphTensors, rows: NDArray[np.int64], size: int) -> Contender:
     batches = _endless(lambda: [rows[i : i + size] for i in range(0, len(rows), size)])
 
     def forward(mark: Callable[[str], None]) -> Tensor:
@@ -172,7 +172,7 @@ def _sen(model: SEN, graphs: GraphTensors, rows: NDArray[np.int64], size: int) -
         mark("head")
         return prediction
 
-    return Contender(model, forward, graphs.n_nodes[rows].mean(), graphs.n_edges[rows].mean(), [])
+    return Contender(model, forward, np.diff(table.node_ptr)[rows].mean(), table.n_edges[rows].mean(), [])
 
 
 def _cgcnn(model: CGCNN, table: GraphTable, rows: NDArray[np.int64], size: int, device: torch.device) -> Contender:
@@ -271,7 +271,7 @@ def _print_convolutions(block: CapsuleBlock, nodes: int, device: torch.device) -
 
 
 def _matrix_rate(device: torch.device) -> float:
-    """Rate of a float32 matrix product of the shape of the second convolution, FLOP/s."""
+    """Rate of a matrix product of the shape of the second convolution, FLOP/s."""
     repeats, rows = (20, 65536) if device.type == "cuda" else (1, 4096)
     left, right = torch.randn(rows, 2304, device=device), torch.randn(2304, 256, device=device)
     return 2 * rows * 2304 * 256 / _seconds(lambda: left @ right, device, repeats)

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.batches import GraphTensors, epoch_batches, evaluation_batches
 from benchmarks.config import build_config
 from benchmarks.graphs import join_graphs
-from benchmarks.training import build_model
+from benchmarks.training import Update, _backward, build_model
 from sen.graph import Cells, build_graph
 from sen.testing import collate, sample_crystals
 
@@ -33,20 +34,20 @@ def test_batch_is_the_chosen_graphs_one_after_the_other(cells: Cells, chosen: li
 
 def test_epoch_has_every_crystal_once_within_size_and_budget() -> None:
     rng = np.random.default_rng(0)
-    n_edges = rng.integers(0, 100, 1000)
-    n_edges[17] = 5000
+    n_neighbors = rng.integers(0, 100, 1000)
+    n_neighbors[17] = 5000
     crystals = np.arange(0, 1000, 2)
     crystals = np.append(crystals, 17)
-    batches = epoch_batches(crystals, n_edges, size=32, edge_budget=1600, rng=rng)
+    batches = epoch_batches(crystals, n_neighbors, size=32, edge_budget=1600, rng=rng)
     assert sorted(np.concatenate(batches)) == sorted(crystals)
     assert max(map(len, batches)) == 32
-    too_large = [batch for batch in batches if n_edges[batch].sum() > 1600]
+    too_large = [batch for batch in batches if n_neighbors[batch].sum() > 1600]
     assert [list(batch) for batch in too_large] == [[17]]
 
 
 def test_evaluation_packs_crystals_of_similar_size() -> None:
-    n_edges = np.array([50, 10, 40, 20, 30, 500])
-    batches = evaluation_batches(np.arange(6), n_edges, edge_budget=70)
+    n_neighbors = np.array([50, 10, 40, 20, 30, 500])
+    batches = evaluation_batches(np.arange(6), n_neighbors, edge_budget=70)
     assert [list(batch) for batch in batches] == [[1, 3, 4], [2], [0], [5]]
 
 
@@ -54,23 +55,56 @@ def test_empty_choice_gives_no_batches() -> None:
     assert evaluation_batches(np.array([], dtype=np.int64), np.array([3]), edge_budget=10) == []
 
 
-class AskingTheDevice(TorchDispatchMode):
-    """Collects the operations whose result, or its size, the host has to wait for on a GPU."""
+def test_budgets_count_the_neighbours_that_edges_stand_for() -> None:
+    rocksalt = sample_crystals()[2]
+    table = join_graphs([build_graph(rocksalt, cells="asymmetric")])
+    assert table.n_edges.tolist() == [4]
+    assert GraphTensors(table).n_neighbors.tolist() == [36]
+    # A cell with an atom for each node has as many edges as neighbours.
+    full = join_graphs([build_graph(rocksalt, cells="full")])
+    assert GraphTensors(full).n_neighbors.tolist() == full.n_edges.tolist() == [36]
 
-    WAITING = ("_local_scalar_dense", "nonzero", "_unique2", "unique_consecutive", "bincount", "masked_select")
+
+class AskingTheDevice(TorchDispatchMode):
+    """Collects operations whose result, or its size, the host has to wait for on a GPU; copies are not seen here."""
+
+    WAITING = (
+        *("_local_scalar_dense", "nonzero", "bincount", "masked_select", "equal"),
+        *("_unique", "_unique2", "unique_dim", "unique_consecutive"),
+    )
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        kwargs = kwargs or {}
-        if name in self.WAITING or (name == "repeat_interleave" and kwargs.get("output_size") is None):
+        name, kwargs = func.overloadpacket.__name__, kwargs or {}
+        has_mask = name in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+        )
+        if name in self.WAITING or has_mask or (name == "repeat_interleave" and kwargs.get("output_size") is None):
             self.found.append(name)
-        if name == "index" and any(index is not None and index.dtype == torch.bool for index in args[1]):
-            self.found.append("index by a mask")
         return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda x: float(x.sum()),
+        lambda x: x.unique(),
+        lambda x: x.unique(dim=0),
+        lambda x: torch.repeat_interleave(x, x),
+        lambda x: x[x > 1],
+        lambda x: x.index_put_((x > 1,), x[:1]),
+        lambda x: torch.equal(x, x),
+        lambda x: x.nonzero(),
+        lambda x: bool(x.any()),
+    ],
+)
+def test_what_waits_for_the_device_is_noticed(work: Callable[[Tensor], object]) -> None:
+    with AskingTheDevice() as asking:
+        work(torch.tensor([1, 2, 3]))
+    assert asking.found
 
 
 @pytest.mark.parametrize("block", ["mlp", "capsule", "densenet", "egnn", "tfn", "se3"])
@@ -78,13 +112,10 @@ def test_a_training_step_never_waits_for_the_device(block: str) -> None:
     config = build_config("prototypes", block)
     model = build_model(config)
     crystals = [build_graph(crystal, cells=config.graph.cells) for crystal in sample_crystals()]
-    graphs = GraphTensors(join_graphs(crystals))
-    chosen = np.array([3, 0, 6])
-    target = torch.zeros(len(chosen))
+    graphs, update = GraphTensors(join_graphs(crystals)), Update(model, config.training)
+    chosen, target = np.array([3, 0, 6]), torch.zeros(7)
     with AskingTheDevice() as asking:
-        F.l1_loss(model(graphs.batch(chosen)).prediction, target).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for _ in range(2):
+            _backward(model, graphs, chosen, target, F.l1_loss, config.training)
+            update(1e-4)
     assert asking.found == []
-    with AskingTheDevice() as asking:
-        collate(crystals)
-    assert asking.found
