@@ -28,7 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from benchmarks.errors import DataError, SenBenchError, UsageError, printable
+from benchmarks.errors import DataError, RunError, SenBenchError, UsageError, printable
 from benchmarks.folds import N_FOLDS, n_folds
 from benchmarks.leaderboard import LeaderboardEntry, published, rank, source
 from benchmarks.metrics import METRIC_LABELS, primary_metric
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from benchmarks.store import Unit
     from benchmarks.submission import Submission
     from benchmarks.training import Epoch
+    from sen.model import SEN
     from sen.testing import ContractResult
 
 __all__ = [
@@ -478,7 +479,11 @@ def _data_state(task: Task, data_dir: Path | None) -> str:
 
 
 def show_blocks() -> None:
-    """Print the installed blocks; the parameters are those of SEN with the block at default sizes."""
+    """Print the installed blocks; the parameters are those of SEN with the block at default sizes.
+
+    Raises:
+        RunError: Some cannot be loaded or built; the others are printed.
+    """
     import torch
     from torch import nn
 
@@ -492,8 +497,14 @@ def show_blocks() -> None:
     table = Table(title="Symmetry blocks")
     for heading in ("block", "parameters", "of SEN in all", "beside capsule", "reads", "source"):
         table.add_column(heading, justify="left" if heading in {"block", "reads", "source"} else "right")
-    with torch.device("meta"):
-        models = {name: build_model(build_config("prototypes", name)) for name in block_names()}
+    models: dict[str, SEN] = {}
+    broken: list[str] = []
+    for name in block_names():
+        try:
+            with torch.device("meta"):
+                models[name] = build_model(build_config("prototypes", name))
+        except UsageError as error:
+            broken.append(str(error))
     of_capsule = n_parameters(models["capsule"])
     for name, model in models.items():
         total = n_parameters(model)
@@ -501,6 +512,8 @@ def show_blocks() -> None:
         share = f"{total / of_capsule - 1:+.0%}"
         table.add_row(name, f"{n_parameters(model.block):,}", f"{total:,}", share, reads, model.block.source)
     make_console().print(table)
+    if broken:
+        raise RunError(" ".join(broken))
 
 
 def show_contract(result: ContractResult) -> None:
