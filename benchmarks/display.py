@@ -313,12 +313,13 @@ def _on_folds(entry: LeaderboardEntry, folds: list[int]) -> tuple[float, float]:
 def show_preparation(dataset: Dataset, graphs: GraphTable) -> None:
     """Print what the cache now holds of a task."""
     table = dataset.table
-    n_nodes, n_edges = len(graphs.numbers), len(graphs.neighbor)
+    n_nodes, n_edges, n_neighbors = len(graphs.numbers), len(graphs.neighbor), graphs.n_neighbors.sum()
     systems, counts = np.unique(table.crystal_system, return_counts=True)
     console = make_console()
     console.print(
         f"{dataset.task.name} ({dataset.source}): {len(table):,} crystals ({dataset.coverage:.1%} of the task), "
-        f"{len(table.numbers):,} atoms, {n_nodes:,} graph nodes, {n_edges:,} edges."
+        f"{len(table.numbers):,} atoms, {n_nodes:,} graph nodes, {n_neighbors:,} neighbours of theirs, "
+        f"{n_edges:,} edges."
     )
     console.print(", ".join(f"{count:,} {name}" for name, count in zip(systems, counts, strict=True)) + ".")
     show_notes(console, dataset)

@@ -413,7 +413,8 @@ def test_prepare_takes_the_graph_table_and_loads_no_torch(
     file.write_text("[block]\nhidden = 7\n[graph]\nmax_neighbors = 6\n")
     answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data, "--config", file)
     assert answer.code == 0, answer.err
-    assert "240 edges" in answer.out  # the first shell of 6 around each of 2 ions
+    # The first shell of 6 around each of 2 ions, which is one edge of each.
+    assert "40 graph nodes, 240 neighbours of theirs, 40 edges" in answer.out
     assert sen_bench("prepare", "matbench_jdft2d", "--data-dir", data, "--set", "sen.rounds=2").code == 2
     code = "import sys, benchmarks.display, benchmarks.data, benchmarks.config, benchmarks.graphs; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
