@@ -74,6 +74,7 @@ class Contender:
     Attributes:
         forward: Assembles the next batch and returns predictions, telling its argument the name of each part done.
         n_nodes: Nodes per structure.
+        n_edges: Edges per structure.
         seconds: Time of a step in each turn.
     """
 

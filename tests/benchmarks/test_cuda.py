@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,10 +28,10 @@ from sen.graph import Cells, build_graph
 from sen.model import SEN
 from sen.testing import BlockContracts, sample_crystals
 from tests.benchmarks.conftest import SMALL
+from tests.benchmarks.test_training import FOLD, stopped_after
 
 DEVICE = "cuda"
 BLOCKS = ("mlp", "capsule", "densenet", "egnn", "tfn", "se3")
-FOLD = Fold(0, train=np.arange(40), validation=np.arange(40, 48), test=np.arange(48, 60))
 
 pytestmark = pytest.mark.skipif(
     DEVICE == "cuda" and not torch.cuda.is_available(), reason="needs a GPU, and torch finds none here"
@@ -177,9 +176,8 @@ def test_training_is_continued_on_another_device(
     config, file = small("training.epochs=4"), tmp_path / "state.safetensors"
     first, second = (GraphTensors(table, device) for device in devices)
     undisturbed = train_fold(config, first, target, FOLD, kind="regression", seed=0)
-    answers = itertools.chain(itertools.repeat(False, 14), itertools.repeat(True))
     with pytest.raises(Interrupted):
-        train_fold(config, first, target, FOLD, kind="regression", seed=0, checkpoint=file, stop=lambda: next(answers))
+        train_fold(config, first, target, FOLD, kind="regression", seed=0, checkpoint=file, stop=stopped_after(14))
     continued = train_fold(config, second, target, FOLD, kind="regression", seed=0, checkpoint=file)
     for one, other in zip(continued.history, undisturbed.history, strict=True):
         assert one.validation == pytest.approx(other.validation, rel=1e-3)
