@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ablations.grid import Variant
+    from ablations.judge import Rows
     from benchmarks.cluster import Cluster
     from benchmarks.errors import SenBenchError
     from benchmarks.plans import Cell
@@ -82,6 +83,10 @@ def ablate(
             help="Set any configuration field; several values are a further axis of the grid: sen.rounds=1,3,5.",
         ),
     ] = None,
+    judge: Annotated[
+        Literal["test", "validation"],
+        typer.Option(help="Rows that judge. To choose a recipe, validation: nothing of the test rows is shown then."),
+    ] = "test",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each block.")
     ] = False,
@@ -146,11 +151,11 @@ def ablate(
             if dry_run:
                 _show_cost(variants, device, _n_workers(variants, jobs or 1, cluster))
                 return
-            failures = _train(variants, device, jobs or 1, cluster)
+            failures = _train(variants, device, jobs or 1, cluster, judge)
     except (KeyboardInterrupt, Interrupted) as interrupted:
         tell_how_to_go_on(interrupted, ["sen-bench", *sys.argv[1:]])
         raise typer.Exit(130) from None
-    _conclude(variants, failures)
+    _conclude(variants, failures, judge)
 
 
 def _check_backend(backend: str, scheduler: str | None, jobs: int | None) -> None:
@@ -203,14 +208,14 @@ def _connect(stack: ExitStack, scheduler: str | None, out: Path) -> Cluster | No
 
 
 def _train(
-    variants: Sequence[Variant], device: str, jobs: int, cluster: Cluster | None
+    variants: Sequence[Variant], device: str, jobs: int, cluster: Cluster | None, judge: Rows
 ) -> Mapping[Cell, SenBenchError]:
     from ablations.display import GridDisplay
     from benchmarks.execution import execute
 
     # Seed by seed and fold by fold, so that a grid that is stopped has something of every block.
     cells = sorted((cell for variant in variants for cell in variant.plan.cells), key=lambda cell: cell.unit)
-    with GridDisplay(variants, _n_workers(variants, jobs, cluster)) as display, note_signals() as stop:
+    with GridDisplay(variants, _n_workers(variants, jobs, cluster), judge) as display, note_signals() as stop:
         return execute(
             cells,
             device=device,
@@ -223,12 +228,12 @@ def _train(
         )
 
 
-def _conclude(variants: Sequence[Variant], failures: Mapping[Cell, SenBenchError]) -> None:
+def _conclude(variants: Sequence[Variant], failures: Mapping[Cell, SenBenchError], judge: Rows) -> None:
     """Show and store the result, and end with the failures, if there are any."""
     from ablations.display import show_result, trainings
     from ablations.results import evaluate, write_result
 
-    result = evaluate(variants)
+    result = evaluate(variants, judge)
     if result.rows:
         folder = write_result(result, failures, shlex.join(["sen-bench", *sys.argv[1:]]))
         show_result(result, str(folder))

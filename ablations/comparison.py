@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablations.grid import Setting, Variant
+from ablations.judge import Judge, Rows
 from benchmarks.errors import DataError
-from benchmarks.metrics import THRESHOLD, PrimaryMetric, primary_metric
+from benchmarks.metrics import THRESHOLD, PrimaryMetric, classification_metrics, regression_metrics
 from benchmarks.statistics import CONFIDENCE, bootstrap, bootstrap_mean, corrected_t_test, holm
 from benchmarks.store import Predictions, Unit
 
@@ -28,17 +29,24 @@ class Finished:
 
     Attributes:
         setting: Its block and values.
-        metric: The score by which the task is judged.
+        judge: What it is judged by.
         records: What was recorded of each unit.
-        predictions: What each unit predicted of its test rows.
+        score: Score of each unit.
+        predictions: What each unit predicted of its test rows; empty where those do not judge.
         missing: How many units are not finished.
     """
 
     setting: Setting
-    metric: PrimaryMetric
+    judge: Judge
     records: Mapping[Unit, dict[str, Any]]
+    score: Mapping[Unit, float]
     predictions: Mapping[Unit, Predictions]
     missing: int = 0
+
+    @property
+    def metric(self) -> PrimaryMetric:
+        """What the scores are."""
+        return self.judge.metric
 
     @property
     def mean(self) -> float:
@@ -53,30 +61,44 @@ class Finished:
     def scores(self, units: Sequence[Unit]) -> dict[int, float]:
         """Mean score over the seeds of each fold in these units."""
         folds = sorted({unit.fold for unit in units})
-        return {
-            fold: statistics.fmean(_score(self.records[unit], self.metric) for unit in units if unit.fold == fold)
-            for fold in folds
-        }
+        return {fold: statistics.fmean(self.score[unit] for unit in units if unit.fold == fold) for fold in folds}
+
+    def ensemble(self) -> float:
+        """Mean over the folds of the score of predictions averaged over the seeds; NaN with one seed, or unlike folds.
+
+        The averaged models are judged together: what a user gets who trains all of them (`sen-bench export`).
+        """
+        seeds = [
+            sorted(unit.seed for unit in self.predictions if unit.fold == fold)
+            for fold in sorted({unit.fold for unit in self.predictions})
+        ]
+        if not seeds or len(seeds[0]) < 2 or any(others != seeds[0] for others in seeds):
+            return math.nan
+        measure = classification_metrics if self.judge.kind == "classification" else regression_metrics
+        scores = []
+        for fold in sorted({unit.fold for unit in self.predictions}):
+            parts = [self.predictions[Unit(seed, fold)] for seed in seeds[0]]
+            averaged = np.mean([part.prediction for part in parts], axis=0)
+            scores.append(measure(parts[0].target, averaged)[self.metric.name])
+        return statistics.fmean(scores)
 
 
-def _score(record: Mapping[str, Any], metric: PrimaryMetric) -> float:
-    value = record["metrics"][metric.name]
-    return math.nan if value is None else float(value)
-
-
-def read_finished(variant: Variant) -> Finished:
-    """Read what is finished of a variant.
+def read_finished(variant: Variant, rows: Rows) -> Finished:
+    """Read what is finished of a variant, to be judged by these rows.
 
     Raises:
-        DataError: Predictions cannot be read.
+        DataError: Predictions, or a history, cannot be read.
     """
     run, wanted = variant.plan.run, set(variant.plan.units)
     units = [unit for unit in run.units() if unit in wanted]
+    judge = Judge(variant.plan.dataset.task.kind, rows)
+    records = {unit: run.read_metrics(unit) for unit in units}
     return Finished(
         variant.setting,
-        primary_metric(variant.plan.dataset.task.kind),
-        {unit: run.read_metrics(unit) for unit in units},
-        {unit: run.read_predictions(unit) for unit in units},
+        judge,
+        records,
+        {unit: judge.score(run, unit, record) for unit, record in records.items()},
+        {unit: run.read_predictions(unit) for unit in units} if rows == "test" else {},
         len(wanted - set(units)),
     )
 
@@ -90,11 +112,12 @@ class Row:
         mean: Mean over folds of the mean over seeds, in the unit of the target.
         std_folds: Standard deviation over folds (ddof 0, as MatBench).
         std_seeds: Standard deviation (ddof 1) of the seeds' own means over the same folds; NaN for a single seed.
+        ensemble: Mean over folds of the score of predictions averaged over the seeds; NaN for a single seed.
         folds: Folds that count.
         seeds: Seeds that count.
         units: Trainings that count.
         missing: Trainings asked for that are not finished.
-        rows: Test rows that count.
+        rows: Rows that judge.
         parameters: Of SEN with the block.
         parameters_beside_capsule: Relative to capsule's, less one; NaN where capsule is not in the grid.
         epoch_seconds: Median wall time of an epoch.
@@ -105,6 +128,7 @@ class Row:
     mean: float
     std_folds: float
     std_seeds: float
+    ensemble: float
     folds: list[int]
     seeds: list[int]
     units: int
@@ -131,12 +155,14 @@ def summary_row(finished: Finished, all_finished: Sequence[Finished]) -> Row:
         mean=finished.mean,
         std_folds=float(np.std(scores)) if len(scores) > 1 else math.nan,
         std_seeds=float(np.std(means, ddof=1)) if len(means) > 1 and alike else math.nan,
+        ensemble=finished.ensemble(),
         folds=sorted({unit.fold for unit in units}),
         seeds=seeds,
         units=len(units),
         missing=finished.missing,
         rows=sum(
-            len(finished.predictions[unit].ids) for unit in {unit.fold: unit for unit in reversed(units)}.values()
+            records[unit]["rows"][finished.judge.rows]
+            for unit in {unit.fold: unit for unit in reversed(units)}.values()
         ),
         parameters=parameters,
         parameters_beside_capsule=(
@@ -189,8 +215,12 @@ class Comparison:
 
 
 def compare(all_finished: Sequence[Finished]) -> list[Comparison]:
-    """Compare every variant with the best one that is complete, and with capsule where that is another."""
-    begun = [finished for finished in all_finished if finished.records]
+    """Compare every variant with the best one that is complete, and with capsule where that is another.
+
+    Validation rows differ from seed to seed, and what was predicted of them is not kept: judged by them, nothing is
+    compared row by row.
+    """
+    begun = [finished for finished in all_finished if finished.predictions]
     if len(begun) < 2:
         return []
     best = min(begun, key=Finished.rank)

@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.grid import Variant
+from ablations.judge import Judge, Rows
 from ablations.paper import SCALE
 from benchmarks.display import drawn, duration, figures, make_console, show_notes
 from benchmarks.errors import SenBenchError
-from benchmarks.metrics import primary_metric
 from benchmarks.store import Unit
 
 if TYPE_CHECKING:
@@ -68,21 +68,23 @@ class GridDisplay:
     Args:
         variants: The grid.
         workers: Trainings at the same time.
+        judge: Which rows judge; of the others nothing is shown.
     """
 
-    def __init__(self, variants: Sequence[Variant], workers: int) -> None:
+    def __init__(self, variants: Sequence[Variant], workers: int, judge: Rows) -> None:
         self.console = make_console()
         self._lines = {variant.plan: _Line(variant, set(variant.plan.missing)) for variant in variants}
         self._workers = workers
         self._cells = sum(len(variant.plan.missing) for variant in variants)
-        metric = primary_metric(variants[0].plan.dataset.task.kind)
-        unit = variants[0].plan.dataset.task.unit
-        self._metric, self._unit = metric.name, f" {unit}" if unit else ""
-        self._label = f"{metric.label}{f' ({unit})' if unit else ''}"
+        task = variants[0].plan.dataset.task
+        self._judge = Judge(task.kind, judge)
+        self._unit = f" {task.unit}" if task.unit else ""
+        self._told = "" if judge == "test" else f"{judge} "
+        self._label = _label(self._judge, task.unit)
         for line in self._lines.values():
             plan = line.variant.plan
             done = [each for each in plan.units if each not in line.left]
-            line.scores = [_number(plan.run.read_metrics(each)["metrics"].get(self._metric)) for each in done]
+            line.scores = [self._judge.score(plan.run, each, plan.run.read_metrics(each)) for each in done]
         self._start = time.monotonic()
         self._live = Live(
             console=self.console,
@@ -128,12 +130,12 @@ class GridDisplay:
             line.failed += 1
             self._print(f"{place} failed: {outcome}", style="red")
             return
-        score = _number(outcome["metrics"][self._metric])
+        score = self._judge.score(cell.plan.run, cell.unit, outcome)
         line.scores.append(score)
         line.epoch_seconds = outcome["wall_seconds"] / outcome["epochs"]
         left = sum(len(each.left) for each in self._lines.values())
         self._print(
-            f"{place}: {figures(score)}{self._unit} in {duration(outcome['wall_seconds'])}; "
+            f"{place}: {self._told}{figures(score)}{self._unit} in {duration(outcome['wall_seconds'])}; "
             f"{self._cells - left} of {trainings(self._cells)} ended{self._time_left()}"
         )
 
@@ -260,10 +262,11 @@ def _say(console: Console, text: str) -> None:
 
 
 def _table_of_results(result: Result, *, compact: bool) -> Table:
-    task, unit = result.variants[0].plan.dataset.task, result.variants[0].plan.dataset.task.unit
-    label = f"{result.metric.label}{f' ({unit})' if unit else ''}"
-    table = Table(title=f"{task.name}: test rows", title_justify="left")
-    headings = ["block", label, "std, folds", "std, seeds", "parameters"]
+    task = result.variants[0].plan.dataset.task
+    table = Table(title=f"{task.name}: {result.judge.rows} rows", title_justify="left")
+    headings = ["block", _label(result.judge, task.unit), "std, folds", "std, seeds"]
+    any_ensemble = any(math.isfinite(row.ensemble) for row in result.rows)
+    headings += ["seeds averaged", "parameters"] if any_ensemble else ["parameters"]
     if not compact:
         headings += ["folds", "seeds", "rows", "an epoch", "memory"]
     has_paper = any(paper is not None for paper in result.paper)
@@ -278,6 +281,7 @@ def _table_of_results(result: Result, *, compact: bool) -> Table:
             figures(row.mean),
             figures(row.std_folds),
             figures(row.std_seeds),
+            *([figures(row.ensemble)] if any_ensemble else []),
             f"{row.parameters:,}" + (f" ({share:+.0%})" if share and math.isfinite(share) else ""),
         ]
         if not compact:
@@ -330,5 +334,6 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 10 else duration(seconds)
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _label(judge: Judge, unit: str) -> str:
+    rows = "" if judge.rows == "test" else f"{judge.rows} "
+    return f"{rows}{judge.metric.label}{f' ({unit})' if unit else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.comparison import Comparison, Finished, Row, as_facts, compare, read_finished, summary_row
 from ablations.grid import Setting, Variant
+from ablations.judge import Judge, Rows
 from ablations.paper import SCALE, paper_mae
 from benchmarks.cache import digest
 from benchmarks.display import figures
 from benchmarks.errors import UsageError
 from benchmarks.files import write_bytes, write_json
-from benchmarks.metrics import PrimaryMetric, primary_metric
+from benchmarks.metrics import PrimaryMetric
 from benchmarks.plans import Cell
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class Result:
     Attributes:
         variants: All of the grid.
         finished: What is finished of each, in the same order.
-        metric: The score by which the task is judged.
+        judge: What the variants are judged by.
         rows: Lines of the table, best first, incomplete ones last.
         absent: The variants of which nothing is finished.
         comparisons: Paired differences.
@@ -41,26 +43,30 @@ class Result:
 
     variants: Sequence[Variant]
     finished: Sequence[Finished]
-    metric: PrimaryMetric
+    judge: Judge
     rows: Sequence[Row]
     absent: Sequence[Setting]
     comparisons: Sequence[Comparison]
     paper: Sequence[float | None]
 
+    @property
+    def metric(self) -> PrimaryMetric:
+        """What the scores are."""
+        return self.judge.metric
 
-def evaluate(variants: Sequence[Variant]) -> Result:
-    """Read what is finished of the variants, at least one, and compare it.
+
+def evaluate(variants: Sequence[Variant], judge: Rows = "test") -> Result:
+    """Read what is finished of the variants, at least one, and compare it, judged by these rows.
 
     Raises:
         DataError: A result is not of this version.
     """
     task = variants[0].plan.dataset.task
-    metric = primary_metric(task.kind)
-    finished = [read_finished(variant) for variant in variants]
+    finished = [read_finished(variant, judge) for variant in variants]
     rows = [summary_row(one, finished) for one in sorted((one for one in finished if one.records), key=Finished.rank)]
-    paper = [paper_mae(task.name, row.setting.block) for row in rows]
+    paper = [paper_mae(task.name, row.setting.block) if judge == "test" else None for row in rows]
     absent = [one.setting for one in finished if not one.records]
-    return Result(variants, finished, metric, rows, absent, compare(finished), paper)
+    return Result(variants, finished, Judge(task.kind, judge), rows, absent, compare(finished), paper)
 
 
 def write_result(result: Result, failures: Mapping[Cell, Exception], command: str) -> Path:
@@ -74,7 +80,8 @@ def write_result(result: Result, failures: Mapping[Cell, Exception], command: st
     """
     plans = [variant.plan for variant in result.variants]
     units = sorted({str(unit) for plan in plans for unit in plan.units})
-    name = digest(runs=sorted(plan.run.path.name for plan in plans), units=units)[:10]
+    judged = {} if result.judge.rows == "test" else {"judge": result.judge.rows}
+    name = digest(runs=sorted(plan.run.path.name for plan in plans), units=units, **judged)[:10]
     folder = plans[0].run.path.parent / f"ablation-{name}"
     task = plans[0].dataset.task
     unit = task.unit
@@ -86,6 +93,7 @@ def write_result(result: Result, failures: Mapping[Cell, Exception], command: st
         "coverage": plans[0].dataset.coverage,
         "limit": sorted({plan.config.limit for plan in plans if plan.config.limit is not None}),
         "metric": result.metric.name,
+        "judge": result.judge.rows,
         "runs": {str(variant): str(variant.plan.run.path) for variant in result.variants},
         "table": table,
         "absent": [str(setting) for setting in result.absent],
@@ -98,7 +106,10 @@ def write_result(result: Result, failures: Mapping[Cell, Exception], command: st
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "ablation.json", facts)
-        _write_csv(folder / "table.csv", [{**line, "metric": result.metric.name, "unit": unit} for line in table])
+        _write_csv(
+            folder / "table.csv",
+            [{**line, "metric": result.metric.name, "unit": unit, "judge": result.judge.rows} for line in table],
+        )
         _write_csv(folder / "comparisons.csv", comparisons)
         _write_csv(folder / "cells.csv", _cells(result.finished))
         write_bytes(folder / "table.tex", _latex(result, unit).encode())
@@ -119,7 +130,7 @@ def _cells(all_finished: Sequence[Finished]) -> list[dict[str, Any]]:
             **finished.setting.values,  # noqa: PD011 - no data frame
             "seed": unit.seed,
             "fold": unit.fold,
-            **record["metrics"],
+            **(record["metrics"] if finished.judge.rows == "test" else {finished.metric.name: finished.score[unit]}),
             "best_epoch": record["best_epoch"],
             "epochs": record["epochs"],
             "wall_seconds": record["wall_seconds"],
@@ -152,12 +163,14 @@ def _latex(result: Result, unit: str) -> str:
 
     task, plans = result.variants[0].plan.dataset.task, [variant.plan for variant in result.variants]
     label, of = f"{result.metric.label}{f' ({unit})' if unit else ''}", f" ({unit})" if unit else ""
+    any_ensemble = any(math.isfinite(row.ensemble) for row in result.rows)
     table = pd.DataFrame(
         {
             "block": str(row.setting),
             label: figures(row.mean),
             "std, folds": figures(row.std_folds),
             "std, seeds": figures(row.std_seeds),
+            **({"seeds averaged": figures(row.ensemble)} if any_ensemble else {}),
             "trainings": f"{row.units} of {row.units + row.missing}",
             "parameters": f"{row.parameters:,}",
             **({} if paper is None else {"paper (scaled)": f"{paper:.2f}", "paper (eV)": f"{paper * SCALE:.2f}"}),
@@ -175,7 +188,7 @@ def _latex(result: Result, unit: str) -> str:
         }
         for comparison in result.comparisons
     )
-    notes = [f"{label} on test rows, mean over folds of the mean over seeds."]
+    notes = [f"{label} on {result.judge.rows} rows, mean over folds of the mean over seeds."]
     notes += [f"Partial data: {plans[0].dataset.coverage:.1%} of the rows."] if not plans[0].dataset.is_complete else []
     limits = sorted({plan.config.limit for plan in plans if plan.config.limit is not None})
     notes += [f"Trained on at most {' or '.join(map(str, limits))} rows of each fold."] if limits else []

@@ -184,6 +184,19 @@ class Run:
         ids, target, prediction = zip(*rows, strict=True) if rows else ((), (), ())
         return Predictions(list(ids), np.array(target), np.array(prediction))
 
+    def read_history(self, unit: Unit) -> list[dict[str, float]]:
+        """Read the epochs of a finished unit: the columns of `benchmarks.training.Epoch`, one entry per epoch.
+
+        Raises:
+            DataError: The file is not a table of epochs.
+        """
+        path = self.unit_path(unit) / "history.csv"
+        try:
+            with path.open(newline="") as file:
+                return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
+        except (OSError, TypeError, ValueError, csv.Error):
+            raise DataError(f"{path} does not hold one line of numbers for each epoch.") from None
+
     def read_config(self) -> dict[str, Any]:
         """Read config.json.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from benchmarks.display import figures
+from benchmarks.errors import DataError
 from reports.parity import panels
 from reports.section import Absent, Block, Figure, Progress, Section, Table
 from reports.study import Result, Study
@@ -48,10 +48,9 @@ def _curves(result: Result) -> list[dict[str, Any]]:
         if result.run is None:
             continue
         try:
-            with (result.run.unit_path(unit) / "history.csv").open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            columns = {name: [float(row[name]) for row in rows] for name in ("epoch", "train_loss", "validation")}
-        except (OSError, KeyError, TypeError, ValueError, csv.Error):
+            rows = result.run.read_history(unit)
+            columns = {name: [row[name] for row in rows] for name in ("epoch", "train_loss", "validation")}
+        except (DataError, KeyError):
             continue
         if not rows:
             continue

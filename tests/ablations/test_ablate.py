@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.display import figures
 from tests.benchmarks.conftest import BLOCK, SMALL, Answer, Install, Write, replace_file, rocksalts
 
 Command = Callable[..., Answer]
@@ -85,6 +86,42 @@ def test_grid_is_trained_compared_and_never_repeated(write_data: Write, sen_benc
     assert "1 of 3 trainings to do" in run.out
     third = sen_bench(*grid(data, out, "--folds", "0,1,2"))
     assert "1 of 1 training ended" in third.out
+    assert len(list(out.rglob("ablation.json"))) == 2
+
+
+def test_judged_by_validation_rows_nothing_of_the_test_rows_is_shown(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    answer = sen_bench(*grid(data, out, "--judge", "validation", "--seeds", 2))
+    assert answer.code == 0, answer.err
+    content, cells = result(out), lines(out, "cells.csv")
+    assert (content["judge"], content["comparisons"]) == ("validation", [])
+    assert "validation MAE (meV/atom)" in answer.out
+    assert "jdft2d: validation rows" in answer.out
+    tested = {}
+    for row in content["table"]:
+        mine = [cell for cell in cells if cell["sen.rounds"] == row["values"]["sen.rounds"]]
+        assert len(mine) == 4
+        for cell in mine:
+            path = Path(content["runs"][f"mlp, sen.rounds={cell['sen.rounds']}"])
+            path = path / f"seed_{cell['seed']}" / f"fold_{cell['fold']}"
+            errors = [float(line["validation"]) for line in csv.DictReader((path / "history.csv").open())]
+            assert float(cell["mae"]) == min(errors)
+            assert f"seed {cell['seed']}: validation {figures(min(errors))} meV/atom in" in answer.out
+            tested[path] = json.loads((path / "metrics.json").read_text())["metrics"]
+        assert row["mean"] == pytest.approx(sum(float(cell["mae"]) for cell in mine) / 4)
+        assert row["rows"] == 2 * 5  # a tenth of 48 training rows in each of two folds
+        assert row["ensemble"] is None
+    written = "".join(path.read_text() for path in out.glob("*/ablation-*/*"))
+    assert len(tested) == 8
+    for metrics in tested.values():
+        for value in metrics.values():
+            assert str(value) not in answer.out + written
+
+    # The same trainings judged by their test rows are another result, beside this one.
+    again = sen_bench(*grid(data, out, "--seeds", 2))
+    assert " trainings ended" not in again.out
     assert len(list(out.rglob("ablation.json"))) == 2
 
 

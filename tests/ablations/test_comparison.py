@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 
 from ablations.comparison import Comparison, Finished, compare, summary_row
 from ablations.grid import Setting
+from ablations.judge import Judge
 from benchmarks.config import build_config
 from benchmarks.errors import DataError
-from benchmarks.metrics import classification_metrics, primary_metric, regression_metrics
+from benchmarks.metrics import classification_metrics, regression_metrics
 from benchmarks.store import Predictions, Unit
 
 N_TEST, FOLDS = 200, 5
@@ -49,7 +51,9 @@ def finished(
                 "peak_memory_bytes": 2**30, "rows": {"train": 720, "validation": 80, "test": N_TEST},
             }  # fmt: skip
     setting = Setting(block, values or {}, build_config("prototypes", "mlp"))
-    return Finished(setting, primary_metric(kind), records, predictions)  # type: ignore[arg-type]
+    judge = Judge(kind)  # type: ignore[arg-type]
+    score = {unit: record["metrics"][judge.metric.name] for unit, record in records.items()}
+    return Finished(setting, judge, records, score, predictions)
 
 
 def by_pair(comparisons: list[Comparison]) -> dict[tuple[str, str], Comparison]:
@@ -70,7 +74,7 @@ def test_table_gives_means_and_both_spreads_as_numpy_does() -> None:
 
 def test_spread_over_seeds_needs_the_same_folds_of_each() -> None:
     one = finished("mlp", 1.0, seeds=2)
-    row = summary_row(Finished(one.setting, one.metric, dict(list(one.records.items())[:-1]), one.predictions), [one])
+    row = summary_row(replace(one, records=dict(list(one.records.items())[:-1])), [one])
     assert math.isnan(row.std_seeds)
     assert math.isnan(row.parameters_beside_capsule)
 
@@ -109,7 +113,7 @@ def test_blocks_are_compared_on_what_both_have() -> None:
 
 def test_incomplete_block_is_ranked_last_and_is_not_the_best() -> None:
     easy = finished("mlp", 0.1, folds=1)
-    easy = Finished(easy.setting, easy.metric, easy.records, easy.predictions, missing=4)
+    easy = replace(easy, missing=4)
     whole = finished("capsule", 1.0)
     assert sorted([easy, whole], key=Finished.rank) == [whole, easy]
     assert [(c.variant, c.against) for c in compare([easy, whole])] == [("mlp", "capsule")]
@@ -117,7 +121,7 @@ def test_incomplete_block_is_ranked_last_and_is_not_the_best() -> None:
 
 def test_score_that_is_no_number_is_ranked_last() -> None:
     broken, whole = finished("mlp", 0.1), finished("capsule", 1.0)
-    broken.records[Unit(0, 0)]["metrics"]["mae"] = None
+    broken = replace(broken, score={**broken.score, Unit(0, 0): math.nan})
     assert sorted([broken, whole], key=Finished.rank) == [whole, broken]
     row = summary_row(broken, [])
     assert math.isnan(row.mean)
@@ -148,4 +152,24 @@ def test_other_test_rows_cannot_be_compared() -> None:
     part = other.predictions[Unit(0, 2)]
     changed = {**other.predictions, Unit(0, 2): part._replace(ids=part.ids[::-1])}
     with pytest.raises(DataError, match="not tested on the same rows of fold 2, seed 0"):
-        compare([one, Finished(other.setting, other.metric, other.records, changed)])
+        compare([one, replace(other, predictions=changed)])
+
+
+def test_predictions_averaged_over_seeds_are_scored_as_one_model() -> None:
+    one = finished("mlp", 1.0, seeds=3)
+    row = summary_row(one, [])
+    by_hand = []
+    for fold in range(FOLDS):
+        parts = [one.predictions[Unit(seed, fold)] for seed in range(3)]
+        by_hand.append(np.abs(np.mean([part.prediction for part in parts], axis=0) - parts[0].target).mean())
+    assert row.ensemble == pytest.approx(np.mean(by_hand))
+    assert row.ensemble < 0.7 * row.mean  # independent noise of three seeds: 1 / sqrt(3)
+    votes = finished("mlp", 0.2, seeds=3, kind="classification")
+    assert summary_row(votes, []).ensemble > summary_row(votes, []).mean
+
+
+def test_seeds_are_not_averaged_where_a_fold_lacks_one() -> None:
+    one = finished("mlp", 1.0, seeds=2)
+    lacking = dict(list(one.predictions.items())[:-1])
+    assert math.isnan(replace(one, predictions=lacking).ensemble())
+    assert math.isnan(finished("mlp", 1.0).ensemble())

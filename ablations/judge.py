@@ -1,0 +1,60 @@
+"""What a grid is judged by: the test rows, or the validation rows where a recipe is still to be chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from benchmarks.errors import DataError
+from benchmarks.metrics import PrimaryMetric, primary_metric
+from benchmarks.store import Run, Unit
+from benchmarks.tasks import Kind
+
+__all__ = ["Judge", "Rows"]
+
+Rows = Literal["test", "validation"]
+
+_VALIDATION = {
+    "regression": PrimaryMetric("mae", "MAE", higher_is_better=False),
+    "classification": PrimaryMetric("cross_entropy", "cross-entropy", higher_is_better=False),
+}
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How trainings are scored.
+
+    Judged by validation rows, nothing that a training did on test rows is read or shown: who chooses a recipe by what
+    is shown chooses it within the protocol. The score is then the validation error of the epoch whose weights are
+    kept, the lowest of all epochs; it flatters every recipe a little, and the noisier one more.
+
+    Attributes:
+        kind: "regression" or "classification".
+        rows: Which rows judge.
+    """
+
+    kind: Kind
+    rows: Rows = "test"
+
+    @property
+    def metric(self) -> PrimaryMetric:
+        """The score: on test rows MatBench's, on validation rows the error that chose the epoch."""
+        return primary_metric(self.kind) if self.rows == "test" else _VALIDATION[self.kind]
+
+    def score(self, run: Run, unit: Unit, record: Mapping[str, Any]) -> float:
+        """Return the score of a finished unit; NaN where it is none.
+
+        Raises:
+            DataError: Its history cannot be read.
+        """
+        if self.rows == "test":
+            value = record["metrics"][self.metric.name]
+            return math.nan if value is None else float(value)
+        try:
+            return float(run.read_history(unit)[record["best_epoch"] - 1]["validation"])
+        except (KeyError, IndexError):
+            raise DataError(
+                f"{run.unit_path(unit)}/history.csv lacks the epoch that metrics.json calls best."
+            ) from None
