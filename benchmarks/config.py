@@ -26,6 +26,8 @@ __all__ = [
     "restore_config",
 ]
 
+_PROVIDED = Path(__file__).parent / "configs"
+
 
 class TrainingConfig(Config):
     """The training recipe; the paper gives none of it, see docs/decisions.md."""
@@ -101,7 +103,7 @@ def build_config(
         task: Name of the task.
         block_name: Name of the block.
         defaults: Dotted field to value, where the task has defaults of its own.
-        file: TOML file with the tables graph, sen, block and training.
+        file: TOML file with the tables graph, sen, block and training, or the name of one that comes with sen-bench.
         flags: Dotted field to value, for the options that have a flag of their own; None means not given.
         assignments: Strings like "training.epochs=50"; the value is read as JSON, else as text.
 
@@ -181,10 +183,14 @@ def _validate(section: str, model: type[BaseModel], values: Mapping[str, Any]) -
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
+    provided = {path.stem: path for path in sorted(_PROVIDED.glob("*.toml"))}
     try:
-        return tomllib.loads(file.read_text())
+        return tomllib.loads((file if file.exists() else provided.get(str(file), file)).read_text())
     except OSError as error:
-        raise UsageError(f"The configuration file {file} cannot be read: {error.strerror}.") from None
+        raise UsageError(
+            f"The configuration file {file} cannot be read: {error.strerror}. Those that come with sen-bench are "
+            f"called {', '.join(provided)}."
+        ) from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"The configuration file {file} is not valid TOML: {error}.") from None
 

@@ -59,7 +59,10 @@ SetOption = Annotated[
     typer.Option("--set", metavar="FIELD=VALUE", help="Set any configuration field, such as training.epochs=50."),
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="TOML file with the tables graph, sen, block and training.")
+    Path | None,
+    typer.Option(
+        "--config", help="TOML file with the tables graph, sen, block and training; or paper, the paper's settings."
+    ),
 ]
 _OWN = "Own data"
 TargetOption = Annotated[

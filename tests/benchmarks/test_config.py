@@ -10,9 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from benchmarks.config import RunConfig, build_config, build_graph_settings
+import benchmarks
+from benchmarks.config import RunConfig, TrainingConfig, build_config, build_graph_settings
 from benchmarks.errors import UsageError
 
+PROVIDED = Path(benchmarks.__file__).parent / "configs"
 FIELDS = [
     *("training.epochs", "training.learning_rate", "training.precision", "graph.cutoff", "graph.max_neighbors"),
     *("graph.cells", "sen.heads", "sen.dropout", "block.width", "limit", "training", "block.", ".epochs", ""),
@@ -107,3 +109,20 @@ def test_a_sound_file_is_taken(tmp_path):
     assert (config.limit, config.training.epochs, config.graph.cells) == (50, 3, "full")
     with pytest.raises(UsageError, match=r"cutof'.*graph.cutoff"):
         build_config("prototypes", "mlp", assignments=["graph.cutof=3"])
+
+
+def test_the_papers_settings_have_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = build_config("prototypes", "capsule", file=Path("paper"))
+    assert (config.sen.dropout, config.training.weight_decay, config.graph.max_neighbors) == (0, 0, 12)
+    assert config.training.learning_rate == TrainingConfig().learning_rate
+    # A file of one's own comes first, and a name that is neither is told what there is.
+    (tmp_path / "paper").write_text("[sen]\nrounds = 1")
+    assert build_config("prototypes", "capsule", file=Path("paper")).sen.rounds == 1
+    with pytest.raises(UsageError, match=r"file papr cannot be read.*sen-bench are called .*paper"):
+        build_config("prototypes", "capsule", file=Path("papr"))
+
+
+@pytest.mark.parametrize("path", sorted(PROVIDED.glob("*.toml")), ids=lambda path: path.stem)
+def test_configurations_that_come_along_fit_the_default_block(path):
+    assert build_config("prototypes", "capsule", file=Path(path.stem)).training.epochs >= 1
