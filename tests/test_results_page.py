@@ -27,10 +27,10 @@ def script(tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     row = {"block": "mlp", "values": {"sen.rounds": "2"}, "mean": 0.123456, "std_folds": None, "std_seeds": 0.01,
            "folds": [0], "seeds": [0, 1], "rows": 1265, "parameters": 3813441, "epoch_seconds": 64.0,
-           "paper_mae_scaled": 0.58, "paper_mae_ev": 0.6492}  # fmt: skip
+           "ensemble": 0.1, "paper_mae_scaled": 0.58, "paper_mae_ev": 0.6492}  # fmt: skip
     comparison = {"variant": "mlp", "against": "capsule", "difference": -0.5, "low": -1.0, "high": 0.25, "p_holm": None,
                   "folds": [0], "verdict": "not distinguishable"}  # fmt: skip
-    facts = {"task": {"unit": "eV"}, "metric": "mae", "table": [row], "comparisons": [comparison]}
+    facts = {"task": {"unit": "eV"}, "metric": "mae", "judge": "test", "table": [row], "comparisons": [comparison]}
     (folder / "ablation.json").write_text(json.dumps(facts))
     place = "<!-- task/ablation-0/{}.csv -->\nstale\n<!-- end -->\n"
     (tmp_path / "results.md").write_text(f"Before.\n\n{place.format('table')}\n{place.format('comparisons')}\nAfter.\n")
@@ -45,8 +45,8 @@ def test_tables_are_made_from_the_files_and_checked(script: Path) -> None:
     subprocess.run([sys.executable, script], check=True)
     text = page.read_text()
     assert (
-        "| `mlp`, sen.rounds=2 | 0.1235 | – | 0.01000 | 0 | 0, 1 | 1,265 | 3,813,441 | 1 min 04 s | 0.58 | 0.65 |"
-        in text
+        "| `mlp`, sen.rounds=2 | 0.1235 | – | 0.01000 | 0.1000 | 0 | 0, 1 | 1,265 | 3,813,441 | 1 min 04 s | 0.58 | "
+        "0.65 |" in text
     )
     assert "| mlp | capsule | -0.5000 | -1.000 to 0.2500 | – | 1 | not distinguishable |" in text
     assert text.startswith("Before.")
@@ -57,6 +57,51 @@ def test_tables_are_made_from_the_files_and_checked(script: Path) -> None:
     assert page.read_text() == text
     page.write_text(text.replace("0.1235", "0.1135"))
     assert subprocess.run([sys.executable, script, "--check"], capture_output=True, check=False).returncode == 1
+
+
+def test_trainings_of_the_store_are_lines_of_a_file(script: Path) -> None:
+    from benchmarks.store import Run, Unit
+    from benchmarks.training import Epoch
+
+    config = {"block_name": "mlp", "limit": None, "training": {"precision": "float32"}}
+    run = Run.create(
+        script.parent / "runs", "task", "mlp-0123456789", {"config": config, "task": {"split": "folds"}, "data": {}}
+    )
+    record = {
+        "metrics": {"mae": 0.25, "rmse": 0.5},
+        "rows": {"train": 8, "validation": 1, "test": 3},
+        "task": "task",
+        "kind": "regression",
+        "block": "mlp",
+        "seed": 1,
+        "fold": 4,
+        "coverage": 1.0,
+        "elements": [],
+        "best_epoch": 2,
+        "epochs": 3,
+        "device": "cpu",
+        "wall_seconds": 12.345,
+        "parameters": 7,
+        "threads": 1,
+        "peak_memory_bytes": 1,
+        "mean_absolute_deviation": 1.0,
+        "data_digest": "",
+        "sessions": [],
+        "provenance": {"git_commit": "0123456789abcdef"},
+    }
+    run.write_unit(
+        Unit(1, 4), predictions=[("a", 1.0, 1.25)], record=record, history=[Epoch(1, 0.0, 0.0, 0.0, 0.0)], weights={}
+    )
+    subprocess.run([sys.executable, script], check=True)
+    text = (script.parent / "task.csv").read_text().splitlines()
+    assert text[0].startswith(
+        "block,run,split,limit,seed,fold,mae,rmse,train_rows,validation_rows,test_rows,best_epoch,"
+    )
+    assert text[1:] == ["mlp,mlp-0123456789,folds,,1,4,0.25,0.5,8,1,3,2,3,float32,cpu,12.3,0123456"]
+    subprocess.run([sys.executable, script, "--check"], check=True)
+    (script.parent / "task.csv").write_text("\n".join(text).replace("0.25", "0.15"))
+    check = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert (check.returncode, "task.csv is not what" in check.stderr) == (1, True)
 
 
 def load() -> ModuleType:

@@ -1,10 +1,10 @@
-"""Put the tables of the ablations in docs/results/runs into docs/results.md, so that no number is typed by hand.
+"""Export the run store docs/results/runs to one CSV file per task, and put the tables of its ablations into results.md.
 
     python docs/results/render.py            # after `sen-bench ablate ... --out docs/results/runs`
-    python docs/results/render.py --check    # exit code 1 where the page and the files differ
+    python docs/results/render.py --check    # exit code 1 where a file or the page differs from the store
 
-A table stands between `<!-- FILE -->` and `<!-- end -->`, where FILE is an ablation's table.csv or comparisons.csv,
-relative to docs/results/runs.
+No number is typed by hand. TASK.csv has a line for each training. A table of the page stands between `<!-- FILE -->`
+and `<!-- end -->`, where FILE is an ablation's table.csv or comparisons.csv, relative to docs/results/runs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from benchmarks.display import duration, figures
+from benchmarks.store import find_runs
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "results.md"
@@ -29,12 +32,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    page = PAGE.read_text()
-    rendered = render(page)
-    if check and rendered != page:
-        sys.exit("docs/results.md is not what docs/results/render.py makes of docs/results/runs: run it and commit.")
-    if not check:
-        PAGE.write_text(rendered)
+    made = {HERE / f"{task.name}.csv": export(task) for task in sorted((HERE / "runs").iterdir())}
+    made[PAGE] = render(PAGE.read_text())
+    for path, text in made.items():
+        if not check:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            sys.exit(f"{path.name} is not what docs/results/render.py makes of docs/results/runs: run it and commit.")
+
+
+def export(folder: Path) -> str:
+    """Return CSV with a line for each training of the runs in a folder."""
+    lines = []
+    for run in find_runs(folder):
+        facts = run.read_config()
+        config, split = facts["config"], facts["task"]["split"]
+        for unit in run.units():
+            record = run.read_metrics(unit)
+            lines.append(
+                {
+                    "block": config["block_name"],
+                    "run": run.path.name,
+                    "split": split,
+                    "limit": config["limit"],
+                    "seed": unit.seed,
+                    "fold": unit.fold,
+                    **record["metrics"],
+                    **{f"{part}_rows": n for part, n in record["rows"].items()},
+                    "best_epoch": record["best_epoch"],
+                    "epochs": record["epochs"],
+                    "precision": config["training"]["precision"],
+                    "device": record["device"],
+                    "wall_seconds": round(record["wall_seconds"], 1),
+                    "commit": record["provenance"]["git_commit"][:7],
+                }
+            )
+    return pd.DataFrame(lines).to_csv(index=False, lineterminator="\n")
 
 
 def render(page: str) -> str:
@@ -51,34 +84,28 @@ def render(page: str) -> str:
 def results(facts: dict[str, Any]) -> str:
     """Return the table of blocks."""
     unit = facts["task"]["unit"]
-    has_paper = any("paper_mae_scaled" in row for row in facts["table"])
-    heading = [
-        "block",
-        f"{facts['metric'].upper()} ({unit})",
-        "std, folds",
-        "std, seeds",
-        "folds",
-        "seeds",
-        "test rows",
-    ]
-    heading += ["parameters", "an epoch"] + (["paper (scaled)", "paper (eV)"] if has_paper else [])
-    return markdown(heading, (result_cells(row, has_paper=has_paper) for row in facts["table"]))
-
-
-def result_cells(row: dict[str, Any], *, has_paper: bool) -> list[str]:
-    """Return a line of the table of blocks."""
-    cells = [
-        name(row),
-        *(number(row[key]) for key in ("mean", "std_folds", "std_seeds")),
-        ", ".join(map(str, row["folds"])),
-        ", ".join(map(str, row["seeds"])),
-        f"{row['rows']:,}",
-        f"{row['parameters']:,}",
-        duration(row["epoch_seconds"]),
-    ]
-    if has_paper:
-        cells += [f"{row[key]:.2f}" if key in row else "" for key in ("paper_mae_scaled", "paper_mae_ev")]
-    return cells
+    rows = facts["table"]
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "block": name,
+        f"{facts['metric'].upper()} ({unit})": lambda row: number(row["mean"]),
+        "std, folds": lambda row: number(row["std_folds"]),
+        "std, seeds": lambda row: number(row["std_seeds"]),
+    }
+    if any(row["ensemble"] is not None for row in rows):
+        columns["seeds averaged"] = lambda row: number(row["ensemble"])
+    columns |= {
+        "folds": lambda row: ", ".join(map(str, row["folds"])),
+        "seeds": lambda row: ", ".join(map(str, row["seeds"])),
+        f"{facts['judge']} rows": lambda row: f"{row['rows']:,}",
+        "parameters": lambda row: f"{row['parameters']:,}",
+        "an epoch": lambda row: duration(row["epoch_seconds"]),
+    }
+    if any("paper_mae_scaled" in row for row in rows):
+        columns |= {
+            "paper (scaled)": lambda row: f"{row['paper_mae_scaled']:.2f}" if "paper_mae_scaled" in row else "",
+            "paper (eV)": lambda row: f"{row['paper_mae_ev']:.2f}" if "paper_mae_ev" in row else "",
+        }
+    return markdown(list(columns), ([cell(row) for cell in columns.values()] for row in rows))
 
 
 def comparisons(facts: dict[str, Any]) -> str:
