@@ -99,7 +99,8 @@ def build_graphs(
         table: The crystals.
         settings: What an edge and a node are.
         jobs: Worker processes; -1 is one per core.
-        progress: Told how many crystals are done; not called when the cache has the answer.
+        progress: Told how many crystals are done, of asymmetric units and of full cells in turn; not called when the
+            cache has the answer.
     """
     units = orbit = None
     if settings.cells == "full":
