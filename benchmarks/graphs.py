@@ -154,6 +154,7 @@ def join_graphs(graphs: Sequence[Graph], dtype: type[np.floating[Any]] = np.floa
 
 def _build_batch(table: CrystalTable, settings: dict[str, Any]) -> dict[str, NDArray[Any]]:
     """Build the graphs of some crystals and join their arrays (in a worker process)."""
+    # Full cells without the asymmetric units beside them: those are a table of their own.
     return _flatten([connect(table.crystal(i), **settings) for i in range(len(table))], np.float32)
 
 
