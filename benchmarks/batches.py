@@ -53,6 +53,8 @@ class GraphTensors:
         multiplicity = table.edge_multiplicity
         self.edge_multiplicity = None if multiplicity is None else tensor(multiplicity)
         self.vector = None if table.vector is None else tensor(table.vector)
+        self.units = None if table.units is None else GraphTensors(table.units, device)
+        self.orbit = None if table.orbit is None else tensor(table.orbit)
         formulas = Formulas.of(self.numbers, self.multiplicity.to(self.distance.dtype), self.node_ptr)
         self.entry_ptr, self.elements, self.fraction = formulas.ptr, formulas.elements, formulas.fraction
         self.element = formulas.element
@@ -82,6 +84,12 @@ class GraphTensors:
         to_node = torch.repeat_interleave(node_ptr[:-1], n_nodes, output_size=total_nodes)
         to_entry = torch.repeat_interleave(entry_ptr[:-1] - first_entry, n_nodes, output_size=total_nodes)
         distance = self.distance[edges]
+        units = orbit = None
+        if self.units is not None and self.orbit is not None:
+            units = self.units.batch(crystals)
+            orbit = self.orbit[nodes].long() + torch.repeat_interleave(
+                units.node_ptr[:-1], n_nodes, output_size=total_nodes
+            )
         return CrystalBatch.from_arrays(
             numbers=self.numbers[nodes].long(),
             multiplicity=self.multiplicity[nodes].to(self.distance.dtype),
@@ -102,6 +110,8 @@ class GraphTensors:
                 n_pairs=int(np.square(self._n_entries[crystals]).sum()),
             ),
             vector=None if self.vector is None else self.vector[edges],
+            units=units,
+            orbit=orbit,
         )
 
 

@@ -14,14 +14,14 @@ from benchmarks.cache import CachedArrays, digest, load_or_build
 from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.workers import stream
 from sen.config import Config
-from sen.graph import Cells, Graph, build_graph
+from sen.graph import Cells, Graph, connect
 
 __all__ = ["GraphSettings", "GraphTable", "build_graphs", "join_graphs"]
 
 # Raised whenever the arrays that come out of the same crystals change.
 _VERSION = 3
 _BATCH = 256
-# A table has one of them.
+# Stored tables have one of them.
 _OPTIONAL: dict[str, Any] = {"vector": None, "edge_multiplicity": None}
 
 
@@ -53,6 +53,9 @@ class GraphTable(CachedArrays):
         edge_multiplicity: Neighbours that an edge stands for, int32 [K]; None on full cells, where it is 1.
         vector: From centre to neighbour in Å, float32 [K, 3]; None for asymmetric units.
         digest: Hash of the crystals and the settings.
+        units: The asymmetric units of the same crystals beside full cells; None for asymmetric units.
+        orbit: Node of `units` that each atom belongs to, counted from the first one of its crystal, int32 [N]; None
+            for asymmetric units.
     """
 
     numbers: NDArray[np.uint8]
@@ -64,6 +67,8 @@ class GraphTable(CachedArrays):
     edge_multiplicity: NDArray[np.int32] | None
     vector: NDArray[np.float32] | None
     digest: str
+    units: GraphTable | None = None
+    orbit: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         """Number of crystals M."""
@@ -88,16 +93,23 @@ def build_graphs(
 ) -> GraphTable:
     """Build the graphs of all crystals and cache them by the crystals' digest and the settings.
 
+    Full cells come with the asymmetric units that the same settings give, from the cache which those have anyway.
+
     Args:
         table: The crystals.
         settings: What an edge and a node are.
         jobs: Worker processes; -1 is one per core.
-        progress: Told how many crystals are done; not called when the cache has the answer.
+        progress: Told how many crystals are done, of asymmetric units and of full cells in turn; not called when the
+            cache has the answer.
     """
+    units = orbit = None
+    if settings.cells == "full":
+        asymmetric = settings.model_copy(update={"cells": "asymmetric"})
+        units, orbit = build_graphs(table, asymmetric, jobs=jobs, progress=progress), table.orbit
     facts = {"crystals": table.digest, "settings": settings.model_dump(), "version": _VERSION}
     key = digest(**facts)
     arrays = load_or_build(f"graphs-{key[:32]}", lambda: _pieces(table, settings, jobs, progress), facts)
-    return GraphTable(**_OPTIONAL | arrays, digest=key)
+    return GraphTable(**_OPTIONAL | arrays, digest=key, units=units, orbit=orbit)
 
 
 def _pieces(
@@ -119,19 +131,34 @@ def _pieces(
             progress(done, len(table))
 
 
-def join_graphs(graphs: Sequence[Graph]) -> GraphTable:
-    """Return graphs as one table that stands by itself: no cache holds it, and its digest is empty."""
-    arrays = _flatten(graphs)
+def join_graphs(graphs: Sequence[Graph], dtype: type[np.floating[Any]] = np.float32) -> GraphTable:
+    """Return graphs as one table that stands by itself: no cache holds it, and its digest is empty.
+
+    Args:
+        graphs: The graphs, at least one, all of one kind.
+        dtype: Type of distances and vectors; cached tables have float32.
+    """
+    arrays = _flatten(graphs, dtype)
     node_ptr, edge_ptr = (np.concatenate([[0], np.cumsum(arrays.pop(name))]) for name in ("nodes", "edges"))
-    return GraphTable(**_OPTIONAL | arrays, node_ptr=node_ptr, edge_ptr=edge_ptr, digest="")
+    units = [graph.units for graph in graphs if graph.units is not None]
+    orbits = [graph.orbit for graph in graphs if graph.orbit is not None]
+    return GraphTable(
+        **_OPTIONAL | arrays,
+        node_ptr=node_ptr,
+        edge_ptr=edge_ptr,
+        digest="",
+        units=join_graphs(units, dtype) if units else None,
+        orbit=np.concatenate(orbits) if orbits else None,
+    )
 
 
 def _build_batch(table: CrystalTable, settings: dict[str, Any]) -> dict[str, NDArray[Any]]:
     """Build the graphs of some crystals and join their arrays (in a worker process)."""
-    return _flatten([build_graph(table.crystal(i), **settings) for i in range(len(table))])
+    # Full cells without the asymmetric units beside them: those are a table of their own.
+    return _flatten([connect(table.crystal(i), **settings) for i in range(len(table))], np.float32)
 
 
-def _flatten(graphs: Sequence[Graph]) -> dict[str, NDArray[Any]]:
+def _flatten(graphs: Sequence[Graph], dtype: type[np.floating[Any]]) -> dict[str, NDArray[Any]]:
     """Join the arrays of graphs, with "nodes" (of each graph) and "edges" (of each node) in place of the pointers."""
     arrays = {
         "numbers": np.concatenate([graph.numbers for graph in graphs]),
@@ -139,9 +166,9 @@ def _flatten(graphs: Sequence[Graph]) -> dict[str, NDArray[Any]]:
         "nodes": np.array([len(graph.numbers) for graph in graphs]),
         "edges": np.concatenate([np.diff(graph.edge_ptr) for graph in graphs]),
         "neighbor": np.concatenate([graph.neighbor for graph in graphs]),
-        "distance": np.concatenate([graph.distance for graph in graphs]).astype(np.float32),
+        "distance": np.concatenate([graph.distance for graph in graphs]).astype(dtype),
     }
     vectors = [graph.vector for graph in graphs if graph.vector is not None]
     if vectors:
-        return arrays | {"vector": np.concatenate(vectors).astype(np.float32)}
+        return arrays | {"vector": np.concatenate(vectors).astype(dtype)}
     return arrays | {"edge_multiplicity": np.concatenate([graph.edge_multiplicity for graph in graphs])}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -220,12 +220,7 @@ class Models:
         for start in range(0, len(crystals), _CHUNK):
             chunk = crystals[start : start + _CHUNK]
             graphs = [build_graph(crystal, **settings) for crystal in chunk]
-            table = join_graphs(graphs)
-            if exact:
-                vectors = [graph.vector for graph in graphs if graph.vector is not None]
-                vector = np.concatenate(vectors) if vectors else None
-                # The table's types are those of the cache; a batch takes any.
-                table = replace(table, distance=np.concatenate([g.distance for g in graphs]), vector=vector)  # type: ignore[arg-type]
+            table = join_graphs(graphs, np.float64 if exact else np.float32)
             parts.append(_outputs(model, table, self.device, self.config.training.edge_budget))
             if progress is not None:
                 progress(start + len(chunk), len(crystals))

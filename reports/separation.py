@@ -194,10 +194,15 @@ def _medians(environments: NDArray[np.floating], pairs: Sequence[NDArray[np.int6
 
 
 def displaced(crystal: Crystal, size: float, rng: np.random.Generator) -> Crystal:
-    """Return a crystal whose atoms are each moved by `size` Å in a random direction; its orbits stay as they were."""
+    """Return a crystal whose atoms are each moved by `size` Å in a random direction; no symmetry is left to it."""
     steps = rng.normal(size=(len(crystal), 3))
     steps *= size / np.linalg.norm(steps, axis=1, keepdims=True)
-    return replace(crystal, positions=crystal.positions + steps @ np.linalg.inv(crystal.lattice))
+    return replace(
+        crystal,
+        positions=crystal.positions + steps @ np.linalg.inv(crystal.lattice),
+        orbit=np.arange(len(crystal), dtype=np.int32),
+        space_group=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -288,10 +293,10 @@ def fading(
                 described, places = rows.environments, chosen[members].tolist()
             else:
                 # A stream for each crystal: it is moved in the same directions by every size and for every block.
-                own = [
+                moved = [
                     displaced(crystals[i], size, np.random.default_rng([0, int(rows.rows[i])])) for i in chosen[members]
                 ]
-                described = models.describe(own, models.load(folds[fold]), cells="full")
+                described = models.describe(moved, models.load(folds[fold]), cells="full")
                 places = list(range(len(own)))
             rng = np.random.default_rng(0)
             pairs = [

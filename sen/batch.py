@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,6 +85,9 @@ class CrystalBatch:
         element_crystal: Crystal of each entry, int64 [E], ascending.
         element: Formula entry of each node, int64 [N].
         element_pairs: All ordered pairs (i, j) of entries of one formula, i = j included, int64 [2, P].
+        units: The asymmetric units of the same crystals, from which the features of a full cell are computed; None on
+            asymmetric units themselves.
+        orbit: Node of `units` that each atom belongs to, int64 [N]; None without them.
     """
 
     numbers: Tensor
@@ -101,6 +105,8 @@ class CrystalBatch:
     element_crystal: Tensor
     element: Tensor
     element_pairs: Tensor
+    units: CrystalBatch | None = None
+    orbit: Tensor | None = None
 
     @classmethod
     def from_arrays(
@@ -115,6 +121,8 @@ class CrystalBatch:
         edge_multiplicity: Tensor,
         formulas: Formulas,
         vector: Tensor | None = None,
+        units: CrystalBatch | None = None,
+        orbit: Tensor | None = None,
     ) -> CrystalBatch:
         """Complete a batch from the arrays that cannot be derived; `neighbor` indexes the nodes of the batch."""
         crystal = _spread(node_ptr, len(numbers))
@@ -135,6 +143,8 @@ class CrystalBatch:
             element_crystal=element_crystal,
             element=formulas.element,
             element_pairs=_pairs(formulas, element_crystal),
+            units=units,
+            orbit=orbit,
         )
 
     @property
@@ -150,9 +160,11 @@ class CrystalBatch:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> CrystalBatch:
         """Return the batch on another device, its floating point tensors in another precision."""
-        changed = {}
+        changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None:
+            if isinstance(value, CrystalBatch):
+                changed[field.name] = value.to(device, dtype)
+            elif value is not None:
                 changed[field.name] = value.to(device, dtype if value.is_floating_point() else None)
         return replace(self, **changed)

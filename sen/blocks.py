@@ -37,7 +37,8 @@ class SymmetryBlock(nn.Module, ABC):
 
     Attributes:
         Config: Its hyper-parameters.
-        needs_vectors: True where it reads `graph.vector`; it is then given full cells instead of asymmetric units.
+        needs_vectors: True where it reads `graph.vector`; it is then given full cells instead of asymmetric units, and
+            equal environments of equivalent atoms.
         source: The publication it follows.
         material_width: Width of `SymmetryOutput.material`, set by the constructor.
     """

@@ -202,8 +202,11 @@ class FeatureExtraction(nn.Module):
 
     def forward(self, graph: CrystalBatch) -> Tensor:
         """Return x^c [N, environment_width] of a batch with N nodes."""
-        atoms, bonds = self.encoder(self.embedding(graph.numbers), graph)
-        gamma = self.pooling(atoms, bonds, graph)
-        elements = self.stoichiometry(self.embedding(graph.elements), graph)
-        environment: Tensor = self.attention(gamma * elements.index_select(0, graph.element), graph)
-        return self.dropout(environment)  # type: ignore[no-any-return]
+        # Equivalent atoms have equal environments: those of a full cell are computed once for each orbit.
+        nodes = graph if graph.units is None else graph.units
+        atoms, bonds = self.encoder(self.embedding(nodes.numbers), nodes)
+        gamma = self.pooling(atoms, bonds, nodes)
+        elements = self.stoichiometry(self.embedding(nodes.elements), nodes)
+        environment: Tensor = self.attention(gamma * elements.index_select(0, nodes.element), nodes)
+        environment = self.dropout(environment)
+        return environment if graph.orbit is None else environment.index_select(0, graph.orbit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sen.crystal import Crystal
 
-__all__ = ["Cells", "Graph", "build_graph"]
+__all__ = ["Cells", "Graph", "build_graph", "connect"]
 
 Cells = Literal["asymmetric", "full"]
 
@@ -32,6 +32,8 @@ class Graph:
         distance: Length of each edge in Å, float64 [K].
         edge_multiplicity: Neighbours that an edge stands for, int32 [K]; 1 on full cells.
         vector: From centre to neighbour in Å, float64 [K, 3]; None for asymmetric units.
+        units: The asymmetric unit of the same crystal, where `build_graph` made a full cell.
+        orbit: Node of `units` that each atom belongs to, int32 [N]; None without them.
     """
 
     numbers: NDArray[np.uint8]
@@ -41,9 +43,29 @@ class Graph:
     distance: NDArray[np.float64]
     edge_multiplicity: NDArray[np.int32]
     vector: NDArray[np.float64] | None
+    units: Graph | None = None
+    orbit: NDArray[np.int32] | None = None
 
 
 def build_graph(crystal: Crystal, *, cutoff: float = 5.0, max_neighbors: int | None = 12, cells: Cells) -> Graph:
+    """Return the graph of a crystal; a full cell has the asymmetric unit beside it, see `connect` for the rest.
+
+    Args:
+        crystal: The crystal; its orbits must be those of its symmetry.
+        cutoff: Radius of the search in Å.
+        max_neighbors: Neighbours after which no further shell is added; None keeps all.
+        cells: "asymmetric" or "full".
+    """
+    graph = connect(crystal, cutoff=cutoff, max_neighbors=max_neighbors, cells=cells)
+    if cells == "asymmetric":
+        return graph
+    units = connect(crystal, cutoff=cutoff, max_neighbors=max_neighbors, cells="asymmetric")
+    orbit: NDArray[Any]
+    _, orbit = np.unique(crystal.orbit, return_inverse=True)
+    return replace(graph, units=units, orbit=orbit.astype(np.int32))
+
+
+def connect(crystal: Crystal, *, cutoff: float, max_neighbors: int | None, cells: Cells) -> Graph:
     """Connect every node of a crystal with its neighbours within `cutoff`.
 
     `cells="full"` has one node per atom. `cells="asymmetric"` has one node per symmetry orbit, whose edges are those of

@@ -14,6 +14,7 @@ from benchmarks.batches import GraphTensors, epoch_batches, evaluation_batches
 from benchmarks.config import build_config
 from benchmarks.graphs import join_graphs
 from benchmarks.training import Update, _backward, build_model
+from sen.batch import CrystalBatch
 from sen.graph import Cells, build_graph
 from sen.testing import collate, sample_crystals
 
@@ -24,12 +25,47 @@ def test_batch_is_the_chosen_graphs_one_after_the_other(cells: Cells, chosen: li
     graphs = [build_graph(crystal, cells=cells) for crystal in sample_crystals()]
     batch = GraphTensors(join_graphs(graphs)).batch(np.array(chosen))
     expected = collate([graphs[i] for i in chosen], dtype=torch.float32)
+    assert (batch.units is None) == (cells == "asymmetric")
+    assert_same_batch(batch, expected)
+
+
+def assert_same_batch(found: CrystalBatch, expected: CrystalBatch) -> None:
     for name in expected.__dataclass_fields__:
-        found, wanted = getattr(batch, name), getattr(expected, name)
-        if wanted is None:
-            assert found is None
+        value, wanted = getattr(found, name), getattr(expected, name)
+        if isinstance(wanted, CrystalBatch):
+            assert_same_batch(value, wanted)
+        elif wanted is None:
+            assert value is None
         else:
-            torch.testing.assert_close(found, wanted)
+            torch.testing.assert_close(value, wanted)
+
+
+def test_batch_of_full_cells_has_the_asymmetric_units_of_the_same_crystals() -> None:
+    def tensors(cells: Cells) -> GraphTensors:
+        return GraphTensors(join_graphs([build_graph(crystal, cells=cells) for crystal in sample_crystals()]))
+
+    full, asymmetric = tensors("full"), tensors("asymmetric")
+    chosen = np.array([4, 1, 0, 1, 6])
+    batch = full.batch(chosen)
+    assert batch.units is not None
+    assert batch.orbit is not None
+    assert_same_batch(batch.units, asymmetric.batch(chosen))
+    assert torch.equal(batch.units.numbers[batch.orbit], batch.numbers)
+    assert torch.equal(batch.units.crystal[batch.orbit], batch.crystal)
+    assert torch.equal(torch.bincount(batch.orbit), batch.units.multiplicity.long())
+
+
+def test_units_go_where_their_batch_goes() -> None:
+    batch = collate([build_graph(crystal, cells="full") for crystal in sample_crystals()])
+    single = batch.to(dtype=torch.float32)
+    assert single.units is not None
+    assert single.orbit is batch.orbit
+    assert single.units.distance.dtype == single.units.multiplicity.dtype == torch.float32
+    meta = batch.to("meta")
+    assert meta.units is not None
+    assert meta.orbit is not None
+    assert meta.units.numbers.is_meta
+    assert meta.orbit.is_meta
 
 
 def test_epoch_has_every_crystal_once_within_size_and_budget() -> None:

@@ -75,6 +75,33 @@ def test_table_holds_the_graph_of_each_crystal(table, cells, jobs, monkeypatch):
             np.testing.assert_allclose(found.vector[edges], graph.vector, rtol=1e-6, atol=1e-6)
 
 
+def test_full_cells_have_their_asymmetric_units_from_the_cache_that_those_have_anyway(table, tmp_path):
+    full = build_graphs(table, GraphSettings(cells="full"), jobs=1)
+    folders = set((tmp_path / "cache").iterdir())
+    assert len(folders) == 2
+    asymmetric = build_graphs(table, GraphSettings(), jobs=1)
+    assert set((tmp_path / "cache").iterdir()) == folders
+    assert full.units.digest == asymmetric.digest != full.digest
+    assert asymmetric.units is asymmetric.orbit is full.units.units is full.units.orbit is None
+    joined = join_graphs([build_graph(table.crystal(i), cells="full") for i in range(5)])
+    for one, other in ((full, joined), (full.units, joined.units)):
+        for field in dataclasses.fields(one):
+            if field.name not in {"digest", "units"}:
+                np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
+
+
+def test_damaged_units_are_rebuilt_alone(table, tmp_path, caplog):
+    settings = GraphSettings(cells="full")
+    expected = build_graphs(table, settings, jobs=1)
+    (array,) = (tmp_path / "cache").glob("*/edge_multiplicity.npy")  # full cells have none
+    array.unlink()
+    calls = []
+    with caplog.at_level(logging.WARNING):
+        found = build_graphs(table, settings, jobs=1, progress=lambda *done: calls.append(done))
+    assert caplog.text.count("is rebuilt") == len(calls) == 1
+    np.testing.assert_array_equal(found.units.edge_multiplicity, expected.units.edge_multiplicity)
+
+
 def test_graphs_are_cached_by_their_settings(table):
     calls = []
 
@@ -132,7 +159,10 @@ def test_worker_processes_import_little():
 def test_cached_table_is_sent_as_the_paths_of_its_files(data_dir: Path) -> None:
     task = get_task("matbench_phonons")
     table = load_dataset(task, data_dir).table
-    for whole in (table, build_graphs(table, GraphSettings())):
+    full = build_graphs(table, GraphSettings(cells="full"))
+    assert len(pickle.dumps(full)) < 10_000  # the orbits are an array of the crystals' cache
+    assert np.array_equal(pickle.loads(pickle.dumps(full)).units.distance, full.units.distance)
+    for whole in (table, full.units):
         sent = pickle.dumps(whole)
         assert len(sent) < 200_000  # the ids are not cached; the arrays take megabytes
         received = pickle.loads(sent)

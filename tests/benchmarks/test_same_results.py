@@ -40,7 +40,10 @@ def prepare(block: str, data_dir: Path) -> tuple[RunConfig, Dataset, GraphTensor
 
 
 def first_weights(block: str, data_dir: Path) -> dict[str, Any]:
-    """Predictions of some test rows and the size of the gradients of some training rows, before any training."""
+    """Predictions of some test rows and the size of the gradients of some training rows, before any training.
+
+    Both without dropout: they do not depend on whether masks are drawn for each atom or, as now, for each orbit.
+    """
     config, _, graphs, fold = prepare(block, data_dir)
     torch.manual_seed(0)
     model = build_model(config).eval()

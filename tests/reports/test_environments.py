@@ -303,10 +303,24 @@ def test_displacements_have_the_size_they_should() -> None:
     moved = displaced(own, 0.02, np.random.default_rng(0))
     steps = (moved.positions - own.positions) @ own.lattice
     assert np.allclose(np.linalg.norm(steps, axis=1), 0.02)
-    assert np.array_equal(moved.orbit, own.orbit)
+    assert moved.orbit.tolist() == list(range(5))  # atoms that were equivalent are so no longer
     assert np.allclose(displaced(own, 0.0, np.random.default_rng(0)).positions, own.positions)
     twice = displaced(own, 0.04, np.random.default_rng(0))
     assert np.allclose((twice.positions - own.positions), 2 * (moved.positions - own.positions))
+
+
+@pytest.mark.parametrize("block", ["mlp", "egnn"])
+def test_displaced_atoms_have_environments_of_their_own(runs: dict[str, Run], block: str) -> None:
+    """What was one orbit is told apart before the block already, although features are computed orbit by orbit."""
+    models = Models(runs[block])
+    own = crystal(perovskite(4.0, 4.3))
+    moved = displaced(own, 0.05, np.random.default_rng(0))
+    environments = models.describe([moved], models.load(models.units[0]), cells="full", exact=True)
+    before = environments.before[environments.atom_nodes(0, moved)]
+    i, j = np.triu_indices(len(own), k=1)
+    were_equivalent = own.orbit[i] == own.orbit[j]
+    assert were_equivalent.any()
+    assert (np.abs(before[i] - before[j]).max(axis=1) > 1e-6).all()
 
 
 def test_equivalence_fades(runs: dict[str, Run], dataset: Dataset) -> None:

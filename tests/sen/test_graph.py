@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -147,6 +147,27 @@ def test_asymmetric_agrees_with_full():
             np.testing.assert_allclose(node_distances, distances, atol=1e-9)
             seen = sorted(zip(distances.round(6), crystal.orbit[neighbors], strict=True))
             assert sorted(zip(node_distances.round(6), node_neighbors, strict=True)) == seen
+
+
+def test_full_cell_has_the_asymmetric_unit_beside_it():
+    crystal = refine(*RUTILE)
+    # Labels of orbits may have gaps and any order.
+    crystal = replace(crystal, orbit=np.array([7, 3], np.int32)[crystal.orbit])
+    graph = build_graph(crystal, max_neighbors=16, cells="full")
+    alone = build_graph(crystal, max_neighbors=16, cells="asymmetric")
+    for field in fields(Graph):
+        np.testing.assert_array_equal(getattr(graph.units, field.name), getattr(alone, field.name), field.name)
+    assert alone.units is alone.orbit is None
+    np.testing.assert_array_equal(graph.units.numbers[graph.orbit], crystal.numbers)
+    np.testing.assert_array_equal(np.bincount(graph.orbit), graph.units.multiplicity)
+
+
+def test_units_of_a_cell_without_symmetry_are_its_atoms(random_crystal):
+    graph = build_graph(random_crystal, cells="full")
+    assert graph.orbit.tolist() == list(range(12))
+    np.testing.assert_array_equal(graph.units.numbers, graph.numbers)
+    np.testing.assert_array_equal(graph.units.edge_ptr, graph.edge_ptr)
+    np.testing.assert_allclose(graph.units.distance, graph.distance, atol=1e-12)
 
 
 def test_rotation_keeps_distances_and_turns_vectors(random_crystal):
