@@ -4,7 +4,9 @@
     python docs/results/render.py --check    # exit code 1 where a file or the page differs from the store
 
 No number is typed by hand. TASK.csv has a line for each training. A table of the page stands between `<!-- FILE -->`
-and `<!-- end -->`, where FILE is an ablation's table.csv or comparisons.csv, relative to docs/results/runs.
+and `<!-- end -->`, where FILE is an ablation's table.csv or comparisons.csv, relative to docs/results/runs. The table
+between `<!-- claims -->` and `<!-- end -->` sets what the paper claims on MatBench beside the leaderboard and beside
+docs/results/audits, where `sen-bench audit --format json` has put what the authors' published predictions score.
 """
 
 from __future__ import annotations
@@ -20,10 +22,21 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.display import duration, figures
+from benchmarks.leaderboard import published
 from benchmarks.store import find_runs
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "results.md"
+# Liang et al., Nat. Commun. 14, 5198 (2023): by how much per cent SEN is below these models on MatBench.
+_CLAIMS = {
+    ("matbench_mp_gap", "CGCNN v2019"): 39.1,
+    ("matbench_mp_gap", "MegNet (kgcnn v2.1.0)"): 6.2,
+    ("matbench_mp_gap", "SchNet (kgcnn v2.1.0)"): 23.3,
+    ("matbench_mp_e_form", "CGCNN v2019"): 52.6,
+    ("matbench_mp_e_form", "MegNet (kgcnn v2.1.0)"): 36.1,
+    ("matbench_mp_e_form", "SchNet (kgcnn v2.1.0)"): 26.1,
+}
+_CLAIMS_PLACE = re.compile(r"<!-- claims -->\n.*?<!-- end -->", re.DOTALL)
 _PLACE = re.compile(r"<!-- (?P<file>\S+/(?P<name>table|comparisons)\.csv) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -78,7 +91,28 @@ def render(page: str) -> str:
         make = results if place["name"] == "table" else comparisons
         return f"<!-- {place['file']} -->\n\n{make(facts)}\n\n<!-- end -->"
 
+    page = _CLAIMS_PLACE.sub(lambda _: f"<!-- claims -->\n\n{claims()}\n\n<!-- end -->", page)
     return _PLACE.sub(table, page)
+
+
+def claims() -> str:
+    """Return the table of what the paper claims on MatBench."""
+    heading = [
+        *("task", "model", "its MAE, five folds", "SEN, claimed", "below it, claimed", "below it, from the two MAE"),
+        *("SEN, its published predictions", "below it by these"),
+    ]
+    rows = []
+    for (task, model), claimed in _CLAIMS.items():
+        audit = json.loads((HERE / "audits" / f"sen-{task}.json").read_text())
+        (other,) = (entry.mean for entry in published(task) if entry.model == model)
+        of_claim, of_file = (f"{1 - mae / other:.1%}" for mae in (audit["claim"]["value"], audit["score"]["mae"]))
+        rows.append(
+            [
+                *(task, model, f"{figures(other)} {audit['unit']}", f"{audit['claim']['value']:g}", f"{claimed} %"),
+                *(of_claim.replace("%", " %"), figures(audit["score"]["mae"]), of_file.replace("%", " %")),
+            ]
+        )
+    return markdown(heading, rows)
 
 
 def results(facts: dict[str, Any]) -> str:
