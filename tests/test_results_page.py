@@ -32,8 +32,10 @@ def script(tmp_path: Path) -> Path:
                   "folds": [0], "verdict": "not distinguishable"}  # fmt: skip
     facts = {"task": {"unit": "eV"}, "metric": "mae", "judge": "test", "table": [row], "comparisons": [comparison]}
     (folder / "ablation.json").write_text(json.dumps(facts))
-    place = "<!-- task/ablation-0/{}.csv -->\nstale\n<!-- end -->\n"
-    (tmp_path / "results.md").write_text(f"Before.\n\n{place.format('table')}\n{place.format('comparisons')}\nAfter.\n")
+    place = "<!-- {} results/runs/task/ablation-0 -->\nstale\n<!-- end -->\n"
+    (tmp_path / "results.md").write_text(
+        f"Before.\n\n{place.format('results')}\n{place.format('comparisons')}\nAfter.\n"
+    )
     return copy
 
 
@@ -57,6 +59,44 @@ def test_tables_are_made_from_the_files_and_checked(script: Path) -> None:
     assert page.read_text() == text
     page.write_text(text.replace("0.1235", "0.1135"))
     assert subprocess.run([sys.executable, script, "--check"], capture_output=True, check=False).returncode == 1
+
+
+def test_a_report_gives_errors_by_crystal_system_and_separation_scores(tmp_path: Path) -> None:
+    def error(group: str, n: int, mae: float) -> dict[str, object]:
+        return {"group": group, "n": n, "mae": mae, "relative": mae / 100}
+
+    results = [
+        {"label": label, "overall": error("all", 1265, mae), "systems": [error("cubic", 265, mae / 2)]}
+        for label, mae in (("mlp", 30.0), ("ALIGNN", 29.5))
+    ]
+    scores = {
+        state: {
+            "before": {"value": value, "interval": [value - 0.01, value + 0.02], "n": 7},
+            "after": {"value": value / 2, "interval": [0.0, value], "n": 7},
+        }
+        for state, value in (("trained", 0.3), ("untrained", 0.4))
+    }
+    fading = {"steps": [{"size": 0.0, "relative": 0.0}, {"size": 0.02, "relative": 0.127}]}
+    sections = {
+        "systems": {"facts": {"unit": "1/cm", "results": results}},
+        "separation": {"facts": {"blocks": [{"label": "mlp", "scores": scores, "fading": fading}]}},
+    }
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"tasks": [{"sections": sections}]}))
+    script = load()
+    assert script.systems(report).splitlines() == [
+        "| MAE (1/cm; MAE/MAD) | test rows | mlp | ALIGNN |",
+        "| --- | --- | --- | --- |",
+        "| cubic | 265 | 15.00 (0.1500) | 14.75 (0.1475) |",
+        "| all | 1,265 | 30.00 (0.3000) | 29.50 (0.2950) |",
+    ]
+    assert script.separation(report).splitlines()[2] == (
+        "| `mlp` | 0.30 (0.29 to 0.32) | 0.40 (0.39 to 0.42) | 0.15 (0.00 to 0.30) | 0.20 (0.00 to 0.40) | 7 | 0.13 |"
+    )
+    results[1]["systems"] = [error("trigonal", 265, 14.0)]
+    report.write_text(json.dumps({"tasks": [{"sections": sections}]}))
+    with pytest.raises(ValueError, match="same crystal systems"):
+        script.systems(report)
 
 
 def test_trainings_of_the_store_are_lines_of_a_file(script: Path) -> None:
@@ -126,4 +166,4 @@ def test_archived_results_are_whole_and_the_page_shows_them() -> None:
     page = (REPOSITORY / "docs" / "results.md").read_text()
     assert load().render(page) == page
     for folder in archive.glob("*/ablation-*"):
-        assert re.search(f"<!-- {folder.relative_to(archive)}/", page), folder
+        assert re.search(f"<!-- results results/runs/{folder.relative_to(archive)} ", page), folder

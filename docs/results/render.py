@@ -3,10 +3,13 @@
     python docs/results/render.py            # after `sen-bench ablate ... --out docs/results/runs`
     python docs/results/render.py --check    # exit code 1 where a file or the page differs from the store
 
-No number is typed by hand. TASK.csv has a line for each training. A table of the page stands between `<!-- FILE -->`
-and `<!-- end -->`, where FILE is an ablation's table.csv or comparisons.csv, relative to docs/results/runs. The table
-between `<!-- claims -->` and `<!-- end -->` sets what the paper claims on MatBench beside the leaderboard and beside
-docs/results/audits, where `sen-bench audit --format json` has put what the authors' published predictions score.
+No number is typed by hand. TASK.csv has a line for each training. A table of the page stands between
+`<!-- WHAT FILE -->` and `<!-- end -->`. FILE is relative to docs, and WHAT is
+
+- `results` or `comparisons`: of an ablation, FILE its folder;
+- `systems` or `separation`: errors by crystal system, and how blocks separate atoms, FILE the JSON file of a report;
+- `claims`: what the paper claims on MatBench beside the leaderboard and beside what the authors' published predictions
+  score, FILE the folder with what `sen-bench audit --format json` said of them.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from benchmarks.leaderboard import published
 from benchmarks.store import find_runs
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "results.md"
+DOCS = HERE.parent
+PAGE = DOCS / "results.md"
 # Liang et al., Nat. Commun. 14, 5198 (2023): by how much per cent SEN is below these models on MatBench.
 _CLAIMS = {
     ("matbench_mp_gap", "CGCNN v2019"): 39.1,
@@ -36,8 +40,7 @@ _CLAIMS = {
     ("matbench_mp_e_form", "MegNet (kgcnn v2.1.0)"): 36.1,
     ("matbench_mp_e_form", "SchNet (kgcnn v2.1.0)"): 26.1,
 }
-_CLAIMS_PLACE = re.compile(r"<!-- claims -->\n.*?<!-- end -->", re.DOTALL)
-_PLACE = re.compile(r"<!-- (?P<file>\S+/(?P<name>table|comparisons)\.csv) -->\n.*?<!-- end -->", re.DOTALL)
+_PLACE = re.compile(r"<!-- (?P<what>\w+) (?P<file>\S+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def main() -> None:
@@ -87,23 +90,21 @@ def render(page: str) -> str:
     """Return the page with its tables made from the files."""
 
     def table(place: re.Match[str]) -> str:
-        facts = json.loads((HERE / "runs" / place["file"]).with_name("ablation.json").read_text())
-        make = results if place["name"] == "table" else comparisons
-        return f"<!-- {place['file']} -->\n\n{make(facts)}\n\n<!-- end -->"
+        made = _TABLES[place["what"]](DOCS / place["file"])
+        return f"<!-- {place['what']} {place['file']} -->\n\n{made}\n\n<!-- end -->"
 
-    page = _CLAIMS_PLACE.sub(lambda _: f"<!-- claims -->\n\n{claims()}\n\n<!-- end -->", page)
     return _PLACE.sub(table, page)
 
 
-def claims() -> str:
-    """Return the table of what the paper claims on MatBench."""
+def claims(audits: Path) -> str:
+    """Return the table of what the paper claims on MatBench, given the folder of audits."""
     heading = [
         *("task", "model", "its MAE, five folds", "SEN, claimed", "below it, claimed", "below it, from the two MAE"),
         *("SEN, its published predictions", "below it by these"),
     ]
     rows = []
     for (task, model), claimed in _CLAIMS.items():
-        audit = json.loads((HERE / "audits" / f"sen-{task}.json").read_text())
+        audit = json.loads((audits / f"sen-{task}.json").read_text())
         (other,) = (entry.mean for entry in published(task) if entry.model == model)
         of_claim, of_file = (f"{1 - mae / other:.1%}" for mae in (audit["claim"]["value"], audit["score"]["mae"]))
         rows.append(
@@ -115,8 +116,9 @@ def claims() -> str:
     return markdown(heading, rows)
 
 
-def results(facts: dict[str, Any]) -> str:
+def results(ablation: Path) -> str:
     """Return the table of blocks."""
+    facts = json.loads((ablation / "ablation.json").read_text())
     unit = facts["task"]["unit"]
     rows = facts["table"]
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -142,8 +144,9 @@ def results(facts: dict[str, Any]) -> str:
     return markdown(list(columns), ([cell(row) for cell in columns.values()] for row in rows))
 
 
-def comparisons(facts: dict[str, Any]) -> str:
+def comparisons(ablation: Path) -> str:
     """Return the table of paired differences."""
+    facts = json.loads((ablation / "ablation.json").read_text())
     heading = [
         "block",
         "against",
@@ -168,6 +171,63 @@ def comparisons(facts: dict[str, Any]) -> str:
     return markdown(heading, rows)
 
 
+def systems(report: Path) -> str:
+    """Return the table of errors by crystal system: MAE, and in brackets its share of the system's own spread."""
+    facts = section(report, "systems")
+    shown = [result["overall"] | {"label": result["label"], "groups": result["systems"]} for result in facts["results"]]
+    heading = [f"MAE ({facts['unit']}; MAE/MAD)", "test rows", *(result["label"] for result in shown)]
+
+    def line(group: str, n: int, cells: Iterable[dict[str, Any]]) -> list[str]:
+        return [group, f"{n:,}", *(f"{number(cell['mae'])} ({number(cell['relative'])})" for cell in cells)]
+
+    rows = []
+    for i, group in enumerate(shown[0]["groups"]):
+        cells = [result["groups"][i] for result in shown]
+        if {cell["group"] for cell in cells} != {group["group"]}:
+            raise ValueError(f"{report}: the results do not list the same crystal systems.")
+        rows.append(line(group["group"], group["n"], cells))
+    return markdown(heading, [*rows, line("all", shown[0]["n"], shown)])
+
+
+def separation(report: Path) -> str:
+    """Return the table of how well blocks separate atoms, before and after the block, trained and not."""
+    heading = [
+        *("block", "environments, trained", "untrained", "after the block, trained", "untrained"),
+        *("crystals", "equivalent atoms after 0.02 Å of noise"),
+    ]
+    rows = []
+    for block in section(report, "separation")["blocks"]:
+        scores = block["scores"]
+        faded = [step["relative"] for step in block["fading"]["steps"] if step["size"] == 0.02]
+        rows.append(
+            [
+                f"`{block['label']}`",
+                *(score(scores[state][where]) for where in ("before", "after") for state in ("trained", "untrained")),
+                f"{scores['trained']['after']['n']:,}",
+                *map(share, faded),
+            ]
+        )
+    return markdown(heading, rows)
+
+
+def section(report: Path, name: str) -> dict[str, Any]:
+    """Return the facts that a report shows in a section."""
+    (task,) = json.loads(report.read_text())["tasks"]
+    facts: dict[str, Any] = task["sections"][name]["facts"]
+    return facts
+
+
+def score(facts: dict[str, Any]) -> str:
+    """Return a separation score with its 95 % interval."""
+    low, high = facts["interval"]
+    return f"{share(facts['value'])} ({share(low)} to {share(high)})"
+
+
+def share(value: float) -> str:
+    """Return two decimals: finer, scores say nothing."""
+    return f"{value:.2f}"
+
+
 def name(row: dict[str, Any]) -> str:
     """Name a block with the values of its axes."""
     return ", ".join([f"`{row['block']}`", *(f"{field}={value}" for field, value in row["values"].items())])
@@ -182,6 +242,11 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of Markdown."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+_TABLES: dict[str, Callable[[Path], str]] = {
+    made.__name__: made for made in (results, comparisons, systems, separation, claims)
+}
 
 
 if __name__ == "__main__":
