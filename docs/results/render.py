@@ -7,6 +7,7 @@ No number is typed by hand. TASK.csv has a line for each training. A table of th
 `<!-- WHAT FILE -->` and `<!-- end -->`. FILE is relative to docs, and WHAT is
 
 - `results` or `comparisons`: of an ablation, FILE its folder;
+- `recipes`: what was tried, FILE a folder with ablations judged by validation rows;
 - `systems` or `separation`: errors by crystal system, and how blocks separate atoms, FILE the JSON file of a report;
 - `claims`: what the paper claims on MatBench beside the leaderboard and beside what the authors' published predictions
   score, FILE the folder with what `sen-bench audit --format json` said of them.
@@ -171,6 +172,22 @@ def comparisons(ablation: Path) -> str:
     return markdown(heading, rows)
 
 
+def recipes(folder: Path) -> str:
+    """Return the table of recipes that were tried, those of one ablation one below the other."""
+    rows = []
+    for path in sorted(folder.glob("*/ablation-*/ablation.json")):
+        facts = json.loads(path.read_text())
+        if facts["judge"] != "validation":
+            raise ValueError(f"{path}: a recipe is chosen by validation rows.")
+        for row in facts["table"]:
+            tried = ", ".join(f"{field} = {value}" for field, value in row["values"].items()) or "default"
+            score = f"{number(row['mean'])} {facts['task']['unit']}"
+            seeds = ", ".join(map(str, row["seeds"]))
+            rows.append([facts["task"]["name"], f"`{row['block']}`", tried, score, number(row["std_seeds"]), seeds])
+    heading = ["crystals", "block", "recipe", "validation MAE", "std, seeds", "seeds"]
+    return markdown(heading, sorted(rows, key=lambda row: row[:3]))
+
+
 def systems(report: Path) -> str:
     """Return the table of errors by crystal system: MAE, and in brackets its share of the system's own spread."""
     facts = section(report, "systems")
@@ -245,7 +262,7 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 _TABLES: dict[str, Callable[[Path], str]] = {
-    made.__name__: made for made in (results, comparisons, systems, separation, claims)
+    made.__name__: made for made in (results, comparisons, recipes, systems, separation, claims)
 }
 
 

@@ -22,7 +22,7 @@ from benchmarks.display import figures
 from benchmarks.errors import DataError, UsageError
 from benchmarks.folds import official_folds
 from benchmarks.metrics import matbench_scores
-from benchmarks.store import Run, Unit
+from benchmarks.store import Run, Unit, find_runs
 from benchmarks.submission import Submission, make_submission, read_submission, rescore, write_submission
 from benchmarks.tasks import TASKS, Task
 from tests.benchmarks.conftest import Answer, replace_file
@@ -572,10 +572,35 @@ def test_published_submissions_score_as_they_say(published: Submission, data_dir
         assert scores == pytest.approx(dict(fold.scores), rel=1e-6, abs=1e-6)
 
 
-def test_real_matbench_takes_and_scores_our_file(sen_bench: Command, tmp_path: Path) -> None:
+def score_by_matbench(file: Path, targets: dict[str, list[float]], again: Path) -> None:
+    """Have the real matbench check a submission; what it makes of it goes to `again`."""
     python = os.environ.get("SEN_BENCH_MATBENCH_PYTHON")
     if python is None:
         pytest.skip("needs a Python with .ci/matbench-requirements.txt (set SEN_BENCH_MATBENCH_PYTHON)")
+    again.with_name("targets.json").write_text(json.dumps(targets))
+    arguments = [python, REPOSITORY / ".ci" / "check_submission.py", file, again.with_name("targets.json"), again]
+    checked = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.count("equal to 1e-09") == len(targets)
+    assert checked.stdout.count("refused") == 6
+
+
+def test_real_matbench_takes_and_scores_the_archived_files(tmp_path: Path) -> None:
+    results = REPOSITORY / "docs" / "results"
+    files = sorted((results / "submissions").glob("*.json.gz"))
+    if not files:
+        pytest.skip("no submission is archived")
+    for file in files:
+        targets = {}
+        for name in read_submission(file).tasks:
+            runs = find_runs(results / "runs" / name)
+            predicted = [run.read_predictions(unit) for run in runs for unit in run.units()]
+            by_id = {row: target for one in predicted for row, target in zip(one.ids, one.target.tolist(), strict=True)}
+            targets[name] = [by_id[row] for row in sorted(by_id)]
+        score_by_matbench(file, targets, tmp_path / "again.json")
+
+
+def test_real_matbench_takes_and_scores_our_file(sen_bench: Command, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     phonons, is_metal = TASKS["matbench_phonons"], TASKS["matbench_mp_is_metal"]
     n_rows, share_true = MATBENCH[is_metal.name]
@@ -591,13 +616,7 @@ def test_real_matbench_takes_and_scores_our_file(sen_bench: Command, tmp_path: P
     file, again = tmp_path / "results.json.gz", tmp_path / "again.json"
     answer = sen_bench("export", *(run.path for run in runs), "-o", file)
     assert answer.code == 0, answer.err
-    (tmp_path / "targets.json").write_text(json.dumps({phonons.name: targets.tolist(), is_metal.name: labels.tolist()}))
-    script = REPOSITORY / ".ci" / "check_submission.py"
-    arguments = [python, script, file, tmp_path / "targets.json", again]
-    checked = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert checked.stdout.count("equal to 1e-09") == 2
-    assert checked.stdout.count("refused") == 6
+    score_by_matbench(file, {phonons.name: targets.tolist(), is_metal.name: labels.tolist()}, again)
     # What matbench writes is read as what we wrote.
     for name, theirs in read_submission(again).tasks.items():
         for ours, fold in zip(read_submission(file).tasks[name].folds, theirs.folds, strict=True):
