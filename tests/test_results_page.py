@@ -32,6 +32,9 @@ def script(tmp_path: Path) -> Path:
                   "folds": [0], "verdict": "not distinguishable"}  # fmt: skip
     facts = {"task": {"unit": "eV"}, "metric": "mae", "judge": "test", "table": [row], "comparisons": [comparison]}
     (folder / "ablation.json").write_text(json.dumps(facts))
+    (folder / "cells.csv").write_text(
+        "block,sen.rounds,seed,wall_seconds,commit\nmlp,2,0,60.2,0123456789\nmlp,2,1,3.9,0123456789\nmlp,3,0,9.0,abcdef0123\n"
+    )
     place = "<!-- {} results/runs/task/ablation-0 -->\nstale\n<!-- end -->\n"
     (tmp_path / "results.md").write_text(
         f"Before.\n\n{place.format('results')}\n{place.format('comparisons')}\nAfter.\n"
@@ -47,8 +50,8 @@ def test_tables_are_made_from_the_files_and_checked(script: Path) -> None:
     subprocess.run([sys.executable, script], check=True)
     text = page.read_text()
     assert (
-        "| `mlp`, sen.rounds=2 | 0.1235 | – | 0.01000 | 0.1000 | 0 | 0, 1 | 1,265 | 3,813,441 | 1 min 04 s | 0.58 | "
-        "0.65 |" in text
+        "| `mlp`, sen.rounds=2 | 0.1235 | – | 0.01000 | 0.1000 | 0 | 0, 1 | 1,265 | 3,813,441 | 1 min 04 s | 0123456 | "
+        "0.58 | 0.65 |" in text
     )
     assert "| mlp | capsule | -0.5000 | -1.000 to 0.2500 | – | 1 | not distinguishable |" in text
     assert text.startswith("Before.")

@@ -120,8 +120,16 @@ def claims(audits: Path) -> str:
 def results(ablation: Path) -> str:
     """Return the table of blocks."""
     facts = json.loads((ablation / "ablation.json").read_text())
+    cells = pd.read_csv(ablation / "cells.csv", dtype=str)
     unit = facts["task"]["unit"]
     rows = facts["table"]
+
+    def trained(row: dict[str, Any], fact: str) -> list[str]:
+        """Return a fact of each training of the row."""
+        setting = {"block": row["block"], **row["values"]}
+        chosen = (cells[list(setting)] == pd.Series(setting)).all(axis=1)
+        return cells.loc[chosen, fact].tolist()
+
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "block": name,
         f"{facts['metric'].upper()} ({unit})": lambda row: number(row["mean"]),
@@ -135,7 +143,8 @@ def results(ablation: Path) -> str:
         "seeds": lambda row: ", ".join(map(str, row["seeds"])),
         f"{facts['judge']} rows": lambda row: f"{row['rows']:,}",
         "parameters": lambda row: f"{row['parameters']:,}",
-        "an epoch": lambda row: duration(row["epoch_seconds"]),
+        "time": lambda row: duration(sum(map(float, trained(row, "wall_seconds")))),
+        "commit": lambda row: ", ".join(sorted({commit[:7] for commit in trained(row, "commit")})),
     }
     if any("paper_mae_scaled" in row for row in rows):
         columns |= {
