@@ -90,8 +90,8 @@ def test_a_report_gives_errors_by_crystal_system_and_separation_scores(tmp_path:
     assert script.systems(report).splitlines() == [
         "| MAE (1/cm; MAE/MAD) | test rows | mlp | ALIGNN |",
         "| --- | --- | --- | --- |",
-        "| cubic | 265 | 15.00 (0.1500) | 14.75 (0.1475) |",
-        "| all | 1,265 | 30.00 (0.3000) | 29.50 (0.2950) |",
+        "| cubic | 265 | 15.00 (0.15) | 14.75 (0.15) |",
+        "| all | 1,265 | 30.00 (0.30) | 29.50 (0.29) |",
     ]
     assert script.separation(report).splitlines()[2] == (
         "| `mlp` | 0.30 (0.29 to 0.32) | 0.40 (0.39 to 0.42) | 0.15 (0.00 to 0.30) | 0.20 (0.00 to 0.40) | 7 | 0.13 |"

@@ -9,6 +9,7 @@ No number is typed by hand. TASK.csv has a line for each training. A table of th
 - `results` or `comparisons`: of an ablation, FILE its folder;
 - `recipes`: what was tried, FILE a folder with ablations judged by validation rows;
 - `systems` or `separation`: errors by crystal system, and how blocks separate atoms, FILE the JSON file of a report;
+- `published`: errors of published predictions by crystal system, FILE a pattern for the files of `sen-bench audit`;
 - `claims`: what the paper claims on MatBench beside the leaderboard and beside what the authors' published predictions
   score, FILE the folder with what `sen-bench audit --format json` said of them.
 """
@@ -204,7 +205,7 @@ def systems(report: Path) -> str:
     heading = [f"MAE ({facts['unit']}; MAE/MAD)", "test rows", *(result["label"] for result in shown)]
 
     def line(group: str, n: int, cells: Iterable[dict[str, Any]]) -> list[str]:
-        return [group, f"{n:,}", *(f"{number(cell['mae'])} ({number(cell['relative'])})" for cell in cells)]
+        return [group, f"{n:,}", *map(error_share, cells)]
 
     rows = []
     for i, group in enumerate(shown[0]["groups"]):
@@ -213,6 +214,28 @@ def systems(report: Path) -> str:
             raise ValueError(f"{report}: the results do not list the same crystal systems.")
         rows.append(line(group["group"], group["n"], cells))
     return markdown(heading, [*rows, line("all", shown[0]["n"], shown)])
+
+
+def published_systems(pattern: Path) -> str:
+    """Return the table of errors by crystal system of the predictions that were audited, best first."""
+    audits = [json.loads(path.read_text()) for path in pattern.parent.glob(pattern.name)]
+    groups = [line["group"] for line in audits[0]["breakdown"]["systems"]]
+    rows = []
+    for audit in sorted(audits, key=lambda audit: audit["score"]["mae"]):
+        breakdown, symmetry = audit["breakdown"], audit["breakdown"]["symmetry"]
+        by_group = {line["group"]: line for line in breakdown["systems"]}
+        trends = (symmetry["loss"], symmetry["without_most_common"]["rest"])
+        rows.append(
+            [
+                *(audit["model"], f"{audit['n']:,}"),
+                *(error_share(by_group[group]) for group in groups),
+                error_share(breakdown["overall"]),
+                *(f"{trend['value']:+.2f}" for trend in trends),
+            ]
+        )
+    (unit,) = {audit["unit"] for audit in audits}
+    heading = [f"MAE ({unit}; MAE/MAD)", "rows", *groups, "all", "rank correlation", "without rows of gap 0"]
+    return markdown(heading, rows)
 
 
 def separation(report: Path) -> str:
@@ -243,6 +266,11 @@ def section(report: Path, name: str) -> dict[str, Any]:
     return facts
 
 
+def error_share(line: dict[str, Any]) -> str:
+    """Return a MAE and, in brackets, its share of the mean absolute deviation of the same rows."""
+    return f"{number(line['mae'])} ({share(line['relative'])})"
+
+
 def score(facts: dict[str, Any]) -> str:
     """Return a separation score with its 95 % interval."""
     low, high = facts["interval"]
@@ -271,7 +299,8 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 _TABLES: dict[str, Callable[[Path], str]] = {
-    made.__name__: made for made in (results, comparisons, recipes, systems, separation, claims)
+    "published": published_systems,
+    **{made.__name__: made for made in (results, comparisons, recipes, systems, separation, claims)},
 }
 
 
