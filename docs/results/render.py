@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -189,8 +190,10 @@ def recipes(folder: Path) -> str:
         facts = json.loads(path.read_text())
         if facts["judge"] != "validation":
             raise ValueError(f"{path}: a recipe is chosen by validation rows.")
+        words = shlex.split(facts["command"])
+        base = f"--config {words[words.index('--config') + 1]}" if "--config" in words else "default"
         for row in facts["table"]:
-            tried = ", ".join(f"{field} = {value}" for field, value in row["values"].items()) or "default"
+            tried = ", ".join(f"{field} = {value}" for field, value in row["values"].items()) or base
             score = f"{number(row['mean'])} {facts['task']['unit']}"
             seeds = ", ".join(map(str, row["seeds"]))
             rows.append([facts["task"]["name"], f"`{row['block']}`", tried, score, number(row["std_seeds"]), seeds])
