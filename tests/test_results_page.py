@@ -170,3 +170,11 @@ def test_archived_results_are_whole_and_the_page_shows_them() -> None:
     assert load().render(page) == page
     for folder in archive.glob("*/ablation-*"):
         assert re.search(f"<!-- results results/runs/{folder.relative_to(archive)} ", page), folder
+
+
+def test_numbers_of_the_readme_stand_on_the_page() -> None:
+    findings = (REPOSITORY / "README.md").read_text().split("## What we found")[1].split("\n## ")[0]
+    page = (REPOSITORY / "docs" / "results.md").read_text()
+    numbers = re.findall(r"\d+\.\d+", findings)
+    assert numbers
+    assert [number for number in numbers if not re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]*\d)", page)] == []

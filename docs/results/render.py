@@ -6,7 +6,7 @@
 No number is typed by hand. TASK.csv has a line for each training. A table of the page stands between
 `<!-- WHAT FILE -->` and `<!-- end -->`. FILE is relative to docs, and WHAT is
 
-- `results` or `comparisons`: of an ablation, FILE its folder;
+- `results`, `comparisons` or `leaderboard`: of an ablation, alone or among the published models, FILE its folder;
 - `recipes`: what was tried, FILE a folder with ablations judged by validation rows;
 - `systems` or `separation`: errors by crystal system, and how blocks separate atoms, FILE the JSON file of a report;
 - `published`: errors of published predictions by crystal system, FILE a pattern for the files of `sen-bench audit`;
@@ -183,6 +183,19 @@ def comparisons(ablation: Path) -> str:
     return markdown(heading, rows)
 
 
+def leaderboard(ablation: Path) -> str:
+    """Return the table of the published models and the blocks, best first, blocks in bold."""
+    facts = json.loads((ablation / "ablation.json").read_text())
+    unit = facts["task"]["unit"]
+    lines = [(entry.mean, entry.model, entry.std) for entry in published(facts["task"]["name"])]
+    for row in facts["table"]:
+        lines.append((row["mean"], f"**SEN, {name(row)}**", row["std_folds"]))
+        if row["ensemble"] is not None:
+            lines.append((row["ensemble"], f"**SEN, {name(row)}, seeds averaged**", None))
+    rows = ([model, number(mean), number(std)] for mean, model, std in sorted(lines, key=lambda line: line[0]))
+    return markdown(["model", f"MAE ({unit})", "std, folds"], rows)
+
+
 def recipes(folder: Path) -> str:
     """Return the table of recipes that were tried, those of one ablation one below the other."""
     rows = []
@@ -303,7 +316,7 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 _TABLES: dict[str, Callable[[Path], str]] = {
     "published": published_systems,
-    **{made.__name__: made for made in (results, comparisons, recipes, systems, separation, claims)},
+    **{made.__name__: made for made in (results, comparisons, leaderboard, recipes, systems, separation, claims)},
 }
 
 
