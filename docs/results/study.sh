@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Train everything that docs/results.md tells of, smallest first. From the repository's root, in its environment:
+#
+#     SEN_BENCH_DATA=../data bash docs/results/study.sh
+#     python docs/results/render.py
+#
+# What docs/results/runs holds is not trained again, and what was stopped goes on: more than a day on two cores in all.
+# The larger sets have 20 epochs, about as many steps as matbench_log_kvrh has in 60.
+set -euo pipefail
+export SEN_BENCH_DATA=${SEN_BENCH_DATA:?must name the folder that holds the data files}
+
+ablate() {
+    sen-bench ablate --jobs -1 --out docs/results/runs "$@"
+}
+
+gaps=(--task "$SEN_BENCH_DATA/paper_band_gap.json.gz" --target "gap hse (eV)" --unit eV)
+energies=(--task "$SEN_BENCH_DATA/paper_formation_energy.json.gz" --target "e_form (eV/atom)" --unit eV/atom)
+
+ablate --task matbench_phonons --blocks all
+ablate --task matbench_phonons --blocks capsule,mlp --seeds 3
+ablate --task matbench_log_kvrh --blocks capsule,mlp
+ablate "${gaps[@]}" --split holdout:0.8/0.1/0.1 --blocks all
+ablate "${gaps[@]}" --blocks capsule,mlp
+ablate --task matbench_mp_gap --folds 0 --blocks capsule --epochs 20
+ablate --task matbench_mp_gap --folds 0 --blocks all --limit 8000 --epochs 20
+ablate "${energies[@]}" --split holdout:0.8/0.1/0.1 --blocks capsule,mlp --epochs 20
