@@ -67,6 +67,9 @@ class Finished:
         """Mean over the folds of the score of predictions averaged over the seeds; NaN with one seed, or unlike folds.
 
         The averaged models are judged together: what a user gets who trains all of them (`sen-bench export`).
+
+        Raises:
+            DataError: The seeds of a fold did not predict the same rows.
         """
         seeds = [
             sorted(unit.seed for unit in self.predictions if unit.fold == fold)
@@ -78,6 +81,8 @@ class Finished:
         scores = []
         for fold in sorted({unit.fold for unit in self.predictions}):
             parts = [self.predictions[Unit(seed, fold)] for seed in seeds[0]]
+            if any(part.ids != parts[0].ids for part in parts):
+                raise DataError(f"{self.setting}, fold {fold}: the seeds did not predict the same rows.")
             averaged = np.mean([part.prediction for part in parts], axis=0)
             scores.append(measure(parts[0].target, averaged)[self.metric.name])
         return statistics.fmean(scores)
@@ -217,8 +222,8 @@ class Comparison:
 def compare(all_finished: Sequence[Finished]) -> list[Comparison]:
     """Compare every variant with the best one that is complete, and with capsule where that is another.
 
-    Validation rows differ from seed to seed, and what was predicted of them is not kept: judged by them, nothing is
-    compared row by row.
+    In official folds validation rows differ from seed to seed, and what was predicted of them is not kept: judged by
+    them, nothing is compared row by row.
     """
     begun = [finished for finished in all_finished if finished.predictions]
     if len(begun) < 2:

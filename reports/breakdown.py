@@ -107,7 +107,7 @@ def break_down(
             {"group": number, "symbol": space_group_symbol(number), "system": crystal_system(number), **facts(at)}
             for number, at in _by_number(space_group)
         ],
-        "symmetry": _symmetry(kind, target, loss, space_group),
+        "symmetry": _symmetry(kind, target, prediction, loss, space_group),
     }
 
 
@@ -198,7 +198,7 @@ def describe(facts: Mapping[str, Any], unit: str = "", model: str = "the model")
                 f"Relative to the spread of their own targets the {_told_of(best, 'relative')} have the smallest "
                 f"MAE/MAD and the {_told_of(worst, 'relative')} the largest."
             )
-    sentences.extend(_describe_symmetry(facts["symmetry"]))
+    sentences.extend(_describe_symmetry(facts["symmetry"], unit))
     if small := [system for system in known if system["is_small"]]:
         names = ", ".join(f"{system['group']} ({system['n']})" for system in small)
         sentences.append(f"Fewer than {SMALL} rows, too few to rank: {names}.")
@@ -322,17 +322,22 @@ def _score_classification(target: NDArray[np.float64], loss: NDArray[np.float64]
 
 
 def _symmetry(
-    kind: Kind, target: NDArray[np.float64], loss: NDArray[np.float64], space_group: NDArray[np.integer[Any]]
+    kind: Kind,
+    target: NDArray[np.float64],
+    prediction: NDArray[np.float64],
+    loss: NDArray[np.float64],
+    space_group: NDArray[np.integer[Any]],
 ) -> dict[str, Any] | None:
     """Return Spearman's correlations of the loss of a row with the order of its point group, and what may explain it.
 
     "loss" over all rows; "without_most_common" over the rows that do not have the most common target, where one in ten
-    has it: band gaps of metals are all 0. There is none of losses divided by the MAD of their crystal system: where
-    the MADs differ, that division alone makes a trend, of any losses whatsoever.
+    has it, with the errors of those rows by crystal system and the share of each system that they leave out: gaps of
+    metals are all 0, easy, and unevenly spread over the systems. There is none of losses divided by the MAD of their
+    crystal system: where the MADs differ, that division alone makes a trend, of any losses whatsoever.
     """
     known = space_group > 0
     order = point_group_order(space_group[known])
-    target, loss = target[known], loss[known]
+    target, prediction, loss, space_group = target[known], prediction[known], loss[known], space_group[known]
     overall = _rank_correlation(order, loss)
     if overall is None:
         return None
@@ -343,7 +348,21 @@ def _symmetry(
         if counts.max() >= 0.1 * len(target):
             others = target != common
             rest = _rank_correlation(order[others], loss[others])
-            facts["without_most_common"] = {"value": float(common), "share": float(1 - others.mean()), "rest": rest}
+            systems = []
+            for name, at in _by_system(space_group):
+                left = at[others[at]]
+                if len(left):
+                    scores = _score_regression(target[left], prediction[left], loss[left])
+                    share = 1 - len(left) / len(at)
+                    systems.append(
+                        {"group": name, "share": share, "n": len(left), "is_small": len(left) < SMALL, **scores}
+                    )
+            facts["without_most_common"] = {
+                "value": float(common),
+                "share": float(1 - others.mean()),
+                "rest": rest,
+                "systems": systems,
+            }
     return facts
 
 
@@ -365,7 +384,7 @@ def _rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> dict[str, Any] 
     return {"value": value, "interval": [max(-1.0, value - half), min(1.0, value + half)], "n": len(one)}
 
 
-def _describe_symmetry(facts: Mapping[str, Any] | None) -> list[str]:
+def _describe_symmetry(facts: Mapping[str, Any] | None, unit: str) -> list[str]:
     if facts is None:
         return ["Whether error goes with symmetry cannot be told: too few rows, or all of them of equal symmetry."]
     sentences = [
@@ -377,6 +396,12 @@ def _describe_symmetry(facts: Mapping[str, Any] | None) -> list[str]:
             f"{common['share']:.0%} of the targets are {_figure(common['value'])}; without those rows it is "
             f"{_rho(common['rest'])}: {_change(facts['loss'], common['rest'])}."
         )
+        if len(enough := [system for system in common["systems"] if not system["is_small"]]) > 1:
+            best, worst = (choose(enough, key=lambda system: system["mae"]) for choose in (min, max))
+            sentences.append(
+                f"Among them the lowest MAE is that of the {_told_of(best, 'MAE', unit)}, "
+                f"the highest that of the {_told_of(worst, 'MAE', unit)}."
+            )
     sentences.append(
         "Crystals of high symmetry also have smaller cells, other elements and other targets: "
         "none of this shows a cause."

@@ -26,7 +26,7 @@ def script(tmp_path: Path) -> Path:
     folder = tmp_path / "results" / "runs" / "task" / "ablation-0"
     folder.mkdir(parents=True)
     row = {"block": "mlp", "values": {"sen.rounds": "2"}, "mean": 0.123456, "std_folds": None, "std_seeds": 0.01,
-           "folds": [0], "seeds": [0, 1], "rows": 1265, "parameters": 3813441, "epoch_seconds": 64.0,
+           "folds": [0], "seeds": [0, 1], "rows": 1265, "missing": 0, "parameters": 3813441, "epoch_seconds": 64.0,
            "ensemble": 0.1, "paper_mae_scaled": 0.58, "paper_mae_ev": 0.6492}  # fmt: skip
     comparison = {"variant": "mlp", "against": "capsule", "difference": -0.5, "low": -1.0, "high": 0.25, "p_holm": None,
                   "folds": [0], "verdict": "not distinguishable"}  # fmt: skip
@@ -74,12 +74,13 @@ def test_a_report_gives_errors_by_crystal_system_and_separation_scores(tmp_path:
     ]
     scores = {
         state: {
-            "before": {"value": value, "interval": [value - 0.01, value + 0.02], "n": 7},
-            "after": {"value": value / 2, "interval": [0.0, value], "n": 7},
+            "before": {"value": value, "interval": [value - 0.01, value + 0.02]},
+            "after": {"value": value / 2, "interval": [0.0, value], "n": 7, "floor": 0.15},
         }
         for state, value in (("trained", 0.3), ("untrained", 0.4))
     }
-    fading = {"steps": [{"size": 0.0, "relative": 0.0}, {"size": 0.02, "relative": 0.127}]}
+    steps = [{"size": size, "relative": size * 6, "interval": [0.0, size * 10]} for size in (0.0, 0.02, 0.05)]
+    fading = {"steps": steps, "n": 5, "floor": 0.1}
     sections = {
         "systems": {"facts": {"unit": "1/cm", "results": results}},
         "separation": {"facts": {"blocks": [{"label": "mlp", "scores": scores, "fading": fading}]}},
@@ -94,12 +95,126 @@ def test_a_report_gives_errors_by_crystal_system_and_separation_scores(tmp_path:
         "| all | 1,265 | 30.00 (0.30) | 29.50 (0.29) |",
     ]
     assert script.separation(report).splitlines()[2] == (
-        "| `mlp` | 0.30 (0.29 to 0.32) | 0.40 (0.39 to 0.42) | 0.15 (0.00 to 0.30) | 0.20 (0.00 to 0.40) | 7 | 0.13 |"
+        "| `mlp` | 0.30 (0.29 to 0.32) | 0.40 (0.39 to 0.42) | 0.15 (0.00 to 0.30) | 0.20 (0.00 to 0.40) | 7 | "
+        "0.15 | 0.12 (0.00 to 0.20) | 5 | 0.10 |"
     )
-    results[1]["systems"] = [error("trigonal", 265, 14.0)]
+    results[1]["systems"] = [error("cubic", 264, 14.0)]
     report.write_text(json.dumps({"tasks": [{"sections": sections}]}))
-    with pytest.raises(ValueError, match="same crystal systems"):
+    with pytest.raises(ValueError, match="not on the same rows"):
         script.systems(report)
+
+
+def test_a_place_that_does_not_end_is_an_error() -> None:
+    whole = "<!-- claims results/audits -->\nstale\n<!-- end -->\n"
+    script = load()
+    assert "stale" not in script.render(whole)
+    for page in (f"<!-- claims results/audits -->\nprose\n{whole}", f"{whole}<!-- end -->\n", whole * 2 + "<!-- end"):
+        with pytest.raises(ValueError, match="an <!-- end --> of its own"):
+            script.render(page)
+
+
+def write_ablation(folder: Path, **facts: object) -> Path:
+    folder.mkdir(parents=True)
+    row = {"block": "mlp", "values": {}, "mean": 30.0, "std_folds": 2.0, "std_seeds": None, "ensemble": 28.8,
+           "folds": [0, 1, 2, 3, 4], "seeds": [0], "rows": 1000, "missing": 0}  # fmt: skip
+    official = {
+        "task": {"name": "matbench_phonons", "unit": "1/cm", "kind": "regression", "is_official": True},
+        "command": "sen-bench ablate --task matbench_phonons",
+        "coverage": 1.0,
+        "limit": [],
+        "judge": "test",
+    }
+    table = [row | changed for changed in facts.pop("table", [{}])]  # type: ignore[attr-defined]
+    (folder / "ablation.json").write_text(json.dumps(official | facts | {"table": table}))
+    return folder
+
+
+def test_blocks_stand_among_the_published_models_only_by_the_official_protocol(tmp_path: Path) -> None:
+    script = load()
+    lines = script.leaderboard(write_ablation(tmp_path / "whole")).splitlines()
+    assert lines[2:6] == [
+        "| MegNet (kgcnn v2.1.0) | 28.76 | 2.577 |",
+        "| **SEN, `mlp`, seeds averaged** | 28.80 | – |",
+        "| coNGN | 28.89 | 3.284 |",
+        "| ALIGNN | 29.54 | 2.115 |",
+    ]
+    assert lines.index("| **SEN, `mlp`** | 30.00 | 2.000 |") == lines.index("| coGN | 29.71 | 1.997 |") + 1
+    for i, changed in enumerate(
+        (
+            {"coverage": 0.4},
+            {"limit": [8000]},
+            {"judge": "validation"},
+            {"table": [{"folds": [0]}]},
+            {"table": [{"missing": 1}]},
+        )
+    ):
+        with pytest.raises(ValueError, match="complete official data"):
+            script.leaderboard(write_ablation(tmp_path / f"{i}", **changed))
+
+
+def test_each_recipe_is_a_line_of_its_own(tmp_path: Path) -> None:
+    command = "sen-bench ablate --blocks mlp"
+    tried = {"judge": "validation"}
+    axis = [{"values": {"sen.rounds": rounds}, "mean": mean} for rounds, mean in (("3", 0.3), ("10", 0.4), ("2", 0.2))]
+    runs = {"mlp, sen.rounds=3": "runs/t/mlp-default", "mlp, sen.rounds=10": "runs/t/mlp-10"}
+    runs["mlp, sen.rounds=2"] = "runs/t/mlp-2"
+    write_ablation(
+        tmp_path / "t" / "ablation-0", **tried, table=axis, runs=runs, command=f"{command} --set sen.rounds=3,10,2"
+    )
+    both = [{"seeds": [0, 1], "mean": 0.35}]
+    write_ablation(
+        tmp_path / "t" / "ablation-1", **tried, table=both, runs={"mlp": "runs/t/mlp-default"}, command=command
+    )
+    paper = {"table": [{"mean": 0.5}], "runs": {"mlp": "runs/t/mlp-paper"}, "command": f"{command} --config paper"}
+    write_ablation(tmp_path / "t" / "ablation-2", **tried, **paper)
+    script = load()
+    assert [line.split(" | ")[1:3] for line in script.recipes(tmp_path).splitlines()[2:]] == [
+        ["default", "0.3500 1/cm"],
+        ["--config paper", "0.5000 1/cm"],
+        ["sen.rounds = 2", "0.2000 1/cm"],
+        ["sen.rounds = 10", "0.4000 1/cm"],
+    ]
+    write_ablation(
+        tmp_path / "t" / "ablation-3", **tried, runs={"mlp": "runs/t/mlp-9"}, command=f"{command} --epochs 9"
+    )
+    with pytest.raises(ValueError, match="--epochs may change the recipe"):
+        script.recipes(tmp_path)
+    write_ablation(tmp_path / "u" / "t" / "ablation-4", runs={})
+    with pytest.raises(ValueError, match="chosen by validation rows"):
+        script.recipes(tmp_path / "u")
+
+
+def test_published_predictions_are_told_as_they_were_audited(tmp_path: Path) -> None:
+    def error(group: str, mae: float, **facts: float) -> dict[str, object]:
+        return {"group": group, "mae": mae, "relative": mae / 2, **facts}
+
+    def trend(value: float) -> dict[str, object]:
+        return {"value": value, "interval": [value - 0.01, value + 0.01], "n": 60}
+
+    for name, mae in (("A", 0.4), ("B", 0.2)):
+        rest = {"value": 0.0, "rest": trend(0.1), "systems": [error("cubic", mae * 1.5, share=0.4)]}
+        symmetry = {"loss": trend(-0.3), "without_most_common": rest}
+        breakdown = {"systems": [error("cubic", mae)], "overall": error("all", mae), "symmetry": symmetry}
+        against = [{"model": "C", "n": 100, "comparison": {"overall": {"other": 0.25, "difference": mae - 0.25}}}]
+        audit = {"task": "t", "model": name, "n": 100, "unit": "eV", "score": {"mae": mae}, "affine": {"mae": 0.1}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(audit | {"breakdown": breakdown, "against": against}))
+    script, pattern = load(), tmp_path / "*.json"
+    assert script.published_systems(pattern).splitlines()[2:] == [
+        "| B | 100 | 0.2000 (0.10) | 0.2000 (0.10) | -0.30 (-0.31 to -0.29) |",
+        "| A | 100 | 0.4000 (0.20) | 0.4000 (0.20) | -0.30 (-0.31 to -0.29) |",
+    ]
+    assert script.unlike(pattern).splitlines()[2:4] == [
+        "| rows of 0 eV left out |  | 40% |  |",
+        "| B | 60 | 0.3000 (0.15) | +0.10 (+0.09 to +0.11) |",
+    ]
+    assert script.same_rows(pattern).splitlines()[2:] == [
+        "| t | B | 100 | 0.2000 eV | 0.1000 after a refit to the test targets |",
+        "| t | C | 100 | 0.2500 eV | B is 20.0 % below |",
+        "| t | A | 100 | 0.4000 eV | 0.1000 after a refit to the test targets |",
+        "| t | C | 100 | 0.2500 eV | A is 60.0 % above |",
+    ]
+    with pytest.raises(ValueError, match="no such audit"):
+        script.unlike(tmp_path / "*.txt")
 
 
 def test_trainings_of_the_store_are_lines_of_a_file(script: Path) -> None:
@@ -165,10 +280,14 @@ def test_archived_results_are_whole_and_the_page_shows_them() -> None:
     runs = list(find_runs(archive))
     assert runs
     for run in runs:
+        assert run.units()
         assert len(run.units()) == len(list(run.path.glob("seed_*/fold_*/manifest.json")))
     page = (REPOSITORY / "docs" / "results.md").read_text()
     assert load().render(page) == page
     for folder in archive.glob("*/ablation-*"):
+        cells = len((folder / "cells.csv").read_text().splitlines()) - 1
+        named = json.loads((folder / "ablation.json").read_text())["runs"].values()
+        assert cells <= sum(len(run.units()) for run in runs if run.path.name in {Path(path).name for path in named})
         assert re.search(f"<!-- results results/runs/{folder.relative_to(archive)} ", page), folder
 
 

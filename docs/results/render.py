@@ -9,7 +9,10 @@ No number is typed by hand. TASK.csv has a line for each training. A table of th
 - `results`, `comparisons` or `leaderboard`: of an ablation, alone or among the published models, FILE its folder;
 - `recipes`: what was tried, FILE a folder with ablations judged by validation rows;
 - `systems` or `separation`: errors by crystal system, and how blocks separate atoms, FILE the JSON file of a report;
-- `published`: errors of published predictions by crystal system, FILE a pattern for the files of `sen-bench audit`;
+- `published` or `unlike`: errors of published predictions by crystal system, of all rows or of those that do not have
+  the most common target, FILE a pattern for files of `sen-bench audit --format json`;
+- `same_rows`: published predictions beside others of the same rows, FILE a pattern for files of
+  `sen-bench audit --against`;
 - `claims`: what the paper claims on MatBench beside the leaderboard and beside what the authors' published predictions
   score, FILE the folder with what `sen-bench audit --format json` said of them.
 """
@@ -22,13 +25,16 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmarks.display import duration, figures
+from benchmarks.folds import N_FOLDS
 from benchmarks.leaderboard import published
+from benchmarks.metrics import primary_metric
 from benchmarks.store import find_runs
 
 HERE = Path(__file__).parent
@@ -43,7 +49,9 @@ _CLAIMS = {
     ("matbench_mp_e_form", "MegNet (kgcnn v2.1.0)"): 36.1,
     ("matbench_mp_e_form", "SchNet (kgcnn v2.1.0)"): 26.1,
 }
-_PLACE = re.compile(r"<!-- (?P<what>\w+) (?P<file>\S+) -->\n.*?<!-- end -->", re.DOTALL)
+# Options of `sen-bench ablate` that do not change what is trained, or that every line of the table has alike.
+_NOT_RECIPE = {"--task", "--target", "--unit", "--split", "--blocks", "--set", "--seeds", "--judge", "--out", "--jobs"}
+_PLACE = re.compile(r"<!-- (?P<what>\w+) (?P<file>\S+) -->\n(?:(?!<!-- ).)*?<!-- end -->", re.DOTALL)
 
 
 def main() -> None:
@@ -51,13 +59,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    made = {HERE / f"{task.name}.csv": export(task) for task in sorted((HERE / "runs").iterdir())}
+    tasks = sorted(path for path in (HERE / "runs").iterdir() if path.is_dir())
+    made = {HERE / f"{task.name}.csv": export(task) for task in tasks}
+    if stale := sorted(set(HERE.glob("*.csv")) - set(made)):
+        sys.exit(f"{stale[0].name} belongs to no task in docs/results/runs: remove it.")
     made[PAGE] = render(PAGE.read_text())
     for path, text in made.items():
         if not check:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:
-            sys.exit(f"{path.name} is not what docs/results/render.py makes of docs/results/runs: run it and commit.")
+            sys.exit(f"{path.name} is not what docs/results/render.py makes of the files behind it: run it and commit.")
 
 
 def export(folder: Path) -> str:
@@ -90,7 +101,14 @@ def export(folder: Path) -> str:
 
 
 def render(page: str) -> str:
-    """Return the page with its tables made from the files."""
+    """Return the page with its tables made from the files.
+
+    Raises:
+        ValueError: A place does not end before the next begins, or nothing is known to stand there.
+    """
+    places = [(place["what"], place["file"]) for place in _PLACE.finditer(page)]
+    if len(places) != page.count("<!-- end -->") or 2 * len(places) != page.count("<!-- "):
+        raise ValueError(f"{PAGE.name}: each <!-- WHAT FILE --> needs an <!-- end --> of its own.")
 
     def table(place: re.Match[str]) -> str:
         made = _TABLES[place["what"]](DOCS / place["file"])
@@ -125,6 +143,8 @@ def results(ablation: Path) -> str:
     cells = pd.read_csv(ablation / "cells.csv", dtype=str)
     unit = facts["task"]["unit"]
     rows = facts["table"]
+    if any(row["missing"] for row in rows):
+        raise ValueError(f"{ablation}: trainings are missing.")
 
     def trained(row: dict[str, Any], fact: str) -> list[str]:
         """Return a fact of each training of the row."""
@@ -186,32 +206,77 @@ def comparisons(ablation: Path) -> str:
 def leaderboard(ablation: Path) -> str:
     """Return the table of the published models and the blocks, best first, blocks in bold."""
     facts = json.loads((ablation / "ablation.json").read_text())
-    unit = facts["task"]["unit"]
-    lines = [(entry.mean, entry.model, entry.std) for entry in published(facts["task"]["name"])]
-    for row in facts["table"]:
+    task, rows = facts["task"], facts["table"]
+    official = task["is_official"] and facts["coverage"] == 1 and not facts["limit"] and facts["judge"] == "test"
+    if not official or any(row["folds"] != list(range(N_FOLDS)) or row["missing"] for row in rows):
+        raise ValueError(f"{ablation}: only all five folds of complete official data stand beside the leaderboard.")
+    metric = primary_metric(task["kind"])
+    lines = [(entry.mean, entry.model, entry.std) for entry in published(task["name"])]
+    for row in rows:
         lines.append((row["mean"], f"**SEN, {name(row)}**", row["std_folds"]))
         if row["ensemble"] is not None:
             lines.append((row["ensemble"], f"**SEN, {name(row)}, seeds averaged**", None))
-    rows = ([model, number(mean), number(std)] for mean, model, std in sorted(lines, key=lambda line: line[0]))
-    return markdown(["model", f"MAE ({unit})", "std, folds"], rows)
+    lines.sort(key=lambda line: line[0], reverse=metric.higher_is_better)
+    heading = ["model", f"{metric.label} ({task['unit']})", "std, folds"]
+    return markdown(heading, ([model, number(mean), number(std)] for mean, model, std in lines))
 
 
 def recipes(folder: Path) -> str:
-    """Return the table of recipes that were tried, those of one ablation one below the other."""
-    rows = []
+    """Return the table of recipes that were tried, a line for each run, the default first."""
+    lines: dict[str, tuple[list[tuple[str, str]], dict[str, Any], dict[str, Any]]] = {}
     for path in sorted(folder.glob("*/ablation-*/ablation.json")):
         facts = json.loads(path.read_text())
         if facts["judge"] != "validation":
             raise ValueError(f"{path}: a recipe is chosen by validation rows.")
-        words = shlex.split(facts["command"])
-        base = f"--config {words[words.index('--config') + 1]}" if "--config" in words else "default"
         for row in facts["table"]:
-            tried = ", ".join(f"{field} = {value}" for field, value in row["values"].items()) or base
-            score = f"{number(row['mean'])} {facts['task']['unit']}"
-            seeds = ", ".join(map(str, row["seeds"]))
-            rows.append([facts["task"]["name"], f"`{row['block']}`", tried, score, number(row["std_seeds"]), seeds])
-    heading = ["crystals", "block", "recipe", "validation MAE", "std, seeds", "seeds"]
-    return markdown(heading, sorted(rows, key=lambda row: row[:3]))
+            tried = [*_set(facts["command"]), *row["values"].items()]
+            (run,) = (Path(run).name for setting, run in facts["runs"].items() if setting == row_setting(row))
+            known = lines.get(run)
+            # The same run is a value of several axes, and the default where it is named without any.
+            if known is None or len(row["seeds"]) > len(known[1]["seeds"]):
+                lines[run] = (tried if known is None else min(tried, known[0], key=len), row, facts["task"])
+            elif len(tried) < len(known[0]):
+                lines[run] = (tried, *known[1:])
+    rows = [
+        [
+            f"`{row['block']}`",
+            ", ".join(f"{field}{' ' if field.startswith('-') else ' = '}{value}" for field, value in tried)
+            or "default",
+            f"{number(row['mean'])} {task['unit']}",
+            *(number(row["std_seeds"]), ", ".join(map(str, row["seeds"])), f"{row['rows']:,}"),
+        ]
+        for tried, row, task in sorted(
+            lines.values(), key=lambda line: (line[1]["block"], list(map(_by_value, line[0])))
+        )
+    ]
+    return markdown(["block", "recipe", "validation MAE", "std, seeds", "seeds", "validation rows"], rows)
+
+
+def row_setting(row: dict[str, Any]) -> str:
+    """Return what an ablation calls the line of its table."""
+    return ", ".join([row["block"], *(f"{field}={value}" for field, value in row["values"].items())])
+
+
+def _set(command: str) -> list[tuple[str, str]]:
+    """Return what a command sets that is no axis of its grid."""
+    words = shlex.split(command)
+    found = []
+    for option, value in pairwise(words):
+        if option == "--config":
+            found.append((option, value))
+        elif option == "--set" and "," not in value:
+            found.append((value.partition("=")[0], value.partition("=")[2]))
+        elif option.startswith("--") and option not in _NOT_RECIPE:
+            raise ValueError(f"{command}: {option} may change the recipe; say it by --set.")
+    return found
+
+
+def _by_value(tried: tuple[str, str]) -> tuple[str, float, str]:
+    field, value = tried
+    try:
+        return field, float(value), value
+    except ValueError:
+        return field, 0.0, value
 
 
 def systems(report: Path) -> str:
@@ -226,50 +291,87 @@ def systems(report: Path) -> str:
     rows = []
     for i, group in enumerate(shown[0]["groups"]):
         cells = [result["groups"][i] for result in shown]
-        if {cell["group"] for cell in cells} != {group["group"]}:
-            raise ValueError(f"{report}: the results do not list the same crystal systems.")
+        if any((cell["group"], cell["n"]) != (group["group"], group["n"]) for cell in cells):
+            raise ValueError(f"{report}: the results are not on the same rows.")
         rows.append(line(group["group"], group["n"], cells))
     return markdown(heading, [*rows, line("all", shown[0]["n"], shown)])
 
 
+def read_audits(pattern: Path) -> list[dict[str, Any]]:
+    """Return what audits found, best first."""
+    audits = [json.loads(path.read_text()) for path in sorted(pattern.parent.glob(pattern.name))]
+    if not audits:
+        raise ValueError(f"{pattern}: there is no such audit.")
+    return sorted(audits, key=lambda audit: float(audit["score"]["mae"]))
+
+
 def published_systems(pattern: Path) -> str:
-    """Return the table of errors by crystal system of the predictions that were audited, best first."""
-    audits = [json.loads(path.read_text()) for path in pattern.parent.glob(pattern.name)]
+    """Return the table of errors of published predictions by crystal system."""
+    audits = read_audits(pattern)
     groups = [line["group"] for line in audits[0]["breakdown"]["systems"]]
     rows = []
-    for audit in sorted(audits, key=lambda audit: audit["score"]["mae"]):
-        breakdown, symmetry = audit["breakdown"], audit["breakdown"]["symmetry"]
+    for audit in audits:
+        breakdown = audit["breakdown"]
         by_group = {line["group"]: line for line in breakdown["systems"]}
-        trends = (symmetry["loss"], symmetry["without_most_common"]["rest"])
+        cells = [error_share(by_group[group]) for group in groups]
+        trend = correlation(breakdown["symmetry"]["loss"])
+        rows.append([audit["model"], f"{audit['n']:,}", *cells, error_share(breakdown["overall"]), trend])
+    return markdown([f"MAE ({audits[0]['unit']}; MAE/MAD)", "rows", *groups, "all", "rank correlation"], rows)
+
+
+def unlike(pattern: Path) -> str:
+    """Return the same table of the rows that do not have the most common target, under the share that has it."""
+    audits = read_audits(pattern)
+    groups = [line["group"] for line in audits[0]["breakdown"]["systems"]]
+    rows = []
+    for audit in sorted(audits, key=lambda audit: -audit["n"]):
+        rest = audit["breakdown"]["symmetry"]["without_most_common"]
+        by_group = {line["group"]: line for line in rest["systems"]}
+        if not rows:
+            left_out = [f"{by_group[group]['share']:.0%}" for group in groups]
+            rows.append([f"rows of {rest['value']:g} {audit['unit']} left out", "", *left_out, ""])
+        cells = [error_share(by_group[group]) for group in groups]
+        rows.append([audit["model"], f"{rest['rest']['n']:,}", *cells, correlation(rest["rest"])])
+    return markdown([f"MAE ({audits[0]['unit']}; MAE/MAD)", "rows", *groups, "rank correlation"], rows)
+
+
+def same_rows(pattern: Path) -> str:
+    """Return the table of audited predictions beside those of other models of the same rows."""
+    rows = []
+    for audit in read_audits(pattern):
         rows.append(
             [
-                *(audit["model"], f"{audit['n']:,}"),
-                *(error_share(by_group[group]) for group in groups),
-                error_share(breakdown["overall"]),
-                *(f"{trend['value']:+.2f}" for trend in trends),
+                *(audit["task"], audit["model"], f"{audit['n']:,}", f"{number(audit['score']['mae'])} {audit['unit']}"),
+                f"{number(audit['affine']['mae'])} after a refit to the test targets",
             ]
         )
-    (unit,) = {audit["unit"] for audit in audits}
-    heading = [f"MAE ({unit}; MAE/MAD)", "rows", *groups, "all", "rank correlation", "without rows of gap 0"]
-    return markdown(heading, rows)
+        for other in sorted(audit["against"], key=lambda other: other["comparison"]["overall"]["other"]):
+            facts = other["comparison"]["overall"]
+            than = f"{audit['model']} is {abs(facts['difference'] / facts['other']):.1%}".replace("%", " %")
+            where = "above" if facts["difference"] > 0 else "below"
+            mae = f"{number(facts['other'])} {audit['unit']}"
+            rows.append([audit["task"], other["model"], f"{other['n']:,}", mae, f"{than} {where}"])
+    return markdown(["task", "model", "rows", "MAE", ""], rows)
 
 
 def separation(report: Path) -> str:
     """Return the table of how well blocks separate atoms, before and after the block, trained and not."""
     heading = [
         *("block", "environments, trained", "untrained", "after the block, trained", "untrained"),
-        *("crystals", "equivalent atoms after 0.02 Å of noise"),
+        *("crystals", "smallest score", "equivalent atoms after 0.02 Å of noise", "crystals of these", "smallest"),
     ]
     rows = []
     for block in section(report, "separation")["blocks"]:
         scores = block["scores"]
-        faded = [step["relative"] for step in block["fading"]["steps"] if step["size"] == 0.02]
+        fading = block["fading"]
+        (faded,) = (step for step in fading["steps"] if step["size"] == 0.02)
         rows.append(
             [
                 f"`{block['label']}`",
                 *(score(scores[state][where]) for where in ("before", "after") for state in ("trained", "untrained")),
-                f"{scores['trained']['after']['n']:,}",
-                *map(share, faded),
+                *(f"{scores['trained']['after']['n']:,}", share(scores["trained"]["after"]["floor"])),
+                f"{share(faded['relative'])} ({' to '.join(map(share, faded['interval']))})",
+                *(f"{fading['n']:,}", share(fading["floor"])),
             ]
         )
     return markdown(heading, rows)
@@ -291,6 +393,11 @@ def score(facts: dict[str, Any]) -> str:
     """Return a separation score with its 95 % interval."""
     low, high = facts["interval"]
     return f"{share(facts['value'])} ({share(low)} to {share(high)})"
+
+
+def correlation(facts: dict[str, Any]) -> str:
+    """Return a rank correlation with its 95 % interval."""
+    return f"{facts['value']:+.2f} ({' to '.join(f'{end:+.2f}' for end in facts['interval'])})"
 
 
 def share(value: float) -> str:
@@ -316,7 +423,8 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 _TABLES: dict[str, Callable[[Path], str]] = {
     "published": published_systems,
-    **{made.__name__: made for made in (results, comparisons, leaderboard, recipes, systems, separation, claims)},
+    **{made.__name__: made for made in (results, comparisons, leaderboard, recipes, systems, separation)},
+    **{made.__name__: made for made in (unlike, same_rows, claims)},
 }
 
 

@@ -117,6 +117,9 @@ def test_the_papers_settings_have_a_name(tmp_path, monkeypatch):
     assert (config.sen.dropout, config.training.weight_decay, config.graph.max_neighbors) == (0, 0, 12)
     assert config.training.learning_rate == TrainingConfig().learning_rate
     # A file of one's own comes first, and a name that is neither is told what there is.
+    (tmp_path / "paper").mkdir()
+    assert build_config("prototypes", "capsule", file=Path("paper")) == config
+    (tmp_path / "paper").rmdir()
     (tmp_path / "paper").write_text("[sen]\nrounds = 1")
     assert build_config("prototypes", "capsule", file=Path("paper")).sen.rounds == 1
     with pytest.raises(UsageError, match=r"file papr cannot be read.*sen-bench are called .*paper"):

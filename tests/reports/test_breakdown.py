@@ -208,6 +208,12 @@ def test_a_trend_that_one_target_makes_is_said_to_be_its_own() -> None:
     assert common["value"] == 0
     assert common["share"] == pytest.approx(metal.mean())
     assert facts["symmetry"]["loss"]["interval"][1] < 0 < common["rest"]["interval"][1]
+    for system, number in zip(common["systems"], (14, 225), strict=True):
+        rest = (group == number) & ~metal
+        assert system["n"] == rest.sum()
+        assert system["share"] == pytest.approx(metal[group == number].mean())
+        assert system["mae"] == pytest.approx(np.abs(prediction - target)[rest].mean())
+    assert any(s.startswith("Among them the lowest MAE is that of the ") for s in describe(facts, "eV"))
     assert any("49% of the targets are 0" in s and "no trend is shown there" in s for s in describe(facts))
 
 
