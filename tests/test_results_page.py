@@ -159,14 +159,12 @@ def test_each_recipe_is_a_line_of_its_own(tmp_path: Path) -> None:
     runs = {"mlp, sen.rounds=3": "runs/t/mlp-default", "mlp, sen.rounds=10": "runs/t/mlp-10"}
     runs["mlp, sen.rounds=2"] = "runs/t/mlp-2"
     write_ablation(
-        tmp_path / "t" / "ablation-0", **tried, table=axis, runs=runs, command=f"{command} --set sen.rounds=3,10,2"
+        tmp_path / "ablation-0", **tried, table=axis, runs=runs, command=f"{command} --set sen.rounds=3,10,2"
     )
     both = [{"seeds": [0, 1], "mean": 0.35}]
-    write_ablation(
-        tmp_path / "t" / "ablation-1", **tried, table=both, runs={"mlp": "runs/t/mlp-default"}, command=command
-    )
+    write_ablation(tmp_path / "ablation-1", **tried, table=both, runs={"mlp": "runs/t/mlp-default"}, command=command)
     paper = {"table": [{"mean": 0.5}], "runs": {"mlp": "runs/t/mlp-paper"}, "command": f"{command} --config paper"}
-    write_ablation(tmp_path / "t" / "ablation-2", **tried, **paper)
+    write_ablation(tmp_path / "ablation-2", **tried, **paper)
     script = load()
     assert [line.split(" | ")[1:3] for line in script.recipes(tmp_path).splitlines()[2:]] == [
         ["default", "0.3500 1/cm"],
@@ -174,12 +172,10 @@ def test_each_recipe_is_a_line_of_its_own(tmp_path: Path) -> None:
         ["sen.rounds = 2", "0.2000 1/cm"],
         ["sen.rounds = 10", "0.4000 1/cm"],
     ]
-    write_ablation(
-        tmp_path / "t" / "ablation-3", **tried, runs={"mlp": "runs/t/mlp-9"}, command=f"{command} --epochs 9"
-    )
+    write_ablation(tmp_path / "ablation-3", **tried, runs={"mlp": "runs/t/mlp-9"}, command=f"{command} --epochs 9")
     with pytest.raises(ValueError, match="--epochs may change the recipe"):
         script.recipes(tmp_path)
-    write_ablation(tmp_path / "u" / "t" / "ablation-4", runs={})
+    write_ablation(tmp_path / "u" / "ablation-4", runs={})
     with pytest.raises(ValueError, match="chosen by validation rows"):
         script.recipes(tmp_path / "u")
 

@@ -7,7 +7,7 @@ No number is typed by hand. TASK.csv has a line for each training. A table of th
 `<!-- WHAT FILE -->` and `<!-- end -->`. FILE is relative to docs, and WHAT is
 
 - `results`, `comparisons` or `leaderboard`: of an ablation, alone or among the published models, FILE its folder;
-- `recipes`: what was tried, FILE a folder with ablations judged by validation rows;
+- `recipes`: what was tried, FILE the folder of a task with ablations judged by validation rows;
 - `systems` or `separation`: errors by crystal system, and how blocks separate atoms, FILE the JSON file of a report;
 - `published` or `unlike`: errors of published predictions by crystal system, of all rows or of those that do not have
   the most common target, FILE a pattern for files of `sen-bench audit --format json`;
@@ -50,7 +50,10 @@ _CLAIMS = {
     ("matbench_mp_e_form", "SchNet (kgcnn v2.1.0)"): 26.1,
 }
 # Options of `sen-bench ablate` that do not change what is trained, or that every line of the table has alike.
-_NOT_RECIPE = {"--task", "--target", "--unit", "--split", "--blocks", "--set", "--seeds", "--judge", "--out", "--jobs"}
+_NOT_RECIPE = {
+    *("--task", "--target", "--unit", "--split", "--folds", "--seeds"),
+    *("--blocks", "--set", "--judge", "--out", "--jobs", "--data-dir"),
+}
 _PLACE = re.compile(r"<!-- (?P<what>\w+) (?P<file>\S+) -->\n(?:(?!<!-- ).)*?<!-- end -->", re.DOTALL)
 
 
@@ -224,7 +227,7 @@ def leaderboard(ablation: Path) -> str:
 def recipes(folder: Path) -> str:
     """Return the table of recipes that were tried, a line for each run, the default first."""
     lines: dict[str, tuple[list[tuple[str, str]], dict[str, Any], dict[str, Any]]] = {}
-    for path in sorted(folder.glob("*/ablation-*/ablation.json")):
+    for path in sorted(folder.glob("ablation-*/ablation.json")):
         facts = json.loads(path.read_text())
         if facts["judge"] != "validation":
             raise ValueError(f"{path}: a recipe is chosen by validation rows.")
