@@ -107,7 +107,7 @@ def break_down(
             {"group": number, "symbol": space_group_symbol(number), "system": crystal_system(number), **facts(at)}
             for number, at in _by_number(space_group)
         ],
-        "symmetry": _symmetry(kind, target, prediction, loss, space_group),
+        "symmetry": _symmetry(kind, target, loss, space_group, facts),
     }
 
 
@@ -324,43 +324,41 @@ def _score_classification(target: NDArray[np.float64], loss: NDArray[np.float64]
 def _symmetry(
     kind: Kind,
     target: NDArray[np.float64],
-    prediction: NDArray[np.float64],
     loss: NDArray[np.float64],
     space_group: NDArray[np.integer[Any]],
+    score: Callable[[NDArray[np.int64]], dict[str, Any]],
 ) -> dict[str, Any] | None:
     """Return Spearman's correlations of the loss of a row with the order of its point group, and what may explain it.
 
     "loss" over all rows; "without_most_common" over the rows that do not have the most common target, where one in ten
     has it, with the errors of those rows by crystal system and the share of each system that they leave out: gaps of
     metals are all 0, easy, and unevenly spread over the systems. There is none of losses divided by the MAD of their
-    crystal system: where the MADs differ, that division alone makes a trend, of any losses whatsoever.
+    crystal system: where the MADs differ, that division alone makes a trend, of any losses whatsoever. `score` gives
+    the facts of the rows at some positions.
     """
-    known = space_group > 0
-    order = point_group_order(space_group[known])
-    target, prediction, loss, space_group = target[known], prediction[known], loss[known], space_group[known]
-    overall = _rank_correlation(order, loss)
+    known = np.flatnonzero(space_group > 0)
+
+    def correlate(at: NDArray[np.int64]) -> dict[str, Any] | None:
+        return _rank_correlation(point_group_order(space_group[at]), loss[at])
+
+    overall = correlate(known)
     if overall is None:
         return None
-    facts: dict[str, Any] = {"n": len(loss), "loss": overall, "without_most_common": None}
+    facts: dict[str, Any] = {"n": len(known), "loss": overall, "without_most_common": None}
     if kind == "regression":
-        values, counts = np.unique(target, return_counts=True)
+        values, counts = np.unique(target[known], return_counts=True)
         common = values[counts.argmax()]
-        if counts.max() >= 0.1 * len(target):
-            others = target != common
-            rest = _rank_correlation(order[others], loss[others])
+        if counts.max() >= 0.1 * len(known):
+            others = known[target[known] != common]
             systems = []
             for name, at in _by_system(space_group):
-                left = at[others[at]]
+                left = np.intersect1d(at, others)
                 if len(left):
-                    scores = _score_regression(target[left], prediction[left], loss[left])
-                    share = 1 - len(left) / len(at)
-                    systems.append(
-                        {"group": name, "share": share, "n": len(left), "is_small": len(left) < SMALL, **scores}
-                    )
+                    systems.append({"group": name, "share": 1 - len(left) / len(at), **score(left)})
             facts["without_most_common"] = {
                 "value": float(common),
-                "share": float(1 - others.mean()),
-                "rest": rest,
+                "share": float(1 - len(others) / len(known)),
+                "rest": correlate(others),
                 "systems": systems,
             }
     return facts

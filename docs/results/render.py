@@ -151,8 +151,8 @@ def results(ablation: Path) -> str:
 
     def trained(row: dict[str, Any], fact: str) -> list[str]:
         """Return a fact of each training of the row."""
-        setting = {"block": row["block"], **row["values"]}
-        chosen = (cells[list(setting)] == pd.Series(setting)).all(axis=1)
+        wanted = {"block": row["block"], **row["values"]}
+        chosen = (cells[list(wanted)] == pd.Series(wanted)).all(axis=1)
         return cells.loc[chosen, fact].tolist()
 
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -226,36 +226,35 @@ def leaderboard(ablation: Path) -> str:
 
 def recipes(folder: Path) -> str:
     """Return the table of recipes that were tried, a line for each run, the default first."""
-    lines: dict[str, tuple[list[tuple[str, str]], dict[str, Any], dict[str, Any]]] = {}
+    found: dict[str, list[tuple[list[tuple[str, str]], dict[str, Any], str]]] = {}
     for path in sorted(folder.glob("ablation-*/ablation.json")):
         facts = json.loads(path.read_text())
         if facts["judge"] != "validation":
             raise ValueError(f"{path}: a recipe is chosen by validation rows.")
         for row in facts["table"]:
             tried = [*_set(facts["command"]), *row["values"].items()]
-            (run,) = (Path(run).name for setting, run in facts["runs"].items() if setting == row_setting(row))
-            known = lines.get(run)
-            # The same run is a value of several axes, and the default where it is named without any.
-            if known is None or len(row["seeds"]) > len(known[1]["seeds"]):
-                lines[run] = (tried if known is None else min(tried, known[0], key=len), row, facts["task"])
-            elif len(tried) < len(known[0]):
-                lines[run] = (tried, *known[1:])
+            run = Path(facts["runs"][setting(row)]).name
+            found.setdefault(run, []).append((tried, row, facts["task"]["unit"]))
+    lines = []
+    for entries in found.values():
+        # A run may be a value of several axes: it is named by the least that tells it, and shown with all its seeds.
+        tried = min((tried for tried, _, _ in entries), key=len)
+        _, row, unit = max(entries, key=lambda entry: len(entry[1]["seeds"]))
+        lines.append((row["block"], list(map(_by_value, tried)), tried, row, unit))
     rows = [
         [
-            f"`{row['block']}`",
+            f"`{block}`",
             ", ".join(f"{field}{' ' if field.startswith('-') else ' = '}{value}" for field, value in tried)
             or "default",
-            f"{number(row['mean'])} {task['unit']}",
+            f"{number(row['mean'])} {unit}",
             *(number(row["std_seeds"]), ", ".join(map(str, row["seeds"])), f"{row['rows']:,}"),
         ]
-        for tried, row, task in sorted(
-            lines.values(), key=lambda line: (line[1]["block"], list(map(_by_value, line[0])))
-        )
+        for block, _, tried, row, unit in sorted(lines, key=lambda line: line[:2])
     ]
     return markdown(["block", "recipe", "validation MAE", "std, seeds", "seeds", "validation rows"], rows)
 
 
-def row_setting(row: dict[str, Any]) -> str:
+def setting(row: dict[str, Any]) -> str:
     """Return what an ablation calls the line of its table."""
     return ", ".join([row["block"], *(f"{field}={value}" for field, value in row["values"].items())])
 
@@ -308,6 +307,12 @@ def read_audits(pattern: Path) -> list[dict[str, Any]]:
     return sorted(audits, key=lambda audit: float(audit["score"]["mae"]))
 
 
+def in_order(systems: list[dict[str, Any]], groups: list[str]) -> list[dict[str, Any]]:
+    """Return the facts of these crystal systems."""
+    by_group = {line["group"]: line for line in systems}
+    return [by_group[group] for group in groups]
+
+
 def published_systems(pattern: Path) -> str:
     """Return the table of errors of published predictions by crystal system."""
     audits = read_audits(pattern)
@@ -315,8 +320,7 @@ def published_systems(pattern: Path) -> str:
     rows = []
     for audit in audits:
         breakdown = audit["breakdown"]
-        by_group = {line["group"]: line for line in breakdown["systems"]}
-        cells = [error_share(by_group[group]) for group in groups]
+        cells = map(error_share, in_order(breakdown["systems"], groups))
         trend = correlation(breakdown["symmetry"]["loss"])
         rows.append([audit["model"], f"{audit['n']:,}", *cells, error_share(breakdown["overall"]), trend])
     return markdown([f"MAE ({audits[0]['unit']}; MAE/MAD)", "rows", *groups, "all", "rank correlation"], rows)
@@ -329,11 +333,11 @@ def unlike(pattern: Path) -> str:
     rows = []
     for audit in sorted(audits, key=lambda audit: -audit["n"]):
         rest = audit["breakdown"]["symmetry"]["without_most_common"]
-        by_group = {line["group"]: line for line in rest["systems"]}
+        systems = in_order(rest["systems"], groups)
         if not rows:
-            left_out = [f"{by_group[group]['share']:.0%}" for group in groups]
+            left_out = [f"{line['share']:.0%}" for line in systems]
             rows.append([f"rows of {rest['value']:g} {audit['unit']} left out", "", *left_out, ""])
-        cells = [error_share(by_group[group]) for group in groups]
+        cells = map(error_share, systems)
         rows.append([audit["model"], f"{rest['rest']['n']:,}", *cells, correlation(rest["rest"])])
     return markdown([f"MAE ({audits[0]['unit']}; MAE/MAD)", "rows", *groups, "rank correlation"], rows)
 
@@ -409,8 +413,8 @@ def share(value: float) -> str:
 
 
 def name(row: dict[str, Any]) -> str:
-    """Name a block with the values of its axes."""
-    return ", ".join([f"`{row['block']}`", *(f"{field}={value}" for field, value in row["values"].items())])
+    """Return the same with the block set as code."""
+    return f"`{row['block']}`{setting(row).removeprefix(row['block'])}"
 
 
 def number(value: float | None) -> str:

@@ -572,11 +572,17 @@ def test_published_submissions_score_as_they_say(published: Submission, data_dir
         assert scores == pytest.approx(dict(fold.scores), rel=1e-6, abs=1e-6)
 
 
-def score_by_matbench(file: Path, targets: dict[str, list[float]], again: Path) -> None:
-    """Have the real matbench check a submission; what it makes of it goes to `again`."""
+@pytest.fixture
+def matbench_python() -> str:
+    """The Python that has the real matbench."""
     python = os.environ.get("SEN_BENCH_MATBENCH_PYTHON")
     if python is None:
         pytest.skip("needs a Python with .ci/matbench-requirements.txt (set SEN_BENCH_MATBENCH_PYTHON)")
+    return python
+
+
+def score_by_matbench(python: str, file: Path, targets: dict[str, list[float]], again: Path) -> None:
+    """Have the real matbench check a submission; what it makes of it goes to `again`."""
     again.with_name("targets.json").write_text(json.dumps(targets))
     arguments = [python, REPOSITORY / ".ci" / "check_submission.py", file, again.with_name("targets.json"), again]
     checked = subprocess.run(arguments, capture_output=True, text=True, check=False)
@@ -585,7 +591,7 @@ def score_by_matbench(file: Path, targets: dict[str, list[float]], again: Path) 
     assert checked.stdout.count("refused") == 6
 
 
-def test_real_matbench_takes_and_scores_the_archived_files(tmp_path: Path) -> None:
+def test_real_matbench_takes_and_scores_the_archived_files(matbench_python: str, tmp_path: Path) -> None:
     results = REPOSITORY / "docs" / "results"
     files = sorted((results / "submissions").glob("*.json.gz"))
     if not files:
@@ -597,10 +603,10 @@ def test_real_matbench_takes_and_scores_the_archived_files(tmp_path: Path) -> No
             predicted = [run.read_predictions(unit) for run in runs for unit in run.units()]
             by_id = {row: target for one in predicted for row, target in zip(one.ids, one.target.tolist(), strict=True)}
             targets[name] = [by_id[row] for row in sorted(by_id)]
-        score_by_matbench(file, targets, tmp_path / "again.json")
+        score_by_matbench(matbench_python, file, targets, tmp_path / "again.json")
 
 
-def test_real_matbench_takes_and_scores_our_file(sen_bench: Command, tmp_path: Path) -> None:
+def test_real_matbench_takes_and_scores_our_file(matbench_python: str, sen_bench: Command, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     phonons, is_metal = TASKS["matbench_phonons"], TASKS["matbench_mp_is_metal"]
     n_rows, share_true = MATBENCH[is_metal.name]
@@ -616,7 +622,7 @@ def test_real_matbench_takes_and_scores_our_file(sen_bench: Command, tmp_path: P
     file, again = tmp_path / "results.json.gz", tmp_path / "again.json"
     answer = sen_bench("export", *(run.path for run in runs), "-o", file)
     assert answer.code == 0, answer.err
-    score_by_matbench(file, {phonons.name: targets.tolist(), is_metal.name: labels.tolist()}, again)
+    score_by_matbench(matbench_python, file, {phonons.name: targets.tolist(), is_metal.name: labels.tolist()}, again)
     # What matbench writes is read as what we wrote.
     for name, theirs in read_submission(again).tasks.items():
         for ours, fold in zip(read_submission(file).tasks[name].folds, theirs.folds, strict=True):
