@@ -4,7 +4,7 @@
 #     SEN_BENCH_DATA=../data bash docs/results/study.sh
 #     python docs/results/render.py
 #
-# What docs/results/runs holds is not trained again, and what was stopped goes on: more than a day on two cores in all.
+# What docs/results/runs holds is not trained again, and what was stopped goes on. All of it takes days on two cores.
 # The largest sets have 20 epochs, which are 14,000 steps of the formation energies and 19,000 of mp_gap; the 60 of
 # matbench_log_kvrh are 14,000, and those of 8,000 rows of mp_gap 13,500.
 set -euo pipefail
