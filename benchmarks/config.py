@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -38,7 +39,9 @@ class TrainingConfig(Config):
         65536, ge=1, description="A batch is closed before its nodes have more neighbours than this in all."
     )
     learning_rate: float = Field(7e-4, gt=0, description="Peak learning rate of AdamW.")
-    weight_decay: float = Field(3.0, ge=0, description="Decoupled weight decay of AdamW, on matrices only.")
+    weight_decay: float = Field(
+        3.0, ge=0, description="Decoupled weight decay of AdamW, on matrices only; less above 1,000 training rows."
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises from 0.")
     clip_norm: float = Field(1.0, gt=0, description="The gradient is scaled down to this norm when it is larger.")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay per step of the averaged weights that predict.")
@@ -58,6 +61,21 @@ class RunConfig(Config):
     block: SerializeAsAny[Config]
     training: TrainingConfig
     limit: int | None = Field(None, ge=2, description="Training rows of each fold to use; test rows are never dropped.")
+
+    def settle(self, training_rows: int) -> RunConfig:
+        """Return the configuration for so many training rows, validation rows included.
+
+        Weight decay and dropout, unless they were given, fall with the square root of the rows above 1,000, where their
+        defaults were chosen, see docs/decisions.md.
+        """
+        share = min(1, math.sqrt(1000 / training_rows))
+        settled = {}
+        for name, field in (("sen", "dropout"), ("training", "weight_decay")):
+            section = getattr(self, name)
+            if field not in section.model_fields_set:
+                value = float(f"{type(section).model_fields[field].default * share:.2g}")
+                settled[name] = section.model_copy(update={field: value})
+        return self.model_copy(update=settled)
 
     def digest(self, data_digest: str) -> str:
         """Hash that names the run: this configuration on data of that content, 10 hexadecimal digits."""

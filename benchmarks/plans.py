@@ -83,7 +83,7 @@ def make_plan(
     progress: Progress | None = None,
     is_trial: bool = False,
 ) -> Plan:
-    """Build the graphs, open the run folder and see which folds are missing.
+    """Settle the configuration, build the graphs, open the run folder and see which folds are missing.
 
     A trial writes nothing into the store.
 
@@ -96,9 +96,13 @@ def make_plan(
     if not seeds or min(seeds) < 0:
         raise UsageError("A seed is a whole number from 0 on, and at least one is needed.")
     try:
-        make_folds(task.kind, table.row, task.n_rows, table.target, seeds[0], limit=config.limit, split=task.split)
+        first, *_ = make_folds(
+            task.kind, table.row, task.n_rows, table.target, seeds[0], limit=config.limit, split=task.split
+        )
     except UsageError as error:
         raise UsageError(f"{dataset.source}: {error}") from None
+    # Of the first fold, for all of them: a run has one configuration. No seed changes the sum.
+    config = config.settle(len(first.train) + len(first.validation))
     with torch.device("meta"):
         build_model(config)
     name = f"{config.block_name}-{config.digest(dataset.digest)}"

@@ -140,7 +140,8 @@ class Result:
             words += ["--seed", str(self.seeds[0]), "--seeds", str(self.seeds[-1] - self.seeds[0] + 1)]
         if config["limit"] is not None:
             words += ["--limit", str(config["limit"])]
-        for field, value in _changes(config).items():
+        rows = next(iter(self.records.values()))["rows"]
+        for field, value in _changes(config, rows["train"] + rows["validation"]).items():
             words += ["--set", f"{field}={value if isinstance(value, str) else json.dumps(value)}"]
         return shlex.join(words)
 
@@ -551,8 +552,8 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _changes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a configuration that are not the defaults of its task and block."""
+def _changes(config: Mapping[str, Any], training_rows: int) -> dict[str, Any]:
+    """Return the fields of a configuration that are not the defaults of its task and block for so many rows."""
     from benchmarks.config import build_config
 
     task = TASKS.get(config["task"])
@@ -560,5 +561,5 @@ def _changes(config: Mapping[str, Any]) -> dict[str, Any]:
         default = build_config(config["task"], config["block_name"], defaults=task.defaults if task else {})
     except UsageError:  # the block is not installed here
         return {}
-    plain = _flat(default.model_dump(mode="json"))
+    plain = _flat(default.settle(training_rows).model_dump(mode="json"))
     return {key: value for key, value in _flat(config).items() if key != "limit" and plain.get(key) != value}

@@ -33,7 +33,12 @@ class SENConfig(Config):
     lstm_rounds: int = Field(3, ge=1, description="Rounds T of the LSTM attention between a crystal and its atoms.")
     heads: int = Field(4, ge=1, description="Attention heads over the bonds of an atom.")
     head_width: int = Field(256, ge=1, description="Hidden width of the property head.")
-    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout of environments and of the head's hidden layer.")
+    dropout: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="Dropout of environments and of the head's hidden layer; less above 1,000 training rows.",
+    )
 
     @model_validator(mode="after")
     def _heads_divide_widths(self) -> SENConfig:

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import benchmarks
-from benchmarks.config import RunConfig, TrainingConfig, build_config, build_graph_settings
+from benchmarks.config import RunConfig, TrainingConfig, build_config, build_graph_settings, restore_config
 from benchmarks.errors import UsageError
 
 PROVIDED = Path(benchmarks.__file__).parent / "configs"
@@ -109,6 +109,35 @@ def test_a_sound_file_is_taken(tmp_path):
     assert (config.limit, config.training.epochs, config.graph.cells) == (50, 3, "full")
     with pytest.raises(UsageError, match=r"cutof'.*graph.cutoff"):
         build_config("prototypes", "mlp", assignments=["graph.cutof=3"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "share"), [(2, 1.0), (1000, 1.0), (1012, 1.0), (4000, 0.5), (8172, 1 / 3), (100_000, 0.1)]
+)
+def test_regularisation_falls_with_the_training_rows(rows, share):
+    config = build_config("matbench_mp_gap", "mlp")
+    settled = config.settle(rows)
+    assert (settled.training.weight_decay, settled.sen.dropout) == pytest.approx((3.0 * share, 0.3 * share), rel=0.01)
+    # Nothing else, and once and for all.
+    assert settled.settle(7) == settled
+    sections = {
+        "training": config.training.model_copy(update={"weight_decay": settled.training.weight_decay}),
+        "sen": config.sen.model_copy(update={"dropout": settled.sen.dropout}),
+    }
+    assert settled == config.model_copy(update=sections)
+
+
+@pytest.mark.parametrize("field", ["training.weight_decay", "sen.dropout"])
+def test_regularisation_that_was_given_is_kept(field):
+    for config in (
+        build_config("mine", "mlp", assignments=[f"{field}=0.25"]),
+        build_config("mine", "mlp", defaults={field: 0.25}),
+        restore_config(build_config("mine", "mlp", flags={field: 0.25}).model_dump(mode="json")),
+    ):
+        section, _, name = field.partition(".")
+        assert getattr(getattr(config.settle(100_000), section), name) == 0.25
+    paper = build_config("mine", "mlp", file=Path("paper"))
+    assert paper.settle(100_000) == paper
 
 
 def test_the_papers_settings_have_a_name(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from benchmarks.errors import DataError, UsageError
 from benchmarks.store import Unit
 from reports.section import Absent
 from reports.study import Rows, Study, read_studies, shared_rows
+from tests.benchmarks.conftest import replace_file
 from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
 
 
@@ -62,6 +63,15 @@ def test_labels_tell_runs_apart(tmp_path: Path) -> None:
     commands = {result.label: result.command() for result in study.results}
     assert commands["mlp (epochs 7)"].endswith("--set training.epochs=7")
     assert "--limit 20" in commands["capsule (limit 20)"]
+
+
+def test_commands_leave_out_what_follows_from_the_training_rows(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", official(tmp_path / "data"), flags={"training.weight_decay": 1.5}, folds=[0])
+    assert "weight_decay" in only(read_studies([tmp_path / "runs"])).results[0].command()
+    record = run.read_metrics(Unit(0, 0))
+    rows = {**record["rows"], "train": 3600, "validation": 400}
+    replace_file(run.unit_path(Unit(0, 0)), "metrics.json", json.dumps({**record, "rows": rows}).encode())
+    assert "weight_decay" not in only(read_studies([tmp_path / "runs"])).results[0].command()
 
 
 def test_a_run_given_twice_counts_once(tmp_path: Path) -> None:
