@@ -101,8 +101,8 @@ def make_plan(
         )
     except UsageError as error:
         raise UsageError(f"{dataset.source}: {error}") from None
-    # Of the first fold, for all of them: a run has one configuration. No seed changes the sum.
-    config = config.settle(len(first.train) + len(first.validation))
+    # A run has one configuration: that of the first fold, from which the others differ by a few rows.
+    config = config.settle(len(first.train))
     with torch.device("meta"):
         build_model(config)
     name = f"{config.block_name}-{config.digest(dataset.digest)}"

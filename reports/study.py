@@ -140,8 +140,8 @@ class Result:
             words += ["--seed", str(self.seeds[0]), "--seeds", str(self.seeds[-1] - self.seeds[0] + 1)]
         if config["limit"] is not None:
             words += ["--limit", str(config["limit"])]
-        rows = next(iter(self.records.values()))["rows"]
-        for field, value in _changes(config, rows["train"] + rows["validation"]).items():
+        training_rows = next(iter(self.records.values()))["rows"]["train"]
+        for field, value in _changes(config, training_rows).items():
             words += ["--set", f"{field}={value if isinstance(value, str) else json.dumps(value)}"]
         return shlex.join(words)
 

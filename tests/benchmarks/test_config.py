@@ -112,7 +112,7 @@ def test_a_sound_file_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "share"), [(2, 1.0), (1000, 1.0), (1012, 1.0), (4000, 0.5), (8172, 1 / 3), (100_000, 0.1)]
+    ("rows", "share"), [(2, 1), (911, 1), (1000, 1), (3526, 1 / 2), (7355, 1 / 3), (65_793, 1 / 10)]
 )
 def test_regularisation_falls_with_the_training_rows(rows, share):
     config = build_config("matbench_mp_gap", "mlp")
