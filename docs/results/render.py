@@ -232,7 +232,7 @@ def recipes(folder: Path) -> str:
         if facts["judge"] != "validation":
             raise ValueError(f"{path}: a recipe is chosen by validation rows.")
         for row in facts["table"]:
-            tried = [*_set(facts["command"]), *row["values"].items()]
+            tried = sorted([*_set(facts["command"]), *row["values"].items()])
             run = Path(facts["runs"][setting(row)]).name
             found.setdefault(run, []).append((tried, row, facts["task"]["unit"]))
     lines = []
