@@ -374,6 +374,10 @@ class _Training:
         optimizer = self._update.optimizer
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
+        # The fused AdamW goes through weights and moments in the order of memory, and a file keeps no layout.
+        for parameter, values in optimizer.state.items():
+            for moment in ("exp_avg", "exp_avg_sq"):
+                values[moment] = torch.empty_like(parameter).copy_(values[moment])
 
 
 def _identity(config: RunConfig, target: NDArray[np.float64], fold: Fold, kind: str, seed: int) -> str:
