@@ -164,6 +164,12 @@ class RunDisplay:
             f"{len(plan.missing)} of {len(plan.units)} trainings to do, in {plan.run.path}"
         )
         show_notes(self.console, plan.dataset)
+        if plan.missing:
+            config = plan.config
+            self.console.print(
+                f"Epochs: {config.training.epochs}, weight decay: {config.training.weight_decay:g}, "
+                f"dropout: {config.sen.dropout:g}."
+            )
         if plan.under_way:
             self.console.print(f"Going on from where they were stopped: {'; '.join(map(str, plan.under_way))}.")
         self._unit_text = f" {task.unit}" if task.unit else ""

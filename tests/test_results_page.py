@@ -241,7 +241,7 @@ def test_trainings_of_the_store_are_lines_of_a_file(script: Path) -> None:
         "mean_absolute_deviation": 1.0,
         "data_digest": "",
         "sessions": [],
-        "provenance": {"git_commit": "0123456789abcdef"},
+        "provenance": {"git_commit": "0123456789" * 4 + "-dirty"},
     }
     run.write_unit(
         Unit(1, 4), predictions=[("a", 1.0, 1.25)], record=record, history=[Epoch(1, 0.0, 0.0, 0.0, 0.0)], weights={}
@@ -251,7 +251,7 @@ def test_trainings_of_the_store_are_lines_of_a_file(script: Path) -> None:
     assert text[0].startswith(
         "block,run,split,limit,seed,fold,mae,rmse,train_rows,validation_rows,test_rows,best_epoch,"
     )
-    assert text[1:] == ["mlp,mlp-0123456789,folds,,1,4,0.25,0.5,8,1,3,2,3,float32,cpu,12.3,0123456"]
+    assert text[1:] == ["mlp,mlp-0123456789,folds,,1,4,0.25,0.5,8,1,3,2,3,float32,cpu,12.3,0123456-dirty"]
     subprocess.run([sys.executable, script, "--check"], check=True)
     (script.parent / "task.csv").write_text("\n".join(text).replace("0.25", "0.15"))
     check = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)

@@ -97,7 +97,7 @@ def export(folder: Path) -> str:
                     "precision": config["training"]["precision"],
                     "device": record["device"],
                     "wall_seconds": round(record["wall_seconds"], 1),
-                    "commit": record["provenance"]["git_commit"][:7],
+                    "commit": short(record["provenance"]["git_commit"]),
                 }
             )
     return pd.DataFrame(lines).to_csv(index=False, lineterminator="\n")
@@ -169,7 +169,7 @@ def results(ablation: Path) -> str:
         f"{facts['judge']} rows": lambda row: f"{row['rows']:,}",
         "parameters": lambda row: f"{row['parameters']:,}",
         "time": lambda row: duration(sum(map(float, trained(row, "wall_seconds")))),
-        "commit": lambda row: ", ".join(sorted({commit[:7] for commit in trained(row, "commit")})),
+        "commit": lambda row: ", ".join(sorted({short(commit) for commit in trained(row, "commit")})),
     }
     if any("paper_mae_scaled" in row for row in rows):
         columns |= {
@@ -252,6 +252,11 @@ def recipes(folder: Path) -> str:
         for block, _, tried, row, unit in sorted(lines, key=lambda line: line[:2])
     ]
     return markdown(["block", "recipe", "validation MAE", "std, seeds", "seeds", "validation rows"], rows)
+
+
+def short(commit: str) -> str:
+    """Shorten a commit, but not what follows its hash where files were not committed."""
+    return commit[:7] + commit[40:]
 
 
 def setting(row: dict[str, Any]) -> str:
