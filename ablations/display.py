@@ -19,7 +19,7 @@ from rich.text import Text
 from ablations.grid import Variant
 from ablations.judge import Judge, Rows
 from ablations.paper import SCALE
-from benchmarks.display import drawn, duration, figures, make_console, show_notes
+from benchmarks.display import drawn, duration, figures, make_console, recipe, show_notes
 from benchmarks.errors import SenBenchError
 from benchmarks.store import Unit
 
@@ -194,6 +194,7 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
     console.print(_table_of_plan(variants, costs))
     for variant in variants[:1]:
         show_notes(console, variant.plan.dataset)
+    _say_recipes(console, variants)
     cells = sum(len(variant.plan.missing) for variant in variants)
     if not cells:
         console.print("Everything is finished: the command without --dry-run shows the result.")
@@ -249,12 +250,22 @@ def show_result(result: Result, folder: str) -> None:
             "Bengio 2003), adjusted after Holm for the comparisons with the same block. The best was chosen on these "
             "rows: that it would win on others is not shown.",
         )
+    _say_recipes(console, result.variants)
     if not plan.dataset.is_complete:
         _say(console, f"Partial data: {plan.dataset.coverage:.1%} of the rows of {plan.dataset.task.name}.")
     if limits := sorted({each.plan.config.limit for each in result.variants if each.plan.config.limit is not None}):
         rows = " or ".join(f"{limit:,}" for limit in limits)
         _say(console, f"Trained on at most {rows} rows of each fold (limit); the t-test is conservative then.")
     console.print(f"Files: {folder}", soft_wrap=True)
+
+
+def _say_recipes(console: Console, variants: Sequence[Variant]) -> None:
+    """Print what depends on the number of training rows unless it is given."""
+    told: dict[str, list[str]] = {}
+    for variant in variants:
+        told.setdefault(recipe(variant.plan.config), []).append(str(variant))
+    for line, names in told.items():
+        _say(console, line if len(told) == 1 else f"{'; '.join(names)}: {line}")
 
 
 def _say(console: Console, text: str) -> None:

@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points
-from typing import Any
+from importlib.metadata import entry_points, version
+from typing import Annotated, Any
 
 import typer
 
@@ -33,6 +33,20 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sen-bench {version('sen-bench')}")
+        raise typer.Exit
+
+
+def _sen_bench(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Honest MatBench comparisons of SEN, the symmetry-enhanced equivariance network, with pluggable blocks."""
+
+
 def main() -> None:
     """Run `sen-bench`; a sen-bench error becomes one sentence on stderr and its exit code."""
     for number in SIGNALS:
@@ -44,7 +58,7 @@ def main() -> None:
     # which they spin on, a training step took dozens of times as long once other processes used the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     app = typer.Typer(
-        help="Honest MatBench comparisons of SEN, the symmetry-enhanced equivariance network, with pluggable blocks.",
+        callback=_sen_bench,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

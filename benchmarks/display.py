@@ -35,6 +35,7 @@ from benchmarks.metrics import METRIC_LABELS, primary_metric
 from benchmarks.tasks import TASKS, Task, find_data_file
 
 if TYPE_CHECKING:
+    from benchmarks.config import RunConfig
     from benchmarks.crystals import Progress as ProgressCallback
     from benchmarks.data import Dataset
     from benchmarks.graphs import GraphTable
@@ -52,6 +53,7 @@ __all__ = [
     "duration",
     "figures",
     "make_console",
+    "recipe",
     "show_blocks",
     "show_contract",
     "show_notes",
@@ -93,6 +95,14 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def recipe(config: RunConfig) -> str:
+    """Tell the epochs, and the weight decay and dropout that follow from the training rows unless given."""
+    return (
+        f"Epochs: {config.training.epochs}, weight decay: {config.training.weight_decay:g}, "
+        f"dropout: {config.sen.dropout:g}."
+    )
 
 
 @contextmanager
@@ -165,11 +175,7 @@ class RunDisplay:
         )
         show_notes(self.console, plan.dataset)
         if plan.missing:
-            config = plan.config
-            self.console.print(
-                f"Epochs: {config.training.epochs}, weight decay: {config.training.weight_decay:g}, "
-                f"dropout: {config.sen.dropout:g}."
-            )
+            self.console.print(recipe(plan.config))
         if plan.under_way:
             self.console.print(f"Going on from where they were stopped: {'; '.join(map(str, plan.under_way))}.")
         self._unit_text = f" {task.unit}" if task.unit else ""

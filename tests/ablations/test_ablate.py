@@ -272,12 +272,22 @@ def test_dry_run_shows_the_plan_and_trains_nothing(write_data: Write, sen_bench:
     assert answer.code == 0, answer.err
     assert "4 trainings to do, 1 at a time: about" in answer.out
     assert answer.out.count("mlp, sen.rounds=") == 2
+    assert "Epochs: 20, weight decay: 0.01, dropout: 0.\n" in answer.out
     assert not out.exists()
     assert sen_bench(*grid(data, out, "--folds", "0")).code == 0
     again = sen_bench(*grid(data, out, "--dry-run", "--jobs", 2))
     assert "2 trainings to do, 2 at a time: about" in again.out
     assert sen_bench(*grid(data, out)).code == 0
     assert "Everything is finished" in sen_bench(*grid(data, out, "--dry-run")).out
+
+
+def test_results_tell_the_recipe_of_each_setting(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    axis = ("--blocks", "mlp", "--set", "sen.dropout=0,0.1", "--folds", "0", *QUICK[:6], *QUICK[8:])
+    answer = sen_bench("ablate", *TASK, *axis, "--data-dir", data, "--out", out)
+    assert answer.code == 0, answer.err
+    assert "mlp, sen.dropout=0: Epochs: 20, weight decay: 0.01, dropout: 0." in answer.out
+    assert "mlp, sen.dropout=0.1: Epochs: 20, weight decay: 0.01, dropout: 0.1." in answer.out
 
 
 def test_dry_run_tells_what_cannot_be_trained(

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import EntryPoint, EntryPoints
+from importlib.metadata import EntryPoint, EntryPoints, version
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +293,11 @@ def test_tasks_and_blocks_are_listed(sen_bench: Command, data_dir: Path) -> None
     assert blocks.code == 0
     assert "capsule" in blocks.out
     assert "mlp" in blocks.out
+
+
+def test_version_is_that_of_the_package(sen_bench: Command) -> None:
+    answer = sen_bench("--version")
+    assert (answer.code, answer.out) == (0, f"sen-bench {version('sen-bench')}\n")
 
 
 def test_help_loads_nothing_heavy() -> None:
