@@ -69,7 +69,12 @@ def test_a_report_gives_errors_by_crystal_system_and_separation_scores(tmp_path:
         return {"group": group, "n": n, "mae": mae, "relative": mae / 100}
 
     results = [
-        {"label": label, "overall": error("all", 1265, mae), "systems": [error("cubic", 265, mae / 2)]}
+        {
+            "label": label,
+            "overall": error("all", 1265, mae),
+            "systems": [error("cubic", 265, mae / 2)],
+            "symmetry": {"loss": {"value": -0.1, "interval": [-0.2, 0.0]}},
+        }
         for label, mae in (("mlp", 30.0), ("ALIGNN", 29.5))
     ]
     scores = {
@@ -93,6 +98,7 @@ def test_a_report_gives_errors_by_crystal_system_and_separation_scores(tmp_path:
         "| --- | --- | --- | --- |",
         "| cubic | 265 | 15.00 (0.15) | 14.75 (0.15) |",
         "| all | 1,265 | 30.00 (0.30) | 29.50 (0.29) |",
+        "| rank correlation |  | -0.10 (-0.20 to +0.00) | -0.10 (-0.20 to +0.00) |",
     ]
     assert script.separation(report).splitlines()[2] == (
         "| `mlp` | 0.30 (0.29 to 0.32) | 0.40 (0.39 to 0.42) | 0.15 (0.00 to 0.30) | 0.20 (0.00 to 0.40) | 7 | "
@@ -187,12 +193,13 @@ def test_published_predictions_are_told_as_they_were_audited(tmp_path: Path) -> 
     def trend(value: float) -> dict[str, object]:
         return {"value": value, "interval": [value - 0.01, value + 0.01], "n": 60}
 
+    affine = {"mae": 0.1, "shifted": 0.15}
     for name, mae in (("A", 0.4), ("B", 0.2)):
         rest = {"value": 0.0, "rest": trend(0.1), "systems": [error("cubic", mae * 1.5, share=0.4)]}
         symmetry = {"loss": trend(-0.3), "without_most_common": rest}
         breakdown = {"systems": [error("cubic", mae)], "overall": error("all", mae), "symmetry": symmetry}
         against = [{"model": "C", "n": 100, "comparison": {"overall": {"other": 0.25, "difference": mae - 0.25}}}]
-        audit = {"task": "t", "model": name, "n": 100, "unit": "eV", "score": {"mae": mae}, "affine": {"mae": 0.1}}
+        audit = {"task": "t", "model": name, "n": 100, "unit": "eV", "score": {"mae": mae}, "affine": affine}
         (tmp_path / f"{name}.json").write_text(json.dumps(audit | {"breakdown": breakdown, "against": against}))
     script, pattern = load(), tmp_path / "*.json"
     assert script.published_systems(pattern).splitlines()[2:] == [
@@ -204,9 +211,9 @@ def test_published_predictions_are_told_as_they_were_audited(tmp_path: Path) -> 
         "| B | 60 | 0.3000 (0.15) | +0.10 (+0.09 to +0.11) |",
     ]
     assert script.same_rows(pattern).splitlines()[2:] == [
-        "| t | B | 100 | 0.2000 eV | 0.1000 after a refit to the test targets |",
+        "| t | B | 100 | 0.2000 eV | 0.1500 without its mean offset, 0.1000 after a refit to the test targets |",
         "| t | C | 100 | 0.2500 eV | B is 20.0 % below |",
-        "| t | A | 100 | 0.4000 eV | 0.1000 after a refit to the test targets |",
+        "| t | A | 100 | 0.4000 eV | 0.1500 without its mean offset, 0.1000 after a refit to the test targets |",
         "| t | C | 100 | 0.2500 eV | A is 60.0 % above |",
     ]
     with pytest.raises(ValueError, match="no such audit"):

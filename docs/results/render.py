@@ -301,7 +301,8 @@ def systems(report: Path) -> str:
         if any((cell["group"], cell["n"]) != (group["group"], group["n"]) for cell in cells):
             raise ValueError(f"{report}: the results are not on the same rows.")
         rows.append(line(group["group"], group["n"], cells))
-    return markdown(heading, [*rows, line("all", shown[0]["n"], shown)])
+    trends = [correlation(result["symmetry"]["loss"]) for result in facts["results"]]
+    return markdown(heading, [*rows, line("all", shown[0]["n"], shown), ["rank correlation", "", *trends]])
 
 
 def read_audits(pattern: Path) -> list[dict[str, Any]]:
@@ -351,10 +352,12 @@ def same_rows(pattern: Path) -> str:
     """Return the table of audited predictions beside those of other models of the same rows."""
     rows = []
     for audit in read_audits(pattern):
+        affine = audit["affine"]
+        corrected = f"{number(affine['shifted'])} without its mean offset, {number(affine['mae'])} after a refit"
         rows.append(
             [
                 *(audit["task"], audit["model"], f"{audit['n']:,}", f"{number(audit['score']['mae'])} {audit['unit']}"),
-                f"{number(audit['affine']['mae'])} after a refit to the test targets",
+                f"{corrected} to the test targets",
             ]
         )
         for other in sorted(audit["against"], key=lambda other: other["comparison"]["overall"]["other"]):
