@@ -181,19 +181,19 @@ def _show_cost(variants: Sequence[Variant], device: str, workers: int) -> None:
     from benchmarks.machine import n_threads, pick_device
 
     device, threads = pick_device(device), max(1, n_threads() // workers)
-    open_ = [variant.plan for variant in variants if variant.plan.missing]
+    open_ = [variant for variant in variants if variant.plan.missing]
     costs = {}
     with RunDisplay() as display:
         advance = display.progress("Probing")
-        for done, plan in enumerate(open_, start=1):
+        for done, variant in enumerate(open_, start=1):
             try:
-                costs[plan] = probe(plan, device=device, threads=threads)
+                costs[variant.plan] = probe(variant.plan, device=device, threads=threads)
             except SenBenchError as error:
-                typer.echo(f"{plan.config.block_name} cannot be trained: {error}.", err=True)
+                typer.echo(f"{variant} cannot be trained: {error}", err=True)
             advance(done, len(open_))
     show_plan(variants, costs, workers, threads)
     if len(costs) < len(open_):
-        raise RunError("Some of the blocks cannot be trained, for the reasons told above.")
+        raise RunError("Some of this cannot be trained, for the reasons told above.")
 
 
 def _connect(stack: ExitStack, scheduler: str | None, out: Path) -> Cluster | None:

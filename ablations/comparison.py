@@ -15,8 +15,8 @@ from ablations.grid import Setting, Variant
 from ablations.judge import Judge, Rows
 from benchmarks.errors import DataError
 from benchmarks.metrics import THRESHOLD, PrimaryMetric, classification_metrics, regression_metrics
-from benchmarks.statistics import CONFIDENCE, bootstrap, bootstrap_mean, corrected_t_test, holm
-from benchmarks.store import Predictions, Unit
+from benchmarks.statistics import CONFIDENCE, bootstrap, bootstrap_mean, corrected_t_test, holm, share_tested
+from benchmarks.store import Predictions, Unit, fold_means
 
 __all__ = ["Comparison", "Finished", "Row", "as_facts", "compare", "read_finished", "summary_row"]
 
@@ -60,8 +60,7 @@ class Finished:
 
     def scores(self, units: Sequence[Unit]) -> dict[int, float]:
         """Mean score over the seeds of each fold in these units."""
-        folds = sorted({unit.fold for unit in units})
-        return {fold: statistics.fmean(self.score[unit] for unit in units if unit.fold == fold) for fold in folds}
+        return fold_means({unit: self.score[unit] for unit in units})
 
     def ensemble(self) -> float:
         """Mean over the folds of the score of predictions averaged over the seeds; NaN with one seed, or unlike folds.
@@ -196,10 +195,11 @@ class Comparison:
         variant: Name of the one.
         against: Name of the other.
         difference: Mean over folds of the difference of scores, one less the other, in the unit of the target.
-        low: Lower end of its 95 % bootstrap interval over test rows.
+        low: Lower end of its 95 % bootstrap interval over test rows; that of balanced accuracies pools the folds.
         high: Upper end.
         p: Of the corrected resampled t-test over folds; NaN for one fold.
-        p_holm: Adjusted (Holm) for all comparisons with the best, or for all with capsule.
+        p_holm: Adjusted (Holm) for all comparisons with the same reference: the best, or a variant of capsule; the
+            larger of two where both are.
         folds: Folds compared.
         seeds: Seeds compared.
         rows: Test rows compared.
@@ -220,7 +220,9 @@ class Comparison:
 
 
 def compare(all_finished: Sequence[Finished]) -> list[Comparison]:
-    """Compare every variant with the best one that is complete, and with capsule where that is another.
+    """Compare every variant with the best, and with capsule where that is another.
+
+    The best is that of the complete ones; only where none is, of what there is.
 
     In official folds validation rows differ from seed to seed, and what was predicted of them is not kept: judged by
     them, nothing is compared row by row.
@@ -232,17 +234,20 @@ def compare(all_finished: Sequence[Finished]) -> list[Comparison]:
     pairs = [(one, best) for one in begun if one is not best]
     others = [one for one in begun if one is not best and one.setting.block != _REFERENCE]
     with_capsule = [(one, capsule) for one in others if (capsule := _reference(one, begun)) not in {None, best}]
-    return [*_adjusted(pairs), *_adjusted(with_capsule)]
-
-
-def _adjusted(pairs: Sequence[tuple[Finished, Finished]]) -> list[Comparison]:
-    found = [comparison for one, other in pairs if (comparison := _compare(one, other)) is not None]
-    adjusted = holm([comparison["p"] for comparison in found])
-    metric = pairs[0][0].metric if pairs else None
+    found = [facts for one, other in [*pairs, *with_capsule] if (facts := _compare(one, other)) is not None]
     return [
-        Comparison(**facts, p_holm=p, verdict=_verdict({**facts, "p_holm": p}, metric))
-        for facts, p in zip(found, adjusted, strict=True)
+        Comparison(**facts, p_holm=p, verdict=_verdict({**facts, "p_holm": p}, best.metric))
+        for facts, p in zip(found, _adjusted(found), strict=True)
     ]
+
+
+def _adjusted(found: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the p-values, adjusted for the comparisons with the same reference, which may be on either side of one."""
+    adjusted = np.zeros(len(found))
+    for reference in {facts["against"] for facts in found}:
+        family = [i for i, facts in enumerate(found) if reference in {facts["variant"], facts["against"]}]
+        adjusted[family] = np.maximum(adjusted[family], holm([found[i]["p"] for i in family]))
+    return adjusted.tolist()
 
 
 def _compare(one: Finished, other: Finished) -> dict[str, Any] | None:
@@ -252,19 +257,19 @@ def _compare(one: Finished, other: Finished) -> dict[str, Any] | None:
         return None
     scores, others = one.scores(units), other.scores(units)
     differences = [scores[fold] - others[fold] for fold in scores]
-    rows = one.records[units[0]]["rows"]
+    records = [finished.records[unit] for finished in (one, other) for unit in units]
     mine, theirs, target = _by_row(one, units), _by_row(other, units), _targets(one, other, units)
     if one.metric.higher_is_better:
         low, high = bootstrap(_balanced_accuracy_difference, mine, theirs, target)
     else:
-        low, high = bootstrap_mean(mine - theirs)
+        low, high = bootstrap_mean((mine - theirs) * _fold_weights(one, units))
     return {
         "variant": str(one.setting),
         "against": str(other.setting),
         "difference": statistics.fmean(differences),
         "low": low,
         "high": high,
-        "p": corrected_t_test(differences, rows["test"] / (rows["train"] + rows["validation"])),
+        "p": corrected_t_test(differences, share_tested(records)),
         "folds": sorted(scores),
         "seeds": sorted({unit.seed for unit in units}),
         "rows": len(target),
@@ -297,6 +302,13 @@ def _by_row(finished: Finished, units: Sequence[Unit]) -> NDArray[np.float64]:
     return np.concatenate(columns)
 
 
+def _fold_weights(finished: Finished, units: Sequence[Unit]) -> NDArray[np.float64]:
+    """Return, fold by fold, the weight of each row in the mean over folds, relative to that in the mean over rows."""
+    sizes = np.array(list({unit.fold: len(finished.predictions[unit].ids) for unit in units}.values()))
+    weights: NDArray[np.float64] = np.repeat(sizes.sum() / (len(sizes) * sizes), sizes)
+    return weights
+
+
 def _balanced_accuracy_difference(
     one: NDArray[np.float64], other: NDArray[np.float64], target: NDArray[np.float64], axis: int
 ) -> NDArray[np.float64]:
@@ -311,14 +323,14 @@ def _balanced_accuracy_difference(
     return mean
 
 
-def _verdict(facts: Mapping[str, Any], metric: PrimaryMetric | None) -> str:
+def _verdict(facts: Mapping[str, Any], metric: PrimaryMetric) -> str:
     """Say in words what a comparison shows."""
     low, high, p = facts["low"], facts["high"], facts["p_holm"]
     one_fold = len(facts["folds"]) == 1
     beyond_chance = low > 0 or high < 0
     if not beyond_chance or (not one_fold and not p < 1 - CONFIDENCE):
         return "not distinguishable"
-    better = (facts["difference"] < 0) != (metric is not None and metric.higher_is_better)
+    better = (facts["difference"] < 0) != metric.higher_is_better
     words = "better" if better else "worse"
     return f"{words} on these rows; one fold says nothing of other training rows" if one_fold else words
 

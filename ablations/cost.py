@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.batches import GraphTensors, epoch_batches
-from benchmarks.errors import RunError, printable
+from benchmarks.errors import RunError, SenBenchError, printable
 from benchmarks.interrupts import Interrupted
 from benchmarks.machine import hold_device, prepare_arithmetic
 from benchmarks.plans import Plan
@@ -48,12 +48,14 @@ def probe(plan: Plan, *, device: str, threads: int) -> Cost:
         threads: CPU threads, as many as a worker would have.
 
     Raises:
-        RunError: The block raises.
+        SenBenchError: It cannot be trained.
     """
     try:
         return _probe(plan, device, threads)
+    except SenBenchError:
+        raise
     except Exception as error:  # whatever a plug-in raises
-        raise RunError(f"{type(error).__name__}: {printable(error, 200)}") from error
+        raise RunError(f"{type(error).__name__}: {printable(error, 200)}.") from error
 
 
 def _probe(plan: Plan, device: str, threads: int) -> Cost:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -145,7 +144,7 @@ class GridDisplay:
         self._print(f"Another process is training {names}: waiting for it.")
 
     def _print(self, text: str, style: str = "") -> None:
-        self.console.print(text, style=style, markup=False, soft_wrap=True)
+        self.console.print(text, style=style, soft_wrap=True)
 
     def _seconds_left(self) -> float | None:
         known = [line.epoch_seconds for line in self._lines.values() if line.epoch_seconds is not None]
@@ -169,7 +168,7 @@ class GridDisplay:
             seconds = line.epoch_seconds
             under_way = sorted(line.under_way.items())
             table.add_row(
-                escape(str(line.variant)),
+                str(line.variant),
                 f"{len(plan.units) - len(line.left) - line.failed} of {len(plan.units)}",
                 str(line.failed or ""),
                 "; ".join(f"{unit}: {epoch}/{plan.config.training.epochs}" for unit, epoch in under_way),
@@ -195,9 +194,11 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
     for variant in variants[:1]:
         show_notes(console, variant.plan.dataset)
     _say_recipes(console, variants)
-    cells = sum(len(variant.plan.missing) for variant in variants)
-    if not cells:
+    if not any(variant.plan.missing for variant in variants):
         console.print("Everything is finished: the command without --dry-run shows the result.")
+        return
+    cells = sum(len(plan.missing) for plan in costs)
+    if not cells:
         return
     work = sum(cost.unit_seconds * len(plan.missing) for plan, cost in costs.items())
     on = "1 thread" if threads == 1 else f"{threads} threads"
@@ -216,7 +217,7 @@ def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> T
     for variant in variants:
         plan, cost = variant.plan, costs.get(variant.plan)
         table.add_row(
-            escape(str(variant)),
+            str(variant),
             plan.run.path.name,
             str(len(plan.units) - len(plan.missing)),
             str(len(plan.missing)),
@@ -269,7 +270,7 @@ def _say_recipes(console: Console, variants: Sequence[Variant]) -> None:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=False)
+    console.print(text, soft_wrap=False)
 
 
 def _table_of_results(result: Result, *, compact: bool) -> Table:
@@ -288,7 +289,7 @@ def _table_of_results(result: Result, *, compact: bool) -> Table:
     for row, paper in zip(result.rows, result.paper, strict=True):
         share = row.parameters_beside_capsule
         cells = [
-            escape(str(row.setting)),
+            str(row.setting),
             figures(row.mean),
             figures(row.std_folds),
             figures(row.std_seeds),
@@ -320,8 +321,8 @@ def _table_of_comparisons(result: Result, *, compact: bool) -> Table:
             _add_column(table, heading, is_text=heading in {"block", "against", "verdict"})
     for comparison in result.comparisons:
         cells = [
-            escape(comparison.variant),
-            escape(comparison.against),
+            comparison.variant,
+            comparison.against,
             figures(comparison.difference, 3),
             f"{figures(comparison.low, 3)} to {figures(comparison.high, 3)}",
             *([] if compact else [figures(comparison.p_holm, 2)]),

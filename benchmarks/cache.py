@@ -185,7 +185,7 @@ def read_arrays(folder: Path) -> tuple[Arrays, dict[str, Any]]:
         arrays = {}
         for name, entry in manifest["arrays"].items():
             path = folder / name
-            if problem := check_file(path, entry["sha256"], size=entry["size"]):
+            if problem := check_file(path, entry["sha256"], entry["size"]):
                 raise DamagedCache(problem)
             arrays[path.stem] = _map(path)
         meta = manifest["meta"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.errors import SenBenchError
-from benchmarks.interrupts import SIGNALS
+from benchmarks.interrupts import raise_at_signals
 
 __all__ = ["main"]
 
@@ -49,8 +48,7 @@ def _sen_bench(
 
 def main() -> None:
     """Run `sen-bench`; a sen-bench error becomes one sentence on stderr and its exit code."""
-    for number in SIGNALS:
-        signal.signal(number, signal.default_int_handler)
+    raise_at_signals()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if os.environ.get("SEN_BENCH_DEBUG"):
         logging.getLogger("sen_bench").setLevel(logging.DEBUG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -87,6 +88,7 @@ def run(
     wanted = fold_numbers(folds) if folds is not None else list(chosen.default_folds)
     # Before data are read or even downloaded.
     check_fold_numbers(wanted, chosen.split)
+    words = ["sen-bench", *sys.argv[1:]]
     try:
         with RunDisplay() as display:
             from benchmarks.execution import execute
@@ -105,6 +107,8 @@ def run(
                 overwrite=overwrite,
                 progress=display.progress("Building graphs"),
             )
+            # What was to be trained again has been discarded, and goes on like everything else.
+            words = _without_always(words)
             display.start(plan, device)
             with note_signals() as stop:
                 failures = execute(
@@ -121,11 +125,6 @@ def run(
                 summary["references"] = references(plan, summary["folds"])
                 plan.run.write_summary(lambda: {**summarise(plan), "references": summary["references"]})
     except (KeyboardInterrupt, Interrupted) as interrupted:
-        # What was begun anew has been discarded already, and goes on like everything else.
-        words = ["sen-bench", *sys.argv[1:]]
-        for at, word in enumerate(words):
-            if word == "--overwrite=always" or words[at - 1 : at + 1] == ["--overwrite", "always"]:
-                words[at] = word.replace("always", "only-missing")
         tell_how_to_go_on(interrupted, words)
         raise typer.Exit(130) from None
     show_result(plan, summary)
@@ -133,8 +132,18 @@ def run(
         names = "; ".join(str(cell.unit) for cell in failures)
         raise RunError(
             f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons told above, and have no result: "
-            f"{names}. The same command tries them again."
+            f"{names}. To try them again:\n  {shlex.join(words)}"
         )
+
+
+def _without_always(words: list[str]) -> list[str]:
+    """Return a command line that keeps what is finished."""
+    return [
+        word.replace("always", "only-missing")
+        if word == "--overwrite=always" or words[at - 1 : at + 1] == ["--overwrite", "always"]
+        else word
+        for at, word in enumerate(words)
+    ]
 
 
 def prepare(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,6 +26,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.errors import DataError, RunError, SenBenchError, UsageError, printable
 from benchmarks.folds import N_FOLDS, n_folds
@@ -72,9 +72,10 @@ _FILE_WIDTH = 200
 
 def make_console() -> Console:
     """Return a console for tables, wide where nothing says how wide a line may be."""
-    console = Console(highlight=False)
+    # Names, paths and errors come from outside: what looks like markup in them is none.
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
+        console = Console(highlight=False, markup=False, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
     return console
 
 
@@ -342,15 +343,13 @@ def show_notes(console: Console, dataset: Dataset) -> None:
     if skipped := dataset.skipped:
         console.print(f"{_rows(len(skipped))} left out because of what is wrong with them:", soft_wrap=True)
         for row in skipped[:_SHOWN]:
-            console.print(f"  row {row.id} {row.problem}", soft_wrap=True, markup=False)
+            console.print(f"  row {row.id} {row.problem}", soft_wrap=True)
         if len(skipped) > _SHOWN:
             console.print(f"  and {len(skipped) - _SHOWN:,} more; config.json of a run lists all of them")
     if ids := dataset.read_as_hydrogen:
         some = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
         verb = "holds" if len(ids) == 1 else "hold"
-        console.print(
-            f"{_rows(len(ids))} {verb} deuterium or tritium, read as hydrogen ({some}).", soft_wrap=True, markup=False
-        )
+        console.print(f"{_rows(len(ids))} {verb} deuterium or tritium, read as hydrogen ({some}).", soft_wrap=True)
 
 
 def _rows(n: int) -> str:
@@ -441,7 +440,7 @@ def _show_prediction_table(ensemble: Ensemble, predictions: Sequence[Prediction]
         sample = entry.sample
         cells = (str(sample.source), sample.formula, str(sample.crystal.space_group or "unknown"))
         numbers = (figures(entry.mean), figures(entry.spread))
-        table.add_row(*map(escape, cells), *numbers, _never_seen(entry.never_seen, n_models))
+        table.add_row(*cells, *numbers, _never_seen(entry.never_seen, n_models))
     console.print(table)
     models = "; ".join(map(str, ensemble.units))
     if n_models > 1:
@@ -533,13 +532,12 @@ def show_contract(result: ContractResult) -> None:
     """Print a line about a contract that a block was put through."""
     style = {"passed": "green", "failed": "red", "skipped": "yellow"}[result.outcome]
     reason = f": {printable(result.reason, 300)}" if result.reason else ""
-    line = f"[{style}]{result.outcome:7}[/]  {result.contract}{escape(reason)}"
-    make_console().print(line, soft_wrap=True)
+    make_console().print(Text.assemble((f"{result.outcome:7}", style), f"  {result.contract}{reason}"), soft_wrap=True)
 
 
 def show_status(root: Path) -> None:
     """Print the runs below a folder."""
-    from benchmarks.store import find_runs
+    from benchmarks.store import find_runs, fold_means
 
     table = Table(title=f"Runs in {root}")
     for heading in ("task", "rows", "block", "run", "seeds", "folds done", "under way", "metric", "mean", "std"):
@@ -547,24 +545,22 @@ def show_status(root: Path) -> None:
     for run in find_runs(root):
         facts = run.read_config()
         config = facts["config"]
-        records = [(unit, run.read_metrics(unit)) for unit in run.units()]
-        # The first runs did not record their task, which can only be one that is known here.
-        task = facts.get("task") or TASKS[config["task"]].facts()
-        name, n = primary_metric(task["kind"]).name, n_folds(task.get("split", "folds"))
-        folds = sorted({unit.fold for unit, _ in records})
-        scores = [np.mean([record["metrics"][name] for unit, record in records if unit.fold == f]) for f in folds]
+        task = facts["task"]
+        name, n = primary_metric(task["kind"]).name, n_folds(task["split"])
+        units = run.units()
+        scores = fold_means({unit: run.read_metrics(unit)["metrics"][name] for unit in units})
         rows = "all" if facts["data"]["is_complete"] else f"{facts['data']['coverage']:.1%}"
         table.add_row(
             config["task"],
             rows if config["limit"] is None else f"{rows}, limit {config['limit']:,}",
             config["block_name"],
             run.path.name,
-            ",".join(str(seed) for seed in sorted({unit.seed for unit, _ in records})),
-            f"{len(folds)} of {n}: {','.join(map(str, folds))}" if folds else f"0 of {n}",
+            ",".join(str(seed) for seed in sorted({unit.seed for unit in units})),
+            f"{len(scores)} of {n}: {','.join(map(str, scores))}" if scores else f"0 of {n}",
             "; ".join(map(str, run.under_way())),
             f"{METRIC_LABELS[name]} {f'({unit})' if (unit := task['unit']) else ''}".strip(),
-            figures(float(np.mean(scores))) if scores else "",
-            figures(float(np.std(scores))) if len(scores) > 1 else "",
+            figures(float(np.mean(list(scores.values())))) if scores else "",
+            figures(float(np.std(list(scores.values())))) if len(scores) > 1 else "",
         )
     console = make_console()
     console.print(table if table.row_count else f"There are no runs in {root}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
@@ -14,7 +13,7 @@ from filelock import BaseFileLock, Timeout
 
 from benchmarks.channel import Address, Hub, Line
 from benchmarks.errors import RunError, SenBenchError, printable
-from benchmarks.interrupts import SIGNALS, Interrupted, StopRequest
+from benchmarks.interrupts import Interrupted, StopRequest, ignore_signals
 from benchmarks.machine import n_cores, n_threads
 from benchmarks.plans import Cell
 from benchmarks.summary import summarise
@@ -210,9 +209,7 @@ def _in_pool(
 
 
 def _train_in_worker(index: int, cell: Cell, device: str, threads: int, hub: Address) -> tuple[int, Outcome]:
-    # Signals reach all processes of a terminal or a job; the word to stop comes from the one that started them.
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()  # the word to stop comes by the line
     try:
         line = Line(hub)
     except (OSError, EOFError, AuthenticationError):  # the process that started this one is gone

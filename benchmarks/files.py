@@ -22,11 +22,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_file(path: Path, sha256: str, size: int | None = None) -> str | None:
-    """Return what is wrong with a file of which the hash, and perhaps the size in bytes, were recorded, if anything."""
+def check_file(path: Path, sha256: str, size: int) -> str | None:
+    """Return what is wrong with a file of which the hash and the size in bytes were recorded, if anything."""
     try:
         found = path.stat().st_size
-        if size is not None and found != size:
+        if found != size:
             return f"{path.name} is {found} bytes long, not {size}: it is cut or was added to"
         if file_digest(path) != sha256:
             return f"{path.name} is altered: its hash is not the one recorded when it was written"

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["SIGNALS", "Interrupted", "StopRequest", "note_signals"]
+__all__ = ["Interrupted", "StopRequest", "ignore_signals", "note_signals", "raise_at_signals"]
 
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, what a cluster sends before it kills, and what a lost connection sends."""
+# Ctrl-C, what a cluster sends before it kills, and what a lost connection sends.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _SAME_SIGNAL_SECONDS = 1.0
 
@@ -57,14 +56,31 @@ class StopRequest:
             listener()
 
 
+def _heeded() -> list[signal.Signals]:
+    """Return the signals that whoever started this process did not have it ignore, as `nohup` and `&` do."""
+    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def raise_at_signals() -> None:
+    """Have all requests to stop raise KeyboardInterrupt, as Ctrl-C does."""
+    for number in _heeded():
+        signal.signal(number, signal.default_int_handler)
+
+
+def ignore_signals() -> None:
+    """Leave requests to stop to the process that started this one; a terminal or a job sends them to all."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def note_signals() -> Iterator[StopRequest]:
-    """Note SIGNALS instead of dying from them; one that comes again after a second interrupts at once.
+    """Note requests to stop instead of dying from them; one that comes again after a second interrupts at once.
 
     To be entered in the main thread, as Python handles signals there.
     """
     request = StopRequest()
-    before = {number: signal.signal(number, request._note) for number in SIGNALS}  # noqa: SLF001
+    before = {number: signal.signal(number, request._note) for number in _heeded()}  # noqa: SLF001
     try:
         yield request
     finally:

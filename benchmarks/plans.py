@@ -34,7 +34,6 @@ class Plan:
         run: Where results go.
         units: The folds and seeds asked for.
         missing: Those of them that have to be trained.
-        again: Whether results and states of the units are discarded, and all are trained from the beginning.
     """
 
     config: RunConfig
@@ -43,7 +42,6 @@ class Plan:
     run: Run
     units: list[Unit]
     missing: list[Unit]
-    again: bool
 
     @property
     def cells(self) -> list[Cell]:
@@ -53,7 +51,7 @@ class Plan:
     @property
     def under_way(self) -> list[Unit]:
         """The missing units that an earlier command began."""
-        return [] if self.again else [unit for unit in self.run.under_way() if unit in self.missing]
+        return [unit for unit in self.run.under_way() if unit in self.missing]
 
     def fold(self, unit: Unit) -> Fold:
         """The rows of a unit's fold."""
@@ -79,17 +77,18 @@ def make_plan(
     seeds: Sequence[int],
     out: Path,
     overwrite: Overwrite = "only-missing",
-    jobs: int = -1,
     progress: Progress | None = None,
     is_trial: bool = False,
 ) -> Plan:
     """Settle the configuration, build the graphs, open the run folder and see which folds are missing.
 
-    A trial writes nothing into the store.
+    With `overwrite` "always", results and states of the units are discarded, so that all of them are. A trial writes
+    nothing into the store.
 
     Raises:
         UsageError: A fold or seed that cannot be, too few rows, a block that refuses its configuration, a folder that
-            cannot be written, or results that exist although `overwrite` is "never".
+            cannot be written, results that exist although `overwrite` is "never", or units that another process is
+            training although it is "always".
     """
     task, table = dataset.task, dataset.table
     check_fold_numbers(folds, task.split)
@@ -122,12 +121,12 @@ def make_plan(
     }
     run = Run(out / task.name / name) if is_trial else Run.create(out, task.name, name, facts)
     units = [Unit(seed, fold) for seed in seeds for fold in folds]
-    finished = run.units()
-    if overwrite == "never" and (there := [unit for unit in units if unit in finished]):
+    if overwrite == "never" and (there := [unit for unit in run.units() if unit in units]):
         raise UsageError(
             f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
         )
-    again = overwrite == "always"
-    missing = units if again else [unit for unit in units if unit not in finished]
-    graphs = build_graphs(table, config.graph, jobs=jobs, progress=progress)
-    return Plan(config, dataset, graphs, run, units, missing, again)
+    graphs = build_graphs(table, config.graph, jobs=-1, progress=progress)
+    if overwrite == "always":
+        run.discard(units)
+    finished = run.units()
+    return Plan(config, dataset, graphs, run, units, [unit for unit in units if unit not in finished])

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CONFIDENCE", "Interval", "bootstrap", "bootstrap_all", "bootstrap_mean", "corrected_t_test", "holm"]
+__all__ = [
+    "CONFIDENCE",
+    "Interval",
+    "bootstrap",
+    "bootstrap_all",
+    "bootstrap_mean",
+    "corrected_t_test",
+    "holm",
+    "share_tested",
+]
 
 CONFIDENCE = 0.95
 """Of every interval."""
@@ -98,7 +107,7 @@ def corrected_t_test(differences: ArrayLike, test_to_train: float) -> float:
 
     Args:
         differences: Difference of two models' scores on each fold, [k].
-        test_to_train: Test rows over training rows of a fold.
+        test_to_train: Test rows over training rows of a fold, see `share_tested`.
 
     Returns:
         NaN for fewer than two folds, and where the differences do not vary; 1 where all of them are zero.
@@ -113,6 +122,15 @@ def corrected_t_test(differences: ArrayLike, test_to_train: float) -> float:
         return 1.0
     error = math.sqrt((1 / k + test_to_train) * values.var(ddof=1))
     return float(2 * student.sf(abs(values.mean()) / error, k - 1)) if error else math.nan
+
+
+def share_tested(records: Iterable[Mapping[str, Any]]) -> float:
+    """Test rows over the rows trained on, those of validation included, from the records of both models' units.
+
+    The largest counts: where one of two models was trained on fewer rows, the t-test is on the safe side.
+    """
+    rows = [record["rows"] for record in records]
+    return float(max(each["test"] / (each["train"] + each["validation"]) for each in rows))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -13,8 +13,9 @@ import json
 import logging
 import math
 import shutil
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
     from torch import Tensor
 
-__all__ = ["FORMAT", "Predictions", "Run", "Unit", "find_run", "find_runs"]
+__all__ = ["FORMAT", "Predictions", "Run", "Unit", "find_run", "find_runs", "fold_means"]
 
 FORMAT = 1
 
@@ -107,16 +108,29 @@ class Run:
             path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
 
-    def discard(self, unit: Unit) -> None:
-        """Remove the result and the state of a unit, to train it anew.
+    def discard(self, units: Sequence[Unit]) -> None:
+        """Remove results and states of units, to train them anew.
 
         Raises:
-            UsageError: The run folder cannot be written.
+            UsageError: Another process is training one of them, and nothing was removed, or the run folder cannot be
+                written.
         """
-        with self._writing():
-            if self.unit_path(unit).exists():
-                shutil.rmtree(self.unit_path(unit))
-            self.state_path(unit).unlink(missing_ok=True)
+        from filelock import Timeout
+
+        with ExitStack() as stack:
+            for unit in units:
+                try:
+                    stack.enter_context(self.lock(unit).acquire(timeout=0))
+                except Timeout:
+                    raise UsageError(
+                        f"Another process is training {unit} in {self.path}: stop it before what it does is thrown "
+                        "away, or leave out --overwrite always."
+                    ) from None
+            with self._writing():
+                for unit in units:
+                    if self.unit_path(unit).exists():
+                        shutil.rmtree(self.unit_path(unit))
+                    self.state_path(unit).unlink(missing_ok=True)
 
     def sweep(self, unit: Unit) -> None:
         """Remove what processes that were killed while they wrote left of a unit; for whoever holds its lock."""
@@ -150,7 +164,11 @@ class Run:
         return sorted(found)
 
     def read_metrics(self, unit: Unit) -> dict[str, Any]:
-        """Read what was recorded of a finished unit."""
+        """Read what was recorded of a finished unit.
+
+        Raises:
+            DataError: It cannot be read, or is not JSON.
+        """
         return _read_json(self.unit_path(unit) / "metrics.json")
 
     def read_weights(self, unit: Unit) -> dict[str, Tensor]:
@@ -173,12 +191,14 @@ class Run:
         """Read what was predicted of the test rows of a finished unit.
 
         Raises:
-            DataError: The file is not a table of ids, targets and predictions.
+            DataError: The file cannot be read, or is not a table of ids, targets and predictions.
         """
         path = self.unit_path(unit) / "predictions.csv"
         try:
             with path.open(newline="") as file:
                 rows = [(row["id"], float(row["target"]), float(row["prediction"])) for row in csv.DictReader(file)]
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}).") from error
         except (KeyError, TypeError, ValueError, csv.Error):
             raise DataError(f"{path} does not hold the columns id,target,prediction with numbers.") from None
         ids, target, prediction = zip(*rows, strict=True) if rows else ((), (), ())
@@ -201,7 +221,7 @@ class Run:
         """Read config.json.
 
         Raises:
-            DataError: It is not JSON.
+            DataError: It cannot be read, or is not JSON.
         """
         return _read_json(self.path / "config.json")
 
@@ -279,20 +299,28 @@ def _problem(path: Path) -> str | None:
         manifest = _read_json(path / "manifest.json")
         if manifest["format"] != FORMAT:
             return f"it was written by another version (format {manifest['format']}, this is {FORMAT})"
-        # Older results have no sizes.
-        sizes = manifest.get("size", {})
         hashes = {name: sha for name, sha in manifest["sha256"].items() if name != _WEIGHTS or (path / name).exists()}
-        problems = (check_file(path / name, sha, sizes.get(name)) for name, sha in hashes.items())
+        problems = (check_file(path / name, sha, manifest["size"][name]) for name, sha in hashes.items())
         if problem := next((problem for problem in problems if problem), None):
             return problem
         lacks = sorted(_FIELDS - _read_json(path / "metrics.json").keys())
         return f"it was written by another version (metrics.json lacks {', '.join(lacks)})" if lacks else None
-    except FileNotFoundError:
-        return "manifest.json is missing"
-    except OSError as error:
-        return f"manifest.json cannot be read ({error.strerror})"
-    except (DataError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "manifest.json is cut or altered"
+    except (DataError, KeyError, TypeError, AttributeError) as error:
+        cause = error.__cause__
+        if isinstance(cause, FileNotFoundError):
+            return "manifest.json is missing"
+        read = f"cannot be read ({cause.strerror})" if isinstance(cause, OSError) else "is cut or altered"
+        return f"manifest.json {read}"
+
+
+def fold_means(scores: Mapping[Unit, float | None]) -> dict[int, float]:
+    """Return the mean score of each fold over its seeds, in the order of the folds; NaN where a unit has no score."""
+    return {
+        fold: statistics.fmean(
+            math.nan if score is None else score for unit, score in scores.items() if unit.fold == fold
+        )
+        for fold in sorted({unit.fold for unit in scores})
+    }
 
 
 def find_run(path: Path) -> Run:
@@ -323,7 +351,7 @@ def find_runs(root: Path) -> Iterator[Run]:
     for path in sorted(root.rglob("config.json")):
         run = Run(path.parent)
         try:
-            is_run = "config" in run.read_config()
+            is_run = {"config", "task", "data"} <= run.read_config().keys()
         except DataError as error:
             logging.getLogger("sen_bench").warning("Passed over: %s", error)
         else:
@@ -350,7 +378,9 @@ def _finite(value: Any) -> Any:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(content, dict):
         raise DataError(f"{path} does not hold a JSON object.")

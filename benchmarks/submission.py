@@ -177,7 +177,7 @@ def read_submission(path: Path) -> Submission:
         content = json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path} is cut or damaged ({error}).") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}).") from None
     try:
         file = _File.model_validate(content)

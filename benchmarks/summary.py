@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from benchmarks.folds import N_FOLDS
 from benchmarks.metrics import classification_metrics, mean_absolute_deviation, primary_metric, regression_metrics
 from benchmarks.plans import Plan
 from benchmarks.reference import extra_trees_on_composition
-from benchmarks.store import Unit
+from benchmarks.store import Unit, fold_means
 
 __all__ = ["references", "summarise"]
 
@@ -27,14 +26,8 @@ def summarise(plan: Plan) -> dict[str, Any]:
     units = plan.run.units()
     records = [plan.run.read_metrics(unit) for unit in units]
     names = list(records[0]["metrics"]) if records else []
-    folds = sorted({unit.fold for unit in units})
     scores = {
-        name: [
-            statistics.fmean(
-                _number(record["metrics"][name]) for u, record in zip(units, records, strict=True) if u.fold == fold
-            )
-            for fold in folds
-        ]
+        name: list(fold_means({u: r["metrics"][name] for u, r in zip(units, records, strict=True)}).values())
         for name in names
     }
     seeds = {unit.seed for unit in units}
@@ -44,7 +37,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
         "coverage": plan.dataset.coverage,
         "limit": plan.config.limit,
         "primary_metric": primary_metric(task.kind).name,
-        "folds": folds,
+        "folds": sorted({unit.fold for unit in units}),
         "seeds": sorted(seeds),
         "is_official": _is_official(plan, units),
         "units": [{"seed": u.seed, "fold": u.fold, **r["metrics"]} for u, r in zip(units, records, strict=True)],
@@ -82,7 +75,3 @@ def references(plan: Plan, folds: Sequence[int]) -> dict[str, float]:
     if task.kind == "regression":
         found["mean absolute deviation"] = float(np.mean([mean_absolute_deviation(target) for target in targets]))
     return found
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -167,7 +167,7 @@ def train_fold(
             training.restore(read_checkpoint(checkpoint))
         except DamagedCheckpoint as damage:
             logging.getLogger("sen_bench").warning(
-                "The checkpoint %s %s: it is left aside, and the training begins anew.", checkpoint, damage
+                "The checkpoint %s %s: it is not used, and the training begins anew.", checkpoint, damage
             )
             training = begin()
     if training.history:

@@ -42,8 +42,6 @@ def train_cell(
     try:
         with run.lock(unit).acquire(timeout=0), hold_device(device) as held:
             run.sweep(unit)
-            if plan.again and not stop():
-                run.discard(unit)
             if run.is_finished(unit):  # by another process, since the plan was made
                 return run.read_metrics(unit)
             return _train_and_store(cell, held, threads, on_epoch, stop)
@@ -59,7 +57,8 @@ def train_cell(
 
 
 def _explain(error: Exception, block_name: str, device: str) -> RunError:
-    if isinstance(error, torch.OutOfMemoryError):
+    # What torch's allocator of the CPU raises is a bare RuntimeError.
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error):
         return RunError(f"{device} ran out of memory: lower training.batch_size or training.edge_budget.")
     return RunError(
         f"SEN with the block {block_name!r} raised {type(error).__name__}: {printable(error, 200)}. "
@@ -98,6 +97,9 @@ def _train_and_store(
         prediction = predict(trained.model, graphs, fold.test, edge_budget=budget, stop=stop)
     except Interrupted:
         raise Interrupted("trained, and not yet tested") from None
+    except RunError:  # which the same weights would give again
+        plan.run.state_path(unit).unlink(missing_ok=True)
+        raise
     if task.kind == "classification":
         prediction = probabilities(prediction)
     target = np.asarray(table.target[fold.test])

@@ -6,9 +6,11 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock, Thread
 from typing import Any, TypeVar
+
+from benchmarks.errors import RunError
 
 __all__ = ["held_alive", "stream"]
 
@@ -26,8 +28,12 @@ def stream(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], jo
         function: A function at the top level of a module that is quick to import.
         tasks: Its arguments.
         jobs: Worker processes; -1 is one per core, 1 does the work in this process.
+
+    Raises:
+        RunError: A worker process died.
     """
     from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     wanted = True
     process = os.getpid()
@@ -36,11 +42,18 @@ def stream(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], jo
     try:
         for result in results:  # noqa: UP028 - `yield from` would close the results before the wait below
             yield result
+    except BrokenProcessPool:
+        raise RunError(
+            "A worker process died while crystals were read or graphs were built; a system that runs out of memory "
+            "kills the largest: `sen-bench prepare` does this work with fewer --jobs, and other commands then find it "
+            "in the cache."
+        ) from None
     finally:
         # joblib fills stderr with tracebacks when its tasks are abandoned; the few that are under way end soon.
         wanted = False
-        for _ in results:
-            pass
+        with suppress(BrokenProcessPool):
+            for _ in results:
+                pass
 
 
 def _apply(process: int, function: Callable[..., Result], task: tuple[Any, ...]) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,11 @@ settings.load_profile("sen-bench")
 
 # As the command line sets it; here torch is loaded before any command runs.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# What is started in the background ignores these, and so would all commands that tests start and stop.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -296,10 +296,11 @@ def test_dry_run_tells_what_cannot_be_trained(
     forward = 'if self.training: raise ValueError("singular")\n        return super().forward(env, graph)'
     install("raises", f"{TWIN}\n    def forward(self, env, graph):\n        {forward}\n")
     arguments = ("--data-dir", write_data(rocksalts(60)), "--out", tmp_path / "runs", "--dry-run", *QUICK)
-    answer = sen_bench("ablate", *TASK, "--blocks", "raises,mlp", *arguments, "--batch-size", 500, "--epochs", 1)
+    axis = ("--blocks", "raises,mlp", "--set", "sen.rounds=1,2", "--folds", "0")
+    answer = sen_bench("ablate", *TASK, *axis, *arguments, "--batch-size", 500, "--epochs", 1)
     assert answer.code == 1
-    assert "raises cannot be trained: ValueError: singular." in answer.err
-    assert "mlp" in answer.out
+    assert "raises, sen.rounds=2 cannot be trained: ValueError: singular.\n" in answer.err
+    assert "2 trainings to do" in answer.out  # those of mlp
 
 
 def test_results_of_another_version_are_not_taken(

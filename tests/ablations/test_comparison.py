@@ -99,6 +99,31 @@ def test_each_block_meets_the_best_and_capsule_once() -> None:
     assert sorted(by_pair(compare(trio))) == [("capsule", "mlp"), ("egnn", "capsule"), ("egnn", "mlp")]
 
 
+def test_p_is_adjusted_for_all_comparisons_with_a_reference_on_either_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    p_values = iter([0.03, 0.5, 0.02])  # in the order of comparison
+    monkeypatch.setattr("ablations.comparison.corrected_t_test", lambda *_: next(p_values))
+    found = compare([finished("mlp", 0.5), finished("capsule", 1.0), finished("egnn", 2.0)])
+    assert [(one.variant, one.against, one.p) for one in found] == [
+        ("capsule", "mlp", 0.03), ("egnn", "mlp", 0.5), ("egnn", "capsule", 0.02)
+    ]  # fmt: skip
+    # Of mlp: 0.03 and 0.5. Of capsule: 0.03 and 0.02. What is in both families takes the larger value.
+    assert [one.p_holm for one in found] == pytest.approx([0.06, 0.5, 0.04])
+
+
+def test_interval_is_that_of_the_mean_over_folds_of_unlike_sizes() -> None:
+    one, other = finished("capsule", 1.0, folds=2), finished("mlp", 1.0, folds=2)
+    unit = Unit(0, 0)
+    few = Predictions(*(part[:20] for part in one.predictions[unit]))
+    off = few._replace(prediction=few.target + 10 + np.random.default_rng(0).normal(size=20))
+
+    def with_fold(whole: Finished, part: Predictions) -> Finished:
+        score = {**whole.score, unit: regression_metrics(part.target, part.prediction)["mae"]}
+        return replace(whole, predictions={**whole.predictions, unit: part}, score=score)
+
+    (only,) = compare([with_fold(one, few), with_fold(other, off)])
+    assert only.low < only.difference < only.high
+
+
 def test_one_fold_claims_its_rows_alone() -> None:
     (only,) = compare([finished("capsule", 1.0, folds=1), finished("mlp", 2.0, folds=1)])
     assert math.isnan(only.p)

@@ -22,7 +22,9 @@ import torch
 from rich.console import Console
 
 from benchmarks.display import RunDisplay
+from benchmarks.errors import RunError
 from benchmarks.files import file_digest
+from benchmarks.store import Run, Unit
 from benchmarks.tasks import TASKS
 from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
 
@@ -84,6 +86,26 @@ def test_finished_folds_are_kept_and_missing_ones_made(write_data: Write, sen_be
     refused = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "1", "--overwrite", "never"))
     assert refused.code == 2
     assert "already holds results" in refused.err
+
+
+def test_overwriting_discards_all_that_was_asked_for_before_it_begins(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    arguments = run_arguments(data, out, "--epochs", 20, "--folds", "0,1")
+    assert sen_bench(*arguments).code == 0
+    run = Run(only_run(out))
+    with run.lock(Unit(0, 1)):
+        refused = sen_bench(*arguments, "--overwrite", "always")
+    assert refused.code == 2
+    assert "Another process is training fold 1, seed 0" in refused.err
+    assert len(run.units()) == 2
+    monkeypatch.setattr("benchmarks.execution.train_cell", lambda *_: RunError("No [memory] left."))
+    failed = sen_bench(*arguments, "--overwrite=always")
+    assert failed.code == 1
+    assert "fold 0, seed 0 failed: No [memory] left." in failed.out
+    assert failed.err.splitlines()[-1].endswith("--overwrite=only-missing")
+    assert run.units() == []  # old and new results are never beside each other
 
 
 def test_damaged_fold_counts_as_missing(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:

@@ -87,6 +87,17 @@ def test_block_that_raises_is_told_in_one_sentence(
     assert not list(out.rglob("fold_0"))
 
 
+def test_lack_of_memory_is_no_fault_of_the_block(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    forward = """def forward(self, env, graph): raise RuntimeError("DefaultCPUAllocator: can't allocate memory")"""
+    install("hungry", f"{BLOCK}\n    {forward}\n")
+    arguments = ("--data-dir", write_data(rocksalts(40)), "--out", tmp_path / "runs", *SMALL_SEN)
+    run = sen_bench("run", "matbench_jdft2d", "--block", "hungry", *arguments)
+    assert run.code == 1
+    assert "fold 0, seed 0 failed: cpu ran out of memory: lower training.batch_size" in run.out
+
+
 def test_block_that_breaks_the_seam_is_told_in_one_sentence(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:

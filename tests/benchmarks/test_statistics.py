@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.statistics import bootstrap, bootstrap_all, bootstrap_mean, corrected_t_test, holm
+from benchmarks.statistics import bootstrap, bootstrap_all, bootstrap_mean, corrected_t_test, holm, share_tested
 
 
 def test_bootstrap_interval_has_the_width_of_the_standard_error() -> None:
@@ -63,6 +63,11 @@ def test_corrected_t_test_rarely_finds_what_is_not_there() -> None:
     found = [corrected_t_test(rng.normal(0, 1) * 0.5 + rng.normal(0, 1, 5), 0.25) < 0.05 for _ in range(2000)]
     ordinary = [corrected_t_test(rng.normal(0, 1) * 0.5 + rng.normal(0, 1, 5), 0.0) < 0.05 for _ in range(2000)]
     assert np.mean(found) < 0.06 < np.mean(ordinary)
+
+
+def test_the_share_tested_is_that_of_the_model_trained_on_fewer_rows() -> None:
+    rows = [{"train": 720, "validation": 80, "test": 200}, {"train": 90, "validation": 10, "test": 200}]
+    assert share_tested({"rows": each} for each in rows) == pytest.approx(2.0)
 
 
 def test_holm() -> None:

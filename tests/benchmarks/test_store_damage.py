@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.errors import DataError
-from benchmarks.store import Run, Unit
+from benchmarks.store import Run, Unit, find_runs, fold_means
 
 UNIT = Unit(seed=0, fold=2)
 RECORD = {
@@ -27,7 +28,7 @@ class Epoch:
 
 @pytest.fixture
 def run(tmp_path) -> Run:
-    run = Run.create(tmp_path, "task", "block-0123456789", {"config": {}})
+    run = Run.create(tmp_path, "task", "block-0123456789", {"config": {}, "task": {}, "data": {}})
     for fold in (1, 2):
         run.write_unit(
             Unit(0, fold),
@@ -77,6 +78,7 @@ DAMAGES = {
     "manifest empty": (manifest("{}"), "manifest.json is cut or altered"),
     "manifest nested": (manifest("[" * 100_000), "manifest.json is cut or altered"),
     "manifest without files": (lambda folder: change_manifest(folder, sha256=3), "manifest.json is cut or altered"),
+    "manifest without sizes": (lambda folder: change_manifest(folder, size={}), "manifest.json is cut or altered"),
     "manifest a folder": (replace_manifest, "manifest.json cannot be read (Is a directory)"),
 }
 
@@ -95,14 +97,39 @@ def test_a_damaged_result_counts_as_missing_and_says_why(run, caplog, damage, pr
     assert problem.format(before=before, now=before - 5) in record.getMessage()
 
 
-def test_an_older_result_without_sizes_is_whole(run):
-    path = run.unit_path(UNIT) / "manifest.json"
-    content = json.loads(path.read_text())
-    del content["size"]
-    path.write_text(json.dumps(content))
-    assert UNIT in run.units()
-    cut("predictions.csv")(run.unit_path(UNIT))
-    assert UNIT not in run.units()
+def test_what_cannot_be_read_is_told_in_one_sentence(run):
+    for file in ("metrics.json", "predictions.csv", "history.csv"):
+        path = run.unit_path(UNIT) / file
+        path.unlink()
+        path.mkdir()
+    with pytest.raises(DataError, match=r"metrics\.json cannot be read \(Is a directory\)"):
+        run.read_metrics(UNIT)
+    with pytest.raises(DataError, match=r"predictions\.csv cannot be read \(Is a directory\)"):
+        run.read_predictions(UNIT)
+    with pytest.raises(DataError, match=r"history\.csv does not hold"):
+        run.read_history(UNIT)
+
+
+def test_what_is_no_run_is_passed_over(run, tmp_path, caplog):
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "config.json").write_text('{"config": {}}')
+    (tmp_path / "odd" / "config.json").mkdir(parents=True)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "config.json").write_text("[" * 100_000)
+    with caplog.at_level(logging.WARNING, "sen_bench"):
+        assert [found.path for found in find_runs(tmp_path)] == [run.path]
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert "deep/config.json is not valid JSON" in told[0]
+    assert "odd/config.json cannot be read (Is a directory)" in told[1]
+
+
+def test_scores_are_averaged_over_the_seeds_of_each_fold():
+    scores = {Unit(1, 3): 5.0, Unit(0, 0): 1.0, Unit(0, 3): 2.0, Unit(1, 0): None}
+    means = fold_means(scores)
+    assert list(means) == [0, 3]
+    assert math.isnan(means[0])
+    assert means[3] == 3.5
 
 
 def test_a_result_stands_without_its_weights(run, caplog):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 
 import pytest
 
+from benchmarks.errors import RunError
 from benchmarks.workers import stream
 
 
@@ -27,3 +30,12 @@ def test_few_tasks_are_taken_ahead_and_none_after_the_end(jobs, capfd, recwarn):
 def test_an_error_in_a_task_is_raised(jobs):
     with pytest.raises(ValueError, match=r"math domain|nonnegative"):
         list(stream(math.sqrt, [(1,), (-1,), (4,)], jobs))
+
+
+def test_a_worker_that_is_killed_is_told_in_one_sentence():
+    with pytest.raises(RunError, match=r"died while crystals were read .* fewer --jobs"):
+        list(stream(_die, [(1,), (2,)], jobs=2))
+
+
+def _die(_number: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
