@@ -267,8 +267,9 @@ def export(
     from datetime import UTC, datetime
 
     from benchmarks.display import show_submission
+    from benchmarks.export import make_submission, write_submission
     from benchmarks.store import find_run
-    from benchmarks.submission import make_submission, read_submission, write_submission
+    from benchmarks.submission import read_submission
 
     content = make_submission([find_run(path) for path in runs], algorithm=algorithm, moment=datetime.now(UTC))
     write_submission(out, content, overwrite=overwrite)

@@ -20,10 +20,11 @@ from scipy.stats import norm
 from benchmarks.config import build_config
 from benchmarks.display import figures
 from benchmarks.errors import DataError, UsageError
+from benchmarks.export import make_submission, write_submission
 from benchmarks.folds import official_folds
 from benchmarks.metrics import matbench_scores
 from benchmarks.store import Run, Unit, find_runs
-from benchmarks.submission import Submission, make_submission, read_submission, rescore, write_submission
+from benchmarks.submission import Submission, read_submission, rescore
 from benchmarks.tasks import TASKS, Task
 from tests.benchmarks.conftest import Answer, replace_file
 from tests.benchmarks.splits import MATBENCH, find_labels, fold_of_rows, official_splits
