@@ -30,8 +30,9 @@ from benchmarks.options import (
     TargetOption,
     UnitOption,
     check_jobs,
+    choose_folds,
+    configuration_flags,
     find_data,
-    fold_numbers,
     tell_how_to_go_on,
 )
 
@@ -103,7 +104,6 @@ def ablate(
     """
     from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_blocks
     from benchmarks.display import RunDisplay
-    from benchmarks.folds import check_fold_numbers
     from benchmarks.machine import check_device_name, pick_device
     from benchmarks.plans import make_plan
 
@@ -114,14 +114,8 @@ def ablate(
     names = parse_blocks(blocks)
     assignments, axes = parse_axes(set_ or ())
     chosen, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit})
-    wanted = fold_numbers(folds) if folds is not None else list(chosen.default_folds)
-    check_fold_numbers(wanted, chosen.split)
-    flags = {
-        "training.epochs": epochs,
-        "training.batch_size": batch_size,
-        "training.precision": precision,
-        "limit": limit,
-    }
+    wanted = choose_folds(folds, chosen)
+    flags = configuration_flags(epochs=epochs, batch_size=batch_size, precision=precision, limit=limit)
     settings = build_settings(
         chosen.name, names, axes, defaults=chosen.defaults, file=config, flags=flags, assignments=assignments
     )

@@ -32,8 +32,9 @@ from benchmarks.options import (
     TaskArgument,
     UnitOption,
     check_jobs,
+    choose_folds,
+    configuration_flags,
     find_data,
-    fold_numbers,
     tell_how_to_go_on,
 )
 
@@ -72,22 +73,14 @@ def run(
     """
     from benchmarks.config import build_config
     from benchmarks.display import RunDisplay, show_result
-    from benchmarks.folds import check_fold_numbers
 
     check_jobs(jobs)
     chosen, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit})
-    flags = {
-        "training.epochs": epochs,
-        "training.batch_size": batch_size,
-        "training.precision": precision,
-        "limit": limit,
-    }
+    flags = configuration_flags(epochs=epochs, batch_size=batch_size, precision=precision, limit=limit)
     configuration = build_config(
         chosen.name, block, defaults=chosen.defaults, file=config, flags=flags, assignments=set_ or ()
     )
-    wanted = fold_numbers(folds) if folds is not None else list(chosen.default_folds)
-    # Before data are read or even downloaded.
-    check_fold_numbers(wanted, chosen.split)
+    wanted = choose_folds(folds, chosen)
     words = ["sen-bench", *sys.argv[1:]]
     try:
         with RunDisplay() as display:

@@ -37,8 +37,9 @@ __all__ = [
     "TaskArgument",
     "UnitOption",
     "check_jobs",
+    "choose_folds",
+    "configuration_flags",
     "find_data",
-    "fold_numbers",
     "tell_how_to_go_on",
 ]
 
@@ -147,13 +148,31 @@ def check_jobs(jobs: int) -> None:
         raise UsageError(f"--jobs takes a number of processes, or -1 for one per core, not {jobs}.")
 
 
-def fold_numbers(text: str) -> list[int]:
-    """Return the numbers in a list such as "0,1".
+def choose_folds(text: str | None, task: Task) -> list[int]:
+    """Return the folds in a list such as "0,1", or those that a task takes unless told.
 
     Raises:
-        UsageError: It is no such list.
+        UsageError: It is no such list, or the task has no such fold.
     """
+    from benchmarks.folds import check_fold_numbers
+
+    if text is None:
+        return list(task.default_folds)
     try:
-        return [int(part) for part in text.split(",")]
+        folds = [int(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(f"--folds takes numbers from 0 to 4 separated by commas, such as 0,1, not {text!r}.") from None
+    check_fold_numbers(folds, task.split)
+    return folds
+
+
+def configuration_flags(
+    *, epochs: int | None, batch_size: int | None, precision: str | None, limit: int | None
+) -> dict[str, Any]:
+    """Return the fields of the configuration that have options of their own, as `benchmarks.config` takes them."""
+    return {
+        "training.epochs": epochs,
+        "training.batch_size": batch_size,
+        "training.precision": precision,
+        "limit": limit,
+    }
