@@ -188,7 +188,7 @@ def _on_folds(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from _on_whole_folds(folds)
     elif folds["kind"] == "part":
         share = folds["folds"][which[0]]["share"]
-        yield f"They are rows of the official fold {which[0]}, {share:.1%} of it."
+        yield f"They are rows of the official fold {which[0]}, {share:.1%} of it{_and_extra(folds)}."
     else:
         shares = [folds["folds"][fold]["share"] for fold in which]
         number = "all five" if len(which) == len(folds["folds"]) else f"{len(which)}"
@@ -197,29 +197,43 @@ def _on_folds(facts: Mapping[str, Any]) -> Iterator[str]:
             f"{min(shares):.1%} to {max(shares):.1%} of each{_as_many(facts)}."
         )
     if folds["states_folds"]:
-        if folds["n_misplaced"]:
-            yield f"{_count(folds['n_misplaced'])} stand in another fold than the official one."
-        elif folds["n_misplaced"] == 0:
-            yield (
-                "The file names the fold of each row, and it is the official one; that no model was trained on the "
-                "rows that it predicts rests on the word of its authors."
-            )
-    elif folds["kind"] == "spread":
+        yield from _on_stated_folds(folds)
+    elif folds["kind"] != "unknown":
+        yield _on_training(folds)
+
+
+def _on_stated_folds(folds: Mapping[str, Any]) -> Iterator[str]:
+    if folds["n_misplaced"]:
+        yield f"{_count(folds['n_misplaced'])} stand in another fold than the official one."
+    elif folds["n_misplaced"] == 0:
         yield (
+            "The file names the fold of each row, and it is the official one; that no model was trained on the "
+            "rows that it predicts rests on the word of its authors."
+        )
+
+
+def _on_training(folds: Mapping[str, Any]) -> str:
+    """Say whether models trained as MatBench asks could have made the predictions of a file that states no folds."""
+    if folds["kind"] == "spread":
+        return (
             "No model that was trained as MatBench asks, on four folds, has all of them as test rows, and the file "
             "names no model or fold for a row: which rows were trained on cannot be told, so that this is no MatBench "
             "result."
         )
-    elif folds["kind"] == "whole" and len(which) > 1:
-        yield (
+    if len(folds["which"]) > 1:
+        return (
             "The file names no model or fold for a row: whether each was predicted by the model that had not been "
             "trained on it cannot be told, so that this is no MatBench result."
         )
-    elif folds["kind"] in {"whole", "part"}:
-        yield (
-            "One model trained on the other four folds could have made them; the file does not show that it did, and "
-            "one fold of five is no MatBench result."
+    if folds["extra"]["n"]:
+        return (
+            f"A model trained on the other four folds could not have had the {_count(folds['extra']['n'])} of other "
+            "folds as test rows, and one fold of five is no MatBench result."
         )
+    return (
+        "One model trained on the other four folds could have made them; the file does not show that it did, and "
+        "one fold of five is no MatBench result."
+    )
 
 
 def _as_many(facts: Mapping[str, Any]) -> str:
@@ -229,15 +243,19 @@ def _as_many(facts: Mapping[str, Any]) -> str:
 
 
 def _on_whole_folds(folds: Mapping[str, Any]) -> Iterator[str]:
-    which, missing, extra = folds["which"], folds["missing"], folds["extra"]
+    which, missing = folds["which"], folds["missing"]
     if len(which) == len(folds["folds"]):
         name = "all five official folds"
     else:
         plural = "s" if len(which) > 1 else ""
         name = f"the official fold{plural} {', '.join(f'fold_{fold}' for fold in which)}"
     less = f" less {_count(missing['n'])} {_examples(missing)}" if missing["n"] else ""
-    more = f", and {_count(extra['n'])} of other folds {_examples(extra)}" if extra["n"] else ""
-    yield f"They are {name}{less}{more}."
+    yield f"They are {name}{less}{_and_extra(folds)}."
+
+
+def _and_extra(folds: Mapping[str, Any]) -> str:
+    extra = folds["extra"]
+    return f", and {_count(extra['n'])} of other folds {_examples(extra)}" if extra["n"] else ""
 
 
 def _on_score(facts: Mapping[str, Any]) -> Iterator[str]:
