@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -104,7 +105,7 @@ def _sentences(study: Study, *, scores: bool) -> Iterator[str]:
     yield _protocol(study)
     sizes = [record["rows"] for run in runs for record in run.records.values()]
     train, test = (_range([size[key] for size in sizes]) for key in ("train", "test"))
-    seeds = sorted({len(run.seeds) for run in runs})
+    seeds = sorted({n for run in runs for n in Counter(unit.fold for unit in run.units).values()})
     yield (
         f"{'In each fold' if task.split == 'folds' else 'Of these'} {train} rows were trained on, "
         f"{_range([size['validation'] for size in sizes])} others held out of the training rows for choosing the "
@@ -113,12 +114,13 @@ def _sentences(study: Study, *, scores: bool) -> Iterator[str]:
     limits = {run.facts["config"]["limit"] for run in runs} - {None}
     if limits:
         yield f"Training was limited to {_join([f'{limit:,}' for limit in sorted(limits)])} rows for some or all runs."
-    yield _recipe(runs)
+    yield from _recipe(study)
+    of = " of each fold" if task.split == "folds" else ""
     if seeds == [1]:
-        yield "One seed was run."
+        yield f"One seed was run{of}."
     else:
-        told = f"{_range(seeds)} seeds were run{' of each model' if len(seeds) > 1 else ''}"
-        yield f"{told}; a fold's score is the mean over them." if scores else f"{told}."
+        told = f"{_range(seeds)} seeds were run{of}"
+        yield f"{told}; a fold's score is the mean over those that it has." if scores else f"{told}."
     if scores and study.published:
         by_form: dict[str, list[str]] = {}
         for result in study.published:
@@ -156,25 +158,60 @@ def _protocol(study: Study) -> str:
     return f"Rows were split into {name} ({how}, shuffled, seed 18012019).{lacking}"
 
 
-def _recipe(runs: Sequence[Result]) -> str:
-    recipes = {tuple(sorted(run.facts["config"]["training"].items())) for run in runs}
-    training: Mapping[str, Any] = runs[0].facts["config"]["training"]
-    same = "All runs were trained" if len(recipes) == 1 else f"Recipes differ; {runs[0].label} was trained"
-    if len(runs) == 1:
-        same = "It was trained"
-    return (
-        f"{same} for at most {training['epochs']} epochs with AdamW (peak learning rate {training['learning_rate']:g}, "
-        f"weight decay {training['weight_decay']:g}, batches of {training['batch_size']}, linear warm-up and cosine "
-        f"decay), an exponential moving average of the weights (decay {training['ema_decay']:g}) and early stopping "
-        f"after {training['patience']} epochs without a better validation error."
-    )
+_LOSSES = {
+    "regression": "the mean absolute error of standardised targets",
+    "classification": "the binary cross-entropy",
+}
+_PRECISIONS = {
+    "float32": "single precision",
+    "tf32": "matrices multiplied in TF32 on GPUs",
+    "bfloat16": "autocast to bfloat16",
+}
+# Not worth a word, unless other runs have something else.
+_USUAL = {"no warm-up", "no averaging of the weights", _PRECISIONS["float32"]}
+
+
+def _recipe(study: Study) -> Iterator[str]:
+    """Say how the runs were trained: what all have alike, and the rest for each set of it that any has."""
+    settings = {run.label: _settings(run.facts["config"]) for run in study.runs}
+    first, *others = settings.values()
+    shared = [setting for setting in first if all(setting in other for other in others)]
+    by_rest: dict[tuple[str, ...], list[str]] = {}
+    for label, own in settings.items():
+        by_rest.setdefault(tuple(setting for setting in own if setting not in shared), []).append(label)
+    told = _join(setting for setting in shared if setting not in _USUAL)
+    whose = "All runs were" if others else "It was"
+    yield f"{whose} trained to minimise {_LOSSES[study.task.kind]} with AdamW: {told}."
+    if len(by_rest) > 1:
+        rest = "; ".join(f"{_join(labels)} had {_join(own)}" for own, labels in by_rest.items())
+        yield f"Recipes differ in the rest: {rest}."
+
+
+def _settings(config: Mapping[str, Any]) -> list[str]:
+    """Return the recipe of a run, a phrase for each part of it."""
+    training = config["training"]
+    warmup, decay = training["warmup"], training["ema_decay"]
+    return [
+        f"at most {training['epochs']:,} epochs",
+        f"batches of up to {training['batch_size']:,} crystals ({training['edge_budget']:,} neighbours)",
+        f"a peak learning rate of {training['learning_rate']:g}",
+        f"linear warm-up over the first {100 * warmup:g} % of the steps" if warmup else "no warm-up",
+        "cosine decay",
+        f"weight decay {training['weight_decay']:g}",
+        f"dropout {config['sen']['dropout']:g}",
+        f"gradients clipped to a norm of {training['clip_norm']:g}",
+        f"an exponential moving average of the weights (decay {decay:g})" if decay else "no averaging of the weights",
+        _PRECISIONS.get(training["precision"], f"precision {training['precision']}"),
+        f"early stopping after {training['patience']:,} epochs without a better validation error",
+    ]
 
 
 _STATISTICS = (
     "Scores are means over folds with their standard deviation (ddof 0, as on the leaderboard). Intervals are 95 % "
     "percentile intervals of 2,000 bootstrap resamples of test rows (Efron 1979, 10.1214/aos/1176344552); "
     "differences between models are paired, on the rows that both predicted, and tested over folds by the "
-    "corrected resampled t-test (Nadeau and Bengio 2003, 10.1023/A:1024068626366)."
+    "corrected resampled t-test (Nadeau and Bengio 2003, 10.1023/A:1024068626366), with p adjusted for the number of "
+    "comparisons by the method of Holm (1979)."
 )
 
 

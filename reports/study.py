@@ -394,7 +394,11 @@ _PRESENT = {
     "config": ("limit",),
     "task": ("n_rows", "is_official"),
     "data": ("rows", "coverage", "is_complete"),
-    "training": ("epochs", "learning_rate", "weight_decay", "batch_size", "ema_decay", "patience"),
+    "training": (
+        *("epochs", "batch_size", "edge_budget", "learning_rate", "weight_decay"),
+        *("warmup", "clip_norm", "ema_decay", "patience", "precision"),
+    ),
+    "sen": ("dropout",),
 }
 _RECORDED = ("metrics", "rows", "epochs", "wall_seconds", "parameters", "peak_memory_bytes", "device", "provenance")
 
@@ -425,11 +429,13 @@ def _lacking(facts: Mapping[str, Any]) -> Iterator[str]:
             yield key
             return
         yield from (f"{name!r} of the {key}" for name in _TEXT[key] if not isinstance(facts[key].get(name), str))
-    if not isinstance(facts["config"].get("training"), dict):
-        yield "'training' of the config"
-        return
+    tables = {key: facts["config"].get(key) for key in ("training", "sen")}
+    for key, table in tables.items():
+        if not isinstance(table, dict):
+            yield f"{key!r} of the config"
+            return
     for key, names in _PRESENT.items():
-        part = facts["config"]["training"] if key == "training" else facts[key]
+        part = tables.get(key) or facts[key]
         yield from (f"{name!r} of the {key}" for name in names if name not in part)
 
 

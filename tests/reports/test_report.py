@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.config import TrainingConfig
 from benchmarks.statistics import bootstrap_mean
 from benchmarks.store import Unit
 from benchmarks.tasks import TASKS
@@ -411,7 +412,7 @@ def test_methods_say_which_rows_files_and_seeds(tmp_path: Path, report: Callable
     assert "The data of mlp were 60 of the 636 rows of the task (partial data)." in text
     assert "The data of egnn were all 636 rows." in text
     assert "predicted once by the model of each seed." in text
-    assert "1 to 2 seeds were run of each model" in text
+    assert "1 to 2 seeds were run of each fold; a fold" in text
     assert "those of theirs from CSV files of predictions." in text
     assert "submission" not in text
     assert "% theirs: see the file theirs.csv" in html
@@ -421,19 +422,77 @@ def test_methods_of_a_page_without_scores_do_not_speak_of_them(tmp_path: Path) -
     make_run(tmp_path / "runs", official(tmp_path / "data"), seeds=[0, 1])
     (study,) = read_studies([tmp_path / "runs"])
     text = " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}, scores=False))
-    assert "2 seeds were run." in text
+    assert "2 seeds were run of each fold." in text
     assert not [word for word in ("leaderboard", "score", "t-test", "bootstrap") if word in text]
     assert "leaderboard" in " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}))
+
+
+def methods_text(runs: Path) -> str:
+    (study,) = read_studies([runs])
+    return " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}))
+
+
+def test_methods_count_the_seeds_of_each_fold(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, folds=[0], seeds=[1])
+    assert "1 to 2 seeds were run of each fold;" in methods_text(tmp_path / "runs")
+
+
+OTHER_RECIPES: dict[str, Any] = {
+    "training.epochs": 7,
+    "training.batch_size": 8,
+    "training.edge_budget": 999,
+    "training.learning_rate": 1e-3,
+    "training.weight_decay": 0.5,
+    "training.warmup": 0,
+    "training.clip_norm": 2.5,
+    "training.ema_decay": 0.5,
+    "training.patience": 3,
+    "training.precision": "bfloat16",
+    "sen.dropout": 0.05,
+}
+
+
+@pytest.mark.parametrize(("field", "value"), OTHER_RECIPES.items())
+def test_methods_tell_every_setting_in_which_recipes_differ(tmp_path: Path, field: str, value: object) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0])
+    assert "Recipes differ" not in methods_text(tmp_path / "runs")
+    make_run(tmp_path / "runs", dataset, folds=[0], block="egnn", flags={field: value})
+    text = methods_text(tmp_path / "runs")
+    (told,) = re.findall(r"Recipes differ in the rest: egnn had ([^;]+); mlp had ([^;]+?)\. One seed", text)
+    assert told[0] != told[1]
+
+
+def test_all_of_the_recipe_is_tried() -> None:
+    assert {f"training.{name}" for name in TrainingConfig.model_fields} < set(OTHER_RECIPES)
 
 
 def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
     make_run(tmp_path / "runs", own(tmp_path / "data", split="holdout:0.6/0.2/0.2"), folds=[0])
     report(sections="overview")
     text = methods_of((tmp_path / "report.html").read_text())
+    assert (
+        "It was trained to minimise the mean absolute error of standardised targets with AdamW: at most 60 epochs, "
+        "batches of up to 32 crystals (65,536 neighbours), a peak learning rate of 0.0007, linear warm-up over the "
+        "first 10 % of the steps, cosine decay, weight decay 3, dropout 0.3, gradients clipped to a norm of 1, an "
+        "exponential moving average of the weights (decay 0.99) and early stopping after 30 epochs without a better "
+        "validation error. One seed was run. Scores"
+    ) in text
+    assert "method of Holm (1979)" in text
     assert "The data were all 60 rows." in text
     assert "Of these 36 rows were trained on" in text
     assert "predicted once. " in text
     assert "Predictions of others" not in text
+
+
+def test_methods_of_a_classification_without_what_is_not_done(tmp_path: Path) -> None:
+    dataset = own(tmp_path / "data", kind="classification")
+    make_run(tmp_path / "runs", dataset, folds=[0], flags={"training.warmup": 0, "training.ema_decay": 0})
+    text = methods_text(tmp_path / "runs")
+    assert "trained to minimise the binary cross-entropy with AdamW" in text
+    assert not [word for word in ("warm-up", "average", "averaging", "precision") if word in text]
 
 
 @pytest.mark.parametrize("kind", ["regression", "classification"])
