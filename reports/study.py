@@ -33,6 +33,8 @@ __all__ = ["Result", "Rows", "Study", "collect_notes", "read_studies", "shared_r
 
 # Fields of a configuration that a label can name; with more, the hash of the run is shorter.
 _NAMED_FIELDS = 2
+# Fields that follow from the number of training rows unless they are given (`benchmarks.config.RunConfig.settle`).
+_SETTLED = {"sen.dropout", "training.weight_decay"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +121,12 @@ class Result:
         return self.facts["data"]["coverage"] if self.run else None
 
     @property
+    def training_rows(self) -> int:
+        """Training rows of the first fold of the run, without its validation rows."""
+        rows: int = self.records[self.units[0]]["rows"]["train"]
+        return rows
+
+    @property
     def look(self) -> dict[str, str]:
         """Label, colour and marker: what facts hold so that `show` can draw the result like every other section."""
         return {"label": self.label, "colour": self.colour, "marker": self.marker}
@@ -140,8 +148,7 @@ class Result:
             words += ["--seed", str(self.seeds[0]), "--seeds", str(self.seeds[-1] - self.seeds[0] + 1)]
         if config["limit"] is not None:
             words += ["--limit", str(config["limit"])]
-        training_rows = next(iter(self.records.values()))["rows"]["train"]
-        for field, value in _changes(config, training_rows).items():
+        for field, value in _changes(config, self.training_rows).items():
             words += ["--set", f"{field}={value if isinstance(value, str) else json.dumps(value)}"]
         return shlex.join(words)
 
@@ -517,17 +524,25 @@ def _label(results: Sequence[Result]) -> list[Result]:
     named = []
     for result in results:
         config = result.facts["config"]
-        same = [other.facts["config"] for other in results if other.block_name == result.block_name]
-        fields = [_flat(other) for other in same]
-        mine = _flat(config)
-        differing = [key for key in mine if any(other.get(key) != mine[key] for other in fields)]
+        same = [_chosen(other) for other in results if other.block_name == result.block_name]
+        mine, values = _chosen(result), _flat(config)
+        differing = [key for key in mine if any(other.get(key) != mine[key] for other in same)]
         limited = ["limit"] if config["limit"] is not None and "limit" not in differing else []
-        words = [f"{key.rpartition('.')[2]} {_plain(mine[key])}" for key in [*differing, *limited]]
+        words = [f"{key.rpartition('.')[2]} {_plain(values[key])}" for key in [*differing, *limited]]
         if len(same) > 1 and not 0 < len(differing) <= _NAMED_FIELDS:
             words = [result.path.name.rpartition("-")[2]]
         label = config["block_name"] + (f" ({', '.join(words)})" if words else "")
         named.append(replace(result, label=label))
     return named
+
+
+def _chosen(result: Result) -> dict[str, Any]:
+    """Return the configuration of a run by dotted fields, without the values of those that follow from its rows."""
+    settled = _default(result.facts["config"], result.training_rows)
+    return {
+        key: None if key in _SETTLED and value == settled.get(key) else value
+        for key, value in _flat(result.facts["config"]).items()
+    }
 
 
 def _plain(value: object) -> str:
@@ -560,12 +575,18 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _changes(config: Mapping[str, Any], training_rows: int) -> dict[str, Any]:
     """Return the fields of a configuration that are not the defaults of its task and block for so many rows."""
+    if not (default := _default(config, training_rows)):
+        return {}
+    return {key: value for key, value in _flat(config).items() if key != "limit" and default.get(key) != value}
+
+
+def _default(config: Mapping[str, Any], training_rows: int) -> dict[str, Any]:
+    """Return the defaults of a task and block for so many rows by dotted fields; none where the block is not here."""
     from benchmarks.config import build_config
 
     task = TASKS.get(config["task"])
     try:
         default = build_config(config["task"], config["block_name"], defaults=task.defaults if task else {})
-    except UsageError:  # the block is not installed here
+    except UsageError:
         return {}
-    plain = _flat(default.settle(training_rows).model_dump(mode="json"))
-    return {key: value for key, value in _flat(config).items() if key != "limit" and plain.get(key) != value}
+    return _flat(default.settle(training_rows).model_dump(mode="json"))

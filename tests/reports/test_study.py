@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.config import build_config
 from benchmarks.errors import DataError, UsageError
 from benchmarks.store import Unit
 from reports.section import Absent
@@ -63,6 +64,27 @@ def test_labels_tell_runs_apart(tmp_path: Path) -> None:
     commands = {result.label: result.command() for result in study.results}
     assert commands["mlp (epochs 7)"].endswith("--set training.epochs=7")
     assert "--limit 20" in commands["capsule (limit 20)"]
+
+
+def test_labels_do_not_name_what_follows_from_the_training_rows(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+
+    def make(limit: int | None, training_rows: int, **given: float) -> None:
+        settled = build_config(dataset.task.name, "mlp").settle(training_rows)
+        recipe = {"training.weight_decay": settled.training.weight_decay, "sen.dropout": settled.sen.dropout, **given}
+        run = make_run(tmp_path / "runs", dataset, folds=[0], flags={"limit": limit, **recipe})
+        record = run.read_metrics(Unit(0, 0))
+        rows = {**record["rows"], "train": training_rows}
+        replace_file(run.unit_path(Unit(0, 0)), "metrics.json", json.dumps({**record, "rows": rows}).encode())
+
+    make(None, 7355)
+    make(2000, 1800)
+    make(4000, 3600)
+    names = [f"mlp (limit {limit})" for limit in ("2000", "4000", "none")]
+    assert sorted(result.label for result in only(read_studies([tmp_path / "runs"])).results) == names
+    make(None, 7355, **{"training.weight_decay": 3.0})
+    labels = [result.label for result in only(read_studies([tmp_path / "runs"])).results]
+    assert {"mlp (weight_decay 1, limit none)", "mlp (weight_decay 3, limit none)"} < set(labels)
 
 
 def test_commands_leave_out_what_follows_from_the_training_rows(tmp_path: Path) -> None:
