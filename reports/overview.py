@@ -38,9 +38,10 @@ class Overview(Section):
         metric = primary_metric(study.task.kind)
         pairs = list(itertools.combinations(study.results, 2))
         pairs = [pair for pair in pairs if pair[0].run is not None or pair[1].run is not None]
+        n_rows = len({name for result in study.results for name in result.rows.ids.tolist()})
         results = []
         for i, result in enumerate(study.results):
-            results.append(_result_facts(study, result))
+            results.append({**_result_facts(study, result), "has_all_rows": len(result.rows) == n_rows})
             progress(i + 1, len(study.results) + len(pairs))
         differences = []
         for i, (first, second) in enumerate(pairs):
@@ -213,21 +214,21 @@ def _test_to_train(first: Result, second: Result, folds: Sequence[int]) -> float
 
 def _words(facts: Mapping[str, Any]) -> Iterator[str]:
     metric, unit = facts["metric"], _unit(facts)
-    name, n_folds = metric["name"], facts["n_folds"]
+    name = metric["name"]
     ours = [result for result in facts["results"] if result["kind"] == "run"]
     upwards = metric["higher_is_better"]
     best = min(ours, key=lambda result: _sortable(result["mean"][name], higher_is_better=upwards))
-    whole = [result for result in ours if len(result["folds"]) == n_folds]
+    lacking = [result for result in ours if not result["has_all_rows"]]
     if len(ours) == 1:
         yield f"{best['label']} reaches {_score(best, facts)}."
-    elif len(whole) == len(ours):
+    elif not lacking:
         direction = "highest" if upwards else "lowest"
         yield f"Of {len(ours)} runs {best['label']} has the {direction} {metric['label']}: {_score(best, facts)}."
     else:
-        lacking = [f"{result['label']} ({_folds(result['folds'])})" for result in ours if result not in whole]
+        told = [f"{result['label']} ({_folds(result['folds'])}, n = {result['rows']:,})" for result in lacking]
         yield (
-            f"Not all runs have all {n_folds} folds, and folds differ in difficulty: means over different folds must "
-            f"not be compared. Fewer folds: {', '.join(lacking)}. The differences on the same rows below can be read."
+            "Not all runs have the same test rows, and rows differ in difficulty: means over different rows must not "
+            f"be compared. Rows are missing from {', '.join(told)}. The differences on the same rows below can be read."
         )
     if facts["mean_absolute_deviation"]:
         yield (
@@ -299,12 +300,10 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
     name = metric["name"]
     partial = any(result["coverage"] not in {None, 1} for result in facts["results"])
     others = [key for key in METRIC_LABELS if key in facts["results"][0]["mean"] and key != name]
-    n_folds = facts["n_folds"]
-    mixed = len({len(result["folds"]) == n_folds for result in facts["results"]}) > 1
     best = sorted(
         facts["results"],
         key=lambda result: (
-            len(result["folds"]) < n_folds,
+            not result["has_all_rows"],
             _sortable(result["mean"][name], higher_is_better=metric["higher_is_better"]),
         ),
     )
@@ -341,9 +340,7 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
             *(["coverage (%)"] if partial else []),
         ],
         rows=rows,
-        caption=f"Results on the test rows of {facts['task']}"
-        + (", best first" if len(rows) > 1 else "")
-        + ("; below those with all folds stand those with fewer, whose means are of other rows." if mixed else "."),
+        caption=f"Results on the test rows of {facts['task']}{_order(best)}.",
         method=(
             "Mean and standard deviation (ddof 0) over folds; a fold's score is the mean over its seeds. "
             + ("The interval is of the MAE over all test rows: bootstrap, 95 %. " if interval else "")
@@ -351,6 +348,16 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
             + (" Coverage: share of the official rows in the data." if partial else "")
         ),
     )
+
+
+def _order(results: Sequence[Mapping[str, Any]]) -> str:
+    """Say in which order the results stand in the table."""
+    if len(results) == 1:
+        return ""
+    if not results[0]["has_all_rows"]:
+        return "; none has all the rows that others have, and their means must not be compared"
+    mixed = "; below those with all rows stand those with fewer, whose means must not be compared with theirs"
+    return f", best first{'' if results[-1]['has_all_rows'] else mixed}"
 
 
 def _sortable(value: float | None, *, higher_is_better: bool) -> float:
@@ -441,6 +448,8 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
         bar["values"] = {fold: value for fold, value in bar["values"].items() if value is not None}
         if "mean" in bar and len(bar["folds"]) < facts["n_folds"]:
             bar["label"] += f" ({_folds(bar['folds'])})"
+        elif "mean" in bar and not bar["has_all_rows"]:
+            bar["label"] += f" (n = {bar['rows']:,})"
     bars = [bar for bar in bars if bar["values"]]
     bars.sort(key=lambda bar: statistics.fmean(bar["values"].values()), reverse=not metric["higher_is_better"])
 
@@ -466,7 +475,7 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
         name="scores",
         draw=draw,
         caption=f"{metric['label']} of every fold (points) and their mean (bars), best at the top.{beside}",
-        method="A fold's score is the mean over its seeds; a model with fewer folds stands at the mean of these.",
+        method="A fold's score is the mean over its seeds; a model with fewer rows stands at the mean of these.",
         alt=f"Dot plot of {metric['label']}{_in_unit(facts)} by fold. Means: {means}.",
     )
 

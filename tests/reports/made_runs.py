@@ -43,9 +43,9 @@ def write_partial(folder: Path, task: str = "matbench_jdft2d", n: int = N_ROWS) 
     return folder
 
 
-def official(folder: Path, task: str = "matbench_jdft2d") -> Dataset:
+def official(folder: Path, task: str = "matbench_jdft2d", n: int = N_ROWS) -> Dataset:
     """The task with the rows that `write_partial` wrote."""
-    return load_dataset(TASKS[task], write_partial(folder, task), jobs=1)
+    return load_dataset(TASKS[task], write_partial(folder, task, n), jobs=1)
 
 
 def own(

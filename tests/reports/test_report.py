@@ -20,7 +20,7 @@ from benchmarks.store import Unit
 from benchmarks.tasks import TASKS
 from reports.cite import methods
 from reports.report import Part, choose_sections, plain
-from reports.section import load_section
+from reports.section import Table, load_section
 from reports.study import read_studies
 from tests.benchmarks.conftest import Answer
 from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
@@ -141,6 +141,45 @@ def test_different_folds_are_never_compared_by_their_means(
     assert "predicted no row in common: " in said
     assert facts["overview"]["facts"]["differences"][0]["rows"] == 0
     assert facts["worst"]["facts"]["left_out"] == ["capsule"]
+
+
+def test_fewer_rows_of_all_folds_are_never_compared_by_their_means(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    make_run(tmp_path / "runs", official(tmp_path / "part", n=30), block="capsule", noise=0.01)
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5\n" for i in range(1, 41)))
+    facts = report("--against", file, sections="overview")["sections"]["overview"]["facts"]
+    assert [result["has_all_rows"] for result in facts["results"]] == [False, True, False]
+    assert {len(result["folds"]) for result in facts["results"]} == {5}
+    said = texts("overview", facts)
+    assert "must not be compared. Rows are missing from capsule (5 folds, n = 30)." in said
+    assert "Of 2 runs" not in said
+    (table,) = (block for block in load_section("overview").show(facts) if getattr(block, "name", "") == "results")
+    assert isinstance(table, Table)
+    assert [row[0] for row in table.rows] == ["mlp", "capsule", "theirs"]
+    assert "; below those with all rows stand those with fewer" in table.caption
+
+
+def test_means_of_the_same_rows_are_compared_though_they_are_not_all(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[1, 2])
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=[1, 2], noise=0.3)
+    said = texts("overview", report(sections="overview")["sections"]["overview"]["facts"])
+    assert re.search(r"Of 2 runs mlp has the lowest MAE: .*over 2 folds, 1 seed, n = 2\d\)", said)
+    assert "ran on 9.4 % of the official rows" in said
+
+
+def test_no_order_is_claimed_where_no_run_has_all_rows(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0, 1])
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=[1, 2])
+    said = texts("overview", report(sections="overview")["sections"]["overview"]["facts"])
+    assert "jdft2d; none has all the rows that others have, and their means must not be compared." in said
+    assert "best first" not in said
 
 
 def test_two_tasks_in_one_page(tmp_path: Path, sen_bench: Command) -> None:
