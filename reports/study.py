@@ -309,7 +309,7 @@ def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_di
         data_dir: Folder of the MatBench files.
 
     Returns:
-        One study for each task, sorted by name.
+        One study for each task, sorted by name; runs on data of one's own whose content changed are studied apart.
 
     Raises:
         UsageError: A folder does not exist, nothing in them is finished, or a published file has none of their tasks.
@@ -334,7 +334,10 @@ def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_di
             if result is None:
                 empty.append(run)
                 continue
-            key = tuple(result.facts["task"][name] for name in ("name", "target", "kind", "split", "unit"))
+            task_facts = result.facts["task"]
+            # Rows of an official task are the same rows in every file; those of a file of one's own can change.
+            content = "" if task_facts["is_official"] else result.facts["data"]["digest"]
+            key = *(task_facts[name] for name in ("name", "target", "kind", "split", "unit")), content
             groups.setdefault(key, []).append(result)
             notes_of.setdefault(key[0], []).extend(notes[before:])
     where = ", ".join(map(str, paths))
@@ -345,7 +348,7 @@ def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_di
         raise UsageError(f"There is no run{left_out} below {where}: name a folder that `sen-bench run` wrote (--out).")
     general = [f"{run.path} has no finished fold yet." for run in empty]
     studies = []
-    for _, results in sorted(groups.items()):
+    for key, results in sorted(groups.items()):
         task = _task(results[0].facts["task"])
         with collect_notes() as remarks:
             published = [result for file in files for result in _read_published(file, task, results)]
@@ -355,6 +358,7 @@ def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_di
             *(note for note in notes if note not in known),
             *general,
             *remarks,
+            *_on_other_content(key, groups),
         ]
         studies.append(Study(task, _decorate([*_label(results), *published]), data_dir, told_of_task))
     used = {result.path for study in studies for result in study.published}
@@ -363,6 +367,18 @@ def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_di
             names = ", ".join(study.task.name for study in studies)
             raise UsageError(f"{path} holds no predictions for the rows of {names}: nothing to compare with.")
     return studies
+
+
+def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Sequence[Result]]) -> Iterator[str]:
+    """Name the runs on the same data of one's own that were trained on another content of it."""
+    others = [
+        result for other, results in groups.items() if other != key and other[:-1] == key[:-1] for result in results
+    ]
+    if others:
+        yield (
+            f"Not all runs on {groups[key][0].facts['data']['source']} had the same content of it. Of those that had "
+            f"another, this part tells nothing: {', '.join(str(result.path) for result in others)}."
+        )
 
 
 def _distinct(runs: Iterable[Run]) -> list[Run]:

@@ -49,14 +49,20 @@ def official(folder: Path, task: str = "matbench_jdft2d", n: int = N_ROWS) -> Da
 
 
 def own(
-    folder: Path, *, kind: str = "regression", split: str = "folds", name: str = "mine.json", target: str = "a"
+    folder: Path,
+    *,
+    kind: str = "regression",
+    split: str = "folds",
+    name: str = "mine.json",
+    target: str = "a",
+    n: int = N_ROWS,
 ) -> Dataset:
     """Data of one's own in a file in this folder."""
     folder.mkdir(exist_ok=True, parents=True)
-    rows = rocksalts(N_ROWS)
+    rows = rocksalts(n)
     if kind == "classification":
         rows = [[structure, a > 5.5] for structure, a in rows]
-    content = {"index": list(range(N_ROWS)), "columns": ["structure", target], "data": rows}
+    content = {"index": list(range(n)), "columns": ["structure", target], "data": rows}
     (folder / name).write_text(json.dumps(content))
     return OwnData(
         path=folder / name, target=target, kind=kind, split=split, unit="Å" if kind == "regression" else ""

@@ -239,6 +239,20 @@ def test_own_crystals_are_found_by_their_recorded_source(tmp_path: Path, monkeyp
         only(read_studies([tmp_path / "runs"])).crystals()
 
 
+def test_runs_on_own_data_that_changed_are_studied_apart(tmp_path: Path) -> None:
+    stale = make_run(tmp_path / "runs", own(tmp_path / "own", n=40))
+    fresh = make_run(tmp_path / "runs", own(tmp_path / "own"), block="capsule")
+    studies = {study.results[0].label: study for study in read_studies([tmp_path / "runs"], data_dir=tmp_path / "own")}
+    assert {label: len(study.results) for label, study in studies.items()} == {"mlp": 1, "capsule": 1}
+    assert len(studies["capsule"].crystals()) == N_ROWS
+    with pytest.raises(Absent, match="its content has changed since"):
+        studies["mlp"].crystals()
+    for label, other in (("mlp", fresh), ("capsule", stale)):
+        (note,) = studies[label].notes
+        assert note.startswith("Not all runs on mine.json had the same content of it.")
+        assert note.endswith(f"this part tells nothing: {other.path}.")
+
+
 def test_shared_rows_are_the_same_rows() -> None:
     first, second = rows(["a", "b", "c"], [0.0, 1.0, 2.0]), rows(["c", "x", "a", "b"], [2.0, 0.0, 0.0, 1.5])
     one, other = shared_rows(first, second)
