@@ -205,6 +205,24 @@ def test_two_tasks_in_one_page(tmp_path: Path, sen_bench: Command) -> None:
     ]
 
 
+def test_the_lead_says_which_runs_are_on_partial_data(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    def lead() -> str:
+        report(sections="overview")
+        (text,) = re.findall(r'<p class="lead">(.*?)</p>', (tmp_path / "report.html").read_text(), re.DOTALL)
+        return str(text)
+
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, block="egnn")
+    assert "The data are partial: 9.43 % of the official rows." in lead()
+    make_run(tmp_path / "runs", official(tmp_path / "part", n=30), block="tfn")
+    whole = make_run(tmp_path / "runs", dataset, block="capsule")
+    facts = json.loads((whole.path / "config.json").read_text())
+    change_file(whole.path / "config.json", data={**facts["data"], "is_complete": True, "coverage": 1.0})
+    told = re.findall(r"The data [^.]* partial: [\d.]+ %", lead())
+    assert told == ["The data of egnn, mlp are partial: 9.43 %", "The data of tfn are partial: 4.72 %"]
+
+
 def test_limit_is_told(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "data"), flags={"limit": 20})
     said = texts("overview", report()["sections"]["overview"]["facts"])
