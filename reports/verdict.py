@@ -311,6 +311,11 @@ def _on_claim(claim: Mapping[str, Any] | None, unit: str) -> str:
     return f"That is not the {claim['value']:.4g}{unit} that {by}{times}."
 
 
+def _is_too_good(claim: Mapping[str, Any]) -> bool:
+    """Whether less is claimed than was found; an infinite error is None."""
+    return not claim["is_met"] and (claim["found"] is None or bool(claim["found"] > claim["value"]))
+
+
 def _on_bias(facts: Mapping[str, Any]) -> Iterator[str]:
     bias, unit = facts["bias"], _unit(facts)
     if facts["kind"] == "classification":
@@ -321,7 +326,7 @@ def _on_bias(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"The mean bias (prediction minus target) is {_signed(bias['mean'])}{unit} [{_ends(bias['interval'])}]."
     if (affine := facts["affine"]) is not None:
         claim, beside = facts["claim"], ""
-        if claim is not None and not claim["is_met"]:
+        if claim is not None and _is_too_good(claim):
             low, high = affine["mae_interval"]
             if affine["mae"] <= claim["value"]:
                 beside = ", no more than the claim: a shift and scale of the published numbers could explain it"

@@ -288,6 +288,10 @@ def test_bias_and_affine_refit(make: Callable[..., PredictionFile]) -> None:
     assert "not the 2 1/cm that is claimed, but" in text
     worse = audit(make(rows), rows, claimed=2.0)
     assert "still more than the claim" in check(worse)
+    modest = check(audit(make(rows), rows, claimed=20.0))
+    assert "That is not the 20 1/cm that is claimed" in modest
+    assert "the claim" not in modest
+    assert "could explain it" not in modest
     assert audit(make(rows, values=[1.0] * len(rows)), rows)["affine"] is None
 
 
