@@ -356,9 +356,13 @@ class Separation(Section):
         stages = ("before", "after")
         widths = [{stage: getattr(rows.environments, stage).shape[1] for stage in stages} for rows in described]
         width = common_width(own for block in widths for own in block.values())
-        blocks = []
+        blocks, problems = [], problems_of(study)
         for (result, models), rows, own in zip(found, described, widths, strict=True):
             if not len(inequivalent_rows(table, rows.rows)):
+                problems.append(
+                    f"{result.label} is left out: none of the {len(rows.rows):,} crystals drawn among its test rows "
+                    "has inequivalent atoms of one element beside another element."
+                )
                 continue
             scores = block_separation(models, table, width=width, progress=progress)
             blocks.append(
@@ -384,7 +388,7 @@ class Separation(Section):
                 "No test crystal has inequivalent atoms of one element beside another element, so that there is "
                 "nothing to separate."
             )
-        return {"blocks": blocks, "width": width, "subsets": SUBSETS, "problems": problems_of(study)}
+        return {"blocks": blocks, "width": width, "subsets": SUBSETS, "problems": problems}
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
         """Scores as a figure and a table, and the fading of equivalence."""
@@ -401,9 +405,10 @@ class Separation(Section):
         yield Text(
             f"Blocks differ in the width of their environments, too, and 2-KS depends on it. So it is the mean over "
             f"{facts['subsets']} random subsets of {width} components of each. Its resolution is 1/{width} = "
-            f"{1 / width:.4f}: environments that differ at all, however little, are at least that far apart. In units "
-            "of the score that is the floor, which depends on how far apart a block puts elements; a score near its "
-            "floor says that inequivalent atoms differ, and not by how much."
+            f"{1 / width:.4f}: in a subset, environments of which one component differs are that far apart, however "
+            "little it differs; those of which all differ are at least that far apart in the mean. In units of the "
+            "score the resolution depends on how far apart a block puts elements; a score near it says that "
+            "inequivalent atoms differ, and not by how much."
         )
         yield from show_problems(facts["problems"])
         method = _method(facts)
@@ -411,8 +416,8 @@ class Separation(Section):
             "scores",
             lambda: draw_scores(blocks),
             f"Separation score after the block, trained and untrained, with 95 % intervals; n = {crystals} test "
-            f"crystals that have inequivalent atoms of one element. Grey ticks: the floor that one of {width} "
-            f"components makes.{_undefined(blocks)}",
+            f"crystals that have inequivalent atoms of one element. Grey ticks: the resolution, 1/{width} in units of "
+            f"the score.{_undefined(blocks)}",
             method,
             "; ".join(
                 f"{b['label']}: {_three(b['scores']['trained']['after']['value'])} trained, "
@@ -434,12 +439,12 @@ class Separation(Section):
         yield Table(
             "scores",
             [
-                *("run", "environments", "score", "95 % from", "to", "floor"),
+                *("run", "environments", "score", "95 % from", "to", "resolution"),
                 *("2-KS inequivalent", "2-KS elements", "crystals", "components"),
             ],
             rows,
-            f"Resolution of 2-KS: 1/{width} = {1 / width:.4f}; floor: the same in units of the score. Components: the "
-            "width of the environments. Separation before the block is that of the feature extraction, trained "
+            f"Resolution: that of 2-KS, 1/{width} = {1 / width:.4f}, in units of the score. Components: the width of "
+            "the environments. Separation before the block is that of the feature extraction, trained "
             f"together with each block.{_undefined(blocks)}",
             method,
         )
@@ -455,8 +460,8 @@ class Separation(Section):
             lambda: draw_fading(faded),
             "2-KS between atoms that were equivalent before every atom was displaced in a random direction, as a "
             f"share of that between elements in the same crystals; n = {_counts(faded)} test crystals. Dotted: the "
-            "floor, the least that a displacement makes unless rounding hides it; only above it does the height say "
-            "how far atoms differ." + _told(faded),
+            "resolution, the least there is where all components differ after rounding; only above it does the height "
+            "say how far atoms differ." + _told(faded),
             "Full primitive cells, no refinement after the displacement, trained models, test rows; ratio of the "
             "medians over crystals of the medians over pairs, band: 95 % interval of the ratio, percentile bootstrap "
             f"over crystals. {_chosen(faded)} At 0 Å environments are those of the run: equal by construction in "
@@ -514,12 +519,12 @@ def _told(faded: Sequence[Mapping[str, Any]]) -> str:
             "its line, noise of that size looks like inequivalence."
         )
     if below:
-        told += f" No line, because the score is not clearly above the floor: {', '.join(below)}."
+        told += f" No line, because the score is not clearly above the resolution: {', '.join(below)}."
     return told
 
 
 def _is_above(block: Mapping[str, Any]) -> bool:
-    """Whether the score of a run, and that of the crystals that were displaced, are above the floor."""
+    """Whether the score of a run, and that of the crystals that were displaced, are above the resolution."""
     fading, whole = block["fading"], block["scores"]["trained"]["after"]
     values = (fading["score"], fading["floor"], whole["interval"][0], whole["floor"])
     if any(value is None for value in values):
@@ -565,7 +570,7 @@ def draw_scores(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
     figure, axis = subplots(width=WIDE, height=0.75 + 0.34 * len(blocks))
     for state, face in (("trained", MUTED), ("untrained", PAPER)):
         axis.plot([], [], "o", color=MUTED, markerfacecolor=face, label=state)
-    axis.plot([], [], "|", color=MUTED, markersize=8, label="floor")
+    axis.plot([], [], "|", color=MUTED, markersize=8, label="resolution")
     for i, block in enumerate(blocks):
         for state, shift, face in (("trained", -0.14, block["colour"]), ("untrained", 0.14, PAPER)):
             score = block["scores"][state]["after"]
@@ -610,5 +615,5 @@ def draw_fading(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
     axis.set_ylabel("2-KS of equivalent atoms\n/ 2-KS between elements")
     axis.set_xlim(0, max(step["size"] for step in blocks[0]["fading"]["steps"]))
     axis.set_ylim(bottom=0)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.1, 1.0), title="dotted: floor; line: score")
+    axis.legend(loc="upper left", bbox_to_anchor=(1.1, 1.0), title="dotted: resolution; line: score")
     return figure

@@ -63,9 +63,13 @@ def test_subsets_of_the_components() -> None:
     assert not np.allclose(few * 24, np.rint(few * 24))
     # Both environments have the same components in a subset.
     assert not ks_of_subsets(first, first, 24).any()
-    # Whatever differs is at least one component apart.
+    # Environments of which all components differ are at least one component apart, those of which one does less.
     assert np.allclose(ks_of_subsets(first, first + 1e-4, 24), 1 / 24, atol=1 / 24)
     assert (ks_of_subsets(first, first + 1e-4, 24) >= 1 / 24 - 1e-12).all()
+    one = first.copy()
+    one[:, 0] += 1e-4
+    assert (ks_of_subsets(first, one, 24) < 1 / 24 - 1e-12).all()
+    assert ks_of_subsets(first, one, 24).any()
 
 
 def test_many_pairs_are_the_same_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
