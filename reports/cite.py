@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.errors import UsageError
 from reports.report import Part
 from reports.study import Result, Study
+from reports.wording import join
 
 __all__ = ["bibtex", "methods"]
 
@@ -66,7 +67,7 @@ _BLOCKS = {
   archivePrefix = {arXiv}
 }""",
 }
-_PAPERS_OF_THE_PAPER = {"capsule", "mlp"}
+_BLOCKS_OF_THE_PAPER = {"capsule", "mlp"}
 
 
 # Forms of files of predictions, as the methods call them.
@@ -95,11 +96,11 @@ def methods(parts: Sequence[Part], origin: Mapping[str, str | None], *, scores: 
 def _sentences(study: Study, *, scores: bool) -> Iterator[str]:
     task, runs = study.task, study.runs
     versions = sorted({str(record["provenance"]["sen-bench"]) for run in runs for record in run.records.values()})
-    blocks = _join(sorted({str(run.block_name) for run in runs}))
+    blocks = join(sorted({str(run.block_name) for run in runs}))
     several = len({run.block_name for run in runs}) > 1
     yield (
         f"SEN (Liang et al. 2023) was trained with the symmetry {'blocks' if several else 'block'} {blocks} on "
-        f"{task.name} with sen-bench {_join(versions)}."
+        f"{task.name} with sen-bench {join(versions)}."
     )
     yield from _data(study)
     yield _protocol(study)
@@ -113,7 +114,7 @@ def _sentences(study: Study, *, scores: bool) -> Iterator[str]:
     )
     limits = {run.facts["config"]["limit"] for run in runs} - {None}
     if limits:
-        yield f"Training was limited to {_join([f'{limit:,}' for limit in sorted(limits)])} rows for some or all runs."
+        yield f"Training was limited to {join([f'{limit:,}' for limit in sorted(limits)])} rows for some or all runs."
     yield from _recipe(study)
     of = " of each fold" if task.split == "folds" else ""
     if seeds == [1]:
@@ -125,7 +126,7 @@ def _sentences(study: Study, *, scores: bool) -> Iterator[str]:
         by_form: dict[str, list[str]] = {}
         for result in study.published:
             by_form.setdefault(_FORMS[result.form or "csv"], []).append(result.label)
-        read = "; ".join(f"those of {_join(labels)} from {form}" for form, labels in by_form.items())
+        read = "; ".join(f"those of {join(labels)} from {form}" for form, labels in by_form.items())
         yield f"Predictions of others were compared on the same rows: {read}."
 
 
@@ -138,7 +139,7 @@ def _data(study: Study) -> Iterator[str]:
         key = (data["rows"], bool(data["is_complete"]), len(data.get("skipped") or []))
         by_rows.setdefault(key, []).append(run.label)
     for (rows, is_complete, skipped), labels in by_rows.items():
-        whose = "" if len(by_rows) == 1 else f" of {_join(labels)}"
+        whose = "" if len(by_rows) == 1 else f" of {join(labels)}"
         if task.is_official and not is_complete:
             yield f"The data{whose} were {rows:,} of the {task.n_rows:,} rows of the task (partial data)."
         elif skipped:
@@ -154,7 +155,7 @@ def _protocol(study: Study) -> str:
     how = "StratifiedKFold" if task.kind == "classification" else "KFold"
     name = "the official five folds of MatBench v0.1 (Dunn et al. 2020)" if task.is_official else "five folds"
     missing = [result.label for result in study.runs if len(result.folds) < study.n_folds]
-    lacking = f" {_join(missing)} {'lacks' if len(missing) == 1 else 'lack'} some of them." if missing else ""
+    lacking = f" {join(missing)} {'lacks' if len(missing) == 1 else 'lack'} some of them." if missing else ""
     return f"Rows were split into {name} ({how}, shuffled, seed 18012019).{lacking}"
 
 
@@ -179,11 +180,11 @@ def _recipe(study: Study) -> Iterator[str]:
     by_rest: dict[tuple[str, ...], list[str]] = {}
     for label, own in settings.items():
         by_rest.setdefault(tuple(setting for setting in own if setting not in shared), []).append(label)
-    told = _join(setting for setting in shared if setting not in _USUAL)
+    told = join(setting for setting in shared if setting not in _USUAL)
     whose = "All runs were" if others else "It was"
     yield f"{whose} trained to minimise {_LOSSES[study.task.kind]} with AdamW: {told}."
     if len(by_rest) > 1:
-        rest = "; ".join(f"{_join(labels)} had {_join(own)}" for own, labels in by_rest.items())
+        rest = "; ".join(f"{join(labels)} had {join(own)}" for own, labels in by_rest.items())
         yield f"Recipes differ in the rest: {rest}."
 
 
@@ -223,7 +224,7 @@ def bibtex(parts: Sequence[Part], origin: Mapping[str, str | None]) -> str:
         entries.append(_MATBENCH)
     entries.append(_software(origin))
     names = sorted({str(result.block_name) for result in results if result.run})
-    entries += [_BLOCKS.get(name) or _source(name) for name in names if name not in _PAPERS_OF_THE_PAPER]
+    entries += [_BLOCKS.get(name) or _source(name) for name in names if name not in _BLOCKS_OF_THE_PAPER]
     for result in results:
         if result.run is None:
             entries += _published(result)
@@ -260,11 +261,6 @@ def _published(result: Result) -> list[str]:
 
 def _one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
-
-
-def _join(words: Sequence[str] | Iterator[str]) -> str:
-    words = list(words)
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def _range(numbers: Sequence[int]) -> str:

@@ -19,6 +19,7 @@ from benchmarks.tasks import Kind
 from reports.section import Block, Cell, Figure, Heading, Progress, Section, Table, Text
 from reports.study import Result, Study, shared_rows
 from reports.style import GRID, INK, MUTED, WIDE, subplots
+from reports.wording import after_number, in_brackets
 
 __all__ = ["Overview", "fold_scores"]
 
@@ -213,7 +214,7 @@ def _test_to_train(first: Result, second: Result, folds: Sequence[int]) -> float
 
 
 def _words(facts: Mapping[str, Any]) -> Iterator[str]:
-    metric, unit = facts["metric"], _unit(facts)
+    metric, unit = facts["metric"], after_number(facts["unit"])
     name = metric["name"]
     ours = [result for result in facts["results"] if result["kind"] == "run"]
     upwards = metric["higher_is_better"]
@@ -280,23 +281,17 @@ def _score(result: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     n_seeds = "–".join(str(n) for n in sorted({min(seeds), max(seeds)})) if seeds else ""
     told = f", {n_seeds} {'seed' if n_seeds == '1' else 'seeds'}" if seeds else ""
     over = "standard deviation over " if spread else ""
-    return f"{value}{spread}{_unit(facts)} ({over}{_folds(result['folds'])}{told}, n = {result['rows']:,})"
+    return (
+        f"{value}{spread}{after_number(facts['unit'])} ({over}{_folds(result['folds'])}{told}, n = {result['rows']:,})"
+    )
 
 
 def _folds(folds: Sequence[int]) -> str:
     return f"fold {folds[0]} alone" if len(folds) == 1 else f"{len(folds)} folds"
 
 
-def _unit(facts: Mapping[str, Any]) -> str:
-    return f" {facts['unit']}" if facts["unit"] else ""
-
-
-def _in_unit(facts: Mapping[str, Any]) -> str:
-    return f" ({facts['unit']})" if facts["unit"] else ""
-
-
 def _result_table(facts: Mapping[str, Any]) -> Table:
-    metric, unit = facts["metric"], _in_unit(facts)
+    metric, unit = facts["metric"], in_brackets(facts["unit"])
     name = metric["name"]
     partial = any(result["coverage"] not in {None, 1} for result in facts["results"])
     others = [key for key in METRIC_LABELS if key in facts["results"][0]["mean"] and key != name]
@@ -416,7 +411,7 @@ def _leaderboard_table(facts: Mapping[str, Any]) -> Table:
     lacking = f" Not in it, as not complete and official: {', '.join(left_out)}." if left_out else ""
     return Table(
         name="leaderboard",
-        columns=["place", "model", f"{metric['label']}{_in_unit(facts)}", "std"],
+        columns=["place", "model", f"{metric['label']}{in_brackets(facts['unit'])}", "std"],
         rows=rows,
         caption=f"The published leaderboard of {facts['task']}, five folds.{lacking}",
         strong=[i for i, entry in enumerate(entries) if not entry[3]],
@@ -464,7 +459,7 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
         for label, bar in zip(axes.get_yticklabels(), bars, strict=True):
             label.set_color(INK if "mean" in bar else MUTED)
         axes.set_ylim(-0.7, len(bars) - 0.3)
-        axes.set_xlabel(f"{metric['label']}{_in_unit(facts)}")
+        axes.set_xlabel(f"{metric['label']}{in_brackets(facts['unit'])}")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         return figure
@@ -476,20 +471,20 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
         draw=draw,
         caption=f"{metric['label']} of every fold (points) and their mean (bars), best at the top.{beside}",
         method="A fold's score is the mean over its seeds; a model with fewer rows stands at the mean of these.",
-        alt=f"Dot plot of {metric['label']}{_in_unit(facts)} by fold. Means: {means}.",
+        alt=f"Dot plot of {metric['label']}{in_brackets(facts['unit'])} by fold. Means: {means}.",
     )
 
 
 def _difference_words(facts: Mapping[str, Any]) -> Iterator[str]:
-    unit = _unit(facts)
+    unit = after_number(facts["unit"])
     same, alone = [], []
     for pair in facts["differences"]:
         names = f"{pair['first']} and {pair['second']}"
         if not pair["rows"]:
             alone.append(names)
         elif pair["low"] is None or pair["low"] <= 0 <= pair["high"]:
-            interval = "one row" if pair["low"] is None else f"{_signed(pair['low'])} to {_signed(pair['high'])}"
-            same.append(f"{names} ({_signed(pair['mean'])}{unit}, {interval})")
+            interval = "one row" if pair["low"] is None else f"{figures(pair['low'], 3)} to {figures(pair['high'], 3)}"
+            same.append(f"{names} ({figures(pair['mean'], 3)}{unit}, {interval})")
         else:
             better, worse = (pair["first"], pair["second"]) if pair["mean"] < 0 else (pair["second"], pair["first"])
             low, high = sorted(abs(pair[end]) for end in ("low", "high"))
@@ -521,10 +516,6 @@ def _family(differences: Sequence[Mapping[str, Any]]) -> str:
     return f"all {n:,} pairs of this table that have a p" if n != 1 else "the one pair of this table that has a p"
 
 
-def _signed(value: float) -> str:
-    return figures(value, 3).replace("-", "\N{MINUS SIGN}")
-
-
 def _difference_table(facts: Mapping[str, Any]) -> Table:
     rows: list[list[Cell]] = [
         [
@@ -545,7 +536,7 @@ def _difference_table(facts: Mapping[str, Any]) -> Table:
         name="differences",
         columns=[
             "first – second",
-            f"Δ MAE{_in_unit(facts)}" if facts["kind"] == "regression" else "Δ |error|",
+            f"Δ MAE{in_brackets(facts['unit'])}" if facts["kind"] == "regression" else "Δ |error|",
             "95 % low",
             "95 % high",
             "first better (%)",

@@ -30,6 +30,7 @@ from reports.environments import (
 from reports.section import Absent, Block, Cell, Figure, Section, Table, Text
 from reports.style import GRID, MUTED, PAPER, WIDE, subplots
 from reports.two_ks import SUBSETS, ks_of_subsets
+from reports.wording import rounded
 from sen.crystal import Crystal
 
 if TYPE_CHECKING:
@@ -420,8 +421,8 @@ class Separation(Section):
             f"the score.{_undefined(blocks)}",
             method,
             "; ".join(
-                f"{b['label']}: {_three(b['scores']['trained']['after']['value'])} trained, "
-                f"{_three(b['scores']['untrained']['after']['value'])} untrained"
+                f"{b['label']}: {rounded(b['scores']['trained']['after']['value'], 3)} trained, "
+                f"{rounded(b['scores']['untrained']['after']['value'], 3)} untrained"
                 for b in blocks
             ),
         )
@@ -469,7 +470,7 @@ class Separation(Section):
             f"a displacement can change which atoms are neighbours. {_subsets(facts)}",
             "; ".join(
                 f"{b['label']}: "
-                + ", ".join(f"{_three(step['relative'])} at {step['size']} Å" for step in b["fading"]["steps"])
+                + ", ".join(f"{rounded(step['relative'], 3)} at {step['size']} Å" for step in b["fading"]["steps"])
                 for b in faded
             ),
         )
@@ -510,7 +511,7 @@ def _told(faded: Sequence[Mapping[str, Any]]) -> str:
     told = ""
     at = [(b["label"], step) for b in faded for step in b["fading"]["steps"] if step["size"] == _NAMED]
     if at:
-        told += f" At {_NAMED} Å: " + ", ".join(f"{label} {_three(step['relative'])}" for label, step in at) + "."
+        told += f" At {_NAMED} Å: " + ", ".join(f"{label} {rounded(step['relative'], 3)}" for label, step in at) + "."
     above = [b["label"] for b in faded if _is_above(b)]
     below = [b["label"] for b in faded if not _is_above(b) and b["fading"]["score"] is not None]
     if above:
@@ -544,10 +545,6 @@ def _undefined(blocks: Sequence[Mapping[str, Any]]) -> str:
     return (
         f" Not defined, because the block gives the elements of most crystals equal environments: {', '.join(names)}."
     )
-
-
-def _three(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
 
 
 def _share(value: float, whole: float) -> float:

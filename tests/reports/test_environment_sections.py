@@ -356,4 +356,4 @@ def test_formulas_are_typeset(text: str, expected: str) -> None:
 
 
 def test_groups_are_typeset() -> None:
-    assert typeset_group("P-42_1m") == r"P$\bar{4}$2$_{1}$m"
+    assert typeset_group("P-42₁m") == r"P$\bar{4}$2$_{1}$m"

@@ -21,7 +21,6 @@ from reports.two_ks import (
     orbit_labels,
     pearson,
     relations,
-    space_group_symbol,
 )
 from tests.reports.made_models import copper, crystal, made_dataset, perovskite, rocksalt, wurtzite
 
@@ -144,7 +143,6 @@ def test_densities_integrate_to_one_and_flat_environments_have_none() -> None:
 
 def test_names() -> None:
     assert formula(np.array([8, 22, 8, 8, 56])) == "BaTiO3"
-    assert [space_group_symbol(n) for n in (0, 15, 225)] == ["unknown", "C2/c", "Fm-3m"]
 
 
 def test_crystals_are_chosen_for_the_operations_that_are_there(tmp_path: Path) -> None:
