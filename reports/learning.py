@@ -44,10 +44,9 @@ class Learning(Section):
 
 
 def _curves(result: Result) -> list[dict[str, Any]]:
+    assert result.run is not None
     curves = []
     for unit in result.units:
-        if result.run is None:
-            continue
         try:
             rows = result.run.read_history(unit)
             columns = {name: [row[name] for row in rows] for name in ("epoch", "train_loss", "validation")}

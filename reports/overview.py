@@ -203,14 +203,14 @@ def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None
 
 
 def _test_to_train(first: Result, second: Result, folds: Sequence[int]) -> float:
-    """Test rows over all other rows of a fold, as recorded by a run; validation rows count as trained on."""
+    """Test rows over all other rows of a fold, as recorded by what is a run; validation rows count as trained on."""
     sizes = [
         record["rows"]["test"] / (record["rows"]["train"] + record["rows"]["validation"])
         for result in (first, second)
         for unit, record in result.records.items()
         if unit.fold in folds
     ]
-    return statistics.fmean(sizes) if sizes else 1 / (len(folds) - 1)
+    return statistics.fmean(sizes)
 
 
 def _words(facts: Mapping[str, Any]) -> Iterator[str]:
