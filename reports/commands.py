@@ -93,8 +93,9 @@ def report(
     from datetime import UTC, datetime
 
     from benchmarks.display import RunDisplay, duration
+    from reports.reading import read_studies
     from reports.report import Outcome, choose_sections, make_report
-    from reports.study import Study, read_studies
+    from reports.study import Study
 
     names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
     facts_file = out.with_suffix(".json")
@@ -167,8 +168,8 @@ def explain(
             from reports.explain import choose, show_explanation
             from reports.explain import explain as describe
             from reports.page import render
+            from reports.reading import read_studies
             from reports.report import Part, Report
-            from reports.study import read_studies
 
             models = Models(found, pick_device(device))
             study = read_studies([found.path], data_dir=data_dir)[0]

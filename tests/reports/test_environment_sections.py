@@ -17,10 +17,11 @@ from reports.elements import Elements
 from reports.equivalence import Equivalence, typeset_formula, typeset_group
 from reports.maps import Maps
 from reports.operations import KINDS
+from reports.reading import read_studies
 from reports.report import plain
 from reports.section import Absent, Figure, Section, Table, Text, load_section
 from reports.separation import Separation
-from reports.study import Study, read_studies
+from reports.study import Study
 from reports.svg import draw_svg
 from tests.reports.made_models import copper, made_dataset, mixed_rows, perovskite, rocksalt, store_models
 from tests.reports.made_runs import make_run

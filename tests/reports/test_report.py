@@ -19,9 +19,9 @@ from benchmarks.statistics import bootstrap_mean
 from benchmarks.store import Unit
 from benchmarks.tasks import TASKS
 from reports.cite import methods
+from reports.reading import read_studies
 from reports.report import Part, choose_sections, plain
 from reports.section import Table, load_section
-from reports.study import read_studies
 from tests.benchmarks.conftest import Answer
 from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
 

@@ -14,9 +14,10 @@ from benchmarks.tasks import TASKS
 from reports.learning import Learning
 from reports.overview import Overview
 from reports.parity import Parity
+from reports.reading import read_studies
 from reports.report import plain
 from reports.section import Absent, Figure, Table
-from reports.study import Study, read_studies
+from reports.study import Study
 from reports.style import INK, subplots
 from reports.svg import VARIABLES, draw_svg
 from reports.systems import Systems

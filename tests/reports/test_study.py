@@ -10,8 +10,9 @@ import pytest
 from benchmarks.config import build_config
 from benchmarks.errors import DataError, UsageError
 from benchmarks.store import Unit
+from reports.reading import read_studies
 from reports.section import Absent
-from reports.study import Rows, Study, read_studies, shared_rows
+from reports.study import Rows, Study, shared_rows
 from tests.benchmarks.conftest import replace_file
 from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
 
