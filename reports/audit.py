@@ -242,7 +242,8 @@ def _fold_facts(task: Task, entry: PredictionSet, given: _Given, folds: NDArray[
     """Return which official folds the rows are.
 
     The kind is "whole" (one or more folds, to a twentieth of their rows), "part" (rows of one fold, fewer than that),
-    "spread" (rows of several folds), or "unknown".
+    "spread" (rows of several folds), or "unknown". Missing and extra rows are those that folds of this kind lack or
+    have too many of; a part lacks most rows by its nature.
     """
     stated = entry.fold
     facts: dict[str, Any] = {"states_folds": stated is not None, "n_misplaced": None}
@@ -260,12 +261,11 @@ def _fold_facts(task: Task, entry: PredictionSet, given: _Given, folds: NDArray[
         kind, which = ("part", of_one) if of_one.any() else ("spread", n_given > 0)
     numbers = np.flatnonzero(which)
     missing = extra = None
+    if kind != "spread":
+        extra = _some([task.row_id(row) for row in given.row[~np.isin(own, numbers)].tolist()])
     if kind == "whole":
-        is_given = np.zeros(len(folds), dtype=bool)
-        is_given[given.row] = True
-        expected = np.isin(folds, numbers)
-        missing = _some([task.row_id(row) for row in np.flatnonzero(expected & ~is_given).tolist()])
-        extra = _some([task.row_id(row) for row in np.flatnonzero(is_given & ~expected).tolist()])
+        lacking = np.setdiff1d(np.flatnonzero(np.isin(folds, numbers)), given.row)
+        missing = _some([task.row_id(row) for row in lacking.tolist()])
     if stated is not None:
         facts["n_misplaced"] = int(np.count_nonzero(stated[given.at] != own))
     return facts | {

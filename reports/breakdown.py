@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from benchmarks.display import figures
 from benchmarks.metrics import THRESHOLD, mean_absolute_deviation
 from benchmarks.statistics import CONFIDENCE, Interval, bootstrap_all, bootstrap_mean
 from benchmarks.tasks import Kind
 from reports.row_facts import crystal_systems
+from reports.wording import after_number, count, join, space_group_symbol
 from sen.crystal import CRYSTAL_SYSTEMS, crystal_system
 
 __all__ = [
@@ -29,7 +31,6 @@ __all__ = [
     "describe_comparison",
     "point_group_order",
     "row_loss",
-    "space_group_symbol",
 ]
 
 SMALL = 30
@@ -205,7 +206,7 @@ def describe(facts: Mapping[str, Any], unit: str = "", model: str = "the model")
     if facts["absent"]:
         sentences.append(f"No rows at all: {', '.join(facts['absent'])}.")
     if unknown := next((system["n"] for system in facts["systems"] if system["group"] == "unknown"), 0):
-        sentences.append(f"The space group of {_rows(unknown)} is not known.")
+        sentences.append(f"The space group of {count(unknown)} is not known.")
     return sentences
 
 
@@ -219,9 +220,9 @@ def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: st
         unit: Unit of the target.
     """
     what = "mean absolute error" if facts["kind"] == "regression" else "share of wrong labels"
-    unit = f" {unit}" if unit else ""
+    unit = after_number(unit)
     overall = facts["overall"]
-    first, second, difference = (_figure(overall[key]) for key in ("one", "other", "difference"))
+    first, second, difference = (figures(overall[key]) for key in ("one", "other", "difference"))
     sentence = (
         f"On the same {facts['n']:,} rows the {what} of {one} is {first}{unit} and that of {other} {second}{unit}: "
         f"a difference of {difference} {_interval(overall['difference_interval'])}."
@@ -229,9 +230,9 @@ def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: st
     sentences = [sentence]
     for name, key in ((one, "one"), (other, "other")):
         if systems := [system for system in facts["systems"] if system["better"] == key]:
-            sentences.append(f"{name} is better on {_and(map(_counted, systems))}.")
+            sentences.append(f"{name} is better on {join(map(_counted, systems))}.")
     if systems := [system for system in facts["systems"] if system["better"] is None]:
-        sentences.append(f"No difference is shown on {_and(map(_counted, systems))}.")
+        sentences.append(f"No difference is shown on {join(map(_counted, systems))}.")
     sentences.append("Each interval is of its own at 95 %: of many, one in twenty misses.")
     return sentences
 
@@ -250,13 +251,6 @@ def _by_number(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[int, NDA
     for number, at in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
         if number:
             yield number, at
-
-
-def space_group_symbol(number: int) -> str:
-    """Return the international symbol of a space group: "F m -3 m"."""
-    import moyopy
-
-    return str(moyopy.SpaceGroupType(number).hm_short)
 
 
 def row_loss(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -391,7 +385,7 @@ def _describe_symmetry(facts: Mapping[str, Any] | None, unit: str) -> list[str]:
     sentences.append(_reading(facts["loss"]))
     if (common := facts["without_most_common"]) is not None and common["rest"] is not None:
         sentences.append(
-            f"{common['share']:.0%} of the targets are {_figure(common['value'])}; without those rows it is "
+            f"{common['share']:.0%} of the targets are {figures(common['value'])}; without those rows it is "
             f"{_rho(common['rest'])}: {_change(facts['loss'], common['rest'])}."
         )
         if len(enough := [system for system in common["systems"] if not system["is_small"]]) > 1:
@@ -427,11 +421,8 @@ def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def _rho(correlation: Mapping[str, Any]) -> str:
-    return f"{correlation['value']:+.3f} {_interval(correlation['interval'], _signed)} (n = {correlation['n']:,})"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}"
+    interval = _interval(correlation["interval"], "{:+.3f}".format)
+    return f"{correlation['value']:+.3f} {interval} (n = {correlation['n']:,})"
 
 
 def _told_of(group: Mapping[str, Any], name: str, unit: str = "") -> str:
@@ -441,33 +432,17 @@ def _told_of(group: Mapping[str, Any], name: str, unit: str = "") -> str:
 def _told(group: Mapping[str, Any], name: str, unit: str = "") -> str:
     key = name.lower()
     label = "MAE/MAD" if key == "relative" else name
-    told = f"{label} {_figure(group[key])} {_interval(group[f'{key}_interval'])}"
+    told = f"{label} {figures(group[key])} {_interval(group[f'{key}_interval'])}"
     return f"{told} {unit}" if unit and key == "mae" else told
 
 
-def _interval(interval: Sequence[float | None], form: Callable[[float], str] | None = None) -> str:
-    form = form or _figure
+def _interval(interval: Sequence[float | None], form: Callable[[float], str] = figures) -> str:
     low, high = ("no end" if end is None else form(end) for end in interval)
     return "[no interval]" if low == high == "no end" else f"[{low}, {high}]"
 
 
-def _figure(value: float) -> str:
-    from benchmarks.display import figures
-
-    return figures(value)
-
-
-def _rows(n: int) -> str:
-    return "1 row" if n == 1 else f"{n:,} rows"
-
-
 def _counted(system: Mapping[str, Any]) -> str:
-    return f"{system['group']} ({_rows(system['n'])}{', too few to trust' if system['is_small'] else ''})"
-
-
-def _and(names: Iterable[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{system['group']} ({count(system['n'])}{', too few to trust' if system['is_small'] else ''})"
 
 
 def _plain(interval: Interval) -> list[float | None]:

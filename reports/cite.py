@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.errors import UsageError
 from reports.report import Part
 from reports.study import Result, Study
+from reports.wording import join
 
 __all__ = ["bibtex", "methods"]
 
@@ -65,7 +67,7 @@ _BLOCKS = {
   archivePrefix = {arXiv}
 }""",
 }
-_PAPERS_OF_THE_PAPER = {"capsule", "mlp"}
+_BLOCKS_OF_THE_PAPER = {"capsule", "mlp"}
 
 
 # Forms of files of predictions, as the methods call them.
@@ -94,17 +96,17 @@ def methods(parts: Sequence[Part], origin: Mapping[str, str | None], *, scores: 
 def _sentences(study: Study, *, scores: bool) -> Iterator[str]:
     task, runs = study.task, study.runs
     versions = sorted({str(record["provenance"]["sen-bench"]) for run in runs for record in run.records.values()})
-    blocks = _join(sorted({str(run.block_name) for run in runs}))
+    blocks = join(sorted({str(run.block_name) for run in runs}))
     several = len({run.block_name for run in runs}) > 1
     yield (
         f"SEN (Liang et al. 2023) was trained with the symmetry {'blocks' if several else 'block'} {blocks} on "
-        f"{task.name} with sen-bench {_join(versions)}."
+        f"{task.name} with sen-bench {join(versions)}."
     )
     yield from _data(study)
     yield _protocol(study)
     sizes = [record["rows"] for run in runs for record in run.records.values()]
     train, test = (_range([size[key] for size in sizes]) for key in ("train", "test"))
-    seeds = sorted({len(run.seeds) for run in runs})
+    seeds = sorted({n for run in runs for n in Counter(unit.fold for unit in run.units).values()})
     yield (
         f"{'In each fold' if task.split == 'folds' else 'Of these'} {train} rows were trained on, "
         f"{_range([size['validation'] for size in sizes])} others held out of the training rows for choosing the "
@@ -112,18 +114,19 @@ def _sentences(study: Study, *, scores: bool) -> Iterator[str]:
     )
     limits = {run.facts["config"]["limit"] for run in runs} - {None}
     if limits:
-        yield f"Training was limited to {_join([f'{limit:,}' for limit in sorted(limits)])} rows for some or all runs."
-    yield _recipe(runs)
+        yield f"Training was limited to {join([f'{limit:,}' for limit in sorted(limits)])} rows for some or all runs."
+    yield from _recipe(study)
+    of = " of each fold" if task.split == "folds" else ""
     if seeds == [1]:
-        yield "One seed was run."
+        yield f"One seed was run{of}."
     else:
-        told = f"{_range(seeds)} seeds were run{' of each model' if len(seeds) > 1 else ''}"
-        yield f"{told}; a fold's score is the mean over them." if scores else f"{told}."
+        told = f"{_range(seeds)} seeds were run{of}"
+        yield f"{told}; a fold's score is the mean over those that it has." if scores else f"{told}."
     if scores and study.published:
         by_form: dict[str, list[str]] = {}
         for result in study.published:
             by_form.setdefault(_FORMS[result.form or "csv"], []).append(result.label)
-        read = "; ".join(f"those of {_join(labels)} from {form}" for form, labels in by_form.items())
+        read = "; ".join(f"those of {join(labels)} from {form}" for form, labels in by_form.items())
         yield f"Predictions of others were compared on the same rows: {read}."
 
 
@@ -136,7 +139,7 @@ def _data(study: Study) -> Iterator[str]:
         key = (data["rows"], bool(data["is_complete"]), len(data.get("skipped") or []))
         by_rows.setdefault(key, []).append(run.label)
     for (rows, is_complete, skipped), labels in by_rows.items():
-        whose = "" if len(by_rows) == 1 else f" of {_join(labels)}"
+        whose = "" if len(by_rows) == 1 else f" of {join(labels)}"
         if task.is_official and not is_complete:
             yield f"The data{whose} were {rows:,} of the {task.n_rows:,} rows of the task (partial data)."
         elif skipped:
@@ -152,29 +155,64 @@ def _protocol(study: Study) -> str:
     how = "StratifiedKFold" if task.kind == "classification" else "KFold"
     name = "the official five folds of MatBench v0.1 (Dunn et al. 2020)" if task.is_official else "five folds"
     missing = [result.label for result in study.runs if len(result.folds) < study.n_folds]
-    lacking = f" {_join(missing)} {'lacks' if len(missing) == 1 else 'lack'} some of them." if missing else ""
+    lacking = f" {join(missing)} {'lacks' if len(missing) == 1 else 'lack'} some of them." if missing else ""
     return f"Rows were split into {name} ({how}, shuffled, seed 18012019).{lacking}"
 
 
-def _recipe(runs: Sequence[Result]) -> str:
-    recipes = {tuple(sorted(run.facts["config"]["training"].items())) for run in runs}
-    training: Mapping[str, Any] = runs[0].facts["config"]["training"]
-    same = "All runs were trained" if len(recipes) == 1 else f"Recipes differ; {runs[0].label} was trained"
-    if len(runs) == 1:
-        same = "It was trained"
-    return (
-        f"{same} for at most {training['epochs']} epochs with AdamW (peak learning rate {training['learning_rate']:g}, "
-        f"weight decay {training['weight_decay']:g}, batches of {training['batch_size']}, linear warm-up and cosine "
-        f"decay), an exponential moving average of the weights (decay {training['ema_decay']:g}) and early stopping "
-        f"after {training['patience']} epochs without a better validation error."
-    )
+_LOSSES = {
+    "regression": "the mean absolute error of standardised targets",
+    "classification": "the binary cross-entropy",
+}
+_PRECISIONS = {
+    "float32": "single precision",
+    "tf32": "matrices multiplied in TF32 on GPUs",
+    "bfloat16": "autocast to bfloat16",
+}
+# Not worth a word, unless other runs have something else.
+_USUAL = {"no warm-up", "no averaging of the weights", _PRECISIONS["float32"]}
+
+
+def _recipe(study: Study) -> Iterator[str]:
+    """Say how the runs were trained: what all have alike, and the rest for each set of it that any has."""
+    settings = {run.label: _settings(run.facts["config"]) for run in study.runs}
+    first, *others = settings.values()
+    shared = [setting for setting in first if all(setting in other for other in others)]
+    by_rest: dict[tuple[str, ...], list[str]] = {}
+    for label, own in settings.items():
+        by_rest.setdefault(tuple(setting for setting in own if setting not in shared), []).append(label)
+    told = join(setting for setting in shared if setting not in _USUAL)
+    whose = "All runs were" if others else "It was"
+    yield f"{whose} trained to minimise {_LOSSES[study.task.kind]} with AdamW: {told}."
+    if len(by_rest) > 1:
+        rest = "; ".join(f"{join(labels)} had {join(own)}" for own, labels in by_rest.items())
+        yield f"Recipes differ in the rest: {rest}."
+
+
+def _settings(config: Mapping[str, Any]) -> list[str]:
+    """Return the recipe of a run, a phrase for each part of it."""
+    training = config["training"]
+    warmup, decay = training["warmup"], training["ema_decay"]
+    return [
+        f"at most {training['epochs']:,} epochs",
+        f"batches of up to {training['batch_size']:,} crystals ({training['edge_budget']:,} neighbours)",
+        f"a peak learning rate of {training['learning_rate']:g}",
+        f"linear warm-up over the first {100 * warmup:g} % of the steps" if warmup else "no warm-up",
+        "cosine decay",
+        f"weight decay {training['weight_decay']:g}",
+        f"dropout {config['sen']['dropout']:g}",
+        f"gradients clipped to a norm of {training['clip_norm']:g}",
+        f"an exponential moving average of the weights (decay {decay:g})" if decay else "no averaging of the weights",
+        _PRECISIONS.get(training["precision"], f"precision {training['precision']}"),
+        f"early stopping after {training['patience']:,} epochs without a better validation error",
+    ]
 
 
 _STATISTICS = (
     "Scores are means over folds with their standard deviation (ddof 0, as on the leaderboard). Intervals are 95 % "
     "percentile intervals of 2,000 bootstrap resamples of test rows (Efron 1979, 10.1214/aos/1176344552); "
     "differences between models are paired, on the rows that both predicted, and tested over folds by the "
-    "corrected resampled t-test (Nadeau and Bengio 2003, 10.1023/A:1024068626366)."
+    "corrected resampled t-test (Nadeau and Bengio 2003, 10.1023/A:1024068626366), with p adjusted for the number of "
+    "comparisons by the method of Holm (1979)."
 )
 
 
@@ -186,7 +224,7 @@ def bibtex(parts: Sequence[Part], origin: Mapping[str, str | None]) -> str:
         entries.append(_MATBENCH)
     entries.append(_software(origin))
     names = sorted({str(result.block_name) for result in results if result.run})
-    entries += [_BLOCKS.get(name) or _source(name) for name in names if name not in _PAPERS_OF_THE_PAPER]
+    entries += [_BLOCKS.get(name) or _source(name) for name in names if name not in _BLOCKS_OF_THE_PAPER]
     for result in results:
         if result.run is None:
             entries += _published(result)
@@ -223,11 +261,6 @@ def _published(result: Result) -> list[str]:
 
 def _one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
-
-
-def _join(words: Sequence[str] | Iterator[str]) -> str:
-    words = list(words)
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def _range(numbers: Sequence[int]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from benchmarks.errors import RunError, UsageError
 from benchmarks.options import DataDir, DeviceOption
+
+if TYPE_CHECKING:
+    from reports.report import Report
 
 __all__ = ["audit", "explain", "report"]
 
@@ -90,9 +93,9 @@ def report(
     from datetime import UTC, datetime
 
     from benchmarks.display import RunDisplay, duration
-    from benchmarks.files import write_bytes, write_json
+    from reports.reading import read_studies
     from reports.report import Outcome, choose_sections, make_report
-    from reports.study import Study, read_studies
+    from reports.study import Study
 
     names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
     facts_file = out.with_suffix(".json")
@@ -125,12 +128,7 @@ def report(
     except KeyboardInterrupt:
         typer.echo("Stopped; nothing was written.", err=True)
         raise typer.Exit(130) from None
-    try:
-        write_json(facts_file, made.facts())
-        write_bytes(out, page.encode())
-    except OSError as error:
-        raise UsageError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
-    typer.echo(f"Written: {out} ({len(page) / 1e6:.1f} MB) and {facts_file}")
+    _write(made, page, out, facts_file)
     if made.failures:
         for outcome in made.failures:
             typer.echo(outcome.reason, err=True)
@@ -158,7 +156,6 @@ def explain(
     from datetime import UTC, datetime
 
     from benchmarks.display import RunDisplay
-    from benchmarks.files import write_bytes, write_json
     from benchmarks.store import find_run
 
     facts_file = out.with_suffix(".json")
@@ -171,8 +168,8 @@ def explain(
             from reports.explain import choose, show_explanation
             from reports.explain import explain as describe
             from reports.page import render
+            from reports.reading import read_studies
             from reports.report import Part, Report
-            from reports.study import read_studies
 
             models = Models(found, pick_device(device))
             study = read_studies([found.path], data_dir=data_dir)[0]
@@ -183,12 +180,10 @@ def explain(
             words += ["--data-dir", str(data_dir)] if data_dir else []
             made = Report([Part(study, outcomes)], datetime.now(UTC), tuple(words), provenance(), by_section=False)
             page = render(made, facts_file.name, display.progress("Drawing"))
-        write_json(facts_file, made.facts())
-        write_bytes(out, page.encode())
     except OSError as error:
-        raise UsageError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
+        raise RunError(f"The crystals cannot be explained: {error}.") from error
     show_explanation(outcomes, study, display.console)
-    typer.echo(f"Written: {out} ({len(page) / 1e6:.1f} MB) and {facts_file}")
+    _write(made, page, out, facts_file)
     if made.failures:
         failed = " ".join(outcome.reason for outcome in made.failures)
         raise RunError(f"The page is written, without what failed. {failed}")
@@ -215,6 +210,22 @@ def _check_writable(out: Path, facts_file: Path, *, overwrite: bool) -> None:
             raise UsageError(f"{path} exists: name another file with --out, or replace it with --overwrite.")
     if facts_file.exists() and not _holds_facts(facts_file):
         raise UsageError(f"{facts_file} was not written by a report and is not replaced: name another file with --out.")
+
+
+def _write(made: Report, page: str, out: Path, facts_file: Path) -> None:
+    """Write a page and the facts behind it, and say so.
+
+    Raises:
+        UsageError: They cannot be written.
+    """
+    from benchmarks.files import write_bytes, write_json
+
+    try:
+        write_json(facts_file, made.facts())
+        write_bytes(out, page.encode())
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
+    typer.echo(f"Written: {out} ({len(page) / 1e6:.1f} MB) and {facts_file}")
 
 
 def _holds_facts(path: Path) -> bool:

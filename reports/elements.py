@@ -21,6 +21,7 @@ from reports.environments import (
 )
 from reports.section import Absent, Block, Figure, Heading, Section, Table, Text
 from reports.style import COLOURS, DIVERGING, INK, WIDE, subplots
+from reports.wording import in_brackets, rounded
 from sen.crystal import SYMBOLS
 
 if TYPE_CHECKING:
@@ -326,9 +327,9 @@ class Elements(Section):
             f"Pearson correlation of two atoms from different crystals, mean over {trained['draws']} random choices "
             f"in each fold and over folds (paper Fig. 2d); {rows}. Elements of fewer than {_MIN_CRYSTALS} crystals "
             "are left out.",
-            f"Heatmap. Mean within a group of the periodic table {_two(trained['same_group'])} trained and "
-            f"{_two(untrained['same_group'])} untrained, between groups {_two(trained['other_group'])} and "
-            f"{_two(untrained['other_group'])}.",
+            f"Heatmap. Mean within a group of the periodic table {rounded(trained['same_group'], 2)} trained and "
+            f"{rounded(untrained['same_group'], 2)} untrained, between groups {rounded(trained['other_group'], 2)} and "
+            f"{rounded(untrained['other_group'], 2)}.",
         )
         yield Table(
             "element-correlation",
@@ -344,7 +345,7 @@ class Elements(Section):
             "repeats as well as this says.",
         )
         yield Heading("Spread of the environments against the target")
-        label = f"{facts['target_name']} ({facts['unit']})" if facts["unit"] else facts["target_name"]
+        label = facts["target_name"] + in_brackets(facts["unit"])
         own = facts["spreads"][0]
         yield Figure(
             "spread",
@@ -376,13 +377,9 @@ class Elements(Section):
         )
 
 
-def _two(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.2f}"
-
-
 def _with_interval(facts: Mapping[str, Any]) -> str:
     value, (low, high) = facts["rank_correlation"], facts["interval"]
-    return "not defined" if value is None else f"{value:.2f} (95 %: {_two(low)} to {_two(high)})"
+    return "not defined" if value is None else f"{value:.2f} (95 %: {rounded(low, 2)} to {rounded(high, 2)})"
 
 
 def draw_correlation(

@@ -371,9 +371,7 @@ def rows_of_units(models: Models, table: CrystalTable) -> dict[Unit, NDArray[np.
     return {unit: np.array(sorted(rows), dtype=np.int64) for unit, rows in found.items()}
 
 
-def draw_test_rows(
-    models: Models, table: CrystalTable, *, at_most: int, seed: int = 0
-) -> tuple[dict[Unit, NDArray[np.int64]], int]:
+def draw_test_rows(models: Models, table: CrystalTable, *, at_most: int) -> tuple[dict[Unit, NDArray[np.int64]], int]:
     """Draw at most so many test rows, the same share of each fold; return them by unit, and how many there are.
 
     Raises:
@@ -382,7 +380,7 @@ def draw_test_rows(
     rows = rows_of_units(models, table)
     total = sum(map(len, rows.values()))
     if total > at_most:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         share = at_most / total
         rows = {unit: np.sort(rng.permutation(part)[: int(share * len(part))]) for unit, part in rows.items()}
     return {unit: part for unit, part in rows.items() if len(part)}, total

@@ -274,8 +274,9 @@ def typeset_formula(text: str) -> str:
 
 
 def typeset_group(symbol: str) -> str:
-    """Return a space group symbol for matplotlib with parse_math: "P-42_1m" with a bar and a subscript."""
-    return re.sub(r"_(\d)", r"$_{\1}$", re.sub(r"-(\d)", r"$\\bar{\1}$", symbol))
+    """Return a space group symbol for matplotlib with parse_math: "P-42₁m" with a bar and a subscript."""
+    with_bars = re.sub(r"-(\d)", r"$\\bar{\1}$", symbol)
+    return re.sub(r"[₀-₉]", lambda screw: f"$_{{{ord(screw[0]) - ord('₀')}}}$", with_bars)
 
 
 def _element_colours(labels: Iterable[str]) -> dict[str, str]:

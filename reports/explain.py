@@ -20,6 +20,7 @@ from reports.report import Outcome
 from reports.section import Absent, Block, Figure, Progress, Table, Text
 from reports.style import COLOURS, SEQUENTIAL, WIDE, subplots
 from reports.two_ks import describe_crystal, orbit_labels
+from reports.wording import after_number, in_brackets
 from sen.crystal import Crystal
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def show_crystal(facts: Mapping[str, Any]) -> Iterator[Block]:
     """Return what to show of the facts of a crystal."""
     label = facts["run"]["label"]
     which = f"fold {facts['fold']}, seed {facts['seed']}"
-    unit = f" {facts['unit']}" if facts["unit"] else ""
+    unit = after_number(facts["unit"])
     honest = (
         f"It is a test row of {which}, and explained by that model, which did not see it in training."
         if facts["is_test_row"]
@@ -296,7 +297,7 @@ def show_explanation(outcomes: Sequence[Outcome], study: Study, console: Console
     from rich.markup import escape
     from rich.table import Table as Lines
 
-    unit = f" ({study.task.unit})" if study.task.unit else ""
+    unit = in_brackets(study.task.unit)
     lines = Lines(title=escape(f"{study.task.name}, {study.runs[0].label}"), title_justify="left")
     lines.add_column("crystal")
     lines.add_column("formula")

@@ -13,6 +13,7 @@ from reports.parity import panels
 from reports.section import Absent, Block, Figure, Progress, Section, Table
 from reports.study import Result, Study
 from reports.style import MUTED
+from reports.wording import in_brackets
 
 __all__ = ["Learning"]
 
@@ -43,10 +44,9 @@ class Learning(Section):
 
 
 def _curves(result: Result) -> list[dict[str, Any]]:
+    assert result.run is not None
     curves = []
     for unit in result.units:
-        if result.run is None:
-            continue
         try:
             rows = result.run.read_history(unit)
             columns = {name: [row[name] for row in rows] for name in ("epoch", "train_loss", "validation")}
@@ -71,7 +71,7 @@ def _curves(result: Result) -> list[dict[str, Any]]:
 def _figure(facts: Mapping[str, Any]) -> Figure:
     results = facts["results"]
     regression = facts["kind"] == "regression"
-    label = f"validation MAE ({facts['unit']})" if regression and facts["unit"] else "validation error"
+    label = f"validation MAE{in_brackets(facts['unit'])}" if regression else "validation error"
 
     def draw() -> Any:
         figure, axes = panels(len(results), height=2.1, sharex=True, sharey=True)
@@ -130,7 +130,7 @@ def _plain_ticks(panel: Any) -> None:
 
 def _table(facts: Mapping[str, Any]) -> Table:
     regression = facts["kind"] == "regression"
-    unit = f" ({facts['unit']})" if facts["unit"] else ""
+    unit = in_brackets(facts["unit"])
     rows = []
     for result in facts["results"]:
         for curve in result["curves"]:

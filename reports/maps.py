@@ -29,6 +29,7 @@ from reports.equivalence import typeset_formula
 from reports.section import Absent, Block, Figure, Heading, Section, Table, Text
 from reports.style import COLOURS, MARKERS, SEQUENTIAL, SYSTEM_COLOURS, WIDE, subplots
 from reports.two_ks import formula
+from reports.wording import in_brackets, rounded
 from sen.crystal import SYMBOLS
 
 if TYPE_CHECKING:
@@ -267,14 +268,14 @@ class Maps(Section):
             f"{_COMPONENTS} principal components (van der Maaten and Hinton 2008; Poličar et al. 2024, "
             "10.18637/jss.v109.i03)."
         )
-        label = f"{facts['target_name']} ({facts['unit']})" if facts["unit"] else facts["target_name"]
+        label = facts["target_name"] + in_brackets(facts["unit"])
         yield Figure(
             "by-target",
             lambda: draw_by_target(maps, facts["target"], label),
             f"Material vectors of each run, coloured by {label}. Colours end at the 2nd and the 98th percentile; each "
             "axis is stretched to its panel.",
             method,
-            "; ".join(f"{m['label']}: trustworthiness {_number(m['trustworthiness'])}" for m in maps),
+            "; ".join(f"{m['label']}: trustworthiness {rounded(m['trustworthiness'], 3)}" for m in maps),
         )
         yield Table(
             "maps",
@@ -336,7 +337,7 @@ def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable
             f"{a_o_x['n']} binary and ternary oxides A-O-X ({counts}) of fold {facts['fold']} by {run}. The nearest "
             f"neighbour has the same A for {100 * share:.0f} % of them, before training for "
             f"{100 * a_o_x['same_group_untrained']:.0f} %, by chance for {100 * chance:.0f} %. "
-            f"Trustworthiness {_number(a_o_x['trustworthiness'])}.",
+            f"Trustworthiness {rounded(a_o_x['trustworthiness'], 3)}.",
             f"t-SNE of these rows alone, perplexity {a_o_x['perplexity']:.0f}, by the mean over the atoms of the "
             "environments before the block (paper Fig. 2e). Where a compound holds two of these elements, A is the "
             "more electropositive one.",
@@ -352,7 +353,7 @@ def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable
             "ca-o-x",
             lambda: draw_calcium(calcium, target),
             f"{calcium['n']} oxides Ca-O-X of fold {facts['fold']} by {run}, coloured by {target}. Trustworthiness "
-            f"{_number(calcium['trustworthiness'])}.",
+            f"{rounded(calcium['trustworthiness'], 3)}.",
             f"t-SNE of the material vectors of these rows alone, perplexity {calcium['perplexity']:.0f}. The paper's "
             "Fig. 3c reads four clusters by spin polarisation and hybridisation; these are not in the data, so none "
             "are marked.",
@@ -458,10 +459,6 @@ def _compounds(
             facts["same_group_untrained"] = same_group_share(reduce(untrained[chosen]), facts["group"])[0]
         found[name] = facts
     return found
-
-
-def _number(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
 
 
 def draw_by_target(maps: Sequence[Mapping[str, Any]], target: Sequence[float], label: str) -> Canvas:

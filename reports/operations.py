@@ -29,7 +29,6 @@ _SYMPREC = 0.01
 # Whole lattice vectors that are tried: an axis or plane parallel to that of the operation and through some point of the
 # cell lies within this many cells, in the conventional settings.
 _SHIFTS = np.array(list(itertools.product(range(-3, 4), repeat=3)), dtype=np.float64)
-_EYE = np.eye(3)
 # Order of a rotation by the trace of its matrix.
 _ORDER = {3: 1, -1: 2, 0: 3, 1: 4, 2: 6}
 

@@ -19,6 +19,7 @@ from benchmarks.tasks import Kind
 from reports.section import Block, Cell, Figure, Heading, Progress, Section, Table, Text
 from reports.study import Result, Study, shared_rows
 from reports.style import GRID, INK, MUTED, WIDE, subplots
+from reports.wording import after_number, in_brackets
 
 __all__ = ["Overview", "fold_scores"]
 
@@ -38,9 +39,10 @@ class Overview(Section):
         metric = primary_metric(study.task.kind)
         pairs = list(itertools.combinations(study.results, 2))
         pairs = [pair for pair in pairs if pair[0].run is not None or pair[1].run is not None]
+        n_rows = len({name for result in study.results for name in result.rows.ids.tolist()})
         results = []
         for i, result in enumerate(study.results):
-            results.append(_result_facts(study, result))
+            results.append({**_result_facts(study, result), "has_all_rows": len(result.rows) == n_rows})
             progress(i + 1, len(study.results) + len(pairs))
         differences = []
         for i, (first, second) in enumerate(pairs):
@@ -201,33 +203,33 @@ def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None
 
 
 def _test_to_train(first: Result, second: Result, folds: Sequence[int]) -> float:
-    """Test rows over all other rows of a fold, as recorded by a run; validation rows count as trained on."""
+    """Test rows over all other rows of a fold, as recorded by what is a run; validation rows count as trained on."""
     sizes = [
         record["rows"]["test"] / (record["rows"]["train"] + record["rows"]["validation"])
         for result in (first, second)
         for unit, record in result.records.items()
         if unit.fold in folds
     ]
-    return statistics.fmean(sizes) if sizes else 1 / (len(folds) - 1)
+    return statistics.fmean(sizes)
 
 
 def _words(facts: Mapping[str, Any]) -> Iterator[str]:
-    metric, unit = facts["metric"], _unit(facts)
-    name, n_folds = metric["name"], facts["n_folds"]
+    metric, unit = facts["metric"], after_number(facts["unit"])
+    name = metric["name"]
     ours = [result for result in facts["results"] if result["kind"] == "run"]
     upwards = metric["higher_is_better"]
     best = min(ours, key=lambda result: _sortable(result["mean"][name], higher_is_better=upwards))
-    whole = [result for result in ours if len(result["folds"]) == n_folds]
+    lacking = [result for result in ours if not result["has_all_rows"]]
     if len(ours) == 1:
         yield f"{best['label']} reaches {_score(best, facts)}."
-    elif len(whole) == len(ours):
+    elif not lacking:
         direction = "highest" if upwards else "lowest"
         yield f"Of {len(ours)} runs {best['label']} has the {direction} {metric['label']}: {_score(best, facts)}."
     else:
-        lacking = [f"{result['label']} ({_folds(result['folds'])})" for result in ours if result not in whole]
+        told = [f"{result['label']} ({_folds(result['folds'])}, n = {result['rows']:,})" for result in lacking]
         yield (
-            f"Not all runs have all {n_folds} folds, and folds differ in difficulty: means over different folds must "
-            f"not be compared. Fewer folds: {', '.join(lacking)}. The differences on the same rows below can be read."
+            "Not all runs have the same test rows, and rows differ in difficulty: means over different rows must not "
+            f"be compared. Rows are missing from {', '.join(told)}. The differences on the same rows below can be read."
         )
     if facts["mean_absolute_deviation"]:
         yield (
@@ -279,32 +281,24 @@ def _score(result: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     n_seeds = "–".join(str(n) for n in sorted({min(seeds), max(seeds)})) if seeds else ""
     told = f", {n_seeds} {'seed' if n_seeds == '1' else 'seeds'}" if seeds else ""
     over = "standard deviation over " if spread else ""
-    return f"{value}{spread}{_unit(facts)} ({over}{_folds(result['folds'])}{told}, n = {result['rows']:,})"
+    return (
+        f"{value}{spread}{after_number(facts['unit'])} ({over}{_folds(result['folds'])}{told}, n = {result['rows']:,})"
+    )
 
 
 def _folds(folds: Sequence[int]) -> str:
     return f"fold {folds[0]} alone" if len(folds) == 1 else f"{len(folds)} folds"
 
 
-def _unit(facts: Mapping[str, Any]) -> str:
-    return f" {facts['unit']}" if facts["unit"] else ""
-
-
-def _in_unit(facts: Mapping[str, Any]) -> str:
-    return f" ({facts['unit']})" if facts["unit"] else ""
-
-
 def _result_table(facts: Mapping[str, Any]) -> Table:
-    metric, unit = facts["metric"], _in_unit(facts)
+    metric, unit = facts["metric"], in_brackets(facts["unit"])
     name = metric["name"]
     partial = any(result["coverage"] not in {None, 1} for result in facts["results"])
     others = [key for key in METRIC_LABELS if key in facts["results"][0]["mean"] and key != name]
-    n_folds = facts["n_folds"]
-    mixed = len({len(result["folds"]) == n_folds for result in facts["results"]}) > 1
     best = sorted(
         facts["results"],
         key=lambda result: (
-            len(result["folds"]) < n_folds,
+            not result["has_all_rows"],
             _sortable(result["mean"][name], higher_is_better=metric["higher_is_better"]),
         ),
     )
@@ -341,9 +335,7 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
             *(["coverage (%)"] if partial else []),
         ],
         rows=rows,
-        caption=f"Results on the test rows of {facts['task']}"
-        + (", best first" if len(rows) > 1 else "")
-        + ("; below those with all folds stand those with fewer, whose means are of other rows." if mixed else "."),
+        caption=f"Results on the test rows of {facts['task']}{_order(best)}.",
         method=(
             "Mean and standard deviation (ddof 0) over folds; a fold's score is the mean over its seeds. "
             + ("The interval is of the MAE over all test rows: bootstrap, 95 %. " if interval else "")
@@ -351,6 +343,16 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
             + (" Coverage: share of the official rows in the data." if partial else "")
         ),
     )
+
+
+def _order(results: Sequence[Mapping[str, Any]]) -> str:
+    """Say in which order the results stand in the table."""
+    if len(results) == 1:
+        return ""
+    if not results[0]["has_all_rows"]:
+        return "; none has all the rows that others have, and their means must not be compared"
+    mixed = "; below those with all rows stand those with fewer, whose means must not be compared with theirs"
+    return f", best first{'' if results[-1]['has_all_rows'] else mixed}"
 
 
 def _sortable(value: float | None, *, higher_is_better: bool) -> float:
@@ -409,7 +411,7 @@ def _leaderboard_table(facts: Mapping[str, Any]) -> Table:
     lacking = f" Not in it, as not complete and official: {', '.join(left_out)}." if left_out else ""
     return Table(
         name="leaderboard",
-        columns=["place", "model", f"{metric['label']}{_in_unit(facts)}", "std"],
+        columns=["place", "model", f"{metric['label']}{in_brackets(facts['unit'])}", "std"],
         rows=rows,
         caption=f"The published leaderboard of {facts['task']}, five folds.{lacking}",
         strong=[i for i, entry in enumerate(entries) if not entry[3]],
@@ -441,6 +443,8 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
         bar["values"] = {fold: value for fold, value in bar["values"].items() if value is not None}
         if "mean" in bar and len(bar["folds"]) < facts["n_folds"]:
             bar["label"] += f" ({_folds(bar['folds'])})"
+        elif "mean" in bar and not bar["has_all_rows"]:
+            bar["label"] += f" (n = {bar['rows']:,})"
     bars = [bar for bar in bars if bar["values"]]
     bars.sort(key=lambda bar: statistics.fmean(bar["values"].values()), reverse=not metric["higher_is_better"])
 
@@ -455,7 +459,7 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
         for label, bar in zip(axes.get_yticklabels(), bars, strict=True):
             label.set_color(INK if "mean" in bar else MUTED)
         axes.set_ylim(-0.7, len(bars) - 0.3)
-        axes.set_xlabel(f"{metric['label']}{_in_unit(facts)}")
+        axes.set_xlabel(f"{metric['label']}{in_brackets(facts['unit'])}")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         return figure
@@ -466,21 +470,21 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
         name="scores",
         draw=draw,
         caption=f"{metric['label']} of every fold (points) and their mean (bars), best at the top.{beside}",
-        method="A fold's score is the mean over its seeds; a model with fewer folds stands at the mean of these.",
-        alt=f"Dot plot of {metric['label']}{_in_unit(facts)} by fold. Means: {means}.",
+        method="A fold's score is the mean over its seeds; a model with fewer rows stands at the mean of these.",
+        alt=f"Dot plot of {metric['label']}{in_brackets(facts['unit'])} by fold. Means: {means}.",
     )
 
 
 def _difference_words(facts: Mapping[str, Any]) -> Iterator[str]:
-    unit = _unit(facts)
+    unit = after_number(facts["unit"])
     same, alone = [], []
     for pair in facts["differences"]:
         names = f"{pair['first']} and {pair['second']}"
         if not pair["rows"]:
             alone.append(names)
         elif pair["low"] is None or pair["low"] <= 0 <= pair["high"]:
-            interval = "one row" if pair["low"] is None else f"{_signed(pair['low'])} to {_signed(pair['high'])}"
-            same.append(f"{names} ({_signed(pair['mean'])}{unit}, {interval})")
+            interval = "one row" if pair["low"] is None else f"{figures(pair['low'], 3)} to {figures(pair['high'], 3)}"
+            same.append(f"{names} ({figures(pair['mean'], 3)}{unit}, {interval})")
         else:
             better, worse = (pair["first"], pair["second"]) if pair["mean"] < 0 else (pair["second"], pair["first"])
             low, high = sorted(abs(pair[end]) for end in ("low", "high"))
@@ -512,10 +516,6 @@ def _family(differences: Sequence[Mapping[str, Any]]) -> str:
     return f"all {n:,} pairs of this table that have a p" if n != 1 else "the one pair of this table that has a p"
 
 
-def _signed(value: float) -> str:
-    return figures(value, 3).replace("-", "\N{MINUS SIGN}")
-
-
 def _difference_table(facts: Mapping[str, Any]) -> Table:
     rows: list[list[Cell]] = [
         [
@@ -536,7 +536,7 @@ def _difference_table(facts: Mapping[str, Any]) -> Table:
         name="differences",
         columns=[
             "first – second",
-            f"Δ MAE{_in_unit(facts)}" if facts["kind"] == "regression" else "Δ |error|",
+            f"Δ MAE{in_brackets(facts['unit'])}" if facts["kind"] == "regression" else "Δ |error|",
             "95 % low",
             "95 % high",
             "first better (%)",

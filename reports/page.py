@@ -214,6 +214,10 @@ def _sentences(parts: Sequence[Part]) -> Iterator[str]:
         beside = f" and {len(study.published)} published" if study.published else ""
         labels = ", ".join(result.label for result in study.results)
         yield f"{task.description.removesuffix('.')}{unit}. {n} {'run' if n == 1 else 'runs'}{beside}: {labels}."
-        shares = [run.coverage for run in study.runs if run.coverage is not None and run.coverage < 1]
-        if shares:
-            yield f"The data are partial: {figures(100 * max(shares), 3)} % of the official rows."
+        by_share: dict[float, list[str]] = {}
+        for run in study.runs:
+            if run.coverage is not None and run.coverage < 1:
+                by_share.setdefault(run.coverage, []).append(run.label)
+        for share, partial in by_share.items():
+            whose = "" if len(partial) == n else f" of {', '.join(partial)}"
+            yield f"The data{whose} are partial: {figures(100 * share, 3)} % of the official rows."

@@ -13,6 +13,7 @@ from reports.overview import fold_scores
 from reports.section import Block, Figure, Progress, Section, Table
 from reports.study import Study
 from reports.style import GRID, INK, MUTED, WIDE, subplots
+from reports.wording import in_brackets
 
 __all__ = ["Parity", "n_columns", "panels"]
 
@@ -114,7 +115,7 @@ def panels(n: int, *, height: float, **options: Any) -> tuple[Any, list[Any]]:
 
 
 def _parity_figure(facts: Mapping[str, Any]) -> Figure:
-    results, unit = facts["results"], f" ({facts['unit']})" if facts["unit"] else ""
+    results, unit = facts["results"], in_brackets(facts["unit"])
 
     def draw() -> Any:
         figure, axes = panels(len(results), height=2.55)
@@ -161,7 +162,7 @@ def _parity_figure(facts: Mapping[str, Any]) -> Figure:
 
 
 def _parity_table(facts: Mapping[str, Any]) -> Table:
-    unit = f" ({facts['unit']})" if facts["unit"] else ""
+    unit = in_brackets(facts["unit"])
     return Table(
         name="errors",
         columns=[

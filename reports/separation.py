@@ -30,6 +30,7 @@ from reports.environments import (
 from reports.section import Absent, Block, Cell, Figure, Section, Table, Text
 from reports.style import GRID, MUTED, PAPER, WIDE, subplots
 from reports.two_ks import SUBSETS, ks_of_subsets
+from reports.wording import rounded
 from sen.crystal import Crystal
 
 if TYPE_CHECKING:
@@ -356,9 +357,13 @@ class Separation(Section):
         stages = ("before", "after")
         widths = [{stage: getattr(rows.environments, stage).shape[1] for stage in stages} for rows in described]
         width = common_width(own for block in widths for own in block.values())
-        blocks = []
+        blocks, problems = [], problems_of(study)
         for (result, models), rows, own in zip(found, described, widths, strict=True):
             if not len(inequivalent_rows(table, rows.rows)):
+                problems.append(
+                    f"{result.label} is left out: none of the {len(rows.rows):,} crystals drawn among its test rows "
+                    "has inequivalent atoms of one element beside another element."
+                )
                 continue
             scores = block_separation(models, table, width=width, progress=progress)
             blocks.append(
@@ -384,7 +389,7 @@ class Separation(Section):
                 "No test crystal has inequivalent atoms of one element beside another element, so that there is "
                 "nothing to separate."
             )
-        return {"blocks": blocks, "width": width, "subsets": SUBSETS, "problems": problems_of(study)}
+        return {"blocks": blocks, "width": width, "subsets": SUBSETS, "problems": problems}
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
         """Scores as a figure and a table, and the fading of equivalence."""
@@ -401,9 +406,10 @@ class Separation(Section):
         yield Text(
             f"Blocks differ in the width of their environments, too, and 2-KS depends on it. So it is the mean over "
             f"{facts['subsets']} random subsets of {width} components of each. Its resolution is 1/{width} = "
-            f"{1 / width:.4f}: environments that differ at all, however little, are at least that far apart. In units "
-            "of the score that is the floor, which depends on how far apart a block puts elements; a score near its "
-            "floor says that inequivalent atoms differ, and not by how much."
+            f"{1 / width:.4f}: in a subset, environments of which one component differs are that far apart, however "
+            "little it differs; those of which all differ are at least that far apart in the mean. In units of the "
+            "score the resolution depends on how far apart a block puts elements; a score near it says that "
+            "inequivalent atoms differ, and not by how much."
         )
         yield from show_problems(facts["problems"])
         method = _method(facts)
@@ -411,12 +417,12 @@ class Separation(Section):
             "scores",
             lambda: draw_scores(blocks),
             f"Separation score after the block, trained and untrained, with 95 % intervals; n = {crystals} test "
-            f"crystals that have inequivalent atoms of one element. Grey ticks: the floor that one of {width} "
-            f"components makes.{_undefined(blocks)}",
+            f"crystals that have inequivalent atoms of one element. Grey ticks: the resolution, 1/{width} in units of "
+            f"the score.{_undefined(blocks)}",
             method,
             "; ".join(
-                f"{b['label']}: {_three(b['scores']['trained']['after']['value'])} trained, "
-                f"{_three(b['scores']['untrained']['after']['value'])} untrained"
+                f"{b['label']}: {rounded(b['scores']['trained']['after']['value'], 3)} trained, "
+                f"{rounded(b['scores']['untrained']['after']['value'], 3)} untrained"
                 for b in blocks
             ),
         )
@@ -434,12 +440,12 @@ class Separation(Section):
         yield Table(
             "scores",
             [
-                *("run", "environments", "score", "95 % from", "to", "floor"),
+                *("run", "environments", "score", "95 % from", "to", "resolution"),
                 *("2-KS inequivalent", "2-KS elements", "crystals", "components"),
             ],
             rows,
-            f"Resolution of 2-KS: 1/{width} = {1 / width:.4f}; floor: the same in units of the score. Components: the "
-            "width of the environments. Separation before the block is that of the feature extraction, trained "
+            f"Resolution: that of 2-KS, 1/{width} = {1 / width:.4f}, in units of the score. Components: the width of "
+            "the environments. Separation before the block is that of the feature extraction, trained "
             f"together with each block.{_undefined(blocks)}",
             method,
         )
@@ -455,8 +461,8 @@ class Separation(Section):
             lambda: draw_fading(faded),
             "2-KS between atoms that were equivalent before every atom was displaced in a random direction, as a "
             f"share of that between elements in the same crystals; n = {_counts(faded)} test crystals. Dotted: the "
-            "floor, the least that a displacement makes unless rounding hides it; only above it does the height say "
-            "how far atoms differ." + _told(faded),
+            "resolution, the least there is where all components differ after rounding; only above it does the height "
+            "say how far atoms differ." + _told(faded),
             "Full primitive cells, no refinement after the displacement, trained models, test rows; ratio of the "
             "medians over crystals of the medians over pairs, band: 95 % interval of the ratio, percentile bootstrap "
             f"over crystals. {_chosen(faded)} At 0 Å environments are those of the run: equal by construction in "
@@ -464,7 +470,7 @@ class Separation(Section):
             f"a displacement can change which atoms are neighbours. {_subsets(facts)}",
             "; ".join(
                 f"{b['label']}: "
-                + ", ".join(f"{_three(step['relative'])} at {step['size']} Å" for step in b["fading"]["steps"])
+                + ", ".join(f"{rounded(step['relative'], 3)} at {step['size']} Å" for step in b["fading"]["steps"])
                 for b in faded
             ),
         )
@@ -505,7 +511,7 @@ def _told(faded: Sequence[Mapping[str, Any]]) -> str:
     told = ""
     at = [(b["label"], step) for b in faded for step in b["fading"]["steps"] if step["size"] == _NAMED]
     if at:
-        told += f" At {_NAMED} Å: " + ", ".join(f"{label} {_three(step['relative'])}" for label, step in at) + "."
+        told += f" At {_NAMED} Å: " + ", ".join(f"{label} {rounded(step['relative'], 3)}" for label, step in at) + "."
     above = [b["label"] for b in faded if _is_above(b)]
     below = [b["label"] for b in faded if not _is_above(b) and b["fading"]["score"] is not None]
     if above:
@@ -514,12 +520,12 @@ def _told(faded: Sequence[Mapping[str, Any]]) -> str:
             "its line, noise of that size looks like inequivalence."
         )
     if below:
-        told += f" No line, because the score is not clearly above the floor: {', '.join(below)}."
+        told += f" No line, because the score is not clearly above the resolution: {', '.join(below)}."
     return told
 
 
 def _is_above(block: Mapping[str, Any]) -> bool:
-    """Whether the score of a run, and that of the crystals that were displaced, are above the floor."""
+    """Whether the score of a run, and that of the crystals that were displaced, are above the resolution."""
     fading, whole = block["fading"], block["scores"]["trained"]["after"]
     values = (fading["score"], fading["floor"], whole["interval"][0], whole["floor"])
     if any(value is None for value in values):
@@ -539,10 +545,6 @@ def _undefined(blocks: Sequence[Mapping[str, Any]]) -> str:
     return (
         f" Not defined, because the block gives the elements of most crystals equal environments: {', '.join(names)}."
     )
-
-
-def _three(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
 
 
 def _share(value: float, whole: float) -> float:
@@ -565,7 +567,7 @@ def draw_scores(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
     figure, axis = subplots(width=WIDE, height=0.75 + 0.34 * len(blocks))
     for state, face in (("trained", MUTED), ("untrained", PAPER)):
         axis.plot([], [], "o", color=MUTED, markerfacecolor=face, label=state)
-    axis.plot([], [], "|", color=MUTED, markersize=8, label="floor")
+    axis.plot([], [], "|", color=MUTED, markersize=8, label="resolution")
     for i, block in enumerate(blocks):
         for state, shift, face in (("trained", -0.14, block["colour"]), ("untrained", 0.14, PAPER)):
             score = block["scores"][state]["after"]
@@ -610,5 +612,5 @@ def draw_fading(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
     axis.set_ylabel("2-KS of equivalent atoms\n/ 2-KS between elements")
     axis.set_xlim(0, max(step["size"] for step in blocks[0]["fading"]["steps"]))
     axis.set_ylim(bottom=0)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.1, 1.0), title="dotted: floor; line: score")
+    axis.legend(loc="upper left", bbox_to_anchor=(1.1, 1.0), title="dotted: resolution; line: score")
     return figure

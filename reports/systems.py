@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -14,17 +13,13 @@ from reports.row_facts import crystal_systems
 from reports.section import Block, Cell, Figure, Heading, Progress, Section, Table, Text
 from reports.study import Result, Study, shared_rows
 from reports.style import GRID, INK, WIDE, legend, subplots
+from reports.wording import in_brackets
 
-__all__ = ["Systems", "printed_symbol"]
+__all__ = ["Systems"]
 
 _MOST_GROUPS = 20
 # Quantiles enough to draw a violin, and few enough for report.json.
 _QUANTILES = 101
-
-
-def printed_symbol(symbol: str) -> str:
-    """Write the symbol of a space group, "P m n 2_1", as it is printed: Pmn2₁."""
-    return re.sub(r"_(\d)", lambda match: chr(0x2080 + int(match[1])), symbol.replace(" ", ""))
 
 
 class Systems(Section):
@@ -135,10 +130,6 @@ def _words(facts: Mapping[str, Any], best: Mapping[str, Any]) -> Iterator[str]:
             yield f"System with the {which} among those of {SMALL} rows or more: {told}."
 
 
-def _unit(facts: Mapping[str, Any]) -> str:
-    return f" ({facts['unit']})" if facts["unit"] else ""
-
-
 def _names(facts: Mapping[str, Any]) -> list[str]:
     """Crystal systems that any result has, in order."""
     order = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic", "unknown")
@@ -149,7 +140,8 @@ def _names(facts: Mapping[str, Any]) -> list[str]:
 def _system_figure(facts: Mapping[str, Any]) -> Figure:
     results, names = facts["results"], _names(facts)
     regression = facts["kind"] == "regression"
-    panels = [("mae", f"MAE{_unit(facts)}"), ("relative", "MAE / MAD")] if regression else [("accuracy", "accuracy")]
+    unit = in_brackets(facts["unit"])
+    panels = [("mae", f"MAE{unit}"), ("relative", "MAE / MAD")] if regression else [("accuracy", "accuracy")]
     if not regression and any(s["balanced_accuracy"] is not None for r in results for s in r["systems"]):
         panels.append(("balanced_accuracy", "balanced accuracy"))
     most = {name: max(s["n"] for r in results for s in r["systems"] if s["group"] == name) for name in names}
@@ -247,7 +239,7 @@ def _system_table(facts: Mapping[str, Any]) -> Table:
 
 
 def _score_columns(facts: Mapping[str, Any]) -> list[str]:
-    unit = _unit(facts)
+    unit = in_brackets(facts["unit"])
     if facts["kind"] == "regression":
         return [f"MAE{unit}", "MAE low", "MAE high", f"MAD{unit}", "MAE/MAD", "ratio low", "ratio high", f"bias{unit}"]
     return ["accuracy", "acc. low", "acc. high", "balanced accuracy", "bal. low", "bal. high", "share true"]
@@ -324,7 +316,7 @@ def _violin_figure(facts: Mapping[str, Any], pair: Mapping[str, Any], number: in
             axes.axvline(j, color=GRID, linewidth=0.5, zorder=0)
         axes.set_yscale("log")
         axes.set_xticks(range(len(systems)), [f"{entry['group']}\n{entry['n']:,}" for entry in systems])
-        axes.set_ylabel(f"absolute error{_unit(facts)}")
+        axes.set_ylabel(f"absolute error{in_brackets(facts['unit'])}")
         axes.set_xlim(-0.6, len(systems) - 0.4)
         handles = [axes.fill_between([], [], color=side["colour"], alpha=0.55) for side in sides]
         legend(figure, handles, [f"{sides[0]['label']} (left)", f"{sides[1]['label']} (right)"])
@@ -357,7 +349,7 @@ def _floor(pair: Mapping[str, Any]) -> float:
 
 def _comparison_table(facts: Mapping[str, Any], pair: Mapping[str, Any], number: int) -> Table:
     one, other = pair["one"]["label"], pair["other"]["label"]
-    what = f"MAE{_unit(facts)}" if facts["kind"] == "regression" else "share wrong"
+    what = f"MAE{in_brackets(facts['unit'])}" if facts["kind"] == "regression" else "share wrong"
     entries = [*pair["comparison"]["systems"], pair["comparison"]["overall"]]
     return Table(
         name=f"comparison-{number + 1}",
@@ -418,10 +410,7 @@ def _group_table(best: Mapping[str, Any], facts: Mapping[str, Any]) -> Table:
     return Table(
         name="space-groups",
         columns=["space group", "symbol", "system", "n", *_score_columns(facts)],
-        rows=[
-            [str(g["group"]), printed_symbol(g["symbol"]), g["system"], g["n"], *_scores(g, regression=regression)]
-            for g in groups
-        ],
+        rows=[[str(g["group"]), g["symbol"], g["system"], g["n"], *_scores(g, regression=regression)] for g in groups],
         caption=(
             f"Errors of {best['label']} by space group"
             + (

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.crystals import CrystalTable, Progress
 from reports.operations import KINDS, ConventionalCell, conventional_cell
+from reports.wording import space_group_symbol
 from sen.crystal import SYMBOLS, Crystal
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ __all__ = [
     "pearson",
     "relations",
     "shown_kinds",
-    "space_group_symbol",
 ]
 
 DIGITS = 5
@@ -139,13 +139,6 @@ def formula(numbers: NDArray[Any]) -> str:
     found, counts = np.unique(numbers, return_counts=True)
     composition = {SYMBOLS[z - 1]: int(count) for z, count in zip(found.tolist(), counts, strict=True)}
     return str(Composition(composition).reduced_formula)
-
-
-def space_group_symbol(number: int) -> str:
-    """Return the short Hermann-Mauguin symbol of a space group: "C2/c"; of 0 "unknown"."""
-    import moyopy
-
-    return str(moyopy.SpaceGroupType(number).hm_short).replace(" ", "") if number else "unknown"
 
 
 def orbit_labels(crystal: Crystal) -> list[str]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from benchmarks.display import figures
 from benchmarks.metrics import primary_metric
 from reports.breakdown import describe
+from reports.wording import after_number, count, in_brackets, signed
 
 __all__ = ["other_sets", "show_audit", "verdict"]
 
@@ -75,7 +76,7 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def _fold_table(facts: Mapping[str, Any]) -> Table:
-    headings = ("fold", "test rows", "in the file", "share", "scored", f"{_metric(facts)}{_in_brackets(facts)}")
+    headings = ("fold", "test rows", "in the file", "share", "scored", f"{_metric(facts)}{in_brackets(facts['unit'])}")
     table = _table("Official folds", *headings)
     scores = {fold["fold"]: fold for fold in facts["by_fold"]}
     for fold in facts["folds"]["folds"]:
@@ -86,7 +87,7 @@ def _fold_table(facts: Mapping[str, Any]) -> Table:
 
 
 def _system_table(facts: Mapping[str, Any]) -> Table:
-    unit = _in_brackets(facts)
+    unit = in_brackets(facts["unit"])
     columns = {
         f"MAE{unit}": "mae",
         "95 % of it": "mae_interval",
@@ -113,7 +114,8 @@ def _system_table(facts: Mapping[str, Any]) -> Table:
 
 def _model_table(facts: Mapping[str, Any]) -> Table:
     what = "MAE" if facts["kind"] == "regression" else "wrong labels"
-    headings = ("model", "n", f"its {what}{_in_brackets(facts)}", "of this file", "this minus other", "95 % of that")
+    own = f"its {what}{in_brackets(facts['unit'])}"
+    headings = ("model", "n", own, "of this file", "this minus other", "95 % of that")
     table = _table("Other models on the same rows", *headings)
     for entry in facts["against"]:
         cells = ["–"] * 4
@@ -138,18 +140,6 @@ def _metric(facts: Mapping[str, Any]) -> str:
     return "MAE" if facts["kind"] == "regression" else primary_metric("classification").label
 
 
-def _in_brackets(facts: Mapping[str, Any]) -> str:
-    return f" ({facts['unit']})" if facts["unit"] else ""
-
-
-def _unit(facts: Mapping[str, Any]) -> str:
-    return f" {facts['unit']}" if facts["unit"] else ""
-
-
-def _count(n: int, what: str = "row") -> str:
-    return f"1 {what}" if n == 1 else f"{n:,} {what}s"
-
-
 def _examples(some: Mapping[str, Any]) -> str:
     """Return the first few of some ids, in brackets."""
     return f"({', '.join(some['first'])}{', ...' if some['n'] > len(some['first']) else ''})"
@@ -159,21 +149,21 @@ def _on_ids(facts: Mapping[str, Any]) -> Iterator[str]:
     ids = facts["ids"]
     name = facts["file"] if facts["form"] == "csv" else f"{facts['file']} ({facts['model']}, {facts['set']})"
     yield (
-        f"{name} holds {_count(facts['n'], 'prediction')} for {facts['task']}: {ids['n_rows']:,} of its "
+        f"{name} holds {count(facts['n'], 'prediction')} for {facts['task']}: {ids['n_rows']:,} of its "
         f"{facts['n_rows']:,} rows, {ids['coverage']:.1%}."
     )
     if foreign := ids["foreign"]["n"]:
         whose = f"; they look like rows of {ids['foreign']['task']}" if ids["foreign"]["task"] else ""
         verb = "is" if foreign == 1 else "are"
-        yield f"{_count(foreign, 'id')} {verb} no row of it {_examples(ids['foreign'])}{whose}."
+        yield f"{count(foreign, 'id')} {verb} no row of it {_examples(ids['foreign'])}{whose}."
     if repeated := ids["repeated"]["n"]:
         differ = ids["repeated"]["conflicting"]
         told = f"{differ:,} of them with different predictions" if differ else "always with the same prediction"
-        again = f"{_count(repeated, 'id')} {'occurs' if repeated == 1 else 'occur'} more than once"
+        again = f"{count(repeated, 'id')} {'occurs' if repeated == 1 else 'occur'} more than once"
         yield f"{again} {_examples(ids['repeated'])}, {told}; the first prediction counts."
     if broken := ids["not_usable"]["n"]:
         what = "finite number" if facts["kind"] == "regression" else "probability"
-        yield f"For {_count(broken)} the prediction is no {what} {_examples(ids['not_usable'])}; they are not scored."
+        yield f"For {count(broken)} the prediction is no {what} {_examples(ids['not_usable'])}; they are not scored."
 
 
 def _on_folds(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -188,7 +178,7 @@ def _on_folds(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from _on_whole_folds(folds)
     elif folds["kind"] == "part":
         share = folds["folds"][which[0]]["share"]
-        yield f"They are rows of the official fold {which[0]}, {share:.1%} of it."
+        yield f"They are rows of the official fold {which[0]}, {share:.1%} of it{_and_extra(folds)}."
     else:
         shares = [folds["folds"][fold]["share"] for fold in which]
         number = "all five" if len(which) == len(folds["folds"]) else f"{len(which)}"
@@ -197,29 +187,43 @@ def _on_folds(facts: Mapping[str, Any]) -> Iterator[str]:
             f"{min(shares):.1%} to {max(shares):.1%} of each{_as_many(facts)}."
         )
     if folds["states_folds"]:
-        if folds["n_misplaced"]:
-            yield f"{_count(folds['n_misplaced'])} stand in another fold than the official one."
-        elif folds["n_misplaced"] == 0:
-            yield (
-                "The file names the fold of each row, and it is the official one; that no model was trained on the "
-                "rows that it predicts rests on the word of its authors."
-            )
-    elif folds["kind"] == "spread":
+        yield from _on_stated_folds(folds)
+    elif folds["kind"] != "unknown":
+        yield _on_training(folds)
+
+
+def _on_stated_folds(folds: Mapping[str, Any]) -> Iterator[str]:
+    if folds["n_misplaced"]:
+        yield f"{count(folds['n_misplaced'])} stand in another fold than the official one."
+    elif folds["n_misplaced"] == 0:
         yield (
+            "The file names the fold of each row, and it is the official one; that no model was trained on the "
+            "rows that it predicts rests on the word of its authors."
+        )
+
+
+def _on_training(folds: Mapping[str, Any]) -> str:
+    """Say whether models trained as MatBench asks could have made the predictions of a file that states no folds."""
+    if folds["kind"] == "spread":
+        return (
             "No model that was trained as MatBench asks, on four folds, has all of them as test rows, and the file "
             "names no model or fold for a row: which rows were trained on cannot be told, so that this is no MatBench "
             "result."
         )
-    elif folds["kind"] == "whole" and len(which) > 1:
-        yield (
+    if len(folds["which"]) > 1:
+        return (
             "The file names no model or fold for a row: whether each was predicted by the model that had not been "
             "trained on it cannot be told, so that this is no MatBench result."
         )
-    elif folds["kind"] in {"whole", "part"}:
-        yield (
-            "One model trained on the other four folds could have made them; the file does not show that it did, and "
-            "one fold of five is no MatBench result."
+    if folds["extra"]["n"]:
+        return (
+            f"A model trained on the other four folds could not have had the {count(folds['extra']['n'])} of other "
+            "folds as test rows, and one fold of five is no MatBench result."
         )
+    return (
+        "One model trained on the other four folds could have made them; the file does not show that it did, and "
+        "one fold of five is no MatBench result."
+    )
 
 
 def _as_many(facts: Mapping[str, Any]) -> str:
@@ -229,22 +233,26 @@ def _as_many(facts: Mapping[str, Any]) -> str:
 
 
 def _on_whole_folds(folds: Mapping[str, Any]) -> Iterator[str]:
-    which, missing, extra = folds["which"], folds["missing"], folds["extra"]
+    which, missing = folds["which"], folds["missing"]
     if len(which) == len(folds["folds"]):
         name = "all five official folds"
     else:
         plural = "s" if len(which) > 1 else ""
         name = f"the official fold{plural} {', '.join(f'fold_{fold}' for fold in which)}"
-    less = f" less {_count(missing['n'])} {_examples(missing)}" if missing["n"] else ""
-    more = f", and {_count(extra['n'])} of other folds {_examples(extra)}" if extra["n"] else ""
-    yield f"They are {name}{less}{more}."
+    less = f" less {count(missing['n'])} {_examples(missing)}" if missing["n"] else ""
+    yield f"They are {name}{less}{_and_extra(folds)}."
+
+
+def _and_extra(folds: Mapping[str, Any]) -> str:
+    extra = folds["extra"]
+    return f", and {count(extra['n'])} of other folds {_examples(extra)}" if extra["n"] else ""
 
 
 def _on_score(facts: Mapping[str, Any]) -> Iterator[str]:
-    overall, rows, unit = facts["breakdown"]["overall"], facts["rows"], _unit(facts)
-    scored = f"the {_count(rows['n_scored'])} whose targets are at hand" if rows["n_not_at_hand"] else "these rows"
+    overall, rows, unit = facts["breakdown"]["overall"], facts["rows"], after_number(facts["unit"])
+    scored = f"the {count(rows['n_scored'])} whose targets are at hand" if rows["n_not_at_hand"] else "these rows"
     if rows["n_scored"] < facts["ids"]["n_rows"] and not rows["n_not_at_hand"]:
-        scored = f"the {_count(rows['n_scored'])} that can be scored"
+        scored = f"the {count(rows['n_scored'])} that can be scored"
     origin = "the official data" if rows["is_verified"] else rows["source"]
     if facts["kind"] == "regression":
         relative = (
@@ -268,7 +276,7 @@ def _on_score(facts: Mapping[str, Any]) -> Iterator[str]:
 def _on_targets(targets: Mapping[str, Any], unit: str) -> str:
     if targets["differ"]["n"]:
         return (
-            f"Its own targets are others than the official ones for {_count(targets['differ']['n'])} of "
+            f"Its own targets are others than the official ones for {count(targets['differ']['n'])} of "
             f"{targets['n']:,} {_examples(targets['differ'])}, by up to {_figure(targets['largest'])}{unit}; the "
             "official ones are used."
         )
@@ -293,17 +301,22 @@ def _on_claim(claim: Mapping[str, Any] | None, unit: str) -> str:
     return f"That is not the {claim['value']:.4g}{unit} that {by}{times}."
 
 
+def _is_too_good(claim: Mapping[str, Any]) -> bool:
+    """Whether less is claimed than was found; an infinite error is None."""
+    return not claim["is_met"] and (claim["found"] is None or bool(claim["found"] > claim["value"]))
+
+
 def _on_bias(facts: Mapping[str, Any]) -> Iterator[str]:
-    bias, unit = facts["bias"], _unit(facts)
+    bias, unit = facts["bias"], after_number(facts["unit"])
     if facts["kind"] == "classification":
         yield (
             f"The mean probability is off the share of true labels by {bias['mean']:+.4f} [{_ends(bias['interval'])}]."
         )
         return
-    yield f"The mean bias (prediction minus target) is {_signed(bias['mean'])}{unit} [{_ends(bias['interval'])}]."
+    yield f"The mean bias (prediction minus target) is {signed(bias['mean'])}{unit} [{_ends(bias['interval'])}]."
     if (affine := facts["affine"]) is not None:
         claim, beside = facts["claim"], ""
-        if claim is not None and not claim["is_met"]:
+        if claim is not None and _is_too_good(claim):
             low, high = affine["mae_interval"]
             if affine["mae"] <= claim["value"]:
                 beside = ", no more than the claim: a shift and scale of the published numbers could explain it"
@@ -322,19 +335,17 @@ def _on_bias(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _on_others(facts: Mapping[str, Any]) -> Iterator[str]:
-    unit = _unit(facts)
+    unit = after_number(facts["unit"])
     what = "MAE" if facts["kind"] == "regression" else "share of wrong labels"
     for entry in facts["against"]:
         if entry["comparison"] is None:
             yield f"{entry['model']} ({entry['file']}) predicts none of these rows."
             continue
         overall = entry["comparison"]["overall"]
-        rows = (
-            "the same rows" if entry["n"] == facts["rows"]["n_scored"] else f"the {_count(entry['n'])} that both have"
-        )
+        rows = "the same rows" if entry["n"] == facts["rows"]["n_scored"] else f"the {count(entry['n'])} that both have"
         yield (
             f"{entry['model']} has {what} {_figure(overall['other'])}{unit} on {rows}: {facts['model']} is "
-            f"{_better(overall)} (difference {_signed(overall['difference'])}{unit} "
+            f"{_better(overall)} (difference {signed(overall['difference'])}{unit} "
             f"[{_ends(overall['difference_interval'])}])."
         )
     board = facts["leaderboard"]
@@ -352,13 +363,13 @@ def _better(overall: Mapping[str, Any]) -> str:
 
 
 def _on_set(entry: Mapping[str, Any], file: str) -> str:
-    told = f"{entry['set']}: {_count(entry['n'], 'prediction')}"
+    told = f"{entry['set']}: {count(entry['n'], 'prediction')}"
     if not entry["n"]:
         return f"{told}."
     claim = f", for which it claims {entry['claim']}" if entry["claim"] else ""
     if entry["task"] is not None:
         return f"{told} for {entry['task']}{claim}; to be checked with `sen-bench audit {file} --task {entry['task']}`."
-    repeated = f"{_count(entry['n_repeated'], 'id')} twice" if entry["n_repeated"] else "no id twice"
+    repeated = f"{count(entry['n_repeated'], 'id')} twice" if entry["n_repeated"] else "no id twice"
     broken = f"{entry['n_not_finite']:,} are no finite number" if entry["n_not_finite"] else "all are finite numbers"
     span = f" from {_figure(entry['range'][0])} to {_figure(entry['range'][1])}" if entry["range"] else ""
     sentence = (
@@ -373,7 +384,7 @@ def _on_shared(shared: Mapping[str, Any]) -> str:
     if not shared["n"]:
         return f"It shares no row with {shared['set']}."
     told = (
-        f"With {shared['set']} it shares {_count(shared['n'])}, on which the two predictions differ by "
+        f"With {shared['set']} it shares {count(shared['n'])}, on which the two predictions differ by "
         f"{_figure(shared['difference'])} [{_ends(shared['interval'])}] on average"
     )
     bound, (low, high) = shared["bound"], shared["interval"]
@@ -388,9 +399,3 @@ def _on_shared(shared: Mapping[str, Any]) -> str:
 
 def _ends(interval: Sequence[float | None]) -> str:
     return ", ".join(_figure(end) for end in interval) if any(end is not None for end in interval) else "no interval"
-
-
-def _signed(value: float | None) -> str:
-    if value is None:
-        return _figure(None)
-    return f"{'-' if value < 0 else '+'}{_figure(abs(value))}"

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.display import figures
-from reports.breakdown import space_group_symbol
 from reports.section import Absent, Block, Cell, Progress, Section, Table, Text
 from reports.study import Result, Study, shared_rows
-from reports.systems import printed_symbol
+from reports.wording import after_number, in_brackets, space_group_symbol
 from sen.crystal import SYMBOLS
 
 if TYPE_CHECKING:
@@ -188,7 +187,7 @@ def _describe(study: Study, where: NDArray[np.int64]) -> list[dict[str, Any]]:
             {
                 "formula": rows.formula(i),
                 "space_group": number,
-                "symbol": printed_symbol(space_group_symbol(number)) if number else None,
+                "symbol": space_group_symbol(number),
                 "system": str(rows.crystal_system[i]),
                 "atoms": int(table.ptr[i + 1] - table.ptr[i]),
             }
@@ -229,7 +228,7 @@ def _rates(causes: Mapping[str, NDArray[np.bool_]], error: NDArray[np.float64]) 
 
 
 def _words(facts: Mapping[str, Any]) -> Iterable[str]:
-    unit = f" {facts['unit']}" if facts["unit"] else ""
+    unit = after_number(facts["unit"])
     models = facts["models"]
     over = f"the mean over {len(models)} runs ({', '.join(models)})" if len(models) > 1 else f"that of {models[0]}"
     common = " that all of them predicted" if len(models) > 1 else ""
@@ -251,14 +250,14 @@ def _words(facts: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _worst_table(facts: Mapping[str, Any]) -> Table:
-    unit = f" ({facts['unit']})" if facts["unit"] else ""
+    unit = in_brackets(facts["unit"])
     with_crystals = not facts["crystals"]
     several = len(facts["models"]) > 1
     rows: list[list[Cell]] = []
     for row in facts["worst"]:
         crystal: list[Cell] = []
         if with_crystals:
-            group = f"{row['symbol']} ({row['space_group']})" if row["symbol"] else "unknown"
+            group = row["symbol"] + (f" ({row['space_group']})" if row["space_group"] else "")
             crystal = [row["formula"], group, row["atoms"]]
         rows.append(
             [
@@ -296,7 +295,7 @@ def _worst_table(facts: Mapping[str, Any]) -> Table:
 
 
 def _cause_table(facts: Mapping[str, Any]) -> Table:
-    unit = f" ({facts['unit']})" if facts["unit"] else ""
+    unit = in_brackets(facts["unit"])
     return Table(
         name="causes",
         columns=[

@@ -373,7 +373,7 @@ def separation(report: Path) -> str:
     """Return the table of how well blocks separate atoms, before and after the block, trained and not."""
     heading = [
         *("block", "environments, trained", "untrained", "after the block, trained", "untrained"),
-        *("crystals", "smallest score", "equivalent atoms after 0.02 Å of noise", "crystals of these", "smallest"),
+        *("crystals", "resolution", "equivalent atoms after 0.02 Å of noise", "crystals of these", "resolution"),
     ]
     rows = []
     for block in section(report, "separation")["blocks"]:

@@ -43,20 +43,26 @@ def write_partial(folder: Path, task: str = "matbench_jdft2d", n: int = N_ROWS) 
     return folder
 
 
-def official(folder: Path, task: str = "matbench_jdft2d") -> Dataset:
+def official(folder: Path, task: str = "matbench_jdft2d", n: int = N_ROWS) -> Dataset:
     """The task with the rows that `write_partial` wrote."""
-    return load_dataset(TASKS[task], write_partial(folder, task), jobs=1)
+    return load_dataset(TASKS[task], write_partial(folder, task, n), jobs=1)
 
 
 def own(
-    folder: Path, *, kind: str = "regression", split: str = "folds", name: str = "mine.json", target: str = "a"
+    folder: Path,
+    *,
+    kind: str = "regression",
+    split: str = "folds",
+    name: str = "mine.json",
+    target: str = "a",
+    n: int = N_ROWS,
 ) -> Dataset:
     """Data of one's own in a file in this folder."""
     folder.mkdir(exist_ok=True, parents=True)
-    rows = rocksalts(N_ROWS)
+    rows = rocksalts(n)
     if kind == "classification":
         rows = [[structure, a > 5.5] for structure, a in rows]
-    content = {"index": list(range(N_ROWS)), "columns": ["structure", target], "data": rows}
+    content = {"index": list(range(n)), "columns": ["structure", target], "data": rows}
     (folder / name).write_text(json.dumps(content))
     return OwnData(
         path=folder / name, target=target, kind=kind, split=split, unit="Å" if kind == "regression" else ""

@@ -140,14 +140,29 @@ def test_one_fold_less_some_rows_and_with_rows_of_others(make: Callable[..., Pre
     assert folds["extra"] == {"n": 3, "first": [PHONONS.row_id(row) for row in others]}
     assert f"the official fold fold_2 less 6 rows ({PHONONS.row_id(test[0])}, " in text
     assert f", and 3 rows of other folds ({PHONONS.row_id(others[0])}, " in text
-    assert "one fold of five is no MatBench result" in text
+    assert "could not have had the 3 rows of other folds as test rows, and one fold of five is no MatBench" in text
+    assert "could have made them" not in text
 
 
 def test_a_few_rows_of_one_fold(make: Callable[..., PredictionFile]) -> None:
     rows = made_rows()
     facts = audit(make(rows, official_test(PHONONS, 4)[:50]), rows)
     assert (facts["folds"]["kind"], facts["folds"]["which"]) == ("part", [4])
-    assert "They are rows of the official fold 4, 19.8% of it." in check(facts)
+    text = check(facts)
+    assert "They are rows of the official fold 4, 19.8% of it." in text
+    assert "One model trained on the other four folds could have made them" in text
+
+
+def test_a_few_rows_of_one_fold_and_fewer_of_another(make: Callable[..., PredictionFile]) -> None:
+    rows = made_rows()
+    others = official_test(PHONONS, 1)[:5]
+    facts = audit(make(rows, np.concatenate([official_test(PHONONS, 0)[:100], others])), rows)
+    assert (facts["folds"]["kind"], facts["folds"]["which"], facts["folds"]["missing"]) == ("part", [0], None)
+    assert facts["folds"]["extra"] == {"n": 5, "first": [PHONONS.row_id(row) for row in others]}
+    text = check(facts)
+    assert f"the official fold 0, 39.5% of it, and 5 rows of other folds ({PHONONS.row_id(others[0])}, " in text
+    assert "could not have had the 5 rows of other folds as test rows" in text
+    assert "could have made them" not in text
 
 
 def test_a_split_of_its_own_is_recognised(make: Callable[..., PredictionFile]) -> None:
@@ -273,6 +288,10 @@ def test_bias_and_affine_refit(make: Callable[..., PredictionFile]) -> None:
     assert "not the 2 1/cm that is claimed, but" in text
     worse = audit(make(rows), rows, claimed=2.0)
     assert "still more than the claim" in check(worse)
+    modest = check(audit(make(rows), rows, claimed=20.0))
+    assert "That is not the 20 1/cm that is claimed" in modest
+    assert "the claim" not in modest
+    assert "could explain it" not in modest
     assert audit(make(rows, values=[1.0] * len(rows)), rows)["affine"] is None
 
 

@@ -10,17 +10,20 @@ from typing import Any
 import pytest
 
 from benchmarks.data import Dataset
+from benchmarks.folds import make_folds
 from benchmarks.store import Unit
+from benchmarks.tasks import TASKS
 from reports.elements import Elements
 from reports.equivalence import Equivalence, typeset_formula, typeset_group
 from reports.maps import Maps
 from reports.operations import KINDS
+from reports.reading import read_studies
 from reports.report import plain
 from reports.section import Absent, Figure, Section, Table, Text, load_section
 from reports.separation import Separation
-from reports.study import Study, read_studies
+from reports.study import Study
 from reports.svg import draw_svg
-from tests.reports.made_models import copper, made_dataset, mixed_rows, rocksalt, store_models
+from tests.reports.made_models import copper, made_dataset, mixed_rows, perovskite, rocksalt, store_models
 from tests.reports.made_runs import make_run
 
 SECTIONS: list[type[Section]] = [Equivalence, Separation, Maps, Elements]
@@ -147,6 +150,7 @@ def test_what_the_separation_section_finds(facts: dict[str, dict[str, Any]]) -> 
     assert facts["separation"]["width"] == 3 * min(w for b in blocks.values() for w in b["width"].values()) // 4
     told = [block.text for block in Separation().show(facts["separation"]) if isinstance(block, Text)]
     assert any(f"1/{facts['separation']['width']}" in text for text in told)
+    assert not any("differ at all" in text for text in told)
 
 
 def test_one_map_shows_one_fold(facts: dict[str, dict[str, Any]], study: Study) -> None:
@@ -259,18 +263,18 @@ def test_a_collapsed_block_is_shown_as_not_defined(kind: type[Section], own_runs
         assert ["mlp", "trained, after the block", None] in [list(row[:3]) for row in table.rows]
 
 
-def test_only_scores_above_the_floor_are_compared_with_noise(facts: dict[str, dict[str, Any]]) -> None:
+def test_only_scores_above_the_resolution_are_compared_with_noise(facts: dict[str, dict[str, Any]]) -> None:
     again = json.loads(json.dumps(facts["separation"]))
     low, high = again["blocks"][:2]
-    for block, floor in ((low, 0.4), (high, 0.1)):
+    for block, resolution in ((low, 0.4), (high, 0.1)):
         whole = block["scores"]["trained"]["after"]
-        block["fading"] |= {"score": 0.5, "floor": floor}
-        # The interval of the first begins below the floor.
-        whole |= {"value": 0.5, "interval": [0.3, 0.7], "floor": floor}
+        block["fading"] |= {"score": 0.5, "floor": resolution}
+        # The interval of the first begins below the resolution.
+        whole |= {"value": 0.5, "interval": [0.3, 0.7], "floor": resolution}
     again["blocks"] = [low, high]
     caption = next(b for b in Separation().show(again) if isinstance(b, Figure) and b.name == "fading").caption
     assert f"of these crystals ({high['label']}); where a curve reaches its line" in caption
-    assert f"not clearly above the floor: {low['label']}." in caption
+    assert f"not clearly above the resolution: {low['label']}." in caption
     again["blocks"] = [low]
     caption = next(b for b in Separation().show(again) if isinstance(b, Figure) and b.name == "fading").caption
     assert "looks like inequivalence" not in caption
@@ -305,6 +309,22 @@ def test_crystals_of_one_atom_leave_nothing_to_compare(tmp_path: Path) -> None:
         Maps().analyse(study, quiet)
 
 
+def test_a_run_whose_test_rows_have_no_inequivalent_atoms_is_said(tmp_path: Path) -> None:
+    rows = [[rocksalt(5 + 0.01 * i), 1.0 + i] for i in range(60)]
+    table = made_dataset(tmp_path / "data", rows).table
+    fold = make_folds("regression", table.row, TASKS["matbench_jdft2d"].n_rows, table.target, 0)[1]
+    for i in fold.test.tolist():
+        rows[i][0] = perovskite(4 + 0.01 * i, 4.3 + 0.01 * i)
+    data = made_dataset(tmp_path / "data", rows)
+    store_models(tmp_path / "runs", data, block="mlp", folds=(0,))
+    store_models(tmp_path / "runs", data, block="capsule", folds=(1,))
+    facts = Separation().analyse(study_of(tmp_path / "runs", tmp_path / "data"), quiet)
+    assert [block["label"] for block in facts["blocks"]] == ["capsule"]
+    (told,) = facts["problems"]
+    assert told.startswith("mlp is left out: none of the ")
+    assert told in words_of(Separation, facts)
+
+
 def test_crystals_without_an_example(tmp_path: Path) -> None:
     data = made_dataset(tmp_path / "data", [[rocksalt(5 + 0.01 * i), 1.0 + i] for i in range(60)])
     store_models(tmp_path / "runs", data, folds=(0,))
@@ -337,4 +357,4 @@ def test_formulas_are_typeset(text: str, expected: str) -> None:
 
 
 def test_groups_are_typeset() -> None:
-    assert typeset_group("P-42_1m") == r"P$\bar{4}$2$_{1}$m"
+    assert typeset_group("P-42₁m") == r"P$\bar{4}$2$_{1}$m"

@@ -168,3 +168,23 @@ def test_bad_runs_and_files(
     answer = sen_bench("explain", capsule.path, "--crystals", file, "-o", tmp_path / "there.html")
     assert (answer.code, "--overwrite" in answer.err) == (2, True)
     assert (tmp_path / "there.html").read_text() == "mine"
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_the_page(
+    made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capsule, _, root = made
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "model.safetensors")
+
+    options = ("--crystals", root / "perovskite.cif", "-o", tmp_path / "x.html")
+    with monkeypatch.context() as patched:
+        patched.setattr("reports.explain.explain", refuse)
+        answer = sen_bench("explain", capsule.path, *options)
+    assert answer.code == 1
+    assert "cannot be explained: [Errno 13] Permission denied: 'model.safetensors'." in answer.err
+    assert "--out" not in answer.err
+    monkeypatch.setattr("benchmarks.files.write_bytes", refuse)
+    answer = sen_bench("explain", capsule.path, *options)
+    assert (answer.code, "x.html cannot be written (Permission denied)" in answer.err) == (2, True)

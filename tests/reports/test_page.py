@@ -29,8 +29,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from benchmarks.machine import provenance
     from reports.page import render
+    from reports.reading import read_studies
     from reports.report import make_report
-    from reports.study import read_studies
 
     folder = tmp_path_factory.mktemp("page")
     dataset = official(folder / "data")

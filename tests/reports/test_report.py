@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.config import TrainingConfig
 from benchmarks.statistics import bootstrap_mean
 from benchmarks.store import Unit
 from benchmarks.tasks import TASKS
 from reports.cite import methods
+from reports.reading import read_studies
 from reports.report import Part, choose_sections, plain
-from reports.section import load_section
-from reports.study import read_studies
+from reports.section import Table, load_section
 from tests.benchmarks.conftest import Answer
 from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
 
@@ -142,6 +143,45 @@ def test_different_folds_are_never_compared_by_their_means(
     assert facts["worst"]["facts"]["left_out"] == ["capsule"]
 
 
+def test_fewer_rows_of_all_folds_are_never_compared_by_their_means(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    make_run(tmp_path / "runs", official(tmp_path / "part", n=30), block="capsule", noise=0.01)
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5\n" for i in range(1, 41)))
+    facts = report("--against", file, sections="overview")["sections"]["overview"]["facts"]
+    assert [result["has_all_rows"] for result in facts["results"]] == [False, True, False]
+    assert {len(result["folds"]) for result in facts["results"]} == {5}
+    said = texts("overview", facts)
+    assert "must not be compared. Rows are missing from capsule (5 folds, n = 30)." in said
+    assert "Of 2 runs" not in said
+    (table,) = (block for block in load_section("overview").show(facts) if getattr(block, "name", "") == "results")
+    assert isinstance(table, Table)
+    assert [row[0] for row in table.rows] == ["mlp", "capsule", "theirs"]
+    assert "; below those with all rows stand those with fewer" in table.caption
+
+
+def test_means_of_the_same_rows_are_compared_though_they_are_not_all(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[1, 2])
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=[1, 2], noise=0.3)
+    said = texts("overview", report(sections="overview")["sections"]["overview"]["facts"])
+    assert re.search(r"Of 2 runs mlp has the lowest MAE: .*over 2 folds, 1 seed, n = 2\d\)", said)
+    assert "ran on 9.4 % of the official rows" in said
+
+
+def test_no_order_is_claimed_where_no_run_has_all_rows(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0, 1])
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=[1, 2])
+    said = texts("overview", report(sections="overview")["sections"]["overview"]["facts"])
+    assert "jdft2d; none has all the rows that others have, and their means must not be compared." in said
+    assert "best first" not in said
+
+
 def test_two_tasks_in_one_page(tmp_path: Path, sen_bench: Command) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
     make_run(tmp_path / "runs", own(tmp_path / "data"), folds=[0])
@@ -163,6 +203,24 @@ def test_two_tasks_in_one_page(tmp_path: Path, sen_bench: Command) -> None:
     assert [task["task"]["name"] for task in json.loads((tmp_path / "report.json").read_text())["tasks"]] == [
         *("matbench_jdft2d", "mine")
     ]
+
+
+def test_the_lead_says_which_runs_are_on_partial_data(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    def lead() -> str:
+        report(sections="overview")
+        (text,) = re.findall(r'<p class="lead">(.*?)</p>', (tmp_path / "report.html").read_text(), re.DOTALL)
+        return str(text)
+
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, block="egnn")
+    assert "The data are partial: 9.43 % of the official rows." in lead()
+    make_run(tmp_path / "runs", official(tmp_path / "part", n=30), block="tfn")
+    whole = make_run(tmp_path / "runs", dataset, block="capsule")
+    facts = json.loads((whole.path / "config.json").read_text())
+    change_file(whole.path / "config.json", data={**facts["data"], "is_complete": True, "coverage": 1.0})
+    told = re.findall(r"The data [^.]* partial: [\d.]+ %", lead())
+    assert told == ["The data of egnn, mlp are partial: 9.43 %", "The data of tfn are partial: 4.72 %"]
 
 
 def test_limit_is_told(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
@@ -411,7 +469,7 @@ def test_methods_say_which_rows_files_and_seeds(tmp_path: Path, report: Callable
     assert "The data of mlp were 60 of the 636 rows of the task (partial data)." in text
     assert "The data of egnn were all 636 rows." in text
     assert "predicted once by the model of each seed." in text
-    assert "1 to 2 seeds were run of each model" in text
+    assert "1 to 2 seeds were run of each fold; a fold" in text
     assert "those of theirs from CSV files of predictions." in text
     assert "submission" not in text
     assert "% theirs: see the file theirs.csv" in html
@@ -421,19 +479,77 @@ def test_methods_of_a_page_without_scores_do_not_speak_of_them(tmp_path: Path) -
     make_run(tmp_path / "runs", official(tmp_path / "data"), seeds=[0, 1])
     (study,) = read_studies([tmp_path / "runs"])
     text = " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}, scores=False))
-    assert "2 seeds were run." in text
+    assert "2 seeds were run of each fold." in text
     assert not [word for word in ("leaderboard", "score", "t-test", "bootstrap") if word in text]
     assert "leaderboard" in " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}))
+
+
+def methods_text(runs: Path) -> str:
+    (study,) = read_studies([runs])
+    return " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}))
+
+
+def test_methods_count_the_seeds_of_each_fold(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, folds=[0], seeds=[1])
+    assert "1 to 2 seeds were run of each fold;" in methods_text(tmp_path / "runs")
+
+
+OTHER_RECIPES: dict[str, Any] = {
+    "training.epochs": 7,
+    "training.batch_size": 8,
+    "training.edge_budget": 999,
+    "training.learning_rate": 1e-3,
+    "training.weight_decay": 0.5,
+    "training.warmup": 0,
+    "training.clip_norm": 2.5,
+    "training.ema_decay": 0.5,
+    "training.patience": 3,
+    "training.precision": "bfloat16",
+    "sen.dropout": 0.05,
+}
+
+
+@pytest.mark.parametrize(("field", "value"), OTHER_RECIPES.items())
+def test_methods_tell_every_setting_in_which_recipes_differ(tmp_path: Path, field: str, value: object) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0])
+    assert "Recipes differ" not in methods_text(tmp_path / "runs")
+    make_run(tmp_path / "runs", dataset, folds=[0], block="egnn", flags={field: value})
+    text = methods_text(tmp_path / "runs")
+    (told,) = re.findall(r"Recipes differ in the rest: egnn had ([^;]+); mlp had ([^;]+?)\. One seed", text)
+    assert told[0] != told[1]
+
+
+def test_all_of_the_recipe_is_tried() -> None:
+    assert {f"training.{name}" for name in TrainingConfig.model_fields} < set(OTHER_RECIPES)
 
 
 def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
     make_run(tmp_path / "runs", own(tmp_path / "data", split="holdout:0.6/0.2/0.2"), folds=[0])
     report(sections="overview")
     text = methods_of((tmp_path / "report.html").read_text())
+    assert (
+        "It was trained to minimise the mean absolute error of standardised targets with AdamW: at most 60 epochs, "
+        "batches of up to 32 crystals (65,536 neighbours), a peak learning rate of 0.0007, linear warm-up over the "
+        "first 10 % of the steps, cosine decay, weight decay 3, dropout 0.3, gradients clipped to a norm of 1, an "
+        "exponential moving average of the weights (decay 0.99) and early stopping after 30 epochs without a better "
+        "validation error. One seed was run. Scores"
+    ) in text
+    assert "method of Holm (1979)" in text
     assert "The data were all 60 rows." in text
     assert "Of these 36 rows were trained on" in text
     assert "predicted once. " in text
     assert "Predictions of others" not in text
+
+
+def test_methods_of_a_classification_without_what_is_not_done(tmp_path: Path) -> None:
+    dataset = own(tmp_path / "data", kind="classification")
+    make_run(tmp_path / "runs", dataset, folds=[0], flags={"training.warmup": 0, "training.ema_decay": 0})
+    text = methods_text(tmp_path / "runs")
+    assert "trained to minimise the binary cross-entropy with AdamW" in text
+    assert not [word for word in ("warm-up", "average", "averaging", "precision") if word in text]
 
 
 @pytest.mark.parametrize("kind", ["regression", "classification"])

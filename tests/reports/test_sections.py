@@ -14,12 +14,13 @@ from benchmarks.tasks import TASKS
 from reports.learning import Learning
 from reports.overview import Overview
 from reports.parity import Parity
+from reports.reading import read_studies
 from reports.report import plain
 from reports.section import Absent, Figure, Table
-from reports.study import Study, read_studies
+from reports.study import Study
 from reports.style import INK, subplots
 from reports.svg import VARIABLES, draw_svg
-from reports.systems import Systems, printed_symbol
+from reports.systems import Systems
 from reports.tables import shown
 from reports.worst import MAGNETIC, Worst, find_causes
 from tests.reports.made_runs import make_run, official, own
@@ -214,10 +215,6 @@ def test_violins_compare_with_what_is_published(tmp_path: Path) -> None:
     assert [block.name for block in blocks if isinstance(block, Figure)] == ["systems", "violins-1"]
     table = next(block for block in blocks if isinstance(block, Table) and block.name == "systems")
     assert [row[:3] for row in table.rows][:2] == [["cubic", "mlp", 60], ["cubic", "theirs", 60]]
-
-
-def test_space_groups_are_printed_as_in_the_tables() -> None:
-    assert [printed_symbol(text) for text in ("P m n 2_1", "F m -3 m", "I 2_1 3")] == ["Pmn2₁", "Fm-3m", "I2₁3"]
 
 
 def test_figures_share_no_ids_and_follow_the_page(tmp_path: Path) -> None:

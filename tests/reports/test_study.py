@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.config import build_config
 from benchmarks.errors import DataError, UsageError
 from benchmarks.store import Unit
+from reports.reading import read_studies
 from reports.section import Absent
-from reports.study import Rows, Study, read_studies, shared_rows
+from reports.study import Rows, Study, shared_rows
 from tests.benchmarks.conftest import replace_file
 from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
 
@@ -63,6 +65,27 @@ def test_labels_tell_runs_apart(tmp_path: Path) -> None:
     commands = {result.label: result.command() for result in study.results}
     assert commands["mlp (epochs 7)"].endswith("--set training.epochs=7")
     assert "--limit 20" in commands["capsule (limit 20)"]
+
+
+def test_labels_do_not_name_what_follows_from_the_training_rows(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+
+    def make(limit: int | None, training_rows: int, **given: float) -> None:
+        settled = build_config(dataset.task.name, "mlp").settle(training_rows)
+        recipe = {"training.weight_decay": settled.training.weight_decay, "sen.dropout": settled.sen.dropout, **given}
+        run = make_run(tmp_path / "runs", dataset, folds=[0], flags={"limit": limit, **recipe})
+        record = run.read_metrics(Unit(0, 0))
+        rows = {**record["rows"], "train": training_rows}
+        replace_file(run.unit_path(Unit(0, 0)), "metrics.json", json.dumps({**record, "rows": rows}).encode())
+
+    make(None, 7355)
+    make(2000, 1800)
+    make(4000, 3600)
+    names = [f"mlp (limit {limit})" for limit in ("2000", "4000", "none")]
+    assert sorted(result.label for result in only(read_studies([tmp_path / "runs"])).results) == names
+    make(None, 7355, **{"training.weight_decay": 3.0})
+    labels = [result.label for result in only(read_studies([tmp_path / "runs"])).results]
+    assert {"mlp (weight_decay 1, limit none)", "mlp (weight_decay 3, limit none)"} < set(labels)
 
 
 def test_commands_leave_out_what_follows_from_the_training_rows(tmp_path: Path) -> None:
@@ -215,6 +238,20 @@ def test_own_crystals_are_found_by_their_recorded_source(tmp_path: Path, monkeyp
     own(tmp_path / "own", kind="classification")
     with pytest.raises(Absent):
         only(read_studies([tmp_path / "runs"])).crystals()
+
+
+def test_runs_on_own_data_that_changed_are_studied_apart(tmp_path: Path) -> None:
+    stale = make_run(tmp_path / "runs", own(tmp_path / "own", n=40))
+    fresh = make_run(tmp_path / "runs", own(tmp_path / "own"), block="capsule")
+    studies = {study.results[0].label: study for study in read_studies([tmp_path / "runs"], data_dir=tmp_path / "own")}
+    assert {label: len(study.results) for label, study in studies.items()} == {"mlp": 1, "capsule": 1}
+    assert len(studies["capsule"].crystals()) == N_ROWS
+    with pytest.raises(Absent, match="its content has changed since"):
+        studies["mlp"].crystals()
+    for label, other in (("mlp", fresh), ("capsule", stale)):
+        (note,) = studies[label].notes
+        assert note.startswith("Not all runs on mine.json had the same content of it.")
+        assert note.endswith(f"this part tells nothing: {other.path}.")
 
 
 def test_shared_rows_are_the_same_rows() -> None:

@@ -1,0 +1,51 @@
+"""Words, numbers and units as every section and command writes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from benchmarks.display import figures
+
+__all__ = ["after_number", "count", "in_brackets", "join", "rounded", "signed", "space_group_symbol"]
+
+
+def after_number(unit: str) -> str:
+    """Return a unit as it stands after a number: " eV"; nothing where there is none."""
+    return f" {unit}" if unit else ""
+
+
+def in_brackets(unit: str) -> str:
+    """Return a unit as it stands after the name of a quantity: " (eV)"; nothing where there is none."""
+    return f" ({unit})" if unit else ""
+
+
+def join(words: Iterable[str]) -> str:
+    """Return words in a sentence: "a, b and c"."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def count(n: int, what: str = "row") -> str:
+    """Return how many there are: "1 row", "1,265 rows"."""
+    return f"1 {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def rounded(value: float | None, decimals: int) -> str:
+    """Return a number with so many decimals; of a statistic without a value "not defined"."""
+    return "not defined" if value is None else f"{value:.{decimals}f}"
+
+
+def signed(value: float | None) -> str:
+    """Return a number to four digits with its sign: "+0.1234"; without a value a dash."""
+    return "–" if value is None else f"{'-' if value < 0 else '+'}{figures(abs(value))}"
+
+
+def space_group_symbol(number: int) -> str:
+    """Return the short Hermann-Mauguin symbol of a space group as it is printed: "Pmn2₁"; of 0 "unknown"."""
+    import moyopy
+
+    if not number:
+        return "unknown"
+    symbol = moyopy.SpaceGroupType(number).hm_short.replace(" ", "")
+    return re.sub(r"_(\d)", lambda screw: chr(ord("₀") + int(screw[1])), symbol)
