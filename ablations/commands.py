@@ -103,9 +103,9 @@ def ablate(
     where it was stopped.
     """
     from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_blocks
-    from benchmarks.display import RunDisplay
     from benchmarks.machine import check_device_name, pick_device
     from benchmarks.plans import make_plan
+    from benchmarks.progress import RunDisplay
 
     if jobs is not None:
         check_jobs(jobs)
@@ -170,9 +170,9 @@ def _n_workers(variants: Sequence[Variant], jobs: int, cluster: Cluster | None) 
 def _show_cost(variants: Sequence[Variant], device: str, workers: int) -> None:
     from ablations.cost import probe
     from ablations.display import show_plan
-    from benchmarks.display import RunDisplay
     from benchmarks.errors import SenBenchError
     from benchmarks.machine import n_threads, pick_device
+    from benchmarks.progress import RunDisplay
 
     device, threads = pick_device(device), max(1, n_threads() // workers)
     open_ = [variant for variant in variants if variant.plan.missing]

@@ -18,8 +18,9 @@ from rich.text import Text
 from ablations.grid import Variant
 from ablations.judge import Judge, Rows
 from ablations.paper import SCALE
-from benchmarks.display import drawn, duration, figures, make_console, recipe, show_notes
+from benchmarks.console import drawn, duration, figures, make_console
 from benchmarks.errors import SenBenchError
+from benchmarks.progress import recipe, show_notes
 from benchmarks.store import Unit
 
 if TYPE_CHECKING:

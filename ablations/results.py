@@ -15,7 +15,7 @@ from ablations.grid import Setting, Variant
 from ablations.judge import Judge, Rows
 from ablations.paper import SCALE, paper_mae
 from benchmarks.cache import digest
-from benchmarks.display import figures
+from benchmarks.console import figures
 from benchmarks.errors import UsageError
 from benchmarks.files import write_bytes, write_json
 from benchmarks.metrics import PrimaryMetric

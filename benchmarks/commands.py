@@ -72,7 +72,8 @@ def run(
     Finished folds are kept: the same command goes on where it was stopped.
     """
     from benchmarks.config import build_config
-    from benchmarks.display import RunDisplay, show_result
+    from benchmarks.display import show_result
+    from benchmarks.progress import RunDisplay
 
     check_jobs(jobs)
     chosen, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit})
@@ -159,8 +160,9 @@ def prepare(
     A block that reads edge vectors needs graph.cells=full.
     """
     from benchmarks.config import build_graph_settings
-    from benchmarks.display import RunDisplay, show_preparation
+    from benchmarks.display import show_preparation
     from benchmarks.graphs import build_graphs
+    from benchmarks.progress import RunDisplay
 
     check_jobs(jobs)
     _, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind})
@@ -183,7 +185,8 @@ def predict(
 
     It says which elements the models never saw in training.
     """
-    from benchmarks.display import RunDisplay, show_predictions
+    from benchmarks.display import show_predictions
+    from benchmarks.progress import RunDisplay
     from benchmarks.store import find_run
 
     with RunDisplay() as display:

@@ -1,226 +1,46 @@
-"""What the commands show: progress while they work, tables when they are done."""
+"""What the commands show when they are done."""
 
 from __future__ import annotations
 
 import csv
 import json
-import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.errors import DataError, RunError, SenBenchError, UsageError, printable
+from benchmarks.console import duration, figures, make_console
+from benchmarks.errors import DataError, RunError, UsageError, printable
 from benchmarks.folds import N_FOLDS, n_folds
 from benchmarks.leaderboard import LeaderboardEntry, published, rank, source
 from benchmarks.metrics import METRIC_LABELS, primary_metric
+from benchmarks.progress import show_notes
 from benchmarks.tasks import TASKS, Task, find_data_file
 
 if TYPE_CHECKING:
-    from benchmarks.config import RunConfig
-    from benchmarks.crystals import Progress as ProgressCallback
     from benchmarks.data import Dataset
     from benchmarks.graphs import GraphTable
-    from benchmarks.plans import Cell, Plan
+    from benchmarks.plans import Plan
     from benchmarks.prediction import Ensemble, Prediction
-    from benchmarks.store import Unit
     from benchmarks.submission import Submission
-    from benchmarks.training import Epoch
     from sen.model import SEN
     from sen.testing import ContractResult
 
 __all__ = [
-    "RunDisplay",
-    "drawn",
-    "duration",
-    "figures",
-    "make_console",
-    "recipe",
     "show_blocks",
     "show_contract",
-    "show_notes",
     "show_preparation",
     "show_result",
     "show_status",
     "show_submission",
     "show_tasks",
 ]
-
-# Rows named where there may be many.
-_SHOWN = 5
-# Width of tables that go to a file or a pipe, where nothing says how wide a line may be.
-_FILE_WIDTH = 200
-
-
-def make_console() -> Console:
-    """Return a console for tables, wide where nothing says how wide a line may be."""
-    # Names, paths and errors come from outside: what looks like markup in them is none.
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
-    return console
-
-
-def figures(value: float, digits: int = 4) -> str:
-    """Format a number with so many significant digits, without an exponent where that is readable."""
-    if not math.isfinite(value):
-        return "–"
-    if value == 0 or not 1e-4 <= abs(value) < 1e6:
-        return f"{value:.{digits - 1}e}" if value else "0"
-    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
-
-
-def duration(seconds: float) -> str:
-    """Format a time span: "12 s", "3 min 05 s", "1 h 20 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def recipe(config: RunConfig) -> str:
-    """Tell the epochs, and the weight decay and dropout that follow from the training rows unless given."""
-    return (
-        f"Epochs: {config.training.epochs}, weight decay: {config.training.weight_decay:g}, "
-        f"dropout: {config.sen.dropout:g}."
-    )
-
-
-@contextmanager
-def drawn(live: Progress | Live) -> Iterator[None]:
-    """Draw a live view during the block, and log warnings above it where it is drawn on a terminal."""
-    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
-    to_stderr = [handler for handler in handlers if handler.stream is sys.stderr]
-    live.start()
-    for handler in to_stderr:
-        handler.setStream(sys.stderr)  # which rich has replaced
-    try:
-        yield
-    finally:
-        live.stop()
-        for handler in to_stderr:
-            handler.setStream(sys.stderr)
-
-
-class RunDisplay:
-    """Progress bars on a terminal, one line per finished fold everywhere."""
-
-    def __init__(self) -> None:
-        self.console = make_console()
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self._units: dict[Unit, TaskID] = {}
-        self._ended: set[Unit] = set()
-        self._unit_text = ""
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        """Begin to draw."""
-        self._stack.enter_context(drawn(self._bars))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop drawing, whatever happened."""
-        self._stack.close()
-
-    def progress(self, description: str) -> ProgressCallback:
-        """Return a callback (done, total) that draws a bar, from its first call on."""
-        bar: TaskID | None = None
-
-        def advance(done: int, total: int | None) -> None:
-            nonlocal bar
-            if bar is None:
-                bar = self._bars.add_task(description, total=total)
-            self._bars.update(bar, completed=done, total=total, visible=done != total)
-
-        return advance
-
-    def start(self, plan: Plan, device: str) -> None:
-        """Say what is going to be done and draw a bar for all epochs of all missing units."""
-        table, task = plan.dataset.table, plan.dataset.task
-        share = "" if plan.dataset.is_complete else f" ({plan.dataset.coverage:.1%} of the task: partial data)"
-        self.console.print(
-            f"{task.name}: {len(table):,} crystals{share}, block {plan.config.block_name}, {device}. "
-            f"{len(plan.missing)} of {len(plan.units)} trainings to do, in {plan.run.path}"
-        )
-        show_notes(self.console, plan.dataset)
-        if plan.missing:
-            self.console.print(recipe(plan.config))
-        if plan.under_way:
-            self.console.print(f"Going on from where they were stopped: {'; '.join(map(str, plan.under_way))}.")
-        self._unit_text = f" {task.unit}" if task.unit else ""
-        self._epochs = plan.config.training.epochs
-        if plan.missing:
-            self._all = self._bars.add_task("All epochs", total=self._epochs * len(plan.missing))
-
-    def epoch(self, cell: Cell, epoch: Epoch) -> None:
-        """Move the bars of a unit; where there is no terminal to draw them on, print a line now and then."""
-        unit = cell.unit
-        if unit in self._ended:  # a message of a worker that arrives after its result
-            return
-        if unit not in self._units:
-            self._units[unit] = self._bars.add_task(f"{unit}", total=self._epochs)
-        progress = f"{unit}: validation {figures(epoch.validation)}{self._unit_text}"
-        bar = self._bars.tasks[self._bars.task_ids.index(self._units[unit])]
-        # A training that goes on begins in the middle.
-        self._bars.advance(self._all, epoch.epoch - bar.completed)
-        self._bars.update(bar.id, completed=epoch.epoch, description=progress)
-        if not self.console.is_terminal and epoch.epoch % max(1, self._epochs // 10) == 0:
-            left = epoch.seconds / epoch.epoch * (self._epochs - epoch.epoch)
-            self.console.print(f"{progress}, epoch {epoch.epoch} of {self._epochs}, {duration(left)} left")
-
-    def wait(self, cells: Sequence[Cell]) -> None:
-        """Say which units another process is training."""
-        units = "; ".join(str(cell.unit) for cell in cells)
-        self.console.print(f"Another process is training {units}: waiting for it.")
-
-    def cell(self, cell: Cell, outcome: dict[str, Any] | SenBenchError) -> None:
-        """Print the line of a unit that ended."""
-        unit = cell.unit
-        self._ended.add(unit)
-        if unit in self._units:
-            done = self._bars.tasks[self._bars.task_ids.index(self._units[unit])].completed
-            self._bars.advance(self._all, self._epochs - done)
-            self._bars.remove_task(self._units.pop(unit))
-        if not isinstance(outcome, dict):
-            self.console.print(f"{unit} failed: {outcome}", style="red")
-            return
-        name = primary_metric(outcome["kind"]).name
-        self.console.print(
-            f"{unit}: {METRIC_LABELS[name]} {figures(outcome['metrics'][name])}{self._unit_text} "
-            f"(best epoch {outcome['best_epoch']} of {outcome['epochs']}, {duration(outcome['wall_seconds'])})"
-        )
 
 
 def show_result(plan: Plan, summary: dict[str, Any]) -> None:
@@ -336,24 +156,6 @@ def show_preparation(dataset: Dataset, graphs: GraphTable) -> None:
     )
     console.print(", ".join(f"{count:,} {name}" for name, count in zip(systems, counts, strict=True)) + ".")
     show_notes(console, dataset)
-
-
-def show_notes(console: Console, dataset: Dataset) -> None:
-    """Print what was done to the data: rows left out, and isotopes that the model does not tell apart."""
-    if skipped := dataset.skipped:
-        console.print(f"{_rows(len(skipped))} left out because of what is wrong with them:", soft_wrap=True)
-        for row in skipped[:_SHOWN]:
-            console.print(f"  row {row.id} {row.problem}", soft_wrap=True)
-        if len(skipped) > _SHOWN:
-            console.print(f"  and {len(skipped) - _SHOWN:,} more; config.json of a run lists all of them")
-    if ids := dataset.read_as_hydrogen:
-        some = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
-        verb = "holds" if len(ids) == 1 else "hold"
-        console.print(f"{_rows(len(ids))} {verb} deuterium or tritium, read as hydrogen ({some}).", soft_wrap=True)
-
-
-def _rows(n: int) -> str:
-    return "1 row" if n == 1 else f"{n:,} rows"
 
 
 def show_submission(path: Path, submission: Submission) -> None:

@@ -13,7 +13,7 @@ from benchmarks.errors import UsageError
 
 if TYPE_CHECKING:
     from benchmarks.data import Dataset
-    from benchmarks.display import RunDisplay
+    from benchmarks.progress import RunDisplay
     from benchmarks.tasks import Task
 
 __all__ = [

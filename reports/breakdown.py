@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.display import figures
+from benchmarks.console import figures
 from benchmarks.metrics import THRESHOLD, mean_absolute_deviation
 from benchmarks.statistics import CONFIDENCE, Interval, bootstrap_all, bootstrap_mean
 from benchmarks.tasks import Kind

@@ -45,7 +45,7 @@ def audit(
     """
     import json
 
-    from benchmarks.display import RunDisplay
+    from benchmarks.progress import RunDisplay
     from benchmarks.tasks import get_task
     from reports.audit import check_claim
     from reports.published import read_predictions
@@ -92,7 +92,8 @@ def report(
     """
     from datetime import UTC, datetime
 
-    from benchmarks.display import RunDisplay, duration
+    from benchmarks.console import duration
+    from benchmarks.progress import RunDisplay
     from reports.reading import read_studies
     from reports.report import Outcome, choose_sections, make_report
     from reports.study import Study
@@ -111,9 +112,7 @@ def report(
 
             def done(study: Study, outcome: Outcome) -> None:
                 told = "failed" if outcome.failed else "nothing to show" if outcome.reason else "done"
-                display.console.print(
-                    f"{study.task.name}, {outcome.name}: {told} ({duration(outcome.seconds)})", markup=False
-                )
+                display.console.print(f"{study.task.name}, {outcome.name}: {told} ({duration(outcome.seconds)})")
 
             made = make_report(
                 studies,
@@ -155,7 +154,7 @@ def explain(
     """
     from datetime import UTC, datetime
 
-    from benchmarks.display import RunDisplay
+    from benchmarks.progress import RunDisplay
     from benchmarks.store import find_run
 
     facts_file = out.with_suffix(".json")

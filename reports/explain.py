@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.display import figures
+from benchmarks.console import figures
 from benchmarks.errors import DataError, RunError, UsageError, printable
 from benchmarks.prediction import find_files, read_samples
 from benchmarks.store import Unit
@@ -294,16 +294,15 @@ def draw_capsules(capsules: Mapping[str, Any]) -> Canvas:
 
 def show_explanation(outcomes: Sequence[Outcome], study: Study, console: Console) -> None:
     """Print a line for each crystal: the model, its prediction, and 2-KS of three kinds of pairs."""
-    from rich.markup import escape
     from rich.table import Table as Lines
 
     unit = in_brackets(study.task.unit)
-    lines = Lines(title=escape(f"{study.task.name}, {study.runs[0].label}"), title_justify="left")
+    lines = Lines(title=f"{study.task.name}, {study.runs[0].label}", title_justify="left")
     lines.add_column("crystal")
     lines.add_column("formula")
     lines.add_column("space group")
     for column in ("atoms", "orbits", "fold", f"predicted{unit}", f"target{unit}"):
-        lines.add_column(escape(column), justify="right")
+        lines.add_column(column, justify="right")
     for column in ("equivalent", "inequivalent", "elements"):
         lines.add_column(f"2-KS {column}", justify="right")
     for outcome in outcomes:
@@ -312,9 +311,9 @@ def show_explanation(outcomes: Sequence[Outcome], study: Study, console: Console
         numbers = [facts["prediction"], facts["target"]]
         statistics = [summary[name] for name in ("equivalent", "inequivalent", "elements")]
         lines.add_row(
-            escape(printable(Path(facts["name"]).name)),
+            printable(Path(facts["name"]).name),
             facts["formula"],
-            escape(facts["symbol"]),
+            facts["symbol"],
             str(facts["atoms_primitive"]),
             str(len(facts["orbits"])),
             f"{facts['fold']}" + ("" if facts["is_test_row"] else "*"),
@@ -328,4 +327,4 @@ def show_explanation(outcomes: Sequence[Outcome], study: Study, console: Console
     notes += ["median between inequivalent atoms of one element, median between elements."]
     if not all(outcome.facts and outcome.facts["is_test_row"] for outcome in outcomes):
         notes.append("* Not known as a test row of that model, which may have been trained on it.")
-    console.print("\n".join(notes), markup=False)
+    console.print("\n".join(notes))

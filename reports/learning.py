@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.display import figures
+from benchmarks.console import figures
 from benchmarks.errors import DataError
 from reports.parity import panels
 from reports.section import Absent, Block, Figure, Progress, Section, Table

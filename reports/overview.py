@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.display import figures
+from benchmarks.console import figures
 from benchmarks.leaderboard import published, rank, source
 from benchmarks.metrics import METRIC_LABELS, classification_metrics, primary_metric, regression_metrics
-from benchmarks.statistics import bootstrap_mean, corrected_t_test, holm
+from benchmarks.statistics import bootstrap_mean, corrected_t_test, holm, share_tested
 from benchmarks.tasks import Kind
 from reports.section import Block, Cell, Figure, Heading, Progress, Section, Table, Text
 from reports.study import Result, Study, shared_rows
@@ -183,7 +183,9 @@ def _difference(first: Result, second: Result) -> dict[str, Any]:
         "error_correlation": _correlation(a.error, b.error),
     }
     if len(folds) > 1:
-        ratio = _test_to_train(first, second, folds)
+        ratio = share_tested(
+            record for result in (first, second) for unit, record in result.records.items() if unit.fold in folds
+        )
         p = corrected_t_test(by_fold, ratio)
         facts |= {"p": None if math.isnan(p) else p, "test_to_train": ratio}
     return facts
@@ -200,17 +202,6 @@ def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None
     from scipy.stats import spearmanr
 
     return float(spearmanr(a, b).statistic)
-
-
-def _test_to_train(first: Result, second: Result, folds: Sequence[int]) -> float:
-    """Test rows over all other rows of a fold, as recorded by what is a run; validation rows count as trained on."""
-    sizes = [
-        record["rows"]["test"] / (record["rows"]["train"] + record["rows"]["validation"])
-        for result in (first, second)
-        for unit, record in result.records.items()
-        if unit.fold in folds
-    ]
-    return statistics.fmean(sizes)
 
 
 def _words(facts: Mapping[str, Any]) -> Iterator[str]:

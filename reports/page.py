@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.display import figures
+from benchmarks.console import figures
 from reports.cite import bibtex, methods
 from reports.report import Outcome, Part, Report
 from reports.section import Block, Figure, Heading, Progress, Table, Text

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.display import figures
+from benchmarks.console import figures
 from reports.overview import fold_scores
 from reports.section import Block, Figure, Progress, Section, Table
 from reports.study import Study
@@ -43,7 +43,7 @@ class Parity(Section):
                 **result.look,
                 "rows": n,
                 "folds": result.folds,
-                "seeds": int(rows.n_seeds.max()),
+                "seeds": [int(rows.n_seeds.min()), int(rows.n_seeds.max())],
                 # Those of the overview, so that a model has one MAE on the page: means over folds and seeds.
                 "metrics": {name: float(np.mean([score[name] for score in scores])) for name in next(iter(scores))},
             }
@@ -134,7 +134,7 @@ def _parity_figure(facts: Mapping[str, Any]) -> Figure:
             panel.set_title(result["label"])
             metrics = result["metrics"]
             r2 = "" if metrics["r2"] is None else f"\nR² {metrics['r2']:.4f}"
-            seeds = f"\npoints: means of {result['seeds']} seeds" if result["seeds"] > 1 else ""
+            seeds = f"\npoints: means of {_seeds(result)} seeds" if result["seeds"][1] > 1 else ""
             text = f"MAE {figures(metrics['mae'])}{r2}\nn {result['rows']:,}{seeds}"
             panel.text(0.04, 0.97, text, transform=panel.transAxes, va="top", fontsize=7, color=INK, linespacing=1.35)
         columns = n_columns(len(results))
@@ -188,7 +188,7 @@ def _parity_table(facts: Mapping[str, Any]) -> Table:
                 *result["quantiles"],
                 result["rows"],
                 len(result["folds"]),
-                result["seeds"],
+                _seeds(result),
             ]
             for result in facts["results"]
         ],
@@ -278,3 +278,9 @@ def _confusion_table(facts: Mapping[str, Any]) -> Table:
 
 
 _CELLS = (("true", "positive"), ("false", "positive"), ("false", "negative"), ("true", "negative"))
+
+
+def _seeds(result: Mapping[str, Any]) -> int | str:
+    """Return how many seeds the mean of a point is of: 2, or "1 to 2" where not all folds have as many."""
+    fewest, most = result["seeds"]
+    return int(most) if fewest == most else f"{fewest} to {most}"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.display import figures
+from benchmarks.console import figures
 from reports.breakdown import SMALL, break_down, compare, describe, describe_comparison
 from reports.row_facts import crystal_systems
 from reports.section import Block, Cell, Figure, Heading, Progress, Section, Table, Text

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.display import figures
+from benchmarks.console import figures
 from benchmarks.metrics import primary_metric
 from reports.breakdown import describe
 from reports.wording import after_number, count, in_brackets, signed
@@ -43,7 +42,7 @@ def show_audit(facts: Mapping[str, Any], console: Console) -> None:
     """Print an audit: the verdict, and the tables behind it."""
 
     def tell(text: str, style: str | None = None) -> None:
-        console.print(text, markup=False, soft_wrap=not console.is_terminal, style=style)
+        console.print(text, soft_wrap=not console.is_terminal, style=style)
 
     tell(verdict(facts))
     for table in _tables(facts):
@@ -69,9 +68,9 @@ def _tables(facts: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def _table(title: str, *headings: str) -> Table:
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=title, title_justify="left")
     for i, heading in enumerate(headings):
-        table.add_column(escape(heading), justify="right" if i else "left")
+        table.add_column(heading, justify="right" if i else "left")
     return table
 
 
@@ -122,7 +121,7 @@ def _model_table(facts: Mapping[str, Any]) -> Table:
         if entry["comparison"] is not None:
             overall = entry["comparison"]["overall"]
             cells = [_cell(overall[key]) for key in ("other", "one", "difference", "difference_interval")]
-        table.add_row(escape(entry["model"]), f"{entry['n']:,}", *cells)
+        table.add_row(entry["model"], f"{entry['n']:,}", *cells)
     return table
 
 

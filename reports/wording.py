@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from benchmarks.display import figures
+from benchmarks.console import figures
 
 __all__ = ["after_number", "count", "in_brackets", "join", "rounded", "signed", "space_group_symbol"]
 

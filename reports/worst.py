@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.display import figures
+from benchmarks.console import figures
 from reports.section import Absent, Block, Cell, Progress, Section, Table, Text
 from reports.study import Result, Study, shared_rows
 from reports.wording import after_number, in_brackets, space_group_symbol

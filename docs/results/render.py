@@ -31,7 +31,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.display import duration, figures
+from benchmarks.console import duration, figures
 from benchmarks.folds import N_FOLDS
 from benchmarks.leaderboard import published
 from benchmarks.metrics import primary_metric

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.display import figures
+from benchmarks.console import figures
 from tests.benchmarks.conftest import BLOCK, SMALL, Answer, Install, Write, replace_file, rocksalts
 
 Command = Callable[..., Answer]
@@ -213,7 +213,7 @@ def test_numbers_are_whole_on_a_narrow_terminal(
 ) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     assert sen_bench(*grid(data, out)).code == 0
-    monkeypatch.setattr("benchmarks.display._FILE_WIDTH", 80)
+    monkeypatch.setattr("benchmarks.console._FILE_WIDTH", 80)
     monkeypatch.setenv("COLUMNS", "80")
     answer = sen_bench(*grid(data, out))
     assert max(map(len, answer.out.splitlines()[:12])) <= 80

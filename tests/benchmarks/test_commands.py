@@ -21,9 +21,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks.display import RunDisplay
 from benchmarks.errors import RunError
 from benchmarks.files import file_digest
+from benchmarks.progress import RunDisplay
 from benchmarks.store import Run, Unit
 from benchmarks.tasks import TASKS
 from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
@@ -450,7 +450,7 @@ def test_prepare_takes_the_graph_table_and_loads_no_torch(
 
 def test_warnings_are_written_above_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
-    monkeypatch.setattr("benchmarks.display.make_console", lambda: Console(file=terminal, force_terminal=True))
+    monkeypatch.setattr("benchmarks.progress.make_console", lambda: Console(file=terminal, force_terminal=True))
     handler = logging.StreamHandler(sys.stderr)
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
     with RunDisplay() as display:

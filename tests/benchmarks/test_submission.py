@@ -18,7 +18,7 @@ import torch
 from scipy.stats import norm
 
 from benchmarks.config import build_config
-from benchmarks.display import figures
+from benchmarks.console import figures
 from benchmarks.errors import DataError, UsageError
 from benchmarks.export import make_submission, write_submission
 from benchmarks.folds import official_folds

@@ -73,7 +73,17 @@ def test_parity_shows_every_row(tmp_path: Path) -> None:
     (facts,) = plain(Parity().analyse(study, no_progress))["results"]
     rows = study.results[0].rows
     assert np.allclose(facts["points"], [rows.target, rows.prediction], rtol=1e-4)
-    assert facts["seeds"] == 2
+    assert facts["seeds"] == [2, 2]
+
+
+def test_parity_tells_where_not_all_folds_have_as_many_seeds(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, seeds=[0])
+    make_run(tmp_path / "runs", dataset, folds=[1], seeds=[1])
+    facts = plain(Parity().analyse(study_of(tmp_path), no_progress))
+    assert facts["results"][0]["seeds"] == [1, 2]
+    (table,) = (block for block in Parity().show(facts) if isinstance(block, Table))
+    assert table.rows[0][-1] == "1 to 2"
 
 
 @pytest.mark.parametrize("kind", ["regression", "classification"])
