@@ -304,7 +304,8 @@ def _by_row(finished: Finished, units: Sequence[Unit]) -> NDArray[np.float64]:
 
 def _fold_weights(finished: Finished, units: Sequence[Unit]) -> NDArray[np.float64]:
     """Return, fold by fold, the weight of each row in the mean over folds, relative to that in the mean over rows."""
-    sizes = np.array(list({unit.fold: len(finished.predictions[unit].ids) for unit in units}.values()))
+    size_of = {unit.fold: len(finished.predictions[unit].ids) for unit in units}
+    sizes = np.array([size_of[fold] for fold in sorted(size_of)])
     weights: NDArray[np.float64] = np.repeat(sizes.sum() / (len(sizes) * sizes), sizes)
     return weights
 

@@ -59,7 +59,7 @@ def run(
     set_: SetOption = None,
     overwrite: Annotated[
         Literal["only-missing", "always", "never"],
-        typer.Option(help="What to do with folds that are finished: keep, train again, or refuse to run."),
+        typer.Option(help="Folds that are finished: keep them, delete them all and train again, or refuse to run."),
     ] = "only-missing",
     target: TargetOption = None,
     kind: KindOption = None,
@@ -101,8 +101,8 @@ def run(
                 overwrite=overwrite,
                 progress=display.progress("Building graphs"),
             )
-            # What was to be trained again has been discarded, and goes on like everything else.
-            words = _without_always(words)
+            # From here on: what was to be trained again has been discarded.
+            words = _keeping_what_is_finished(words)
             display.start(plan, device)
             with note_signals() as stop:
                 failures = execute(
@@ -130,14 +130,15 @@ def run(
         )
 
 
-def _without_always(words: list[str]) -> list[str]:
-    """Return a command line that keeps what is finished."""
-    return [
-        word.replace("always", "only-missing")
-        if word == "--overwrite=always" or words[at - 1 : at + 1] == ["--overwrite", "always"]
-        else word
-        for at, word in enumerate(words)
-    ]
+def _keeping_what_is_finished(words: list[str]) -> list[str]:
+    """Return a command line as it goes on, whatever it said of finished folds."""
+    words = list(words)
+    for at, word in enumerate(words):
+        if word.startswith("--overwrite="):
+            words[at] = "--overwrite=only-missing"
+        elif word == "--overwrite" and at + 1 < len(words):
+            words[at + 1] = "only-missing"
+    return words
 
 
 def prepare(

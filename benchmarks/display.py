@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "show_blocks",
     "show_contract",
+    "show_predictions",
     "show_preparation",
     "show_result",
     "show_status",

@@ -68,7 +68,7 @@ class RunDisplay:
     def __init__(self) -> None:
         self.console = make_console()
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

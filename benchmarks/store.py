@@ -109,7 +109,7 @@ class Run:
         return FileLock(path)
 
     def discard(self, units: Sequence[Unit]) -> None:
-        """Remove results and states of units, to train them anew.
+        """Remove results and states of units, and the summary that tells of them, to train them anew.
 
         Raises:
             UsageError: Another process is training one of them, and nothing was removed, or the run folder cannot be
@@ -117,8 +117,9 @@ class Run:
         """
         from filelock import Timeout
 
+        begun = [unit for unit in units if self.unit_path(unit).parent.is_dir()]
         with ExitStack() as stack:
-            for unit in units:
+            for unit in begun:
                 try:
                     stack.enter_context(self.lock(unit).acquire(timeout=0))
                 except Timeout:
@@ -127,7 +128,8 @@ class Run:
                         "away, or leave out --overwrite always."
                     ) from None
             with self._writing():
-                for unit in units:
+                (self.path / "summary.json").unlink(missing_ok=True)
+                for unit in begun:
                     if self.unit_path(unit).exists():
                         shutil.rmtree(self.unit_path(unit))
                     self.state_path(unit).unlink(missing_ok=True)
@@ -265,15 +267,16 @@ class Run:
     def write_summary(self, summarise: Callable[[], Mapping[str, Any]]) -> None:
         """Write summary.json, alone for as long as it takes to summarise.
 
-        It can be made again from the results, so that a disk which refuses it is no failure, and is said.
+        It can be made again from the results, so that it is no failure, and is said, where a disk refuses it or another
+        process removes a result meanwhile.
         """
         from filelock import FileLock
 
         try:
             with FileLock(self.path / ".summary.lock"):
                 write_json(self.path / "summary.json", _finite(summarise()))
-        except OSError as error:
-            logging.getLogger("sen_bench").warning("%s/summary.json cannot be written (%s).", self.path, error.strerror)
+        except (OSError, DataError) as error:
+            logging.getLogger("sen_bench").warning("%s/summary.json is not written: %s", self.path, error)
 
     @contextmanager
     def _writing(self, failure: type[SenBenchError] = UsageError) -> Iterator[None]:
@@ -305,7 +308,7 @@ def _problem(path: Path) -> str | None:
             return problem
         lacks = sorted(_FIELDS - _read_json(path / "metrics.json").keys())
         return f"it was written by another version (metrics.json lacks {', '.join(lacks)})" if lacks else None
-    except (DataError, KeyError, TypeError, AttributeError) as error:
+    except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
         cause = error.__cause__
         if isinstance(cause, FileNotFoundError):
             return "manifest.json is missing"
@@ -380,7 +383,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(content, dict):
         raise DataError(f"{path} does not hold a JSON object.")

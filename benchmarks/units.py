@@ -58,8 +58,10 @@ def train_cell(
 
 def _explain(error: Exception, block_name: str, device: str) -> RunError:
     # What torch's allocator of the CPU raises is a bare RuntimeError.
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error):
-        return RunError(f"{device} ran out of memory: lower training.batch_size or training.edge_budget.")
+    on_cpu = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+    if on_cpu or isinstance(error, torch.OutOfMemoryError):
+        where = "cpu" if on_cpu else device
+        return RunError(f"{where} ran out of memory: lower training.batch_size or training.edge_budget.")
     return RunError(
         f"SEN with the block {block_name!r} raised {type(error).__name__}: {printable(error, 200)}. "
         f"`sen-bench check-block {block_name}` says which contracts the block breaks."
@@ -97,13 +99,15 @@ def _train_and_store(
         prediction = predict(trained.model, graphs, fold.test, edge_budget=budget, stop=stop)
     except Interrupted:
         raise Interrupted("trained, and not yet tested") from None
-    except RunError:  # which the same weights would give again
-        plan.run.state_path(unit).unlink(missing_ok=True)
-        raise
     if task.kind == "classification":
         prediction = probabilities(prediction)
     target = np.asarray(table.target[fold.test])
     score = regression_metrics if task.kind == "regression" else classification_metrics
+    try:
+        metrics = score(target, prediction)
+    except RunError:  # no finite prediction, as the same weights would give again
+        plan.run.state_path(unit).unlink(missing_ok=True)
+        raise
     on_gpu = device.startswith("cuda")
     record = {
         "task": task.name,
@@ -111,7 +115,7 @@ def _train_and_store(
         "block": plan.config.block_name,
         "seed": unit.seed,
         "fold": unit.fold,
-        "metrics": score(target, prediction),
+        "metrics": metrics,
         "mean_absolute_deviation": mean_absolute_deviation(target),
         "rows": {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)},
         "coverage": plan.dataset.coverage,

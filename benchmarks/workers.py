@@ -44,9 +44,9 @@ def stream(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], jo
             yield result
     except BrokenProcessPool:
         raise RunError(
-            "A worker process died while crystals were read or graphs were built; a system that runs out of memory "
-            "kills the largest: `sen-bench prepare` does this work with fewer --jobs, and other commands then find it "
-            "in the cache."
+            "A worker process died; a system that runs out of memory kills the largest. `sen-bench prepare` with "
+            "--jobs 1 reads crystals and builds graphs one after the other, and other commands then find them in the "
+            "cache."
         ) from None
     finally:
         # joblib fills stderr with tracebacks when its tasks are abandoned; the few that are under way end soon.

@@ -544,7 +544,7 @@ def _difference_table(facts: Mapping[str, Any]) -> Table:
             f"{_compared(facts)} Interval: bootstrap of the rows. p: corrected resampled t-test over folds (Nadeau and "
             "Bengio 2003, 10.1023/A:1024068626366); none where a file names no folds, or not those of the runs. "
             f"p (Holm): adjusted for {_family(facts['differences'])}; sen-bench ablate adjusts for the comparisons "
-            "with its best variant, and apart from them for those with capsule, so that its numbers are others. First "
+            "with its best variant and for those with capsule, so that its numbers are others. First "
             "better: share of rows. Correlation: Spearman, of the two errors."
         ),
     )

@@ -1,4 +1,4 @@
-"""Reading of runs and of published predictions into studies: one for each task, each result with its own label."""
+"""Reading of runs and of published predictions into studies, in which each result has a label of its own."""
 
 from __future__ import annotations
 
@@ -125,9 +125,10 @@ def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Seq
         result for other, results in groups.items() if other != key and other[:-1] == key[:-1] for result in results
     ]
     if others:
+        data, elsewhere = groups[key][0].facts["data"], ", ".join(str(result.path) for result in others)
         yield (
-            f"Not all runs on {groups[key][0].facts['data']['source']} had the same content of it. Of those that had "
-            f"another, this part tells nothing: {', '.join(str(result.path) for result in others)}."
+            f"Not all runs on {data['source']} had the same content of it. This part is about the {data['rows']:,} "
+            f"rows with the digest {key[-1][:10]}, and tells nothing of {elsewhere}."
         )
 
 

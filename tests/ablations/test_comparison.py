@@ -111,14 +111,21 @@ def test_p_is_adjusted_for_all_comparisons_with_a_reference_on_either_side(monke
 
 
 def test_interval_is_that_of_the_mean_over_folds_of_unlike_sizes() -> None:
-    one, other = finished("capsule", 1.0, folds=2), finished("mlp", 1.0, folds=2)
-    unit = Unit(0, 0)
+    one, other = (finished(block, 1.0, seeds=2, folds=2) for block in ("capsule", "mlp"))
+    unit = Unit(1, 0)
     few = Predictions(*(part[:20] for part in one.predictions[unit]))
     off = few._replace(prediction=few.target + 10 + np.random.default_rng(0).normal(size=20))
 
     def with_fold(whole: Finished, part: Predictions) -> Finished:
+        """Let fold 0 be these rows, and seed 0 lack it."""
+        units = [Unit(0, 1), unit, Unit(1, 1)]
         score = {**whole.score, unit: regression_metrics(part.target, part.prediction)["mae"]}
-        return replace(whole, predictions={**whole.predictions, unit: part}, score=score)
+        return replace(
+            whole,
+            records={each: whole.records[each] for each in units},
+            predictions={**{each: whole.predictions[each] for each in units}, unit: part},
+            score={each: score[each] for each in units},
+        )
 
     (only,) = compare([with_fold(one, few), with_fold(other, off)])
     assert only.low < only.difference < only.high

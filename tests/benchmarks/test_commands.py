@@ -96,7 +96,8 @@ def test_overwriting_discards_all_that_was_asked_for_before_it_begins(
     assert sen_bench(*arguments).code == 0
     run = Run(only_run(out))
     with run.lock(Unit(0, 1)):
-        refused = sen_bench(*arguments, "--overwrite", "always")
+        refused = sen_bench(*arguments, "--seeds", 2, "--overwrite", "always")
+    assert not (run.path / "seed_1").exists()
     assert refused.code == 2
     assert "Another process is training fold 1, seed 0" in refused.err
     assert len(run.units()) == 2
@@ -106,6 +107,21 @@ def test_overwriting_discards_all_that_was_asked_for_before_it_begins(
     assert "fold 0, seed 0 failed: No [memory] left." in failed.out
     assert failed.err.splitlines()[-1].endswith("--overwrite=only-missing")
     assert run.units() == []  # old and new results are never beside each other
+    assert json.loads((run.path / "summary.json").read_text())["units"] == []
+    never = sen_bench(*arguments, "--seeds", 2, "--overwrite", "never")
+    assert never.err.splitlines()[-1].endswith("--seeds 2 --overwrite only-missing")
+
+
+def test_a_training_whose_predictions_are_no_numbers_leaves_no_state(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.units.predict", lambda *arguments, **_: np.full(len(arguments[2]), np.nan))
+    out = tmp_path / "runs"
+    failed = sen_bench(*run_arguments(write_data(rocksalts(40)), out, "--epochs", 20, "--folds", "0"))
+    assert failed.code == 1
+    assert "not finite" in failed.out
+    assert list(out.rglob("seed_0"))
+    assert not list(out.rglob("*.state.safetensors"))
 
 
 def test_damaged_fold_counts_as_missing(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
@@ -454,7 +470,8 @@ def test_warnings_are_written_above_the_bars(monkeypatch: pytest.MonkeyPatch) ->
     handler = logging.StreamHandler(sys.stderr)
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
     with RunDisplay() as display:
-        display.progress("Downloading")(1, 3)
+        display.progress("Downloading [MB]")(1, 3)
         logging.getLogger("sen_bench").warning("It stalls.")
     assert "It stalls.\n" in terminal.getvalue()
+    assert "Downloading [MB]" in terminal.getvalue()
     assert handler.stream is sys.stderr

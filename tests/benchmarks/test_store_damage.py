@@ -78,6 +78,8 @@ DAMAGES = {
     "manifest empty": (manifest("{}"), "manifest.json is cut or altered"),
     "manifest nested": (manifest("[" * 100_000), "manifest.json is cut or altered"),
     "manifest without files": (lambda folder: change_manifest(folder, sha256=3), "manifest.json is cut or altered"),
+    "manifest with a long number": (manifest('{"format": ' + "1" * 5000 + "}"), "manifest.json is cut or altered"),
+    "manifest with a null": (lambda folder: change_manifest(folder, sha256={"a\0": ""}, size={"a\0": 1}), "is cut or"),
     "manifest without sizes": (lambda folder: change_manifest(folder, size={}), "manifest.json is cut or altered"),
     "manifest a folder": (replace_manifest, "manifest.json cannot be read (Is a directory)"),
 }

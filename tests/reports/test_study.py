@@ -251,7 +251,7 @@ def test_runs_on_own_data_that_changed_are_studied_apart(tmp_path: Path) -> None
     for label, other in (("mlp", fresh), ("capsule", stale)):
         (note,) = studies[label].notes
         assert note.startswith("Not all runs on mine.json had the same content of it.")
-        assert note.endswith(f"this part tells nothing: {other.path}.")
+        assert note.endswith(f"and tells nothing of {other.path}.")
 
 
 def test_shared_rows_are_the_same_rows() -> None:
