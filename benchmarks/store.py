@@ -354,12 +354,15 @@ def find_runs(root: Path) -> Iterator[Run]:
     for path in sorted(root.rglob("config.json")):
         run = Run(path.parent)
         try:
-            is_run = {"config", "task", "data"} <= run.read_config().keys()
+            facts = run.read_config()
+            if "config" not in facts:  # of another program
+                continue
+            if lacks := sorted({"task", "data"} - facts.keys()):
+                raise DataError(f"{path} has no {' and no '.join(lacks)}.")
         except DataError as error:
             logging.getLogger("sen_bench").warning("Passed over: %s", error)
         else:
-            if is_run:
-                yield run
+            yield run
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

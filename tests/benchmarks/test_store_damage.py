@@ -114,16 +114,19 @@ def test_what_cannot_be_read_is_told_in_one_sentence(run):
 
 def test_what_is_no_run_is_passed_over(run, tmp_path, caplog):
     (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "config.json").write_text('{"config": {}}')
+    (tmp_path / "foreign" / "config.json").write_text("{}")
+    (tmp_path / "lacking").mkdir()
+    (tmp_path / "lacking" / "config.json").write_text('{"config": {}}')
     (tmp_path / "odd" / "config.json").mkdir(parents=True)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "config.json").write_text("[" * 100_000)
     with caplog.at_level(logging.WARNING, "sen_bench"):
         assert [found.path for found in find_runs(tmp_path)] == [run.path]
     told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 2
+    assert len(told) == 3
     assert "deep/config.json is not valid JSON" in told[0]
-    assert "odd/config.json cannot be read (Is a directory)" in told[1]
+    assert "lacking/config.json has no data and no task" in told[1]
+    assert "odd/config.json cannot be read (Is a directory)" in told[2]
 
 
 def test_scores_are_averaged_over_the_seeds_of_each_fold():

@@ -125,7 +125,7 @@ def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, caplog: pytest.Log
     for what in (
         "seed_0/fold_1 counts as missing: predictions.csv",
         f"{broken.path}/config.json",
-        f"{odd.path} is left out",
+        f"{odd.path}/config.json has no data and no task",
     ):
         assert what in told
 
