@@ -351,16 +351,18 @@ def find_runs(root: Path) -> Iterator[Run]:
     """
     if not root.is_dir():
         raise UsageError(f"There is no folder {root}: name the one that was given to `sen-bench run` as --out.")
+    logger = logging.getLogger("sen_bench")
     for path in sorted(root.rglob("config.json")):
         run = Run(path.parent)
         try:
             facts = run.read_config()
-            if "config" not in facts:  # of another program
-                continue
-            if lacks := sorted({"task", "data"} - facts.keys()):
-                raise DataError(f"{path} has no {' and no '.join(lacks)}.")
         except DataError as error:
-            logging.getLogger("sen_bench").warning("Passed over: %s", error)
+            logger.warning("Passed over: %s", error)
+            continue
+        if "config" not in facts:  # of another program
+            continue
+        if lacks := sorted({"task", "data"} - facts.keys()):
+            logger.warning("Passed over: %s has no %s.", path, " and no ".join(lacks))
         else:
             yield run
 
