@@ -224,8 +224,9 @@ def _train(
 
 def _conclude(variants: Sequence[Variant], failures: Mapping[Cell, SenBenchError], judge: Rows) -> None:
     """Show and store the result, and end with the failures, if there are any."""
-    from ablations.display import show_result, trainings
+    from ablations.display import show_result
     from ablations.results import evaluate, write_result
+    from benchmarks.console import count
 
     result = evaluate(variants, judge)
     if result.rows:
@@ -237,4 +238,4 @@ def _conclude(variants: Sequence[Variant], failures: Mapping[Cell, SenBenchError
         for cell, error in failures.items():
             reasons.setdefault((names[cell.plan], str(error)), []).append(str(cell.unit))
         told = "\n".join(f"  {name} ({'; '.join(units)}): {why}" for (name, why), units in reasons.items())
-        raise RunError(f"{trainings(len(failures))} failed, and the same command tries again:\n{told}")
+        raise RunError(f"{count(len(failures), 'training')} failed, and the same command tries again:\n{told}")

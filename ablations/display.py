@@ -18,7 +18,7 @@ from rich.text import Text
 from ablations.grid import Variant
 from ablations.judge import Judge, Rows
 from ablations.paper import SCALE
-from benchmarks.console import drawn, duration, figures, make_console
+from benchmarks.console import count, drawn, duration, figures, make_console
 from benchmarks.errors import SenBenchError
 from benchmarks.progress import recipe, show_notes
 from benchmarks.store import Unit
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from benchmarks.plans import Cell, Plan
     from benchmarks.training import Epoch
 
-__all__ = ["GridDisplay", "show_plan", "show_result", "trainings"]
+__all__ = ["GridDisplay", "show_plan", "show_result"]
 
 _REDRAWN_PER_SECOND = 2
 # Narrower terminals are shown fewer columns; the files have all.
@@ -136,7 +136,7 @@ class GridDisplay:
         left = sum(len(each.left) for each in self._lines.values())
         self._print(
             f"{place}: {self._told}{figures(score)}{self._unit} in {duration(outcome['wall_seconds'])}; "
-            f"{self._cells - left} of {trainings(self._cells)} ended{self._time_left()}"
+            f"{self._cells - left} of {count(self._cells, 'training')} ended{self._time_left()}"
         )
 
     def wait(self, cells: Sequence[Cell]) -> None:
@@ -202,11 +202,10 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
     if not cells:
         return
     work = sum(cost.unit_seconds * len(plan.missing) for plan, cost in costs.items())
-    on = "1 thread" if threads == 1 else f"{threads} threads"
     console.print(
-        f"{trainings(cells)} to do, {workers} at a time: about {duration(work / workers)}, from a few steps of each "
-        f"block with {on} on this machine. Less where a training stops early (training.patience) or goes on from a "
-        "state."
+        f"{count(cells, 'training')} to do, {workers} at a time: about {duration(work / workers)}, from a few steps of "
+        f"each block with {count(threads, 'thread')} on this machine. Less where a training stops early "
+        "(training.patience) or goes on from a state."
     )
 
 
@@ -336,11 +335,6 @@ def _table_of_comparisons(result: Result, *, compact: bool) -> Table:
 def _add_column(table: Table, heading: str, *, is_text: bool) -> None:
     """Add a column: text is folded where a line is short, numbers are never cut."""
     table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
-
-
-def trainings(n: int) -> str:
-    """Return "1 training" or "5 trainings"."""
-    return "1 training" if n == 1 else f"{n} trainings"
 
 
 def _seconds(seconds: float) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import Progress
 
-__all__ = ["drawn", "duration", "figures", "make_console"]
+__all__ = ["count", "drawn", "duration", "figures", "make_console"]
 
 # Width of tables that go to a file or a pipe, where nothing says how wide a line may be.
 _FILE_WIDTH = 200
@@ -34,6 +34,11 @@ def figures(value: float, digits: int = 4) -> str:
     if value == 0 or not 1e-4 <= abs(value) < 1e6:
         return f"{value:.{digits - 1}e}" if value else "0"
     return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def count(n: int, what: str = "row") -> str:
+    """Return how many there are: "1 row", "1,265 rows"."""
+    return f"1 {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def duration(seconds: float) -> str:

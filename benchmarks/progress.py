@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmarks.console import drawn, duration, figures, make_console
+from benchmarks.console import count, drawn, duration, figures, make_console
 from benchmarks.errors import SenBenchError
 from benchmarks.metrics import METRIC_LABELS, primary_metric
 
@@ -47,7 +47,7 @@ def recipe(config: RunConfig) -> str:
 def show_notes(console: Console, dataset: Dataset) -> None:
     """Print what was done to the data: rows left out, and isotopes that the model does not tell apart."""
     if skipped := dataset.skipped:
-        console.print(f"{_rows(len(skipped))} left out because of what is wrong with them:", soft_wrap=True)
+        console.print(f"{count(len(skipped))} left out because of what is wrong with them:", soft_wrap=True)
         for row in skipped[:_SHOWN]:
             console.print(f"  row {row.id} {row.problem}", soft_wrap=True)
         if len(skipped) > _SHOWN:
@@ -55,11 +55,7 @@ def show_notes(console: Console, dataset: Dataset) -> None:
     if ids := dataset.read_as_hydrogen:
         some = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
         verb = "holds" if len(ids) == 1 else "hold"
-        console.print(f"{_rows(len(ids))} {verb} deuterium or tritium, read as hydrogen ({some}).", soft_wrap=True)
-
-
-def _rows(n: int) -> str:
-    return "1 row" if n == 1 else f"{n:,} rows"
+        console.print(f"{count(len(ids))} {verb} deuterium or tritium, read as hydrogen ({some}).", soft_wrap=True)
 
 
 class RunDisplay:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.console import figures
+from benchmarks.console import count, figures
 from benchmarks.metrics import THRESHOLD, mean_absolute_deviation
 from benchmarks.statistics import CONFIDENCE, Interval, bootstrap_all, bootstrap_mean
 from benchmarks.tasks import Kind
 from reports.row_facts import crystal_systems
-from reports.wording import after_number, count, join, space_group_symbol
+from reports.wording import after_number, join, space_group_symbol
 from sen.crystal import CRYSTAL_SYSTEMS, crystal_system
 
 __all__ = [

@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.console import figures
+from benchmarks.console import count, figures
 from benchmarks.metrics import primary_metric
 from reports.breakdown import describe
-from reports.wording import after_number, count, in_brackets, signed
+from reports.wording import after_number, in_brackets, signed
 
 __all__ = ["other_sets", "show_audit", "verdict"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from benchmarks.console import figures
 
-__all__ = ["after_number", "count", "in_brackets", "join", "rounded", "signed", "space_group_symbol"]
+__all__ = ["after_number", "in_brackets", "join", "rounded", "signed", "space_group_symbol"]
 
 
 def after_number(unit: str) -> str:
@@ -24,11 +24,6 @@ def join(words: Iterable[str]) -> str:
     """Return words in a sentence: "a, b and c"."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def count(n: int, what: str = "row") -> str:
-    """Return how many there are: "1 row", "1,265 rows"."""
-    return f"1 {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def rounded(value: float | None, decimals: int) -> str:

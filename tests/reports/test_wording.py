@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from reports.wording import after_number, count, in_brackets, join, rounded, signed, space_group_symbol
+from benchmarks.console import count
+from reports.wording import after_number, in_brackets, join, rounded, signed, space_group_symbol
 
 
 def test_units() -> None:
