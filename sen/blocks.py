@@ -39,12 +39,14 @@ class SymmetryBlock(nn.Module, ABC):
         Config: Its hyper-parameters.
         needs_vectors: True where it reads `graph.vector`; it is then given full cells instead of asymmetric units, and
             equal environments of equivalent atoms.
+        chiral: True where it may tell a crystal from its mirror image, for which it must read vectors.
         source: The publication it follows.
         material_width: Width of `SymmetryOutput.material`, set by the constructor.
     """
 
     Config: ClassVar[type[BlockConfig]]
     needs_vectors: ClassVar[bool] = False
+    chiral: ClassVar[bool] = False
     source: ClassVar[str] = ""
     material_width: int
 

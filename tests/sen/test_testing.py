@@ -97,6 +97,14 @@ class WithoutConfig(Small):
     Config = dict  # type: ignore[assignment]
 
 
+class HandedWithoutVectors(Small):
+    chiral = True
+
+
+class ChiralInWords(Small):
+    chiral = "yes"  # type: ignore[assignment]
+
+
 CLASS = "seam: class is a symmetry block with a configuration"
 WIDTH = "seam: default block declares the width of its material vectors"
 OUTPUT = "seam: output has the declared shapes"
@@ -108,6 +116,8 @@ OUTPUT = "seam: output has the declared shapes"
         (nn.Linear, CLASS, "is not a SymmetryBlock"),
         (len, CLASS, "is not a SymmetryBlock"),
         (WithoutConfig, CLASS, "not a subclass of sen.config.Config"),
+        (HandedWithoutVectors, CLASS, "distances have no handedness"),
+        (ChiralInWords, CLASS, "its chiral is 'yes', not a bool"),
         (NoMaterialWidth, WIDTH, "material_width is None"),
         (FailsToBuild, WIDTH, "KeyError: 'no such table'"),
         (Raises, OUTPUT, "ZeroDivisionError"),
@@ -161,6 +171,40 @@ def test_broken_symmetries_are_told_apart(check: Check) -> None:
     assert "block.unused.weight" in results["every parameter gets a gradient"].reason
     assert "1e-09" in results["rotation does not matter"].reason
     assert results["asymmetric unit and full cell agree"].outcome == "skipped"
+
+
+class Handed(SymmetryBlock):
+    """Sums triple products of each atom's edges, which a reflection gives the other sign."""
+
+    Config = Config
+    needs_vectors = True
+    chiral = True
+
+    def __init__(self, width: int, config: Config) -> None:
+        super().__init__(width, config)
+        self.material_width = 8
+        self.layer = nn.Linear(width, 8)
+
+    def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
+        assert graph.vector is not None
+        r = graph.vector.norm(dim=1, keepdim=True)
+        near, middle, far = (segment_sum(graph.vector / r**n, graph.center, len(env)) for n in (2, 3, 4))
+        handedness = (near * middle.cross(far, dim=1)).sum(1, keepdim=True)
+        atoms = self.layer(env) * (1 + handedness.tanh())
+        material = segment_sum(graph.weight[:, None] * atoms, graph.crystal, graph.n_crystals)
+        return SymmetryOutput(atoms, material, {"vectors": near[:, None]})
+
+
+class HandedUndeclared(Handed):
+    chiral = False
+
+
+def test_only_a_block_declared_chiral_may_tell_mirror_images_apart(check: Check) -> None:
+    reflection = "reflection does not matter"
+    declared, undeclared = check(Handed), check(HandedUndeclared)
+    assert {name for name, result in declared.items() if result.outcome == "failed"} == set()
+    assert declared[reflection].outcome == "skipped"
+    assert {name for name, result in undeclared.items() if result.outcome == "failed"} == {reflection}
 
 
 class Imprecise(Small):
