@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from benchmarks.console import figures
 from tests.conftest import REPOSITORY
 
 SCRIPT = REPOSITORY / "docs" / "results" / "render.py"
@@ -218,6 +221,44 @@ def test_published_predictions_are_told_as_they_were_audited(tmp_path: Path) -> 
     ]
     with pytest.raises(ValueError, match="no such audit"):
         script.unlike(tmp_path / "*.txt")
+
+
+def test_a_file_of_predictions_is_parted_where_its_errors_change(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    target = np.where(rng.random(90) < 0.4, 0.0, rng.uniform(0, 8, 90))
+    error = np.repeat([0.05, 0.5, 0.04], [40, 30, 20]) * rng.uniform(0.8, 1.2, 90) * rng.choice([-1, 1], 90)
+    rows = {"file": ["validation"] * 70 + ["training"] * 20, "target": target, "prediction": target + error}
+    path = tmp_path / "predictions.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    lines = load().parted(path).splitlines()
+    parts = [line.strip("| ").split(" | ") for line in lines[2:6]]
+    assert [part[:2] for part in parts] == [
+        ["validation, rows 1 to 40", "40"],
+        ["validation, rows 41 to 70", "30"],
+        ["validation, all rows", "70"],
+        ["training, the first 20 rows", "20"],
+    ]
+    for part, chosen in zip(parts, (slice(40), slice(40, 70), slice(70), slice(70, 90)), strict=True):
+        scaled = np.abs(error[chosen])
+        assert part[2:5] == [
+            figures(scaled.mean()),
+            figures(scaled.mean() * 1.1193),
+            figures(np.median(scaled) * 1.1193),
+        ]
+        assert part[5] == f"{100 * np.mean(scaled * 1.1193 > 0.5):.1f} %"
+    (gain,), (by_chance,) = (re.findall(text, lines[-1]) for text in (r"by ([\d.]+)\. In", r"gains ([\d.]+) at most"))
+    assert float(gain) > 2 * float(by_chance) > 0
+
+
+def test_errors_of_one_width_change_no_more_than_their_orders_do() -> None:
+    script = load()
+    rng = np.random.default_rng(6)
+    errors = np.abs(rng.laplace(size=200))
+    by_chance = [script.change(rng.permutation(errors))[1] for _ in range(200)]
+    assert script.change(errors)[1] <= max(by_chance)
+    where, gain = script.change(np.repeat([1.0, 3.0], [60, 140]))
+    # 200 ln 2.4 - 60 ln 1 - 140 ln 3
+    assert (where, gain) == (60, pytest.approx(200 * np.log(2.4) - 140 * np.log(3)))
 
 
 def test_trainings_of_the_store_are_lines_of_a_file(script: Path) -> None:
