@@ -39,7 +39,7 @@ from ablations.paper import SCALE
 from benchmarks.console import duration, figures
 from benchmarks.folds import N_FOLDS
 from benchmarks.leaderboard import published
-from benchmarks.metrics import primary_metric
+from benchmarks.metrics import mean_absolute_deviation, primary_metric
 from benchmarks.store import find_runs
 
 HERE = Path(__file__).parent
@@ -135,11 +135,11 @@ def claims(audits: Path) -> str:
     for (task, model), claimed in _CLAIMS.items():
         audit = json.loads((audits / f"sen-{task}.json").read_text())
         (other,) = (entry.mean for entry in published(task) if entry.model == model)
-        of_claim, of_file = (f"{1 - mae / other:.1%}" for mae in (audit["claim"]["value"], audit["score"]["mae"]))
+        of_claim, of_file = (percent(1 - mae / other) for mae in (audit["claim"]["value"], audit["score"]["mae"]))
         rows.append(
             [
                 *(task, model, f"{figures(other)} {audit['unit']}", f"{audit['claim']['value']:g}", f"{claimed} %"),
-                *(of_claim.replace("%", " %"), figures(audit["score"]["mae"]), of_file.replace("%", " %")),
+                *(of_claim, figures(audit["score"]["mae"]), of_file),
             ]
         )
     return markdown(heading, rows)
@@ -423,8 +423,8 @@ def parted(predictions: Path) -> str:
         lines.append(
             [
                 *(part, f"{len(rows):,}", number(error.mean() / SCALE), number(error.mean()), number(error.median())),
-                *(f"{share:.1%}".replace("%", " %") for share in ((error > 0.5).mean(), false_gap.mean())),
-                number((rows.target - rows.target.mean()).abs().mean()),
+                *(percent((error > 0.5).mean()), percent(false_gap.mean())),
+                number(mean_absolute_deviation(rows.target)),
             ]
         )
     return (
@@ -473,6 +473,11 @@ def correlation(facts: dict[str, Any]) -> str:
 def share(value: float) -> str:
     """Return two decimals: finer, scores say nothing."""
     return f"{value:.2f}"
+
+
+def percent(value: float) -> str:
+    """Return a share in per cent, with one decimal."""
+    return f"{100 * value:.1f} %"
 
 
 def name(row: dict[str, Any]) -> str:

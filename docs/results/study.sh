@@ -6,7 +6,8 @@
 #
 # What docs/results/runs holds is not trained again, and what was stopped goes on. All of it takes days on two cores.
 # The largest sets have 20 epochs, which are 14,000 steps of the formation energies and 19,000 of mp_gap; the 60 of
-# matbench_log_kvrh are 14,000. 8,000 rows of mp_gap have 20 as well, so that they differ from all of them in the rows alone.
+# matbench_log_kvrh are 14,000. 8,000 rows of mp_gap have 20 as well, so that they differ from the whole file in the
+# number of rows alone, and in the weight decay and dropout that follow from it.
 set -euo pipefail
 export SEN_BENCH_DATA=${SEN_BENCH_DATA:?must name the folder that holds the data files}
 

@@ -140,8 +140,8 @@ def test_broken_seam_is_told_by_its_contract_and_nothing_else_is_tried(
     assert {results[name].outcome for name in after} == {"skipped"}
 
 
-class Compass(SymmetryBlock):
-    """Breaks many contracts at once: it looks where edges point, at the batch, at the number of atoms."""
+class ReadsVectors(SymmetryBlock):
+    """One linear map, for others to combine with the edge vectors."""
 
     Config = Config
     needs_vectors = True
@@ -150,6 +150,13 @@ class Compass(SymmetryBlock):
         super().__init__(width, config)
         self.material_width = 8
         self.layer = nn.Linear(width, 8)
+
+
+class Compass(ReadsVectors):
+    """Breaks many contracts at once: it looks where edges point, at the batch, at the number of atoms."""
+
+    def __init__(self, width: int, config: Config) -> None:
+        super().__init__(width, config)
         self.unused = nn.Linear(8, 8)
 
     def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
@@ -173,17 +180,10 @@ def test_broken_symmetries_are_told_apart(check: Check) -> None:
     assert results["asymmetric unit and full cell agree"].outcome == "skipped"
 
 
-class Handed(SymmetryBlock):
+class Handed(ReadsVectors):
     """Sums triple products of each atom's edges, which a reflection gives the other sign."""
 
-    Config = Config
-    needs_vectors = True
     chiral = True
-
-    def __init__(self, width: int, config: Config) -> None:
-        super().__init__(width, config)
-        self.material_width = 8
-        self.layer = nn.Linear(width, 8)
 
     def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
         assert graph.vector is not None
