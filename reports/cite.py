@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from benchmarks.errors import UsageError
@@ -14,58 +15,24 @@ from reports.wording import join
 
 __all__ = ["bibtex", "methods"]
 
-_SEN = """@article{liang2023sen,
-  title = {Material symmetry recognition and property prediction accomplished by crystal capsule representation},
-  author = {Liang, Chao and Rouzhahong, Yilimiranmu and Ye, Caiyuan and Li, Chong and Wang, Biao and Li, Huashan},
-  journal = {Nature Communications},
-  volume = {14},
-  pages = {5198},
-  year = {2023},
-  doi = {10.1038/s41467-023-40756-2}
-}"""
-_MATBENCH = """@article{dunn2020matbench,
-  title = {Benchmarking materials property prediction methods: the {Matbench} test set and {Automatminer} reference
-    algorithm},
-  author = {Dunn, Alexander and Wang, Qi and Ganose, Alex and Dopp, Daniel and Jain, Anubhav},
-  journal = {npj Computational Materials},
-  volume = {6},
-  pages = {138},
-  year = {2020},
-  doi = {10.1038/s41524-020-00406-3}
-}"""
+# Keys of reports/references.bib: the publication of each block that is not the paper's own, and those of each task's
+# data: what matminer's dataset_metadata.json names, and the Materials Project wherever it is the source.
 _BLOCKS = {
-    "densenet": """@inproceedings{huang2017densenet,
-  title = {Densely connected convolutional networks},
-  author = {Huang, Gao and Liu, Zhuang and van der Maaten, Laurens and Weinberger, Kilian Q.},
-  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
-  pages = {2261--2269},
-  year = {2017},
-  doi = {10.1109/CVPR.2017.243}
-}""",
-    "egnn": """@inproceedings{satorras2021egnn,
-  title = {{E(n)} equivariant graph neural networks},
-  author = {Satorras, V{\\'i}ctor Garcia and Hoogeboom, Emiel and Welling, Max},
-  booktitle = {International Conference on Machine Learning (ICML)},
-  year = {2021},
-  eprint = {2102.09844},
-  archivePrefix = {arXiv}
-}""",
-    "se3": """@inproceedings{fuchs2020se3,
-  title = {{SE(3)-Transformers}: {3D} roto-translation equivariant attention networks},
-  author = {Fuchs, Fabian B. and Worrall, Daniel E. and Fischer, Volker and Welling, Max},
-  booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
-  year = {2020},
-  eprint = {2006.10503},
-  archivePrefix = {arXiv}
-}""",
-    "tfn": """@misc{thomas2018tfn,
-  title = {Tensor field networks: rotation- and translation-equivariant neural networks for {3D} point clouds},
-  author = {Thomas, Nathaniel and Smidt, Tess and Kearnes, Steven and Yang, Lusann and Li, Li and Kohlhoff, Kai and
-    Riley, Patrick},
-  year = {2018},
-  eprint = {1802.08219},
-  archivePrefix = {arXiv}
-}""",
+    "densenet": "huang2017densenet",
+    "egnn": "satorras2021egnn",
+    "se3": "fuchs2020se3",
+    "tfn": "thomas2018tfn",
+}
+_DATA = {
+    "matbench_dielectric": ("petousis2017dielectric", "jain2013materialsproject"),
+    "matbench_jdft2d": ("choudhary2017jarvis",),
+    "matbench_log_gvrh": ("dejong2015elastic", "jain2013materialsproject"),
+    "matbench_log_kvrh": ("dejong2015elastic", "jain2013materialsproject"),
+    "matbench_mp_e_form": ("jain2013materialsproject",),
+    "matbench_mp_gap": ("jain2013materialsproject",),
+    "matbench_mp_is_metal": ("jain2013materialsproject",),
+    "matbench_perovskites": ("castelli2012perovskites",),
+    "matbench_phonons": ("petretto2018phonons",),
 }
 _BLOCKS_OF_THE_PAPER = {"capsule", "mlp"}
 
@@ -218,17 +185,30 @@ _STATISTICS = (
 
 def bibtex(parts: Sequence[Part], origin: Mapping[str, str | None]) -> str:
     """Return the works to cite, as BibTeX."""
+    references = _references()
     results = [result for part in parts for result in part.study.results]
-    entries = [_SEN]
-    if any(part.study.task.is_official for part in parts):
-        entries.append(_MATBENCH)
+    entries = [references["liang2023sen"]]
+    official = [part.study.task.name for part in parts if part.study.task.is_official]
+    if official:
+        entries.append(references["dunn2020matbench"])
+    entries += [references[key] for name in official for key in _DATA[name]]
     entries.append(_software(origin))
     names = sorted({str(result.block_name) for result in results if result.run})
-    entries += [_BLOCKS.get(name) or _source(name) for name in names if name not in _BLOCKS_OF_THE_PAPER]
+    entries += [
+        references[_BLOCKS[name]] if name in _BLOCKS else _source(name)
+        for name in names
+        if name not in _BLOCKS_OF_THE_PAPER
+    ]
     for result in results:
         if result.run is None:
             entries += _published(result)
     return "\n\n".join(dict.fromkeys(entries))
+
+
+def _references() -> dict[str, str]:
+    """Return the entries of references.bib by their keys."""
+    text = (files("reports") / "references.bib").read_text("utf-8")
+    return {entry[entry.index("{") + 1 : entry.index(",")]: entry for entry in text.strip().split("\n\n")}
 
 
 def _software(origin: Mapping[str, str | None]) -> str:

@@ -17,11 +17,12 @@ import pytest
 from benchmarks.config import TrainingConfig
 from benchmarks.statistics import bootstrap_mean
 from benchmarks.store import Unit
-from benchmarks.tasks import TASKS
-from reports.cite import methods
+from benchmarks.tasks import TASKS, Task
+from reports.cite import bibtex, methods
 from reports.reading import read_studies
 from reports.report import Part, choose_sections, plain
 from reports.section import Table, load_section
+from reports.study import Study
 from tests.benchmarks.conftest import Answer
 from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
 
@@ -442,12 +443,24 @@ def test_methods_and_citations(tmp_path: Path, report: Callable[..., dict[str, A
     make_run(tmp_path / "runs", dataset, block="egnn", folds=[0])
     report(sections="overview")
     html = (tmp_path / "report.html").read_text()
-    for what in ("10.1038/s41467-023-40756-2", "10.1038/s41524-020-00406-3", "2102.09844", "@software{senbench"):
+    cited = ("10.1038/s41467-023-40756-2", "10.1038/s41524-020-00406-3", "10.1038/s41598-017-05402-0", "2102.09844")
+    for what in (*cited, "@software{senbench"):
         assert what in html
+    assert "10.1038/sdata.2018.65" not in html
     text = methods_of(html)
     assert "60 of the 636 rows of the task (partial data)" in text
     assert "official five folds of MatBench v0.1" in text
     assert "egnn lacks some of them" in text
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS.values() if task.is_official], ids=lambda task: task.name)
+def test_the_data_of_every_official_task_are_cited(task: Task) -> None:
+    entries = bibtex([Part(Study(task, [], []), [])], {"sen-bench": "1.2", "git_commit": None}).split("\n\n")
+    keys = [entry[entry.index("{") + 1 : entry.index(",")] for entry in entries]
+    assert keys[:2] == ["liang2023sen", "dunn2020matbench"]
+    assert keys[2:-1]
+    assert len(set(keys)) == len(keys)
+    assert all(re.search(r"\n  doi = \{10\.", entry) for entry in entries[:-1])
 
 
 def methods_of(html: str) -> str:
