@@ -6,7 +6,6 @@ import copy
 import hashlib
 import logging
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from benchmarks.config import RunConfig, TrainingConfig, get_block
 from benchmarks.errors import RunError, UsageError
 from benchmarks.folds import Fold
 from benchmarks.interrupts import Interrupted
+from sen.elements import ElementEmbedding
 from sen.model import SEN
 
 # A state is some 90 MB at the default sizes: writing it costs less than one per cent of a minute's training.
@@ -458,9 +458,13 @@ class Update(Generic[Model]):
         self.count += 1
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     # Biases, norms and embeddings of elements that a batch does not contain must not be pulled to zero.
-    decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and not re.search("bias|embedding", name)]
+    embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding | ElementEmbedding)]
+    embedded = {id(p) for module in embeddings for p in module.parameters()}
+    decayed = [
+        p for name, p in model.named_parameters() if p.ndim > 1 and not name.endswith("bias") and id(p) not in embedded
+    ]
     ids = {id(p) for p in decayed}
     rest = [p for p in model.parameters() if id(p) not in ids]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]

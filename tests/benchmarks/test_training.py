@@ -18,9 +18,18 @@ from benchmarks.errors import RunError
 from benchmarks.folds import Fold
 from benchmarks.graphs import join_graphs
 from benchmarks.interrupts import Interrupted
-from benchmarks.training import Epoch, TrainedFold, _learning_rate, build_model, predict, train_fold
+from benchmarks.training import (
+    Epoch,
+    TrainedFold,
+    _learning_rate,
+    _parameter_groups,
+    build_model,
+    predict,
+    train_fold,
+)
 from sen.crystal import refine
 from sen.graph import Cells, build_graph
+from sen.registry import block_names
 from tests.benchmarks.conftest import SMALL
 
 FOLD = Fold(0, train=np.arange(40), validation=np.arange(40, 48), test=np.arange(48, 60))
@@ -119,6 +128,18 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
     assert 0 < rates[-1] < 1e-5
     assert all(np.diff(rates[:101]) > 0)
     assert all(np.diff(rates[100:]) < 0)
+
+
+@pytest.mark.parametrize("block", block_names())
+def test_every_matrix_of_every_block_decays(block: str) -> None:
+    model = build_model(build_config("matbench_jdft2d", block))
+    decayed, rest = _parameter_groups(model, 3.0)
+    assert (decayed["weight_decay"], rest["weight_decay"]) == (3.0, 0.0)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert len(decayed["params"]) + len(rest["params"]) == len(names)
+    spared = {names[id(p)] for p in rest["params"] if p.ndim > 1}
+    elements = {f"features.embedding.of_{what}.weight" for what in ("number", "group", "period", "properties")}
+    assert spared - {"block.parts_bias"} == elements
 
 
 def test_schedule_lasts_to_the_end_where_the_edge_budget_makes_more_steps(
