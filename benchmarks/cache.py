@@ -6,9 +6,10 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.errors import UsageError
+from benchmarks.errors import RunError, UsageError
 from benchmarks.files import check_file, file_digest, new_folder, put_in_place, write_json
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 _ATTEMPTS = 3
+# What `new_folder` and `put_in_place` call a folder that is not in its place: others may keep theirs beside the cache.
+_ABANDONED = re.compile(r"\.[a-z]+-[0-9a-f]{32}\.[0-9a-f]{8}(\.old)?")
 _ABANDONED_SECONDS = 86400.0
 
 Arrays = dict[str, NDArray[Any]]
@@ -119,11 +122,12 @@ def write_arrays(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]], met
 
     Raises:
         UsageError: The folder cannot be written.
+        RunError: The system refuses what it takes to make the pieces, such as another process.
     """
     try:
         _sweep(folder.parent)
         with new_folder(folder) as temporary:
-            entries = _write_pieces(temporary, pieces)
+            entries = _write_pieces(temporary, _checked(pieces))
             write_json(temporary / _MANIFEST, {"format": _FORMAT, "meta": meta, "arrays": entries})
             put_in_place(temporary, folder)
     except OSError as error:
@@ -134,11 +138,26 @@ def write_arrays(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]], met
 
 
 def _sweep(cache: Path) -> None:
-    """Remove what processes that were killed left half written more than a day ago."""
-    for path in cache.glob(".*-*"):
+    """Remove what processes that were killed left half written more than a day ago, and nothing else."""
+    for path in cache.glob(".*"):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+            if _ABANDONED.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(path)
+
+
+def _checked(pieces: Iterable[Mapping[str, NDArray[Any]]]) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Tell a system that refuses to make the pieces from one that refuses to write them.
+
+    Raises:
+        RunError: It does.
+    """
+    try:
+        yield from pieces
+    except OSError as error:
+        raise RunError(
+            f"Crystals cannot be read or graphs built ({error}). Where the system limits processes or shared memory, "
+            "`sen-bench prepare` with --jobs 1 does it in one process, and other commands then find all in the cache."
+        ) from error
 
 
 def _write_pieces(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from benchmarks import cache
 from benchmarks.cache import DamagedCache, cache_folder, load_or_build, read_arrays, write_arrays
-from benchmarks.errors import UsageError
+from benchmarks.errors import RunError, UsageError
 from benchmarks.files import file_digest
 
 ARRAYS = {
@@ -135,6 +136,36 @@ def test_writing_replaces(tmp_path):
     write(tmp_path / "x")
     assert read_arrays(tmp_path / "x")[0].keys() == ARRAYS.keys()
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    key = "0123456789abcdef" * 2
+    left = [f".graphs-{key}.0a1b2c3d", f".crystals-{key}.0a1b2c3d.old"]
+    others = [
+        ".oh-my-zsh",
+        ".vscode-server",
+        f".graphs-{key}",
+        f".graphs-{key}.0a1b2c3d.mine",
+        f"graphs-{key}.0a1b2c3d",
+    ]
+    recent = f".graphs-{key}.ffffffff"
+    for name in (*left, *others, recent):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+        if name != recent:
+            os.utime(tmp_path / name, (0, 0))
+    write(tmp_path / "x")
+    assert {path.name for path in tmp_path.iterdir()} == {*others, recent, "x"}
+
+
+def test_a_system_that_refuses_processes_is_not_taken_for_a_cache_that_cannot_be_written(tmp_path):
+    def pieces():
+        yield ARRAYS
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with pytest.raises(RunError, match=r"Resource temporarily unavailable.*--jobs 1"):
+        write_arrays(tmp_path / "x", pieces(), {})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("damage", "problem"), DAMAGES.items())
