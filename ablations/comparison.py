@@ -15,7 +15,15 @@ from ablations.grid import Setting, Variant
 from ablations.judge import Judge, Rows
 from benchmarks.errors import DataError
 from benchmarks.metrics import THRESHOLD, PrimaryMetric, classification_metrics, regression_metrics
-from benchmarks.statistics import CONFIDENCE, bootstrap, bootstrap_mean, corrected_t_test, holm, share_tested
+from benchmarks.statistics import (
+    CONFIDENCE,
+    FEWEST_OF_A_CLASS,
+    bootstrap,
+    bootstrap_mean,
+    corrected_t_test,
+    holm,
+    share_tested,
+)
 from benchmarks.store import Predictions, Unit, fold_means
 
 __all__ = ["Comparison", "Finished", "Row", "as_facts", "compare", "read_finished", "summary_row"]
@@ -195,7 +203,8 @@ class Comparison:
         variant: Name of the one.
         against: Name of the other.
         difference: Mean over folds of the difference of scores, one less the other, in the unit of the target.
-        low: Lower end of its 95 % bootstrap interval over test rows; that of balanced accuracies pools the folds.
+        low: Lower end of its 95 % bootstrap interval over test rows; that of balanced accuracies pools the folds, and
+            is NaN with fewer rows of a class than FEWEST_OF_A_CLASS.
         high: Upper end.
         p: Of the corrected resampled t-test over folds; NaN for one fold.
         p_holm: Adjusted (Holm) for all comparisons with the same reference: the best, or a variant of capsule; the
@@ -260,7 +269,12 @@ def _compare(one: Finished, other: Finished) -> dict[str, Any] | None:
     records = [finished.records[unit] for finished in (one, other) for unit in units]
     mine, theirs, target = _by_row(one, units), _by_row(other, units), _targets(one, other, units)
     if one.metric.higher_is_better:
-        low, high = bootstrap(_balanced_accuracy_difference, mine, theirs, target)
+        rarer = min(np.count_nonzero(target), np.count_nonzero(target == 0))
+        low, high = (
+            bootstrap(_balanced_accuracy_difference, mine, theirs, target)
+            if rarer >= FEWEST_OF_A_CLASS
+            else (math.nan, math.nan)
+        )
     else:
         low, high = bootstrap_mean((mine - theirs) * _fold_weights(one, units))
     return {

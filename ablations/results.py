@@ -6,7 +6,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +110,7 @@ def write_result(result: Result, failures: Mapping[Cell, Exception], command: st
             folder / "table.csv",
             [{**line, "metric": result.metric.name, "unit": unit, "judge": result.judge.rows} for line in table],
         )
-        _write_csv(folder / "comparisons.csv", comparisons)
+        _write_csv(folder / "comparisons.csv", comparisons, [field.name for field in fields(Comparison)])
         _write_csv(folder / "cells.csv", _cells(result.finished))
         write_bytes(folder / "table.tex", _latex(result, unit).encode())
     except OSError as error:
@@ -141,7 +141,7 @@ def _cells(all_finished: Sequence[Finished]) -> list[dict[str, Any]]:
     ]
 
 
-def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
     import pandas as pd
 
     text = io.StringIO()
@@ -149,7 +149,7 @@ def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         {key: _joined(value) for key, value in line.items() if key != "values"} | dict(line.get("values", {}))
         for line in lines
     ]
-    pd.DataFrame(flat).to_csv(text, index=False, lineterminator="\n")
+    pd.DataFrame(flat, columns=columns).to_csv(text, index=False, lineterminator="\n")
     write_bytes(path, text.getvalue().encode())
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "CONFIDENCE",
+    "FEWEST_OF_A_CLASS",
     "Interval",
     "bootstrap",
     "bootstrap_all",
@@ -23,6 +24,9 @@ __all__ = [
 
 CONFIDENCE = 0.95
 """Of every interval."""
+
+FEWEST_OF_A_CLASS = 10
+"""Rows of a class below which a balanced accuracy has no interval: so few are easily all right, and seem sure then."""
 
 # The ends of a 95 % interval then vary by some 2 % of its width from seed to seed.
 _RESAMPLES = 2000
@@ -120,8 +124,10 @@ def corrected_t_test(differences: ArrayLike, test_to_train: float) -> float:
         return math.nan
     if not values.any():
         return 1.0
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():  # equal, but for rounding
+        return math.nan
     error = math.sqrt((1 / k + test_to_train) * values.var(ddof=1))
-    return float(2 * student.sf(abs(values.mean()) / error, k - 1)) if error else math.nan
+    return float(2 * student.sf(abs(values.mean()) / error, k - 1))
 
 
 def share_tested(records: Iterable[Mapping[str, Any]]) -> float:

@@ -1,8 +1,8 @@
 """Errors by crystal system and by space group, of one model or of two on the same rows: arrays in, facts out.
 
 Facts are what JSON can hold; an interval is [low, high], and an end that no number is, is None. Intervals are those of
-the rows: drawn again with replacement, 2,000 times, within each group. They know nothing of how a model would change if
-it were trained again.
+the rows: drawn again with replacement, 2,000 times, within each group; that of a rank correlation by the delta method.
+They know nothing of how a model would change if it were trained again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.console import count, figures
 from benchmarks.metrics import THRESHOLD, mean_absolute_deviation
-from benchmarks.statistics import CONFIDENCE, Interval, bootstrap_all, bootstrap_mean
+from benchmarks.statistics import CONFIDENCE, FEWEST_OF_A_CLASS, Interval, bootstrap_all, bootstrap_mean
 from benchmarks.tasks import Kind
 from reports.row_facts import crystal_systems
 from reports.wording import after_number, join, space_group_symbol
@@ -79,7 +79,8 @@ def break_down(
         Facts of a group of a regression: group, n, is_small, mae and mae_interval, mad (mean absolute deviation of its
         own targets from their mean), relative (mae / mad) and relative_interval, bias (mean of prediction - target)
         and bias_interval. Relative is None where all targets are the same. Of a classification: accuracy,
-        balanced_accuracy (None where there is one class), their intervals, and positive, the share of true rows.
+        balanced_accuracy (None where there is one class; its interval is none where a class has fewer rows than
+        FEWEST_OF_A_CLASS), their intervals, and positive, the share of true rows.
 
     Raises:
         ValueError: There are no rows, or not as many of each.
@@ -305,7 +306,8 @@ def _score_classification(target: NDArray[np.float64], loss: NDArray[np.float64]
         influence = np.empty(len(target))
         for rows, rate in zip(classes, rates, strict=True):
             influence[rows] = (right[rows] - rate) * len(target) / (2 * np.count_nonzero(rows))
-        interval = bootstrap_mean(balanced + influence)
+        if min(map(np.count_nonzero, classes)) >= FEWEST_OF_A_CLASS:
+            interval = bootstrap_mean(balanced + influence)
     return {
         "accuracy": float(right.mean()),
         "accuracy_interval": _plain(bootstrap_mean(right)),

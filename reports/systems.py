@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.console import figures
+from benchmarks.statistics import FEWEST_OF_A_CLASS
 from reports.breakdown import SMALL, break_down, compare, describe, describe_comparison
 from reports.row_facts import crystal_systems
 from reports.section import Block, Cell, Figure, Heading, Progress, Section, Table, Text
@@ -273,7 +274,8 @@ def _score_method(facts: Mapping[str, Any]) -> str:
         )
     return (
         "Labels by a threshold of 0.5; of several seeds, the share of them that is right. All rows are pooled, where "
-        "the results above are means over folds. Share true: of the rows."
+        f"the results above are means over folds. With fewer than {FEWEST_OF_A_CLASS} rows of a class the balanced "
+        "accuracy has no interval. Share true: of the rows."
     )
 
 
@@ -390,7 +392,7 @@ def _symmetry_table(facts: Mapping[str, Any]) -> Table:
         rows=rows,
         caption="Rank correlation of error and symmetry, with 95 % intervals.",
         method=(
-            f"Spearman's correlation with the order of the point group{rest}. "
+            f"Spearman's correlation with the order of the point group{rest}; intervals by the delta method. "
             "Crystals of high symmetry also have smaller cells and other elements: none of this shows a cause. Of "
             "errors divided by the MAD of their system there is no correlation here: the MADs alone would make one."
         ),

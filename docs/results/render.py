@@ -148,7 +148,7 @@ def claims(audits: Path) -> str:
 def results(ablation: Path) -> str:
     """Return the table of blocks."""
     facts = json.loads((ablation / "ablation.json").read_text())
-    cells = pd.read_csv(ablation / "cells.csv", dtype=str)
+    cells = pd.read_csv(ablation / "cells.csv", dtype=str, keep_default_na=False)
     unit = facts["task"]["unit"]
     rows = facts["table"]
     if any(row["missing"] for row in rows):

@@ -179,6 +179,22 @@ def test_classification_is_judged_by_balanced_accuracy() -> None:
     assert only.difference == pytest.approx(summary_row(bad, []).mean - summary_row(good, []).mean)
 
 
+def test_a_few_rows_of_a_class_decide_nothing() -> None:
+    def rare(block: str, hits: float) -> Finished:
+        one = finished(block, 0.0, folds=1, kind="classification")
+        truth = np.zeros(N_TEST)
+        truth[:9] = 1
+        predictions = {u: part._replace(target=truth, prediction=hits * truth) for u, part in one.predictions.items()}
+        metrics = classification_metrics(truth, hits * truth)
+        score = dict.fromkeys(one.score, metrics[one.metric.name])
+        return replace(one, predictions=predictions, score=score)
+
+    (only,) = compare([rare("capsule", 1.0), rare("mlp", 0.0)])
+    assert only.difference == -0.5
+    assert math.isnan(only.low)
+    assert only.verdict == "not distinguishable"
+
+
 def test_other_test_rows_cannot_be_compared() -> None:
     one, other = finished("capsule", 1.0), finished("mlp", 1.0)
     part = other.predictions[Unit(0, 2)]

@@ -55,6 +55,7 @@ def test_corrected_t_test_of_what_cannot_be_tested() -> None:
     assert math.isnan(corrected_t_test([1.0], 0.25))
     assert corrected_t_test([0.0, 0.0], 0.25) == 1
     assert math.isnan(corrected_t_test([1.0, 1.0], 0.25))
+    assert math.isnan(corrected_t_test([0.1, 0.1, 0.1], 0.25))  # whose mean is not 0.1 to the last bit
 
 
 def test_corrected_t_test_rarely_finds_what_is_not_there() -> None:

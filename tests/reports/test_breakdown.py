@@ -240,6 +240,16 @@ def test_classification() -> None:
     assert one_class["accuracy_interval"][0] is not None
 
 
+def test_a_few_rows_of_a_class_give_the_balanced_accuracy_no_interval() -> None:
+    for n, known in ((9, False), (10, True)):
+        target = np.zeros(400)
+        target[:n] = 1
+        facts = break_down("classification", target, target.copy(), np.full(400, 225))["overall"]
+        assert facts["balanced_accuracy"] == 1
+        assert (facts["balanced_accuracy_interval"] == [None, None]) != known
+        assert facts["accuracy_interval"] == [1, 1]
+
+
 def test_interval_of_the_balanced_accuracy_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(4)
     covered = []
