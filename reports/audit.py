@@ -483,11 +483,14 @@ def _may_share(one: PredictionSet, other: PredictionSet) -> bool:
     )
 
 
+def _first_of_each(given: PredictionSet) -> dict[str, float]:
+    """Return the prediction of each id: of an id that is repeated the first counts, as everywhere."""
+    return dict(zip(reversed(given.ids), reversed(given.prediction.tolist()), strict=True))
+
+
 def _shared(one: PredictionSet, other: PredictionSet) -> dict[str, Any]:
-    theirs = dict(zip(other.ids, other.prediction.tolist(), strict=True))
-    pairs = [
-        (value, theirs[name]) for name, value in zip(one.ids, one.prediction.tolist(), strict=True) if name in theirs
-    ]
+    mine, theirs = (_first_of_each(each) for each in (one, other))
+    pairs = [(value, theirs[name]) for name, value in mine.items() if name in theirs]
     difference = np.array([abs(a - b) for a, b in pairs if math.isfinite(a) and math.isfinite(b)])
     bound = one.claimed + other.claimed if one.claimed is not None and other.claimed is not None else None
     facts = {"set": other.name, "n": len(difference), "bound": bound}

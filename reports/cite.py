@@ -56,7 +56,7 @@ def methods(parts: Sequence[Part], origin: Mapping[str, str | None], *, scores: 
     made = f"The page was made by sen-bench {origin['sen-bench']}."
     return [
         *(" ".join(_sentences(part.study, scores=scores)) for part in parts),
-        f"{_STATISTICS} {made}" if scores else made,
+        f"{' '.join(_statistics(parts))} {made}" if scores else made,
     ]
 
 
@@ -174,13 +174,22 @@ def _settings(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-_STATISTICS = (
-    "Scores are means over folds with their standard deviation (ddof 0, as on the leaderboard). Intervals are 95 % "
-    "percentile intervals of 2,000 bootstrap resamples of test rows (Efron 1979, 10.1214/aos/1176344552); "
-    "differences between models are paired, on the rows that both predicted, and tested over folds by the "
-    "corrected resampled t-test (Nadeau and Bengio 2003, 10.1023/A:1024068626366), with p adjusted for the number of "
-    "comparisons by the method of Holm (1979)."
-)
+def _statistics(parts: Sequence[Part]) -> Iterator[str]:
+    """Say how sure scores and differences are: of what these results have."""
+    folds = [[len(result.folds) for result in part.study.results if result.has_folds] for part in parts]
+    if any(n > 1 for of_part in folds for n in of_part):
+        yield "Scores are means over folds with their standard deviation (ddof 0, as on the leaderboard)."
+    yield (
+        "Intervals are 95 % percentile intervals of 2,000 bootstrap resamples of test rows (Efron 1979, "
+        "10.1214/aos/1176344552), unless a table says otherwise."
+    )
+    if any(len(part.study.results) > 1 for part in parts):
+        yield "Differences between models are paired, on the rows that both predicted."
+    if any(sum(n > 1 for n in of_part) > 1 for of_part in folds):
+        yield (
+            "Over folds they are tested by the corrected resampled t-test (Nadeau and Bengio 2003, "
+            "10.1023/A:1024068626366), with p adjusted for the number of comparisons by the method of Holm (1979)."
+        )
 
 
 def bibtex(parts: Sequence[Part], origin: Mapping[str, str | None]) -> str:

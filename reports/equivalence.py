@@ -103,6 +103,12 @@ class Equivalence(Section):
             }
             for other, its_models in found:
                 own = described if its_models is models else _describe(its_models, table, [example], progress)
+                if example not in own:
+                    crystal = facts["example"]["id"]
+                    facts["problems"].append(
+                        f"{other.label} is left out of the densities: {crystal} is no test row of it."
+                    )
+                    continue
                 facts["example"]["blocks"].append(
                     {
                         **other.look,

@@ -468,11 +468,11 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
 
 def _difference_words(facts: Mapping[str, Any]) -> Iterator[str]:
     unit = after_number(facts["unit"])
-    same, alone = [], []
+    same, apart = [], []
     for pair in facts["differences"]:
         names = f"{pair['first']} and {pair['second']}"
         if not pair["rows"]:
-            alone.append(names)
+            apart.append(names)
         elif pair["low"] is None or pair["low"] <= 0 <= pair["high"]:
             interval = "one row" if pair["low"] is None else f"{figures(pair['low'], 3)} to {figures(pair['high'], 3)}"
             same.append(f"{names} ({figures(pair['mean'], 3)}{unit}, {interval})")
@@ -482,14 +482,15 @@ def _difference_words(facts: Mapping[str, Any]) -> Iterator[str]:
             p = pair["p_holm"]
             folds = "" if p is None else f"; over {len(pair['folds'])} folds adjusted p = {figures(p, 2)}"
             sure = "" if p is None or p < _LEVEL else ", which is not significant"
+            alone = "; without several folds this says nothing of other training rows" if p is None else ""
             yield (
                 f"{better} errs less than {worse} by {figures(abs(pair['mean']), 3)}{unit} on {pair['rows']:,} rows "
-                f"(95 % {figures(low, 3)} to {figures(high, 3)}{folds}{sure})."
+                f"(95 % {figures(low, 3)} to {figures(high, 3)}{folds}{sure}){alone}."
             )
     if same:
         yield f"Not told apart, as the interval of the difference includes zero: {'; '.join(same)}."
-    if alone:
-        yield f"Not to be compared, as they predicted no row in common: {'; '.join(alone)}."
+    if apart:
+        yield f"Not to be compared, as they predicted no row in common: {'; '.join(apart)}."
 
 
 def _compared(facts: Mapping[str, Any]) -> str:

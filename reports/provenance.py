@@ -145,7 +145,10 @@ def _command_table(facts: Mapping[str, Any]) -> Table:
         columns=["model", "command"],
         rows=[[run["label"], run["command"]] for run in facts["runs"]],
         caption="Commands that make the same runs again, or go on with them.",
-        method="Put together from what the runs recorded; --data-dir and --out are as you have them.",
+        method=(
+            "Put together from what the runs recorded; --data-dir and --out are as you have them. Where not every seed "
+            "was run, or not every fold of each, they run the others as well."
+        ),
     )
 
 

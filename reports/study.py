@@ -120,7 +120,7 @@ class Result:
         return {"label": self.label, "colour": self.colour, "marker": self.marker}
 
     def command(self) -> str:
-        """The command that made the run, or goes on with it."""
+        """The command that made the run, or goes on with it: it also fills gaps between its folds and seeds."""
         if self.run is None:
             return ""
         config, split = self.facts["config"], self.facts["task"]["split"]

@@ -16,7 +16,7 @@ from benchmarks.errors import DataError, UsageError
 from benchmarks.folds import official_folds
 from benchmarks.tasks import TASKS, Task
 from reports.audit import audit, check_other_sets
-from reports.published import PredictionFile, read_predictions
+from reports.published import PredictionFile, PredictionSet, read_predictions
 from reports.row_facts import RowFacts, find_rows, read_rows_file
 from reports.verdict import other_sets, verdict
 from tests.benchmarks.conftest import Answer
@@ -386,6 +386,13 @@ def test_classification(make: Callable[..., PredictionFile]) -> None:
     part = audit(file, made_rows(IS_METAL, 500))
     assert part["folds"]["kind"] == "unknown"
     assert "Which official folds they are cannot be told" in check(part)
+
+
+def test_the_first_prediction_of_an_id_counts_on_both_sides() -> None:
+    one = PredictionSet("a/gap_test", None, ("x", "x", "y"), np.array([1.0, 5.0, 2.0]))
+    other = PredictionSet("b/gap_test", None, ("x", "y", "x"), np.array([1.0, 2.0, 9.0]))
+    (shared,) = check_other_sets(PredictionFile(Path("sen.json"), "sen", "SEN", (one, other)))[0]["shared"]
+    assert (shared["n"], shared["difference"]) == (2, 0)
 
 
 def test_sets_that_cannot_be_scored_are_held_against_each_other(tmp_path: Path) -> None:

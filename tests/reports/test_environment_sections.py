@@ -325,6 +325,19 @@ def test_a_run_whose_test_rows_have_no_inequivalent_atoms_is_said(tmp_path: Path
     assert told in words_of(Separation, facts)
 
 
+def test_runs_without_a_common_test_row_do_not_share_an_example(tmp_path: Path) -> None:
+    rows = [[perovskite(4 + 0.01 * i, 4.3 + 0.01 * i), 1.0 + i] for i in range(60)]
+    data = made_dataset(tmp_path / "data", rows)
+    store_models(tmp_path / "runs", data, block="capsule", folds=(0,))
+    store_models(tmp_path / "runs", data, block="mlp", folds=(1,))
+    facts = Equivalence().analyse(study_of(tmp_path / "runs", tmp_path / "data"), quiet)
+    assert [block["label"] for block in facts["example"]["blocks"]] == ["capsule"]
+    assert facts["n_runs"] == 1
+    (told,) = facts["problems"]
+    assert told == f"mlp is left out of the densities: {facts['example']['id']} is no test row of it."
+    assert told in words_of(Equivalence, facts)
+
+
 def test_crystals_without_an_example(tmp_path: Path) -> None:
     data = made_dataset(tmp_path / "data", [[rocksalt(5 + 0.01 * i), 1.0 + i] for i in range(60)])
     store_models(tmp_path / "runs", data, folds=(0,))

@@ -94,6 +94,7 @@ def test_facts_of_the_overview(tmp_path: Path) -> None:
     assert pair["p"] == pair["p_holm"]
     said = texts("overview", facts)
     assert "mlp errs less than capsule by" in said
+    assert "other training rows" not in said
     assert "ran on 9.4 % of the official rows" in said
 
 
@@ -241,7 +242,11 @@ def test_own_data(tmp_path: Path, report: Callable[..., dict[str, Any]], kind: s
     assert all(section["state"] == "shown" for section in facts.values()), facts
     said = texts("overview", facts["overview"]["facts"])
     assert ("split once" in said) == (split != "folds")
+    assert ("this says nothing of other training rows" in said) == (split != "folds")
     html = (tmp_path / "report.html").read_text()
+    assert "Differences between models are paired" in methods_of(html)
+    assert ("tested by the corrected resampled t-test" in methods_of(html)) == (split == "folds")
+    assert ("Scores are means over folds" in methods_of(html)) == (split == "folds")
     assert "matbench_rocauc" not in html
     assert ("balanced accuracy" in html) == (kind == "classification")
     assert "MatBench v0.1" not in html
@@ -548,9 +553,10 @@ def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]
         "batches of up to 32 crystals (65,536 neighbours), a peak learning rate of 0.0007, linear warm-up over the "
         "first 10 % of the steps, cosine decay, weight decay 3, dropout 0.3, gradients clipped to a norm of 1, an "
         "exponential moving average of the weights (decay 0.99) and early stopping after 30 epochs without a better "
-        "validation error. One seed was run. Scores"
+        "validation error. One seed was run. Intervals are 95 % percentile intervals"
     ) in text
-    assert "method of Holm (1979)" in text
+    for what in ("Scores", "standard deviation", "paired", "t-test", "Holm"):
+        assert what not in text
     assert "The data were all 60 rows." in text
     assert "Of these 36 rows were trained on" in text
     assert "predicted once. " in text
