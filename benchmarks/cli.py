@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.errors import SenBenchError
+from benchmarks.errors import SenBenchError, UsageError
 from benchmarks.interrupts import raise_at_signals
 
 __all__ = ["main"]
@@ -47,7 +47,7 @@ def _sen_bench(
 
 
 def main() -> None:
-    """Run `sen-bench`; a sen-bench error becomes one sentence on stderr and its exit code."""
+    """Run `sen-bench`; its errors, and paths that the system refuses, become a sentence on stderr and an exit code."""
     raise_at_signals()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if os.environ.get("SEN_BENCH_DEBUG"):
@@ -69,3 +69,10 @@ def main() -> None:
     except SenBenchError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # Such as a folder that belongs to somebody else: on any path, and whatever is asked about it.
+        if error.filename is None:
+            raise
+        logging.getLogger("sen_bench").debug("What the system refused:", exc_info=True)
+        typer.echo(f"Error: {error.filename} cannot be used ({error.strerror}).", err=True)
+        sys.exit(UsageError.exit_code)

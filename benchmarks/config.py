@@ -202,7 +202,7 @@ def _validate(section: str, model: type[BaseModel], values: Mapping[str, Any]) -
 def _read_toml(file: Path) -> dict[str, Any]:
     provided = {path.stem: path for path in sorted(_PROVIDED.glob("*.toml"))}
     try:
-        return tomllib.loads((file if file.is_file() else provided.get(str(file), file)).read_text())
+        return tomllib.loads((file if file.is_file() else provided.get(str(file), file)).read_text("utf-8"))
     except OSError as error:
         raise UsageError(
             f"The configuration file {file} cannot be read: {error.strerror}. Those that come with sen-bench are "

@@ -158,7 +158,9 @@ def _in_parallel(cells: Sequence[Cell], *, device: str, jobs: int, stop: StopReq
         if len(untouched) < len(group):
             groups[:0] = [untouched] if untouched else []
         else:
-            yield from ((cell, RunError(f"{_DIED} ({reason}).")) for cell in untouched)
+            # Ctrl-C also kills workers that are still being loaded, before they can ignore it.
+            why = Interrupted("not begun") if stop else RunError(f"{_DIED} ({reason}).")
+            yield from ((cell, why) for cell in untouched)
 
 
 _DIED = "its worker process died; a system that runs out of memory kills the largest: try fewer --jobs"

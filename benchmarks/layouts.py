@@ -8,7 +8,7 @@ import io
 import itertools
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -98,16 +98,17 @@ class _Folder:
         if not self.path.is_file():
             raise UsageError(f"There is no {_TABLE} in the folder {folder}: own data are {LAYOUTS}.")
         rows = list(_csv_rows(self.path))
-        header = rows[0] if rows else []
-        if header and (header[0].strip().lower() in _ID_COLUMNS or target in header[1:]):
-            self._columns, self._rows = [name.strip() for name in header[1:]], rows[1:]
+        header = [name.strip() for name in rows[0]] if rows else []
+        if header and (header[0].lower() in _ID_COLUMNS or target in header[1:]):
+            self._columns, rows = header[1:], rows[1:]
         elif len(header) > 2:
             raise UsageError(
                 f"{self.path} has {len(header)} columns and no header line: write one (id, then a name for each "
                 "column) and choose with --target."
             )
         else:
-            self._columns, self._rows = [target or "target"], rows
+            self._columns = [target or "target"]
+        self._rows = [[row[0].strip(), *row[1:]] for row in rows]
 
     def targets(self) -> list[str]:
         return self._columns
@@ -149,15 +150,16 @@ class _Json:
     @cached_property
     def _outline(self) -> tuple[list[Any], list[str]]:
         outline = read_outline(self.path)
-        index, columns = outline.index, outline.columns
+        index, columns = outline.index, list(map(str, outline.columns))
         if not all(type(name) in {int, str} for name in index):
             raise DataError(f'{self.path}: "index" must hold the ids of the rows, integers or texts.')
         if "structure" not in columns:
-            raise DataError(f"{self.path} has no column 'structure'. {suggest('structure', map(str, columns))}")
+            raise DataError(f"{self.path} has no column 'structure'. {suggest('structure', columns)}")
+        _check_names(self.path, columns)
         return index, columns
 
     def targets(self) -> list[str]:
-        return [str(name) for name in self._outline[1] if name != "structure"]
+        return [name for name in self._outline[1] if name != "structure"]
 
     def ids(self) -> list[str]:
         return _named(map(str, self._outline[0]))
@@ -218,8 +220,7 @@ class _Csv(_Table):
     @cached_property
     def columns(self) -> list[str]:
         columns = [name.strip() for name in next(_csv_rows(self.path), [])]
-        if len(set(columns)) < len(columns):
-            raise DataError(f"{self.path} has two columns of the same name: {', '.join(columns)}.")
+        _check_names(self.path, columns)
         return columns
 
     def ids(self) -> list[str]:
@@ -277,6 +278,16 @@ class _Parquet(_Table):
             raise DataError(f"{self.path} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
 
 
+def _check_names(path: Path, columns: Sequence[str]) -> None:
+    """Refuse columns that a name does not tell apart.
+
+    Raises:
+        DataError: Two have the same name.
+    """
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{path} has two columns of the same name: {', '.join(columns)}.")
+
+
 def _read_files(folder: Path, rows: list[tuple[str, list[str], str]], target: str, kind: Kind) -> Batch:
     """Read rows of a folder: id, structure files and target (in a worker process)."""
 
@@ -322,8 +333,18 @@ def _value(text: str) -> object:
 
 
 def _named(names: Iterable[str]) -> list[str]:
-    """Return ids in which rows without one are called by their number."""
-    return [name.strip() or f"(number {row}, counted from 0)" for row, name in enumerate(names)]
+    """Return ids in which rows without one, or with one that no file can hold, are called by their number."""
+    texts = (name.strip() if _is_text(name) else "" for name in names)
+    return [name or f"(number {row}, counted from 0)" for row, name in enumerate(texts)]
+
+
+def _is_text(name: str) -> bool:
+    """Whether Unicode can encode it: JSON can hold halves of pairs, which it cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _batched(rows: Iterable[Any], n: int) -> Iterator[list[Any]]:

@@ -197,7 +197,7 @@ class Run:
         """
         path = self.unit_path(unit) / "predictions.csv"
         try:
-            with path.open(newline="") as file:
+            with path.open(encoding="utf-8", newline="") as file:
                 rows = [(row["id"], float(row["target"]), float(row["prediction"])) for row in csv.DictReader(file)]
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}).") from error
@@ -214,7 +214,7 @@ class Run:
         """
         path = self.unit_path(unit) / "history.csv"
         try:
-            with path.open(newline="") as file:
+            with path.open(encoding="utf-8", newline="") as file:
                 return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
         except (OSError, TypeError, ValueError, csv.Error):
             raise DataError(f"{path} does not hold one line of numbers for each epoch.") from None
@@ -368,7 +368,7 @@ def find_runs(root: Path) -> Iterator[Run]:
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -151,8 +152,8 @@ def train_fold(
         seed: Decides initial weights, order of batches and dropout, together with the fold.
         on_epoch: Called after every epoch.
         checkpoint: File that keeps the state of the training: every minute, when it is stopped, and in the end. A
-            state that is there is continued; with as many threads, the result is the same as without the interruption.
-            A training that failed leaves none.
+            state that is there is continued; on a CPU with as many threads the result is the same as without the
+            interruption. A training that failed leaves none.
         session: What to record of this process in `TrainedFold.sessions`.
         stop: Asked after every step whether to stop.
 
@@ -281,7 +282,8 @@ class _Training:
         Raises:
             RunError: It is no better than a constant.
         """
-        if not self._best < _LEARNT * self._constant_error:
+        # Where validation rows are all alike a constant may be exact, and there is nothing to be better than.
+        if not self._best < (_LEARNT * self._constant_error or math.inf):
             raise RunError(
                 f"Training collapsed: the best validation error is {self._best:.4g}, and a constant's "
                 f"{self._constant_error:.4g}. Train longer or on more rows, or lower training.learning_rate "
@@ -308,7 +310,7 @@ class _Training:
         """
         tensors, facts = partial(_below, state.tensors), state.facts
         if facts.get("identity") != self._identity:
-            raise DamagedCheckpoint("belongs to another training (other rows, seed or configuration)")
+            raise DamagedCheckpoint("belongs to another training (other rows, seed, configuration or version)")
         try:
             self._model.load_state_dict(tensors("model"))
             self._update.averaged.load_state_dict(tensors("averaged"))
@@ -381,8 +383,12 @@ class _Training:
 
 
 def _identity(config: RunConfig, target: NDArray[np.float64], fold: Fold, kind: str, seed: int) -> str:
-    """Hash of what decides a training apart from the crystals, which the run's folder stands for."""
-    content = hashlib.sha256(f"{config.model_dump_json()} {kind} {seed} {fold.index}".encode())
+    """Hash of what decides a training apart from the crystals, which the run's folder stands for, and the device.
+
+    A training that went on with another version would be neither the one nor the other.
+    """
+    code = f"sen-bench {version('sen-bench')} torch {torch.__version__.partition('+')[0]}"
+    content = hashlib.sha256(f"{code} {config.model_dump_json()} {kind} {seed} {fold.index}".encode())
     for rows in (fold.train, fold.validation):
         content.update(rows.tobytes() + target[rows].tobytes())
     return content.hexdigest()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import errno
 import gzip
 import json
 from collections.abc import Callable
@@ -380,6 +381,24 @@ def test_parquet_with_structs(tmp_path):
     assert load(tmp_path / "a.parquet").table.ids.tolist() == ["7", "8", "9"]
 
 
+def test_blanks_around_ids_and_names_of_columns_do_not_count(tmp_path):
+    folder = write_folder(tmp_path / "mine", rows_of(3))
+    (folder / "id_prop.csv").write_text("compound, gap\nmp-0 ,1\n mp-1, 2\nmp-2\t,4\n")
+    dataset = load(folder)
+    assert dataset.table.ids.tolist() == ["mp-0", "mp-1", "mp-2"]
+    assert dataset.table.target.tolist() == [1, 2, 4]
+
+
+def test_columns_of_integers_and_ids_that_are_no_text(tmp_path):
+    data = [[crystal, value] for (_, crystal, _), value in zip(rows_of(3), (1.0, 2.0, 4.0), strict=True)]
+    content = {"index": ["a", "\ud800", "c"], "columns": ["structure", 0], "data": data}
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    dataset = load(tmp_path / "mine.json", target=None)
+    assert dataset.task.target == "0"
+    assert dataset.table.target.tolist() == [1, 2, 4]
+    assert dataset.table.ids.tolist() == ["a", "(number 1, counted from 0)", "c"]
+
+
 def test_index_of_integers(tmp_path):
     rows = [(i, crystal, value) for i, (_, crystal, value) in enumerate(rows_of(3), start=5)]
     assert load(write_json(tmp_path / "mine", rows)).table.ids.tolist() == ["5", "6", "7"]
@@ -464,6 +483,11 @@ UNREADABLE = {
         text_file("mine.json", '{"index": [[1]], "columns": ["structure", "gap"], "data": [[1, 2]]}'),
         DataError,
         "must hold the ids",
+    ),
+    "names twice in json": (
+        text_file("mine.json", '{"index": ["r"], "columns": ["structure", "gap", "gap"], "data": [[{}, 1, 2]]}'),
+        DataError,
+        "two columns of the same name",
     ),
     "broken row": (
         text_file("mine.json", '{"index": ["r"], "columns": ["structure", "gap"], "data": [[tru, 2]]}'),
@@ -665,3 +689,19 @@ def test_wrong_use_is_answered_in_one_sentence(
     assert answer.code == 2
     assert expected.lower() in answer.err.lower()
     assert not list(tmp_path.rglob("fold_*"))
+
+
+def test_a_path_that_the_system_refuses_is_said(
+    tmp_path: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    path = write_csv(tmp_path / "mine", rows_of(4))
+    monkeypatch.setattr(Path, "exists", refuse)  # root may enter every folder
+    answer = sen_bench("run", path)
+    assert (answer.code, answer.err.strip()) == (2, f"Error: {path} cannot be used (Permission denied).")
+    monkeypatch.undo()
+    answer = sen_bench("run", tmp_path / ("x" * 300 + ".csv"))
+    assert answer.code == 2
+    assert "cannot be used (File name too long)" in answer.err

@@ -170,6 +170,15 @@ def test_model_stuck_at_the_median_has_collapsed() -> None:
         train_fold(config("training.epochs=20"), graphs, target, FOLD, kind="regression", seed=0)
 
 
+def test_validation_rows_that_are_all_the_median_are_no_collapse(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, target = task
+    target = np.where(target > 6, target, 0.0)
+    target[FOLD.validation] = np.median(target[FOLD.train])
+    assert target[FOLD.train].any()
+    trained = train_fold(config("training.epochs=2"), graphs, target, FOLD, kind="regression", seed=0)
+    assert np.isfinite(predict(trained.model, graphs, FOLD.test, edge_budget=1000)).all()
+
+
 def test_small_precision_trains(task: tuple[GraphTensors, np.ndarray]) -> None:
     graphs, target = task
     run = config("training.precision=bfloat16", "training.epochs=25")
