@@ -147,8 +147,11 @@ def restore_config(content: Mapping[str, Any]) -> RunConfig:
         UsageError: Its block is not installed, or its fields are not those of this version.
     """
     sections = _sections(get_block(content["block_name"]))
-    built = {name: _validate(name, model, content[name]) for name, model in sections.items()}
-    return RunConfig(task=content["task"], block_name=content["block_name"], limit=content["limit"], **built)
+    try:
+        built = {name: _validate(name, model, content[name]) for name, model in sections.items()}
+        return RunConfig(task=content["task"], block_name=content["block_name"], limit=content["limit"], **built)
+    except KeyError as missing:
+        raise UsageError(f"The configuration of the run has no {missing}: it is of another version.") from None
 
 
 def _sections(block: Any) -> dict[str, type[BaseModel]]:

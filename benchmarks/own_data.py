@@ -30,6 +30,8 @@ OnBadRow = Literal["fail", "skip"]
 
 # Raised whenever the arrays that come out of the same files change.
 _VERSION = 1
+# Mean of the targets over their standard deviation: beyond, float32 rounds away a thousandth of what they differ by.
+_MAX_OFFSET = 1e4
 # Rows named in a message.
 _SHOWN = 5
 
@@ -135,6 +137,12 @@ class OwnData:
         if len(table) > 1 and np.ptp(table.target) == 0:
             value = f"{table.target[0]:g}" if task.kind == "regression" else str(bool(table.target[0])).lower()
             raise DataError(f"{layout.path}: all {len(table):,} rows have the {task.target} {value}: nothing to learn.")
+        mean, spread = table.target.mean(), table.target.std()
+        if task.kind == "regression" and abs(mean) > _MAX_OFFSET * spread > 0:
+            raise DataError(
+                f"{layout.path}: the {task.target} of the rows is {mean:g} with a standard deviation of {spread:g}, "
+                f"which drowns in the float32 that models compute in: subtract {mean:.3g}, say, from every target."
+            )
         return Dataset(task, table, self.path.name, is_complete=True, skipped=skipped)
 
     def _only_target(self) -> str:

@@ -158,3 +158,11 @@ def test_the_papers_settings_have_a_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", sorted(PROVIDED.glob("*.toml")), ids=lambda path: path.stem)
 def test_configurations_that_come_along_fit_the_default_block(path):
     assert build_config("prototypes", "capsule", file=Path(path.stem)).training.epochs >= 1
+
+
+@pytest.mark.parametrize("field", ["training", "limit"])
+def test_a_configuration_of_another_version_is_said_to_be(field: str) -> None:
+    content = build_config("mine", "mlp").model_dump(mode="json")
+    del content[field]
+    with pytest.raises(UsageError, match=f"has no '{field}': it is of another version"):
+        restore_config(content)

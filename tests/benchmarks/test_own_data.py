@@ -286,6 +286,11 @@ def test_nothing_but_bad_rows(tmp_path, write):
     ("kind", "values", "problem"),
     [
         ("regression", [2, 2, 2, 2, 2], "all 5 rows have the gap 2: nothing to learn"),
+        (
+            "regression",
+            [-1e6, -1e6 + 1, -1e6, -1e6 - 1, -1e6],
+            r"the gap of the rows is -1e\+06 with a standard deviation of 0\.6",
+        ),
         ("classification", [1, 1, 1, 1, 1], "all 5 rows have the gap true: nothing to learn"),
         ("classification", [0, 1, 0, 2, 1], "row mp-3 has neither true nor false"),
     ],
