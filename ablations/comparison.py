@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ablations.grid import Setting, Variant
 from ablations.judge import Judge, Rows
 from benchmarks.errors import DataError
-from benchmarks.metrics import THRESHOLD, PrimaryMetric, classification_metrics, regression_metrics
+from benchmarks.metrics import PrimaryMetric, row_loss, score
 from benchmarks.statistics import (
     CONFIDENCE,
     FEWEST_OF_A_CLASS,
@@ -84,14 +84,13 @@ class Finished:
         ]
         if not seeds or len(seeds[0]) < 2 or any(others != seeds[0] for others in seeds):
             return math.nan
-        measure = classification_metrics if self.judge.kind == "classification" else regression_metrics
         scores = []
         for fold in sorted({unit.fold for unit in self.predictions}):
             parts = [self.predictions[Unit(seed, fold)] for seed in seeds[0]]
             if any(part.ids != parts[0].ids for part in parts):
                 raise DataError(f"{self.setting}, fold {fold}: the seeds did not predict the same rows.")
             averaged = np.mean([part.prediction for part in parts], axis=0)
-            scores.append(measure(parts[0].target, averaged)[self.metric.name])
+            scores.append(score(self.judge.kind, parts[0].target, averaged)[self.metric.name])
         return statistics.fmean(scores)
 
 
@@ -308,12 +307,10 @@ def _by_row(finished: Finished, units: Sequence[Unit]) -> NDArray[np.float64]:
     columns = []
     for fold in sorted({unit.fold for unit in units}):
         parts = [finished.predictions[unit] for unit in units if unit.fold == fold]
-        if finished.metric.higher_is_better:
-            values = [(part.prediction > THRESHOLD) == (part.target > THRESHOLD) for part in parts]
-        else:
-            values = [np.abs(part.prediction - part.target) for part in parts]
-        columns.append(np.mean(values, axis=0))
-    return np.concatenate(columns)
+        losses = [row_loss(finished.judge.kind, part.target, part.prediction) for part in parts]
+        columns.append(np.mean(losses, axis=0))
+    loss: NDArray[np.float64] = np.concatenate(columns)
+    return 1 - loss if finished.metric.higher_is_better else loss
 
 
 def _fold_weights(finished: Finished, units: Sequence[Unit]) -> NDArray[np.float64]:

@@ -19,6 +19,8 @@ __all__ = [
     "mean_absolute_deviation",
     "primary_metric",
     "regression_metrics",
+    "row_loss",
+    "score",
 ]
 
 THRESHOLD = 0.5
@@ -61,6 +63,20 @@ def primary_metric(kind: Kind) -> PrimaryMetric:
     if kind == "regression":
         return PrimaryMetric("mae", "MAE", higher_is_better=False)
     return PrimaryMetric("matbench_rocauc", "balanced accuracy (MatBench 'rocauc')", higher_is_better=True)
+
+
+def score(kind: Kind, target: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
+    """Return all scores of a kind of task: `regression_metrics` or `classification_metrics`."""
+    return (regression_metrics if kind == "regression" else classification_metrics)(target, prediction)
+
+
+def row_loss(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the absolute error of each row, or 1 where its label is wrong, [n]."""
+    if kind == "regression":
+        error: NDArray[np.float64] = np.abs(prediction - target)
+        return error
+    wrong: NDArray[np.bool_] = (prediction > THRESHOLD) != (target > THRESHOLD)
+    return wrong.astype(np.float64)
 
 
 def regression_metrics(target: ArrayLike, prediction: ArrayLike) -> dict[str, float]:

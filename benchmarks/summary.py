@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.folds import N_FOLDS
-from benchmarks.metrics import classification_metrics, mean_absolute_deviation, primary_metric, regression_metrics
+from benchmarks.metrics import mean_absolute_deviation, primary_metric, score
 from benchmarks.plans import Plan
 from benchmarks.reference import extra_trees_on_composition
 from benchmarks.store import Unit, fold_means
@@ -66,9 +66,8 @@ def references(plan: Plan, folds: Sequence[int]) -> dict[str, float]:
     parts = [plan.fold(Unit(plan.units[0].seed, fold)) for fold in folds]
     targets = [table.target[part.test] for part in parts]
     metric = primary_metric(task.kind).name
-    score = regression_metrics if task.kind == "regression" else classification_metrics
     trees = [
-        score(target, extra_trees_on_composition(table, part, task.kind))[metric]
+        score(task.kind, target, extra_trees_on_composition(table, part, task.kind))[metric]
         for target, part in zip(targets, parts, strict=True)
     ]
     found = {"ExtraTrees on composition": float(np.mean(trees))}

@@ -15,7 +15,7 @@ from benchmarks.batches import GraphTensors
 from benchmarks.errors import RunError, SenBenchError, printable
 from benchmarks.interrupts import Interrupted
 from benchmarks.machine import hold_device, peak_memory, prepare_arithmetic, provenance, reset_peak_memory
-from benchmarks.metrics import classification_metrics, mean_absolute_deviation, regression_metrics
+from benchmarks.metrics import mean_absolute_deviation, score
 from benchmarks.plans import Cell
 from benchmarks.training import Epoch, predict, probabilities, train_fold
 
@@ -102,9 +102,8 @@ def _train_and_store(
     if task.kind == "classification":
         prediction = probabilities(prediction)
     target = np.asarray(table.target[fold.test])
-    score = regression_metrics if task.kind == "regression" else classification_metrics
     try:
-        metrics = score(target, prediction)
+        metrics = score(task.kind, target, prediction)
     except RunError:  # no finite prediction, as the same weights would give again
         plan.run.state_path(unit).unlink(missing_ok=True)
         raise

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.errors import DataError, UsageError, printable
 from benchmarks.folds import N_FOLDS, official_folds
 from benchmarks.leaderboard import published, rank, source
-from benchmarks.metrics import classification_metrics, primary_metric, regression_metrics
+from benchmarks.metrics import primary_metric, score
 from benchmarks.statistics import bootstrap_mean
 from benchmarks.tasks import TASKS, Task
 from reports.breakdown import break_down, compare
@@ -119,7 +119,7 @@ def _audit(
             "n_scored": int(np.count_nonzero(scored)),
             "n_not_at_hand": int(np.count_nonzero(positions < 0)),
         },
-        "score": _score(task, target, prediction),
+        "score": score(task.kind, target, prediction),
         "by_fold": scores,
         "targets": _target_facts(entry, given, rows, positions),
         "affine": _affine(target, prediction) if task.kind == "regression" else None,
@@ -280,12 +280,6 @@ def _fold_facts(task: Task, entry: PredictionSet, given: _Given, folds: NDArray[
     }
 
 
-def _score(task: Task, target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, float]:
-    if task.kind == "classification":
-        return classification_metrics(target, prediction)
-    return regression_metrics(target, prediction)
-
-
 def _by_fold(
     task: Task, target: NDArray[np.float64], prediction: NDArray[np.float64], fold: NDArray[np.int64] | None
 ) -> list[dict[str, Any]]:
@@ -296,8 +290,8 @@ def _by_fold(
     found = []
     for number in np.unique(fold).tolist():
         at = fold == number
-        score = _score(task, target[at], prediction[at])[name]
-        found.append({"fold": number, "n": int(np.count_nonzero(at)), "score": score})
+        value = score(task.kind, target[at], prediction[at])[name]
+        found.append({"fold": number, "n": int(np.count_nonzero(at)), "score": value})
     return found
 
 
@@ -485,7 +479,10 @@ def _may_share(one: PredictionSet, other: PredictionSet) -> bool:
 
 def _first_of_each(given: PredictionSet) -> dict[str, float]:
     """Return the prediction of each id: of an id that is repeated the first counts, as everywhere."""
-    return dict(zip(reversed(given.ids), reversed(given.prediction.tolist()), strict=True))
+    found: dict[str, float] = {}
+    for name, value in zip(given.ids, given.prediction.tolist(), strict=True):
+        found.setdefault(name, value)
+    return found
 
 
 def _shared(one: PredictionSet, other: PredictionSet) -> dict[str, Any]:

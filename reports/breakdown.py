@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.console import count, figures
-from benchmarks.metrics import THRESHOLD, mean_absolute_deviation
+from benchmarks.metrics import THRESHOLD, mean_absolute_deviation, row_loss
 from benchmarks.statistics import CONFIDENCE, FEWEST_OF_A_CLASS, Interval, bootstrap_all, bootstrap_mean
 from benchmarks.tasks import Kind
 from reports.row_facts import crystal_systems
@@ -30,7 +30,6 @@ __all__ = [
     "describe",
     "describe_comparison",
     "point_group_order",
-    "row_loss",
 ]
 
 SMALL = 30
@@ -252,15 +251,6 @@ def _by_number(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[int, NDA
     for number, at in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
         if number:
             yield number, at
-
-
-def row_loss(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the absolute error of each row, or 1 where its label is wrong, [n]."""
-    if kind == "regression":
-        error: NDArray[np.float64] = np.abs(prediction - target)
-        return error
-    wrong: NDArray[np.bool_] = (prediction > THRESHOLD) != (target > THRESHOLD)
-    return wrong.astype(np.float64)
 
 
 def _score_regression(

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from benchmarks.console import figures
 from benchmarks.leaderboard import published, rank, source
-from benchmarks.metrics import METRIC_LABELS, classification_metrics, primary_metric, regression_metrics
+from benchmarks.metrics import METRIC_LABELS, primary_metric, score
 from benchmarks.statistics import bootstrap_mean, corrected_t_test, holm, share_tested
+from benchmarks.store import fold_means
 from benchmarks.tasks import Kind
 from reports.section import Block, Cell, Figure, Heading, Progress, Section, Table, Text
 from reports.study import Result, Study, shared_rows
@@ -84,16 +85,15 @@ def fold_scores(result: Result, kind: Kind) -> dict[int, dict[str, float]]:
     """Return the scores of a result on each fold, by name: the mean over the seeds, as `sen-bench run` has it."""
     scores: dict[int, dict[str, float]] = {}
     if result.run is None:
-        score = regression_metrics if kind == "regression" else classification_metrics
         for fold in result.folds:
             rows = result.rows.take(result.rows.fold == fold)
-            scores[fold] = score(rows.target, rows.prediction)
+            scores[fold] = score(kind, rows.target, rows.prediction)
         return scores
     for fold in result.folds:
-        found = [record["metrics"] for unit, record in result.records.items() if unit.fold == fold]
+        found = {unit: record["metrics"] for unit, record in result.records.items() if unit.fold == fold}
         scores[fold] = {
-            name: statistics.fmean(math.nan if metrics[name] is None else metrics[name] for metrics in found)
-            for name in found[0]
+            name: fold_means({unit: metrics[name] for unit, metrics in found.items()})[fold]
+            for name in next(iter(found.values()))
         }
     return scores
 

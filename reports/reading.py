@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks.errors import DataError, SenBenchError, UsageError, printable
 from benchmarks.folds import check_split
+from benchmarks.metrics import row_loss
 from benchmarks.store import Predictions, Run, find_runs
 from benchmarks.tasks import TASKS, Kind, Task
-from reports.breakdown import row_loss
 from reports.study import Result, Rows, Study
 from reports.style import COLOURS, MARKERS
 

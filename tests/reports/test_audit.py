@@ -489,12 +489,15 @@ def test_the_how_to_says_what_the_command_prints(
     assert shares
     assert shares[0] in said
     # The last paragraph of the page, on sets of which nothing can be scored.
-    by_set = {"matbench_mp_gap": ("0.2687", "0.059"), "matbench_mp_e_form": ("0.03710", "0.0357")}
-    difference, bound = by_set[task]
-    assert difference in text
-    assert f"where both claims and equal targets would allow {bound} eV" in text or f"would allow {bound}." in text
-    assert f"differ by {difference} [" in answer.out
-    assert f" {bound}, the most there could be" in answer.out
+    by_set = {
+        "matbench_mp_gap": "0.2687 eV on average (0.2046 to 0.3383), where both claims "
+        "and equal targets would allow 0.059",
+        "matbench_mp_e_form": "0.03710 eV/atom (0.03169 to 0.04354), about the 0.0357 that they would allow",
+    }
+    assert by_set[task] in text.replace("\n", " ")
+    difference, low, high, bound = re.findall(r"0\.\d+", by_set[task])
+    assert f"differ by {difference} [{low}, {high}]" in answer.out
+    assert f"{'about' if 'about' in by_set[task] else 'more than'} {bound}, the most there could be" in answer.out
 
 
 def test_an_official_submission(leaderboard: Path, data_dir: Path) -> None:
