@@ -152,8 +152,9 @@ class Run:
         return [unit for unit, path in self._named("") if self._is_whole(path)]
 
     def under_way(self) -> list[Unit]:
-        """All units that were begun and have a state to go on from."""
-        return [unit for unit, _ in self._named(".state.safetensors")]
+        """All units that were begun and have a state to go on from, and no result yet."""
+        # A process that is killed between the two leaves the state beside the result.
+        return [unit for unit, _ in self._named(".state.safetensors") if not self.is_finished(unit)]
 
     def _named(self, suffix: str) -> list[tuple[Unit, Path]]:
         """What bears the name of a unit and this suffix, in the order of the units."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,3 +149,20 @@ def test_a_result_stands_without_its_weights(run, caplog):
     assert run.read_predictions(UNIT).ids == ["mb-1"]
     with pytest.raises(DataError, match=r"model\.safetensors was removed: .* --seed 0 --folds 2 trains it again"):
         run.read_weights(UNIT)
+
+
+def test_a_state_beside_a_result_is_of_no_use_unless_the_result_is_damaged(run: Run) -> None:
+    run.state_path(UNIT).touch()
+    assert run.under_way() == []
+    (run.unit_path(UNIT) / "metrics.json").unlink()
+    assert run.under_way() == [UNIT]
+
+
+def test_tables_are_in_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.store import _write_csv; "
+        "_write_csv(Path(sys.argv[1]), ('id',), [('Fe\\u2082O\\u2083',)])"
+    )
+    ascii_locale = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "table.csv")], env=ascii_locale, check=True)
+    assert (tmp_path / "table.csv").read_text("utf-8") == "id\nFe₂O₃\n"
