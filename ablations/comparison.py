@@ -267,15 +267,12 @@ def _compare(one: Finished, other: Finished) -> dict[str, Any] | None:
     differences = [scores[fold] - others[fold] for fold in scores]
     records = [finished.records[unit] for finished in (one, other) for unit in units]
     mine, theirs, target = _by_row(one, units), _by_row(other, units), _targets(one, other, units)
-    if one.metric.higher_is_better:
-        rarer = min(np.count_nonzero(target), np.count_nonzero(target == 0))
-        low, high = (
-            bootstrap(_balanced_accuracy_difference, mine, theirs, target)
-            if rarer >= FEWEST_OF_A_CLASS
-            else (math.nan, math.nan)
-        )
-    else:
+    if not one.metric.higher_is_better:
         low, high = bootstrap_mean((mine - theirs) * _fold_weights(one, units))
+    elif min(np.count_nonzero(target), np.count_nonzero(target == 0)) >= FEWEST_OF_A_CLASS:
+        low, high = bootstrap(_balanced_accuracy_difference, mine, theirs, target)
+    else:
+        low, high = math.nan, math.nan
     return {
         "variant": str(one.setting),
         "against": str(other.setting),

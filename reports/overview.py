@@ -83,19 +83,13 @@ class Overview(Section):
 
 def fold_scores(result: Result, kind: Kind) -> dict[int, dict[str, float]]:
     """Return the scores of a result on each fold, by name: the mean over the seeds, as `sen-bench run` has it."""
-    scores: dict[int, dict[str, float]] = {}
     if result.run is None:
-        for fold in result.folds:
-            rows = result.rows.take(result.rows.fold == fold)
-            scores[fold] = score(kind, rows.target, rows.prediction)
-        return scores
-    for fold in result.folds:
-        found = {unit: record["metrics"] for unit, record in result.records.items() if unit.fold == fold}
-        scores[fold] = {
-            name: fold_means({unit: metrics[name] for unit, metrics in found.items()})[fold]
-            for name in next(iter(found.values()))
-        }
-    return scores
+        of_fold = {fold: result.rows.take(result.rows.fold == fold) for fold in result.folds}
+        return {fold: score(kind, rows.target, rows.prediction) for fold, rows in of_fold.items()}
+    metrics = {unit: record["metrics"] for unit, record in result.records.items()}
+    names = next(iter(metrics.values()))
+    means = {name: fold_means({unit: found[name] for unit, found in metrics.items()}) for name in names}
+    return {fold: {name: means[name][fold] for name in names} for fold in result.folds}
 
 
 def _result_facts(study: Study, result: Result) -> dict[str, Any]:
