@@ -43,10 +43,13 @@ class Dask:
         return process, log
 
     def worker(self) -> subprocess.Popen[bytes]:
-        # Every step is followed by a checkpoint, so that there is always something to go on from.
+        # Soon there is a state to go on from, and saving it is not most of the work.
         preload = self.folder / "preload.py"
-        preload.write_text("import benchmarks.training\nbenchmarks.training.CHECKPOINT_SECONDS = 0.0\n")
-        return self.start("worker", self.address, "--nthreads", "1", "--no-nanny", "--preload", str(preload))[0]
+        preload.write_text("import benchmarks.training\nbenchmarks.training.CHECKPOINT_SECONDS = 0.2\n")
+        options = ("--nthreads", "1", "--no-nanny", "--preload", str(preload))
+        process, log = self.start("worker", self.address, *options)
+        wait_for(lambda: "Registered to:" in log.read_text())
+        return process
 
 
 @pytest.fixture
@@ -89,7 +92,8 @@ def test_grid_on_two_workers_of_which_one_is_killed(
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     workers = [dask.worker(), dask.worker()]
     # Long enough to be killed in the middle.
-    long = grid(data, out, dask.address, "--set", "training.epochs=150")
+    epochs = ("--set", "training.epochs=30")
+    long = grid(data, out, dask.address, *epochs)
     command = [sys.executable, "-c", "from benchmarks.cli import main; main()", *long]
     with (tmp_path / "out").open("w") as file, (tmp_path / "err").open("w") as errors:
         process = subprocess.Popen(command, stdout=file, stderr=errors)
@@ -97,13 +101,13 @@ def test_grid_on_two_workers_of_which_one_is_killed(
     begun = set()
 
     def both_have_begun() -> bool:
-        begun.update(re.findall(r"^(mlp, .*?): epoch 30 of", (tmp_path / "out").read_text(), flags=re.MULTILINE))
+        begun.update(re.findall(r"^(mlp, .*?): epoch 6 of", (tmp_path / "out").read_text(), flags=re.MULTILINE))
         assert process.poll() is None, (tmp_path / "err").read_text()
-        return len(begun) == 2
+        return len(begun) == 2 and len(list(out.rglob("*.state.safetensors"))) == 2
 
     wait_for(both_have_begun)
     workers[0].kill()
-    assert process.wait(300) == 0, (tmp_path / "out").read_text() + (tmp_path / "err").read_text()
+    assert process.wait(600) == 0, (tmp_path / "out").read_text() + (tmp_path / "err").read_text()
     found = predictions(out)
     assert len(found) == 4
     assert not list(out.rglob("*.state.safetensors"))
@@ -116,7 +120,7 @@ def test_grid_on_two_workers_of_which_one_is_killed(
     assert sessions == [1, 1, 1, 2], "the killed training did not go on from its state"
 
     # What the cluster made is what one machine makes.
-    answer = sen_bench(*grid(data, tmp_path / "here", "", "--set", "training.epochs=150"))
+    answer = sen_bench(*grid(data, tmp_path / "here", "", *epochs))
     assert answer.code == 0, answer.err
     assert predictions(tmp_path / "here") == found
 
@@ -211,7 +215,7 @@ def test_scheduler_is_found_by_its_file(
     content = path.read_text()
     address = json.loads(content)["address"]
     data = write_data(rocksalts(60))
-    answer = sen_bench(*grid(data, tmp_path / "runs", str(path)))
+    answer = sen_bench(*grid(data, tmp_path / "runs", str(path), "--epochs", 2))
     assert answer.code == 0, answer.err
     assert len(predictions(tmp_path / "runs")) == 4
     # A scheduler that is killed leaves its file behind.
