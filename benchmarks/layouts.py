@@ -101,6 +101,7 @@ class _Folder:
         header = [name.strip() for name in rows[0]] if rows else []
         if header and (header[0].lower() in _ID_COLUMNS or target in header[1:]):
             self._columns, rows = header[1:], rows[1:]
+            _check_names(self.path, self._columns)
         elif len(header) > 2:
             raise UsageError(
                 f"{self.path} has {len(header)} columns and no header line: write one (id, then a name for each "
@@ -251,6 +252,7 @@ class _Parquet(_Table):
     def columns(self) -> list[str]:
         with self._reading() as file:
             names: list[str] = file.schema_arrow.names
+        _check_names(self.path, names)
         return names
 
     def ids(self) -> list[str]:

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from pymatgen.core import Structure
 
 from benchmarks import layouts, splitter
@@ -452,6 +454,12 @@ def spoilt_parquet(folder: Path) -> Path:
     return path
 
 
+def parquet_with_names_twice(folder: Path) -> Path:
+    path = folder / "mine.parquet"
+    parquet.write_table(pa.Table.from_arrays([pa.array(["x"])] * 3, names=["structure", "gap", "gap"]), path)
+    return path
+
+
 def gzipped_csv_cut(folder: Path) -> Path:
     path = write_csv(folder / "a", rows_of(300))
     target = folder / "a.csv.gz"
@@ -489,6 +497,8 @@ UNREADABLE = {
         DataError,
         "must hold the ids",
     ),
+    "names twice in parquet": (parquet_with_names_twice, DataError, "two columns of the same name"),
+    "names twice in a folder": (folder_with("id,gap,gap\na,1,2\n"), DataError, "two columns of the same name"),
     "names twice in json": (
         text_file("mine.json", '{"index": ["r"], "columns": ["structure", "gap", "gap"], "data": [[{}, 1, 2]]}'),
         DataError,
