@@ -66,13 +66,13 @@ def execute(
         The cells that failed, with the reason; one failure stops no other cell.
 
     Raises:
-        Interrupted: Somebody asked to stop; the message says what is saved.
+        Interrupted: Somebody asked to stop before all had ended; the message says what is saved.
     """
     failures: dict[Cell, SenBenchError] = {}
     plans = {cell.plan for cell in cells}
     waiting = list(cells)
     while waiting:
-        taken, stopped = [], []
+        taken, stopped, n_ended = [], [], 0
         if cluster is not None:
             train = partial(cluster.train, device=device)
         elif n_workers(jobs, len(waiting)) == 1:
@@ -88,11 +88,12 @@ def execute(
                     stopped.append(f"{run}{cell.unit}: {outcome}")
                 else:
                     ended = _ended(cell, outcome)
+                    n_ended += 1
                     if isinstance(ended, SenBenchError):
                         failures[cell] = ended
                     cell.plan.run.write_summary(partial(summarise, cell.plan))
                     on_cell(cell, ended)
-        if stop:
+        if stop and n_ended < len(waiting):
             raise Interrupted("; ".join(stopped))
         if taken:
             on_wait(taken)

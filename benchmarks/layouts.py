@@ -112,7 +112,7 @@ class _Folder:
         self._rows = [[row[0].strip(), *row[1:]] for row in rows]
 
     def targets(self) -> list[str]:
-        return self._columns
+        return list(filter(None, self._columns))
 
     def ids(self) -> list[str]:
         return _named([row[0] for row in self._rows])
@@ -286,8 +286,9 @@ def _check_names(path: Path, columns: Sequence[str]) -> None:
     Raises:
         DataError: Two have the same name.
     """
-    if len(set(columns)) < len(columns):
-        raise DataError(f"{path} has two columns of the same name: {', '.join(columns)}.")
+    named = list(filter(None, columns))
+    if len(set(named)) < len(named):
+        raise DataError(f"{path} has two columns of the same name: {', '.join(named)}.")
 
 
 def _read_files(folder: Path, rows: list[tuple[str, list[str], str]], target: str, kind: Kind) -> Batch:

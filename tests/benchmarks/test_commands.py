@@ -224,6 +224,24 @@ def test_interrupted_run_says_how_to_go_on(write_data: Write, tmp_path: Path) ->
     assert not [path for path in (tmp_path / "runs").rglob("*fold_*") if path.is_dir()]
 
 
+@pytest.mark.parametrize(("folds", "code"), [("0", 0), ("0,1", 130)])
+def test_ctrl_c_while_a_result_is_stored_matters_only_where_something_is_left(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: str, code: int
+) -> None:
+    write_unit = Run.write_unit
+
+    def interrupted(self: Run, *arguments: Any, **options: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return write_unit(self, *arguments, **options)
+
+    monkeypatch.setattr(Run, "write_unit", interrupted)
+    answer = sen_bench(*run_arguments(write_data(rocksalts(60)), tmp_path / "runs", "--epochs", 9, "--folds", folds))
+    assert answer.code == code, answer.err
+    assert "fold 0, seed 0: MAE" in answer.out
+    assert ("test rows in" in answer.out) == (code == 0)
+    assert ("To go on:" in answer.err) == (code == 130)
+
+
 def test_config_file_flags_and_assignments_in_order_of_precedence(
     write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:

@@ -182,6 +182,15 @@ def test_a_changed_structure_file_is_read_anew(tmp_path):
     assert sorted(after.table.crystal(2).numbers) == [17, 55]
 
 
+def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mine", rows_of(5))
+    table = folder / "id_prop.csv"
+    before = load(folder)
+    table.write_text("\n".join(["id,gap,,", *(f"{line},," for line in table.read_text().splitlines())]))
+    after = load(folder, target=None)
+    assert after.table.target.tolist() == before.table.target.tolist()
+
+
 def at_site(**change: Any) -> Callable[[dict[str, Any]], Any]:
     return lambda crystal: crystal["sites"][1].update(change)
 
