@@ -215,7 +215,7 @@ def test_scheduler_is_found_by_its_file(
     content = path.read_text()
     address = json.loads(content)["address"]
     data = write_data(rocksalts(60))
-    answer = sen_bench(*grid(data, tmp_path / "runs", str(path), "--epochs", 2))
+    answer = sen_bench(*grid(data, tmp_path / "runs", str(path)))
     assert answer.code == 0, answer.err
     assert len(predictions(tmp_path / "runs")) == 4
     # A scheduler that is killed leaves its file behind.
