@@ -111,7 +111,8 @@ def _show_leaderboard(console: Console, plan: Plan, summary: dict[str, Any]) -> 
     scores = [(entry.model, *_on_folds(entry, folds)) for entry in published(task.name)]
     scores.append((_ours(plan), mean, std))
     scores.sort(key=lambda row: row[1], reverse=metric.higher_is_better)
-    which = "the five folds" if len(folds) == N_FOLDS else f"of folds {', '.join(map(str, folds))} alone"
+    plural = "s" if len(folds) > 1 else ""
+    which = "the five folds" if len(folds) == N_FOLDS else f"of fold{plural} {', '.join(map(str, folds))} alone"
     table = Table(title=f"Published leaderboard, {which}", title_justify="left")
     unit = f" ({task.unit})" if task.unit else ""
     for heading in ("", "model", f"{metric.label}{unit}", "std"):

@@ -59,7 +59,7 @@ class Layout(Protocol):
         """Hash of everything that is read."""
 
     def ids(self) -> list[str]:
-        """Id of every row, after a look at the file as a whole."""
+        """Id of every row, empty where it has none, after a look at the file as a whole."""
 
     def read(self, task: Task, jobs: int) -> Iterator[Batch | Fault]:
         """Read all rows, batch by batch in their order."""
@@ -115,7 +115,7 @@ class _Folder:
         return list(filter(None, self._columns))
 
     def ids(self) -> list[str]:
-        return _named([row[0] for row in self._rows])
+        return _usable([row[0] for row in self._rows])
 
     def content(self) -> str:
         return digest(
@@ -163,7 +163,7 @@ class _Json:
         return [name for name in self._outline[1] if name != "structure"]
 
     def ids(self) -> list[str]:
-        return _named(map(str, self._outline[0]))
+        return _usable(map(str, self._outline[0]))
 
     def content(self) -> str:
         return _file_content(self.path)
@@ -229,7 +229,7 @@ class _Csv(_Table):
         if self.id is None:
             return [str(row) for row, _ in enumerate(rows)]
         at = self.columns.index(self.id)
-        return _named(row[at] if at < len(row) else "" for row in rows)
+        return _usable(row[at] if at < len(row) else "" for row in rows)
 
     def cells(self, target: str) -> Iterator[list[_Cells]]:
         n, structure, value = len(self.columns), self.columns.index(self.structure), self.columns.index(target)
@@ -260,7 +260,7 @@ class _Parquet(_Table):
             if self.id is None:
                 return [str(row) for row in range(file.metadata.num_rows)]
             batches = file.iter_batches(columns=[self.id])
-            return _named("" if name is None else str(name) for batch in batches for name in batch[0].to_pylist())
+            return _usable("" if name is None else str(name) for batch in batches for name in batch[0].to_pylist())
 
     def cells(self, target: str) -> Iterator[list[_Cells]]:
         with self._reading() as file:
@@ -298,7 +298,7 @@ def _read_files(folder: Path, rows: list[tuple[str, list[str], str]], target: st
         name, files, value = row
         if not files:
             wanted = ", ".join(pattern.format(printable(name)) for pattern in _STRUCTURE_FILES)
-            raise BadRow(f"has no structure file (one of {wanted})" if name else "has no id")
+            raise BadRow(f"has no structure file (one of {wanted})")
         if len(files) > 1:
             raise BadRow(f"has more than one structure file ({', '.join(files)})")
         number = read_target(_value(value), target, kind)
@@ -335,10 +335,9 @@ def _value(text: str) -> object:
         return text
 
 
-def _named(names: Iterable[str]) -> list[str]:
-    """Return ids in which rows without one, or with one that no file can hold, are called by their number."""
-    texts = (name.strip() if _is_text(name) else "" for name in names)
-    return [name or f"(number {row}, counted from 0)" for row, name in enumerate(texts)]
+def _usable(names: Iterable[str]) -> list[str]:
+    """Return ids without blanks around them, empty where no file could hold one."""
+    return [name.strip() if _is_text(name) else "" for name in names]
 
 
 def _is_text(name: str) -> bool:

@@ -29,7 +29,7 @@ __all__ = ["OnBadRow", "OwnData", "find_own_data"]
 OnBadRow = Literal["fail", "skip"]
 
 # Raised whenever the arrays that come out of the same files change.
-_VERSION = 1
+_VERSION = 2
 # Mean of the targets over their standard deviation: beyond, float32 rounds away a thousandth of what they differ by.
 _MAX_OFFSET = 1e4
 # Rows named in a message.
@@ -156,7 +156,8 @@ class OwnData:
 
 def _pieces(layout: Layout, task: Task, jobs: int, progress: Progress | None) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield the arrays of a data set batch by batch, and at the end what is known of its rows."""
-    ids = layout.ids()
+    given = layout.ids()
+    ids = [name or f"(number {row}, counted from 0)" for row, name in enumerate(given)]
     if not ids:
         raise DataError(f"{layout.path} has no rows.")
     if task.target not in (targets := layout.targets()):
@@ -165,14 +166,14 @@ def _pieces(layout: Layout, task: Task, jobs: int, progress: Progress | None) ->
     bad: list[SkippedRow] = []
 
     def crystals() -> Iterator[dict[str, NDArray[Any]]]:
-        repeats = _repeats(ids)
+        of_ids = _repeats(ids) | {row: "has no id" for row, name in enumerate(given) if not name}
         done = 0
         for batch in layout.read(task, jobs):
             if isinstance(batch, Fault):
                 row = min(done + batch.row, len(ids) - 1)
                 raise DataError(f"{layout.path}: row {ids[row]} {batch.problem}; repair the file.")
             names = ids[done : done + batch.n_rows]
-            problems = dict(batch.faults) | {i: repeats[done + i] for i in range(len(names)) if done + i in repeats}
+            problems = dict(batch.faults) | {i: of_ids[done + i] for i in range(len(names)) if done + i in of_ids}
             bad.extend(SkippedRow(names[i], problems[i]) for i in sorted(problems))
             wanted = ~np.isin(batch.kept, list(problems))
             kept.extend(names[i] for i in batch.kept[wanted].tolist())

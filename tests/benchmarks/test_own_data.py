@@ -409,10 +409,19 @@ def test_columns_of_integers_and_ids_that_are_no_text(tmp_path):
     data = [[crystal, value] for (_, crystal, _), value in zip(rows_of(3), (1.0, 2.0, 4.0), strict=True)]
     content = {"index": ["a", "\ud800", "c"], "columns": ["structure", 0], "data": data}
     (tmp_path / "mine.json").write_text(json.dumps(content))
-    dataset = load(tmp_path / "mine.json", target=None)
+    dataset = load(tmp_path / "mine.json", target=None, on_bad_row="skip")
     assert dataset.task.target == "0"
-    assert dataset.table.target.tolist() == [1, 2, 4]
-    assert dataset.table.ids.tolist() == ["a", "(number 1, counted from 0)", "c"]
+    assert dataset.table.target.tolist() == [1, 4]
+    assert dataset.table.ids.tolist() == ["a", "c"]
+    assert dataset.skipped == (("(number 1, counted from 0)", "has no id"),)
+
+
+@pytest.mark.parametrize("write", LAYOUTS.values(), ids=LAYOUTS)
+def test_rows_without_an_id_are_told(tmp_path, write):
+    rows = [(" " if row in {1, 3} else name, crystal, value) for row, (name, crystal, value) in enumerate(rows_of(5))]
+    message = r"row \(number 1, counted from 0\) has no id; row \(number 3, counted from 0\) has no id"
+    with pytest.raises(DataError, match=message):
+        load(write(tmp_path / "mine", rows))
 
 
 def test_index_of_integers(tmp_path):
