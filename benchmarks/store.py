@@ -275,6 +275,8 @@ class Run:
 
         try:
             with FileLock(self.path / ".summary.lock"):
+                for left in self.path.glob(".summary.json.*"):  # by processes that were killed while they wrote
+                    left.unlink(missing_ok=True)
                 write_json(self.path / "summary.json", _finite(summarise()))
         except (OSError, DataError) as error:
             logging.getLogger("sen_bench").warning("%s/summary.json is not written: %s", self.path, error)

@@ -24,8 +24,7 @@ Install = Callable[[str, str], None]
 #: Options that make a run take seconds: it still goes through everything that a real one does.
 SMALL = (
     *("--block", "mlp", "--set", "block.hidden=32", "--set", "block.width=16"),
-    *("--set", "sen.atom_embedding=16", "--set", "sen.encoder_width=16", "--set", "sen.environment_width=16"),
-    *("--set", "sen.head_width=16", "--set", "sen.dropout=0"),
+    *("--set", "sen.encoder_width=16", "--set", "sen.head_width=16", "--set", "sen.dropout=0"),
     *("--set", "training.learning_rate=0.002", "--set", "training.batch_size=8", "--set", "training.weight_decay=0.01"),
 )
 

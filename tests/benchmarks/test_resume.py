@@ -31,6 +31,11 @@ if limit := int(sys.argv.pop(1)):
 main()
 """
 TASK = "matbench_jdft2d"
+# Smaller than what learns best, because every step's state is written.
+OPTIONS = (
+    *SMALL,
+    *("--set", "sen.atom_embedding=16", "--set", "sen.environment_width=16", "--set", "sen.dropout=0.1"),
+)
 
 
 @dataclass
@@ -66,7 +71,7 @@ def start(write_data: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     processes: list[subprocess.Popen[bytes]] = []
 
     def call(out: Path, *options: object, epochs: int = 6, file_limit: int = 0) -> Started:
-        arguments = ("run", TASK, *SMALL, "--set", "sen.dropout=0.1", "--epochs", epochs, "--folds", "0,1")
+        arguments = ("run", TASK, *OPTIONS, "--epochs", epochs, "--folds", "0,1")
         command = [sys.executable, "-c", DRIVER, file_limit, *arguments, "--data-dir", data, "--out", out, *options]
         log = tmp_path / f"log-{len(processes)}"
         with log.with_suffix(".out").open("wb") as stdout, log.with_suffix(".err").open("wb") as stderr:

@@ -166,3 +166,10 @@ def test_tables_are_in_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     ascii_locale = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "table.csv")], env=ascii_locale, check=True)
     assert (tmp_path / "table.csv").read_text("utf-8") == "id\nFe₂O₃\n"
+
+
+def test_summary_removes_what_a_killed_process_left_of_another(run: Run) -> None:
+    (run.path / ".summary.json.01234567").write_text("{")
+    run.write_summary(lambda: {"mean": math.nan})
+    assert json.loads((run.path / "summary.json").read_text()) == {"mean": None}
+    assert not list(run.path.glob(".summary.json.*"))
