@@ -114,6 +114,17 @@ def last_saved(out: Path) -> float:
     return 0.0
 
 
+def wait_for_saves(run: Started, out: Path, n: int) -> None:
+    """Wait until states were saved n times, or the run has ended."""
+    seen = {last_saved(out)}
+
+    def enough() -> bool:
+        seen.add(last_saved(out))
+        return len(seen) > n or run.process.poll() is not None
+
+    wait_for(enough)
+
+
 def nothing_half_written(out: Path) -> bool:
     hidden = [path for path in out.rglob(".*") if not path.name.endswith(".lock")]
     return hidden == []
@@ -130,10 +141,7 @@ def test_run_killed_ten_times_gives_what_an_undisturbed_one_gives(start: Start, 
     # In saves, of which there are 144 on two folds, so that slow machines come as far.
     for n_saves in rng.integers(1, 25, 10):
         run = start(out, epochs=12)
-        seen = {last_saved(out)}
-        while len(seen) <= n_saves and run.process.poll() is None:
-            time.sleep(0.01)
-            seen.add(last_saved(out))
+        wait_for_saves(run, out, n_saves)
         run.process.kill()
         run.process.wait()
         found = predictions(out)
