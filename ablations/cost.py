@@ -15,7 +15,7 @@ from benchmarks.errors import RunError, SenBenchError, printable
 from benchmarks.interrupts import Interrupted
 from benchmarks.machine import hold_device, prepare_arithmetic
 from benchmarks.plans import Plan
-from benchmarks.training import build_model, predict, train_fold
+from benchmarks.training import build_model, n_parameters, predict, train_fold
 
 __all__ = ["Cost", "probe"]
 
@@ -90,5 +90,4 @@ def _probe(plan: Plan, device: str, threads: int) -> Cost:
         predict(model, graphs, rows, edge_budget=config.training.edge_budget)
         validation = (time.perf_counter() - start) * len(fold.validation) / len(rows)
     epoch = step * len(batches) + validation
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Cost(epoch, epoch * config.training.epochs, parameters)
+    return Cost(epoch, epoch * config.training.epochs, n_parameters(model))

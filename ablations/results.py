@@ -18,6 +18,7 @@ from benchmarks.cache import digest
 from benchmarks.console import figures
 from benchmarks.errors import UsageError
 from benchmarks.files import write_bytes, write_json
+from benchmarks.latex import escape
 from benchmarks.metrics import PrimaryMetric
 from benchmarks.plans import Cell
 
@@ -222,14 +223,5 @@ def _booktabs(frame: DataFrame, caption: str, label: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """Escape what LaTeX reads as commands."""
-    text = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)
-    special = {
-        "\N{MINUS SIGN}": "$-$",
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "–": "--",
-    }
-    special |= {char: f"\\{char}" for char in "&%$#_{}"}
-    return "".join(special.get(char, char) for char in text)
+    """Escape a text in which numbers have hyphens for their signs."""
+    return escape(re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text))

@@ -20,7 +20,7 @@ from benchmarks.tasks import Kind
 from benchmarks.workers import stream
 from sen.crystal import SYMBOLS, Crystal, crystal_system
 
-__all__ = ["CrystalTable", "Outline", "Progress", "read_matbench_json", "read_outline", "with_ptr"]
+__all__ = ["CrystalTable", "Outline", "Progress", "read_matbench_json", "read_outline", "reduced_formula", "with_ptr"]
 
 #: Called with how much is done and how much there is, mostly in rows; None where that is not known.
 Progress = Callable[[int, int | None], None]
@@ -146,6 +146,15 @@ def read_matbench_json(
     )
     ids = np.array([row_id(row) for row in arrays["row"].tolist()])
     return CrystalTable(**arrays, ids=ids, digest=key)
+
+
+def reduced_formula(numbers: NDArray[np.integer]) -> str:
+    """Return the reduced formula of atomic numbers [n]: "NaCl"."""
+    from pymatgen.core import Composition
+
+    found, counts = np.unique(numbers, return_counts=True)
+    composition = {SYMBOLS[z - 1]: n for z, n in zip(found.tolist(), counts.tolist(), strict=True)}
+    return str(Composition(composition).reduced_formula)
 
 
 def with_ptr(pieces: Iterable[dict[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:

@@ -107,6 +107,7 @@ def element_correlation(rows: DescribedRows, *, draws: int = _DRAWS, seed: int =
     maps = []
     spreads = []
     folds = np.unique(rows.fold)
+    before = environments.before[node]
     for fold in folds:
         in_fold = rows.fold[crystal_of] == fold
         # For each element, its orbits by crystal: first a crystal is drawn, then an atom of it.
@@ -119,7 +120,7 @@ def element_correlation(rows: DescribedRows, *, draws: int = _DRAWS, seed: int =
                 if crystals:
                     for side, at in enumerate(rng.integers(len(crystals), size=2)):
                         chosen[side, i] = rng.choice(crystals[at])
-            own[draw] = _correlate(environments.before[node], crystal_of, chosen)
+            own[draw] = _correlate(before, crystal_of, chosen)
         maps.append(own)
         with np.errstate(invalid="ignore"):
             spreads.append(_nan(np.nanstd, own))

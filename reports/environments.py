@@ -19,7 +19,7 @@ from benchmarks.errors import DataError, SenBenchError, UsageError
 from benchmarks.graphs import GraphTable, join_graphs
 from benchmarks.machine import n_threads, prepare_arithmetic
 from benchmarks.store import Run, Unit
-from benchmarks.training import build_model
+from benchmarks.training import build_model, untrained_model
 from reports.section import Absent, Text
 from sen.crystal import Crystal
 from sen.graph import Cells, build_graph
@@ -169,9 +169,8 @@ class Models:
 
         if not trained:
             with torch.random.fork_rng(devices=[]):
-                # As the training draws them.
-                torch.manual_seed(int(np.random.default_rng([unit.seed, unit.fold]).integers(2**63)))
-                return build_model(self.config).to(self.device).eval()
+                model, _ = untrained_model(self.config, unit.seed, unit.fold)
+            return model.to(self.device).eval()
         if unit not in self._loaded:
             # A copy takes a fraction of the time of drawing weights that are then overwritten.
             model = copy.deepcopy(self._blank)

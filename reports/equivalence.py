@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +13,7 @@ from reports.operations import KINDS
 from reports.section import Absent, Block, Cell, Figure, Heading, Progress, Section, Table, Text
 from reports.style import COLOURS, DIVERGING, GRID, INK, MUTED, WIDE, subplots
 from reports.two_ks import DIGITS, choose_crystals, choose_example, describe_crystal
+from reports.wording import typeset_formula, typeset_group
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,8 +31,6 @@ __all__ = [
     "draw_pairs",
     "draw_pearson",
     "relation_table",
-    "typeset_formula",
-    "typeset_group",
 ]
 
 # Names above the boxes of a figure.
@@ -272,17 +270,6 @@ def _pair_rows(table: CrystalTable, rows: NDArray[np.int64]) -> list[int]:
         if len(chosen) == _PAIR_CRYSTALS:
             break
     return chosen
-
-
-def typeset_formula(text: str) -> str:
-    """Return a formula for matplotlib with parse_math: "MoSe2" with its numbers as subscripts."""
-    return re.sub(r"(?<=[A-Za-z)\]])(\d+\.?\d*)", r"$_{\1}$", text.replace("$", ""))
-
-
-def typeset_group(symbol: str) -> str:
-    """Return a space group symbol for matplotlib with parse_math: "P-42₁m" with a bar and a subscript."""
-    with_bars = re.sub(r"-(\d)", r"$\\bar{\1}$", symbol)
-    return re.sub(r"[₀-₉]", lambda screw: f"$_{{{ord(screw[0]) - ord('₀')}}}$", with_bars)
 
 
 def _element_colours(labels: Iterable[str]) -> dict[str, str]:

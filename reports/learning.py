@@ -9,10 +9,9 @@ import numpy as np
 
 from benchmarks.console import figures
 from benchmarks.errors import DataError
-from reports.parity import panels
 from reports.section import Absent, Block, Figure, Progress, Section, Table
 from reports.study import Result, Study
-from reports.style import MUTED
+from reports.style import MUTED, panels
 from reports.wording import in_brackets
 
 __all__ = ["Learning"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen.crystal import Crystal
+from sen.crystal import Crystal, find_symmetry
 
 __all__ = ["KINDS", "ConventionalCell", "Operation", "classify", "conventional_cell"]
 
@@ -138,17 +137,11 @@ def conventional_cell(crystal: Crystal) -> ConventionalCell:
 
     Where the search fails the crystal's own cell is returned, with no operation.
     """
-    import moyopy
-
-    logging.getLogger("moyo").setLevel(logging.ERROR)  # on omitted operations: none is missing in the end
-    cell = moyopy.Cell(crystal.lattice.tolist(), crystal.positions.tolist(), crystal.numbers.tolist())
-    try:
-        found = moyopy.MoyoDataset(cell, symprec=_SYMPREC)
-        operations = moyopy.MoyoDataset(found.std_cell, symprec=_SYMPREC).operations
-    except BaseException as error:
-        # A panic of moyopy's Rust code is a BaseException whose class cannot be imported.
-        if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
-            raise
+    found = again = find_symmetry(crystal.lattice, crystal.positions, crystal.numbers, _SYMPREC)
+    if found is not None:
+        standard = found.std_cell
+        again = find_symmetry(standard.basis, standard.positions, standard.numbers, _SYMPREC)
+    if again is None:
         return ConventionalCell(
             crystal.lattice,
             crystal.positions,
@@ -158,8 +151,8 @@ def conventional_cell(crystal: Crystal) -> ConventionalCell:
             [],
             np.empty((0, len(crystal)), dtype=np.int64),
         )
-    lattice, positions = np.array(found.std_cell.basis), np.array(found.std_cell.positions)
-    numbers = np.array(found.std_cell.numbers, dtype=np.int64)
+    lattice, positions = np.array(standard.basis), np.array(standard.positions)
+    numbers, operations = np.array(standard.numbers, dtype=np.int64), again.operations
     in_crystal = positions @ np.array(found.std_linear).T + np.array(found.std_origin_shift)
     atom = _nearest(in_crystal, crystal.positions, crystal.lattice)
     kept = []

@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from benchmarks.console import figures
 from benchmarks.leaderboard import published, rank, source
-from benchmarks.metrics import METRIC_LABELS, primary_metric, score
+from benchmarks.metrics import METRIC_LABELS, primary_metric
 from benchmarks.statistics import bootstrap_mean, corrected_t_test, holm, share_tested
-from benchmarks.store import fold_means
-from benchmarks.tasks import Kind
+from benchmarks.store import is_official
 from reports.section import Block, Cell, Figure, Heading, Progress, Section, Table, Text
-from reports.study import Result, Study, shared_rows
+from reports.study import Result, Study, fold_scores, shared_rows
 from reports.style import GRID, INK, MUTED, WIDE, subplots
 from reports.wording import after_number, in_brackets
 
-__all__ = ["Overview", "fold_scores"]
+__all__ = ["Overview"]
 
 # A difference is called one where p, adjusted for the number of comparisons, is below this.
 _LEVEL = 0.05
@@ -81,17 +80,6 @@ class Overview(Section):
             yield _difference_table(facts)
 
 
-def fold_scores(result: Result, kind: Kind) -> dict[int, dict[str, float]]:
-    """Return the scores of a result on each fold, by name: the mean over the seeds, as `sen-bench run` has it."""
-    if result.run is None:
-        of_fold = {fold: result.rows.take(result.rows.fold == fold) for fold in result.folds}
-        return {fold: score(kind, rows.target, rows.prediction) for fold, rows in of_fold.items()}
-    metrics = {unit: record["metrics"] for unit, record in result.records.items()}
-    names = next(iter(metrics.values()))
-    means = {name: fold_means({unit: found[name] for unit, found in metrics.items()}) for name in names}
-    return {fold: {name: means[name][fold] for name in names} for fold in result.folds}
-
-
 def _result_facts(study: Study, result: Result) -> dict[str, Any]:
     scores = fold_scores(result, study.task.kind)
     columns = {name: [scores[fold][name] for fold in scores] for name in next(iter(scores.values()))}
@@ -121,20 +109,12 @@ def _result_facts(study: Study, result: Result) -> dict[str, Any]:
         "memory_gib": max(_memory(record) for record in records) / 2**30 if records else None,
         "devices": sorted({record["device"] for record in records}),
         "threads": sorted({record["threads"] for record in records if record.get("threads")}),
-        "is_official": _is_official(study, result),
+        "is_official": result.run is not None and is_official(result.facts, result.units),
     }
 
 
 def _memory(record: Mapping[str, Any]) -> float:
     return float(record.get("peak_device_memory_bytes") or record["peak_memory_bytes"] or 0)
-
-
-def _is_official(study: Study, result: Result) -> bool:
-    """Whether the mean of a run may stand on the leaderboard: official data, all of it, all folds of every seed."""
-    if result.run is None or not study.task.is_official:
-        return False
-    complete = len(result.units) == study.n_folds * len(result.seeds)
-    return complete and bool(result.facts["data"]["is_complete"]) and result.facts["config"]["limit"] is None
 
 
 def _deviation(study: Study) -> float | None:

@@ -9,13 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.console import figures
-from reports.overview import fold_scores
 from reports.section import Block, Figure, Progress, Section, Table
-from reports.study import Study
-from reports.style import GRID, INK, MUTED, WIDE, subplots
+from reports.study import Study, fold_scores
+from reports.style import GRID, INK, MUTED, n_columns, panels
 from reports.wording import in_brackets
 
-__all__ = ["Parity", "n_columns", "panels"]
+__all__ = ["Parity"]
 
 # More points than this would hide each other and fill the page: a sample of the rows is drawn, and said to be.
 _MOST_POINTS = 20_000
@@ -95,23 +94,6 @@ def _confusion(target: Any, probability: Any) -> dict[str, int]:
         "false_negative": int(np.count_nonzero(~label & truth)),
         "true_negative": int(np.count_nonzero(~label & ~truth)),
     }
-
-
-def n_columns(n: int) -> int:
-    """Panels in a row: three, or two where four would leave one alone."""
-    return 2 if n == 4 else min(3, n)
-
-
-def panels(n: int, *, height: float, **options: Any) -> tuple[Any, list[Any]]:
-    """Make a figure with n axes, up to three in a row; `height` is that of one of them in inches."""
-    columns = n_columns(n)
-    rows = -(-n // columns)
-    width = WIDE * (0.5, 0.72, 1)[columns - 1]
-    figure, axes = subplots(rows, columns, width=width, height=height * rows, squeeze=False, **options)
-    flat = list(axes.flat)
-    for extra in flat[n:]:
-        extra.set_visible(False)
-    return figure, flat[:n]
 
 
 def _parity_figure(facts: Mapping[str, Any]) -> Figure:

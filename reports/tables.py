@@ -9,6 +9,7 @@ import re
 import statistics
 from collections.abc import Sequence
 
+from benchmarks.latex import escape
 from reports.section import Cell, Table
 
 __all__ = ["as_csv", "as_latex", "is_numeric", "shown"]
@@ -20,33 +21,6 @@ _P_DECIMALS = 3
 # Headings of columns that have as many decimals as the one before: how sure its number is.
 _FOLLOWERS = ("std", " low", " high")
 _NOTHING = "–"
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "\N{MULTIPLICATION SIGN}": r"$\times$",
-    "\N{MINUS SIGN}": r"$-$",
-    "–": "--",
-    "Å": r"\AA{}",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "²": r"$^2$",
-    "³": r"$^3$",
-    "Δ": r"$\Delta$",
-    "\N{GREEK SMALL LETTER SIGMA}": r"$\sigma$",
-    **{chr(0x2080 + digit): f"$_{digit}$" for digit in range(10)},
-}
 
 
 def is_numeric(table: Table, column: int) -> bool:
@@ -83,7 +57,7 @@ def as_latex(table: Table, label: str) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_escape(table.caption)}}}",
+        rf"\caption{{{escape(table.caption)}}}",
         rf"\label{{tab:{re.sub('[^A-Za-z0-9-]', '-', label)}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
@@ -98,11 +72,7 @@ def as_latex(table: Table, label: str) -> str:
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_escape, cells)) + r" \\"
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(char, char) for char in text)
+    return " & ".join(map(escape, cells)) + r" \\"
 
 
 def _decimals(cells: Sequence[Cell], digits: int) -> int:

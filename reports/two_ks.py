@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.crystals import CrystalTable, Progress
+from benchmarks.crystals import CrystalTable, Progress, reduced_formula
 from reports.operations import KINDS, ConventionalCell, conventional_cell
 from reports.wording import space_group_symbol
 from sen.crystal import SYMBOLS, Crystal
@@ -30,7 +30,6 @@ __all__ = [
     "densities",
     "describe_crystal",
     "element_pairs",
-    "formula",
     "ks_matrix",
     "ks_of_subsets",
     "ks_statistic",
@@ -130,15 +129,6 @@ def pearson(environments: NDArray[np.floating]) -> NDArray[np.float64]:
         centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     result: NDArray[np.float64] = centred @ centred.T
     return result
-
-
-def formula(numbers: NDArray[Any]) -> str:
-    """Return the reduced formula of atomic numbers [n]: "NaCl"."""
-    from pymatgen.core import Composition
-
-    found, counts = np.unique(numbers, return_counts=True)
-    composition = {SYMBOLS[z - 1]: int(count) for z, count in zip(found.tolist(), counts, strict=True)}
-    return str(Composition(composition).reduced_formula)
 
 
 def orbit_labels(crystal: Crystal) -> list[str]:
@@ -316,7 +306,7 @@ def relations(crystal: Crystal, before: NDArray[np.floating], after: NDArray[np.
         )
         start += len(members)
     return {
-        "formula": formula(crystal.numbers),
+        "formula": reduced_formula(crystal.numbers),
         "space_group": cell.space_group,
         "symbol": space_group_symbol(cell.space_group),
         "atoms_primitive": len(crystal),

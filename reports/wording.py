@@ -7,7 +7,16 @@ from collections.abc import Iterable
 
 from benchmarks.console import figures
 
-__all__ = ["after_number", "in_brackets", "join", "rounded", "signed", "space_group_symbol"]
+__all__ = [
+    "after_number",
+    "in_brackets",
+    "join",
+    "rounded",
+    "signed",
+    "space_group_symbol",
+    "typeset_formula",
+    "typeset_group",
+]
 
 
 def after_number(unit: str) -> str:
@@ -44,3 +53,14 @@ def space_group_symbol(number: int) -> str:
         return "unknown"
     symbol = moyopy.SpaceGroupType(number).hm_short.replace(" ", "")
     return re.sub(r"_(\d)", lambda screw: chr(ord("₀") + int(screw[1])), symbol)
+
+
+def typeset_formula(text: str) -> str:
+    """Return a formula for matplotlib with parse_math: "MoSe2" with its numbers as subscripts."""
+    return re.sub(r"(?<=[A-Za-z)\]])(\d+\.?\d*)", r"$_{\1}$", text.replace("$", ""))
+
+
+def typeset_group(symbol: str) -> str:
+    """Return a space group symbol for matplotlib with parse_math: "P-42₁m" with a bar and a subscript."""
+    with_bars = re.sub(r"-(\d)", r"$\\bar{\1}$", symbol)
+    return re.sub(r"[₀-₉]", lambda screw: f"$_{{{ord(screw[0]) - ord('₀')}}}$", with_bars)

@@ -1,4 +1,4 @@
-"""The seam: what a symmetry block is given, what it returns, and how it is found by name."""
+"""The seam: what a symmetry block is given, and what it returns."""
 
 from __future__ import annotations
 

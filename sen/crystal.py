@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CRYSTAL_SYSTEMS", "SYMBOLS", "Crystal", "crystal_system", "refine"]
+__all__ = ["CRYSTAL_SYSTEMS", "SYMBOLS", "Crystal", "crystal_system", "find_symmetry", "refine"]
 
 _SYMBOLS = """
 H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo
@@ -70,17 +70,12 @@ def refine(lattice: ArrayLike, positions: ArrayLike, numbers: ArrayLike, symprec
         numbers: Atomic numbers, [n].
         symprec: Tolerance of the symmetry search in Å.
     """
-    moyopy = _moyopy()
     lattice = np.array(lattice, dtype=np.float64)
     positions = np.array(positions, dtype=np.float64)
     numbers = np.array(numbers, dtype=np.uint8)
     raw_orbit = np.arange(len(numbers), dtype=np.int32)
-    try:
-        found = moyopy.MoyoDataset(moyopy.Cell(lattice.tolist(), positions.tolist(), numbers.tolist()), symprec=symprec)
-    except BaseException as error:
-        # A panic of moyopy's Rust code is a BaseException whose class cannot be imported.
-        if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
-            raise
+    found = find_symmetry(lattice, positions, numbers, symprec)
+    if found is None:
         return Crystal(lattice, positions, numbers, raw_orbit, space_group=0)
 
     cell = found.prim_std_cell
@@ -101,9 +96,29 @@ def refine(lattice: ArrayLike, positions: ArrayLike, numbers: ArrayLike, symprec
     )
 
 
+def find_symmetry(lattice: ArrayLike, positions: ArrayLike, numbers: ArrayLike, symprec: float = 0.01) -> Any:
+    """Return moyopy's MoyoDataset of a crystal; None where the search fails.
+
+    Args:
+        lattice: Lattice vectors as rows in Å, [3, 3].
+        positions: Fractional coordinates, [n, 3].
+        numbers: Atomic numbers, [n].
+        symprec: Tolerance of the symmetry search in Å.
+    """
+    moyopy = _moyopy()
+    cell = moyopy.Cell(*(np.asarray(values).tolist() for values in (lattice, positions, numbers)))
+    try:
+        return moyopy.MoyoDataset(cell, symprec=symprec)
+    except BaseException as error:
+        # A panic of moyopy's Rust code is a BaseException whose class cannot be imported.
+        if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
+            raise
+        return None
+
+
 @functools.cache
 def _moyopy() -> Any:
-    """Import moyopy, without its messages about omitted operations: they are no news about a primitive cell."""
+    """Import moyopy, without its messages about omitted operations: none is missing in the end."""
     import moyopy
 
     logging.getLogger("moyo").setLevel(logging.ERROR)

@@ -17,7 +17,7 @@ from sen.config import SENConfig
 from sen.elements import ElementEmbedding
 from sen.ops import attend, segment_softmax, segment_sum
 
-__all__ = ["FeatureExtraction", "GaussianExpansion", "LSTMAttention", "StoichiometryAttention"]
+__all__ = ["FeatureExtraction", "GaussianExpansion", "LSTMAttention", "StoichiometryAttention", "initialise"]
 
 
 class GaussianExpansion(nn.Module):
@@ -172,7 +172,7 @@ class LSTMAttention(nn.Module):
         self.answer = nn.Linear(width, width, bias=False)
 
     def forward(self, atoms: Tensor, graph: CrystalBatch) -> Tensor:
-        """Update environments [N, width]."""
+        """Update environments [N, width] and return them, [N, width]."""
         atoms = self.norm(atoms)
         width = atoms.shape[1]
         hidden = cell = atoms.new_zeros(graph.n_crystals, width)

@@ -14,7 +14,7 @@ def segment_sum(values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
 
 
 def segment_softmax(logits: Tensor, segment: Tensor, n_segments: int, multiplicity: Tensor | None = None) -> Tensor:
-    """Softmax of `logits` [R, H] over the rows of each segment.
+    """Return the softmax of `logits` [R, H] over the rows of each segment, [R, H].
 
     A row of multiplicity m counts as m equal rows: log m is added to its logits and the weight returned is the sum of
     the m weights. This is what makes an asymmetric unit and its full cell agree.
@@ -26,7 +26,7 @@ def segment_softmax(logits: Tensor, segment: Tensor, n_segments: int, multiplici
 
 
 def attend(weights: Tensor, values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
-    """Sum values [R, C] by multi-head weights [R, H] within segments, each head over its own C / H channels."""
+    """Sum values [R, C] by multi-head weights [R, H] in S segments, [S, C]; each head over its own C / H channels."""
     heads, channels = weights.shape[1], values.shape[1]
     weighted = weights.unsqueeze(-1) * values.unflatten(1, (heads, channels // heads))
     return segment_sum(weighted.flatten(1), segment, n_segments)

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import splitter
 from benchmarks.cache import digest
-from benchmarks.crystals import CrystalTable, read_matbench_json
+from benchmarks.crystals import CrystalTable, read_matbench_json, reduced_formula
 from benchmarks.errors import DataError, UsageError
 from benchmarks.rows import read_rows
 from sen.crystal import refine
@@ -75,6 +75,10 @@ def test_table(tmp_path):
     assert crystal.space_group == expected.space_group
     for name in ("lattice", "positions", "numbers", "orbit"):
         np.testing.assert_array_equal(getattr(crystal, name), getattr(expected, name))
+
+
+def test_formula_is_reduced():
+    assert reduced_formula(np.array([8, 22, 8, 8, 56, 8, 22, 8, 8, 56])) == "BaTiO3"
 
 
 def test_slice_is_a_table(tmp_path):

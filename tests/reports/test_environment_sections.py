@@ -14,7 +14,7 @@ from benchmarks.folds import make_folds
 from benchmarks.store import Unit
 from benchmarks.tasks import TASKS
 from reports.elements import Elements
-from reports.equivalence import Equivalence, typeset_formula, typeset_group
+from reports.equivalence import Equivalence
 from reports.maps import Maps
 from reports.operations import KINDS
 from reports.reading import read_studies
@@ -23,6 +23,7 @@ from reports.section import Absent, Figure, Section, Table, Text, load_section
 from reports.separation import Separation
 from reports.study import Study
 from reports.svg import draw_svg
+from reports.wording import typeset_formula, typeset_group
 from tests.reports.made_models import copper, made_dataset, mixed_rows, perovskite, rocksalt, store_models
 from tests.reports.made_runs import make_run
 

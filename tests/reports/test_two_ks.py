@@ -14,7 +14,6 @@ from reports.two_ks import (
     choose_example,
     densities,
     element_pairs,
-    formula,
     ks_matrix,
     ks_of_subsets,
     ks_statistic,
@@ -139,10 +138,6 @@ def test_densities_integrate_to_one_and_flat_environments_have_none() -> None:
     for curve in facts["density"][1:]:
         assert np.trapezoid(curve, facts["grid"]) == pytest.approx(1, abs=0.08)
     assert facts["labels"] == orbit_labels(own)
-
-
-def test_names() -> None:
-    assert formula(np.array([8, 22, 8, 8, 56])) == "BaTiO3"
 
 
 def test_crystals_are_chosen_for_the_operations_that_are_there(tmp_path: Path) -> None:
