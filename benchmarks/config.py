@@ -146,8 +146,8 @@ def restore_config(content: Mapping[str, Any]) -> RunConfig:
     Raises:
         UsageError: Its block is not installed, or its fields are not those of this version.
     """
-    sections = _sections(get_block(content["block_name"]))
     try:
+        sections = _sections(get_block(content["block_name"]))
         built = {name: _validate(name, model, content[name]) for name, model in sections.items()}
         return RunConfig(task=content["task"], block_name=content["block_name"], limit=content["limit"], **built)
     except KeyError as missing:

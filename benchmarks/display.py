@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from benchmarks.graphs import GraphTable
     from benchmarks.plans import Plan
     from benchmarks.prediction import Ensemble, Prediction
+    from benchmarks.store import Run
     from benchmarks.submission import Submission
     from sen.model import SEN
     from sen.testing import ContractResult
@@ -301,14 +303,10 @@ def show_blocks() -> None:
         RunError: Some cannot be loaded or built; the others are printed.
     """
     import torch
-    from torch import nn
 
     from benchmarks.config import build_config
-    from benchmarks.training import build_model
+    from benchmarks.training import build_model, n_parameters
     from sen.registry import block_names
-
-    def n_parameters(module: nn.Module) -> int:
-        return sum(parameter.numel() for parameter in module.parameters())
 
     table = Table(title="Symmetry blocks")
     for heading in ("block", "parameters", "of SEN in all", "beside capsule", "reads", "source"):
@@ -341,30 +339,39 @@ def show_contract(result: ContractResult) -> None:
 
 def show_status(root: Path) -> None:
     """Print the runs below a folder."""
-    from benchmarks.store import find_runs, fold_means
+    from benchmarks.store import find_runs
 
     table = Table(title=f"Runs in {root}")
     for heading in ("task", "rows", "block", "run", "seeds", "folds done", "under way", "metric", "mean", "std"):
         table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left", overflow="fold")
     for run in find_runs(root):
-        facts = run.read_config()
-        config = facts["config"]
-        task = facts["task"]
-        name, n = primary_metric(task["kind"]).name, n_folds(task["split"])
-        units = run.units()
-        scores = fold_means({unit: run.read_metrics(unit)["metrics"][name] for unit in units})
-        rows = "all" if facts["data"]["is_complete"] else f"{facts['data']['coverage']:.1%}"
-        table.add_row(
-            config["task"],
-            rows if config["limit"] is None else f"{rows}, limit {config['limit']:,}",
-            config["block_name"],
-            run.path.name,
-            ",".join(str(seed) for seed in sorted({unit.seed for unit in units})),
-            f"{len(scores)} of {n}: {','.join(map(str, scores))}" if scores else f"0 of {n}",
-            "; ".join(map(str, run.under_way())),
-            f"{METRIC_LABELS[name]} {f'({unit})' if (unit := task['unit']) else ''}".strip(),
-            figures(float(np.mean(list(scores.values())))) if scores else "",
-            figures(float(np.std(list(scores.values())))) if len(scores) > 1 else "",
-        )
+        try:
+            table.add_row(*_status(run))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            logging.getLogger("sen_bench").warning("Passed over: %s lacks what a run records (%r).", run.path, error)
     console = make_console()
     console.print(table if table.row_count else f"There are no runs in {root}.")
+
+
+def _status(run: Run) -> list[str]:
+    """Return the cells of a run's line."""
+    from benchmarks.store import fold_means
+
+    facts = run.read_config()
+    config, task, data = facts["config"], facts["task"], facts["data"]
+    name, n = primary_metric(task["kind"]).name, n_folds(task["split"])
+    units = run.units()
+    scores = fold_means({unit: run.read_metrics(unit)["metrics"][name] for unit in units})
+    rows = "all" if data["is_complete"] else f"{data['coverage']:.1%}"
+    return [
+        config["task"],
+        rows if config["limit"] is None else f"{rows}, limit {config['limit']:,}",
+        config["block_name"],
+        run.path.name,
+        ",".join(str(seed) for seed in sorted({unit.seed for unit in units})),
+        f"{len(scores)} of {n}: {','.join(map(str, scores))}" if scores else f"0 of {n}",
+        "; ".join(map(str, run.under_way())),
+        f"{METRIC_LABELS[name]} {f'({unit})' if (unit := task['unit']) else ''}".strip(),
+        figures(float(np.mean(list(scores.values())))) if scores else "",
+        figures(float(np.std(list(scores.values())))) if len(scores) > 1 else "",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import platform
 import re
@@ -31,6 +32,9 @@ __all__ = [
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
+# Where the code is: what else differs from the commit is no part of what ran.
+_ROOMS = ("sen", "baselines", "benchmarks", "ablations", "reports")
+
 
 def n_cores() -> int:
     """Number of processor cores this process may use: affinity and container limits count."""
@@ -56,7 +60,7 @@ def check_device_name(name: str) -> None:
 
 
 def pick_device(name: str) -> str:
-    """Return "cpu" or "cuda" for what was asked: "auto", "cpu", "cuda" or "cuda:N".
+    """Return "cpu", "cuda" or "cuda:N" for what was asked: "auto" or one of these.
 
     Raises:
         UsageError: No such device, or a GPU was asked for and there is none.
@@ -150,8 +154,12 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+@functools.cache
 def provenance() -> dict[str, str | None]:
-    """Versions, git commit of the code (None outside a checkout) and machine, for the record of a result."""
+    """Versions, git commit of the code (None outside a checkout) and machine, for the record of a result.
+
+    Looked up once in a process, when its first training begins: later commits are not of the code that it loaded.
+    """
     packages = ("sen-bench", "torch", "torch-geometric", "e3nn", "numpy", "moyopy", "pymatgen", "scikit-learn")
     return {
         "python": platform.python_version(),
@@ -173,6 +181,6 @@ def _git_commit() -> str | None:
         # Installed below somebody's own repository, git would tell that one's commit.
         if Path(git("rev-parse", "--show-toplevel")) != root:
             return None
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", *_ROOMS) else "")
     except (OSError, subprocess.SubprocessError):
         return None

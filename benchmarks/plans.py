@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +19,7 @@ from benchmarks.folds import Fold, check_fold_numbers, make_folds
 from benchmarks.graphs import GraphTable, build_graphs
 from benchmarks.store import Run, Unit
 from benchmarks.training import build_model
+from sen.registry import block_code
 
 __all__ = ["Cell", "Overwrite", "Plan", "make_plan"]
 
@@ -128,5 +131,22 @@ def make_plan(
     graphs = build_graphs(table, config.graph, jobs=-1, progress=progress)
     if overwrite == "always":
         run.discard(units)
-    finished = run.units()
+    finished = [unit for unit in run.units() if unit in units]
+    _tell_other_code(run, finished, config.block_name)
     return Plan(config, dataset, graphs, run, units, [unit for unit in units if unit not in finished])
+
+
+def _tell_other_code(run: Run, finished: Sequence[Unit], block_name: str) -> None:
+    """Warn of results that another version of sen-bench, or other code of a plug-in's block, was behind."""
+    others: dict[str, list[Unit]] = {}
+    for unit in finished:
+        record = run.read_metrics(unit)
+        if (release := record["provenance"].get("sen-bench")) != version("sen-bench"):
+            others.setdefault(f"sen-bench {release} (this is {version('sen-bench')})", []).append(unit)
+        elif record.get("block_code") != block_code(block_name):
+            others.setdefault(f"other code of the block {block_name!r} than is installed now", []).append(unit)
+    for code, units in others.items():
+        logging.getLogger("sen_bench").warning(
+            "%s: %s was trained with %s and is kept as it is; --overwrite always trains it anew.",
+            *(run.path, "; ".join(map(str, units)), code),
+        )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.batches import GraphTensors
 from benchmarks.config import RunConfig, restore_config
-from benchmarks.crystals import Progress
+from benchmarks.crystals import Progress, reduced_formula
 from benchmarks.errors import DataError, UsageError
 from benchmarks.graphs import join_graphs
 from benchmarks.machine import n_threads, prepare_arithmetic
@@ -48,11 +48,7 @@ class Sample:
     @property
     def formula(self) -> str:
         """Reduced formula: "NaCl"."""
-        from pymatgen.core import Composition
-
-        symbols, counts = np.unique([SYMBOLS[number - 1] for number in self.crystal.numbers], return_counts=True)
-        composition = dict(zip(symbols.tolist(), counts.tolist(), strict=True))
-        return str(Composition(composition).reduced_formula)
+        return reduced_formula(self.crystal.numbers)
 
 
 @dataclass(frozen=True)
@@ -151,7 +147,7 @@ class Ensemble:
             progress: Told how many models are done.
 
         Raises:
-            DataError: The weights do not fit the configuration: another version of the code made them.
+            DataError: The weights were removed, or do not fit the configuration: another version of the code made them.
         """
         prepare_arithmetic(n_threads())
         settings = self.config.graph.model_dump()

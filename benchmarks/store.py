@@ -14,7 +14,7 @@ import logging
 import math
 import shutil
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,12 +25,13 @@ from numpy.typing import NDArray
 
 from benchmarks.errors import DataError, RunError, SenBenchError, UsageError
 from benchmarks.files import check_file, file_digest, new_folder, put_in_place, write_json
+from benchmarks.folds import N_FOLDS
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
     from torch import Tensor
 
-__all__ = ["FORMAT", "Predictions", "Run", "Unit", "find_run", "find_runs", "fold_means"]
+__all__ = ["FORMAT", "Predictions", "Run", "Unit", "find_run", "find_runs", "fold_means", "is_official"]
 
 FORMAT = 1
 
@@ -130,8 +131,9 @@ class Run:
             with self._writing():
                 (self.path / "summary.json").unlink(missing_ok=True)
                 for unit in begun:
-                    if self.unit_path(unit).exists():
-                        shutil.rmtree(self.unit_path(unit))
+                    for path in (self.unit_path(unit), self._replaced(unit)):
+                        if path.exists():
+                            shutil.rmtree(path)
                     self.state_path(unit).unlink(missing_ok=True)
 
     def sweep(self, unit: Unit) -> None:
@@ -155,6 +157,10 @@ class Run:
         """All units that were begun and have a state to go on from, and no result yet."""
         # A process that is killed between the two leaves the state beside the result.
         return [unit for unit, _ in self._named(".state.safetensors") if not self.is_finished(unit)]
+
+    def _replaced(self, unit: Unit) -> Path:
+        """Where a result that counted as missing is kept when another takes its place."""
+        return self.unit_path(unit).with_name(f"fold_{unit.fold}.replaced")
 
     def _named(self, suffix: str) -> list[tuple[Unit, Path]]:
         """What bears the name of a unit and this suffix, in the order of the units."""
@@ -237,7 +243,9 @@ class Run:
         history: Sequence[Any],
         weights: Mapping[str, Tensor],
     ) -> None:
-        """Write a finished unit, replacing an older one, and remove its state.
+        """Write a finished unit, and remove its state.
+
+        An older one is moved to `fold_N.replaced`: it counted as missing, and may still hold what somebody looks for.
 
         Args:
             unit: Which fold of which seed.
@@ -262,8 +270,18 @@ class Run:
             hashes = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
             sizes = {name: (temporary / name).stat().st_size for name in hashes}
             write_json(temporary / "manifest.json", {"format": FORMAT, "sha256": hashes, "size": sizes})
+            if final.exists():
+                shutil.rmtree(self._replaced(unit), ignore_errors=True)
+                final.rename(self._replaced(unit))
             put_in_place(temporary, final)
             self.state_path(unit).unlink(missing_ok=True)
+
+    def read_summary(self) -> dict[str, Any]:
+        """Read summary.json; empty where it is missing or damaged, as it can be made again from the results."""
+        try:
+            return _read_json(self.path / "summary.json")
+        except DataError:
+            return {}
 
     def write_summary(self, summarise: Callable[[], Mapping[str, Any]]) -> None:
         """Write summary.json, alone for as long as it takes to summarise.
@@ -327,6 +345,18 @@ def fold_means(scores: Mapping[Unit, float | None]) -> dict[int, float]:
         )
         for fold in sorted({unit.fold for unit in scores})
     }
+
+
+def is_official(facts: Mapping[str, Any], units: Collection[Unit]) -> bool:
+    """Whether the mean of a run may stand on the leaderboard: official data, all of it, and all folds of every seed.
+
+    Args:
+        facts: The run's config.json.
+        units: What is finished of it.
+    """
+    complete = bool(units) and len(units) == N_FOLDS * len({unit.seed for unit in units})
+    unlimited = facts["config"]["limit"] is None
+    return complete and unlimited and bool(facts["task"]["is_official"] and facts["data"]["is_complete"])
 
 
 def find_run(path: Path) -> Run:

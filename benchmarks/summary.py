@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.folds import N_FOLDS
 from benchmarks.metrics import mean_absolute_deviation, primary_metric, score
 from benchmarks.plans import Plan
 from benchmarks.reference import extra_trees_on_composition
-from benchmarks.store import Unit, fold_means
+from benchmarks.store import Unit, fold_means, is_official
 
 __all__ = ["references", "summarise"]
 
@@ -39,29 +38,25 @@ def summarise(plan: Plan) -> dict[str, Any]:
         "primary_metric": primary_metric(task.kind).name,
         "folds": sorted({unit.fold for unit in units}),
         "seeds": sorted(seeds),
-        "is_official": _is_official(plan, units),
+        "is_official": is_official(plan.run.read_config(), units),
         "units": [{"seed": u.seed, "fold": u.fold, **r["metrics"]} for u, r in zip(units, records, strict=True)],
         "mean": {name: statistics.fmean(column) for name, column in scores.items()},
         "std": {name: float(np.std(column)) for name, column in scores.items()},
         "wall_seconds": sum(record["wall_seconds"] for record in records),
         "peak_memory_bytes": max((record["peak_memory_bytes"] for record in records), default=None),
         "parameters": records[0]["parameters"] if records else None,
-        "device": records[0]["device"] if records else None,
+        "device": ", ".join(sorted({record["device"] for record in records})) or None,
     }
-
-
-def _is_official(plan: Plan, units: Sequence[Unit]) -> bool:
-    """Whether the mean may stand on the leaderboard: official data, all of it, and all folds of every seed."""
-    seeds = {unit.seed for unit in units}
-    complete = bool(seeds) and len(units) == N_FOLDS * len(seeds)
-    return complete and plan.dataset.task.is_official and plan.dataset.is_complete and plan.config.limit is None
 
 
 def references(plan: Plan, folds: Sequence[int]) -> dict[str, float]:
     """Errors on the test rows of these folds of models that know little: composition alone, the mean alone.
 
-    Shown where nothing is published to compare with.
+    Shown where nothing is published to compare with. Those in summary.json are taken where they are of the same folds.
     """
+    known = plan.run.read_summary()
+    if known.get("folds") == list(folds) and "references" in known:
+        return dict(known["references"])
     task, table = plan.dataset.task, plan.dataset.table
     parts = [plan.fold(Unit(plan.units[0].seed, fold)) for fold in folds]
     targets = [table.target[part.test] for part in parts]

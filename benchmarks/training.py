@@ -29,6 +29,7 @@ from benchmarks.folds import Fold
 from benchmarks.interrupts import Interrupted
 from sen.elements import ElementEmbedding
 from sen.model import SEN
+from sen.registry import block_code
 
 # A state is some 90 MB at the default sizes: writing it costs less than one per cent of a minute's training.
 CHECKPOINT_SECONDS = 60.0
@@ -38,7 +39,17 @@ Model = TypeVar("Model", bound=nn.Module)
 # The best of many epochs beats a constant by chance, but not by this factor.
 _LEARNT = 0.98
 
-__all__ = ["Epoch", "TrainedFold", "Update", "build_model", "predict", "probabilities", "train_fold"]
+__all__ = [
+    "Epoch",
+    "TrainedFold",
+    "Update",
+    "build_model",
+    "n_parameters",
+    "predict",
+    "probabilities",
+    "train_fold",
+    "untrained_model",
+]
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,24 @@ def build_model(config: RunConfig) -> SEN:
     except Exception as error:  # whatever a plug-in raises
         raised = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise UsageError(f"The block {config.block_name!r} cannot be built: {raised}{error}") from error
+
+
+def untrained_model(config: RunConfig, seed: int, fold: int) -> tuple[SEN, np.random.Generator]:
+    """Return the model from which the training of a fold begins, and the generator of what follows in it.
+
+    torch's random state is set as well: what it draws next is the dropout of the training.
+
+    Raises:
+        UsageError: The block refuses its configuration, or cannot be built at all.
+    """
+    rng = np.random.default_rng([seed, fold])
+    torch.manual_seed(int(rng.integers(2**63)))
+    return build_model(config), rng
+
+
+def n_parameters(module: nn.Module) -> int:
+    """Return how many numbers training adjusts in a module."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 @torch.no_grad()
@@ -158,7 +187,8 @@ def train_fold(
         stop: Asked after every step whether to stop.
 
     Raises:
-        RunError: Training diverged: a loss that is not finite, or no better in the end than a constant prediction.
+        UsageError: The block refuses its configuration.
+        RunError: Training diverged: a loss that is not finite, or not 2 % better in the end than a constant.
         Interrupted: `stop` said so; the message says where the training is and whether its state is saved.
     """
     begin = partial(_Training, config, graphs, target, fold, kind=kind, seed=seed, session=session or {})
@@ -212,9 +242,8 @@ class _Training:
     ) -> None:
         self._graphs, self._fold = graphs, fold
         self._recipe = recipe = config.training
-        self._rng = np.random.default_rng([seed, fold.index])
-        torch.manual_seed(int(self._rng.integers(2**63)))
-        self._model = model = build_model(config).to(graphs.device)
+        model, self._rng = untrained_model(config, seed, fold.index)
+        self._model = model = model.to(graphs.device)
         if kind == "regression":
             model.shift.fill_(float(target[fold.train].mean()))
             model.scale.fill_(float(target[fold.train].std()) or 1.0)
@@ -280,14 +309,14 @@ class _Training:
         """Return the model of the best epoch.
 
         Raises:
-            RunError: It is no better than a constant.
+            RunError: It is not 2 % better than a constant on the validation rows.
         """
         # Where validation rows are all alike a constant may be exact, and there is nothing to be better than.
         if not self._best < (_LEARNT * self._constant_error or math.inf):
             raise RunError(
-                f"Training collapsed: the best validation error is {self._best:.4g}, and a constant's "
-                f"{self._constant_error:.4g}. Train longer or on more rows, or lower training.learning_rate "
-                f"(now {self._recipe.learning_rate:g})."
+                f"Training collapsed: the best validation error is {self._best:.4g}, less than {1 - _LEARNT:.0%} below "
+                f"the {self._constant_error:.4g} of a constant. Train longer or on more rows, or lower "
+                f"training.learning_rate (now {self._recipe.learning_rate:g})."
             )
         self._model.load_state_dict(self._best_weights)
         return TrainedFold(self._model, self.history, self._best_epoch, self._sessions, self._seconds_before)
@@ -388,6 +417,8 @@ def _identity(config: RunConfig, target: NDArray[np.float64], fold: Fold, kind: 
     A training that went on with another version would be neither the one nor the other.
     """
     code = f"sen-bench {version('sen-bench')} torch {torch.__version__.partition('+')[0]}"
+    if of_plug_in := block_code(config.block_name):
+        code += f" {of_plug_in}"
     content = hashlib.sha256(f"{code} {config.model_dump_json()} {kind} {seed} {fold.index}".encode())
     for rows in (fold.train, fold.validation):
         content.update(rows.tobytes() + target[rows].tobytes())
@@ -434,8 +465,8 @@ def _multiplied_in(precision: str, device: torch.device) -> Iterator[None]:
 class Update(Generic[Model]):
     """What follows the gradients of a step: they are clipped, AdamW moves the weights, and these are averaged.
 
-    The average is an exponential moving one whose decay grows from 0.1 to `ema_decay`, so that it soon forgets the
-    first weights. Nothing here waits for the device.
+    The average is an exponential moving one whose decay grows from 0 to `ema_decay`, as (1 + n) / (10 + n) after n
+    steps, so that it forgets the first weights. Nothing here waits for the device.
 
     Attributes:
         averaged: The model with the averaged weights.

@@ -17,7 +17,8 @@ from benchmarks.interrupts import Interrupted
 from benchmarks.machine import hold_device, peak_memory, prepare_arithmetic, provenance, reset_peak_memory
 from benchmarks.metrics import mean_absolute_deviation, score
 from benchmarks.plans import Cell
-from benchmarks.training import Epoch, predict, probabilities, train_fold
+from benchmarks.training import Epoch, n_parameters, predict, probabilities, train_fold
+from sen.registry import block_code
 
 __all__ = ["Outcome", "train_cell"]
 
@@ -112,6 +113,7 @@ def _train_and_store(
         "task": task.name,
         "kind": task.kind,
         "block": plan.config.block_name,
+        "block_code": block_code(plan.config.block_name),
         "seed": unit.seed,
         "fold": unit.fold,
         "metrics": metrics,
@@ -119,7 +121,7 @@ def _train_and_store(
         "rows": {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)},
         "coverage": plan.dataset.coverage,
         "elements": table.elements(fold.train),
-        "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
+        "parameters": n_parameters(trained.model),
         "best_epoch": trained.best_epoch,
         "epochs": len(trained.history),
         "sessions": trained.sessions,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.crystals import CrystalTable, Progress
+from benchmarks.crystals import CrystalTable, Progress, reduced_formula
 from benchmarks.machine import n_threads
 from reports.environments import (
     DRAWN,
@@ -25,11 +25,9 @@ from reports.environments import (
     rows_of_units,
     show_problems,
 )
-from reports.equivalence import typeset_formula
 from reports.section import Absent, Block, Figure, Heading, Section, Table, Text
 from reports.style import COLOURS, MARKERS, SEQUENTIAL, SYSTEM_COLOURS, WIDE, subplots
-from reports.two_ks import formula
-from reports.wording import in_brackets, rounded
+from reports.wording import in_brackets, rounded, typeset_formula
 from sen.crystal import SYMBOLS
 
 if TYPE_CHECKING:
@@ -438,6 +436,13 @@ def _compounds(
     """Map the A-O-X compounds among rows by their chemistry, and those with calcium by their material vectors.
 
     These are the stages that the paper's Fig. 2e and 3c show. Where there are too few, there is no map.
+
+    Args:
+        table: The crystals.
+        rows: Positions of the rows in it, [n].
+        chemistry: Their chemistry after training, [n, width].
+        material: Their material vectors after training, [n, width].
+        untrained: Their chemistry before training, [n, width].
     """
     numbers = [table.numbers[table.ptr[row] : table.ptr[row + 1]] for row in rows.tolist()]
     groups = [compound_group(z) for z in numbers]
@@ -449,14 +454,15 @@ def _compounds(
             "n": len(chosen),
             "points": None,
             "group": [groups[i] for i in chosen],
-            "formula": [formula(numbers[i]) for i in chosen],
+            "formula": [reduced_formula(numbers[i]) for i in chosen],
             "target": _short(table.target[rows[chosen]]),
         }
         if len(chosen) >= _MIN_POINTS and _differ(vectors[chosen]):
             made = make_map(vectors[chosen])
             facts |= _map_facts(made)
-            facts["same_group"], facts["chance"] = same_group_share(reduce(vectors[chosen]), facts["group"])
-            facts["same_group_untrained"] = same_group_share(reduce(untrained[chosen]), facts["group"])[0]
+            if name == "a_o_x":
+                facts["same_group"], facts["chance"] = same_group_share(reduce(vectors[chosen]), facts["group"])
+                facts["same_group_untrained"] = same_group_share(reduce(untrained[chosen]), facts["group"])[0]
         found[name] = facts
     return found
 

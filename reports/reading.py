@@ -127,8 +127,8 @@ def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Seq
     if others:
         data, elsewhere = groups[key][0].facts["data"], ", ".join(str(result.path) for result in others)
         yield (
-            f"Not all runs on {data['source']} had the same content of it. This part is about the {data['rows']:,} "
-            f"rows with the digest {key[-1][:10]}, and tells nothing of {elsewhere}."
+            f"Not all runs on {data['source']} had the same content of it, read by the same versions. This part is "
+            f"about the {data['rows']:,} rows with the digest {key[-1][:10]}, and tells nothing of {elsewhere}."
         )
 
 

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from benchmarks.errors import SenBenchError, UsageError
 from benchmarks.folds import n_folds
-from benchmarks.store import Run, Unit
-from benchmarks.tasks import TASKS, Task, find_data_file, named_folder
+from benchmarks.metrics import score
+from benchmarks.store import Run, Unit, fold_means
+from benchmarks.tasks import TASKS, Kind, Task, find_data_file, named_folder
 from reports.section import Absent, Progress
 
 if TYPE_CHECKING:
     from benchmarks.crystals import CrystalTable
     from benchmarks.data import Dataset
 
-__all__ = ["Result", "Rows", "Study", "shared_rows"]
+__all__ = ["Result", "Rows", "Study", "fold_scores", "shared_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +255,10 @@ class Study:
 
         task = self.task
         if task.name == "prototypes":
-            return load_dataset(task, progress=progress)
+            dataset = load_dataset(task, progress=progress)
+            if dataset.table.digest != self.runs[0].facts["data"]["digest"]:
+                raise Absent("The runs were trained on prototypes that another version of sen-bench or moyopy made.")
+            return dataset
         if task.is_official:
             if find_data_file(task, self.data_dir) is None:
                 raise Absent(
@@ -278,8 +282,22 @@ class Study:
         own = OwnData(path=paths[0], target=task.target, kind=task.kind, split=task.split, unit=task.unit)
         dataset = own.load(on_bad_row="skip" if facts.get("skipped") else "fail", progress=progress)
         if dataset.table.digest != facts["digest"]:
-            raise Absent(f"{paths[0]} is not what the runs were trained on: its content has changed since.")
+            raise Absent(
+                f"{paths[0]} is not what the runs were trained on: its content has changed since, or the version of "
+                "sen-bench, moyopy or pymatgen that reads it."
+            )
         return dataset
+
+
+def fold_scores(result: Result, kind: Kind) -> dict[int, dict[str, float]]:
+    """Return the scores of a result on each fold, by name: the mean over the seeds, as `sen-bench run` has it."""
+    if result.run is None:
+        of_fold = {fold: result.rows.take(result.rows.fold == fold) for fold in result.folds}
+        return {fold: score(kind, rows.target, rows.prediction) for fold, rows in of_fold.items()}
+    metrics = {unit: record["metrics"] for unit, record in result.records.items()}
+    names = next(iter(metrics.values()))
+    means = {name: fold_means({unit: found[name] for unit, found in metrics.items()}) for name in names}
+    return {fold: {name: means[name][fold] for name in names} for fold in result.folds}
 
 
 def shared_rows(first: Rows, *others: Rows) -> list[NDArray[np.int64]]:

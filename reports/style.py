@@ -29,6 +29,8 @@ __all__ = [
     "WIDE",
     "drawing",
     "legend",
+    "n_columns",
+    "panels",
     "subplots",
 ]
 
@@ -49,14 +51,15 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 
+# None of these is one of COLOURS: the page would replace it in the legend, and not in points that are pixels.
 SYSTEM_COLOURS = {
-    "triclinic": "#7d6bb2",
-    "monoclinic": "#1f77b4",
-    "orthorhombic": "#5b8c9e",
-    "tetragonal": "#2a9d6f",
-    "trigonal": "#b58a00",
-    "hexagonal": "#d1603d",
-    "cubic": "#c0577f",
+    "triclinic": "#7d6bb3",
+    "monoclinic": "#1f77b5",
+    "orthorhombic": "#5b8c9f",
+    "tetragonal": "#2a9d70",
+    "trigonal": "#b58a01",
+    "hexagonal": "#d1603e",
+    "cubic": "#c05780",
 }
 
 FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
@@ -149,6 +152,23 @@ def subplots(
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
+
+
+def n_columns(n: int) -> int:
+    """Panels in a row: three, or two where four would leave one alone."""
+    return 2 if n == 4 else min(3, n)
+
+
+def panels(n: int, *, height: float, **options: Any) -> tuple[Any, list[Any]]:
+    """Make a figure with n axes, up to three in a row; `height` is that of one of them in inches."""
+    columns = n_columns(n)
+    rows = -(-n // columns)
+    width = WIDE * (0.5, 0.72, 1)[columns - 1]
+    figure, axes = subplots(rows, columns, width=width, height=height * rows, squeeze=False, **options)
+    flat = list(axes.flat)
+    for extra in flat[n:]:
+        extra.set_visible(False)
+    return figure, flat[:n]
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:

@@ -82,16 +82,18 @@ def _best(study: Study) -> Result:
 
 
 def _pairs(study: Study) -> Iterator[tuple[Result, Result]]:
-    """The best run against every published result, or else against `mlp`, or the worst run."""
+    """The best run against every published result; or else against `mlp`, or the worst run.
+
+    Where `mlp` is the best, `capsule` against it, if it is there.
+    """
     best = _best(study)
     others = [run for run in study.runs if run is not best]
     if study.published:
         yield from ((best, other) for other in study.published)
     elif others:
-        blind = [run for run in others if run.block_name == "mlp"]
-        capsule = [run for run in study.runs if run.block_name == "capsule"]
-        if blind and capsule and best in {*blind, *capsule}:
-            yield capsule[0], blind[0]
+        blind, capsule = ([run for run in others if run.block_name == name] for name in ("mlp", "capsule"))
+        if best.block_name == "mlp" and capsule:
+            yield capsule[0], best
         else:
             yield best, (blind or sorted(others, key=lambda run: float(run.rows.error.mean())))[-1]
 

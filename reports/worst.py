@@ -243,9 +243,11 @@ def _words(facts: Mapping[str, Any]) -> Iterable[str]:
         yield f"Formulas, space groups and causes are missing. {facts['crystals']}"
         return
     named = [row for row in facts["worst"] if row["causes"]]
+    lonely = any("lonely atom" in row["causes"] for row in named)
     yield (
         f"Of the {len(facts['worst'])} worst rows {len(named)} meet a rule that makes a cause suspect. A rule is a "
-        "suspicion and no proof: how often it is met among all rows stands in the second table."
+        "suspicion and no proof: how often it is met among all rows stands in the second table"
+        + (", but for lonely atoms, which are looked for in the worst rows alone." if lonely else ".")
     )
 
 

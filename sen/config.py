@@ -37,7 +37,7 @@ class SENConfig(Config):
         0.3,
         ge=0,
         lt=1,
-        description="Dropout of environments and of the head's hidden layer; less above 1,000 training rows.",
+        description="Dropout of encoder updates, environments and the head's hidden layer; less above 1,000 rows.",
     )
 
     @model_validator(mode="after")

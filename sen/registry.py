@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sen.blocks import SymmetryBlock
 
-__all__ = ["block_names", "load_block"]
+__all__ = ["block_code", "block_names", "load_block"]
 
 GROUP = "sen_bench.blocks"
 
@@ -31,3 +35,28 @@ def load_block(name: str) -> type[SymmetryBlock]:
     if not (isinstance(block, type) and issubclass(block, SymmetryBlock)):
         raise TypeError(f"The entry point {name!r} of {GROUP} is {block!r}, which is not a SymmetryBlock.")
     return block
+
+
+@functools.cache
+def block_code(name: str) -> str | None:
+    """Tell the code of another package's block from earlier and later code of it.
+
+    Looked up once in a process: files that change later are not what it loaded.
+
+    Returns:
+        The distribution, its version, and a hash of all Python files of the package that the block is in; None for the
+        blocks that come with sen-bench, whose own version is recorded.
+
+    Raises:
+        KeyError: No installed package registers a block of that name.
+        TypeError: What is registered is no SymmetryBlock.
+    """
+    distribution = entry_points(group=GROUP)[name].dist
+    if distribution is None or distribution.name == "sen-bench":
+        return None
+    package = sys.modules[load_block(name).__module__.partition(".")[0]]
+    files = [file for folder in getattr(package, "__path__", ()) for file in sorted(Path(folder).rglob("*.py"))]
+    content = hashlib.sha256()
+    for file in files or [Path(str(package.__file__))]:
+        content.update(file.read_bytes())
+    return f"{distribution.name} {distribution.version} {content.hexdigest()[:10]}"

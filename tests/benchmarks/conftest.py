@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks.cli import main
 from sen.crystal import SYMBOLS
+from sen.registry import block_code
 
 Write = Callable[..., Path]
 Install = Callable[[str, str], None]
@@ -132,9 +133,10 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Put a package on the path as an installer leaves it, whose class `Block` is registered under its name."""
 
     def put(name: str, source: str) -> None:
-        sys.modules.pop(name, None)  # of another test
+        sys.modules.pop(name, None)  # as in a new process
+        block_code.cache_clear()
         facts = tmp_path / "site" / f"{name}-1.0.dist-info"
-        facts.mkdir(parents=True)
+        facts.mkdir(parents=True, exist_ok=True)
         (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (facts / "entry_points.txt").write_text(f"[sen_bench.blocks]\n{name} = {name}:Block\n")
         (tmp_path / "site" / f"{name}.py").write_text(source)

@@ -292,12 +292,17 @@ def test_status_passes_over_what_it_cannot_read(
 ) -> None:
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
     sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0"))
-    (out / "other").mkdir()
-    (out / "other" / "config.json").write_text("{half")
+    for name, content in (
+        ("half", "{half"),
+        ("foreign", '{"config": {"limit": null}, "task": {"name": "t"}, "data": {}}'),
+    ):
+        (out / name).mkdir()
+        (out / name / "config.json").write_text(content)
     answer = sen_bench("status", out)
     assert answer.code == 0
     assert "mlp" in answer.out
-    assert "Passed over" in caplog.text
+    assert f"Passed over: {out / 'half' / 'config.json'} is not valid JSON" in caplog.text
+    assert f"Passed over: {out / 'foreign'} lacks what a run records (KeyError('kind'))." in caplog.text
 
 
 def test_status_lists_runs(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_configurations_that_come_along_fit_the_default_block(path):
     assert build_config("prototypes", "capsule", file=Path(path.stem)).training.epochs >= 1
 
 
-@pytest.mark.parametrize("field", ["training", "limit"])
+@pytest.mark.parametrize("field", ["training", "limit", "block_name"])
 def test_a_configuration_of_another_version_is_said_to_be(field: str) -> None:
     content = build_config("mine", "mlp").model_dump(mode="json")
     del content[field]

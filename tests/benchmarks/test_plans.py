@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from benchmarks.config import build_config
 from benchmarks.data import load_dataset
 from benchmarks.plans import make_plan
+from benchmarks.store import Unit
 from benchmarks.tasks import get_task
+from benchmarks.training import Epoch
 
 
 @pytest.mark.parametrize(("limit", "weight_decay"), [(None, 2.4), (1200, 2.9), (100, 3.0)])
@@ -25,3 +28,20 @@ def test_the_regularisation_of_a_run_is_that_of_its_training_rows(
     recorded = json.loads((plans[0].run.path / "config.json").read_text())["config"]
     assert recorded["training"]["weight_decay"] == weight_decay
     assert plans[0].run.path == plans[1].run.path
+
+
+def test_results_of_another_release_are_kept_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = load_dataset(get_task("prototypes"))
+    config = build_config("prototypes", "mlp", flags={"limit": 100})
+    run = make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path).run
+    for fold, release in enumerate((version("sen-bench"), "0.0.1", "0.0.1")):
+        record = dict.fromkeys(("rows", "parameters", "best_epoch", "epochs", "wall_seconds", "device", "elements"))
+        record |= {"metrics": {}, "peak_memory_bytes": 0, "provenance": {"sen-bench": release}}
+        run.write_unit(Unit(0, fold), predictions=[], record=record, history=[Epoch(1, 0, 0, 0, 0)], weights={})
+    plan = make_plan(config, dataset, folds=[0, 1, 2, 3], seeds=[0], out=tmp_path)
+    assert plan.missing == [Unit(0, 3)]
+    (told,) = caplog.messages
+    assert told == (
+        f"{run.path}: fold 1, seed 0; fold 2, seed 0 was trained with sen-bench 0.0.1 (this is {version('sen-bench')}) "
+        "and is kept as it is; --overwrite always trains it anew."
+    )

@@ -11,8 +11,13 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmarks.config import build_config
+from benchmarks.folds import Fold
+from benchmarks.training import _identity
+from sen.registry import block_code
 from tests.benchmarks.conftest import BLOCK, Answer, Install, Write, rocksalts
 from tests.conftest import REPOSITORY
 
@@ -85,6 +90,40 @@ def test_block_that_raises_is_told_in_one_sentence(
     assert "1 of 1 trainings failed" in run.err
     assert "in forward" in caplog.text
     assert not list(out.rglob("fold_0"))
+
+
+def test_result_of_other_code_of_a_block_is_kept_and_told(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "runs"
+    arguments = ("run", "matbench_jdft2d", "--block", "edited", "--data-dir", write_data(rocksalts(40)), "--out", out)
+    source = "from baselines.mlp import MLPBlock\n\nclass Block(MLPBlock):\n    pass\n"
+    install("edited", source)
+    assert sen_bench(*arguments, *SMALL_SEN).code == 0
+    (metrics,) = out.rglob("metrics.json")
+    before = json.loads(metrics.read_text())["block_code"]
+    assert re.fullmatch(r"edited 1\.0 [0-9a-f]{10}", before)
+    assert sen_bench(*arguments, *SMALL_SEN).code == 0
+    assert not caplog.records
+
+    install("edited", f"{source}\n# better\n")
+    again = sen_bench(*arguments, *SMALL_SEN)
+    assert again.code == 0
+    assert "0 of 1 trainings to do" in again.out
+    assert "fold 0, seed 0 was trained with other code of the block 'edited' than is installed now" in caplog.text
+    assert sen_bench(*arguments, *SMALL_SEN, "--overwrite", "always").code == 0
+    assert json.loads(metrics.read_text())["block_code"] not in {before, None}
+
+
+def test_state_of_other_code_of_a_block_is_not_gone_on_with(install: Install) -> None:
+    fold = Fold(0, np.arange(4), np.arange(4, 6), np.arange(6, 8))
+    identities = []
+    for source in (BLOCK, BLOCK, f"# better\n{BLOCK}"):
+        install("other_code", source)
+        config = build_config("mine", "other_code")
+        identities.append(_identity(config, np.arange(8.0), fold, "regression", 0))
+    assert identities[0] == identities[1] != identities[2]
+    assert block_code("capsule") is None
 
 
 def test_lack_of_memory_is_no_fault_of_the_block(

@@ -173,3 +173,24 @@ def test_summary_removes_what_a_killed_process_left_of_another(run: Run) -> None
     run.write_summary(lambda: {"mean": math.nan})
     assert json.loads((run.path / "summary.json").read_text()) == {"mean": None}
     assert not list(run.path.glob(".summary.json.*"))
+
+
+def test_what_replaces_a_damaged_result_leaves_it_beside(run: Run) -> None:
+    path = run.unit_path(UNIT)
+    for number in (1.0, 2.0):
+        (path / "history.csv").unlink()
+        assert not run.is_finished(UNIT)
+        before = (path / "predictions.csv").read_bytes()
+        run.write_unit(
+            UNIT,
+            predictions=[("mb-1", number, 0.0)],
+            record=RECORD,
+            history=[Epoch(0.25)],
+            weights={"w": torch.ones(1)},
+        )
+        assert run.is_finished(UNIT)
+        assert run.read_predictions(UNIT).target.tolist() == [number]
+        assert (path.with_name("fold_2.replaced") / "predictions.csv").read_bytes() == before
+        assert run.units() == [Unit(0, 1), UNIT]
+    run.discard([UNIT])
+    assert not list(path.parent.glob("fold_2*"))

@@ -117,6 +117,26 @@ def test_violins_compare_means_of_the_seeds_errors(tmp_path: Path) -> None:
         assert pair["comparison"]["overall"][side] == pytest.approx(found[pair[side]["label"]])
 
 
+@pytest.mark.parametrize(
+    ("noise", "pair"),
+    [
+        ({"mlp": 0.1, "capsule": 0.2, "egnn": 0.3}, ("capsule", "mlp")),
+        ({"mlp": 0.2, "capsule": 0.1, "egnn": 0.3}, ("capsule", "mlp")),
+        ({"mlp": 0.2, "capsule": 0.3, "egnn": 0.1}, ("egnn", "mlp")),
+        ({"mlp": 0.1, "tfn": 0.2, "egnn": 0.3}, ("mlp", "egnn")),
+        ({"tfn": 0.2, "egnn": 0.3}, ("tfn", "egnn")),
+    ],
+)
+def test_violins_show_the_best_against_what_perceives_no_symmetry(
+    tmp_path: Path, noise: dict[str, float], pair: tuple[str, str]
+) -> None:
+    dataset = official(tmp_path / "data")
+    for block, width in noise.items():
+        make_run(tmp_path / "runs", dataset, block=block, noise=width)
+    (found,) = plain(Systems().analyse(study_of(tmp_path), no_progress))["violins"]
+    assert (found["one"]["label"], found["other"]["label"]) == pair
+
+
 def test_correlations_without_the_most_common_target_stand_beside_the_others(tmp_path: Path) -> None:
     dataset = official(tmp_path / "data")
     make_run(tmp_path / "runs", dataset)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from benchmarks.config import build_config
 from benchmarks.errors import DataError, UsageError
 from benchmarks.store import Unit
+from benchmarks.tasks import TASKS
 from reports.reading import read_studies
 from reports.section import Absent
 from reports.study import Rows, Study, shared_rows
@@ -250,8 +252,15 @@ def test_runs_on_own_data_that_changed_are_studied_apart(tmp_path: Path) -> None
         studies["mlp"].crystals()
     for label, other in (("mlp", fresh), ("capsule", stale)):
         (note,) = studies[label].notes
-        assert note.startswith("Not all runs on mine.json had the same content of it.")
+        assert note.startswith("Not all runs on mine.json had the same content of it, read by")
         assert note.endswith(f"and tells nothing of {other.path}.")
+
+
+def test_prototypes_of_another_version_are_not_those_of_the_run(tmp_path: Path) -> None:
+    dataset = replace(official(tmp_path / "data"), task=TASKS["prototypes"])
+    make_run(tmp_path / "runs", dataset, folds=[0])
+    with pytest.raises(Absent, match="prototypes that another version of sen-bench or moyopy made"):
+        only(read_studies([tmp_path / "runs"])).crystals()
 
 
 def test_shared_rows_are_the_same_rows() -> None:
