@@ -152,6 +152,8 @@ def restore_config(content: Mapping[str, Any]) -> RunConfig:
         return RunConfig(task=content["task"], block_name=content["block_name"], limit=content["limit"], **built)
     except KeyError as missing:
         raise UsageError(f"The configuration of the run has no {missing}: it is of another version.") from None
+    except (AttributeError, TypeError, ValueError):
+        raise UsageError("The configuration of the run, its config.json, is altered or of another version.") from None
 
 
 def _sections(block: Any) -> dict[str, type[BaseModel]]:

@@ -364,9 +364,9 @@ def _status(run: Run) -> list[str]:
     scores = fold_means({unit: run.read_metrics(unit)["metrics"][name] for unit in units})
     rows = "all" if data["is_complete"] else f"{data['coverage']:.1%}"
     return [
-        config["task"],
+        str(config["task"]),
         rows if config["limit"] is None else f"{rows}, limit {config['limit']:,}",
-        config["block_name"],
+        str(config["block_name"]),
         run.path.name,
         ",".join(str(seed) for seed in sorted({unit.seed for unit in units})),
         f"{len(scores)} of {n}: {','.join(map(str, scores))}" if scores else f"0 of {n}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,11 +16,12 @@ from benchmarks.data import Dataset
 from benchmarks.errors import UsageError
 from benchmarks.folds import Fold, check_fold_numbers, make_folds
 from benchmarks.graphs import GraphTable, build_graphs
-from benchmarks.store import Run, Unit
+from benchmarks.store import Run, Unit, other_code
 from benchmarks.training import build_model
-from sen.registry import block_code
 
 __all__ = ["Cell", "Overwrite", "Plan", "make_plan"]
+
+_LOGGER = logging.getLogger("sen_bench")
 
 Overwrite = Literal["only-missing", "always", "never"]
 
@@ -132,21 +132,6 @@ def make_plan(
     if overwrite == "always":
         run.discard(units)
     finished = [unit for unit in run.units() if unit in units]
-    _tell_other_code(run, finished, config.block_name)
+    for told in other_code(run, finished, config.block_name):
+        _LOGGER.warning("%s and is kept as it is; --overwrite always trains it anew.", told)
     return Plan(config, dataset, graphs, run, units, [unit for unit in units if unit not in finished])
-
-
-def _tell_other_code(run: Run, finished: Sequence[Unit], block_name: str) -> None:
-    """Warn of results that another version of sen-bench, or other code of a plug-in's block, was behind."""
-    others: dict[str, list[Unit]] = {}
-    for unit in finished:
-        record = run.read_metrics(unit)
-        if (release := record["provenance"].get("sen-bench")) != version("sen-bench"):
-            others.setdefault(f"sen-bench {release} (this is {version('sen-bench')})", []).append(unit)
-        elif record.get("block_code") != block_code(block_name):
-            others.setdefault(f"other code of the block {block_name!r} than is installed now", []).append(unit)
-    for code, units in others.items():
-        logging.getLogger("sen_bench").warning(
-            "%s: %s was trained with %s and is kept as it is; --overwrite always trains it anew.",
-            *(run.path, "; ".join(map(str, units)), code),
-        )

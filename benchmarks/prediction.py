@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from benchmarks.crystals import Progress, reduced_formula
 from benchmarks.errors import DataError, UsageError
 from benchmarks.graphs import join_graphs
 from benchmarks.machine import n_threads, prepare_arithmetic
-from benchmarks.store import Run, Unit
+from benchmarks.store import Run, Unit, other_code
 from benchmarks.structures import read_structure, structure_files
-from benchmarks.training import build_model, predict, probabilities
+from benchmarks.training import build_model, explain_failure, predict, probabilities
 from sen.crystal import SYMBOLS, Crystal, refine
 from sen.graph import build_graph
 
@@ -137,6 +138,8 @@ class Ensemble:
         self.units: list[Unit] = run.units()
         if not self.units:
             raise UsageError(f"{run.path} has no finished fold yet, and so no model that could predict.")
+        for told in other_code(run, self.units, self.config.block_name):
+            logging.getLogger("sen_bench").warning("%s, and what is installed may be another model.", told)
 
     def predict(self, samples: Sequence[Sample], device: str, progress: Progress | None = None) -> list[Prediction]:
         """Predict structures by every model.
@@ -148,6 +151,7 @@ class Ensemble:
 
         Raises:
             DataError: The weights were removed, or do not fit the configuration: another version of the code made them.
+            RunError: The block, a plug-in's, raises.
         """
         prepare_arithmetic(n_threads())
         settings = self.config.graph.model_dump()
@@ -178,5 +182,8 @@ class Ensemble:
                 f"{self.config.block_name!r}: predict with the version that trained them (metrics.json names it)."
             ) from error
         crystals = np.arange(len(graphs))
-        predicted = predict(model, graphs, crystals, edge_budget=self.config.training.edge_budget)
+        try:
+            predicted = predict(model, graphs, crystals, edge_budget=self.config.training.edge_budget)
+        except Exception as error:  # whatever a plug-in raises
+            raise explain_failure(error, self.config.block_name, str(graphs.device)) from error
         return probabilities(predicted) if self.facts["task"]["kind"] == "classification" else predicted

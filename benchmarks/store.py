@@ -14,9 +14,10 @@ import logging
 import math
 import shutil
 import statistics
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,12 +27,23 @@ from numpy.typing import NDArray
 from benchmarks.errors import DataError, RunError, SenBenchError, UsageError
 from benchmarks.files import check_file, file_digest, new_folder, put_in_place, write_json
 from benchmarks.folds import N_FOLDS
+from sen.registry import block_code
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
     from torch import Tensor
 
-__all__ = ["FORMAT", "Predictions", "Run", "Unit", "find_run", "find_runs", "fold_means", "is_official"]
+__all__ = [
+    "FORMAT",
+    "Predictions",
+    "Run",
+    "Unit",
+    "find_run",
+    "find_runs",
+    "fold_means",
+    "is_official",
+    "other_code",
+]
 
 FORMAT = 1
 
@@ -357,6 +369,30 @@ def is_official(facts: Mapping[str, Any], units: Collection[Unit]) -> bool:
     complete = bool(units) and len(units) == N_FOLDS * len({unit.seed for unit in units})
     unlimited = facts["config"]["limit"] is None
     return complete and unlimited and bool(facts["task"]["is_official"] and facts["data"]["is_complete"])
+
+
+def other_code(run: Run, units: Iterable[Unit], block_name: str) -> list[str]:
+    """Find results that another version of sen-bench, or other code of a plug-in's block, was behind.
+
+    Args:
+        run: The run.
+        units: Finished units of it.
+        block_name: Its block, which is installed.
+
+    Returns:
+        For each code the beginning of a sentence: "RUN: fold 0, seed 0 was trained with ...".
+
+    Raises:
+        DataError: A record cannot be read.
+    """
+    others: dict[str, list[Unit]] = {}
+    for unit in units:
+        record = run.read_metrics(unit)
+        if (release := record["provenance"].get("sen-bench")) != version("sen-bench"):
+            others.setdefault(f"sen-bench {release} (this is {version('sen-bench')})", []).append(unit)
+        elif record.get("block_code") != block_code(block_name):
+            others.setdefault(f"other code of the block {block_name!r} than is installed now", []).append(unit)
+    return [f"{run.path}: {'; '.join(map(str, found))} was trained with {code}" for code, found in others.items()]
 
 
 def find_run(path: Path) -> Run:

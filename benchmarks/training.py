@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from benchmarks.batches import GraphTensors, epoch_batches, evaluation_batches
 from benchmarks.checkpoints import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
 from benchmarks.config import RunConfig, TrainingConfig, get_block
-from benchmarks.errors import RunError, UsageError
+from benchmarks.errors import RunError, UsageError, printable
 from benchmarks.folds import Fold
 from benchmarks.interrupts import Interrupted
 from sen.elements import ElementEmbedding
@@ -44,6 +44,7 @@ __all__ = [
     "TrainedFold",
     "Update",
     "build_model",
+    "explain_failure",
     "n_parameters",
     "predict",
     "probabilities",
@@ -102,6 +103,19 @@ def build_model(config: RunConfig) -> SEN:
     except Exception as error:  # whatever a plug-in raises
         raised = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise UsageError(f"The block {config.block_name!r} cannot be built: {raised}{error}") from error
+
+
+def explain_failure(error: Exception, block_name: str, device: str) -> RunError:
+    """Return in one sentence what made a model fail: memory that ran out, or whatever its block raised."""
+    # What torch's allocator of the CPU raises is a bare RuntimeError.
+    on_cpu = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+    if on_cpu or isinstance(error, torch.OutOfMemoryError):
+        where = "cpu" if on_cpu else device
+        return RunError(f"{where} ran out of memory: lower training.batch_size or training.edge_budget.")
+    return RunError(
+        f"SEN with the block {block_name!r} raised {type(error).__name__}: {printable(error, 200)}. "
+        f"`sen-bench check-block {block_name}` says which contracts the block breaks."
+    )
 
 
 def untrained_model(config: RunConfig, seed: int, fold: int) -> tuple[SEN, np.random.Generator]:
@@ -339,7 +353,7 @@ class _Training:
         """
         tensors, facts = partial(_below, state.tensors), state.facts
         if facts.get("identity") != self._identity:
-            raise DamagedCheckpoint("belongs to another training (other rows, seed, configuration or version)")
+            raise DamagedCheckpoint("belongs to another training (other rows, seed, configuration, version or code)")
         try:
             self._model.load_state_dict(tensors("model"))
             self._update.averaged.load_state_dict(tensors("averaged"))

@@ -12,12 +12,12 @@ import torch
 from filelock import Timeout
 
 from benchmarks.batches import GraphTensors
-from benchmarks.errors import RunError, SenBenchError, printable
+from benchmarks.errors import RunError, SenBenchError
 from benchmarks.interrupts import Interrupted
 from benchmarks.machine import hold_device, peak_memory, prepare_arithmetic, provenance, reset_peak_memory
 from benchmarks.metrics import mean_absolute_deviation, score
 from benchmarks.plans import Cell
-from benchmarks.training import Epoch, n_parameters, predict, probabilities, train_fold
+from benchmarks.training import Epoch, explain_failure, n_parameters, predict, probabilities, train_fold
 from sen.registry import block_code
 
 __all__ = ["Outcome", "train_cell"]
@@ -54,19 +54,7 @@ def train_cell(
         return RunError(f"A file that the training needs cannot be used ({error}).")
     except Exception as error:  # whatever a plug-in raises
         logging.getLogger("sen_bench").debug("The training of %s failed.", unit, exc_info=True)
-        return _explain(error, plan.config.block_name, device)
-
-
-def _explain(error: Exception, block_name: str, device: str) -> RunError:
-    # What torch's allocator of the CPU raises is a bare RuntimeError.
-    on_cpu = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
-    if on_cpu or isinstance(error, torch.OutOfMemoryError):
-        where = "cpu" if on_cpu else device
-        return RunError(f"{where} ran out of memory: lower training.batch_size or training.edge_budget.")
-    return RunError(
-        f"SEN with the block {block_name!r} raised {type(error).__name__}: {printable(error, 200)}. "
-        f"`sen-bench check-block {block_name}` says which contracts the block breaks."
-    )
+        return explain_failure(error, plan.config.block_name, device)
 
 
 def _train_and_store(

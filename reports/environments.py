@@ -18,8 +18,8 @@ from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.errors import DataError, SenBenchError, UsageError
 from benchmarks.graphs import GraphTable, join_graphs
 from benchmarks.machine import n_threads, prepare_arithmetic
-from benchmarks.store import Run, Unit
-from benchmarks.training import build_model, untrained_model
+from benchmarks.store import Run, Unit, other_code
+from benchmarks.training import build_model, explain_failure, untrained_model
 from reports.section import Absent, Text
 from sen.crystal import Crystal
 from sen.graph import Cells, build_graph
@@ -133,6 +133,10 @@ class Models:
                 f"The weights of {'; '.join(removed)} of {run.path} were removed, so that these test rows have no "
                 "environments and are left out."
             )
+        self.problems += [
+            f"{told}, and the environments are those of what is installed, which may be another model."
+            for told in other_code(run, self.units, self.config.block_name)
+        ]
         self._loaded: dict[Unit, SEN] = {}
 
     @functools.cached_property
@@ -220,7 +224,10 @@ class Models:
             chunk = crystals[start : start + _CHUNK]
             graphs = [build_graph(crystal, **settings) for crystal in chunk]
             table = join_graphs(graphs, np.float64 if exact else np.float32)
-            parts.append(_outputs(model, table, self.device, self.config.training.edge_budget))
+            try:
+                parts.append(_outputs(model, table, self.device, self.config.training.edge_budget))
+            except Exception as error:  # whatever a plug-in raises
+                raise explain_failure(error, self.config.block_name, self.device) from error
             if progress is not None:
                 progress(start + len(chunk), len(crystals))
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -44,8 +44,8 @@ def block_code(name: str) -> str | None:
     Looked up once in a process: files that change later are not what it loaded.
 
     Returns:
-        The distribution, its version, and a hash of all Python files of the package that the block is in; None for the
-        blocks that come with sen-bench, whose own version is recorded.
+        The distribution, its version, and a hash of all Python files of it, and of the package or module that the block
+        is in; None for the blocks that come with sen-bench, whose own version is recorded.
 
     Raises:
         KeyError: No installed package registers a block of that name.
@@ -55,8 +55,11 @@ def block_code(name: str) -> str | None:
     if distribution is None or distribution.name == "sen-bench":
         return None
     package = sys.modules[load_block(name).__module__.partition(".")[0]]
-    files = [file for folder in getattr(package, "__path__", ()) for file in sorted(Path(folder).rglob("*.py"))]
+    # What an editable installation lists are not the files of the package.
+    files = {Path(str(file.locate())) for file in distribution.files or () if file.suffix == ".py"}
+    files |= {file for folder in getattr(package, "__path__", ()) for file in Path(folder).rglob("*.py")}
+    files |= {Path(package.__file__)} if package.__file__ else set()
     content = hashlib.sha256()
-    for file in files or [Path(str(package.__file__))]:
+    for file in sorted(file.resolve() for file in files if file.is_file()):
         content.update(file.read_bytes())
     return f"{distribution.name} {distribution.version} {content.hexdigest()[:10]}"

@@ -166,3 +166,12 @@ def test_a_configuration_of_another_version_is_said_to_be(field: str) -> None:
     del content[field]
     with pytest.raises(UsageError, match=f"has no '{field}': it is of another version"):
         restore_config(content)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("block_name", 5), ("block_name", None), ("limit", "lots"), ("task", None)]
+)
+def test_an_altered_configuration_is_said_to_be(field: str, value: object) -> None:
+    content = build_config("mine", "mlp").model_dump(mode="json") | {field: value}
+    with pytest.raises(UsageError, match="is altered or of another version"):
+        restore_config(content)

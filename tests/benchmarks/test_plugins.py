@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pymatgen.core import Structure
 
 from benchmarks.config import build_config
 from benchmarks.folds import Fold
@@ -110,7 +111,24 @@ def test_result_of_other_code_of_a_block_is_kept_and_told(
     again = sen_bench(*arguments, *SMALL_SEN)
     assert again.code == 0
     assert "0 of 1 trainings to do" in again.out
-    assert "fold 0, seed 0 was trained with other code of the block 'edited' than is installed now" in caplog.text
+    told = "fold 0, seed 0 was trained with other code of the block 'edited' than is installed now"
+    assert f"{told} and is kept as it is" in caplog.text
+    crystal = tmp_path / "a.cif"
+    Structure.from_dict(rocksalts(1)[0][0]).to(str(crystal))
+    run = metrics.parents[2]
+    assert sen_bench("predict", run, crystal).code == 0
+    assert f"{told}, and what is installed may be another model." in caplog.text
+    page = tmp_path / "explained.html"
+    assert sen_bench("explain", run, "--crystals", crystal, "-o", page).code == 0
+    assert "than is installed now, and the environments are those of what is installed" in page.read_text()
+
+    install("edited", f"{source}    def forward(self, env, graph): raise ValueError('boom')\n")
+    for command in (("predict", run, crystal), ("explain", run, "--crystals", crystal, "-o", tmp_path / "b.html")):
+        answer = sen_bench(*command)
+        assert answer.code == 1
+        assert "Error: SEN with the block 'edited' raised ValueError: boom." in answer.err
+
+    install("edited", f"{source}\n# better\n")
     assert sen_bench(*arguments, *SMALL_SEN, "--overwrite", "always").code == 0
     assert json.loads(metrics.read_text())["block_code"] not in {before, None}
 
@@ -124,6 +142,18 @@ def test_state_of_other_code_of_a_block_is_not_gone_on_with(install: Install) ->
         identities.append(_identity(config, np.arange(8.0), fold, "regression", 0))
     assert identities[0] == identities[1] != identities[2]
     assert block_code("capsule") is None
+
+
+def test_all_files_of_a_distribution_are_the_code_of_its_block(install: Install, tmp_path: Path) -> None:
+    install("one_of_two", BLOCK)
+    record, helper = tmp_path / "site/one_of_two-1.0.dist-info/RECORD", tmp_path / "site/its_helper.py"
+    found = []
+    for listed, content in (("", "x = 1"), ("its_helper.py,,\n", "x = 1"), ("its_helper.py,,\n", "x = 2")):
+        record.write_text(listed)
+        helper.write_text(content)
+        block_code.cache_clear()
+        found.append(block_code("one_of_two"))
+    assert len(set(found)) == 3
 
 
 def test_lack_of_memory_is_no_fault_of_the_block(
