@@ -21,8 +21,6 @@ from benchmarks.training import build_model
 
 __all__ = ["Cell", "Overwrite", "Plan", "make_plan"]
 
-_LOGGER = logging.getLogger("sen_bench")
-
 Overwrite = Literal["only-missing", "always", "never"]
 
 
@@ -133,5 +131,5 @@ def make_plan(
         run.discard(units)
     finished = [unit for unit in run.units() if unit in units]
     for told in other_code(run, finished, config.block_name):
-        _LOGGER.warning("%s and is kept as it is; --overwrite always trains it anew.", told)
+        logging.getLogger("sen_bench").warning("%s and is kept as it is; --overwrite always trains it anew.", told)
     return Plan(config, dataset, graphs, run, units, [unit for unit in units if unit not in finished])

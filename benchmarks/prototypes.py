@@ -25,7 +25,7 @@ from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.errors import DataError
 from benchmarks.rows import flatten
 from benchmarks.workers import stream
-from sen.crystal import CRYSTAL_SYSTEMS, SYMBOLS, crystal_system, refine
+from sen.crystal import CRYSTAL_SYSTEMS, SYMBOLS, crystal_system, find_symmetry, refine
 
 __all__ = ["IONS", "Ion", "ewald_energy", "make_prototypes"]
 
@@ -182,7 +182,6 @@ def _select(library: list[dict[str, Any]]) -> list[_Prototype]:
 
 def _parse(entry: dict[str, Any]) -> _Prototype | None:
     """Return a prototype of the library, unless it is large or nothing that ions could make up."""
-    import moyopy
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     sites = entry["snl"]["sites"]
@@ -192,7 +191,7 @@ def _parse(entry: dict[str, Any]) -> _Prototype | None:
         return None
     lattice, positions = np.array(entry["snl"]["lattice"]["matrix"]), np.array([site["abc"] for site in sites])
     species = np.array([names.index(element) for element in elements])
-    symmetry = moyopy.MoyoDataset(moyopy.Cell(lattice.tolist(), positions.tolist(), species.tolist()), symprec=0.01)
+    symmetry = find_symmetry(lattice, positions, species)
 
     lattice = lattice * (len(sites) / abs(np.linalg.det(lattice))) ** (1 / 3)
     rotations = lattice.T @ np.array(symmetry.operations.rotations) @ np.linalg.inv(lattice.T)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -56,7 +57,7 @@ def references(plan: Plan, folds: Sequence[int]) -> dict[str, float]:
     """
     known = plan.run.read_summary()
     if known.get("folds") == list(folds) and "references" in known:
-        return dict(known["references"])
+        return {model: math.nan if error is None else error for model, error in known["references"].items()}
     task, table = plan.dataset.task, plan.dataset.table
     parts = [plan.fold(Unit(plan.units[0].seed, fold)) for fold in folds]
     targets = [table.target[part.test] for part in parts]

@@ -664,6 +664,13 @@ def test_run_of_a_classification(tmp_path: Path, sen_bench: Command, monkeypatch
     # Nothing is trained again, the trees neither.
     monkeypatch.delattr("benchmarks.summary.extra_trees_on_composition")
     assert trees in sen_bench(*arguments, "--epochs", 25, *SMALL).out
+    # A score that is not defined, as of test rows of one class, is null in JSON.
+    summary = only_run(out) / "summary.json"
+    content = json.loads(summary.read_text())
+    summary.write_text(json.dumps(content | {"references": dict.fromkeys(content["references"])}))
+    undefined = sen_bench(*arguments, "--epochs", 25, *SMALL)
+    assert undefined.code == 0
+    assert re.search("ExtraTrees on composition .*–", undefined.out)
     found = np.array(list(predictions(only_run(out)).values()))
     assert set(found[:, 0]) == {0, 1}
     assert ((found[:, 1] > 0.5) == found[:, 0]).mean() > 0.7
