@@ -13,7 +13,7 @@ import torch
 from benchmarks.config import RunConfig
 from benchmarks.crystals import Progress
 from benchmarks.data import Dataset
-from benchmarks.errors import UsageError
+from benchmarks.errors import DataError, UsageError
 from benchmarks.folds import Fold, check_fold_numbers, make_folds
 from benchmarks.graphs import GraphTable, build_graphs
 from benchmarks.store import Run, Unit, other_code
@@ -120,7 +120,10 @@ def make_plan(
             "skipped": [row._asdict() for row in dataset.skipped],
         },
     }
-    run = Run(out / task.name / name) if is_trial else Run.create(out, task.name, name, facts)
+    run = Run(out / task.name / name)
+    if not is_trial:
+        _tell_new_unit(run, task.unit)
+        run = Run.create(out, task.name, name, facts)
     units = [Unit(seed, fold) for seed in seeds for fold in folds]
     if overwrite == "never" and (there := [unit for unit in run.units() if unit in units]):
         raise UsageError(
@@ -133,3 +136,15 @@ def make_plan(
     for told in other_code(run, finished, config.block_name):
         logging.getLogger("sen_bench").warning("%s and is kept as it is; --overwrite always trains it anew.", told)
     return Plan(config, dataset, graphs, run, units, [unit for unit in units if unit not in finished])
+
+
+def _tell_new_unit(run: Run, unit: str) -> None:
+    """Say where the results of a run are about to be given in another unit: it is a label, and no part of its name."""
+    try:
+        before = run.read_config()["task"]["unit"]
+    except (DataError, KeyError, TypeError):  # a new run, or a damaged config.json, which is written anew
+        return
+    if before != unit and (run.units() or run.under_way()):
+        logging.getLogger("sen_bench").warning(
+            "%s: its unit was %s and is %s from now on (--unit).", run.path, before or "not given", unit or "not given"
+        )

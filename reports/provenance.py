@@ -70,6 +70,7 @@ def _run_facts(run: Result) -> dict[str, Any]:
         "devices": sorted({record["device"] for record in records}),
         "threads": sorted({session["threads"] for session in sessions if session.get("threads")}),
         "sessions": len(sessions),
+        "block_codes": len({record.get("block_code") for record in records}),
         "versions": {
             name: sorted({str(session[name]) for session in sessions if session.get(name)})
             for name in sessions[0]
@@ -94,6 +95,8 @@ def _words(facts: Mapping[str, Any]) -> Iterator[str]:
     if len(commits) > 1:
         yield "The trainings ran on different commits of sen-bench, listed below."
     for run in facts["runs"]:
+        if run["block_codes"] > 1:
+            yield f"{run['label']}: not all trainings ran the same code of the block, which is a plug-in."
         if run["skipped"]:
             yield f"{run['label']}: {run['skipped']:,} rows that could not be used were left out (see its config.json)."
         if run["read_as_hydrogen"]:

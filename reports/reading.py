@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.console import count
 from benchmarks.errors import DataError, SenBenchError, UsageError, printable
 from benchmarks.folds import check_split
 from benchmarks.metrics import row_loss
@@ -93,7 +94,7 @@ def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_di
     where = ", ".join(map(str, paths))
     if not groups:
         if empty:
-            raise UsageError(f"No fold is finished yet in the {len(empty)} runs below {where}.")
+            raise UsageError(f"No fold is finished yet of the {count(len(empty), 'run')} below {where}.")
         left_out = " that could be read" if runs else ""
         raise UsageError(f"There is no run{left_out} below {where}: name a folder that `sen-bench run` wrote (--out).")
     general = [f"{run.path} has no finished fold yet." for run in empty]
@@ -164,10 +165,12 @@ _TEXT = {
     "task": ("name", "target", "kind", "split", "unit", "description", "licence"),
     "data": ("source", "digest"),
 }
+_NUMBERS = ("rows", "coverage")  # of the data
+_LISTS = ("skipped", "read_as_hydrogen")  # of the data, where it has them
 _PRESENT = {
     "config": ("limit",),
     "task": ("n_rows", "is_official"),
-    "data": ("rows", "coverage", "is_complete"),
+    "data": ("is_complete",),
     "training": (
         *("epochs", "batch_size", "edge_budget", "learning_rate", "weight_decay"),
         *("warmup", "clip_norm", "ema_decay", "patience", "precision"),
@@ -203,6 +206,9 @@ def _lacking(facts: Mapping[str, Any]) -> Iterator[str]:
             yield key
             return
         yield from (f"{name!r} of the {key}" for name in _TEXT[key] if not isinstance(facts[key].get(name), str))
+    data = facts["data"]
+    yield from (f"number {name!r} of the data" for name in _NUMBERS if type(data.get(name)) not in {int, float})
+    yield from (f"list {name!r} of the data" for name in _LISTS if not isinstance(data.get(name, []), list))
     tables = {key: facts["config"].get(key) for key in ("training", "sen")}
     for key, table in tables.items():
         if not isinstance(table, dict):
@@ -220,15 +226,15 @@ def _average(kind: Kind, parts: Sequence[tuple[int, Predictions]]) -> Rows:
     fold = np.concatenate([np.full(len(part.ids), number) for number, part in parts])
     target = np.concatenate([part.target for _, part in parts])
     prediction = np.concatenate([part.prediction for _, part in parts])
-    _, first, place, count = np.unique(ids, return_index=True, return_inverse=True, return_counts=True)
-    mean = np.bincount(place, prediction) / count
+    _, first, place, n_seeds = np.unique(ids, return_index=True, return_inverse=True, return_counts=True)
+    mean = np.bincount(place, prediction) / n_seeds
     error, loss = (
-        np.bincount(place, values) / count
+        np.bincount(place, values) / n_seeds
         for values in (np.abs(prediction - target), row_loss(kind, target, prediction))
     )
     order = np.argsort(first)
     first = first[order]
-    return Rows(ids[first], fold[first], target[first], mean[order], error[order], count[order], loss[order])
+    return Rows(ids[first], fold[first], target[first], mean[order], error[order], n_seeds[order], loss[order])
 
 
 def _read_published(file: PredictionFile, task: Task, results: Sequence[Result]) -> list[Result]:

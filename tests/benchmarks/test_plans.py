@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,9 +12,16 @@ import pytest
 from benchmarks.config import build_config
 from benchmarks.data import load_dataset
 from benchmarks.plans import make_plan
-from benchmarks.store import Unit
+from benchmarks.store import Run, Unit
 from benchmarks.tasks import get_task
 from benchmarks.training import Epoch
+
+
+def finish(run: Run, unit: Unit, release: str) -> None:
+    """Write an empty result of a release of sen-bench."""
+    record = dict.fromkeys(("rows", "parameters", "best_epoch", "epochs", "wall_seconds", "device", "elements"))
+    record |= {"metrics": {}, "peak_memory_bytes": 0, "provenance": {"sen-bench": release}}
+    run.write_unit(unit, predictions=[], record=record, history=[Epoch(1, 0, 0, 0, 0)], weights={})
 
 
 @pytest.mark.parametrize(("limit", "weight_decay"), [(None, 2.4), (1200, 2.9), (100, 3.0)])
@@ -35,9 +43,7 @@ def test_results_of_another_release_are_kept_and_told(tmp_path: Path, caplog: py
     config = build_config("prototypes", "mlp", flags={"limit": 100})
     run = make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path).run
     for fold, release in enumerate((version("sen-bench"), "0.0.1", "0.0.1")):
-        record = dict.fromkeys(("rows", "parameters", "best_epoch", "epochs", "wall_seconds", "device", "elements"))
-        record |= {"metrics": {}, "peak_memory_bytes": 0, "provenance": {"sen-bench": release}}
-        run.write_unit(Unit(0, fold), predictions=[], record=record, history=[Epoch(1, 0, 0, 0, 0)], weights={})
+        finish(run, Unit(0, fold), release)
     plan = make_plan(config, dataset, folds=[0, 1, 2, 3], seeds=[0], out=tmp_path)
     assert plan.missing == [Unit(0, 3)]
     (told,) = caplog.messages
@@ -45,3 +51,20 @@ def test_results_of_another_release_are_kept_and_told(tmp_path: Path, caplog: py
         f"{run.path}: fold 1, seed 0; fold 2, seed 0 was trained with sen-bench 0.0.1 (this is {version('sen-bench')}) "
         "and is kept as it is; --overwrite always trains it anew."
     )
+
+
+def test_another_unit_of_the_same_results_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = load_dataset(get_task("prototypes"))
+    config = build_config("prototypes", "mlp", flags={"limit": 100})
+
+    def plan_in(unit: str) -> Run:
+        given = replace(dataset, task=replace(dataset.task, unit=unit))
+        return make_plan(config, given, folds=[0], seeds=[0], out=tmp_path).run
+
+    plan_in("eV")
+    run = plan_in("")
+    assert not caplog.messages  # nothing is trained yet
+    finish(run, Unit(0, 0), version("sen-bench"))
+    plan_in("meV")
+    plan_in("meV")
+    assert caplog.messages == [f"{run.path}: its unit was not given and is meV from now on (--unit)."]

@@ -14,9 +14,10 @@ from benchmarks.tasks import TASKS
 from reports.learning import Learning
 from reports.overview import Overview
 from reports.parity import Parity
+from reports.provenance import Provenance
 from reports.reading import read_studies
 from reports.report import plain
-from reports.section import Absent, Figure, Table
+from reports.section import Absent, Figure, Table, Text
 from reports.study import Study
 from reports.style import INK, subplots
 from reports.svg import VARIABLES, draw_svg
@@ -176,6 +177,19 @@ def test_a_fold_without_a_score_gives_a_dash(tmp_path: Path) -> None:
         for block in section.show(plain(section.analyse(study, no_progress))):
             if isinstance(block, Figure):
                 draw_svg(block.draw, name)
+
+
+def test_provenance_tells_where_one_run_has_trainings_of_different_code(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0, 1], name="sphere")
+    study = study_of(tmp_path)
+    records = study.results[0].records
+    assert isinstance(records, dict)
+    for mixed, of_fold in ((False, ("sphere 1.0",) * 2), (True, ("sphere 1.0", "sphere 1.1"))):
+        for (unit, record), code in zip(records.items(), of_fold, strict=True):
+            records[unit] = {**record, "block_code": code}
+        facts = plain(Provenance().analyse(study, no_progress))
+        words, *_ = (block.text for block in Provenance().show(facts) if isinstance(block, Text))
+        assert ("sphere: not all trainings ran the same code of the block" in words) is mixed
 
 
 HOSTILE = r"money $\frac x$"

@@ -145,6 +145,9 @@ def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, caplog: pytest.Log
         ("config", "block_name", None),
         ("data", "digest", None),
         ("data", "coverage", None),
+        ("data", "coverage", "half"),
+        ("data", "rows", [636]),
+        ("data", "skipped", 3),
     ],
 )
 def test_a_run_with_an_odd_field_is_left_out_and_the_others_are_read(
@@ -188,7 +191,7 @@ def test_nothing_to_report_on_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no run below"):
         read_studies([tmp_path / "runs"])
     make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[])
-    with pytest.raises(UsageError, match="No fold is finished yet in the 1 runs"):
+    with pytest.raises(UsageError, match="No fold is finished yet of the 1 run below"):
         read_studies([tmp_path / "runs"])
 
 
