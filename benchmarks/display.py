@@ -302,8 +302,6 @@ def show_blocks() -> None:
     Raises:
         RunError: Some cannot be loaded or built; the others are printed.
     """
-    import torch
-
     from benchmarks.config import build_config
     from benchmarks.training import build_model, n_parameters
     from sen.registry import block_names
@@ -315,8 +313,7 @@ def show_blocks() -> None:
     broken: list[str] = []
     for name in block_names():
         try:
-            with torch.device("meta"):
-                models[name] = build_model(build_config("prototypes", name))
+            models[name] = build_model(build_config("prototypes", name))
         except UsageError as error:
             broken.append(str(error))
     of_capsule = n_parameters(models["capsule"])

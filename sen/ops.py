@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch_geometric.utils import softmax
 
 __all__ = ["attend", "segment_softmax", "segment_sum"]
 
@@ -19,6 +18,8 @@ def segment_softmax(logits: Tensor, segment: Tensor, n_segments: int, multiplici
     A row of multiplicity m counts as m equal rows: log m is added to its logits and the weight returned is the sum of
     the m weights. This is what makes an asymmetric unit and its full cell agree.
     """
+    from torch_geometric.utils import softmax  # here, because it takes seconds to load
+
     if multiplicity is not None:
         logits = logits + multiplicity.log().unsqueeze(-1)
     weights: Tensor = softmax(logits, segment, num_nodes=n_segments)

@@ -26,6 +26,10 @@ settings.register_profile(
 )
 settings.load_profile("sen-bench")
 
+# Processes of pytest-xdist share the cores: one thread each, also in the commands that they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # As the command line sets it; here torch is loaded before any command runs.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
