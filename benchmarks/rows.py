@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -135,8 +136,10 @@ def read_target(value: object, name: str, kind: Kind) -> float:
             raise BadRow(f"has neither true nor false (1 or 0) as its {name!r} but {_shown(value)}")
     elif isinstance(value, bool):
         raise BadRow(f"has no number as its {name!r} but {_shown(value)}: {_HINT}")
-    elif not isinstance(value, int | float) or not abs(value) <= _MAX_TARGET:
+    elif not isinstance(value, int | float) or not abs(value) < math.inf:
         raise BadRow(f"has no number as its {name!r} but {_shown(value)}")
+    elif abs(value) > _MAX_TARGET:
+        raise BadRow(f"has a {name!r} that is too large to compute with: {_shown(value)}")
     return float(value)
 
 

@@ -245,6 +245,14 @@ def test_text_is_no_number(tmp_path, write, value):
         load(path)
 
 
+@pytest.mark.parametrize("write", [write_folder, write_csv, write_json])
+@pytest.mark.parametrize("value", [1e302, -1e31])
+def test_a_number_beyond_single_precision_is_called_too_large(tmp_path, write, value):
+    path = write(tmp_path / "mine", [*rows_of(4), ("t", GOOD, value)])
+    with pytest.raises(DataError, match=r"row t has a 'gap' that is too large to compute with: -?1e\+30?[12]"):
+        load(path)
+
+
 def test_the_later_row_of_an_id_is_bad(tmp_path, write):
     rows = rows_of(6)
     rows[4] = ("mp-1", *rows[4][1:])
