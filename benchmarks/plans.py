@@ -120,7 +120,7 @@ def make_plan(
     run = Run(out / task.name / name)
     if not is_trial:
         _tell_new_unit(run, task.unit)
-        run = Run.create(out, task.name, name, facts)
+        Run.create(out, task.name, name, facts)
     units = [Unit(seed, fold) for seed in seeds for fold in folds]
     if overwrite == "never" and (there := [unit for unit in run.units() if unit in units]):
         raise UsageError(
