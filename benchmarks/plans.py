@@ -102,7 +102,6 @@ def make_plan(
     # A run has one configuration: that of the first fold, from which the others differ by a few rows.
     config = config.settle(len(first.train))
     build_model(config)  # refuses what its block refuses
-    name = f"{config.block_name}-{config.digest(dataset.digest)}"
     facts = {
         "config": config.model_dump(mode="json"),
         "task": task.facts(),
@@ -117,10 +116,10 @@ def make_plan(
             "skipped": [row._asdict() for row in dataset.skipped],
         },
     }
-    run = Run(out / task.name / name)
+    run = Run(out / task.name / f"{config.block_name}-{config.digest(dataset.digest)}")
     if not is_trial:
         _tell_new_unit(run, task.unit)
-        Run.create(out, task.name, name, facts)
+        run.write_config(facts)
     units = [Unit(seed, fold) for seed in seeds for fold in folds]
     if overwrite == "never" and (there := [unit for unit in run.units() if unit in units]):
         raise UsageError(

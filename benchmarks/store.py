@@ -80,25 +80,12 @@ class Run:
     """The folder of one run.
 
     Args:
-        path: The folder; `create` makes a new one.
+        path: The folder; `write_config` makes a new one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._told: set[tuple[Path, str]] = set()
-
-    @classmethod
-    def create(cls, root: Path, task: str, name: str, facts: Mapping[str, Any]) -> Run:
-        """Open the run `name` of a task, with these facts in its config.json.
-
-        Raises:
-            UsageError: The folder cannot be written.
-        """
-        run = cls(root / task / name)
-        with run._writing():
-            run.path.mkdir(parents=True, exist_ok=True)
-            write_json(run.path / "config.json", {"format": FORMAT, **facts})
-        return run
 
     def unit_path(self, unit: Unit) -> Path:
         """Folder of a finished unit."""
@@ -237,6 +224,16 @@ class Run:
                 return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
         except (OSError, TypeError, ValueError, csv.Error):
             raise DataError(f"{path} does not hold one line of numbers for each epoch.") from None
+
+    def write_config(self, facts: Mapping[str, Any]) -> None:
+        """Write config.json, which makes the folder a run.
+
+        Raises:
+            UsageError: The run folder cannot be written.
+        """
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / "config.json", {"format": FORMAT, **facts})
 
     def read_config(self) -> dict[str, Any]:
         """Read config.json.

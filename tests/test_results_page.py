@@ -266,9 +266,8 @@ def test_trainings_of_the_store_are_lines_of_a_file(script: Path) -> None:
     from benchmarks.training import Epoch
 
     config = {"block_name": "mlp", "limit": None, "training": {"precision": "float32"}}
-    run = Run.create(
-        script.parent / "runs", "task", "mlp-0123456789", {"config": config, "task": {"split": "folds"}, "data": {}}
-    )
+    run = Run(script.parent / "runs" / "task" / "mlp-0123456789")
+    run.write_config({"config": config, "task": {"split": "folds"}, "data": {}})
     record = {
         "metrics": {"mae": 0.25, "rmse": 0.5},
         "rows": {"train": 8, "validation": 1, "test": 3},

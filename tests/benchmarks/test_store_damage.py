@@ -31,7 +31,8 @@ class Epoch:
 
 @pytest.fixture
 def run(tmp_path) -> Run:
-    run = Run.create(tmp_path, "task", "block-0123456789", {"config": {}, "task": {}, "data": {}})
+    run = Run(tmp_path / "task" / "block-0123456789")
+    run.write_config({"config": {}, "task": {}, "data": {}})
     for fold in (1, 2):
         run.write_unit(
             Unit(0, fold),

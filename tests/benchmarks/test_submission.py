@@ -61,8 +61,8 @@ def make_run(
     """
     config = build_config(task.name, block).model_dump(mode="json")
     data = {"source": task.file_name, "digest": "d", "rows": len(targets), "coverage": 1.0, "is_complete": True}
-    config_json = {"config": config, "task": task.facts(), "data": data, **(facts or {})}
-    run = Run.create(root, task.name, f"{block}-0123456789", config_json)
+    run = Run(root / task.name / f"{block}-0123456789")
+    run.write_config({"config": config, "task": task.facts(), "data": data, **(facts or {})})
     for seed, predicted in enumerate(predictions):
         for fold, (_, test) in enumerate(official_folds(task.kind, len(targets), targets)):
             write_fold(run, Unit(seed, fold), [task.row_id(row) for row in test], targets[test], predicted[test])

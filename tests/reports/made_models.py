@@ -114,7 +114,8 @@ def store_models(
             "skipped": [],
         },
     }
-    run = Run.create(root, task.name, f"{block}-{config.digest(dataset.digest)}", facts)
+    run = Run(root / task.name / f"{block}-{config.digest(dataset.digest)}")
+    run.write_config(facts)
     graphs = GraphTensors(build_graphs(table, config.graph, jobs=1))
     origin = provenance()
     for seed in seeds:

@@ -97,7 +97,8 @@ def make_run(
             "skipped": [],
         },
     }
-    run = Run.create(root, task.name, f"{block}-{config.digest(dataset.digest)}", facts)
+    run = Run(root / task.name / f"{block}-{config.digest(dataset.digest)}")
+    run.write_config(facts)
     origin = provenance()
     for seed in seeds:
         parts = make_folds(task.kind, table.row, task.n_rows, table.target, seed, limit=config.limit, split=task.split)

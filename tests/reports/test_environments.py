@@ -197,7 +197,8 @@ def _agree(values: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
 
 
 def test_what_cannot_be_described(runs: dict[str, Run], dataset: Dataset, tmp_path: Path) -> None:
-    empty = Run.create(tmp_path, "matbench_jdft2d", "mlp-0", runs["mlp"].read_config())
+    empty = Run(tmp_path / "matbench_jdft2d" / "mlp-0")
+    empty.write_config(runs["mlp"].read_config())
     with pytest.raises(UsageError, match="no finished fold"):
         Models(empty)
     n = len(Models(runs["mlp"]).tested_by)

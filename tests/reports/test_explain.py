@@ -157,7 +157,8 @@ def test_bad_runs_and_files(
     capsule, _, root = made
     file = root / "perovskite.cif"
     monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
-    empty = Run.create(tmp_path, "matbench_jdft2d", "capsule-0", capsule.read_config())
+    empty = Run(tmp_path / "matbench_jdft2d" / "capsule-0")
+    empty.write_config(capsule.read_config())
     answer = sen_bench("explain", empty.path, "--crystals", file, "-o", tmp_path / "x.html")
     assert (answer.code, "no finished fold" in answer.err) == (2, True)
     answer = sen_bench("explain", root / "runs", "--crystals", file, "-o", tmp_path / "x.html")
