@@ -160,12 +160,16 @@ def provenance() -> dict[str, str | None]:
 
     Looked up once in a process, when its first training begins: later commits are not of the code that it loaded.
     """
+    import torch
+
     packages = ("sen-bench", "torch", "torch-geometric", "e3nn", "numpy", "moyopy", "pymatgen", "scikit-learn")
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "git_commit": _git_commit(),
         "platform": platform.platform(),
+        # Which instructions torch computes with: with others sums are rounded otherwise.
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
 
 

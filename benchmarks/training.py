@@ -195,8 +195,8 @@ def train_fold(
         seed: Decides initial weights, order of batches and dropout, together with the fold.
         on_epoch: Called after every epoch.
         checkpoint: File that keeps the state of the training: every minute, when it is stopped, and in the end. A
-            state that is there is continued; on a CPU with as many threads the result is the same as without the
-            interruption. A training that failed leaves none.
+            state that is there is continued; on the same kind of CPU with as many threads the result is the same as
+            without the interruption. A training that failed leaves none.
         session: What to record of this process in `TrainedFold.sessions`.
         stop: Asked after every step whether to stop.
 

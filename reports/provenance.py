@@ -73,7 +73,7 @@ def _run_facts(run: Result) -> dict[str, Any]:
         "block_codes": len({record.get("block_code") for record in records}),
         "versions": {
             name: sorted({str(session[name]) for session in sessions if session.get(name)})
-            for name in sessions[0]
+            for name in dict.fromkeys(name for session in sessions for name in session)
             if name not in {"device", "threads"}
         },
     }

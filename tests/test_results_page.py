@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -261,21 +262,24 @@ def test_errors_of_one_width_change_no_more_than_their_orders_do() -> None:
     assert (where, gain) == (60, pytest.approx(200 * np.log(2.4) - 140 * np.log(3)))
 
 
-def test_trainings_of_the_store_are_lines_of_a_file(script: Path) -> None:
+def store_fold(
+    folder: Path, name: str, seed: int, fold: int, predictions: Mapping[str, float], **facts: object
+) -> None:
+    """Store a fold of a run whose targets are all 1, and the run."""
     from benchmarks.store import Run, Unit
     from benchmarks.training import Epoch
 
-    config = {"block_name": "mlp", "limit": None, "training": {"precision": "float32"}}
-    run = Run(script.parent / "runs" / "task" / "mlp-0123456789")
+    config = {"block_name": name.partition("-")[0], "limit": None, "training": {"precision": "float32"}, **facts}
+    run = Run(folder / name)
     run.write_config({"config": config, "task": {"split": "folds"}, "data": {}})
     record = {
-        "metrics": {"mae": 0.25, "rmse": 0.5},
+        "metrics": {"mae": float(np.mean([abs(value - 1) for value in predictions.values()])), "rmse": 0.5},
         "rows": {"train": 8, "validation": 1, "test": 3},
         "task": "task",
         "kind": "regression",
-        "block": "mlp",
-        "seed": 1,
-        "fold": 4,
+        "block": config["block_name"],
+        "seed": seed,
+        "fold": fold,
         "coverage": 1.0,
         "elements": [],
         "best_epoch": 2,
@@ -290,9 +294,39 @@ def test_trainings_of_the_store_are_lines_of_a_file(script: Path) -> None:
         "sessions": [],
         "provenance": {"git_commit": "0123456789" * 4 + "-dirty"},
     }
-    run.write_unit(
-        Unit(1, 4), predictions=[("a", 1.0, 1.25)], record=record, history=[Epoch(1, 0.0, 0.0, 0.0, 0.0)], weights={}
-    )
+    rows = [(row_id, 1.0, value) for row_id, value in predictions.items()]
+    history = [Epoch(1, 0.0, 0.0, 0.0, 0.0)]
+    run.write_unit(Unit(seed, fold), predictions=rows, record=record, history=history, weights={})
+
+
+def test_trainings_are_told_apart_by_their_predictions(tmp_path: Path) -> None:
+    # Row "b" of the second run of mlp comes first: rows are matched by id.
+    for fold in range(5):
+        a, b = f"{fold}a", f"{fold}b"
+        store_fold(tmp_path, "mlp-0", 0, fold, {a: 1.5, b: 1.0})
+        store_fold(tmp_path, "mlp-1", 0, fold, {b: 2.0, a: 1.0 + fold})
+        store_fold(tmp_path, "egnn-0", 0, fold, {a: 1.0, b: 1.0})
+    store_fold(tmp_path, "tfn-0", 0, 0, {"0a": 1.0, "0b": 1.0})  # not finished
+    script = load()
+    assert script.repeated(tmp_path).splitlines()[2:] == [
+        "| `mlp` | 0123456-dirty | 0.2500 | 0.2500 | 0.2500 | 0.2500 | 0.2500 | 0.2500 |",
+        "| `mlp` | 0123456-dirty | 0.5000 | 1.000 | 1.500 | 2.000 | 2.500 | 1.500 |",
+    ]
+    # egnn against mlp: 0.25 and 1.5; mlp against mlp: rows b 1, rows a 0.5, 0.5, 1.5, 2.5, 3.5
+    assert script.apart(tmp_path).splitlines() == [
+        "|  | `egnn` | `mlp` |",
+        "| --- | --- | --- |",
+        "| `egnn` | – | 0.8750 |",
+        "| `mlp` | 0.8750 | 1.350 |",
+    ]
+    for fold in range(5):
+        store_fold(tmp_path, "mlp-2", 0, fold, {f"{fold}a": 1.0}, limit=9)
+    with pytest.raises(ValueError, match="another configuration"):
+        script.apart(tmp_path)
+
+
+def test_trainings_of_the_store_are_lines_of_a_file(script: Path) -> None:
+    store_fold(script.parent / "runs" / "task", "mlp-0123456789", 1, 4, {"a": 1.25})
     subprocess.run([sys.executable, script], check=True)
     text = (script.parent / "task.csv").read_text().splitlines()
     assert text[0].startswith(

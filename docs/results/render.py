@@ -7,6 +7,8 @@ No number is typed by hand. TASK.csv has a line for each training. A table of th
 `<!-- WHAT FILE -->` and `<!-- end -->`. FILE is relative to docs, and WHAT is
 
 - `results`, `comparisons` or `leaderboard`: of an ablation, alone or among the published models, FILE its folder;
+- `repeated` or `apart`: configurations that were trained twice with one seed on all five folds, and how far apart the
+  predictions of any two trainings lie, FILE the folder of a task;
 - `recipes`: what was tried, FILE the folder of a task with ablations judged by validation rows;
 - `systems` or `separation`: errors by crystal system, and how blocks separate atoms, FILE the JSON file of a report;
 - `published` or `unlike`: errors of published predictions by crystal system, of all rows or of those that do not have
@@ -27,7 +29,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ from benchmarks.console import duration, figures
 from benchmarks.folds import N_FOLDS
 from benchmarks.leaderboard import published
 from benchmarks.metrics import mean_absolute_deviation, primary_metric
-from benchmarks.store import find_runs
+from benchmarks.store import Run, Unit, find_runs
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent
@@ -227,6 +229,58 @@ def leaderboard(ablation: Path) -> str:
     lines.sort(key=lambda line: line[0], reverse=metric.higher_is_better)
     heading = ["model", f"{metric.label} ({task['unit']})", "std, folds"]
     return markdown(heading, ([model, number(mean), number(std)] for mean, model, std in lines))
+
+
+def repeated(folder: Path) -> str:
+    """Return the table of the blocks that were trained more than once, a line for each run."""
+    heading = ["block", "commit", *(f"fold {fold}" for fold in range(N_FOLDS)), "mean"]
+    lines = []
+    for block, runs in by_block(folder).items():
+        for run in runs if len(runs) > 1 else []:
+            records = [run.read_metrics(Unit(0, fold)) for fold in range(N_FOLDS)]
+            errors = [record["metrics"]["mae"] for record in records]
+            commits = sorted({short(record["provenance"]["git_commit"]) for record in records})
+            lines.append([f"`{block}`", ", ".join(commits), *map(number, errors), number(np.mean(errors))])
+    return markdown(heading, lines)
+
+
+def apart(folder: Path) -> str:
+    """Return the table of mean absolute differences between what two runs predict of the same rows.
+
+    On the diagonal are runs of one block that was trained more than once; of several pairs the mean is given.
+    """
+    predictions = {block: [predicted(run) for run in runs] for block, runs in by_block(folder).items()}
+
+    def distance(one: str, other: str) -> float | None:
+        pairs = product(predictions[one], predictions[other]) if one != other else combinations(predictions[one], 2)
+        distances = [(first - second).abs().mean() for first, second in pairs]
+        return np.mean(distances) if distances else None
+
+    rows = ([f"`{one}`", *(number(distance(one, other)) for other in predictions)] for one in predictions)
+    return markdown(["", *(f"`{block}`" for block in predictions)], rows)
+
+
+def by_block(folder: Path) -> dict[str, list[Run]]:
+    """Return the runs with all five folds of seed 0, by block.
+
+    Raises:
+        ValueError: Runs of a block differ in their configuration.
+    """
+    found: dict[str, list[Run]] = {}
+    for run in find_runs(folder):
+        facts = run.read_config()
+        if facts["task"]["split"] == "folds" and {Unit(0, fold) for fold in range(N_FOLDS)} <= set(run.units()):
+            of_block = found.setdefault(facts["config"]["block_name"], [])
+            of_block.append(run)
+            if facts["config"] != of_block[0].read_config()["config"]:
+                raise ValueError(f"{run.path} has another configuration than {of_block[0].path}.")
+    return found
+
+
+def predicted(run: Run) -> pd.Series:
+    """Return what a run with seed 0 predicted of the test rows of all folds, by row id."""
+    folds = [run.read_predictions(Unit(0, fold)) for fold in range(N_FOLDS)]
+    return pd.concat([pd.Series(fold.prediction, index=fold.ids) for fold in folds])
 
 
 def recipes(folder: Path) -> str:
@@ -499,7 +553,7 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 _TABLES: dict[str, Callable[[Path], str]] = {
     "published": published_systems,
     **{made.__name__: made for made in (results, comparisons, leaderboard, recipes, systems, separation)},
-    **{made.__name__: made for made in (unlike, same_rows, claims, parted)},
+    **{made.__name__: made for made in (repeated, apart, unlike, same_rows, claims, parted)},
 }
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from contextlib import ExitStack
 
@@ -26,6 +28,13 @@ def test_each_training_holds_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 def test_device_that_was_named_is_given(device: str) -> None:
     with hold_device(device) as held, hold_device(device) as again:
         assert held == again == device
+
+
+def test_a_result_tells_the_instructions_it_was_computed_with() -> None:
+    code = "from benchmarks.machine import provenance; print(provenance()['cpu_capability'])"
+    environment = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout == "DEFAULT\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget the peak")
