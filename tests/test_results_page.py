@@ -320,6 +320,10 @@ def test_trainings_are_told_apart_by_their_predictions(tmp_path: Path) -> None:
         "| `mlp` | 0.8750 | 1.350 |",
     ]
     for fold in range(5):
+        store_fold(tmp_path, "se3-0", 0, fold, {f"{fold}a": 1.0})
+    with pytest.raises(ValueError, match="not the same test rows"):
+        script.apart(tmp_path)
+    for fold in range(5):
         store_fold(tmp_path, "mlp-2", 0, fold, {f"{fold}a": 1.0}, limit=9)
     with pytest.raises(ValueError, match="another configuration"):
         script.apart(tmp_path)

@@ -248,8 +248,13 @@ def apart(folder: Path) -> str:
     """Return the table of mean absolute differences between what two runs predict of the same rows.
 
     On the diagonal are runs of one block that was trained more than once; of several pairs the mean is given.
+
+    Raises:
+        ValueError: The runs have not the same test rows.
     """
     predictions = {block: [predicted(run) for run in runs] for block, runs in by_block(folder).items()}
+    if len({frozenset(rows.index) for of_block in predictions.values() for rows in of_block}) > 1:
+        raise ValueError(f"{folder}: the runs with all five folds have not the same test rows.")
 
     def distance(one: str, other: str) -> float | None:
         pairs = product(predictions[one], predictions[other]) if one != other else combinations(predictions[one], 2)
