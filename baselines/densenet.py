@@ -25,7 +25,7 @@ class DenseNetConfig(Config):
 
     map_height: int = Field(12, ge=1, description="Rows of the map that an environment forms (12 x 16 = 192).")
     layers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (3, 6, 16), min_length=1, strict=False, description="Layers of each dense block; a transition between blocks."
+        (3, 6, 16), min_length=1, description="Layers of each dense block; a transition between blocks."
     )
     growth: int = Field(32, ge=1, description="Channels that a layer adds; the first convolution makes twice as many.")
     bottleneck: int = Field(4, ge=1, description="Channels that a layer's 3x3 convolution reads, in units of `growth`.")

@@ -96,13 +96,17 @@ def get_block(name: str) -> Any:
     """Return the block class called `name`.
 
     Raises:
-        UsageError: No such block, and which names are near; or a plug-in that cannot be imported.
+        UsageError: No such block, and which names are near; or a plug-in that cannot be imported, or has no Config.
     """
     check_block_name(name)
     try:
-        return load_block(name)
+        block = load_block(name)
     except Exception as error:  # whatever a plug-in raises when it is imported
         raise UsageError(f"The block {name!r} cannot be loaded ({type(error).__name__}: {error}).") from error
+    declared = getattr(block, "Config", None)
+    if not (isinstance(declared, type) and issubclass(declared, Config)):
+        raise UsageError(f"The block {name!r} cannot be used: its Config is no subclass of sen.config.Config.")
+    return block
 
 
 def build_config(
@@ -197,7 +201,8 @@ def _all_assignments(
 
 def _validate(section: str, model: type[BaseModel], values: Mapping[str, Any]) -> Any:
     try:
-        return model.model_validate(values)
+        # As JSON, where strict fields take a list for a tuple: neither TOML nor config.json has tuples.
+        return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join([section, *map(str, first["loc"])])
@@ -228,7 +233,7 @@ def _assign(
     values: dict[str, Any], field: str, value: Any, sections: Mapping[str, type[BaseModel]], source: str
 ) -> None:
     section, _, name = field.partition(".")
-    if field == "limit":
+    if field == "limit" and "training" in sections:
         if type(value) is not int or value < 2:
             raise UsageError(f"limit: the least is 2 rows, one to train on and one to validate on (given: {value!r}).")
         values["limit"] = value

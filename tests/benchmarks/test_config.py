@@ -175,3 +175,8 @@ def test_an_altered_configuration_is_said_to_be(field: str, value: object) -> No
     content = build_config("mine", "mlp").model_dump(mode="json") | {field: value}
     with pytest.raises(UsageError, match="is altered or of another version"):
         restore_config(content)
+
+
+def test_graphs_have_no_limit() -> None:
+    with pytest.raises(UsageError, match="no configuration field 'limit'"):
+        build_graph_settings(assignments=["limit=50"])

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from pymatgen.core import Structure
 
-from benchmarks.config import build_config
+from benchmarks.config import build_config, restore_config
+from benchmarks.errors import UsageError
 from benchmarks.folds import Fold
 from benchmarks.training import _identity
 from sen.registry import block_code
@@ -228,3 +229,33 @@ def test_unknown_block_is_answered_with_the_nearest(sen_bench: Command) -> None:
 def test_check_needs_no_pytest() -> None:
     code = "import sys; sys.modules['pytest'] = None; from sen.testing import run_contracts; next(run_contracts('mlp'))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("config", ["", "Config = dict", "Config = BaseModel"])
+def test_block_without_a_config_of_its_own_is_told_in_one_sentence(
+    install: Install, sen_bench: Command, config: str
+) -> None:
+    forms = "from pydantic import BaseModel\nfrom sen.blocks import SymmetryBlock"
+    body = f"{config}\n    def __init__(self, width, config): ...\n    def forward(self, env, graph): ..."
+    install("bare", f"{forms}\n\nclass Block(SymmetryBlock):\n    {body}\n")
+    told = "The block 'bare' cannot be used: its Config is no subclass of sen.config.Config."
+    for command in (("run", "prototypes", "--block", "bare"), ("ablate", "--task", "prototypes", "--blocks", "bare")):
+        answer = sen_bench(*command)
+        assert (answer.code, answer.err.splitlines()) == (2, [f"Error: {told}"])
+    listed = sen_bench("blocks")
+    assert (listed.code, listed.err.splitlines()) == (1, [f"Error: {told}"])
+    assert "capsule" in listed.out
+
+
+def test_fields_of_a_block_may_be_tuples(install: Install) -> None:
+    source = (
+        "from baselines.mlp import MLPBlock, MLPConfig\n\n"
+        "class Config(MLPConfig):\n    sizes: tuple[int, ...] = (8, 8)\n\n"
+        "class Block(MLPBlock):\n    Config = Config\n"
+    )
+    install("sized", source)
+    for config in (build_config("mine", "sized"), build_config("mine", "sized", assignments=["block.sizes=[4,2,1]"])):
+        assert restore_config(json.loads(config.model_dump_json())) == config
+    assert config.block.sizes == (4, 2, 1)
+    with pytest.raises(UsageError, match=r"block\.sizes\.1: Input should be a valid integer"):
+        build_config("mine", "sized", assignments=['block.sizes=[4,"x"]'])
