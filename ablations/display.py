@@ -251,6 +251,7 @@ def show_result(result: Result, folder: str) -> None:
             "Bengio 2003), adjusted after Holm for the comparisons with the same block. The best was chosen on these "
             "rows: that it would win on others is not shown.",
         )
+    show_notes(console, plan.dataset)
     _say_recipes(console, result.variants)
     if not plan.dataset.is_complete:
         _say(console, f"Partial data: {plan.dataset.coverage:.1%} of the rows of {plan.dataset.task.name}.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -117,7 +118,7 @@ def run(
             summary = summarise(plan)
             if summary["units"] and not chosen.is_official:
                 summary["references"] = references(plan, summary["folds"])
-                plan.run.write_summary(lambda: {**summarise(plan), "references": summary["references"]})
+                plan.run.write_summary(lambda: _with_references(summarise(plan), summary))
     except (KeyboardInterrupt, Interrupted) as interrupted:
         tell_how_to_go_on(interrupted, words)
         raise typer.Exit(130) from None
@@ -128,6 +129,12 @@ def run(
             f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons told above, and have no result: "
             f"{names}. To try them again:\n  {shlex.join(words)}"
         )
+
+
+def _with_references(fresh: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Add references to a summary, unless another process has finished a fold since, which they are not of."""
+    same = fresh["folds"] == known["folds"]
+    return {**fresh, **({"references": known["references"]} if same else {})}
 
 
 def _keeping_what_is_finished(words: list[str]) -> list[str]:

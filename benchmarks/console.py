@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.live import Live
@@ -18,12 +18,19 @@ __all__ = ["count", "drawn", "duration", "figures", "make_console"]
 _FILE_WIDTH = 200
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence when nobody reads any more: what a command is for lies in files."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+
+
 def make_console() -> Console:
     """Return a console for tables, wide where nothing says how wide a line may be."""
     # Names, paths and errors come from outside: what looks like markup in them is none.
-    console = Console(highlight=False, markup=False)
+    console = _Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
+        console = _Console(highlight=False, markup=False, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
     return console
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from multiprocessing import AuthenticationError
@@ -193,14 +193,17 @@ def _in_pool(
         tasks = (
             delayed(_train_in_worker)(index, cell, device, threads, hub.address) for index, cell in enumerate(cells)
         )
-        # With one job joblib would train in this process, which a dying training would take along.
-        results = Parallel(n_jobs=max(2, workers), return_as="generator_unordered", batch_size=1)(tasks)
+        results: Iterable[tuple[int, Outcome]] = ()
         try:
+            # With one job joblib would train in this process, which a dying training would take along.
+            results = Parallel(n_jobs=max(2, workers), return_as="generator_unordered", batch_size=1)(tasks)
             for index, outcome in results:
                 ended.add(index)
                 yield cells[index], outcome
         except BrokenProcessPool as error:
             reason = printable(error, 200).rstrip(".")
+        except OSError as error:
+            raise RunError(f"Worker processes cannot be started ({error.strerror}): try fewer --jobs.") from error
         finally:
             # Whatever ends this, joblib would kill its workers: let them save their state first.
             hub.stop()

@@ -97,8 +97,8 @@ def make_plan(
         first, *_ = make_folds(
             task.kind, table.row, task.n_rows, table.target, seeds[0], limit=config.limit, split=task.split
         )
-    except UsageError as error:
-        raise UsageError(f"{dataset.source}: {error}") from None
+    except (UsageError, DataError) as error:
+        raise type(error)(f"{dataset.source}: {error}") from None
     # A run has one configuration: that of the first fold, from which the others differ by a few rows.
     config = config.settle(len(first.train))
     build_model(config)  # refuses what its block refuses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -77,6 +78,8 @@ class RunDisplay:
         self._units: dict[Unit, TaskID] = {}
         self._ended: set[Unit] = set()
         self._unit_text = ""
+        # Epochs are told by threads that listen to workers.
+        self._lock = Lock()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -123,15 +126,16 @@ class RunDisplay:
     def epoch(self, cell: Cell, epoch: Epoch) -> None:
         """Move the bars of a unit; where there is no terminal to draw them on, print a line now and then."""
         unit = cell.unit
-        if unit in self._ended:  # a message of a worker that arrives after its result
-            return
-        if unit not in self._units:
-            self._units[unit] = self._bars.add_task(f"{unit}", total=self._epochs)
         progress = f"{unit}: validation {figures(epoch.validation)}{self._unit_text}"
-        bar = self._bars.tasks[self._bars.task_ids.index(self._units[unit])]
-        # A training that goes on begins in the middle.
-        self._bars.advance(self._all, epoch.epoch - bar.completed)
-        self._bars.update(bar.id, completed=epoch.epoch, description=progress)
+        with self._lock:
+            if unit in self._ended:  # a message of a worker that arrives after its result
+                return
+            if unit not in self._units:
+                self._units[unit] = self._bars.add_task(f"{unit}", total=self._epochs)
+            bar = self._bars.tasks[self._bars.task_ids.index(self._units[unit])]
+            # A training that goes on begins in the middle.
+            self._bars.advance(self._all, epoch.epoch - bar.completed)
+            self._bars.update(bar.id, completed=epoch.epoch, description=progress)
         if not self.console.is_terminal and epoch.epoch % max(1, self._epochs // 10) == 0:
             left = epoch.seconds / epoch.epoch * (self._epochs - epoch.epoch)
             self.console.print(f"{progress}, epoch {epoch.epoch} of {self._epochs}, {duration(left)} left")
@@ -144,11 +148,12 @@ class RunDisplay:
     def cell(self, cell: Cell, outcome: dict[str, Any] | SenBenchError) -> None:
         """Print the line of a unit that ended."""
         unit = cell.unit
-        self._ended.add(unit)
-        if unit in self._units:
-            done = self._bars.tasks[self._bars.task_ids.index(self._units[unit])].completed
-            self._bars.advance(self._all, self._epochs - done)
-            self._bars.remove_task(self._units.pop(unit))
+        with self._lock:
+            self._ended.add(unit)
+            if unit in self._units:
+                done = self._bars.tasks[self._bars.task_ids.index(self._units[unit])].completed
+                self._bars.advance(self._all, self._epochs - done)
+                self._bars.remove_task(self._units.pop(unit))
         if not isinstance(outcome, dict):
             self.console.print(f"{unit} failed: {outcome}", style="red")
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
@@ -223,6 +224,25 @@ def test_numbers_are_whole_on_a_narrow_terminal(
         assert f"{row['parameters']:,}" in answer.out
 
 
+def test_workers_that_the_system_refuses_are_told(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import execution
+
+    def refuse(*_: Any) -> Any:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def refused(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr("joblib.Parallel.__call__", refuse)
+        return in_pool(*arguments, **options)
+
+    in_pool = execution._in_pool
+    monkeypatch.setattr(execution, "_in_pool", refused)
+    answer = sen_bench(*grid(write_data(rocksalts(60)), tmp_path / "runs", "--jobs", 2))
+    assert answer.code == 1
+    assert "Worker processes cannot be started (Resource temporarily unavailable): try fewer --jobs." in answer.err
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -322,6 +342,18 @@ def test_results_of_another_version_are_not_taken(
     assert answer.code == 0
     assert "was written by another version (metrics.json lacks peak_memory_bytes)" in caplog.text
     assert "1 of 1 training ended" in answer.out
+
+
+def test_rows_left_out_are_told_with_the_results(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    rows = rocksalts(60)
+    rows[7][1] = float("nan")
+    data = (write_data(rows, "gaps", "gap") / "gaps.partial.json.gz").rename(tmp_path / "gaps.json.gz")
+    answer = sen_bench(
+        *("ablate", "--task", data, "--blocks", "mlp", "--folds", 0, "--on-bad-row", "skip", "--epochs", 20),
+        *(*SMALL[2:], "--out", tmp_path / "runs"),
+    )
+    assert answer.code == 0, answer.err
+    assert "1 row left out because of what is wrong with them:\n  row 7 has no number" in answer.out
 
 
 def test_paper_stands_beside_its_own_data(sen_bench: Command, write_data: Write, tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from benchmarks.commands import _with_references
 from benchmarks.config import build_config
 from benchmarks.data import load_dataset
+from benchmarks.errors import DataError
 from benchmarks.plans import make_plan
 from benchmarks.store import Run, Unit
 from benchmarks.tasks import get_task
@@ -68,3 +71,16 @@ def test_another_unit_of_the_same_results_is_told(tmp_path: Path, caplog: pytest
     plan_in("meV")
     plan_in("meV")
     assert caplog.messages == [f"{run.path}: its unit was not given and is meV from now on (--unit)."]
+
+
+def test_rows_that_a_task_does_not_have_are_told_with_their_file(tmp_path: Path) -> None:
+    dataset = load_dataset(get_task("prototypes"))
+    few = replace(dataset, task=replace(dataset.task, n_rows=1000))
+    with pytest.raises(DataError, match=f"^{re.escape(dataset.source)}: .* has the rows 0 to 999"):
+        make_plan(build_config("prototypes", "mlp"), few, folds=[0], seeds=[0], out=tmp_path)
+
+
+def test_references_belong_to_the_folds_that_they_are_of() -> None:
+    known = {"folds": [0], "references": {"trees": 1.5}}
+    assert _with_references({"folds": [0], "mean": 2}, known) == {"folds": [0], "mean": 2, "references": {"trees": 1.5}}
+    assert _with_references({"folds": [0, 1]}, known) == {"folds": [0, 1]}
