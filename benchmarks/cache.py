@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.errors import RunError, UsageError
-from benchmarks.files import check_file, file_digest, new_folder, put_in_place, write_json
+from benchmarks.files import check_file, expanded, file_digest, new_folder, put_in_place, write_json
 
 __all__ = [
     "CachedArrays",
@@ -75,7 +75,7 @@ def _map(path: Path) -> NDArray[Any]:
 def cache_folder() -> Path:
     """Return the folder that holds caches: SEN_BENCH_CACHE, else sen-bench in the user's cache folder (XDG)."""
     if folder := os.environ.get("SEN_BENCH_CACHE"):
-        return Path(folder)
+        return expanded(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sen-bench"
 
 
@@ -100,15 +100,15 @@ def load_or_build(
     folder = cache_folder() / name
     if folder.exists():
         try:
-            return read_arrays(folder)[0]
+            return read_arrays(folder)
         except DamagedCache as damage:
             logging.getLogger("sen_bench").warning("The cache %s is rebuilt: %s.", folder, damage)
     write_arrays(folder, build(), meta)
     for _ in range(_ATTEMPTS):
         # Another process that built the same may be putting its folder in the place of ours just now.
         with suppress(DamagedCache):
-            return read_arrays(folder)[0]
-    return read_arrays(folder)[0]
+            return read_arrays(folder)
+    return read_arrays(folder)
 
 
 def write_arrays(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]], meta: Mapping[str, Any]) -> None:
@@ -193,8 +193,8 @@ def _write_header(file: BinaryIO, rows: int, like: NDArray[Any]) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def read_arrays(folder: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Return a folder's arrays, memory-mapped and read-only, and its meta, after checking them against the manifest.
+def read_arrays(folder: Path) -> Arrays:
+    """Return a folder's arrays, memory-mapped and read-only, after checking them against the manifest.
 
     Raises:
         DamagedCache: The manifest or an array is missing or not what was written, or the format is another version.
@@ -207,13 +207,12 @@ def read_arrays(folder: Path) -> tuple[Arrays, dict[str, Any]]:
             if problem := check_file(path, entry["sha256"], entry["size"]):
                 raise DamagedCache(problem)
             arrays[path.stem] = _map(path)
-        meta = manifest["meta"]
         added = {path.name for path in folder.glob("*.npy")} - manifest["arrays"].keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCache(f"its manifest or an array is altered ({error})") from error
     if added:
         raise DamagedCache(f"{min(added)} was added to it")
-    return arrays, meta
+    return arrays
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

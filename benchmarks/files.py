@@ -1,19 +1,41 @@
-"""Files written whole or not at all, and hashed."""
+"""Files read whole whatever packed them, written whole or not at all, and hashed."""
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_file", "file_digest", "new_folder", "put_in_place", "write_bytes", "write_json"]
+from benchmarks.errors import DataError, UsageError
+
+__all__ = [
+    "check_file",
+    "expanded",
+    "file_digest",
+    "new_folder",
+    "put_in_place",
+    "read_unpacked",
+    "write_bytes",
+    "write_json",
+]
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder in place of ~ or ~user; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def file_digest(path: Path) -> str:
@@ -35,6 +57,29 @@ def check_file(path: Path, sha256: str, size: int) -> str | None:
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror})"
     return None
+
+
+def read_unpacked(path: Path) -> bytes:
+    """Return what a file holds, unpacked where gzip or bzip2 packed it, whatever its name.
+
+    Raises:
+        UsageError: There is no such file.
+        DataError: It is empty, cut or damaged.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
+    try:
+        if raw.startswith(b"\x1f\x8b"):
+            raw = gzip.decompress(raw)
+        elif raw.startswith(b"BZh"):
+            raw = bz2.decompress(raw)
+    except (EOFError, OSError, ValueError, zlib.error) as error:
+        raise DataError(f"{path} is cut or damaged ({error}).") from None
+    if not raw.strip():
+        raise DataError(f"{path} is empty.")
+    return raw
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -19,6 +19,7 @@ from benchmarks.cache import digest, load_or_build
 from benchmarks.crystals import CrystalTable, Progress, with_ptr
 from benchmarks.data import Dataset, SkippedRow
 from benchmarks.errors import DataError, UsageError, printable, suggest
+from benchmarks.files import expanded
 from benchmarks.folds import check_split
 from benchmarks.layouts import LAYOUTS, Layout, open_layout
 from benchmarks.rows import Fault
@@ -44,7 +45,7 @@ def find_own_data(name: str) -> Path | None:
     """
     if name in TASKS or name in COMPOSITION_TASKS:
         return None
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.exists():
         return path
     if path.suffix or os.sep in name:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cache import digest, load_or_build
-from benchmarks.crystals import CrystalTable, Progress
+from benchmarks.crystals import CrystalTable, Progress, with_ptr
 from benchmarks.errors import DataError
 from benchmarks.rows import flatten
 from benchmarks.workers import stream
@@ -93,7 +93,7 @@ def make_prototypes(*, jobs: int = -1, progress: Progress | None = None) -> Crys
     library = _read_library()
     facts = {"library": digest(library=library), "moyopy": version("moyopy"), "version": _VERSION}
     key = digest(prototypes=facts)
-    arrays = load_or_build(f"prototypes-{key[:32]}", lambda: _pieces(library, jobs, progress), facts)
+    arrays = load_or_build(f"prototypes-{key[:32]}", lambda: with_ptr(_pieces(library, jobs, progress)), facts)
     row = np.arange(len(arrays["target"]))
     ids = np.array([f"prototypes-{i + 1:04d}" for i in row])
     return CrystalTable(**arrays, heavy_hydrogen=np.zeros(len(row), dtype=bool), row=row, ids=ids, digest=key)
@@ -149,14 +149,11 @@ class _Draw(NamedTuple):
 
 
 def _pieces(library: list[dict[str, Any]], jobs: int, progress: Progress | None) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the arrays of the data set batch by batch."""
+    """Yield the arrays of the data set batch by batch, with "count", the atoms of each crystal."""
     draws = _draw(_select(library), np.random.Generator(np.random.PCG64(_SEED)))
     starts = range(0, len(draws), _BATCH)
-    atoms = 0
     for start, piece in zip(starts, stream(_finish, ((draws[i : i + _BATCH],) for i in starts), jobs), strict=True):
-        ends = atoms + np.cumsum(piece.pop("count"))
-        yield piece | {"ptr": ends if start else np.concatenate([[0], ends])}
-        atoms = int(ends[-1])
+        yield piece
         if progress is not None:
             progress(min(start + _BATCH, len(draws)), len(draws))
 

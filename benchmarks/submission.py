@@ -5,11 +5,9 @@ The layout is what `MatbenchBenchmark.to_file` of matbench 0.6 writes, compresse
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import math
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from benchmarks.errors import DataError, UsageError
+from benchmarks.files import read_unpacked
 from benchmarks.folds import N_FOLDS, official_folds
 from benchmarks.metrics import matbench_scores
 from benchmarks.tasks import COMPOSITION_TASKS, Kind, Task, get_task
@@ -84,31 +83,25 @@ class Submission:
     Attributes:
         tasks: Results by name of the task.
         user_metadata: What the submitter says about the model.
-        version: Version of matbench that wrote the file.
     """
 
     tasks: Mapping[str, TaskResult]
     user_metadata: Mapping[str, Any]
-    version: str
 
 
 def read_submission(path: Path) -> Submission:
-    """Read a submission file, compressed or not, and check it as matbench 0.6 does; every row must be there once.
+    """Read a submission file, plain or compressed by gzip or bzip2, and check it as matbench 0.6 does.
 
-    Folds of a regression are held to the official ones; for those of a classification see `rescore`.
+    Every row must be there once. Folds of a regression are held to the official ones; for those of a classification
+    see `rescore`.
 
     Raises:
         UsageError: There is no such file.
         DataError: It is cut, damaged, edited after it was made, or no submission.
     """
+    raw = read_unpacked(path)
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
-    try:
-        content = json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is cut or damaged ({error}).") from None
+        content = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}).") from None
     try:
@@ -123,7 +116,7 @@ def read_submission(path: Path) -> Submission:
         tasks = {name: _task_result(name, entry) for name, entry in file.tasks.items() if name not in COMPOSITION_TASKS}
     except Misfit as error:
         raise DataError(f"{path}: {error}.") from None
-    return Submission(tasks, file.user_metadata, file.version)
+    return Submission(tasks, file.user_metadata)
 
 
 def rescore(result: TaskResult, targets: ArrayLike) -> list[dict[str, float]]:

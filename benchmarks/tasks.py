@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from benchmarks.cache import cache_folder
 from benchmarks.errors import DataError, UsageError, suggest
-from benchmarks.files import file_digest
+from benchmarks.files import expanded, file_digest
 
 __all__ = [
     "COMPOSITION_TASKS",
@@ -287,7 +287,7 @@ def find_data_file(task: Task, data_dir: Path | None = None) -> DataFile | None:
 def named_folder(data_dir: Path | None) -> Path | None:
     """Return the data folder that the user names: `data_dir`, else SEN_BENCH_DATA; None where neither does."""
     folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    return Path(folder).expanduser() if folder else None
+    return expanded(folder) if folder else None
 
 
 def own_folder() -> Path:
@@ -298,7 +298,7 @@ def own_folder() -> Path:
 def _matminer_folder() -> Path | None:
     """Return where matminer keeps its files: MATMINER_DATA, else a folder of the package, if it is installed."""
     if folder := os.environ.get("MATMINER_DATA"):
-        return Path(folder).expanduser()
+        return expanded(folder)
     package = find_spec("matminer")
     if package is None or not package.submodule_search_locations:
         return None

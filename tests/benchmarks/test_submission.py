@@ -409,7 +409,6 @@ def test_file_is_read_as_it_was_written_compressed_or_not(content: dict[str, Any
     (tmp_path / "b.json").write_text(json.dumps(content))
     for name in ("a.json.gz", "b.json"):
         submission = read_submission(tmp_path / name)
-        assert submission.version == "0.6"
         assert submission.user_metadata == content["user_metadata"]
         result = submission.tasks["matbench_jdft2d"]
         for fold, (_, test) in zip(result.folds, official_folds("regression", 636), strict=True):

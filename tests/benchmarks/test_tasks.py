@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cache import cache_folder
 from benchmarks.errors import DataError, UsageError
 from benchmarks.tasks import TASKS, Task, find_data_file, get_task
 
@@ -189,3 +190,14 @@ def test_partial_file_has_no_official_hash(tmp_path: Path):
     task = get_task("matbench_jdft2d")
     (tmp_path / "matbench_jdft2d.partial.json.gz").write_bytes(b"some of the rows")
     assert find_data_file(task, tmp_path).coverage == "partial"
+
+
+def test_home_folders_are_found_and_unknown_users_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / OWN.file_name).write_bytes(b"")
+    monkeypatch.setenv("SEN_BENCH_DATA", "~")
+    assert find_data_file(OWN).path == tmp_path / "my_gaps.json.gz"
+    with pytest.raises(UsageError, match="~nobody-by-this-name"):
+        find_data_file(OWN, Path("~nobody-by-this-name/data"))
+    monkeypatch.setenv("SEN_BENCH_CACHE", "~/cache")
+    assert cache_folder() == tmp_path / "cache"
