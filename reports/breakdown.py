@@ -230,10 +230,13 @@ def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: st
     sentences = [sentence]
     for name, key in ((one, "one"), (other, "other")):
         if systems := [system for system in facts["systems"] if system["better"] == key]:
-            sentences.append(f"{name} is better on {join(map(_counted, systems))}.")
+            sentences.append(f"{name} errs less on these rows of {join(map(_counted, systems))}.")
     if systems := [system for system in facts["systems"] if system["better"] is None]:
         sentences.append(f"No difference is shown on {join(map(_counted, systems))}.")
-    sentences.append("Each interval is of its own at 95 %: of many, one in twenty misses.")
+    sentences.append(
+        "Each interval is of its own at 95 %: of many, one in twenty misses. It is of these rows, and says nothing of "
+        "other training rows."
+    )
     return sentences
 
 

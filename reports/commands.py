@@ -112,13 +112,13 @@ def report(
 
             def done(study: Study, outcome: Outcome) -> None:
                 told = "failed" if outcome.failed else "nothing to show" if outcome.reason else "done"
-                display.console.print(f"{study.task.name}, {outcome.name}: {told} ({duration(outcome.seconds)})")
+                display.console.print(f"{study.title}, {outcome.name}: {told} ({duration(outcome.seconds)})")
 
             made = make_report(
                 studies,
                 names,
                 made=datetime.now(UTC),
-                command=_words(runs, against or (), data_dir, out),
+                command=_words(runs, against or (), data_dir, out, sections),
                 origin=provenance(),
                 progress=display.progress,
                 done=done,
@@ -238,9 +238,12 @@ def _holds_facts(path: Path) -> bool:
     return isinstance(content, dict) and {"format", "tasks"} <= set(content)
 
 
-def _words(runs: list[Path], against: list[Path] | tuple[()], data_dir: Path | None, out: Path) -> list[str]:
-    """The words of the command, without the sections."""
+def _words(
+    runs: list[Path], against: list[Path] | tuple[()], data_dir: Path | None, out: Path, sections: str | None
+) -> list[str]:
+    """The words of the command; those on sections come last."""
     words = ["sen-bench", "report", *map(str, runs), "-o", str(out)]
     for path in against:
         words += ["--against", str(path)]
-    return [*words, *(["--data-dir", str(data_dir)] if data_dir else [])]
+    words += ["--data-dir", str(data_dir)] if data_dir else []
+    return [*words, *(["--sections", sections] if sections is not None else [])]

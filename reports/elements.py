@@ -21,7 +21,7 @@ from reports.environments import (
 )
 from reports.section import Absent, Block, Figure, Heading, Section, Table, Text
 from reports.style import COLOURS, DIVERGING, INK, WIDE, subplots
-from reports.wording import in_brackets, rounded
+from reports.wording import drawable, in_brackets, rounded
 from sen.crystal import SYMBOLS
 
 if TYPE_CHECKING:
@@ -299,9 +299,9 @@ class Elements(Section):
             },
             "target_name": study.task.target,
             "unit": study.task.unit,
-            "spread": np.round(spread[shown], 4),
+            "spread": drawable(spread[shown]),
             "fold": rows.fold[shown],
-            "target": np.round(table.target[rows.rows][shown], 4),
+            "target": drawable(table.target[rows.rows][shown]),
             "spreads": spreads,
             "spread_untrained": untrained_spread,
             "problems": problems_of(study),

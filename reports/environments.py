@@ -327,13 +327,14 @@ def models_of(study: Study) -> list[tuple[Result, Models]]:
 
 
 def problems_of(study: Study) -> list[str]:
-    """Return what is left out of all sections on environments, a sentence each: runs, and folds of runs."""
+    """Return what to know of all sections on environments: runs and folds left out, and crystals of another file."""
     found, problems = _open(study)
-    return [*problems, *(problem for _, models in found for problem in models.problems)]
+    left_out = [*problems, *(problem for _, models in found for problem in models.problems)]
+    return [*left_out, *study.on_other_content()]
 
 
 def show_problems(problems: Sequence[str]) -> list[Text]:
-    """Return what a section says of runs and folds that it leaves out: a paragraph, or nothing."""
+    """Return what a section says of these: a paragraph, or nothing."""
     return [Text(" ".join(problems))] if problems else []
 
 

@@ -127,7 +127,7 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
             "target_name": study.task.target,
             "unit": study.task.unit,
             "run": study.runs[0].look,
-            "problems": models.problems,
+            "problems": [*models.problems, *(study.on_other_content() if one.target is not None else [])],
             **describe_crystal(one.crystal, environments),
             "capsules": _capsules(one.crystal, environments),
         }

@@ -27,7 +27,7 @@ from reports.environments import (
 )
 from reports.section import Absent, Block, Figure, Heading, Section, Table, Text
 from reports.style import COLOURS, MARKERS, SEQUENTIAL, SYSTEM_COLOURS, WIDE, subplots
-from reports.wording import in_brackets, rounded, typeset_formula
+from reports.wording import drawable, in_brackets, rounded, typeset_formula
 from sen.crystal import SYMBOLS
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class Maps(Section):
             "left_out": left_out,
             "collapsed": collapsed,
             "problems": problems_of(study),
-            "target": _short(table.target[rows]),
+            "target": drawable(table.target[rows]),
             "target_name": study.task.target,
             "unit": study.task.unit,
             "kind": study.task.kind,
@@ -413,17 +413,11 @@ def _differ(vectors: NDArray[np.floating]) -> bool:
 
 def _map_facts(made: Map) -> dict[str, Any]:
     return {
-        "points": [_short(made.points[:, 0], 2), _short(made.points[:, 1], 2)],
+        "points": made.points.T.round(2).tolist(),
         "perplexity": made.perplexity,
         "trustworthiness": made.trustworthiness,
         "judged": made.judged,
     }
-
-
-def _short(values: NDArray[np.floating], digits: int = 4) -> list[float]:
-    """Round what is only drawn: it is most of report.json."""
-    rounded: list[float] = np.asarray(values, dtype=np.float64).round(digits).tolist()
-    return rounded
 
 
 def _compounds(
@@ -455,7 +449,7 @@ def _compounds(
             "points": None,
             "group": [groups[i] for i in chosen],
             "formula": [reduced_formula(numbers[i]) for i in chosen],
-            "target": _short(table.target[rows[chosen]]),
+            "target": drawable(table.target[rows[chosen]]),
         }
         if len(chosen) >= _MIN_POINTS and _differ(vectors[chosen]):
             made = make_map(vectors[chosen])
@@ -500,7 +494,7 @@ def draw_by_system(facts: Mapping[str, Any], system: Sequence[str]) -> Canvas:
     names = np.array(system)
     # In a random order no system hides the others.
     order = np.random.default_rng(0).permutation(len(x))
-    colours = [SYSTEM_COLOURS.get(name, "#7a7a7a") for name in names[order]]
+    colours = [SYSTEM_COLOURS[name] for name in names[order]]
     axis.scatter(x[order], y[order], c=colours, s=_size(len(x)), linewidths=0, rasterized=True)
     for name, colour in SYSTEM_COLOURS.items():
         if n := int((names == name).sum()):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.console import figures
 from benchmarks.leaderboard import published, rank, source
-from benchmarks.metrics import METRIC_LABELS, primary_metric
+from benchmarks.metrics import METRIC_LABELS, mean_absolute_deviation, primary_metric
 from benchmarks.statistics import bootstrap_mean, corrected_t_test, holm, share_tested
 from benchmarks.store import is_official
 from reports.section import Block, Cell, Figure, Heading, Progress, Section, Table, Text
@@ -122,7 +122,7 @@ def _deviation(study: Study) -> float | None:
     if study.task.kind != "regression":
         return None
     target = max(study.results, key=lambda result: len(result.rows)).rows.target
-    return float(np.abs(target - target.mean()).mean())
+    return mean_absolute_deviation(target)
 
 
 def _leaderboard(study: Study) -> list[dict[str, Any]]:
@@ -418,7 +418,9 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
         for y, bar in enumerate(bars):
             values = list(bar["values"].values())
             axes.axhline(y, color=GRID, linewidth=0.5, zorder=0)
-            axes.scatter(values, [y] * len(values), s=16, marker=bar["marker"], color=bar["colour"], alpha=0.55, lw=0)
+            if bar.get("has_folds", True):
+                points = {"s": 16, "marker": bar["marker"], "color": bar["colour"], "alpha": 0.55, "lw": 0}
+                axes.scatter(values, [y] * len(values), **points)
             axes.scatter(statistics.fmean(values), y, s=90, marker="|", color=bar["colour"], linewidths=2)
         axes.set_yticks(range(len(bars)), [bar["label"] for bar in bars])
         for label, bar in zip(axes.get_yticklabels(), bars, strict=True):
@@ -435,7 +437,8 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
         name="scores",
         draw=draw,
         caption=f"{metric['label']} of every fold (points) and their mean (bars), best at the top.{beside}",
-        method="A fold's score is the mean over its seeds; a model with fewer rows stands at the mean of these.",
+        method="A fold's score is the mean over its seeds; a model with fewer rows stands at the mean of these, "
+        "and one whose file names no folds, or not those of the runs, has its mean alone.",
         alt=f"Dot plot of {metric['label']}{in_brackets(facts['unit'])} by fold. Means: {means}.",
     )
 

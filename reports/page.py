@@ -81,7 +81,7 @@ class _Setter:
         prefix = f"{name}-" if self._several else ""
         return {
             "id": name,
-            "title": _title(part),
+            "title": part.study.title,
             "notes": part.study.notes,
             "sections": [self._section(outcome, prefix) for outcome in part.outcomes],
         }
@@ -112,6 +112,8 @@ class _Setter:
         if self._report.by_section:
             if "-o" in words:
                 words[words.index("-o") + 1] = f"{name}.html"
+            if "--sections" in words:
+                del words[words.index("--sections") :]
             words += ["--sections", name]
         return shlex.join(words)
 
@@ -197,11 +199,6 @@ def _asset(name: str) -> str:
     return resources.files("reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _title(part: Part) -> str:
-    task = part.study.task
-    return task.name if task.is_official or task.name == task.target else f"{task.name}: {task.target}"
-
-
 def _lead(report: Report) -> str:
     return " ".join(_sentences(report.parts))
 
@@ -213,7 +210,8 @@ def _sentences(parts: Sequence[Part]) -> Iterator[str]:
         n = len(study.runs)
         beside = f" and {len(study.published)} published" if study.published else ""
         labels = ", ".join(result.label for result in study.results)
-        yield f"{task.description.removesuffix('.')}{unit}. {n} {'run' if n == 1 else 'runs'}{beside}: {labels}."
+        which = f"{study.title}. " if len(parts) > 1 else ""
+        yield f"{which}{task.description.removesuffix('.')}{unit}. {n} {'run' if n == 1 else 'runs'}{beside}: {labels}."
         by_share: dict[float, list[str]] = {}
         for run in study.runs:
             if run.coverage is not None and run.coverage < 1:

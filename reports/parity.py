@@ -12,7 +12,7 @@ from benchmarks.console import figures
 from reports.section import Block, Figure, Progress, Section, Table
 from reports.study import Study, fold_scores
 from reports.style import GRID, INK, MUTED, n_columns, panels
-from reports.wording import in_brackets
+from reports.wording import drawable, in_brackets, join
 
 __all__ = ["Parity"]
 
@@ -42,6 +42,7 @@ class Parity(Section):
                 **result.look,
                 "rows": n,
                 "folds": result.folds,
+                "has_folds": result.has_folds,
                 "seeds": [int(rows.n_seeds.min()), int(rows.n_seeds.max())],
                 # Those of the overview, so that a model has one MAE on the page: means over folds and seeds.
                 "metrics": {name: float(np.mean([score[name] for score in scores])) for name in next(iter(scores))},
@@ -49,7 +50,7 @@ class Parity(Section):
             if study.task.kind == "regression":
                 facts["bias"] = float((rows.prediction - rows.target).mean())
                 facts["quantiles"] = np.quantile(rows.error, (0.5, 0.9, 0.99)).tolist()
-                facts["points"] = [_rounded(rows.target[at]), _rounded(rows.prediction[at])]
+                facts["points"] = [drawable(rows.target[at]), drawable(rows.prediction[at])]
             else:
                 facts["reliability"] = _reliability(rows.target, rows.prediction)
                 facts["confusion"] = _confusion(rows.target, rows.prediction)
@@ -65,11 +66,6 @@ class Parity(Section):
         else:
             yield _reliability_figure(facts)
             yield _confusion_table(facts)
-
-
-def _rounded(values: Any) -> list[float]:
-    """Five significant digits: more is smaller than a point."""
-    return [float(f"{value:.5g}") for value in values.tolist()]
 
 
 def _reliability(target: Any, probability: Any) -> list[dict[str, float]]:
@@ -136,8 +132,9 @@ def _parity_figure(facts: Mapping[str, Any]) -> Figure:
         caption=f"Predicted against true {facts['target']} of every test row; right on the line.{drawn}",
         method=(
             "As Fig. 4a–c of Liang et al. (10.1038/s41467-023-40756-2), with every row predicted by the models that "
-            "did not see it. MAE and R² are those of the overview: means over folds, and over the seeds of each. A "
-            "point is the mean prediction over seeds, which lies nearer to the line than that of a single seed."
+            f"did not see it{_unproven(results)}. MAE and R² are those of the overview: means over folds, and over the "
+            "seeds of each. A point is the mean prediction over seeds, which lies nearer to the line than that of a "
+            "single seed."
         ),
         alt=f"Scatter plots of predicted against true values{unit}. {told}.",
     )
@@ -169,7 +166,7 @@ def _parity_table(facts: Mapping[str, Any]) -> Table:
                 result["bias"],
                 *result["quantiles"],
                 result["rows"],
-                len(result["folds"]),
+                len(result["folds"]) if result["has_folds"] else None,
                 _seeds(result),
             ]
             for result in facts["results"]
@@ -247,7 +244,7 @@ def _confusion_table(facts: Mapping[str, Any]) -> Table:
                 *(result["confusion"][f"{right}_{sign}"] for right, sign in _CELLS),
                 *(result["metrics"][name] for name in ("accuracy", "balanced_accuracy", "f1", "rocauc")),
                 result["rows"],
-                len(result["folds"]),
+                len(result["folds"]) if result["has_folds"] else None,
             ]
             for result in facts["results"]
         ],
@@ -257,6 +254,12 @@ def _confusion_table(facts: Mapping[str, Any]) -> Table:
             "over folds, and over the seeds of each. ROC-AUC is that of the probabilities, not MatBench's column."
         ),
     )
+
+
+def _unproven(results: Iterable[Mapping[str, Any]]) -> str:
+    """Name the published files of which it is not known what their models saw."""
+    labels = [result["label"] for result in results if not result["has_folds"]]
+    return f"; whether that holds for {join(labels)} its file does not tell" if labels else ""
 
 
 _CELLS = (("true", "positive"), ("false", "positive"), ("false", "negative"), ("true", "negative"))

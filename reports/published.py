@@ -12,8 +12,8 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.errors import DataError, UsageError, printable, suggest
+from benchmarks.files import read_unpacked
 from benchmarks.folds import N_FOLDS
 from benchmarks.metrics import primary_metric
 from benchmarks.submission import TaskResult, read_submission
 from benchmarks.tasks import TASKS, Task
-from reports.row_facts import read_unpacked
 
 __all__ = ["Form", "PredictionFile", "PredictionSet", "read_predictions", "task_of_ids"]
 
@@ -77,12 +77,14 @@ class PredictionFile:
         form: Which form it has.
         model: What the file, or else its name, calls the model.
         sets: What it holds, at least one.
+        metadata: What a submission says of its model, such as what to cite; the other forms say nothing.
     """
 
     path: Path
     form: Form
     model: str
     sets: tuple[PredictionSet, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def find(self, task: Task | None) -> tuple[Task, PredictionSet]:
         """Return the predictions for a task; without one, for the only task there is.
@@ -156,7 +158,7 @@ def _from_submission(path: Path) -> PredictionFile:
         raise DataError(f"{path} is a submission without any task that carries crystal structures.")
     model = submission.user_metadata.get("algorithm") or _stem(path)
     sets = tuple(_submitted(name, result) for name, result in submission.tasks.items())
-    return PredictionFile(path, "submission", printable(model), sets)
+    return PredictionFile(path, "submission", printable(model), sets, submission.user_metadata)
 
 
 def _submitted(name: str, result: TaskResult) -> PredictionSet:

@@ -97,6 +97,7 @@ def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_di
             raise UsageError(f"No fold is finished yet of the {count(len(empty), 'run')} below {where}.")
         left_out = " that could be read" if runs else ""
         raise UsageError(f"There is no run{left_out} below {where}: name a folder that `sen-bench run` wrote (--out).")
+    titles = _titles(list(groups))
     general = [f"{run.path} has no finished fold yet." for run in empty]
     studies = []
     for key, results in sorted(groups.items()):
@@ -111,13 +112,27 @@ def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_di
             *remarks,
             *_on_other_content(key, groups),
         ]
-        studies.append(Study(task, _decorate([*_label(results), *published]), data_dir, told_of_task))
+        studies.append(Study(task, _decorate([*_label(results), *published]), data_dir, told_of_task, titles[key]))
     used = {result.path for study in studies for result in study.published}
     for path in against:
         if path not in used:
             names = ", ".join(study.task.name for study in studies)
             raise UsageError(f"{path} holds no predictions for the rows of {names}: nothing to compare with.")
     return studies
+
+
+def _titles(keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """Title studies by task and target, and those that would have one title also by what tells them apart."""
+    titles = {}
+    for key in keys:
+        name, target, *own = key
+        same = [others for other, other_target, *others in keys if (other, other_target) == (name, target)]
+        apart = [told for i, told in enumerate(own) if any(others[i] != told for others in same)]
+        if own[-1] and own[-1] in apart:
+            apart[-1] = f"digest {own[-1][:10]}"
+        title = name if name in TASKS or name == target else f"{name}: {target}"
+        titles[key] = title + (f" ({', '.join(told or 'no unit' for told in apart)})" if apart else "")
+    return titles
 
 
 def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Sequence[Result]]) -> Iterator[str]:
@@ -164,18 +179,21 @@ _TEXT = {
     "config": ("task", "block_name"),
     "task": ("name", "target", "kind", "split", "unit", "description", "licence"),
     "data": ("source", "digest"),
+    "training": ("precision",),
 }
-_NUMBERS = ("rows", "coverage")  # of the data
+_NUMBERS = {
+    "data": ("rows", "coverage"),
+    "training": (
+        *("epochs", "batch_size", "edge_budget", "learning_rate", "weight_decay"),
+        *("warmup", "clip_norm", "ema_decay", "patience"),
+    ),
+    "sen": ("dropout",),
+}
 _LISTS = ("skipped", "read_as_hydrogen")  # of the data, where it has them
 _PRESENT = {
     "config": ("limit",),
     "task": ("n_rows", "is_official"),
     "data": ("is_complete",),
-    "training": (
-        *("epochs", "batch_size", "edge_budget", "learning_rate", "weight_decay"),
-        *("warmup", "clip_norm", "ema_decay", "patience", "precision"),
-    ),
-    "sen": ("dropout",),
 }
 _RECORDED = ("metrics", "rows", "epochs", "wall_seconds", "parameters", "peak_memory_bytes", "device", "provenance")
 
@@ -201,22 +219,21 @@ def _check_facts(facts: Mapping[str, Any], records: Iterable[Mapping[str, Any]])
 
 def _lacking(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a config.json lacks: "'limit' of the config"."""
-    for key in ("config", "task", "data"):
-        if not isinstance(facts.get(key), dict):
-            yield key
-            return
-        yield from (f"{name!r} of the {key}" for name in _TEXT[key] if not isinstance(facts[key].get(name), str))
-    data = facts["data"]
-    yield from (f"number {name!r} of the data" for name in _NUMBERS if type(data.get(name)) not in {int, float})
-    yield from (f"list {name!r} of the data" for name in _LISTS if not isinstance(data.get(name, []), list))
-    tables = {key: facts["config"].get(key) for key in ("training", "sen")}
+    tables: dict[str, Any] = {key: facts.get(key) for key in ("config", "task", "data")}
+    if isinstance(tables["config"], dict):
+        tables |= {key: tables["config"].get(key) for key in ("training", "sen")}
     for key, table in tables.items():
         if not isinstance(table, dict):
-            yield f"{key!r} of the config"
+            yield f"table {key!r}"
             return
+    for key, names in _TEXT.items():
+        yield from (f"{name!r} of the {key}" for name in names if not isinstance(tables[key].get(name), str))
+    for key, names in _NUMBERS.items():
+        found = {name: tables[key].get(name) for name in names}
+        yield from (f"number {name!r} of the {key}" for name, value in found.items() if type(value) not in {int, float})
+    yield from (f"list {name!r} of the data" for name in _LISTS if not isinstance(tables["data"].get(name, []), list))
     for key, names in _PRESENT.items():
-        part = tables.get(key) or facts[key]
-        yield from (f"{name!r} of the {key}" for name in names if name not in part)
+        yield from (f"{name!r} of the {key}" for name in names if name not in tables[key])
 
 
 def _average(kind: Kind, parts: Sequence[tuple[int, Predictions]]) -> Rows:
@@ -246,7 +263,6 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
             result.rows.ids.tolist(), result.rows.target.tolist(), result.rows.fold.tolist(), strict=True
         )
     }
-    metadata = _metadata(file)
     published = []
     for entry in file.sets:
         if entry.task is not None and entry.task.name != task.name:
@@ -280,16 +296,9 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
                     *(file.path, f"{n_other:,}", f"{len(names):,}", label),
                 )
         published.append(
-            Result(label, "", "", rows.take(order), None, (), {}, metadata, file.path, has_folds, file.form)
+            Result(label, "", "", rows.take(order), None, (), {}, file.metadata, file.path, has_folds, file.form)
         )
     return published
-
-
-def _metadata(file: PredictionFile) -> dict[str, Any]:
-    """Return what a submission says of itself, such as what to cite."""
-    from reports.row_facts import read_content
-
-    return dict(read_content(file.path)["user_metadata"]) if file.form == "submission" else {}
 
 
 def _label(results: Sequence[Result]) -> list[Result]:

@@ -69,7 +69,7 @@ class Report:
     Attributes:
         parts: One for each task.
         made: When.
-        command: Words of the command that made it, without the chosen sections.
+        command: Words of the command that made it; what it was told of sections comes last.
         origin: Versions, commit and machine that made it.
         by_section: Whether the command makes one section alone when told --sections. Where it does not, as with
             `sen-bench explain`, the page is about crystals and shows no scores of models.
@@ -159,7 +159,7 @@ def make_report(
         outcomes = []
         for outcome, section in _load(sections):
             if section is not None:
-                _run(outcome, section, study, progress(f"{study.task.name}: {outcome.title.lower()}"))
+                _run(outcome, section, study, progress(f"{study.title}: {outcome.title.lower()}"))
             done(study, outcome)
             outcomes.append(outcome)
         parts.append(Part(study, outcomes))

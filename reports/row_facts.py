@@ -5,10 +5,7 @@ They come from the crystals at hand, or from a file of rows, which holds no crys
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import json
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +18,13 @@ from numpy.typing import NDArray
 from benchmarks.crystals import Progress
 from benchmarks.data import Dataset, load_dataset
 from benchmarks.errors import DataError, UsageError, printable, suggest
+from benchmarks.files import read_unpacked
 from benchmarks.rows import read_target
 from benchmarks.structures import BadRow
 from benchmarks.tasks import Kind, Task, find_data_file
 from sen.crystal import SYMBOLS, crystal_system
 
-__all__ = ["RowFacts", "crystal_systems", "find_rows", "read_content", "read_rows_file", "read_unpacked", "rows_of"]
+__all__ = ["RowFacts", "crystal_systems", "find_rows", "read_content", "read_rows_file", "rows_of"]
 
 _NUMBERS = frozenset(range(231))
 _SYSTEMS = np.array([crystal_system(number) for number in range(231)])
@@ -176,29 +174,6 @@ def read_rows_file(path: Path, task: Task) -> RowFacts:
     )
 
 
-def read_unpacked(path: Path) -> bytes:
-    """Return what a file holds, unpacked where gzip or bzip2 packed it, whatever its name.
-
-    Raises:
-        UsageError: There is no such file.
-        DataError: It is empty, cut or damaged.
-    """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
-    try:
-        if raw.startswith(b"\x1f\x8b"):
-            raw = gzip.decompress(raw)
-        elif raw.startswith(b"BZh"):
-            raw = bz2.decompress(raw)
-    except (EOFError, OSError, ValueError, zlib.error) as error:
-        raise DataError(f"{path} is cut or damaged ({error}).") from None
-    if not raw.strip():
-        raise DataError(f"{path} is empty.")
-    return raw
-
-
 def read_content(path: Path) -> Any:
     """Read a JSON file, plain or compressed by gzip or bzip2, whatever its name.
 
@@ -265,8 +240,8 @@ def _official_rows(path: Path, ids: Sequence[Any], task: Task) -> NDArray[np.int
     if task.n_rows is None:
         return np.arange(len(ids))
     number = {task.row_id(row): row for row in range(task.n_rows)}
-    if unknown := next((name for name in ids if name not in number), None):
-        raise DataError(f"{path} holds the row {printable(unknown)}, which is none of {task.name}.")
+    if unknown := [name for name in ids if name not in number]:
+        raise DataError(f"{path} holds the row {printable(repr(unknown[0]))}, which is none of {task.name}.")
     return np.array([number[name] for name in ids], dtype=np.int64)
 
 

@@ -179,18 +179,25 @@ class Study:
         results: At least one.
         data_dir: Folder of the MatBench files; None for SEN_BENCH_DATA.
         notes: What was passed over while reading, and why, in sentences.
+        title: What to call it on a page with others; without one the name of the task.
 
     Attributes:
         device: Where sections that need models compute.
     """
 
     def __init__(
-        self, task: Task, results: Sequence[Result], data_dir: Path | None = None, notes: Sequence[str] = ()
+        self,
+        task: Task,
+        results: Sequence[Result],
+        data_dir: Path | None = None,
+        notes: Sequence[str] = (),
+        title: str = "",
     ) -> None:
         self.task = task
         self.results = tuple(results)
         self.data_dir = data_dir
         self.notes = tuple(notes)
+        self.title = title or task.name
         self.device = "cpu"
         self._dataset: Dataset | Absent | None = None
 
@@ -212,8 +219,10 @@ class Study:
     def dataset(self, progress: Progress | None = None) -> Dataset:
         """The task with its crystals, loaded once; nothing is downloaded.
 
+        Rows of an official task are the same rows in every file of it (see `on_other_content`).
+
         Raises:
-            Absent: The data are not at hand, or are others than those of the runs.
+            Absent: The data are not at hand, or, where they are of no official task, others than those of the runs.
         """
         if self._dataset is None:
             try:
@@ -233,6 +242,22 @@ class Study:
             Absent: See `dataset`.
         """
         return self.dataset(progress).table
+
+    def on_other_content(self) -> list[str]:
+        """Say, in a sentence or none, which runs were trained on other content than that of the data at hand.
+
+        Raises:
+            Absent: See `dataset`.
+        """
+        dataset = self.dataset()
+        others = [run.label for run in self.runs if run.facts["data"]["digest"] != dataset.table.digest]
+        if not others:
+            return []
+        told = (
+            f"The crystals described are those of {dataset.source} ({len(dataset.table):,} rows), and "
+            f"{', '.join(others)} had another file of {self.task.name}, or another version of its reader, for training."
+        )
+        return [told]
 
     def positions(self, ids: Iterable[str]) -> NDArray[np.int64]:
         """Return where these rows stand in the table of crystals, [n].

@@ -22,7 +22,6 @@ __all__ = [
     "INK",
     "MARKERS",
     "MUTED",
-    "NARROW",
     "PAPER",
     "SEQUENTIAL",
     "SYSTEM_COLOURS",
@@ -60,12 +59,12 @@ SYSTEM_COLOURS = {
     "trigonal": "#b58a01",
     "hexagonal": "#d1603e",
     "cubic": "#c05780",
+    "unknown": "#7a7a7a",
 }
 
 FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
-#: Widths in inches: one and two columns of a journal page.
-NARROW = 3.5
+#: Width of two columns of a journal page in inches.
 WIDE = 7.2
 
 _SETTINGS: dict[str, Any] = {
@@ -141,7 +140,7 @@ def subplots(
     Args:
         rows: Rows of axes.
         columns: Columns of axes.
-        width: Of the whole figure in inches; NARROW or WIDE.
+        width: Of the whole figure in inches; WIDE at most.
         height: In inches.
         options: Of `matplotlib.figure.Figure.subplots`, such as sharex, squeeze and width_ratios.
 

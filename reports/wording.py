@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.console import figures
 
 __all__ = [
     "after_number",
+    "drawable",
     "in_brackets",
     "join",
     "rounded",
@@ -22,6 +27,11 @@ __all__ = [
 def after_number(unit: str) -> str:
     """Return a unit as it stands after a number: " eV"; nothing where there is none."""
     return f" {unit}" if unit else ""
+
+
+def drawable(values: NDArray[np.floating[Any]]) -> list[float]:
+    """Return values [n] to five significant digits, which is finer than a point of a figure: it keeps files small."""
+    return [float(f"{value:.5g}") for value in values.tolist()]
 
 
 def in_brackets(unit: str) -> str:

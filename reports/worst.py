@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,7 +36,7 @@ _LONELY, _REACH = 3.5, 5.0
 _CAUSES = {
     "magnetic": "holds V, Cr, Mn, Fe, Co, Ni, a lanthanide (Ce to Yb) or an actinide (from Pa on): the order of spins, "
     "which no structure file tells, may decide",
-    "unseen element": "holds an element that none of the training rows of its fold has",
+    "unseen element": "holds an element that no training row of its fold has, in any of the runs",
     "rare element": f"holds an element of fewer than {100 * _RARE_SHARE:g} % of the rows",
     "one atom": "has one atom in the primitive cell",
     "large cell": "has more atoms than 99 % of the rows",
@@ -84,7 +85,7 @@ class Worst(Section):
         except Absent as absent:
             facts["crystals"] = str(absent)
         else:
-            causes = find_causes(table, where, _seen(runs[0], parts[0].fold))
+            causes = find_causes(table, where, _seen(runs, parts[0].fold))
             lonely = _lonely(table, where[worst])
             described = _describe(study, where[worst])
             for row, distance in zip(described, lonely, strict=True):
@@ -170,10 +171,14 @@ def _of_most_rows(runs: Sequence[Result]) -> list[Result]:
     return [run for run in runs if run in kept]
 
 
-def _seen(run: Result, folds: NDArray[np.int64]) -> list[frozenset[str]] | None:
-    """Return the elements that the training rows of each row's fold hold, as a run recorded them."""
-    by_fold = {unit.fold: frozenset(record.get("elements", ())) for unit, record in run.records.items()}
-    return [by_fold[fold] for fold in folds.tolist()] if all(by_fold.values()) else None
+def _seen(runs: Sequence[Result], folds: NDArray[np.int64]) -> list[frozenset[str]] | None:
+    """Return the elements that the training rows of each row's fold hold, in any of the runs and seeds."""
+    by_fold: dict[int, frozenset[str]] = {}
+    for unit, record in itertools.chain.from_iterable(run.records.items() for run in runs):
+        if not (elements := record.get("elements")):
+            return None
+        by_fold[unit.fold] = by_fold.get(unit.fold, frozenset()) | frozenset(elements)
+    return [by_fold[fold] for fold in folds.tolist()]
 
 
 def _describe(study: Study, where: NDArray[np.int64]) -> list[dict[str, Any]]:

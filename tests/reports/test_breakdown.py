@@ -284,7 +284,7 @@ def test_two_models_on_the_same_rows() -> None:
     turned = by_group(compare("regression", target, other, prediction, group))
     assert turned["cubic"]["better"] == "other"
     text = " ".join(describe_comparison(facts, "A", "B", "eV"))
-    assert f"cubic ({cubic.sum():,} rows)" in text.partition("A is better on ")[2].partition(". ")[0]
+    assert f"cubic ({cubic.sum():,} rows)" in text.partition("A errs less on these rows of ")[2].partition(". ")[0]
     same = compare("regression", target, prediction, prediction, group)
     assert all(system["better"] is None for system in same["systems"])
     assert "No difference is shown on" in " ".join(describe_comparison(same, "A", "B"))

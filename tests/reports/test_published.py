@@ -105,6 +105,10 @@ def test_submissions_are_read_by_their_own_reader(leaderboard: Path, tmp_path: P
     assert entry.claimed == pytest.approx(29.54, abs=5e-3)
     assert entry.fold is not None
     assert entry.fold.tolist() == np.repeat(range(5), 253).tolist()
+    packed = tmp_path / "alignn.json.bz2"
+    packed.write_bytes(bz2.compress(gzip.decompress(path.read_bytes())))
+    assert read_predictions(packed).sets[0].ids == file.sets[0].ids
+    assert file.metadata == submission.user_metadata
     # Edited files, and those whose keys come in another order, are still known as submissions.
     content = json.loads(gzip.decompress(path.read_bytes()))
     content["user_metadata"] = {"algorithm": "better"}

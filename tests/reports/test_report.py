@@ -196,6 +196,8 @@ def test_two_tasks_in_one_page(tmp_path: Path, sen_bench: Command) -> None:
     ids = re.findall(r' id="([^"]+)"', html)
     assert len(ids) == len(set(ids))
     assert f"-o parity.html --data-dir {tmp_path}/data --sections parity<" in html
+    assert f"-o {out} --data-dir {tmp_path}/data --sections parity,systems</code>" in html
+    assert json.loads(out.with_suffix(".json").read_text())["command"][-2:] == ["--sections", "parity,systems"]
     for name in ("matbench-jdft2d", "matbench-jdft2d-parity", "mine-systems", "methods"):
         assert name in ids
         assert f'href="#{name}"' in html

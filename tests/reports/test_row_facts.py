@@ -110,7 +110,11 @@ def test_labels_are_true_or_false(write: Write) -> None:
         ({"spg_num": None}, "has no column 'spg_num' or 'space_group'"),
         ({"mbid": ["mb-phonons-0001", 7, "mb-phonons-0003"]}, r"the id of row 1 \(counted from 0\) is no text but 7"),
         ({"mbid": ["mb-phonons-0001"] * 3}, "names row mb-phonons-0001 more than once"),
-        ({"mbid": ["mb-mp-gap-000001", "a", "b"]}, "holds the row mb-mp-gap-000001, which is none of matbench_phonons"),
+        (
+            {"mbid": ["mb-mp-gap-000001", "a", "b"]},
+            "holds the row 'mb-mp-gap-000001', which is none of matbench_phonons",
+        ),
+        ({"mbid": ["mb-phonons-0001", "", "b"]}, "holds the row '', which is none of matbench_phonons"),
         ({"last phdos peak": [1, None, 2]}, "row mb-phonons-0002 has no number as its 'last phdos peak' but null"),
         ({"last phdos peak": [1, 2, float("nan")]}, "row mb-phonons-0003 has no number"),
         ({"last phdos peak": [1, 2, 10**400]}, "row mb-phonons-0003 has a 'last phdos peak' that is too large"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from reports.provenance import Provenance
 from reports.reading import read_studies
 from reports.report import plain
 from reports.section import Absent, Figure, Table, Text
-from reports.study import Study
+from reports.study import Result, Study
 from reports.style import INK, subplots
 from reports.svg import VARIABLES, draw_svg
 from reports.systems import Systems
@@ -85,6 +86,41 @@ def test_parity_tells_where_not_all_folds_have_as_many_seeds(tmp_path: Path) -> 
     assert facts["results"][0]["seeds"] == [1, 2]
     (table,) = (block for block in Parity().show(facts) if isinstance(block, Table))
     assert table.rows[0][-1] == "1 to 2"
+
+
+def test_parity_and_scores_say_what_a_file_does_not_tell_of_its_folds(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    known = study_of(tmp_path).results[0].rows
+    file = tmp_path / "theirs.csv"
+    file.write_text("\n".join(["id,prediction", *(f"{name},5" for name in known.ids)]) + "\n")
+    (study,) = read_studies([tmp_path / "runs"], against=[file])
+    shown = list(Parity().show(plain(Parity().analyse(study, no_progress))))
+    figure = next(block for block in shown if isinstance(block, Figure))
+    assert "by the models that did not see it; whether that holds for theirs its file does not tell." in figure.method
+    table = next(block for block in shown if isinstance(block, Table))
+    assert [row[table.columns.index("folds")] for row in table.rows] == [5, None]
+    scores = [
+        block for block in Overview().show(plain(Overview().analyse(study, no_progress))) if isinstance(block, Figure)
+    ]
+    axes = next(block for block in scores if block.name == "scores").draw().axes[0]
+    # Five folds and their mean for the run, a mean alone for the file.
+    assert sorted(len(points.get_offsets()) for points in axes.collections) == [1, 1, 5]
+
+
+def test_an_element_is_unseen_only_where_no_run_had_it(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    study = study_of(tmp_path)
+    (whole,) = study.results
+    few = replace(
+        whole, label="few", records={u: {**record, "elements": ["Na"]} for u, record in whole.records.items()}
+    )
+
+    def causes(*results: Result) -> set[str]:
+        facts = Worst().analyse(Study(study.task, results, tmp_path / "data"), no_progress)
+        return {cause["cause"] for cause in facts["causes"]}
+
+    assert "unseen element" in causes(few)
+    assert "unseen element" not in causes(few, whole)
 
 
 @pytest.mark.parametrize("kind", ["regression", "classification"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.config import build_config
+from benchmarks.config import TrainingConfig, build_config
 from benchmarks.errors import DataError, UsageError
 from benchmarks.store import Unit
 from benchmarks.tasks import TASKS
@@ -16,7 +16,7 @@ from reports.reading import read_studies
 from reports.section import Absent
 from reports.study import Rows, Study, shared_rows
 from tests.benchmarks.conftest import replace_file
-from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
+from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own, write_partial
 
 
 def only(studies: list[Study]) -> Study:
@@ -142,6 +142,8 @@ def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, caplog: pytest.Log
         ("config", "limit", None),
         ("config", "limit", "many"),
         ("config", "training", []),
+        ("config", "training", {**TrainingConfig().model_dump(), "epochs": "60"}),
+        ("config", "training", {**TrainingConfig().model_dump(), "patience": None}),
         ("config", "block_name", None),
         ("data", "digest", None),
         ("data", "coverage", None),
@@ -227,6 +229,10 @@ def test_crystals_are_had_or_said_to_be_absent(tmp_path: Path, monkeypatch: pyte
     study = only(read_studies([tmp_path / "runs"], data_dir=tmp_path / "data"))
     where = study.positions(study.results[0].rows.ids.tolist())
     assert np.allclose(study.crystals().target[where], study.results[0].rows.target)
+    assert study.on_other_content() == []
+    other = only(read_studies([tmp_path / "runs"], data_dir=write_partial(tmp_path / "other", n=61)))
+    (told,) = other.on_other_content()
+    assert told.startswith("The crystals described are those of matbench_jdft2d.partial.json.gz (61 rows), and mlp had")
     with pytest.raises(Absent, match="lack the row mb-jdft2d-636"):
         study.positions(["mb-jdft2d-636"])
     with pytest.raises(Absent, match="--data-dir"):
@@ -245,6 +251,19 @@ def test_own_crystals_are_found_by_their_recorded_source(tmp_path: Path, monkeyp
         only(read_studies([tmp_path / "runs"])).crystals()
 
 
+def test_studies_of_one_name_are_titled_by_what_tells_them_apart(tmp_path: Path) -> None:
+    for split in ("folds", "holdout:0.6/0.2/0.2"):
+        make_run(tmp_path / "runs", own(tmp_path / "own", split=split), folds=[0])
+    make_run(tmp_path / "runs", own(tmp_path / "own", target="b"), folds=[0])
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    assert [study.title for study in read_studies([tmp_path / "runs"])] == [
+        "matbench_jdft2d",
+        "mine: a (folds)",
+        "mine: a (holdout:0.6/0.2/0.2)",
+        "mine: b",
+    ]
+
+
 def test_runs_on_own_data_that_changed_are_studied_apart(tmp_path: Path) -> None:
     stale = make_run(tmp_path / "runs", own(tmp_path / "own", n=40))
     fresh = make_run(tmp_path / "runs", own(tmp_path / "own"), block="capsule")
@@ -254,6 +273,8 @@ def test_runs_on_own_data_that_changed_are_studied_apart(tmp_path: Path) -> None
     with pytest.raises(Absent, match="its content has changed since"):
         studies["mlp"].crystals()
     for label, other in (("mlp", fresh), ("capsule", stale)):
+        digest = studies[label].runs[0].facts["data"]["digest"]
+        assert studies[label].title == f"mine: a (digest {digest[:10]})"
         (note,) = studies[label].notes
         assert note.startswith("Not all runs on mine.json had the same content of it, read by")
         assert note.endswith(f"and tells nothing of {other.path}.")

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from benchmarks.console import count
-from reports.wording import after_number, in_brackets, join, rounded, signed, space_group_symbol
+from reports.wording import after_number, drawable, in_brackets, join, rounded, signed, space_group_symbol
 
 
 def test_units() -> None:
@@ -30,3 +31,7 @@ def test_symbols_of_space_groups() -> None:
     every = [space_group_symbol(number) for number in range(1, 231)]
     assert len(set(every)) == 230
     assert not [symbol for symbol in every if re.search(r"[ _]", symbol)]
+
+
+def test_points_keep_their_digits_however_small_they_are() -> None:
+    assert drawable(np.array([1.234567e-6, -2.0, 123456.0])) == [1.2346e-6, -2.0, 123460.0]
