@@ -123,7 +123,7 @@ def test_a_place_that_does_not_end_is_an_error() -> None:
             script.render(page)
 
 
-def write_ablation(folder: Path, **facts: object) -> Path:
+def write_ablation(folder: Path, commit: str = "a" * 40, **facts: object) -> Path:
     folder.mkdir(parents=True)
     row = {"block": "mlp", "values": {}, "mean": 30.0, "std_folds": 2.0, "std_seeds": None, "ensemble": 28.8,
            "folds": [0, 1, 2, 3, 4], "seeds": [0], "rows": 1000, "missing": 0}  # fmt: skip
@@ -135,6 +135,8 @@ def write_ablation(folder: Path, **facts: object) -> Path:
         "judge": "test",
     }
     table = [row | changed for changed in facts.pop("table", [{}])]  # type: ignore[attr-defined]
+    trained = [{"block": line["block"], **line["values"], "commit": commit} for line in table]  # type: ignore[dict-item]
+    pd.DataFrame(trained).to_csv(folder / "cells.csv", index=False)
     (folder / "ablation.json").write_text(json.dumps(official | facts | {"table": table}))
     return folder
 
@@ -173,11 +175,15 @@ def test_each_recipe_is_a_line_of_its_own(tmp_path: Path) -> None:
     )
     both = [{"seeds": [0, 1], "mean": 0.35}]
     write_ablation(tmp_path / "ablation-1", **tried, table=both, runs={"mlp": "runs/t/mlp-default"}, command=command)
+    # Another processor, another commit.
+    again = {"table": [{"mean": 0.45}], "runs": {"mlp": "elsewhere/t/mlp-default"}, "command": command}
+    write_ablation(tmp_path / "ablation-1b", commit="b" * 40, **tried, **again)
     paper = {"table": [{"mean": 0.5}], "runs": {"mlp": "runs/t/mlp-paper"}, "command": f"{command} --config paper"}
     write_ablation(tmp_path / "ablation-2", **tried, **paper)
     script = load()
     assert [line.split(" | ")[1:3] for line in script.recipes(tmp_path).splitlines()[2:]] == [
         ["default", "0.3500 1/cm"],
+        ["default", "0.4500 1/cm"],
         ["--config paper", "0.5000 1/cm"],
         ["sen.rounds = 2", "0.2000 1/cm"],
         ["sen.rounds = 10", "0.4000 1/cm"],

@@ -29,6 +29,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
@@ -150,17 +151,11 @@ def claims(audits: Path) -> str:
 def results(ablation: Path) -> str:
     """Return the table of blocks."""
     facts = json.loads((ablation / "ablation.json").read_text())
-    cells = pd.read_csv(ablation / "cells.csv", dtype=str, keep_default_na=False)
+    trained = partial(of_trainings, read_cells(ablation))
     unit = facts["task"]["unit"]
     rows = facts["table"]
     if any(row["missing"] for row in rows):
         raise ValueError(f"{ablation}: trainings are missing.")
-
-    def trained(row: dict[str, Any], fact: str) -> list[str]:
-        """Return a fact of each training of the row."""
-        wanted = {"block": row["block"], **row["values"]}
-        chosen = (cells[list(wanted)] == pd.Series(wanted)).all(axis=1)
-        return cells.loc[chosen, fact].tolist()
 
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "block": name,
@@ -176,7 +171,7 @@ def results(ablation: Path) -> str:
         f"{facts['judge']} rows": lambda row: f"{row['rows']:,}",
         "parameters": lambda row: f"{row['parameters']:,}",
         "time": lambda row: duration(sum(map(float, trained(row, "wall_seconds")))),
-        "commit": lambda row: ", ".join(sorted({short(commit) for commit in trained(row, "commit")})),
+        "commit": lambda row: commits(trained(row, "commit")),
     }
     if any("paper_mae_scaled" in row for row in rows):
         columns |= {
@@ -184,6 +179,19 @@ def results(ablation: Path) -> str:
             "paper (eV)": lambda row: f"{row['paper_mae_ev']:.2f}" if "paper_mae_ev" in row else "",
         }
     return markdown(list(columns), ([cell(row) for cell in columns.values()] for row in rows))
+
+
+def read_cells(ablation: Path) -> pd.DataFrame:
+    """Read what an ablation has of each training, all of it as text."""
+    return pd.read_csv(ablation / "cells.csv", dtype=str, keep_default_na=False)
+
+
+def of_trainings(cells: pd.DataFrame, row: dict[str, Any], fact: str) -> list[str]:
+    """Return a fact of each training of a line of an ablation's table."""
+    wanted = {"block": row["block"], **row["values"]}
+    chosen = (cells[list(wanted)] == pd.Series(wanted)).all(axis=1)
+    found: list[str] = cells.loc[chosen, fact].tolist()
+    return found
 
 
 def comparisons(ablation: Path) -> str:
@@ -239,8 +247,8 @@ def repeated(folder: Path) -> str:
         for run in runs if len(runs) > 1 else []:
             records = [run.read_metrics(Unit(0, fold)) for fold in range(N_FOLDS)]
             errors = [record["metrics"]["mae"] for record in records]
-            commits = sorted({short(record["provenance"]["git_commit"]) for record in records})
-            lines.append([f"`{block}`", ", ".join(commits), *map(number, errors), number(np.mean(errors))])
+            made = commits(record["provenance"]["git_commit"] for record in records)
+            lines.append([f"`{block}`", made, *map(number, errors), number(np.mean(errors))])
     return markdown(heading, lines)
 
 
@@ -289,33 +297,43 @@ def predicted(run: Run) -> pd.Series:
 
 
 def recipes(folder: Path) -> str:
-    """Return the table of recipes that were tried, a line for each run, the default first."""
-    found: dict[str, list[tuple[list[tuple[str, str]], dict[str, Any], str]]] = {}
+    """Return the table of recipes that were tried, a line for each run, the default first.
+
+    A run that was trained again elsewhere, at another commit, has a line for each.
+    """
+    found: dict[tuple[str, str], list[tuple[list[tuple[str, str]], dict[str, Any], str]]] = {}
     for path in sorted(folder.glob("ablation-*/ablation.json")):
         facts = json.loads(path.read_text())
         if facts["judge"] != "validation":
             raise ValueError(f"{path}: a recipe is chosen by validation rows.")
+        cells = read_cells(path.parent)
         for row in facts["table"]:
             tried = sorted([*_set(facts["command"]), *row["values"].items()])
             run = Path(facts["runs"][setting(row)]).name
-            found.setdefault(run, []).append((tried, row, facts["task"]["unit"]))
+            made = commits(of_trainings(cells, row, "commit"))
+            found.setdefault((run, made), []).append((tried, row, facts["task"]["unit"]))
     lines = []
-    for entries in found.values():
+    for (_, made), entries in found.items():
         # A run may be a value of several axes: it is named by the least that tells it, and shown with all its seeds.
         tried = min((tried for tried, _, _ in entries), key=len)
         _, row, unit = max(entries, key=lambda entry: len(entry[1]["seeds"]))
-        lines.append((row["block"], list(map(_by_value, tried)), tried, row, unit))
+        lines.append((row["block"], list(map(_by_value, tried)), made, tried, row, unit))
     rows = [
         [
             f"`{block}`",
             ", ".join(f"{field}{' ' if field.startswith('-') else ' = '}{value}" for field, value in tried)
             or "default",
             f"{number(row['mean'])} {unit}",
-            *(number(row["std_seeds"]), ", ".join(map(str, row["seeds"])), f"{row['rows']:,}"),
+            *(number(row["std_seeds"]), ", ".join(map(str, row["seeds"])), f"{row['rows']:,}", made),
         ]
-        for block, _, tried, row, unit in sorted(lines, key=lambda line: line[:2])
+        for block, _, made, tried, row, unit in sorted(lines, key=lambda line: line[:3])
     ]
-    return markdown(["block", "recipe", "validation MAE", "std, seeds", "seeds", "validation rows"], rows)
+    return markdown(["block", "recipe", "validation MAE", "std, seeds", "seeds", "validation rows", "commit"], rows)
+
+
+def commits(hashes: Iterable[str]) -> str:
+    """Return the commits of trainings, each once."""
+    return ", ".join(sorted({short(commit) for commit in hashes}))
 
 
 def short(commit: str) -> str:

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Train everything that docs/results.md tells of, smallest first. From the repository's root, in its environment:
+# Train what docs/results/TASK.csv has a line for; docs/results.md has the commands that chose the recipe. From the
+# repository's root, in its environment:
 #
 #     SEN_BENCH_DATA=../data bash docs/results/study.sh
 #     python docs/results/render.py
 #
-# What docs/results/runs holds is not trained again, and what was stopped goes on. All of it takes days on two cores.
+# What docs/results/runs holds is not trained again, and what was stopped goes on; but own data that another version
+# reads, as those of `--blocks capsule,mlp`, are another run. All of it takes days on two cores.
 # The largest sets have 20 epochs, which are 14,000 steps of the formation energies and 19,000 of mp_gap; the 60 of
 # matbench_log_kvrh are 14,000. 8,000 rows of mp_gap have 10, which are 2,250 steps, more than matbench_phonons has.
 set -euo pipefail
