@@ -91,12 +91,15 @@ FoldsOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first run.")]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --seed.")]
-EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training rows.")]
-BatchSizeOption = Annotated[int | None, typer.Option(help="Crystals in a batch.")]
+EpochsOption = Annotated[
+    int | None, typer.Option(help="Passes over the training rows. Default: 60; for `prototypes` 30.")
+]
+BatchSizeOption = Annotated[int | None, typer.Option(help="Crystals in a batch. Default: 32.")]
 PrecisionOption = Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")]
 OutOption = Annotated[Path, typer.Option(help="Folder of the run store.")]
 LimitOption = Annotated[
-    int | None, typer.Option(help="Use only that many training rows of each fold; all test rows are predicted.")
+    int | None,
+    typer.Option(help="Train and validate on at most so many rows of each fold; all test rows are predicted."),
 ]
 
 

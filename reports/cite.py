@@ -66,8 +66,8 @@ def _sentences(study: Study, *, scores: bool) -> Iterator[str]:
     blocks = join(sorted({str(run.block_name) for run in runs}))
     several = len({run.block_name for run in runs}) > 1
     yield (
-        f"SEN (Liang et al. 2023) was trained with the symmetry {'blocks' if several else 'block'} {blocks} on "
-        f"{task.name} with sen-bench {join(versions)}."
+        f"SEN (after Liang et al. 2023, as implemented in sen-bench {join(versions)}) was trained with the symmetry "
+        f"{'blocks' if several else 'block'} {blocks} on {task.name}."
     )
     yield from _data(study)
     yield _protocol(study)

@@ -2,7 +2,7 @@
 
     python docs/results/recipe/small_cells.py DATA/paper_formation_energy.json.gz small_cells.json.gz
 
-Formation energies carry little noise and no reported task is tested on them; small cells keep a training short.
+Formation energies carry little noise; small cells keep a training short.
 """
 
 from __future__ import annotations
