@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gzip
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -24,6 +23,7 @@ from sen.config import SENConfig
 from sen.crystal import Crystal, refine
 from sen.model import SEN
 from sen.testing import BlockContracts, sample_crystals
+from tests.contracts import ContractsOnRealCrystals
 
 BLOCKS = [TFNBlock, SE3Block]
 
@@ -49,18 +49,11 @@ def real_crystals(data_dir: Path) -> list[Crystal]:
     return phonons + read("matbench_log_kvrh.partial.json.gz", range(1, 2), 4)
 
 
-@pytest.fixture
-def on_real_crystals(real_crystals: list[Crystal], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("sen.testing.sample_crystals", lambda: real_crystals)
-
-
-@pytest.mark.usefixtures("on_real_crystals")
-class TestTFNOnRealCrystals(BlockContracts):
+class TestTFNOnRealCrystals(ContractsOnRealCrystals):
     block = TFNBlock
 
 
-@pytest.mark.usefixtures("on_real_crystals")
-class TestSE3OnRealCrystals(BlockContracts):
+class TestSE3OnRealCrystals(ContractsOnRealCrystals):
     block = SE3Block
 
 

@@ -15,7 +15,7 @@ from sen.config import Config
 from sen.crystal import Crystal
 from sen.graph import build_graph
 from sen.ops import segment_sum
-from sen.testing import ContractResult, run_contracts
+from sen.testing import BlockContracts, ContractResult, run_contracts
 
 Check = Callable[[object], dict[str, ContractResult]]
 
@@ -218,6 +218,28 @@ def test_single_precision_that_loses_the_answer_is_told(check: Check) -> None:
     assert [name for name, result in results.items() if result.outcome == "failed"] == [
         "single precision agrees with double"
     ]
+
+
+class GathersByIndexing(Small):
+    def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
+        weight = graph.edge_multiplicity[:, None] * env[graph.neighbor]
+        around = segment_sum(weight, graph.center, len(env)) / segment_sum(
+            graph.edge_multiplicity, graph.center, len(env)
+        ).clamp_min(1).unsqueeze(-1)
+        return super().forward(env + around, graph)
+
+
+def test_gradients_that_come_in_the_order_of_threads_are_told() -> None:
+    contracts = BlockContracts()
+    contracts.block = GathersByIndexing
+
+    def try_often() -> None:
+        # On a busy machine the threads may come in one order several times.
+        for _ in range(20):
+            contracts.test_gradients_are_the_same_every_time()
+
+    with pytest.raises(AssertionError, match="gradients differ from one time to the next"):
+        try_often()
 
 
 def test_traceback_is_logged_for_those_who_ask(check: Check, caplog: pytest.LogCaptureFixture) -> None:
