@@ -9,15 +9,16 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ablations.display import GridDisplay
 from benchmarks.console import figures
+from benchmarks.plans import Cell
+from benchmarks.training import Epoch
 from tests.benchmarks.conftest import BLOCK, SMALL, Answer, Install, Write, replace_file, rocksalts
 
 Command = Callable[..., Answer]
@@ -28,6 +29,7 @@ QUICK = (
     *("--set", "training.learning_rate=0.002", "--set", "training.batch_size=8", "--set", "training.weight_decay=0.01"),
 )
 TASK = ("--task", "matbench_jdft2d")
+BRIEF = ("--epochs", 1)
 TWIN = BLOCK.replace("hidden=8", "hidden=32")
 
 
@@ -49,9 +51,10 @@ def lines(out: Path, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(file.open()))
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_grid_is_trained_compared_and_never_repeated(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    first = sen_bench(*grid(data, out))
+    first = sen_bench(*grid(data, out, *BRIEF))
     assert first.code == 0, first.err
     assert first.out.count(" trainings ended") == 4
     assert "4 of 4 trainings ended" in first.out
@@ -76,25 +79,26 @@ def test_grid_is_trained_compared_and_never_repeated(write_data: Write, sen_benc
     assert r"\toprule" in next(out.rglob("table.tex")).read_text()
     assert "sen.rounds=1" in first.out
 
-    second = sen_bench(*grid(data, out))
+    second = sen_bench(*grid(data, out, *BRIEF))
     assert second.code == 0
     assert " trainings ended" not in second.out
     assert result(out)["table"] == content["table"]
 
     # The cells are ordinary runs: `run` finds them, and the grid finds what `run` has done.
-    run = sen_bench("run", *grid(data, out)[2:3], *SMALL, "--set", "sen.rounds=2", "--folds", "0,1,2", "--epochs", 20,
+    run = sen_bench("run", *grid(data, out)[2:3], *SMALL, "--set", "sen.rounds=2", "--folds", "0,1,2", *BRIEF,
                     "--data-dir", data, "--out", out)  # fmt: skip
     assert "1 of 3 trainings to do" in run.out
-    third = sen_bench(*grid(data, out, "--folds", "0,1,2"))
+    third = sen_bench(*grid(data, out, "--folds", "0,1,2", *BRIEF))
     assert "1 of 1 training ended" in third.out
     assert len(list(out.rglob("ablation.json"))) == 2
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_judged_by_validation_rows_nothing_of_the_test_rows_is_shown(
     write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    answer = sen_bench(*grid(data, out, "--judge", "validation", "--seeds", 2))
+    answer = sen_bench(*grid(data, out, "--judge", "validation", "--seeds", 2, "--epochs", 3))
     assert answer.code == 0, answer.err
     content, cells = result(out), lines(out, "cells.csv")
     assert (content["judge"], content["comparisons"]) == ("validation", [])
@@ -121,7 +125,7 @@ def test_judged_by_validation_rows_nothing_of_the_test_rows_is_shown(
             assert str(value) not in answer.out + written
 
     # The same trainings judged by their test rows are another result, beside this one.
-    again = sen_bench(*grid(data, out, "--seeds", 2))
+    again = sen_bench(*grid(data, out, "--seeds", 2, "--epochs", 3))
     assert " trainings ended" not in again.out
     assert len(list(out.rglob("ablation.json"))) == 2
 
@@ -143,6 +147,7 @@ def test_blocks_side_by_side_in_parallel(install: Install, write_data: Write, se
     assert "one fold says nothing of other training rows" in answer.out or "not distinguishable" in answer.out
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_failed_cell_stops_no_other_and_is_told(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
@@ -150,7 +155,7 @@ def test_failed_cell_stops_no_other_and_is_told(
     forward = 'if self.training: raise ValueError("the matrix is singular")\n        return super().forward(env, graph)'
     install("raises", f"{TWIN}\n    def forward(self, env, graph):\n        {forward}\n")
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    arguments = ("--data-dir", data, "--out", out, "--folds", "0,1", *QUICK)
+    arguments = ("--data-dir", data, "--out", out, "--folds", "0,1", *QUICK, *BRIEF)
     answer = sen_bench("ablate", *TASK, "--blocks", "raises,mlp", *arguments)
     assert answer.code == 1
     assert "2 trainings failed, and the same command tries again:" in answer.err
@@ -200,27 +205,29 @@ def test_workers_that_cannot_begin_are_told(
     assert "its worker process died" in answer.err
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_one_training_at_a_time_takes_place_in_this_process(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.execution.n_cores", lambda: 1)
     monkeypatch.setattr("benchmarks.execution._in_pool", None)
-    answer = sen_bench(*grid(write_data(rocksalts(60)), tmp_path / "runs", "--jobs", -1))
+    answer = sen_bench(*grid(write_data(rocksalts(60)), tmp_path / "runs", "--jobs", -1, "--folds", 0, *BRIEF))
     assert answer.code == 0, answer.err
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_numbers_are_whole_on_a_narrow_terminal(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    assert sen_bench(*grid(data, out)).code == 0
+    assert sen_bench(*grid(data, out, *BRIEF)).code == 0
     monkeypatch.setattr("benchmarks.console._FILE_WIDTH", 80)
     monkeypatch.setenv("COLUMNS", "80")
-    answer = sen_bench(*grid(data, out))
+    answer = sen_bench(*grid(data, out, *BRIEF))
     assert max(map(len, answer.out.splitlines()[:12])) <= 80
     assert "\N{HORIZONTAL ELLIPSIS}" not in answer.out
     for row in result(out)["table"]:
-        assert f"{row['mean']:.4g}"[:4] in answer.out
+        assert figures(row["mean"]) in answer.out
         assert f"{row['parameters']:,}" in answer.out
 
 
@@ -286,28 +293,30 @@ def test_block_that_breaks_the_seam_is_refused_with_its_contract(
     assert "leave the block out" in answer.err
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_dry_run_shows_the_plan_and_trains_nothing(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    answer = sen_bench(*grid(data, out, "--dry-run"))
+    answer = sen_bench(*grid(data, out, *BRIEF, "--dry-run"))
     assert answer.code == 0, answer.err
     assert "4 trainings to do, 1 at a time: about" in answer.out
     assert answer.out.count("mlp, sen.rounds=") == 2
-    assert "Epochs: 20, weight decay: 0.01, dropout: 0.\n" in answer.out
+    assert "Epochs: 1, weight decay: 0.01, dropout: 0.\n" in answer.out
     assert not out.exists()
-    assert sen_bench(*grid(data, out, "--folds", "0")).code == 0
-    again = sen_bench(*grid(data, out, "--dry-run", "--jobs", 2))
+    assert sen_bench(*grid(data, out, *BRIEF, "--folds", "0")).code == 0
+    again = sen_bench(*grid(data, out, *BRIEF, "--dry-run", "--jobs", 2))
     assert "2 trainings to do, 2 at a time: about" in again.out
-    assert sen_bench(*grid(data, out)).code == 0
-    assert "Everything is finished" in sen_bench(*grid(data, out, "--dry-run")).out
+    assert sen_bench(*grid(data, out, *BRIEF)).code == 0
+    assert "Everything is finished" in sen_bench(*grid(data, out, *BRIEF, "--dry-run")).out
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_results_tell_the_recipe_of_each_setting(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    axis = ("--blocks", "mlp", "--set", "sen.dropout=0,0.1", "--folds", "0", *QUICK[:6], *QUICK[8:])
+    axis = ("--blocks", "mlp", "--set", "sen.dropout=0,0.1", "--folds", "0", *QUICK[:6], *QUICK[8:], *BRIEF)
     answer = sen_bench("ablate", *TASK, *axis, "--data-dir", data, "--out", out)
     assert answer.code == 0, answer.err
-    assert "mlp, sen.dropout=0: Epochs: 20, weight decay: 0.01, dropout: 0." in answer.out
-    assert "mlp, sen.dropout=0.1: Epochs: 20, weight decay: 0.01, dropout: 0.1." in answer.out
+    assert "mlp, sen.dropout=0: Epochs: 1, weight decay: 0.01, dropout: 0." in answer.out
+    assert "mlp, sen.dropout=0.1: Epochs: 1, weight decay: 0.01, dropout: 0.1." in answer.out
 
 
 def test_dry_run_tells_what_cannot_be_trained(
@@ -323,43 +332,46 @@ def test_dry_run_tells_what_cannot_be_trained(
     assert "2 trainings to do" in answer.out  # those of mlp
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_results_of_another_version_are_not_taken(
     write_data: Write, sen_bench: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    sen_bench(*grid(data, out))
+    sen_bench(*grid(data, out, *BRIEF))
     older, lacking = sorted(out.rglob("fold_0"))
     manifest = json.loads((older / "manifest.json").read_text())
     (older / "manifest.json").write_text(json.dumps({**manifest, "format": 0}))
-    answer = sen_bench(*grid(data, out))
+    answer = sen_bench(*grid(data, out, *BRIEF))
     assert "was written by another version (format 0, this is 1)" in caplog.text
     assert "1 of 1 training ended" in answer.out
 
     record = json.loads((lacking / "metrics.json").read_text())
     del record["peak_memory_bytes"]
     replace_file(lacking, "metrics.json", json.dumps(record).encode())
-    answer = sen_bench(*grid(data, out))
+    answer = sen_bench(*grid(data, out, *BRIEF))
     assert answer.code == 0
     assert "was written by another version (metrics.json lacks peak_memory_bytes)" in caplog.text
     assert "1 of 1 training ended" in answer.out
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_rows_left_out_are_told_with_the_results(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     rows = rocksalts(60)
     rows[7][1] = float("nan")
     data = (write_data(rows, "gaps", "gap") / "gaps.partial.json.gz").rename(tmp_path / "gaps.json.gz")
     answer = sen_bench(
-        *("ablate", "--task", data, "--blocks", "mlp", "--folds", 0, "--on-bad-row", "skip", "--epochs", 20),
-        *(*SMALL[2:], "--out", tmp_path / "runs"),
+        *("ablate", "--task", data, "--blocks", "mlp", "--folds", 0, "--on-bad-row", "skip"),
+        *(*BRIEF, *SMALL[2:], "--out", tmp_path / "runs"),
     )
     assert answer.code == 0, answer.err
     assert "1 row left out because of what is wrong with them:\n  row 7 has no number" in answer.out
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_paper_stands_beside_its_own_data(sen_bench: Command, write_data: Write, tmp_path: Path) -> None:
     folder = write_data(rocksalts(60), "paper_band_gap", "gap")
     data = (folder / "paper_band_gap.partial.json.gz").rename(folder / "paper_band_gap.json.gz")
-    answer = sen_bench("ablate", "--task", data, "--blocks", "mlp", *SMALL[2:], "--epochs", 20, "--unit", "eV",
+    answer = sen_bench("ablate", "--task", data, "--blocks", "mlp", *SMALL[2:], *BRIEF, "--unit", "eV",
                        "--split", "holdout:0.8/0.1/0.1", "--out", tmp_path / "runs")  # fmt: skip
     assert answer.code == 0, answer.err
     (row,) = result(tmp_path / "runs")["table"]
@@ -367,23 +379,49 @@ def test_paper_stands_beside_its_own_data(sen_bench: Command, write_data: Write,
     assert "paper, scaled units" in answer.out
 
 
-def test_interrupted_grid_goes_on_by_the_same_command(write_data: Write, tmp_path: Path) -> None:
-    data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    command = [sys.executable, "-c", "from benchmarks.cli import main; main()", *map(str, grid(data, out))]
-    long = [*command, "--set", "training.epochs=500", "--set", "training.patience=500", "--jobs", "2"]
-    process = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stdout is not None
-    begun = set()
-    for line in process.stdout:
-        if "epoch 100 of" in line:
-            begun.add(line.partition(":")[0])
-        if len(begun) == 2:
-            break
-    os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "Traceback" not in error
-    assert error.count("its state is saved") == 2
-    assert re.search(r"mlp-[0-9a-f]{10}, fold 0, seed 0: in epoch \d+ of 500, its state is saved", error)
-    assert "To go on:\n  sen-bench ablate --task matbench_jdft2d" in error
-    assert len(list(out.rglob("*.state.safetensors"))) == 2
+@pytest.mark.usefixtures("unlearnt")
+def test_interrupted_grid_goes_on_by_the_same_command(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out, undisturbed = write_data(rocksalts(60)), tmp_path / "runs", tmp_path / "undisturbed"
+    assert sen_bench(*grid(data, undisturbed, "--epochs", 3)).code == 0
+    note = GridDisplay.epoch
+
+    def interrupt(display: GridDisplay, cell: Cell, epoch: Epoch) -> None:
+        note(display, cell, epoch)
+        if cell.unit.fold == 1 and epoch.epoch == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GridDisplay, "epoch", interrupt)
+        stopped = sen_bench(*grid(data, out, "--epochs", 3))
+    assert stopped.code == 130
+    assert re.search(r"mlp-[0-9a-f]{10}, fold 1, seed 0: in epoch 3 of 3, its state is saved", stopped.err)
+    assert "To go on:\n  sen-bench ablate --task matbench_jdft2d" in stopped.err
+    assert len(list(out.rglob("*.state.safetensors"))) == 1
+    again = sen_bench(*grid(data, out, "--epochs", 3))
+    assert again.code == 0, again.err
+    assert "2 of 2 trainings ended" in again.out
+    once, stopped_once = (
+        [(row["values"], row["mean"]) for row in result(folder)["table"]] for folder in (undisturbed, out)
+    )
+    assert stopped_once == once
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_a_recipe_of_a_classification_is_judged_by_its_cross_entropy(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    rows = [[crystal, value > 5.5] for crystal, value in rocksalts(60)]
+    data = (write_data(rows, "large", "is_large") / "large.partial.json.gz").rename(tmp_path / "large.json.gz")
+    answer = sen_bench(
+        *("ablate", "--task", data, "--kind", "classification", "--blocks", "mlp", "--folds", 0),
+        *(*BRIEF, *SMALL[2:], "--judge", "validation", "--out", tmp_path / "runs"),
+    )
+    assert answer.code == 0, answer.err
+    assert "validation cross-entropy" in answer.out
+    assert "ROC-AUC" not in answer.out
+    (row,) = result(tmp_path / "runs")["table"]
+    (history,) = tmp_path.rglob("history.csv")
+    (epoch,) = csv.DictReader(history.open())
+    assert row["mean"] == float(epoch["validation"])

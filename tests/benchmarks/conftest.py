@@ -129,6 +129,12 @@ def sen_bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
+def unlearnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainings in this process count that have learnt nothing: one epoch does for what is not about learning."""
+    monkeypatch.setattr("benchmarks.training._LEARNT", 1e9)
+
+
+@pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Put a package on the path as an installer leaves it, whose class `Block` is registered under its name."""
 
