@@ -23,6 +23,7 @@ from rich.console import Console
 
 from benchmarks.errors import RunError
 from benchmarks.files import file_digest
+from benchmarks.plans import Plan
 from benchmarks.progress import RunDisplay
 from benchmarks.store import Run, Unit
 from benchmarks.tasks import TASKS
@@ -32,7 +33,7 @@ Command = Callable[..., Answer]
 
 
 def run_arguments(data: Path, out: Path, *more: object) -> tuple[object, ...]:
-    return ("run", "matbench_jdft2d", "--data-dir", data, "--out", out, "--epochs", 3, *SMALL, *more)
+    return ("run", "matbench_jdft2d", "--data-dir", data, "--out", out, "--epochs", 1, *SMALL, *more)
 
 
 def only_run(out: Path) -> Path:
@@ -40,11 +41,12 @@ def only_run(out: Path) -> Path:
     return config.parent
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_run_stores_every_test_row_once_and_shows_folds_and_leaderboard(
     write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    answer = sen_bench(*run_arguments(data, out, "--epochs", 20, "--seed", 3))
+    answer = sen_bench(*run_arguments(data, out, "--seed", 3))
     assert answer.code == 0, answer.err
     run = only_run(out)
     ids = []
@@ -69,30 +71,32 @@ def test_run_stores_every_test_row_once_and_shows_folds_and_leaderboard(
     assert "Rank" not in answer.out, "a partial run has no rank"
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_finished_folds_are_kept_and_missing_ones_made(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
-    assert sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "1")).code == 0
+    assert sen_bench(*run_arguments(data, out, "--folds", "1")).code == 0
     predictions = only_run(out) / "seed_0/fold_1/predictions.csv"
     before = (predictions.stat().st_mtime_ns, predictions.read_bytes())
-    answer = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0,1"))
+    answer = sen_bench(*run_arguments(data, out, "--folds", "0,1"))
     assert answer.code == 0
     assert "1 of 2 trainings to do" in answer.out
     assert (predictions.stat().st_mtime_ns, predictions.read_bytes()) == before
     # The same seed trained again gives the same predictions, to the last digit.
-    again = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "1", "--overwrite", "always"))
+    again = sen_bench(*run_arguments(data, out, "--folds", "1", "--overwrite", "always"))
     assert again.code == 0
     assert predictions.stat().st_mtime_ns != before[0]
     assert predictions.read_bytes() == before[1]
-    refused = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "1", "--overwrite", "never"))
+    refused = sen_bench(*run_arguments(data, out, "--folds", "1", "--overwrite", "never"))
     assert refused.code == 2
     assert "already holds results" in refused.err
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_overwriting_discards_all_that_was_asked_for_before_it_begins(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
-    arguments = run_arguments(data, out, "--epochs", 20, "--folds", "0,1")
+    arguments = run_arguments(data, out, "--folds", "0,1")
     assert sen_bench(*arguments).code == 0
     run = Run(only_run(out))
     with run.lock(Unit(0, 1)):
@@ -112,24 +116,26 @@ def test_overwriting_discards_all_that_was_asked_for_before_it_begins(
     assert never.err.splitlines()[-1].endswith("--seeds 2 --overwrite only-missing")
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_a_training_whose_predictions_are_no_numbers_leaves_no_state(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.units.predict", lambda *arguments, **_: np.full(len(arguments[2]), np.nan))
     out = tmp_path / "runs"
-    failed = sen_bench(*run_arguments(write_data(rocksalts(40)), out, "--epochs", 20, "--folds", "0"))
+    failed = sen_bench(*run_arguments(write_data(rocksalts(40)), out, "--folds", "0"))
     assert failed.code == 1
     assert "not finite" in failed.out
     assert list(out.rglob("seed_0"))
     assert not list(out.rglob("*.state.safetensors"))
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_damaged_fold_counts_as_missing(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
-    assert sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0,2")).code == 0
+    assert sen_bench(*run_arguments(data, out, "--folds", "0,2")).code == 0
     weights = only_run(out) / "seed_0/fold_2/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    answer = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0,2"))
+    answer = sen_bench(*run_arguments(data, out, "--folds", "0,2"))
     assert answer.code == 0
     assert "1 of 2 trainings to do" in answer.out
 
@@ -166,14 +172,15 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
     return write
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_complete_data_get_a_rank_and_a_single_fold_does_not(
     official: Callable[..., Path], sen_bench: Command, tmp_path: Path
 ) -> None:
     data, out = official(rocksalts(60), "matbench_jdft2d", "exfoliation_en"), tmp_path / "runs"
-    one = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0"))
+    one = sen_bench(*run_arguments(data, out, "--folds", "0"))
     assert one.code == 0, one.err
     assert "Rank" not in one.out
-    five = sen_bench(*run_arguments(data, out, "--epochs", 20))
+    five = sen_bench(*run_arguments(data, out))
     assert five.code == 0, five.err
     assert "Rank 1 beside" in five.out
     assert "artial" not in five.out
@@ -204,27 +211,24 @@ def test_classification_on_a_part_of_the_rows_is_refused(write_data: Write, sen_
     assert "stratified" in answer.err
 
 
-def test_interrupted_run_says_how_to_go_on(write_data: Write, tmp_path: Path) -> None:
-    arguments = map(str, run_arguments(write_data(rocksalts(40)), tmp_path / "runs", "--epochs", 100_000))
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from benchmarks.cli import main; main()", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "trainings to do" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Finished folds are kept. To go on:\n  sen-bench run" in error
-    assert "Traceback" not in error
+def test_interrupted_run_says_how_to_go_on(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = RunDisplay.start
+
+    def interrupt(display: RunDisplay, plan: Plan, device: str) -> None:
+        start(display, plan, device)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(RunDisplay, "start", interrupt)
+    answer = sen_bench(*run_arguments(write_data(rocksalts(40)), tmp_path / "runs"))
+    assert answer.code == 130
+    assert "Finished folds are kept. To go on:\n  sen-bench run" in answer.err
     assert not [path for path in (tmp_path / "runs").rglob("*fold_*") if path.is_dir()]
 
 
 @pytest.mark.parametrize(("folds", "code"), [("0", 0), ("0,1", 130)])
+@pytest.mark.usefixtures("unlearnt")
 def test_ctrl_c_while_a_result_is_stored_matters_only_where_something_is_left(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: str, code: int
 ) -> None:
@@ -235,34 +239,36 @@ def test_ctrl_c_while_a_result_is_stored_matters_only_where_something_is_left(
         return write_unit(self, *arguments, **options)
 
     monkeypatch.setattr(Run, "write_unit", interrupted)
-    answer = sen_bench(*run_arguments(write_data(rocksalts(60)), tmp_path / "runs", "--epochs", 9, "--folds", folds))
+    answer = sen_bench(*run_arguments(write_data(rocksalts(60)), tmp_path / "runs", "--folds", folds))
     assert answer.code == code, answer.err
     assert "fold 0, seed 0: MAE" in answer.out
     assert ("test rows in" in answer.out) == (code == 0)
     assert ("To go on:" in answer.err) == (code == 130)
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_config_file_flags_and_assignments_in_order_of_precedence(
     write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     file = tmp_path / "recipe.toml"
-    file.write_text("[training]\nepochs = 17\nbatch_size = 9\nlearning_rate = 0.004\n[graph]\nmax_neighbors = 6\n")
+    file.write_text("[training]\nepochs = 1\nbatch_size = 9\nlearning_rate = 0.004\n[graph]\nmax_neighbors = 6\n")
     answer = sen_bench(
         *("run", "matbench_jdft2d", "--data-dir", data, "--out", out, "--folds", "0", *SMALL),
-        *("--config", file, "--epochs", 18, "--batch-size", 5, "--set", "training.learning_rate=0.003"),
+        *("--config", file, "--epochs", 2, "--batch-size", 5, "--set", "training.learning_rate=0.003"),
     )
     assert answer.code == 0, answer.err
     config = json.loads((only_run(out) / "config.json").read_text())["config"]
-    assert config["training"]["epochs"] == 18  # the flag, not the file
+    assert config["training"]["epochs"] == 2  # the flag, not the file
     assert config["training"]["batch_size"] == 8  # --set (among the SMALL options), not the flag
     assert config["training"]["learning_rate"] == 0.003  # the last --set
     assert config["graph"]["max_neighbors"] == 6  # the file
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_limit_drops_training_rows_only(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    answer = sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0", "--limit", 20))
+    answer = sen_bench(*run_arguments(data, out, "--folds", "0", "--limit", 20))
     assert answer.code == 0, answer.err
     rows = json.loads((only_run(out) / "seed_0/fold_0/metrics.json").read_text())["rows"]
     assert rows["train"] + rows["validation"] == 20
@@ -287,11 +293,12 @@ def test_plug_in_that_cannot_be_imported_is_named(sen_bench: Command, monkeypatc
     assert "a_package_that_is_not_there" in answer.err
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_status_passes_over_what_it_cannot_read(
     write_data: Write, sen_bench: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
-    sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0"))
+    sen_bench(*run_arguments(data, out, "--folds", "0"))
     for name, content in (
         ("half", "{half"),
         ("foreign", '{"config": {"limit": null}, "task": {"name": "t"}, "data": {}}'),
@@ -305,9 +312,10 @@ def test_status_passes_over_what_it_cannot_read(
     assert f"Passed over: {out / 'foreign'} lacks what a run records (KeyError('kind'))." in caplog.text
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_status_lists_runs(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
-    sen_bench(*run_arguments(data, out, "--epochs", 20, "--folds", "0,3"))
+    sen_bench(*run_arguments(data, out, "--folds", "0,3"))
     answer = sen_bench("status", out)
     assert answer.code == 0
     assert re.search(r"matbench_jdft2d .* 6.3% .* mlp .* 2 of 5: 0,3", answer.out)
