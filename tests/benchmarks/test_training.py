@@ -170,6 +170,14 @@ def test_model_stuck_at_the_median_has_collapsed() -> None:
         train_fold(config("training.epochs=20"), graphs, target, FOLD, kind="regression", seed=0)
 
 
+def test_classifier_stuck_at_the_share_of_ones_has_collapsed() -> None:
+    crystal = refine(5.6 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], [55, 17])
+    graphs = GraphTensors(join_graphs([build_graph(crystal, cells="asymmetric")] * 60))
+    target = np.tile([1.0, 1.0, 1.0, 0.0], 15)
+    with pytest.raises(RunError, match="collapsed"):
+        train_fold(config("training.epochs=20"), graphs, target, FOLD, kind="classification", seed=0)
+
+
 def test_validation_rows_that_are_all_the_median_are_no_collapse(task: tuple[GraphTensors, np.ndarray]) -> None:
     graphs, target = task
     target = np.where(target > 6, target, 0.0)
@@ -196,13 +204,14 @@ def stopped_after(steps: int) -> Callable[[], bool]:
 # Five batches and one of validation rows make six questions in an epoch: stops in the middle, while the validation rows
 # are predicted, at an epoch's last step, and soon after the start.
 # Weights of capsule do not lie in memory in the order of their axes.
+@pytest.mark.usefixtures("unlearnt")
 @pytest.mark.parametrize(
     ("block", "steps"),
     [("mlp", 0), ("mlp", 4), ("mlp", 5), ("mlp", 8), ("mlp", 17)]
     + [(block, 8) for block in ("capsule", "densenet", "egnn", "se3", "tfn")],
 )
 def test_stopped_training_goes_on_to_the_same_result(tmp_path: Path, block: str, steps: int) -> None:
-    settings = config("training.epochs=5", "sen.dropout=0.2", block=block)
+    settings = config("training.epochs=3", "sen.dropout=0.2", block=block)
     graphs, target = rocksalt(settings.graph.cells)
 
     def train(**options: Any) -> TrainedFold:
@@ -210,11 +219,14 @@ def test_stopped_training_goes_on_to_the_same_result(tmp_path: Path, block: str,
 
     undisturbed = train()
     file = tmp_path / "state.safetensors"
-    with pytest.raises(Interrupted, match="of 5, its state is saved"):
+    with pytest.raises(Interrupted, match="of 3, its state is saved"):
         train(checkpoint=file, stop=stopped_after(steps))
     continued = train(checkpoint=file)
     assert_same(continued, undisturbed)
     assert len(continued.sessions) == 2
+    seconds = [0, continued.seconds_before, *(epoch.seconds for epoch in continued.history)]
+    assert seconds[0] < seconds[1] < seconds[-1]
+    assert seconds[2:] == sorted(seconds[2:])
     # A finished training is not repeated: its state leads straight to its result.
     assert_same(train(checkpoint=file, stop=stopped_after(0)), undisturbed)
 

@@ -187,7 +187,7 @@ def test_whatever_a_column_holds_the_answer_is_rows_or_a_sentence(
 def test_crystal_systems_of_all_space_groups() -> None:
     from pymatgen.symmetry.groups import SpaceGroup
 
-    numbers = np.arange(1, 231)
+    numbers = np.array([1, 2, 3, 15, 16, 74, 75, 142, 143, 167, 168, 194, 195, 230])  # the first and last of each
     expected = [SpaceGroup.from_int_number(number).crystal_system for number in numbers.tolist()]
     assert crystal_systems(numbers).tolist() == expected
     assert crystal_systems(np.array([0])).tolist() == ["unknown"]
