@@ -1,4 +1,7 @@
-"""Runs that are killed, stopped, begun twice or left without space, in processes of their own."""
+"""Runs that are killed, stopped, begun twice or left without space.
+
+What is killed, signalled or limited is a process of its own; what it is compared with runs in this one.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from types import SimpleNamespace
+from typing import Any, Self
 
 import numpy as np
 import pytest
 
-from tests.benchmarks.conftest import SMALL, Write, rocksalts
+from benchmarks import execution
+from benchmarks.store import Run, Unit
+from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
 
 # A process in which every step is followed by a checkpoint, however quick training is.
 DRIVER = """
@@ -60,24 +66,34 @@ class Started:
         return self
 
 
+Line = Callable[..., list[str]]
 Start = Callable[..., Started]
+Here = Callable[..., Answer]
 
 
 @pytest.fixture
-def start(write_data: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
-    """Start a two-fold run in a process group of its own; whatever is left of it in the end is killed."""
+def line(write_data: Write, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """Give the arguments of a two-fold run, which computes with one thread in whatever process."""
     data = write_data(rocksalts(60))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def call(out: Path, *options: object, epochs: int = 6) -> list[str]:
+        arguments = ("run", TASK, *OPTIONS, "--epochs", epochs, "--folds", "0,1", "--data-dir", data, "--out", out)
+        return [*map(str, (*arguments, *options))]
+
+    return call
+
+
+@pytest.fixture
+def start(line: Line, tmp_path: Path) -> Iterator[Start]:
+    """Start a run in a process group of its own; whatever is left of it in the end is killed."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def call(out: Path, *options: object, epochs: int = 6, file_limit: int = 0) -> Started:
-        arguments = ("run", TASK, *OPTIONS, "--epochs", epochs, "--folds", "0,1")
-        command = [sys.executable, "-c", DRIVER, file_limit, *arguments, "--data-dir", data, "--out", out, *options]
+        command = [sys.executable, "-c", DRIVER, str(file_limit), *line(out, *options, epochs=epochs)]
         log = tmp_path / f"log-{len(processes)}"
         with log.with_suffix(".out").open("wb") as stdout, log.with_suffix(".err").open("wb") as stderr:
-            processes.append(
-                subprocess.Popen(list(map(str, command)), stdout=stdout, stderr=stderr, start_new_session=True)
-            )
+            processes.append(subprocess.Popen(command, stdout=stdout, stderr=stderr, start_new_session=True))
         return Started(processes[-1], log)
 
     yield call
@@ -86,9 +102,26 @@ def start(write_data: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.fixture
+def run_here(line: Line, sen_bench: Callable[..., Answer]) -> Here:
+    """Make a run in this process, which writes no states in between; it must have this exit code."""
+
+    def call(out: Path, *options: object, epochs: int = 6, code: int = 0) -> Answer:
+        answer = sen_bench(*line(out, *options, epochs=epochs))
+        assert answer.code == code, (answer.out, answer.err)
+        return answer
+
+    return call
+
+
 def predictions(out: Path) -> dict[str, list[list[str]]]:
     files = sorted(out.rglob("predictions.csv"))
     return {file.parent.name: list(csv.reader(file.open())) for file in files}
+
+
+def sessions(out: Path) -> list[int]:
+    """In how many processes each finished fold was trained."""
+    return [len(json.loads(file.read_text())["sessions"]) for file in out.rglob("metrics.json")]
 
 
 def states(out: Path) -> list[Path]:
@@ -130,8 +163,20 @@ def nothing_half_written(out: Path) -> bool:
     return hidden == []
 
 
-def test_run_killed_ten_times_gives_what_an_undisturbed_one_gives(start: Start, tmp_path: Path) -> None:
-    start(tmp_path / "undisturbed", epochs=12).end()
+def pause_until_waited_for(run: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold a run in the middle of its training, until one in this process waits for it."""
+    wait = execution._wait
+
+    def let_go_on(*arguments: Any) -> None:
+        run.process.send_signal(signal.SIGCONT)
+        wait(*arguments)
+
+    monkeypatch.setattr("benchmarks.execution._wait", let_go_on)
+    run.process.send_signal(signal.SIGSTOP)
+
+
+def test_run_killed_ten_times_gives_what_an_undisturbed_one_gives(start: Start, run_here: Here, tmp_path: Path) -> None:
+    run_here(tmp_path / "undisturbed", epochs=12)
     expected = predictions(tmp_path / "undisturbed")
     assert sorted(expected) == ["fold_0", "fold_1"]
 
@@ -148,36 +193,37 @@ def test_run_killed_ten_times_gives_what_an_undisturbed_one_gives(start: Start, 
         assert {fold: found.get(fold) for fold in kept} == kept
         kept = found
     assert kept, "no fold was finished between the kills"
-    start(out, epochs=12).end()
+    run_here(out, epochs=12)
     assert predictions(out) == expected
     assert states(out) == []
     assert nothing_half_written(out)
-    sessions = [json.loads(file.read_text())["sessions"] for file in out.rglob("metrics.json")]
-    assert sum(map(len, sessions)) > 6, "too few kills fell into a training"
+    assert sum(sessions(out)) > 6, "too few kills fell into a training"
 
 
-def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, tmp_path: Path) -> None:
-    start(tmp_path / "undisturbed").end()
-    out = tmp_path / "long"
-    run = start(out, epochs=2000)
+def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, run_here: Here, tmp_path: Path) -> None:
+    run_here(tmp_path / "undisturbed", epochs=12)
+    out = tmp_path / "stopped"
+    run = start(out, epochs=12)
     wait_for(lambda: states(out))
     begin = time.time()
     os.killpg(run.process.pid, signal.SIGINT)
     run.end(130)
     (state,) = states(out)
-    assert state.stat().st_mtime - begin < 5
-    going_on = "of 2000, its state is saved). Finished folds are kept. To go on:\n  sen-bench run matbench_jdft2d"
+    saved = state.stat().st_mtime
+    assert saved - begin < 5
+    going_on = "of 12, its state is saved). Finished folds are kept. To go on:\n  sen-bench run matbench_jdft2d"
     assert going_on in run.err
-    assert len(states(out)) == 1
     assert nothing_half_written(out)
 
-    out = tmp_path / "continued"
-    run = start(out)
-    wait_for(lambda: states(out))
+    run = start(out, epochs=12)
+    wait_for(lambda: last_saved(out) > saved)
     run.process.terminate()
     run.end(130)
-    assert "Going on from where they were stopped: fold 0, seed 0." in start(out).end().out
+    answer = run_here(out, epochs=12)
+    for told in (run.out, answer.out):
+        assert "Going on from where they were stopped: fold 0, seed 0." in told
     assert predictions(out) == predictions(tmp_path / "undisturbed")
+    assert sorted(sessions(out)) == [1, 3]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -203,65 +249,90 @@ def test_workers_save_their_state_and_end_when_the_process_that_started_them_is_
     wait_for(lambda: not any(path.exists() for path in workers))
 
 
-def test_two_runs_of_one_line_share_the_work(start: Start, tmp_path: Path) -> None:
-    start(tmp_path / "alone", epochs=60).end()
+def test_two_runs_of_one_line_share_the_work(
+    start: Start, run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_here(tmp_path / "alone", epochs=12)
     out = tmp_path / "together"
-    first = start(out, epochs=60)
+    first = start(out, epochs=12)
     wait_for(lambda: states(out))
-    second = start(out, epochs=60)
-    said = first.end().out + second.end().out
-    assert said.count("fold 0, seed 0: validation") + said.count("fold 1, seed 0: validation") == 20  # every tenth
-    processes = [json.loads(file.read_text())["sessions"] for file in out.rglob("metrics.json")]
-    assert [len(sessions) for sessions in processes] == [1, 1]
+    pause_until_waited_for(first, monkeypatch)
+    second = run_here(out, epochs=12)
+    first.end()
+    for fold, at_work, other in ((0, first, second), (1, second, first)):
+        assert at_work.out.count(f"fold {fold}, seed 0: validation") == 12
+        assert f"fold {fold}, seed 0: validation" not in other.out
+    assert sessions(out) == [1, 1]
     assert predictions(out) == predictions(tmp_path / "alone")
     assert states(out) == []
+    (summary,) = out.rglob("summary.json")
+    assert json.loads(summary.read_text())["folds"] == [0, 1]
 
 
-def test_second_run_of_the_last_fold_waits_and_takes_its_result(start: Start, tmp_path: Path) -> None:
-    first = start(tmp_path / "runs", "--folds", "0", epochs=100)
-    wait_for(lambda: states(tmp_path / "runs"))
-    second = start(tmp_path / "runs", "--folds", "0", epochs=100).end()
+def test_second_run_of_the_last_fold_waits_and_takes_its_result(
+    start: Start, run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "runs"
+    first = start(out, "--folds", "0", epochs=12)
+    wait_for(lambda: states(out))
+    pause_until_waited_for(first, monkeypatch)
+    second = run_here(out, "--folds", "0", epochs=12)
     first.end()
     assert "Another process is training fold 0, seed 0: waiting for it." in second.out
+    assert "fold 0, seed 0: validation" not in second.out
     assert next(line for line in first.out.splitlines() if line.startswith("fold 0, seed 0: MAE")) in second.out
 
 
-def test_full_disk_leaves_nothing_half_written(start: Start, tmp_path: Path) -> None:
+def test_fold_whose_holder_dies_is_trained_by_the_run_that_waited_for_it(
+    run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "runs"
-    start(tmp_path / "elsewhere", "--folds", "0").end()  # fills the cache, whose files are larger than the limit
+    run_here(out, "--folds", "0")
+    (run_folder,) = (out / TASK).iterdir()
+    with Run(run_folder).lock(Unit(0, 1)) as held:
+        # The holder dies while the run sleeps between two looks at its lock.
+        monkeypatch.setattr("benchmarks.execution.time", SimpleNamespace(sleep=lambda _: held.release()))
+        answer = run_here(out)
+    assert "Another process is training fold 1, seed 0: waiting for it." in answer.out
+    assert "fold 1, seed 0: validation" in answer.out
+    assert sorted(predictions(out)) == ["fold_0", "fold_1"]
+
+
+def test_full_disk_leaves_nothing_half_written(start: Start, run_here: Here, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    run_here(tmp_path / "elsewhere", "--folds", "0")  # fills the cache, whose files are larger than the limit
     run = start(out, "--folds", "0", file_limit=40_000).end(1)
     assert "cannot be written (File too large): make room" in " ".join(run.out.split())
     assert "The state of the training cannot be saved" in run.err
     assert predictions(out) == {}
     assert nothing_half_written(out)
-    start(out, "--folds", "0").end()
+    run_here(out, "--folds", "0")
     assert predictions(out) == predictions(tmp_path / "elsewhere")
 
 
-def test_overwriting_begins_anew_whatever_lies_there(start: Start, tmp_path: Path) -> None:
-    start(tmp_path / "alone", "--folds", "0").end()
+def test_overwriting_begins_anew_whatever_lies_there(start: Start, run_here: Here, tmp_path: Path) -> None:
     out = tmp_path / "runs"
-    run = start(out, "--folds", "0", epochs=2000)
+    run_here(out, "--folds", "0", epochs=12)
+    expected = predictions(out)
+    run = start(out, "--folds", "0", "--overwrite", "always", epochs=12)
     wait_for(lambda: states(out))
     run.process.terminate()
-    run.end(130)
-    run = start(out, "--folds", "0", "--overwrite", "always").end()
-    assert "Going on" not in run.out
-    assert predictions(out)["fold_0"] == predictions(tmp_path / "alone")["fold_0"]
-    begin = time.time()
-    run = start(out, "--folds", "0", "--overwrite", "always", epochs=2000)
-    wait_for(lambda: last_saved(out) > begin)
-    run.process.terminate()
     assert "--overwrite only-missing" in run.end(130).err
+    assert predictions(out) == {}
+    assert len(states(out)) == 1
+    answer = run_here(out, "--folds", "0", "--overwrite", "always", epochs=12)
+    assert "Going on" not in answer.out
+    assert predictions(out) == expected
+    assert sessions(out) == [1]
 
 
-def test_file_that_cannot_be_used_fails_its_fold_alone(start: Start, tmp_path: Path) -> None:
-    out = tmp_path / "runs"
-    start(out, "--folds", "0").end()
-    (run_folder,) = (out / TASK).iterdir()
-    (run_folder / "seed_0" / ".fold_1.lock").mkdir()
+def test_file_that_cannot_be_used_fails_its_fold_alone(run_here: Here, tmp_path: Path) -> None:
+    run_here(tmp_path, "--folds", "0")
+    (run_folder,) = (tmp_path / TASK).iterdir()
     for jobs in (1, 2):
-        run = start(out, "--jobs", jobs, "--folds", "1,2").end(1)
-        assert "fold 1, seed 0 failed: A file that the training needs cannot be used" in run.out
-        assert "have no result: fold 1, seed 0" in run.err
-        assert "fold_2" in predictions(out)
+        out = tmp_path / f"jobs-{jobs}"
+        (out / TASK / run_folder.name / "seed_0" / ".fold_1.lock").mkdir(parents=True)
+        answer = run_here(out, "--jobs", jobs, "--folds", "1,2", code=1)
+        assert "fold 1, seed 0 failed: A file that the training needs cannot be used" in answer.out
+        assert "have no result: fold 1, seed 0" in answer.err
+        assert sorted(predictions(out)) == ["fold_2"]
