@@ -49,7 +49,7 @@ def test_job_script(write_data: Write, tmp_path: Path) -> None:
         )
     try:
         assert process.wait(300) == 0, (tmp_path / "log").read_text()
-        assert len(predictions(tmp_path / "runs")) == 4
+        assert len(predictions(tmp_path / "runs")) == 2
         # What SLURM does with the rest of a job.
         os.killpg(process.pid, signal.SIGTERM)
         wait_for(lambda: not list(tmp_path.glob("scheduler-*.json")), 60)
