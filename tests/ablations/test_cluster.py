@@ -314,7 +314,7 @@ def test_training_whose_workers_all_died_is_given_up_and_begun_anew_by_the_same_
 
     allowed = config.get("distributed.scheduler.allowed-failures")
     assert allowed + 1 == 4, "docs/how-to/run-on-a-cluster.md says how many workers may die"
-    killed = {"cancelled.return_value": False, "exception.return_value": KilledWorker("key", "worker", allowed)}
+    killed = {"cancelled.return_value": False, "exception.return_value": KilledWorker("key", Mock(), allowed)}
     client = Mock(status="running")
     client.scheduler_info.return_value = {"workers": {"tcp://127.0.0.1:2": {"nthreads": 1}}}
     client.run.return_value = {}
