@@ -1,4 +1,4 @@
-"""Files read whole whatever packed them, written whole or not at all, and hashed."""
+"""Files read whatever packed them, written whole or not at all, and hashed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "expanded",
     "file_digest",
     "new_folder",
+    "open_unpacked",
     "put_in_place",
     "read_unpacked",
     "write_bytes",
@@ -80,6 +82,22 @@ def read_unpacked(path: Path) -> bytes:
     if not raw.strip():
         raise DataError(f"{path} is empty.")
     return raw
+
+
+@contextmanager
+def open_unpacked(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
+    """Open a file that is read piece by piece; what gzip packed is unpacked on the way.
+
+    Raises:
+        DataError: It is not gzipped although its name says so.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    if path.suffix == ".gz" and not gzipped:
+        raise DataError(f"{path} is not gzipped although its name ends in .gz; download it again or rename it.")
+    with gzip.open(path) if gzipped else path.open("rb") as file:
+        yield file
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -8,7 +8,7 @@ import io
 import itertools
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from benchmarks.cache import digest
 from benchmarks.crystals import read_outline
 from benchmarks.errors import DataError, UsageError, printable, suggest
-from benchmarks.files import file_digest
+from benchmarks.files import file_digest, open_unpacked
 from benchmarks.rows import Batch, Fault, read_batch, read_rows, read_target
 from benchmarks.splitter import RowSplitter, split_file
 from benchmarks.structures import BadRow, Form, RawCrystal, parse_file, parse_structure
@@ -372,12 +372,7 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
     csv.field_size_limit(sys.maxsize)
     reader = None
     try:
-        with path.open("rb") as raw:
-            gzipped = raw.read(2) == b"\x1f\x8b"
-        if path.suffix == ".gz" and not gzipped:
-            raise DataError(f"{path} is not gzipped although its name ends in .gz.")
-        opened: Callable[..., Any] = gzip.open if gzipped else open
-        with opened(path, "rb") as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        with open_unpacked(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
             reader = csv.reader(text, strict=True)
             yield from (row for row in reader if row)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.errors import DataError
+from benchmarks.files import open_unpacked
 
 __all__ = ["RowSplitter", "split_file"]
 
@@ -150,11 +151,7 @@ def split_file(path: Path, splitter: RowSplitter) -> Iterator[bytes]:
         DataError: The file cannot be read, its gzip stream is damaged, or it is none although the name says so.
     """
     try:
-        with path.open("rb") as file:
-            magic = file.read(2)
-        if path.suffix == ".gz" and magic != b"\x1f\x8b":
-            raise DataError(f"{path} is not gzipped although its name ends in .gz; download it again.")
-        with gzip.open(path) if magic == b"\x1f\x8b" else path.open("rb") as file:
+        with open_unpacked(path) as file:
             while chunk := file.read(_CHUNK):
                 yield splitter.feed(chunk)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
