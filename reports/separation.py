@@ -376,7 +376,7 @@ class Separation(Section):
                     "width": own,
                     "scores": {
                         state: {
-                            stage: {**_facts(score), "floor": _share(1 / width, score.elements)}
+                            stage: {**_facts(score), "resolution": _share(1 / width, score.elements)}
                             for stage, score in of_state.items()
                         }
                         for state, of_state in scores.items()
@@ -435,7 +435,18 @@ class Separation(Section):
                     which = f"{state}, {stage} the block"
                     own = b["width"][stage]
                     rows.append(
-                        [b["label"], which, score["value"], low, high, score["floor"], same, other, score["n"], own]
+                        [
+                            b["label"],
+                            which,
+                            score["value"],
+                            low,
+                            high,
+                            score["resolution"],
+                            same,
+                            other,
+                            score["n"],
+                            own,
+                        ]
                     )
         yield Table(
             "scores",
@@ -527,10 +538,10 @@ def _told(faded: Sequence[Mapping[str, Any]]) -> str:
 def _is_above(block: Mapping[str, Any]) -> bool:
     """Whether the score of a run, and that of the crystals that were displaced, are above the resolution."""
     fading, whole = block["fading"], block["scores"]["trained"]["after"]
-    values = (fading["score"], fading["floor"], whole["interval"][0], whole["floor"])
+    values = (fading["score"], fading["resolution"], whole["interval"][0], whole["resolution"])
     if any(value is None for value in values):
         return False
-    return bool(fading["score"] > fading["floor"] and whole["interval"][0] > whole["floor"])
+    return bool(fading["score"] > fading["resolution"] and whole["interval"][0] > whole["resolution"])
 
 
 def _undefined(blocks: Sequence[Mapping[str, Any]]) -> str:
@@ -558,8 +569,8 @@ def _facts(record: Score | Step) -> dict[str, Any]:
 def _fading_facts(found: Fading | None, width: int) -> dict[str, Any] | None:
     if found is None:
         return None
-    floor = _share(1 / width, found.elements)
-    return {**vars(found), "floor": floor, "steps": [_facts(step) for step in found.steps]}
+    resolution = _share(1 / width, found.elements)
+    return {**vars(found), "resolution": resolution, "steps": [_facts(step) for step in found.steps]}
 
 
 def draw_scores(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
@@ -578,8 +589,8 @@ def draw_scores(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
                 axis.text(0, i + shift, " not defined", va="center", color=block["colour"], fontsize=6)
                 continue
             axis.plot([score["value"]], [i + shift], block["marker"], color=block["colour"], markerfacecolor=face)
-            if score["floor"] is not None:
-                axis.plot([score["floor"]], [i + shift], "|", color=MUTED, markersize=8, zorder=0)
+            if score["resolution"] is not None:
+                axis.plot([score["resolution"]], [i + shift], "|", color=MUTED, markersize=8, zorder=0)
     axis.set_yticks(range(len(blocks)), [block["label"] for block in blocks])
     axis.set_ylim(len(blocks) - 0.5, -0.5)
     axis.set_xlim(left=0)
@@ -603,7 +614,7 @@ def draw_fading(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
         if not np.isfinite(middle).any():
             continue
         axis.fill_between(sizes, low, high, color=block["colour"], alpha=0.18, linewidth=0)
-        axis.axhline(fading["floor"], color=block["colour"], linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+        axis.axhline(fading["resolution"], color=block["colour"], linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
         if _is_above(block):
             across = axis.get_yaxis_transform()
             axis.plot([1.02, 1.07], [fading["score"]] * 2, color=block["colour"], transform=across, clip_on=False)

@@ -84,12 +84,12 @@ def test_a_report_gives_errors_by_crystal_system_and_separation_scores(tmp_path:
     scores = {
         state: {
             "before": {"value": value, "interval": [value - 0.01, value + 0.02]},
-            "after": {"value": value / 2, "interval": [0.0, value], "n": 7, "floor": 0.15},
+            "after": {"value": value / 2, "interval": [0.0, value], "n": 7, "resolution": 0.15},
         }
         for state, value in (("trained", 0.3), ("untrained", 0.4))
     }
     steps = [{"size": size, "relative": size * 6, "interval": [0.0, size * 10]} for size in (0.0, 0.02, 0.05)]
-    fading = {"steps": steps, "n": 5, "floor": 0.1}
+    fading = {"steps": steps, "n": 5, "resolution": 0.1}
     sections = {
         "systems": {"facts": {"unit": "1/cm", "results": results}},
         "separation": {"facts": {"blocks": [{"label": "mlp", "scores": scores, "fading": fading}]}},

@@ -466,9 +466,9 @@ def separation(report: Path) -> str:
             [
                 f"`{block['label']}`",
                 *(score(scores[state][where]) for where in ("before", "after") for state in ("trained", "untrained")),
-                *(f"{scores['trained']['after']['n']:,}", share(scores["trained"]["after"]["floor"])),
+                *(f"{scores['trained']['after']['n']:,}", share(scores["trained"]["after"]["resolution"])),
                 f"{share(faded['relative'])} ({' to '.join(map(share, faded['interval']))})",
-                *(f"{fading['n']:,}", share(fading["floor"])),
+                *(f"{fading['n']:,}", share(fading["resolution"])),
             ]
         )
     return markdown(heading, rows)

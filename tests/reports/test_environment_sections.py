@@ -269,9 +269,9 @@ def test_only_scores_above_the_resolution_are_compared_with_noise(facts: dict[st
     low, high = again["blocks"][:2]
     for block, resolution in ((low, 0.4), (high, 0.1)):
         whole = block["scores"]["trained"]["after"]
-        block["fading"] |= {"score": 0.5, "floor": resolution}
+        block["fading"] |= {"score": 0.5, "resolution": resolution}
         # The interval of the first begins below the resolution.
-        whole |= {"value": 0.5, "interval": [0.3, 0.7], "floor": resolution}
+        whole |= {"value": 0.5, "interval": [0.3, 0.7], "resolution": resolution}
     again["blocks"] = [low, high]
     caption = next(b for b in Separation().show(again) if isinstance(b, Figure) and b.name == "fading").caption
     assert f"of these crystals ({high['label']}); where a curve reaches its line" in caption
