@@ -6,7 +6,7 @@
 #     python docs/results/render.py
 #
 # What docs/results/runs holds is not trained again, and what was stopped goes on; but own data that another version
-# reads, as those of `--blocks capsule,mlp`, are another run. All of it takes days on two cores.
+# reads are another run. All of it takes days on two cores.
 # The largest sets have 20 epochs, which are 14,000 steps of the formation energies and 19,000 of mp_gap; the 60 of
 # matbench_log_kvrh are 14,000. 8,000 rows of mp_gap have 10, which are 2,250 steps, more than matbench_phonons has.
 set -euo pipefail
@@ -23,8 +23,7 @@ ablate --task matbench_phonons --blocks all
 ablate --task matbench_phonons --blocks capsule,mlp --seeds 3
 ablate --task matbench_log_kvrh --blocks capsule,mlp
 ablate "${gaps[@]}" --split holdout:0.8/0.1/0.1 --blocks all --set training.weight_decay=3.0 --set sen.dropout=0.3
-ablate "${gaps[@]}" --blocks egnn,mlp,se3,tfn
-ablate "${gaps[@]}" --blocks capsule,mlp
+ablate "${gaps[@]}" --blocks capsule,egnn,mlp,se3,tfn
 ablate --task matbench_mp_gap --folds 0 --blocks capsule --epochs 20
 ablate --task matbench_mp_gap --folds 0 --blocks all --limit 8000 --epochs 10
 ablate "${energies[@]}" --split holdout:0.8/0.1/0.1 --blocks capsule,mlp --epochs 20
