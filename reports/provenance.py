@@ -91,9 +91,17 @@ def _words(facts: Mapping[str, Any]) -> Iterator[str]:
     lacking = [run["label"] for run in facts["runs"] if not run["versions"].get("git_commit")]
     if lacking:
         yield f"No commit is recorded for {', '.join(lacking)}: installed from a package, the version tells the code."
-    commits = {commit for run in facts["runs"] for commit in run["versions"].get("git_commit", ())}
+    commits, instructions = (
+        {value for run in facts["runs"] for value in run["versions"].get(name, ())}
+        for name in ("git_commit", "cpu_capability")
+    )
     if len(commits) > 1:
         yield "The trainings ran on different commits of sen-bench, listed below."
+    if len(instructions) > 1:
+        yield (
+            f"The trainings ran on CPUs with different instructions ({', '.join(sorted(instructions))}), which round "
+            "differently: the same training gives other numbers on each."
+        )
     for run in facts["runs"]:
         if run["block_codes"] > 1:
             yield f"{run['label']}: not all trainings ran the same code of the block, which is a plug-in."
