@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from ablations.display import GridDisplay
 from benchmarks.console import figures
@@ -31,6 +32,15 @@ QUICK = (
 TASK = ("--task", "matbench_jdft2d")
 BRIEF = ("--epochs", 1)
 TWIN = BLOCK.replace("hidden=8", "hidden=32")
+
+
+@pytest.fixture
+def plugins_in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let worker processes find the blocks that `install` writes; those of an earlier test would not."""
+    get_reusable_executor().shutdown()
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path / "site"), os.environ.get("PYTHONPATH")]))
+    )
 
 
 def grid(data: Path, out: Path, *more: object) -> tuple[object, ...]:
@@ -130,13 +140,11 @@ def test_judged_by_validation_rows_nothing_of_the_test_rows_is_shown(
     assert len(list(out.rglob("ablation.json"))) == 2
 
 
-def test_blocks_side_by_side_in_parallel(install: Install, write_data: Write, sen_bench: Command, tmp_path: Path,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+@pytest.mark.usefixtures("plugins_in_workers")
+def test_blocks_side_by_side_in_parallel(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
     install("twin", TWIN)
-    # Worker processes find the plug-in as this one does.
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path / "site"), os.environ.get("PYTHONPATH")]))
-    )
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     arguments = ("--data-dir", data, "--out", out, "--folds", "0", "--seeds", 2, "--jobs", 2, *QUICK)
     answer = sen_bench("ablate", *TASK, "--blocks", "twin,mlp", *arguments)
@@ -172,12 +180,12 @@ def test_failed_cell_stops_no_other_and_is_told(
     assert "Not finished: raises." in next(out.rglob("table.tex")).read_text()
 
 
+@pytest.mark.usefixtures("plugins_in_workers")
 def test_dying_worker_takes_no_other_cell_along(
-    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
     dies = "\n        import os\n        if self.training: os._exit(3)\n        return super().forward(env, graph)"
     install("dies", f"{TWIN}\n    def forward(self, env, graph):{dies}\n")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     arguments = ("--data-dir", data, "--out", out, "--folds", "0,1", "--jobs", 2, *QUICK)
     answer = sen_bench("ablate", *TASK, "--blocks", "dies,mlp", *arguments)

@@ -82,7 +82,7 @@ def write_json(path: Path, rows: Rows) -> Path:
         "columns": ["structure", "gap"],
         "data": [[crystal, value] for _, crystal, value in rows],
     }
-    path.write_bytes(gzip.compress(json.dumps(content).encode()))
+    path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
     return path
 
 
