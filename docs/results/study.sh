@@ -23,7 +23,7 @@ ablate --task matbench_phonons --blocks all
 ablate --task matbench_phonons --blocks capsule,mlp --seeds 3
 ablate --task matbench_log_kvrh --blocks capsule,mlp
 ablate "${gaps[@]}" --split holdout:0.8/0.1/0.1 --blocks all --set training.weight_decay=3.0 --set sen.dropout=0.3
-ablate "${gaps[@]}" --blocks capsule,egnn,mlp,se3,tfn
+ablate "${gaps[@]}" --blocks all
 ablate --task matbench_mp_gap --folds 0 --blocks capsule --epochs 20
 ablate --task matbench_mp_gap --folds 0 --blocks all --limit 8000 --epochs 10
 ablate "${energies[@]}" --split holdout:0.8/0.1/0.1 --blocks capsule,mlp --epochs 20
