@@ -8,7 +8,7 @@ No number is typed by hand. TASK.csv has a line for each training. A table of th
 
 - `results`, `comparisons` or `leaderboard`: of an ablation, alone or among the published models, FILE its folder;
 - `repeated` or `apart`: configurations that were trained twice with one seed on all five folds, and how far apart the
-  predictions of any two trainings lie, FILE the folder of a task or a pattern for such folders;
+  predictions of any two trainings lie, FILE the folder of a task;
 - `recipes`: what was tried, FILE the folder of a task with ablations judged by validation rows;
 - `systems` or `separation`: errors by crystal system, and how blocks separate atoms, FILE the JSON file of a report;
 - `published` or `unlike`: errors of published predictions by crystal system, of all rows or of those that do not have
@@ -30,8 +30,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from glob import glob
-from itertools import chain, combinations, pairwise, product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -240,11 +239,11 @@ def leaderboard(ablation: Path) -> str:
     return markdown(heading, ([model, number(mean), number(std)] for mean, model, std in lines))
 
 
-def repeated(pattern: Path) -> str:
+def repeated(folder: Path) -> str:
     """Return the table of the blocks that were trained more than once, a line for each run."""
     heading = ["block", "commit", *(f"fold {fold}" for fold in range(N_FOLDS)), "mean"]
     lines = []
-    for block, runs in by_block(pattern).items():
+    for block, runs in by_block(folder).items():
         for run in runs if len(runs) > 1 else []:
             records = [run.read_metrics(Unit(0, fold)) for fold in range(N_FOLDS)]
             errors = [record["metrics"]["mae"] for record in records]
@@ -253,7 +252,7 @@ def repeated(pattern: Path) -> str:
     return markdown(heading, lines)
 
 
-def apart(pattern: Path) -> str:
+def apart(folder: Path) -> str:
     """Return the table of mean absolute differences between what two runs predict of the same rows.
 
     On the diagonal are runs of one block that was trained more than once; of several pairs the mean is given.
@@ -261,9 +260,9 @@ def apart(pattern: Path) -> str:
     Raises:
         ValueError: The runs have not the same test rows.
     """
-    predictions = {block: [predicted(run) for run in runs] for block, runs in by_block(pattern).items()}
+    predictions = {block: [predicted(run) for run in runs] for block, runs in by_block(folder).items()}
     if len({frozenset(rows.index) for of_block in predictions.values() for rows in of_block}) > 1:
-        raise ValueError(f"{pattern}: the runs with all five folds have not the same test rows.")
+        raise ValueError(f"{folder}: the runs with all five folds have not the same test rows.")
 
     def distance(one: str, other: str) -> float | None:
         pairs = product(predictions[one], predictions[other]) if one != other else combinations(predictions[one], 2)
@@ -274,14 +273,14 @@ def apart(pattern: Path) -> str:
     return markdown(["", *(f"`{block}`" for block in predictions)], rows)
 
 
-def by_block(pattern: Path) -> dict[str, list[Run]]:
-    """Return the runs with all five folds of seed 0 in the folders of this pattern, by block.
+def by_block(folder: Path) -> dict[str, list[Run]]:
+    """Return the runs with all five folds of seed 0, by block.
 
     Raises:
         ValueError: Runs of a block differ in their configuration.
     """
     found: dict[str, list[Run]] = {}
-    for run in chain.from_iterable(find_runs(Path(folder)) for folder in sorted(glob(str(pattern)))):  # noqa: PTH207
+    for run in find_runs(folder):
         facts = run.read_config()
         if facts["task"]["split"] == "folds" and {Unit(0, fold) for fold in range(N_FOLDS)} <= set(run.units()):
             of_block = found.setdefault(facts["config"]["block_name"], [])
