@@ -7,7 +7,7 @@ import hashlib
 import json
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,11 @@ def replace_file(folder: Path, name: str, content: bytes) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+def write_packed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write gzipped JSON, without the time: the same rows are the same file, which the cache knows from other tests."""
+    path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
+
+
 @pytest.fixture
 def write_data(tmp_path: Path) -> Write:
     """Write rows as the partial file of a MatBench task into a folder; returns the folder."""
@@ -94,8 +99,7 @@ def write_data(tmp_path: Path) -> Write:
         folder = tmp_path / "data"
         folder.mkdir(exist_ok=True)
         content = {"index": list(range(len(rows))), "columns": ["structure", target], "data": rows}
-        # Without the time in its header the same rows are the same file, which the cache knows from other tests.
-        (folder / f"{task}.partial.json.gz").write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
+        write_packed(folder / f"{task}.partial.json.gz", content)
         return folder
 
     return write

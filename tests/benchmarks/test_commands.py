@@ -27,7 +27,7 @@ from benchmarks.plans import Plan
 from benchmarks.progress import RunDisplay
 from benchmarks.store import Run, Unit
 from benchmarks.tasks import TASKS
-from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
+from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts, write_packed
 
 Command = Callable[..., Answer]
 
@@ -164,7 +164,7 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
     def write(rows: list[list[Any]], name: str, target: str) -> Path:
         content = {"index": list(range(len(rows))), "columns": ["structure", target], "data": rows}
         file = tmp_path / f"{name}.json.gz"
-        file.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
+        write_packed(file, content)
         task = replace(TASKS[name], n_rows=len(rows), sha256=file_digest(file))
         monkeypatch.setattr("benchmarks.tasks.TASKS", {**TASKS, name: task})
         return tmp_path

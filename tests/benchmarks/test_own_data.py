@@ -22,7 +22,7 @@ from benchmarks.data import Dataset
 from benchmarks.errors import DataError, UsageError
 from benchmarks.own_data import OwnData, find_own_data
 from sen.crystal import refine
-from tests.benchmarks.conftest import SMALL, Answer, rocksalts, structure
+from tests.benchmarks.conftest import SMALL, Answer, rocksalts, structure, write_packed
 
 Rows = list[tuple[str, Any, Any]]
 Write = Callable[[Path, Rows], Path]
@@ -82,7 +82,7 @@ def write_json(path: Path, rows: Rows) -> Path:
         "columns": ["structure", "gap"],
         "data": [[crystal, value] for _, crystal, value in rows],
     }
-    path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
+    write_packed(path, content)
     return path
 
 

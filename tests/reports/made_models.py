@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from benchmarks.store import Run, Unit
 from benchmarks.tasks import TASKS
 from benchmarks.training import build_model, predict
 from sen.crystal import Crystal, refine
-from tests.benchmarks.conftest import structure
+from tests.benchmarks.conftest import structure, write_packed
 from tests.reports.made_runs import Epoch
 
 SMALL: dict[str, Any] = {
@@ -85,7 +83,7 @@ def made_dataset(folder: Path, rows: Sequence[Any], task: str = "matbench_jdft2d
     folder.mkdir(exist_ok=True, parents=True)
     content = {"index": list(range(len(rows))), "columns": ["structure", TASKS[task].target], "data": list(rows)}
     # Without the time: the same rows are the same file.
-    (folder / f"{task}.partial.json.gz").write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
+    write_packed(folder / f"{task}.partial.json.gz", content)
     return load_dataset(TASKS[task], folder, jobs=1)
 
 
