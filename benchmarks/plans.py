@@ -117,14 +117,14 @@ def make_plan(
         },
     }
     run = Run(out / task.name / f"{config.block_name}-{config.digest(dataset.digest)}")
-    if not is_trial:
-        _tell_new_unit(run, task.unit)
-        run.write_config(facts)
     units = [Unit(seed, fold) for seed in seeds for fold in folds]
     if overwrite == "never" and (there := [unit for unit in run.units() if unit in units]):
         raise UsageError(
             f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
         )
+    if not is_trial:
+        _tell_new_unit(run, task.unit)
+        run.write_config(facts)
     graphs = build_graphs(table, config.graph, jobs=-1, progress=progress)
     if overwrite == "always":
         run.discard(units)

@@ -23,8 +23,9 @@ from benchmarks.structures import read_structure, structure_files
 from benchmarks.training import build_model, explain_failure, predict, probabilities
 from sen.crystal import SYMBOLS, Crystal, refine
 from sen.graph import build_graph
+from sen.model import SEN
 
-__all__ = ["Ensemble", "Prediction", "Sample", "find_files", "read_samples"]
+__all__ = ["Ensemble", "Prediction", "Sample", "find_files", "load_weights", "read_samples"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,21 @@ class Prediction:
     def spread(self) -> float:
         """Standard deviation over the models (ddof 1); NaN of a single one. No bound on the error."""
         return float(np.std(self.by_model, ddof=1)) if len(self.by_model) > 1 else math.nan
+
+
+def load_weights(model: SEN, run: Run, unit: Unit) -> None:
+    """Give a model of a run's configuration the weights of a finished unit.
+
+    Raises:
+        DataError: They were removed, or do not fit: another version of the code made them.
+    """
+    try:
+        model.load_state_dict(run.read_weights(unit))
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"The weights in {run.unit_path(unit)} do not fit this version of sen-bench and its block "
+            f"{run.read_config()['config']['block_name']!r}: use the version that trained them (metrics.json names it)."
+        ) from error
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
@@ -174,13 +190,7 @@ class Ensemble:
 
     def _predict_by(self, unit: Unit, graphs: GraphTensors) -> NDArray[np.float64]:
         model = build_model(self.config).to(graphs.device)
-        try:
-            model.load_state_dict(self._run.read_weights(unit))
-        except RuntimeError as error:
-            raise DataError(
-                f"The weights in {self._run.unit_path(unit)} do not fit this version of sen-bench and its block "
-                f"{self.config.block_name!r}: predict with the version that trained them (metrics.json names it)."
-            ) from error
+        load_weights(model, self._run, unit)
         crystals = np.arange(len(graphs))
         try:
             predicted = predict(model, graphs, crystals, edge_budget=self.config.training.edge_budget)

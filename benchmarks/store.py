@@ -52,7 +52,7 @@ _WEIGHTS = "model.safetensors"
 # What everybody who reads the record of a unit may count on.
 _FIELDS = {
     *("metrics", "rows", "parameters", "best_epoch", "epochs", "wall_seconds", "peak_memory_bytes", "device"),
-    *("elements", "provenance"),
+    *("elements", "provenance", "sessions"),
 }
 
 
@@ -179,6 +179,10 @@ class Run:
         """
         return _read_json(self.unit_path(unit) / "metrics.json")
 
+    def has_weights(self, unit: Unit) -> bool:
+        """Whether the weights of a finished unit were kept."""
+        return (self.unit_path(unit) / _WEIGHTS).exists()
+
     def read_weights(self, unit: Unit) -> dict[str, Tensor]:
         """Read the weights of a finished unit, onto the CPU.
 
@@ -188,7 +192,7 @@ class Run:
         from safetensors.torch import load_file
 
         path = self.unit_path(unit) / _WEIGHTS
-        if not path.exists():
+        if not self.has_weights(unit):
             raise DataError(
                 f"{path} was removed: the result stands, and nothing new can be predicted by that model. "
                 f"`sen-bench run --overwrite always` with --seed {unit.seed} --folds {unit.fold} trains it again."

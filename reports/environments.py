@@ -18,6 +18,7 @@ from benchmarks.crystals import CrystalTable, Progress
 from benchmarks.errors import DataError, SenBenchError, UsageError
 from benchmarks.graphs import GraphTable, join_graphs
 from benchmarks.machine import n_threads, prepare_arithmetic
+from benchmarks.prediction import load_weights
 from benchmarks.store import Run, Unit, other_code
 from benchmarks.training import build_model, explain_failure, untrained_model
 from reports.section import Absent, Text
@@ -118,7 +119,7 @@ class Models:
         finished = run.units()
         if not finished:
             raise UsageError(f"{run.path} has no finished fold yet, and so no model to explain.")
-        has_weights = [unit for unit in finished if (run.unit_path(unit) / "model.safetensors").exists()]
+        has_weights = [unit for unit in finished if run.has_weights(unit)]
         if not has_weights:
             raise DataError(
                 f"The weights of all finished folds of {run.path} were removed, and without a model there are no "
@@ -178,13 +179,7 @@ class Models:
         if unit not in self._loaded:
             # A copy takes a fraction of the time of drawing weights that are then overwritten.
             model = copy.deepcopy(self._blank)
-            try:
-                model.load_state_dict(self.run.read_weights(unit))
-            except (RuntimeError, OSError) as error:
-                raise DataError(
-                    f"The weights in {self.run.unit_path(unit)} do not fit this version of sen-bench and its block "
-                    f"{self.config.block_name!r}: use the version that trained them (metrics.json names it)."
-                ) from error
+            load_weights(model, self.run, unit)
             self._loaded[unit] = model.to(self.device).eval()
         return self._loaded[unit]
 
@@ -350,7 +345,7 @@ def _open(study: Study) -> tuple[list[tuple[Result, Models]], list[str]]:
         for result in sorted(study.runs, key=lambda result: result is not first):
             assert result.run is not None
             try:
-                models = Models(result.run, study.device)
+                models = Models(result.run)
                 models.keep_loadable()
             except SenBenchError as error:
                 problems.append(str(error))

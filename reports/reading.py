@@ -169,7 +169,7 @@ def _read_run(run: Run) -> Result | None:
     if not units:
         return None
     records = {unit: run.read_metrics(unit) for unit in units}
-    _check_facts(facts, records.values())
+    _check_facts(facts)
     rows = _average(facts["task"]["kind"], [(unit.fold, run.read_predictions(unit)) for unit in units])
     return Result(facts["config"]["block_name"], "", "", rows, run, tuple(units), records, facts, run.path)
 
@@ -195,10 +195,9 @@ _PRESENT = {
     "task": ("n_rows", "is_official"),
     "data": ("is_complete",),
 }
-_RECORDED = ("metrics", "rows", "epochs", "wall_seconds", "parameters", "peak_memory_bytes", "device", "provenance")
 
 
-def _check_facts(facts: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
+def _check_facts(facts: Mapping[str, Any]) -> None:
     """Find out whether a run recorded what a report reads.
 
     Raises:
@@ -212,9 +211,6 @@ def _check_facts(facts: Mapping[str, Any], records: Iterable[Mapping[str, Any]])
     if (kind := facts["task"]["kind"]) not in {"regression", "classification"}:
         raise DataError(f"its config.json has the kind {printable(kind)!r}, which is none that is known.")
     check_split(facts["task"]["split"])
-    for record in records:
-        if (name := next((name for name in _RECORDED if name not in record), None)) is not None:
-            raise DataError(f"a metrics.json of it has no {name!r}.")
 
 
 def _lacking(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -139,7 +139,7 @@ class Result:
             words += ["--limit", str(config["limit"])]
         defaults = self.defaults()
         for field, value in self.fields.items():
-            if defaults and field != "limit" and defaults.get(field) != value:
+            if field != "limit" and (field not in defaults or defaults[field] != value):
                 words += ["--set", f"{field}={value if isinstance(value, str) else json.dumps(value)}"]
         return shlex.join(words)
 
@@ -180,9 +180,6 @@ class Study:
         data_dir: Folder of the MatBench files; None for SEN_BENCH_DATA.
         notes: What was passed over while reading, and why, in sentences.
         title: What to call it on a page with others; without one the name of the task.
-
-    Attributes:
-        device: Where sections that need models compute.
     """
 
     def __init__(
@@ -198,7 +195,6 @@ class Study:
         self.data_dir = data_dir
         self.notes = tuple(notes)
         self.title = title or task.name
-        self.device = "cpu"
         self._dataset: Dataset | Absent | None = None
 
     @property

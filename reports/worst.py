@@ -161,7 +161,7 @@ def find_causes(
 
 
 def _of_most_rows(runs: Sequence[Result]) -> list[Result]:
-    """Leave out runs that would take away more than half of the rows that are common to the others."""
+    """Leave out runs by which fewer rows would be common to all than half of those of the largest run."""
     kept: list[Result] = []
     for run in sorted(runs, key=lambda run: -len(run.rows)):
         others = [*kept, run]

@@ -13,8 +13,8 @@ import pytest
 from benchmarks.commands import _with_references
 from benchmarks.config import build_config
 from benchmarks.data import load_dataset
-from benchmarks.errors import DataError
-from benchmarks.plans import make_plan
+from benchmarks.errors import DataError, UsageError
+from benchmarks.plans import Overwrite, make_plan
 from benchmarks.store import Run, Unit
 from benchmarks.tasks import get_task
 from benchmarks.training import Epoch
@@ -23,7 +23,7 @@ from benchmarks.training import Epoch
 def finish(run: Run, unit: Unit, release: str) -> None:
     """Write an empty result of a release of sen-bench."""
     record = dict.fromkeys(("rows", "parameters", "best_epoch", "epochs", "wall_seconds", "device", "elements"))
-    record |= {"metrics": {}, "peak_memory_bytes": 0, "provenance": {"sen-bench": release}}
+    record |= {"metrics": {}, "peak_memory_bytes": 0, "sessions": [], "provenance": {"sen-bench": release}}
     run.write_unit(unit, predictions=[], record=record, history=[Epoch(1, 0, 0, 0, 0)], weights={})
 
 
@@ -60,14 +60,17 @@ def test_another_unit_of_the_same_results_is_told(tmp_path: Path, caplog: pytest
     dataset = load_dataset(get_task("prototypes"))
     config = build_config("prototypes", "mlp", flags={"limit": 100})
 
-    def plan_in(unit: str) -> Run:
+    def plan_in(unit: str, overwrite: Overwrite = "only-missing") -> Run:
         given = replace(dataset, task=replace(dataset.task, unit=unit))
-        return make_plan(config, given, folds=[0], seeds=[0], out=tmp_path).run
+        return make_plan(config, given, folds=[0], seeds=[0], out=tmp_path, overwrite=overwrite).run
 
     plan_in("eV")
     run = plan_in("")
     assert not caplog.messages  # nothing is trained yet
     finish(run, Unit(0, 0), version("sen-bench"))
+    with pytest.raises(UsageError, match="already holds results"):
+        plan_in("meV", overwrite="never")
+    assert run.read_config()["task"]["unit"] == ""
     plan_in("meV")
     plan_in("meV")
     assert caplog.messages == [f"{run.path}: its unit was not given and is meV from now on (--unit)."]

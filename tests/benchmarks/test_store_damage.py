@@ -20,7 +20,7 @@ from benchmarks.store import Run, Unit, find_runs, fold_means
 UNIT = Unit(seed=0, fold=2)
 RECORD = {
     "metrics": {"mae": 0.5}, "rows": {}, "parameters": 5, "best_epoch": 1, "epochs": 1, "wall_seconds": 1.0,
-    "peak_memory_bytes": 1, "device": "cpu", "elements": [], "provenance": {},
+    "peak_memory_bytes": 1, "device": "cpu", "elements": [], "provenance": {}, "sessions": [],
 }  # fmt: skip
 
 

@@ -81,6 +81,7 @@ def write_fold(run: Run, unit: Unit, ids: Sequence[str], targets: np.ndarray, pr
         "device": "cpu",
         "wall_seconds": 1.5,
         "provenance": {"python": "3.11.7", "git_commit": None},
+        "sessions": [],
     }
     run.write_unit(
         unit,

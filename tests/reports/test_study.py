@@ -99,6 +99,15 @@ def test_commands_leave_out_what_follows_from_the_training_rows(tmp_path: Path) 
     assert "weight_decay" not in only(read_studies([tmp_path / "runs"])).results[0].command()
 
 
+def test_commands_state_every_field_where_the_defaults_of_a_block_are_not_known(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    config = json.loads((run.path / "config.json").read_text())
+    config["config"]["block_name"] = "not_installed"
+    (run.path / "config.json").write_text(json.dumps(config))
+    (result,) = only(read_studies([tmp_path / "runs"])).results
+    assert all(f"--set {field}=" in result.command() for field in result.fields if field != "limit")
+
+
 def test_a_run_given_twice_counts_once(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
     study = only(read_studies([tmp_path / "runs", run.path, tmp_path / "." / "runs"]))
