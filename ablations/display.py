@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -85,6 +86,8 @@ class GridDisplay:
             plan = line.variant.plan
             done = [each for each in plan.units if each not in line.left]
             line.scores = [self._judge.score(plan.run, each, plan.run.read_metrics(each)) for each in done]
+        # Epochs are told by threads that listen to workers.
+        self._lock = Lock()
         self._start = time.monotonic()
         self._live = Live(
             console=self.console,
@@ -109,9 +112,10 @@ class GridDisplay:
     def epoch(self, cell: Cell, epoch: Epoch) -> None:
         """Note how far a training is."""
         line = self._lines[cell.plan]
-        if cell.unit not in line.left:  # a message that arrives after the result
-            return
-        line.under_way[cell.unit] = epoch.epoch
+        with self._lock:
+            if cell.unit not in line.left:  # a message that arrives after the result
+                return
+            line.under_way[cell.unit] = epoch.epoch
         line.epoch_seconds = epoch.seconds / epoch.epoch
         epochs = cell.plan.config.training.epochs
         if not self.console.is_terminal and epoch.epoch % max(1, epochs // 5) == 0:
@@ -123,8 +127,9 @@ class GridDisplay:
     def cell(self, cell: Cell, outcome: dict[str, Any] | SenBenchError) -> None:
         """Print the line of a training that ended."""
         line = self._lines[cell.plan]
-        line.left.discard(cell.unit)
-        line.under_way.pop(cell.unit, None)
+        with self._lock:
+            line.left.discard(cell.unit)
+            line.under_way.pop(cell.unit, None)
         place = f"{line.variant}, {cell.unit}"
         if isinstance(outcome, SenBenchError):
             line.failed += 1

@@ -20,7 +20,7 @@ from reports.environments import (
     show_problems,
 )
 from reports.section import Absent, Block, Figure, Heading, Section, Table, Text
-from reports.style import COLOURS, DIVERGING, INK, WIDE, subplots
+from reports.style import DIVERGING, INK, SYSTEM_COLOURS, WIDE, subplots
 from reports.wording import drawable, in_brackets, rounded
 from sen.crystal import SYMBOLS
 
@@ -423,10 +423,11 @@ def draw_spread(facts: Mapping[str, Any], label: str) -> Canvas:
     figure, axis = subplots(width=4.6, height=2.8)
     target, spread, fold = (np.array(facts[name]) for name in ("target", "spread", "fold"))
     size = float(np.clip(4000 / len(spread), 2, 12))
-    for i, number in enumerate(np.unique(fold)):
+    # The page replaces COLOURS in the dark, but not in points that are pixels.
+    for number, colour in zip(np.unique(fold), SYSTEM_COLOURS.values(), strict=False):
         chosen = fold == number
-        axis.scatter(target[chosen], spread[chosen], color=COLOURS[i], s=size, alpha=0.5, linewidths=0, rasterized=True)
-        axis.scatter([], [], color=COLOURS[i], s=12, label=f"fold {number}")
+        axis.scatter(target[chosen], spread[chosen], color=colour, s=size, alpha=0.5, linewidths=0, rasterized=True)
+        axis.scatter([], [], color=colour, s=12, label=f"fold {number}")
     axis.set_xlabel(label)
     axis.set_ylabel("spread / median of the fold")
     figure.legend(loc="outside right upper")
