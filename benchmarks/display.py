@@ -18,6 +18,7 @@ from rich.text import Text
 
 from benchmarks.console import duration, figures, make_console
 from benchmarks.errors import DataError, RunError, UsageError, printable
+from benchmarks.files import expanded
 from benchmarks.folds import N_FOLDS, n_folds
 from benchmarks.leaderboard import LeaderboardEntry, published, rank, source
 from benchmarks.metrics import METRIC_LABELS, primary_metric
@@ -269,7 +270,7 @@ def show_tasks(data_dir: Path | None) -> None:
     Raises:
         UsageError: There is no folder `data_dir`.
     """
-    if data_dir is not None and not data_dir.is_dir():
+    if data_dir is not None and not expanded(data_dir).is_dir():
         raise UsageError(f"There is no folder {data_dir} (--data-dir).")
     table = Table(title="Tasks")
     for heading in ("task", "rows", "target", "unit", "kind", "data"):

@@ -47,7 +47,8 @@ def find_own_data(name: str) -> Path | None:
         return None
     path = expanded(name)
     if path.exists():
-        return path
+        # A link keeps its own name; "." and ".." have none.
+        return path if path.name not in {"", ".."} else path.resolve()
     if path.suffix or os.sep in name:
         raise UsageError(f"There is no file or folder {path}: own data are {LAYOUTS}.")
     return None
@@ -81,9 +82,9 @@ class OwnData:
             DataError: The file cannot be read.
         """
         split = check_split(self.split)
-        # A link keeps its own name; "." and ".." have none.
-        path = self.path if self.path.name not in {"", ".."} else self.path.resolve()
-        name = path.name if path.is_dir() else re.sub(r"(\.partial)?(\.[^.]+?)(\.gz)?$", "", path.name)
+        name = self.path.name
+        if not self.path.is_dir():
+            name = re.sub(r"(\.partial)?(\.[^.]+?)(\.gz)?$", "", name)
         if name in TASKS:
             hint = f"run {name} --data-dir {self.path.parent}" if TASKS[name].is_official else f"run {name}"
             raise UsageError(

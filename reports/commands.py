@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmarks.errors import RunError, UsageError
+from benchmarks.files import expanded
 from benchmarks.options import DataDir, DeviceOption
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def report(
     names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
     facts_file = out.with_suffix(".json")
     _check_writable(out, facts_file, overwrite=overwrite)
-    if data_dir is not None and not data_dir.is_dir():
+    if data_dir is not None and not expanded(data_dir).is_dir():
         raise UsageError(f"There is no folder {data_dir} (--data-dir) to hold the data files.")
     try:
         with RunDisplay() as display:

@@ -72,7 +72,7 @@ def choose(names: Sequence[str], study: Study, models: Models, progress: Progres
     faults: list[DataError] = []
     for name in names:
         path = Path(name)
-        if path.exists() or _is_file_name(name):
+        if path.exists() or (_is_file_name(name) and name not in models.tested_by):
             for file in find_files([path]):
                 samples, problems = read_samples([file])
                 faults += problems

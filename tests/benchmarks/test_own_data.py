@@ -582,6 +582,8 @@ def test_task_names_and_paths(tmp_path, monkeypatch):
     assert find_own_data("prototypes") is None
     assert find_own_data("matbench_glass") is None
     assert find_own_data("crystals") == Path("crystals")
+    assert find_own_data(".") == tmp_path
+    assert find_own_data("crystals/..") == tmp_path
     assert find_own_data("matbench_phonon") is None
     for name in ("mine.csv", "./mine", "a/b"):
         with pytest.raises(UsageError, match="There is no file or folder"):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.data import Dataset
+from benchmarks.own_data import OwnData
 from benchmarks.store import Run, Unit
 from tests.benchmarks.conftest import Answer
 from tests.reports.made_models import made_dataset, mixed_rows, store_models
@@ -88,6 +89,21 @@ def test_files_and_rows_become_one_page(made: tuple[Run, Run, Path], sen_bench: 
 
 def _tested(run: Run) -> set[int]:
     return {int(name[-3:]) for unit in run.units() for name in run.read_predictions(unit).ids}
+
+
+def test_rows_whose_ids_look_like_files_are_rows(sen_bench: Command, tmp_path: Path) -> None:
+    content = {"index": [f"icsd/{i}.cif" for i in range(40)], "columns": ["structure", "gap"], "data": mixed_rows(40)}
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    dataset = OwnData(path=tmp_path / "mine.json", target="gap").load(jobs=1)
+    run = store_models(tmp_path / "runs", dataset, folds=(1,))
+    row, out = run.read_predictions(Unit(0, 1)).ids[0], tmp_path / "x.html"
+    assert row.endswith(".cif")
+    answer = sen_bench("explain", run.path, "--crystals", row, "-o", out, "--data-dir", tmp_path)
+    assert answer.code == 0, answer.err
+    assert row in out.read_text()
+    answer = sen_bench("explain", run.path, "--crystals", "icsd/40.cif", "-o", out, "--data-dir", tmp_path)
+    assert answer.code == 2
+    assert "no file or folder icsd/40.cif" in answer.err
 
 
 def test_a_block_without_capsules(made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path) -> None:
