@@ -45,6 +45,8 @@ _DRAWS = 50
 _MIN_CRYSTALS = 5
 # Points in a scatter of which more would only weigh.
 _SHOWN = 3000
+# In the order of COLOURS, which the page would replace in the dark, but not in points that are pixels.
+_FOLD_COLOURS = [SYSTEM_COLOURS[name] for name in ("monoclinic", "hexagonal", "tetragonal", "triclinic", "trigonal")]
 
 
 def periodic_order(numbers: Iterable[int]) -> list[int]:
@@ -423,8 +425,7 @@ def draw_spread(facts: Mapping[str, Any], label: str) -> Canvas:
     figure, axis = subplots(width=4.6, height=2.8)
     target, spread, fold = (np.array(facts[name]) for name in ("target", "spread", "fold"))
     size = float(np.clip(4000 / len(spread), 2, 12))
-    # The page replaces COLOURS in the dark, but not in points that are pixels.
-    for number, colour in zip(np.unique(fold), SYSTEM_COLOURS.values(), strict=False):
+    for number, colour in zip(np.unique(fold), _FOLD_COLOURS, strict=False):
         chosen = fold == number
         axis.scatter(target[chosen], spread[chosen], color=colour, s=size, alpha=0.5, linewidths=0, rasterized=True)
         axis.scatter([], [], color=colour, s=12, label=f"fold {number}")
