@@ -306,33 +306,38 @@ def store_fold(
 
 
 def test_trainings_are_told_apart_by_their_predictions(tmp_path: Path) -> None:
+    first, again, both = tmp_path / "runs", tmp_path / "runs_again", tmp_path / "runs*"
     # Row "b" of the second run of mlp comes first: rows are matched by id.
     for fold in range(5):
         a, b = f"{fold}a", f"{fold}b"
-        store_fold(tmp_path, "mlp-0", 0, fold, {a: 1.5, b: 1.0})
-        store_fold(tmp_path, "mlp-1", 0, fold, {b: 2.0, a: 1.0 + fold})
-        store_fold(tmp_path, "egnn-0", 0, fold, {a: 1.0, b: 1.0})
-    store_fold(tmp_path, "tfn-0", 0, 0, {"0a": 1.0, "0b": 1.0})  # not finished
+        store_fold(first, "mlp-0", 0, fold, {a: 1.5, b: 1.0})
+        store_fold(again, "mlp-0", 0, fold, {b: 2.0, a: 1.0 + fold})
+        store_fold(first, "egnn-0", 0, fold, {a: 1.0, b: 1.0})
+    store_fold(first, "tfn-0", 0, 0, {"0a": 1.0, "0b": 1.0})  # not finished
     script = load()
-    assert script.repeated(tmp_path).splitlines()[2:] == [
-        "| `mlp` | 0123456-dirty | 0.2500 | 0.2500 | 0.2500 | 0.2500 | 0.2500 | 0.2500 |",
-        "| `mlp` | 0123456-dirty | 0.5000 | 1.000 | 1.500 | 2.000 | 2.500 | 1.500 |",
+    assert script.repeated(both).splitlines()[2:] == [
+        "| `mlp` | 0123456-dirty | 0.2500 | 0.2500 | 0.2500 | 0.2500 | 0.2500 | 0.2500 | – |",
+        "| `mlp` | 0123456-dirty | 0.5000 | 1.000 | 1.500 | 2.000 | 2.500 | 1.500 | 1.250 (0.6500 to 1.950) |",
     ]
     # egnn against mlp: 0.25 and 1.5; mlp against mlp: rows b 1, rows a 0.5, 0.5, 1.5, 2.5, 3.5
-    assert script.apart(tmp_path).splitlines() == [
+    assert script.apart(both).splitlines() == [
         "|  | `egnn` | `mlp` |",
         "| --- | --- | --- |",
         "| `egnn` | – | 0.8750 |",
         "| `mlp` | 0.8750 | 1.350 |",
     ]
+    with pytest.raises(ValueError, match="no block was trained more than once"):
+        script.repeated(first)
+    with pytest.raises(ValueError, match="no run with all five folds"):
+        script.apart(tmp_path / "rums*")
     for fold in range(5):
-        store_fold(tmp_path, "se3-0", 0, fold, {f"{fold}a": 1.0})
+        store_fold(first, "se3-0", 0, fold, {f"{fold}a": 1.0})
     with pytest.raises(ValueError, match="not the same test rows"):
-        script.apart(tmp_path)
+        script.apart(both)
     for fold in range(5):
-        store_fold(tmp_path, "mlp-2", 0, fold, {f"{fold}a": 1.0}, limit=9)
+        store_fold(first, "mlp-2", 0, fold, {f"{fold}a": 1.0}, limit=9)
     with pytest.raises(ValueError, match="another configuration"):
-        script.apart(tmp_path)
+        script.apart(both)
 
 
 def test_trainings_of_the_store_are_lines_of_a_file(script: Path) -> None:
@@ -366,7 +371,7 @@ def test_archived_results_are_whole_and_the_page_shows_them() -> None:
         pytest.skip("no results are archived")
     runs = list(find_runs(archive))
     assert runs
-    for run in runs:
+    for run in [*runs, *find_runs(archive.with_name("runs_again"))]:
         assert run.units()
         assert len(run.units()) == len(list(run.path.glob("seed_*/fold_*/manifest.json")))
     page = (REPOSITORY / "docs" / "results.md").read_text()

@@ -7,8 +7,8 @@ No number is typed by hand. TASK.csv has a line for each training. A table of th
 `<!-- WHAT FILE -->` and `<!-- end -->`. FILE is relative to docs, and WHAT is
 
 - `results`, `comparisons` or `leaderboard`: of an ablation, alone or among the published models, FILE its folder;
-- `repeated` or `apart`: configurations that were trained twice with one seed on all five folds, and how far apart the
-  predictions of any two trainings lie, FILE the folder of a task;
+- `repeated` or `apart`: configurations that were trained again with the same seed on all five folds, and how far apart
+  the predictions of any two trainings lie, FILE the folder of a task or a pattern for such folders;
 - `recipes`: what was tried, FILE the folder of a task with ablations judged by validation rows;
 - `systems` or `separation`: errors by crystal system, and how blocks separate atoms, FILE the JSON file of a report;
 - `published` or `unlike`: errors of published predictions by crystal system, of all rows or of those that do not have
@@ -30,7 +30,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import combinations, pairwise, product
+from itertools import chain, combinations, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ablations.grid import parse_axes
 from ablations.paper import SCALE
 from benchmarks.console import duration, figures
 from benchmarks.folds import N_FOLDS
 from benchmarks.leaderboard import published
 from benchmarks.metrics import mean_absolute_deviation, primary_metric
+from benchmarks.statistics import bootstrap_mean
 from benchmarks.store import Run, Unit, find_runs
 
 HERE = Path(__file__).parent
@@ -122,6 +124,8 @@ def render(page: str) -> str:
         raise ValueError(f"{PAGE.name}: each <!-- WHAT FILE --> needs an <!-- end --> of its own.")
 
     def table(place: re.Match[str]) -> str:
+        if place["what"] not in _TABLES:
+            raise ValueError(f"{PAGE.name}: {place['what']} is no table; there are {', '.join(_TABLES)}.")
         made = _TABLES[place["what"]](DOCS / place["file"])
         return f"<!-- {place['what']} {place['file']} -->\n\n{made}\n\n<!-- end -->"
 
@@ -239,20 +243,33 @@ def leaderboard(ablation: Path) -> str:
     return markdown(heading, ([model, number(mean), number(std)] for mean, model, std in lines))
 
 
-def repeated(folder: Path) -> str:
-    """Return the table of the blocks that were trained more than once, a line for each run."""
-    heading = ["block", "commit", *(f"fold {fold}" for fold in range(N_FOLDS)), "mean"]
+def repeated(pattern: Path) -> str:
+    """Return the table of the blocks that were trained more than once, a line for each run.
+
+    Raises:
+        ValueError: There is no such block.
+    """
+    folds = [f"fold {fold}" for fold in range(N_FOLDS)]
+    heading = ["block", "commit", *folds, "mean", "less its first line, by rows (95 % interval)"]
     lines = []
-    for block, runs in by_block(folder).items():
-        for run in runs if len(runs) > 1 else []:
+    for block, runs in by_block(pattern).items():
+        if len(runs) < 2:
+            continue
+        first = predicted(runs[0]).error
+        for run in runs:
             records = [run.read_metrics(Unit(0, fold)) for fold in range(N_FOLDS)]
             errors = [record["metrics"]["mae"] for record in records]
             made = commits(record["provenance"]["git_commit"] for record in records)
             lines.append([f"`{block}`", made, *map(number, errors), number(np.mean(errors))])
+            change = predicted(run).error - first
+            ends = " to ".join(map(number, bootstrap_mean(change)))
+            lines[-1].append("–" if run is runs[0] else f"{number(change.mean())} ({ends})")
+    if not lines:
+        raise ValueError(f"{pattern}: no block was trained more than once.")
     return markdown(heading, lines)
 
 
-def apart(folder: Path) -> str:
+def apart(pattern: Path) -> str:
     """Return the table of mean absolute differences between what two runs predict of the same rows.
 
     On the diagonal are runs of one block that was trained more than once; of several pairs the mean is given.
@@ -260,9 +277,9 @@ def apart(folder: Path) -> str:
     Raises:
         ValueError: The runs have not the same test rows.
     """
-    predictions = {block: [predicted(run) for run in runs] for block, runs in by_block(folder).items()}
+    predictions = {block: [predicted(run).prediction for run in runs] for block, runs in by_block(pattern).items()}
     if len({frozenset(rows.index) for of_block in predictions.values() for rows in of_block}) > 1:
-        raise ValueError(f"{folder}: the runs with all five folds have not the same test rows.")
+        raise ValueError(f"{pattern}: the runs with all five folds have not the same test rows.")
 
     def distance(one: str, other: str) -> float | None:
         pairs = product(predictions[one], predictions[other]) if one != other else combinations(predictions[one], 2)
@@ -273,27 +290,34 @@ def apart(folder: Path) -> str:
     return markdown(["", *(f"`{block}`" for block in predictions)], rows)
 
 
-def by_block(folder: Path) -> dict[str, list[Run]]:
-    """Return the runs with all five folds of seed 0, by block.
+def by_block(pattern: Path) -> dict[str, list[Run]]:
+    """Return the runs with all five folds of seed 0 in the folders of this pattern, by block.
 
     Raises:
-        ValueError: Runs of a block differ in their configuration.
+        ValueError: Runs of a block differ in their configuration, or there is none.
     """
     found: dict[str, list[Run]] = {}
-    for run in find_runs(folder):
+    folders = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    for run in chain.from_iterable(map(find_runs, folders)):
         facts = run.read_config()
         if facts["task"]["split"] == "folds" and {Unit(0, fold) for fold in range(N_FOLDS)} <= set(run.units()):
             of_block = found.setdefault(facts["config"]["block_name"], [])
             of_block.append(run)
             if facts["config"] != of_block[0].read_config()["config"]:
                 raise ValueError(f"{run.path} has another configuration than {of_block[0].path}.")
+    if not found:
+        raise ValueError(f"{pattern}: there is no run with all five folds of seed 0.")
     return found
 
 
-def predicted(run: Run) -> pd.Series:
-    """Return what a run with seed 0 predicted of the test rows of all folds, by row id."""
+def predicted(run: Run) -> pd.DataFrame:
+    """Return the predictions of a run with seed 0 for the test rows of all folds, and their errors, by row id."""
     folds = [run.read_predictions(Unit(0, fold)) for fold in range(N_FOLDS)]
-    return pd.concat([pd.Series(fold.prediction, index=fold.ids) for fold in folds])
+    errors = [abs(fold.prediction - fold.target) for fold in folds]
+    return pd.concat(
+        pd.DataFrame({"prediction": fold.prediction, "error": error}, index=fold.ids)
+        for fold, error in zip(folds, errors, strict=True)
+    )
 
 
 def recipes(folder: Path) -> str:
@@ -348,13 +372,12 @@ def setting(row: dict[str, Any]) -> str:
 
 def _set(command: str) -> list[tuple[str, str]]:
     """Return what a command sets that is no axis of its grid."""
-    words = shlex.split(command)
-    found = []
-    for option, value in pairwise(words):
+    given = list(pairwise(shlex.split(command)))
+    fixed, _ = parse_axes([value for option, value in given if option == "--set"])
+    found = [(field, value) for field, _, value in (assignment.partition("=") for assignment in fixed)]
+    for option, value in given:
         if option == "--config":
             found.append((option, value))
-        elif option == "--set" and "," not in value:
-            found.append((value.partition("=")[0], value.partition("=")[2]))
         elif option.startswith("--") and option not in _NOT_RECIPE:
             raise ValueError(f"{command}: {option} may change the recipe; say it by --set.")
     return found
