@@ -45,7 +45,7 @@ _DRAWS = 50
 _MIN_CRYSTALS = 5
 # Points in a scatter of which more would only weigh.
 _SHOWN = 3000
-# In the order of COLOURS, which the page would replace in the dark, but not in points that are pixels.
+# Hues of COLOURS, whose exact values the page would replace in the dark, but not in points that are pixels.
 _FOLD_COLOURS = [SYSTEM_COLOURS[name] for name in ("monoclinic", "hexagonal", "tetragonal", "triclinic", "trigonal")]
 
 

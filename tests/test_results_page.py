@@ -335,6 +335,10 @@ def test_trainings_are_told_apart_by_their_predictions(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not the same test rows"):
         script.apart(both)
     for fold in range(5):
+        store_fold(again, "se3-0", 0, fold, {f"{fold}b": 1.0})
+    with pytest.raises(ValueError, match="runs_again/se3-0 has other test rows than"):
+        script.repeated(both)
+    for fold in range(5):
         store_fold(first, "mlp-2", 0, fold, {f"{fold}a": 1.0}, limit=9)
     with pytest.raises(ValueError, match="another configuration"):
         script.apart(both)

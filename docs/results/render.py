@@ -247,7 +247,7 @@ def repeated(pattern: Path) -> str:
     """Return the table of the blocks that were trained more than once, a line for each run.
 
     Raises:
-        ValueError: There is no such block.
+        ValueError: There is no such block, or its runs have not the same test rows.
     """
     folds = [f"fold {fold}" for fold in range(N_FOLDS)]
     heading = ["block", "commit", *folds, "mean", "less its first line, by rows (95 % interval)"]
@@ -262,6 +262,8 @@ def repeated(pattern: Path) -> str:
             made = commits(record["provenance"]["git_commit"] for record in records)
             lines.append([f"`{block}`", made, *map(number, errors), number(np.mean(errors))])
             change = predicted(run).error - first
+            if change.isna().any():
+                raise ValueError(f"{run.path} has other test rows than {runs[0].path}.")
             ends = " to ".join(map(number, bootstrap_mean(change)))
             lines[-1].append("–" if run is runs[0] else f"{number(change.mean())} ({ends})")
     if not lines:
