@@ -101,7 +101,7 @@ def test_rows_whose_ids_look_like_files_are_rows(sen_bench: Command, tmp_path: P
     answer = sen_bench("explain", run.path, "--crystals", row, "-o", out, "--data-dir", tmp_path)
     assert answer.code == 0, answer.err
     assert row in out.read_text()
-    answer = sen_bench("explain", run.path, "--crystals", "icsd/40.cif", "-o", out, "--data-dir", tmp_path)
+    answer = sen_bench("explain", run.path, "--crystals", "icsd/40.cif", "-o", tmp_path / "y.html")
     assert answer.code == 2
     assert "no file or folder icsd/40.cif" in answer.err
 
