@@ -384,25 +384,32 @@ def _leaderboard_table(facts: Mapping[str, Any]) -> Table:
     )
 
 
+def _published_beside(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the published models without predictions here, best first, down to the first that is worse than all."""
+    results = facts["results"]
+    # On a part of the rows nothing published can be read beside.
+    if all(result["coverage"] != 1 for result in results):
+        return []
+    sign = 1 if facts["metric"]["higher_is_better"] else -1
+    means = [mean for result in results if (mean := result["mean"][facts["metric"]["name"]]) is not None]
+    shown = {result["label"] for result in results if result["kind"] == "published"}
+    others = [entry for entry in facts["leaderboard"] if entry["model"] not in shown]
+    n_better = sum(sign * entry["mean"] > min(sign * mean for mean in means) for entry in others) if means else 0
+    return others[: n_better + 1]
+
+
 def _score_figure(facts: Mapping[str, Any]) -> Figure:
     metric = facts["metric"]
     name = metric["name"]
     results = facts["results"]
-    # From bottom to top: published models that have no predictions here are grey.
-    shown = {result["label"] for result in results if result["kind"] == "published"}
-    # On a part of the rows nothing published can be read beside.
-    comparable = any(result["coverage"] == 1 for result in results)
-    board = [
-        {"label": entry["model"], "scores": dict(zip(range(len(entry["folds"])), entry["folds"], strict=True))}
-        for entry in facts["leaderboard"]
-        if comparable and entry["model"] not in shown
-    ][: max(0, 12 - len(results))]
     bars = [
-        *(
-            {**result, "values": {int(fold): scores[name] for fold, scores in result["scores"].items()}}
-            for result in results
-        ),
-        *({"label": e["label"], "colour": MUTED, "marker": "o", "values": e["scores"]} for e in board),
+        {**result, "values": {int(fold): scores[name] for fold, scores in result["scores"].items()}}
+        for result in results
+    ]
+    board = _published_beside(facts)
+    bars += [
+        {"label": entry["model"], "colour": MUTED, "marker": "o", "values": dict(enumerate(entry["folds"]))}
+        for entry in board
     ]
     for bar in bars:
         bar["values"] = {fold: value for fold, value in bar["values"].items() if value is not None}
@@ -431,7 +438,9 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
         axes.spines["left"].set_visible(False)
         return figure
 
-    beside = " Grey: published models, from the leaderboard." if board else ""
+    beside = ""
+    if board:
+        beside = " Grey: published models, from the leaderboard, down to the first that is worse than all results here."
     means = "; ".join(f"{bar['label']} {figures(statistics.fmean(bar['values'].values()))}" for bar in reversed(bars))
     return Figure(
         name="scores",
@@ -458,7 +467,7 @@ def _difference_words(facts: Mapping[str, Any]) -> Iterator[str]:
             low, high = sorted(abs(pair[end]) for end in ("low", "high"))
             p = pair["p_holm"]
             folds = "" if p is None else f"; over {len(pair['folds'])} folds adjusted p = {figures(p, 2)}"
-            sure = "" if p is None or p < _LEVEL else ", which is not significant"
+            sure = "" if p is None or p < _LEVEL else ", so that for other training rows they are not told apart"
             alone = "; without several folds this says nothing of other training rows" if p is None else ""
             yield (
                 f"{better} errs less than {worse} by {figures(abs(pair['mean']), 3)}{unit} on {pair['rows']:,} rows "

@@ -226,9 +226,13 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, run_h
     assert sorted(sessions(out)) == [1, 3]
 
 
+# Without it the faster of two folds may end by itself before the other tells of an epoch.
+PATIENT = ("--set", "training.patience=400")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_parallel_run_saves_the_state_of_every_worker(start: Start, tmp_path: Path, number: signal.Signals) -> None:
-    run = start(tmp_path / "runs", "--jobs", 2, epochs=400)
+    run = start(tmp_path / "runs", "--jobs", 2, *PATIENT, epochs=400)
     wait_for(lambda: "fold 0, seed 0: val" in run.out and "fold 1, seed 0: val" in run.out)
     os.killpg(run.process.pid, number)
     assert run.end(130).err.count("its state is saved") == 2
@@ -238,7 +242,7 @@ def test_parallel_run_saves_the_state_of_every_worker(start: Start, tmp_path: Pa
 def test_workers_save_their_state_and_end_when_the_process_that_started_them_is_killed(
     start: Start, tmp_path: Path
 ) -> None:
-    run = start(tmp_path / "runs", "--jobs", 2, epochs=400)
+    run = start(tmp_path / "runs", "--jobs", 2, *PATIENT, epochs=400)
     wait_for(lambda: "fold 0, seed 0: val" in run.out and "fold 1, seed 0: val" in run.out)
     workers = [path for path in Path("/proc").glob("[0-9]*/status") if f"PPid:\t{run.process.pid}\n" in read(path)]
     assert len(workers) >= 2
