@@ -250,7 +250,7 @@ def repeated(pattern: Path) -> str:
         ValueError: There is no such block, or its runs have not the same test rows.
     """
     folds = [f"fold {fold}" for fold in range(N_FOLDS)]
-    heading = ["block", "commit", *folds, "mean", "less its first line, by rows (95 % interval)"]
+    heading = ["block", "commit", *folds, "mean", "this line less the block's first, mean over rows (95 % interval)"]
     lines = []
     for block, runs in by_block(pattern).items():
         if len(runs) < 2:
@@ -479,7 +479,7 @@ def same_rows(pattern: Path) -> str:
 def separation(report: Path) -> str:
     """Return the table of how well blocks separate atoms, before and after the block, trained and not."""
     heading = [
-        *("block", "environments, trained", "untrained", "after the block, trained", "untrained"),
+        *("block", "before the block, trained", "untrained", "after the block, trained", "untrained"),
         *("crystals", "resolution", "equivalent atoms after 0.02 Å of noise", "crystals of these", "resolution"),
     ]
     rows = []
