@@ -107,6 +107,20 @@ def test_parity_and_scores_say_what_a_file_does_not_tell_of_its_folds(tmp_path: 
     assert sorted(len(points.get_offsets()) for points in axes.collections) == [1, 1, 5]
 
 
+@pytest.mark.parametrize("place", [0, 3, 100])
+def test_scores_stand_beside_the_published_models_down_to_the_first_that_is_worse(tmp_path: Path, place: int) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    facts = plain(Overview().analyse(study_of(tmp_path), no_progress))
+    published = facts["leaderboard"]
+    (result,) = facts["results"]
+    mae = published[place]["mean"] - 1e-6 if place < len(published) else published[-1]["mean"] + 1
+    result |= {"coverage": 1, "mean": {"mae": mae}, "scores": {fold: {"mae": mae} for fold in range(5)}}
+    figure = next(block for block in Overview().show(facts) if isinstance(block, Figure) and block.name == "scores")
+    names = [label.get_text() for label in figure.draw().axes[0].get_yticklabels()][::-1]
+    assert names.index("mlp") == min(place, len(published))
+    assert [name for name in names if name != "mlp"] == [entry["model"] for entry in published[: place + 1]]
+
+
 def test_an_element_is_unseen_only_where_no_run_had_it(tmp_path: Path) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "data"))
     study = study_of(tmp_path)
