@@ -392,9 +392,10 @@ def _published_beside(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         return []
     sign = 1 if facts["metric"]["higher_is_better"] else -1
     means = [mean for result in results if (mean := result["mean"][facts["metric"]["name"]]) is not None]
+    worst = min((sign * mean for mean in means), default=math.inf)
     shown = {result["label"] for result in results if result["kind"] == "published"}
     others = [entry for entry in facts["leaderboard"] if entry["model"] not in shown]
-    n_better = sum(sign * entry["mean"] > min(sign * mean for mean in means) for entry in others) if means else 0
+    n_better = sum(sign * entry["mean"] > worst for entry in others)
     return others[: n_better + 1]
 
 

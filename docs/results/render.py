@@ -260,12 +260,13 @@ def repeated(pattern: Path) -> str:
             records = [run.read_metrics(Unit(0, fold)) for fold in range(N_FOLDS)]
             errors = [record["metrics"]["mae"] for record in records]
             made = commits(record["provenance"]["git_commit"] for record in records)
-            lines.append([f"`{block}`", made, *map(number, errors), number(np.mean(errors))])
-            change = predicted(run).error - first
-            if change.isna().any():
-                raise ValueError(f"{run.path} has other test rows than {runs[0].path}.")
-            ends = " to ".join(map(number, bootstrap_mean(change)))
-            lines[-1].append("–" if run is runs[0] else f"{number(change.mean())} ({ends})")
+            less_first = "–"
+            if run is not runs[0]:
+                change = predicted(run).error - first
+                if change.isna().any():
+                    raise ValueError(f"{run.path} has other test rows than {runs[0].path}.")
+                less_first = f"{number(change.mean())} ({' to '.join(map(number, bootstrap_mean(change)))})"
+            lines.append([f"`{block}`", made, *map(number, errors), number(np.mean(errors)), less_first])
     if not lines:
         raise ValueError(f"{pattern}: no block was trained more than once.")
     return markdown(heading, lines)
