@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmarks.errors import RunError, UsageError
-from benchmarks.interrupts import Interrupted, note_signals
-from benchmarks.options import (
+from benchmarks.base.errors import RunError, UsageError
+from benchmarks.base.interrupts import Interrupted, note_signals
+from benchmarks.cli.options import (
     BadRowOption,
     BatchSizeOption,
     ConfigOption,
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
     from ablations.grid import Variant
     from ablations.judge import Rows
-    from benchmarks.cluster import Cluster
-    from benchmarks.errors import SenBenchError
-    from benchmarks.plans import Cell
+    from benchmarks.base.errors import SenBenchError
+    from benchmarks.training.cluster import Cluster
+    from benchmarks.training.plans import Cell
 
 __all__ = ["ablate"]
 
@@ -103,9 +103,9 @@ def ablate(
     where it was stopped.
     """
     from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_blocks
-    from benchmarks.machine import check_device_name, pick_device
-    from benchmarks.plans import make_plan
-    from benchmarks.progress import RunDisplay
+    from benchmarks.base.machine import check_device_name, pick_device
+    from benchmarks.cli.progress import RunDisplay
+    from benchmarks.training.plans import make_plan
 
     if jobs is not None:
         check_jobs(jobs)
@@ -162,7 +162,7 @@ def _check_backend(backend: str, scheduler: str | None, jobs: int | None) -> Non
 
 
 def _n_workers(variants: Sequence[Variant], jobs: int, cluster: Cluster | None) -> int:
-    from benchmarks.execution import n_workers
+    from benchmarks.training.execution import n_workers
 
     return n_workers(cluster.n_workers() if cluster else jobs, sum(len(variant.plan.missing) for variant in variants))
 
@@ -170,9 +170,9 @@ def _n_workers(variants: Sequence[Variant], jobs: int, cluster: Cluster | None) 
 def _show_cost(variants: Sequence[Variant], device: str, workers: int) -> None:
     from ablations.cost import probe
     from ablations.display import show_plan
-    from benchmarks.errors import SenBenchError
-    from benchmarks.machine import n_threads, pick_device
-    from benchmarks.progress import RunDisplay
+    from benchmarks.base.errors import SenBenchError
+    from benchmarks.base.machine import n_threads, pick_device
+    from benchmarks.cli.progress import RunDisplay
 
     device, threads = pick_device(device), max(1, n_threads() // workers)
     open_ = [variant for variant in variants if variant.plan.missing]
@@ -194,7 +194,7 @@ def _connect(stack: ExitStack, scheduler: str | None, out: Path) -> Cluster | No
     """Connect to the cluster, if there is one, until the stack is closed."""
     if scheduler is None:
         return None
-    from benchmarks.cluster import Cluster
+    from benchmarks.training.cluster import Cluster
 
     cluster = stack.enter_context(Cluster(scheduler))
     cluster.check_workers(out)
@@ -205,7 +205,7 @@ def _train(
     variants: Sequence[Variant], device: str, jobs: int, cluster: Cluster | None, judge: Rows
 ) -> Mapping[Cell, SenBenchError]:
     from ablations.display import GridDisplay
-    from benchmarks.execution import execute
+    from benchmarks.training.execution import execute
 
     # Seed by seed and fold by fold, so that a grid that is stopped has something of every block.
     cells = sorted((cell for variant in variants for cell in variant.plan.cells), key=lambda cell: cell.unit)
@@ -226,7 +226,7 @@ def _conclude(variants: Sequence[Variant], failures: Mapping[Cell, SenBenchError
     """Show and store the result, and end with the failures, if there are any."""
     from ablations.display import show_result
     from ablations.results import evaluate, write_result
-    from benchmarks.console import count
+    from benchmarks.base.console import count
 
     result = evaluate(variants, judge)
     if result.rows:

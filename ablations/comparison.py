@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ablations.grid import Setting, Variant
 from ablations.judge import Judge, Rows
-from benchmarks.errors import DataError
-from benchmarks.metrics import PrimaryMetric, row_loss, score
-from benchmarks.statistics import (
+from benchmarks.base.errors import DataError
+from benchmarks.results.metrics import PrimaryMetric, row_loss, score
+from benchmarks.results.statistics import (
     CONFIDENCE,
     FEWEST_OF_A_CLASS,
     bootstrap,
@@ -24,7 +24,7 @@ from benchmarks.statistics import (
     holm,
     share_tested,
 )
-from benchmarks.store import Predictions, Unit, fold_means
+from benchmarks.results.store import Predictions, Unit, fold_means
 
 __all__ = ["Comparison", "Finished", "Row", "as_facts", "compare", "read_finished", "summary_row"]
 

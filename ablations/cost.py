@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmarks.batches import GraphTensors, epoch_batches
-from benchmarks.errors import RunError, SenBenchError, printable
-from benchmarks.interrupts import Interrupted
-from benchmarks.machine import hold_device, prepare_arithmetic
-from benchmarks.plans import Plan
-from benchmarks.training import build_model, n_parameters, predict, train_fold
+from benchmarks.base.errors import RunError, SenBenchError, printable
+from benchmarks.base.interrupts import Interrupted
+from benchmarks.base.machine import hold_device, prepare_arithmetic
+from benchmarks.training.loader import GraphTensors, epoch_batches
+from benchmarks.training.plans import Plan
+from benchmarks.training.trainer import build_model, n_parameters, predict, train_fold
 
 __all__ = ["Cost", "probe"]
 

@@ -19,16 +19,16 @@ from rich.text import Text
 from ablations.grid import Variant
 from ablations.judge import Judge, Rows
 from ablations.paper import SCALE
-from benchmarks.console import count, drawn, duration, figures, make_console
-from benchmarks.errors import SenBenchError
-from benchmarks.progress import recipe, show_notes
-from benchmarks.store import Unit
+from benchmarks.base.console import count, drawn, duration, figures, make_console
+from benchmarks.base.errors import SenBenchError
+from benchmarks.cli.progress import recipe, show_notes
+from benchmarks.results.store import Unit
 
 if TYPE_CHECKING:
     from ablations.cost import Cost
     from ablations.results import Result
-    from benchmarks.plans import Cell, Plan
-    from benchmarks.training import Epoch
+    from benchmarks.training.plans import Cell, Plan
+    from benchmarks.training.trainer import Epoch
 
 __all__ = ["GridDisplay", "show_plan", "show_result"]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.errors import UsageError, printable
+from benchmarks.base.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from benchmarks.config import RunConfig
-    from benchmarks.plans import Plan
+    from benchmarks.results.run_config import RunConfig
+    from benchmarks.training.plans import Plan
 
 __all__ = ["Setting", "Variant", "build_settings", "check_seams", "parse_axes", "parse_blocks"]
 
@@ -55,7 +55,7 @@ def parse_blocks(text: str) -> list[str]:
     Raises:
         UsageError: The list is empty, names a block twice, or one that is not installed.
     """
-    from benchmarks.config import check_block_name
+    from benchmarks.results.run_config import check_block_name
     from sen.registry import block_names
 
     if text.strip() == "all":
@@ -120,12 +120,12 @@ def build_settings(
     flags: Mapping[str, Any],
     assignments: Sequence[str],
 ) -> list[Setting]:
-    """Build the configuration of every point of the grid, see `benchmarks.config.build_config`.
+    """Build the configuration of every point of the grid, see `benchmarks.results.run_config.build_config`.
 
     Raises:
         UsageError: A field does not exist, for one of the blocks perhaps, a value does not fit, or two points are one.
     """
-    from benchmarks.config import build_config
+    from benchmarks.results.run_config import build_config
 
     settings: list[Setting] = []
     for block, *values in itertools.product(blocks, *axes.values()):

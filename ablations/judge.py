@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchmarks.errors import DataError
-from benchmarks.metrics import PrimaryMetric, primary_metric
-from benchmarks.store import Run, Unit
-from benchmarks.tasks import Kind
+from benchmarks.base.errors import DataError
+from benchmarks.data.tasks import Kind
+from benchmarks.results.metrics import PrimaryMetric, primary_metric
+from benchmarks.results.store import Run, Unit
 
 __all__ = ["Judge", "Rows"]
 

@@ -14,13 +14,13 @@ from ablations.comparison import Comparison, Finished, Row, as_facts, compare, r
 from ablations.grid import Setting, Variant
 from ablations.judge import Judge, Rows
 from ablations.paper import SCALE, paper_mae
-from benchmarks.cache import digest
-from benchmarks.console import figures
-from benchmarks.errors import UsageError
-from benchmarks.files import write_bytes, write_json
-from benchmarks.latex import escape
-from benchmarks.metrics import PrimaryMetric
-from benchmarks.plans import Cell
+from benchmarks.base.cache import digest
+from benchmarks.base.console import figures
+from benchmarks.base.errors import UsageError
+from benchmarks.base.files import write_bytes, write_json
+from benchmarks.base.latex import escape
+from benchmarks.results.metrics import PrimaryMetric
+from benchmarks.training.plans import Cell
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmarks.errors import RunError, UsageError
-from benchmarks.files import expanded
-from benchmarks.options import DataDir, DeviceOption
+from benchmarks.base.errors import RunError, UsageError
+from benchmarks.base.files import expanded
+from benchmarks.cli.options import DataDir, DeviceOption
 
 if TYPE_CHECKING:
-    from reports.report import Report
+    from reports.page.report import Report
 
 __all__ = ["audit", "explain", "report"]
 
@@ -46,10 +46,10 @@ def audit(
     """
     import json
 
-    from benchmarks.progress import RunDisplay
-    from benchmarks.tasks import get_task
-    from reports.audit import check_claim
-    from reports.published import read_predictions
+    from benchmarks.cli.progress import RunDisplay
+    from benchmarks.data.tasks import get_task
+    from reports.audit.facts import check_claim
+    from reports.study.published import read_predictions
 
     check_claim(claimed)
     chosen = get_task(task) if task is not None else None
@@ -60,9 +60,9 @@ def audit(
         for other in others:
             other.find(found)
 
-        from reports.audit import audit as examine
-        from reports.row_facts import find_rows
-        from reports.verdict import show_audit, verdict
+        from reports.audit.facts import audit as examine
+        from reports.audit.verdict import show_audit, verdict
+        from reports.study.row_facts import find_rows
 
         known = find_rows(found, rows, data_dir, display.progress("Reading crystals"))
         facts = examine(predictions, known, claimed=claimed, against=others)
@@ -93,11 +93,11 @@ def report(
     """
     from datetime import UTC, datetime
 
-    from benchmarks.console import duration
-    from benchmarks.progress import RunDisplay
-    from reports.reading import read_studies
-    from reports.report import Outcome, choose_sections, make_report
-    from reports.study import Study
+    from benchmarks.base.console import duration
+    from benchmarks.cli.progress import RunDisplay
+    from reports.page.report import Outcome, choose_sections, make_report
+    from reports.study.reading import read_studies
+    from reports.study.study import Study
 
     names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
     facts_file = out.with_suffix(".json")
@@ -106,8 +106,8 @@ def report(
         raise UsageError(f"There is no folder {data_dir} (--data-dir) to hold the data files.")
     try:
         with RunDisplay() as display:
-            from benchmarks.machine import provenance
-            from reports.page import render
+            from benchmarks.base.machine import provenance
+            from reports.page.html import render
 
             studies = read_studies(runs, against=against or (), data_dir=data_dir)
 
@@ -155,21 +155,21 @@ def explain(
     """
     from datetime import UTC, datetime
 
-    from benchmarks.progress import RunDisplay
-    from benchmarks.store import find_run
+    from benchmarks.cli.progress import RunDisplay
+    from benchmarks.results.store import find_run
 
     facts_file = out.with_suffix(".json")
     _check_writable(out, facts_file, overwrite=overwrite)
     found = find_run(run)
     try:
         with RunDisplay() as display:
-            from benchmarks.machine import pick_device, provenance
-            from reports.environments import Models
+            from benchmarks.base.machine import pick_device, provenance
+            from reports.environments.description import Models
             from reports.explain import choose, show_explanation
             from reports.explain import explain as describe
-            from reports.page import render
-            from reports.reading import read_studies
-            from reports.report import Part, Report
+            from reports.page.html import render
+            from reports.page.report import Part, Report
+            from reports.study.reading import read_studies
 
             models = Models(found, pick_device(device))
             study = read_studies([found.path], data_dir=data_dir)[0]
@@ -218,7 +218,7 @@ def _write(made: Report, page: str, out: Path, facts_file: Path) -> None:
     Raises:
         UsageError: They cannot be written.
     """
-    from benchmarks.files import write_bytes, write_json
+    from benchmarks.base.files import write_bytes, write_json
 
     try:
         write_json(facts_file, made.facts())

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.console import figures
-from benchmarks.errors import DataError, RunError, UsageError, printable
-from benchmarks.prediction import find_files, read_samples
-from benchmarks.store import Unit
-from benchmarks.training import probabilities
-from reports.environments import Environments, Models, show_problems
-from reports.equivalence import METHOD, draw_bars, draw_densities, draw_pairs, draw_pearson, relation_table
-from reports.report import Outcome
-from reports.section import Absent, Block, Figure, Progress, Table, Text
-from reports.style import COLOURS, SEQUENTIAL, WIDE, subplots
-from reports.two_ks import describe_crystal, orbit_labels
-from reports.wording import after_number, in_brackets
+from benchmarks.base.console import figures
+from benchmarks.base.errors import DataError, RunError, UsageError, printable
+from benchmarks.results.store import Unit
+from benchmarks.training.prediction import find_files, read_samples
+from benchmarks.training.trainer import probabilities
+from reports.environments.description import Environments, Models, show_problems
+from reports.environments.two_ks import describe_crystal, orbit_labels
+from reports.page.report import Outcome
+from reports.page.section import Absent, Block, Figure, Progress, Table, Text
+from reports.page.style import COLOURS, SEQUENTIAL, WIDE, subplots
+from reports.sections.equivalence import METHOD, draw_bars, draw_densities, draw_pairs, draw_pearson, relation_table
+from reports.study.wording import after_number, in_brackets
 from sen.crystal import Crystal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
     from rich.console import Console
 
-    from reports.study import Study
+    from reports.study.study import Study
     from sen.model import SEN
 
 __all__ = ["Chosen", "choose", "draw_capsules", "explain", "show_crystal", "show_explanation"]

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.console import figures
+from benchmarks.base.console import figures
 from tests.conftest import REPOSITORY
 
 SCRIPT = REPOSITORY / "docs" / "results" / "render.py"
@@ -272,8 +272,8 @@ def store_fold(
     folder: Path, name: str, seed: int, fold: int, predictions: Mapping[str, float], **facts: object
 ) -> None:
     """Store a fold of a run whose targets are all 1, and the run."""
-    from benchmarks.store import Run, Unit
-    from benchmarks.training import Epoch
+    from benchmarks.results.store import Run, Unit
+    from benchmarks.training.trainer import Epoch
 
     config = {"block_name": name.partition("-")[0], "limit": None, "training": {"precision": "float32"}, **facts}
     run = Run(folder / name)
@@ -368,7 +368,7 @@ def load() -> ModuleType:
 
 
 def test_archived_results_are_whole_and_the_page_shows_them() -> None:
-    from benchmarks.store import find_runs
+    from benchmarks.results.store import find_runs
 
     archive = REPOSITORY / "docs" / "results" / "runs"
     if not archive.is_dir():

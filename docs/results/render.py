@@ -40,12 +40,12 @@ from numpy.typing import NDArray
 
 from ablations.grid import parse_axes
 from ablations.paper import SCALE
-from benchmarks.console import duration, figures
-from benchmarks.folds import N_FOLDS
-from benchmarks.leaderboard import published
-from benchmarks.metrics import mean_absolute_deviation, primary_metric
-from benchmarks.statistics import bootstrap_mean
-from benchmarks.store import Run, Unit, find_runs
+from benchmarks.base.console import duration, figures
+from benchmarks.data.folds import N_FOLDS
+from benchmarks.results.leaderboard import published
+from benchmarks.results.metrics import mean_absolute_deviation, primary_metric
+from benchmarks.results.statistics import bootstrap_mean
+from benchmarks.results.store import Run, Unit, find_runs
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent

@@ -17,9 +17,9 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 
 from ablations.display import GridDisplay
-from benchmarks.console import figures
-from benchmarks.plans import Cell
-from benchmarks.training import Epoch
+from benchmarks.base.console import figures
+from benchmarks.training.plans import Cell
+from benchmarks.training.trainer import Epoch
 from tests.benchmarks.conftest import BLOCK, SMALL, Answer, Install, Write, replace_file, rocksalts
 
 Command = Callable[..., Answer]
@@ -198,7 +198,7 @@ def test_dying_worker_takes_no_other_cell_along(
 def test_workers_that_cannot_begin_are_told(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmarks import execution
+    from benchmarks.training import execution
 
     def purged(*arguments: Any, **options: Any) -> Any:
         shutil.rmtree(tmp_path / "cache")
@@ -217,8 +217,8 @@ def test_workers_that_cannot_begin_are_told(
 def test_one_training_at_a_time_takes_place_in_this_process(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.execution.n_cores", lambda: 1)
-    monkeypatch.setattr("benchmarks.execution._in_pool", None)
+    monkeypatch.setattr("benchmarks.training.execution.n_cores", lambda: 1)
+    monkeypatch.setattr("benchmarks.training.execution._in_pool", None)
     answer = sen_bench(*grid(write_data(rocksalts(60)), tmp_path / "runs", "--jobs", -1, "--folds", 0, *BRIEF))
     assert answer.code == 0, answer.err
 
@@ -229,7 +229,7 @@ def test_numbers_are_whole_on_a_narrow_terminal(
 ) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     assert sen_bench(*grid(data, out, *BRIEF)).code == 0
-    monkeypatch.setattr("benchmarks.console._FILE_WIDTH", 80)
+    monkeypatch.setattr("benchmarks.base.console._FILE_WIDTH", 80)
     monkeypatch.setenv("COLUMNS", "80")
     answer = sen_bench(*grid(data, out, *BRIEF))
     assert max(map(len, answer.out.splitlines()[:12])) <= 80
@@ -242,7 +242,7 @@ def test_numbers_are_whole_on_a_narrow_terminal(
 def test_workers_that_the_system_refuses_are_told(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmarks import execution
+    from benchmarks.training import execution
 
     def refuse(*_: Any) -> Any:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))

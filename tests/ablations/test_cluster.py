@@ -21,8 +21,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from benchmarks.errors import UsageError
-from benchmarks.interrupts import StopRequest
+from benchmarks.base.errors import UsageError
+from benchmarks.base.interrupts import StopRequest
 from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
 
 pytest.importorskip("distributed", reason="needs distributed (the extra dask)")
@@ -49,7 +49,7 @@ class Dask:
     def workers(self, n: int, preparation: str = "") -> list[subprocess.Popen[bytes]]:
         # Soon there is a state to go on from, and saving it is not most of the work.
         preload = self.folder / "preload.py"
-        preload.write_text(f"from benchmarks import training\ntraining.CHECKPOINT_SECONDS = 0.2\n{preparation}")
+        preload.write_text(f"from benchmarks.training import trainer\ntrainer.CHECKPOINT_SECONDS = 0.2\n{preparation}")
         options = ("--nthreads", "1", "--no-nanny", "--preload", str(preload))
         started = [self.start("worker", self.address, *options) for _ in range(n)]
         wait_for(lambda: all("Registered to:" in log.read_text() for _, log in started))
@@ -104,7 +104,7 @@ def predictions(out: Path) -> dict[str, list[list[str]]]:
 HELD = """
 import time
 from pathlib import Path
-from benchmarks.checkpoints import write_checkpoint
+from benchmarks.training.checkpoints import write_checkpoint
 
 def save_and_wait(*arguments):
     write_checkpoint(*arguments)
@@ -155,12 +155,12 @@ LONG = ("--set", "training.epochs=100000", "--set", "training.patience=100000")
 
 
 # So that workers are soon missed.
-IMPATIENT = "import benchmarks.cluster as c; c._ASK_WORKERS_SECONDS = c._PATIENCE_SECONDS = 0.1; "
+IMPATIENT = "import benchmarks.training.cluster as c; c._ASK_WORKERS_SECONDS = c._PATIENCE_SECONDS = 0.1; "
 
 
 def start_long(dask: Dask, data: Path, out: Path, preparation: str = "") -> subprocess.Popen[str]:
     """Begin a grid that would take hours; return when a training is under way."""
-    code = f"{preparation}from benchmarks.cli import main; main()"
+    code = f"{preparation}from benchmarks.cli.main import main; main()"
     command = [sys.executable, "-c", code, *grid(data, out, dask.address, *LONG)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -208,7 +208,7 @@ def test_lost_scheduler_ends_the_grid_with_its_reason(dask: Dask, write_data: Wr
 
 
 def test_client_that_has_lost_the_scheduler_is_not_asked_to_tell_it(dask: Dask) -> None:
-    from benchmarks.cluster import Cluster
+    from benchmarks.training.cluster import Cluster
 
     with Cluster(dask.address) as cluster:
 
@@ -223,7 +223,7 @@ def test_client_that_has_lost_the_scheduler_is_not_asked_to_tell_it(dask: Dask) 
 def test_scheduler_that_does_not_answer_is_told(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.cluster._CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("benchmarks.training.cluster._CONNECT_SECONDS", 0.5)
     data = write_data(rocksalts(60))
     for address in ("tcp://127.0.0.1:1", "tls://127.0.0.1:1", "tcp://nowhere.invalid:8786"):
         answer = sen_bench(*grid(data, tmp_path / "runs", address))
@@ -254,7 +254,7 @@ def test_scheduler_is_found_by_its_file(
     scheduler.kill()
     scheduler.wait()
     path.write_text(content)
-    monkeypatch.setattr("benchmarks.cluster._CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("benchmarks.training.cluster._CONNECT_SECONDS", 0.5)
     answer = sen_bench(*grid(data, tmp_path / "more", str(path)))
     assert answer.code == 2
     assert f"No Dask scheduler answers at {address}" in answer.err
@@ -279,15 +279,15 @@ def test_file_that_is_not_of_a_scheduler_is_told(
 def test_scheduler_without_workers_is_told(
     dask: Dask, write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.cluster._WORKERS_SECONDS", 0.5)
+    monkeypatch.setattr("benchmarks.training.cluster._WORKERS_SECONDS", 0.5)
     answer = sen_bench(*grid(write_data(rocksalts(60)), tmp_path / "runs", dask.address))
     assert answer.code == 2
     assert f"The scheduler at {dask.address} has no workers: start some, such as `OMP_NUM_THREADS=1 dask" in answer.err
 
 
 def test_worker_that_lacks_something_is_told(dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import benchmarks.cluster as cluster_module
-    from benchmarks.cluster import Cluster
+    import benchmarks.training.cluster as cluster_module
+    from benchmarks.training.cluster import Cluster
 
     def not_installed(_marks: list[str]) -> None:
         raise ModuleNotFoundError("No module named 'benchmarks'")
@@ -298,10 +298,12 @@ def test_worker_that_lacks_something_is_told(dask: Dask, tmp_path: Path, monkeyp
         assert cluster.n_workers() == 1
         # Functions of tests are sent by value, so that they run on the worker in place of what looks there.
         look = cluster_module._look
-        monkeypatch.setattr("benchmarks.cluster._look", lambda marks: look([f"{marks[0]}-of-another-disk", marks[1]]))
+        monkeypatch.setattr(
+            "benchmarks.training.cluster._look", lambda marks: look([f"{marks[0]}-of-another-disk", marks[1]])
+        )
         with pytest.raises(UsageError, match=r"The worker tcp://\S+ of the cluster lacks \S+/store: workers need"):
             cluster.check_workers(tmp_path / "store")
-        monkeypatch.setattr("benchmarks.cluster._look", not_installed)
+        monkeypatch.setattr("benchmarks.training.cluster._look", not_installed)
         with pytest.raises(UsageError, match=r"lacks sen-bench \(No module named 'benchmarks'\)"):
             cluster.check_workers(tmp_path / "store")
 
@@ -333,7 +335,7 @@ def test_training_whose_workers_all_died_is_given_up_and_begun_anew_by_the_same_
 
 
 def test_worker_of_several_threads_trains_one_fold_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks.cluster import _train_on_worker
+    from benchmarks.training.cluster import _train_on_worker
 
     two, met = Barrier(2), []
 
@@ -344,8 +346,8 @@ def test_worker_of_several_threads_trains_one_fold_at_a_time(monkeypatch: pytest
         return cell
 
     monkeypatch.setattr("distributed.get_worker", object)
-    monkeypatch.setattr("benchmarks.cluster._asking", lambda _: lambda: False)
-    monkeypatch.setattr("benchmarks.cluster.train_cell", train)
+    monkeypatch.setattr("benchmarks.training.cluster._asking", lambda _: lambda: False)
+    monkeypatch.setattr("benchmarks.training.cluster.train_cell", train)
     cells: list[Any] = ["first", "second"]
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(lambda cell: _train_on_worker(0, cell, "cpu", "topic"), cells))

@@ -20,7 +20,7 @@ from tests.conftest import REPOSITORY
 pytest.importorskip("distributed", reason="needs distributed (the extra dask)")
 
 PROGRAMS = {
-    "sen-bench": f'exec {sys.executable} -c "from benchmarks.cli import main; main()" "$@"',
+    "sen-bench": f'exec {sys.executable} -c "from benchmarks.cli.main import main; main()" "$@"',
     "dask": f'exec {sys.executable} -m dask "$@" --no-dashboard',
     "srun": '"$@" & "$@" & wait',
 }

@@ -10,10 +10,10 @@ import pytest
 from ablations.comparison import Comparison, Finished, compare, summary_row
 from ablations.grid import Setting
 from ablations.judge import Judge
-from benchmarks.config import build_config
-from benchmarks.errors import DataError
-from benchmarks.metrics import classification_metrics, regression_metrics
-from benchmarks.store import Predictions, Unit
+from benchmarks.base.errors import DataError
+from benchmarks.results.metrics import classification_metrics, regression_metrics
+from benchmarks.results.run_config import build_config
+from benchmarks.results.store import Predictions, Unit
 
 N_TEST, FOLDS = 200, 5
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ablations.grid import build_settings, check_seams, parse_axes, parse_blocks
-from benchmarks.errors import UsageError
+from benchmarks.base.errors import UsageError
 from sen.registry import block_names
 from tests.benchmarks.conftest import BLOCK, Install
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.cli import main
+from benchmarks.cli.main import main
 from sen.crystal import SYMBOLS
 from sen.registry import block_code
 
@@ -32,7 +32,7 @@ SMALL = (
 
 #: A small block of another package, registered as `Block`.
 BLOCK = """
-from baselines.mlp import MLPBlock, MLPConfig
+from baselines.blocks.mlp import MLPBlock, MLPConfig
 from sen.blocks import SymmetryOutput
 
 class Block(MLPBlock):
@@ -75,7 +75,7 @@ def _no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("MATMINER_DATA", str(tmp_path_factory.getbasetemp() / "matminer"))
-    monkeypatch.setattr("benchmarks.download.PAUSE", 0.001)
+    monkeypatch.setattr("benchmarks.data.download.PAUSE", 0.001)
 
 
 def replace_file(folder: Path, name: str, content: bytes) -> None:
@@ -135,7 +135,7 @@ def sen_bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def unlearnt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let trainings in this process count that have learnt nothing: one epoch does for what is not about learning."""
-    monkeypatch.setattr("benchmarks.training._LEARNT", 1e9)
+    monkeypatch.setattr("benchmarks.training.trainer._LEARNT", 1e9)
 
 
 @pytest.fixture

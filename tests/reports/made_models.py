@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.batches import GraphTensors
-from benchmarks.config import build_config
-from benchmarks.data import Dataset, load_dataset
-from benchmarks.folds import make_folds
-from benchmarks.graphs import build_graphs
-from benchmarks.machine import provenance
-from benchmarks.metrics import regression_metrics
-from benchmarks.store import Run, Unit
-from benchmarks.tasks import TASKS
-from benchmarks.training import build_model, predict
+from benchmarks.base.machine import provenance
+from benchmarks.data.dataset import Dataset, load_dataset
+from benchmarks.data.folds import make_folds
+from benchmarks.data.graph_table import build_graphs
+from benchmarks.data.tasks import TASKS
+from benchmarks.results.metrics import regression_metrics
+from benchmarks.results.run_config import build_config
+from benchmarks.results.store import Run, Unit
+from benchmarks.training.loader import GraphTensors
+from benchmarks.training.trainer import build_model, predict
 from sen.crystal import Crystal, refine
 from tests.benchmarks.conftest import structure, write_packed
 from tests.reports.made_runs import Epoch

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.config import build_config
-from benchmarks.data import Dataset, load_dataset
-from benchmarks.folds import make_folds
-from benchmarks.machine import provenance
-from benchmarks.metrics import classification_metrics, mean_absolute_deviation, regression_metrics
-from benchmarks.own_data import OwnData
-from benchmarks.store import Run, Unit
-from benchmarks.tasks import TASKS
+from benchmarks.base.machine import provenance
+from benchmarks.data.dataset import Dataset, load_dataset
+from benchmarks.data.folds import make_folds
+from benchmarks.data.own_data import OwnData
+from benchmarks.data.tasks import TASKS
+from benchmarks.results.metrics import classification_metrics, mean_absolute_deviation, regression_metrics
+from benchmarks.results.run_config import build_config
+from benchmarks.results.store import Run, Unit
 from tests.benchmarks.conftest import rocksalts
 
 N_ROWS = 60

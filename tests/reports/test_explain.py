@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.data import Dataset
-from benchmarks.own_data import OwnData
-from benchmarks.store import Run, Unit
+from benchmarks.data.dataset import Dataset
+from benchmarks.data.own_data import OwnData
+from benchmarks.results.store import Run, Unit
 from tests.benchmarks.conftest import Answer
 from tests.reports.made_models import made_dataset, mixed_rows, store_models
 
@@ -202,6 +202,6 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_the_page(
     assert answer.code == 1
     assert "cannot be explained: [Errno 13] Permission denied: 'model.safetensors'." in answer.err
     assert "--out" not in answer.err
-    monkeypatch.setattr("benchmarks.files.write_bytes", refuse)
+    monkeypatch.setattr("benchmarks.base.files.write_bytes", refuse)
     answer = sen_bench("explain", capsule.path, *options)
     assert (answer.code, "x.html cannot be written (Permission denied)" in answer.err) == (2, True)

@@ -355,7 +355,7 @@ def test_asymmetric_units_are_full_cells_orbit_by_orbit(made, cap):
 @settings(max_examples=60)
 def test_refinement_of_any_crystal_keeps_what_it_is(crystal):
     """Cells without symmetry, skewed ones and long ones; atoms apart, as no symmetry search survives close ones."""
-    # moyopy may never come back from cells lower than this, see the limits of benchmarks/rows.py.
+    # moyopy may never come back from cells lower than this, see the limits of benchmarks/data/rows.py.
     assume(np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0).max() < 2)
     crystal = replace(crystal, positions=np.mod(crystal.positions, 1))
     assume(not len(build_graph(crystal, cutoff=0.5, max_neighbors=None, cells="full").distance))

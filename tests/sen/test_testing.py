@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from baselines.mlp import MLPBlock, MLPConfig
+from baselines.blocks.mlp import MLPBlock, MLPConfig
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import Config

@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
 from benchmarks.files import write_bytes
 
 N_ROWS, MOST_ATOMS = 2500, 8

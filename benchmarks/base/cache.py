@@ -1,0 +1,232 @@
+"""A folder of cached arrays: written whole or not at all, checked by hash when read, never unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.base.errors import RunError, UsageError
+from benchmarks.base.files import check_file, expanded, file_digest, new_folder, put_in_place, write_json
+
+__all__ = [
+    "CachedArrays",
+    "DamagedCache",
+    "cache_folder",
+    "digest",
+    "load_or_build",
+    "read_arrays",
+    "write_arrays",
+]
+
+_FORMAT = 1
+_MANIFEST = "manifest.json"
+_ATTEMPTS = 3
+# What `new_folder` and `put_in_place` call a folder that is not in its place: others may keep theirs beside the cache.
+_ABANDONED = re.compile(r"\.[a-z]+-[0-9a-f]{32}\.[0-9a-f]{8}(\.old)?")
+_ABANDONED_SECONDS = 86400.0
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class DamagedCache(Exception):  # noqa: N818 - a state of the cache that its readers repair, never seen by a user
+    """A cached folder is incomplete, altered, or of another format version."""
+
+
+class CachedArrays:
+    """A dataclass that another process is sent as the paths of its cached arrays, to map the same files.
+
+    Workers of a cluster need the cache on a file system that they share.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Put the path in place of every array that is a whole file of the cache."""
+        return {name: _file_of(value) or value for name, value in vars(self).items()}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Map the files again."""
+        vars(self).update({name: _map(value) if isinstance(value, Path) else value for name, value in state.items()})
+
+
+def _file_of(value: object) -> Path | None:
+    """Return the file that an array is a view of, as `_map` makes it; None for anything else."""
+    if isinstance(value, np.ndarray) and isinstance(base := value.base, np.memmap):
+        is_whole = not isinstance(base.base, np.ndarray) and base.shape == value.shape
+        return Path(base.filename) if is_whole and base.filename else None
+    return None
+
+
+def _map(path: Path) -> NDArray[Any]:
+    # A plain view of the map: slicing the memmap subclass costs several times as much.
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def cache_folder() -> Path:
+    """Return the folder that holds caches: SEN_BENCH_CACHE, else sen-bench in the user's cache folder (XDG)."""
+    if folder := os.environ.get("SEN_BENCH_CACHE"):
+        return expanded(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sen-bench"
+
+
+def digest(**facts: object) -> str:
+    """Return the sha256, in hexadecimal, of named facts that JSON can express: the key of what follows from them."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def load_or_build(
+    name: str, build: Callable[[], Iterable[Mapping[str, NDArray[Any]]]], meta: Mapping[str, Any]
+) -> Arrays:
+    """Return the arrays cached under a name, building them first where they are absent or damaged.
+
+    Args:
+        name: Name of the folder in the cache; it must change with everything that the arrays depend on.
+        build: Yields the arrays piece by piece, as `write_arrays` takes them.
+        meta: What the arrays were made from, for whoever looks into the cache.
+
+    Raises:
+        UsageError: The cache folder cannot be written.
+    """
+    folder = cache_folder() / name
+    if folder.exists():
+        try:
+            return read_arrays(folder)
+        except DamagedCache as damage:
+            logging.getLogger("sen_bench").warning("The cache %s is rebuilt: %s.", folder, damage)
+    write_arrays(folder, build(), meta)
+    for _ in range(_ATTEMPTS):
+        # Another process that built the same may be putting its folder in the place of ours just now.
+        with suppress(DamagedCache):
+            return read_arrays(folder)
+    return read_arrays(folder)
+
+
+def write_arrays(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]], meta: Mapping[str, Any]) -> None:
+    """Write arrays as one .npy file each, with a manifest of sizes and hashes; `folder` appears complete or not at all.
+
+    Args:
+        folder: Where to; what is there is replaced. Of two processes writing at once the later one wins.
+        pieces: At least one mapping from name to array. The arrays of one name, joined along the first axis, make the
+            array that is stored; only one piece is held in memory at a time.
+        meta: Kept in the manifest, which is JSON.
+
+    Raises:
+        UsageError: The folder cannot be written.
+        RunError: The system refuses what it takes to make the pieces, such as another process.
+    """
+    try:
+        _sweep(folder.parent)
+        with new_folder(folder) as temporary:
+            entries = _write_pieces(temporary, _checked(pieces))
+            write_json(temporary / _MANIFEST, {"format": _FORMAT, "meta": meta, "arrays": entries})
+            put_in_place(temporary, folder)
+    except OSError as error:
+        message = (
+            f"Cannot write to the cache folder {folder.parent} ({error.strerror}): set SEN_BENCH_CACHE to another."
+        )
+        raise UsageError(message) from error
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what processes that were killed left half written more than a day ago, and nothing else."""
+    for path in cache.glob(".*"):
+        with suppress(OSError):
+            if _ABANDONED.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(path)
+
+
+def _checked(pieces: Iterable[Mapping[str, NDArray[Any]]]) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Tell a system that refuses to make the pieces from one that refuses to write them.
+
+    Raises:
+        RunError: It does.
+    """
+    try:
+        yield from pieces
+    except OSError as error:
+        raise RunError(
+            f"Crystals cannot be read or graphs built ({error}). Where the system limits processes or shared memory, "
+            "`sen-bench prepare` with --jobs 1 does it in one process, and other commands then find all in the cache."
+        ) from error
+
+
+def _write_pieces(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, dict[str, Any]]:
+    """Write the arrays and return the manifest's entry of each file."""
+    with ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        whole: dict[str, tuple[int, NDArray[Any]]] = {}
+        for piece in pieces:
+            for name, array in piece.items():
+                if name not in files:
+                    files[name] = stack.enter_context((folder / f"{name}.npy").open("w+b"))
+                    _write_header(files[name], 0, array)
+                rows, _ = whole.get(name, (0, array))
+                whole[name] = (rows + len(array), array[:0])
+                files[name].write(np.ascontiguousarray(array).data)
+        for name, file in files.items():
+            file.seek(0)
+            _write_header(file, *whole[name])
+            file.flush()
+            os.fsync(file.fileno())
+    return {
+        path.name: {"size": path.stat().st_size, "sha256": file_digest(path)} for path in sorted(folder.glob("*.npy"))
+    }
+
+
+def _write_header(file: BinaryIO, rows: int, like: NDArray[Any]) -> None:
+    """Write an .npy header; numpy pads it so that it keeps its length when the number of rows is filled in later."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(like.dtype),
+        "fortran_order": False,
+        "shape": (rows, *like.shape[1:]),
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def read_arrays(folder: Path) -> Arrays:
+    """Return a folder's arrays, memory-mapped and read-only, after checking them against the manifest.
+
+    Raises:
+        DamagedCache: The manifest or an array is missing or not what was written, or the format is another version.
+    """
+    try:
+        manifest = _read_manifest(folder)
+        arrays = {}
+        for name, entry in manifest["arrays"].items():
+            path = folder / name
+            if problem := check_file(path, entry["sha256"], entry["size"]):
+                raise DamagedCache(problem)
+            arrays[path.stem] = _map(path)
+        added = {path.name for path in folder.glob("*.npy")} - manifest["arrays"].keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedCache(f"its manifest or an array is altered ({error})") from error
+    if added:
+        raise DamagedCache(f"{min(added)} was added to it")
+    return arrays
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a format that this version writes."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise DamagedCache(f"{_MANIFEST} is missing") from None
+    except OSError as error:
+        raise DamagedCache(f"{_MANIFEST} cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedCache(f"{_MANIFEST} is cut or altered ({error})") from error
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise DamagedCache(f"{_MANIFEST} is altered")
+    if manifest["format"] != _FORMAT:
+        raise DamagedCache(f"it was written by another version (format {manifest['format']}, this is {_FORMAT})")
+    return manifest

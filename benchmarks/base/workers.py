@@ -1,0 +1,84 @@
+"""A function applied to a stream of tasks by worker processes, which end with the process that started them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Lock, Thread
+from typing import Any, TypeVar
+
+from benchmarks.base.errors import RunError
+
+__all__ = ["held_alive", "stream"]
+
+Result = TypeVar("Result")
+
+_POLL_SECONDS = 1.0
+_work = Lock()
+_watched: set[int] = set()
+
+
+def stream(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
+    """Yield `function(*task)` for each task, in order, holding only a few tasks and results at any time.
+
+    Args:
+        function: A function at the top level of a module that is quick to import.
+        tasks: Its arguments.
+        jobs: Worker processes; -1 is one per core, 1 does the work in this process.
+
+    Raises:
+        RunError: A worker process died.
+    """
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    wanted = True
+    process = os.getpid()
+    calls = (delayed(_apply)(process, function, task) for task in itertools.takewhile(lambda _: wanted, tasks))
+    results = Parallel(n_jobs=jobs, return_as="generator", batch_size=1, max_nbytes=None)(calls)
+    try:
+        for result in results:  # noqa: UP028 - `yield from` would close the results before the wait below
+            yield result
+    except BrokenProcessPool:
+        raise RunError(
+            "A worker process died; a system that runs out of memory kills the largest. `sen-bench prepare` with "
+            "--jobs 1 reads crystals and builds graphs one after the other, and other commands then find them in the "
+            "cache."
+        ) from None
+    finally:
+        # joblib fills stderr with tracebacks when its tasks are abandoned; the few that are under way end soon.
+        wanted = False
+        with suppress(BrokenProcessPool):
+            for _ in results:
+                pass
+
+
+def _apply(process: int, function: Callable[..., Result], task: tuple[Any, ...]) -> Result:
+    _watch(process)
+    return function(*task)
+
+
+@contextmanager
+def held_alive(process: int) -> Iterator[None]:
+    """Have this worker process end with the one that started it, but not before the end of the block."""
+    _watch(process)
+    with _work:
+        yield
+
+
+def _watch(process: int) -> None:
+    """Watch whether the process that started this one lives: joblib's workers would wait for it for ever."""
+    if process in {os.getpid(), *_watched}:
+        return
+    _watched.add(process)
+
+    def watch() -> None:
+        while os.getppid() == process:
+            time.sleep(_POLL_SECONDS)
+        with _work:
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

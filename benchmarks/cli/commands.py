@@ -1,0 +1,280 @@
+"""The commands of this room. Heavy imports happen inside them, so that --help answers at once."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from benchmarks.base.errors import RunError
+from benchmarks.base.interrupts import Interrupted, note_signals
+from benchmarks.cli.options import (
+    BadRowOption,
+    BatchSizeOption,
+    BlockOption,
+    ConfigOption,
+    DataDir,
+    DeviceOption,
+    EpochsOption,
+    FoldsOption,
+    KindOption,
+    LimitOption,
+    OutOption,
+    PrecisionOption,
+    SeedOption,
+    SeedsOption,
+    SetOption,
+    SplitOption,
+    TargetOption,
+    TaskArgument,
+    UnitOption,
+    check_jobs,
+    choose_folds,
+    configuration_flags,
+    find_data,
+    tell_how_to_go_on,
+)
+
+__all__ = ["blocks", "check_block", "export", "predict", "prepare", "run", "status", "tasks"]
+
+
+def run(
+    task: TaskArgument,
+    block: BlockOption = "capsule",
+    folds: FoldsOption = None,
+    seed: SeedOption = 0,
+    seeds: SeedsOption = 1,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = None,
+    data_dir: DataDir = None,
+    out: OutOption = Path("runs"),
+    jobs: Annotated[int, typer.Option(help="Folds and seeds trained at the same time; -1: one per core.")] = 1,
+    limit: LimitOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    overwrite: Annotated[
+        Literal["only-missing", "always", "never"],
+        typer.Option(help="Folds that are finished: keep them, delete them all and train again, or refuse to run."),
+    ] = "only-missing",
+    target: TargetOption = None,
+    kind: KindOption = None,
+    split: SplitOption = None,
+    unit: UnitOption = None,
+    on_bad_row: BadRowOption = None,
+) -> None:
+    """Train SEN with a block under the official folds of a task and report its errors.
+
+    Finished folds are kept: the same command goes on where it was stopped.
+    """
+    from benchmarks.cli.display import show_result
+    from benchmarks.cli.progress import RunDisplay
+    from benchmarks.results.run_config import build_config
+
+    check_jobs(jobs)
+    chosen, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit})
+    flags = configuration_flags(epochs=epochs, batch_size=batch_size, precision=precision, limit=limit)
+    configuration = build_config(
+        chosen.name, block, defaults=chosen.defaults, file=config, flags=flags, assignments=set_ or ()
+    )
+    wanted = choose_folds(folds, chosen)
+    words = ["sen-bench", *sys.argv[1:]]
+    try:
+        with RunDisplay() as display:
+            from benchmarks.base.machine import pick_device
+            from benchmarks.training.execution import execute
+            from benchmarks.training.plans import make_plan
+            from benchmarks.training.summary import references, summarise
+
+            device = pick_device(device)
+            dataset = load(display, -1)
+            plan = make_plan(
+                configuration,
+                dataset,
+                folds=wanted,
+                seeds=range(seed, seed + seeds),
+                out=out,
+                overwrite=overwrite,
+                progress=display.progress("Building graphs"),
+            )
+            # From here on: what was to be trained again has been discarded.
+            words = _keeping_what_is_finished(words)
+            display.start(plan, device)
+            with note_signals() as stop:
+                failures = execute(
+                    plan.cells,
+                    device=device,
+                    stop=stop,
+                    jobs=jobs,
+                    on_epoch=display.epoch,
+                    on_cell=display.cell,
+                    on_wait=display.wait,
+                )
+            summary = summarise(plan)
+            if summary["units"] and not chosen.is_official:
+                summary["references"] = references(plan, summary["folds"])
+                plan.run.write_summary(lambda: _with_references(summarise(plan), summary))
+    except (KeyboardInterrupt, Interrupted) as interrupted:
+        tell_how_to_go_on(interrupted, words)
+        raise typer.Exit(130) from None
+    show_result(plan, summary)
+    if failures:
+        names = "; ".join(str(cell.unit) for cell in failures)
+        raise RunError(
+            f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons told above, and have no result: "
+            f"{names}. To try them again:\n  {shlex.join(words)}"
+        )
+
+
+def _with_references(fresh: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Add references to a summary, unless another process has finished a fold since, which they are not of."""
+    same = fresh["folds"] == known["folds"]
+    return {**fresh, **({"references": known["references"]} if same else {})}
+
+
+def _keeping_what_is_finished(words: list[str]) -> list[str]:
+    """Return a command line as it goes on, whatever it said of finished folds."""
+    words = list(words)
+    for at, word in enumerate(words):
+        if word.startswith("--overwrite="):
+            words[at] = "--overwrite=only-missing"
+        elif word == "--overwrite" and at + 1 < len(words):
+            words[at + 1] = "only-missing"
+    return words
+
+
+def prepare(
+    task: TaskArgument,
+    data_dir: DataDir = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML file; only its table graph matters here.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the table graph, such as graph.cells=full."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Worker processes; -1: one per core.")] = -1,
+    target: TargetOption = None,
+    kind: KindOption = None,
+    on_bad_row: BadRowOption = None,
+) -> None:
+    """Read the crystals of a task and build their graphs into the cache, so that runs start at once.
+
+    A block that reads edge vectors needs graph.cells=full.
+    """
+    from benchmarks.cli.display import show_preparation
+    from benchmarks.cli.progress import RunDisplay
+    from benchmarks.data.graph_table import build_graphs
+    from benchmarks.results.run_config import build_graph_settings
+
+    check_jobs(jobs)
+    _, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind})
+    settings = build_graph_settings(file=config, assignments=set_ or ())
+    with RunDisplay() as display:
+        dataset = load(display, jobs)
+        graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
+    show_preparation(dataset, graphs)
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/TASK/BLOCK-HASH.")],
+    structures: Annotated[list[Path], typer.Argument(help="CIF and POSCAR files, and folders of them.")],
+    format_: Annotated[
+        Literal["table", "csv", "json"], typer.Option("--format", help="How to print the predictions.")
+    ] = "table",
+    device: DeviceOption = "auto",
+) -> None:
+    """Predict structures by all models of a run: mean and spread over its folds and seeds.
+
+    It says which elements the models never saw in training.
+    """
+    from benchmarks.cli.display import show_predictions
+    from benchmarks.cli.progress import RunDisplay
+    from benchmarks.results.store import find_run
+
+    with RunDisplay() as display:
+        from benchmarks.base.machine import pick_device
+        from benchmarks.training.prediction import Ensemble, find_files, read_samples
+
+        device = pick_device(device)
+        ensemble = Ensemble(find_run(run))
+        files = find_files(structures)
+        samples, problems = read_samples(files, display.progress("Reading crystals"))
+        predictions = ensemble.predict(samples, device, display.progress("Predicting")) if samples else []
+    if predictions:
+        show_predictions(ensemble, predictions, format_)
+    for problem in problems:
+        typer.echo(str(problem), err=True)
+    if problems:
+        raise RunError(f"{len(problems)} of {len(files)} structures cannot be predicted, for the reasons told above.")
+
+
+def tasks(data_dir: DataDir = None) -> None:
+    """List the tasks, with rows, target and unit, and whether their data are at hand."""
+    from benchmarks.cli.display import show_tasks
+
+    show_tasks(data_dir)
+
+
+def blocks() -> None:
+    """List the symmetry blocks, with their parameters, the graphs they read, and their source."""
+    from benchmarks.cli.display import show_blocks
+
+    show_blocks()
+
+
+def check_block(name: Annotated[str, typer.Argument(help="Block; `sen-bench blocks` lists them.")]) -> None:
+    """Put a block through the contracts that all blocks must keep, such as that no rotation changes an answer.
+
+    SEN_BENCH_DEBUG=1 shows the traceback of what fails.
+    """
+    from benchmarks.cli.display import show_contract
+    from benchmarks.results.run_config import check_block_name
+    from sen.testing import run_contracts
+
+    check_block_name(name)
+    broken = n_contracts = 0
+    for result in run_contracts(name):
+        show_contract(result)
+        broken += result.outcome == "failed"
+        n_contracts += 1
+    if broken:
+        raise RunError(f"The block {name!r} breaks {broken} of {n_contracts} contracts.")
+
+
+def status(out: Annotated[Path, typer.Argument(help="Folder of the run store.")] = Path("runs")) -> None:
+    """List the runs in a store: what is finished and with what result."""
+    from benchmarks.cli.display import show_status
+
+    show_status(out)
+
+
+def export(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, runs/TASK/BLOCK-HASH, one for each task.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as results.json.gz.")],
+    algorithm: Annotated[
+        str | None, typer.Option(help="Name of the model in the file. Default: SEN with the block.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write finished runs as an official MatBench submission file.
+
+    All five folds of every seed are needed, on complete official data. Predictions are averaged over the seeds.
+    """
+    from datetime import UTC, datetime
+
+    from benchmarks.cli.display import show_submission
+    from benchmarks.results.export import make_submission, write_submission
+    from benchmarks.results.store import find_run
+    from benchmarks.results.submission import read_submission
+
+    content = make_submission([find_run(path) for path in runs], algorithm=algorithm, moment=datetime.now(UTC))
+    write_submission(out, content, overwrite=overwrite)
+    show_submission(out, read_submission(out))

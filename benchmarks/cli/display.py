@@ -1,0 +1,375 @@
+"""What the commands show when they are done."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.base.console import duration, figures, make_console
+from benchmarks.base.errors import DataError, RunError, UsageError, printable
+from benchmarks.base.files import expanded
+from benchmarks.cli.progress import show_notes
+from benchmarks.data.folds import N_FOLDS, n_folds
+from benchmarks.data.tasks import TASKS, Task, find_data_file
+from benchmarks.results.leaderboard import LeaderboardEntry, published, rank, source
+from benchmarks.results.metrics import METRIC_LABELS, primary_metric
+
+if TYPE_CHECKING:
+    from benchmarks.data.dataset import Dataset
+    from benchmarks.data.graph_table import GraphTable
+    from benchmarks.results.store import Run
+    from benchmarks.results.submission import Submission
+    from benchmarks.training.plans import Plan
+    from benchmarks.training.prediction import Ensemble, Prediction
+    from sen.model import SEN
+    from sen.testing import ContractResult
+
+__all__ = [
+    "show_blocks",
+    "show_contract",
+    "show_predictions",
+    "show_preparation",
+    "show_result",
+    "show_status",
+    "show_submission",
+    "show_tasks",
+]
+
+
+def show_result(plan: Plan, summary: dict[str, Any]) -> None:
+    """Print the finished folds of a run, what is published on them or references, and where the files are."""
+    console, task = make_console(), plan.dataset.task
+    if not summary["units"]:
+        return
+    console.print()
+    console.print(_fold_table(plan, summary))
+    if published(task.name):
+        _show_leaderboard(console, plan, summary)
+    elif "references" in summary:
+        _show_references(console, plan, summary)
+    console.print(
+        f"Training took {duration(summary['wall_seconds'])} in all ({summary['device']}), "
+        f"peak memory {summary['peak_memory_bytes'] / 2**30:.1f} GiB. Parameters: {summary['parameters']:,}."
+    )
+    if not plan.dataset.is_complete:
+        console.print(
+            f"Partial data: {summary['coverage']:.1%} of the rows of {task.name}, not verified by the official hash. "
+            "The published models were trained and tested on all rows; this result has no rank among them."
+        )
+    if plan.config.limit is not None:
+        console.print(f"Trained on at most {plan.config.limit:,} rows of each fold (--limit).")
+    console.print(f"Files: {plan.run.path}", soft_wrap=True)
+
+
+def _fold_table(plan: Plan, summary: dict[str, Any]) -> Table:
+    task = plan.dataset.task
+    seeds = len(summary["seeds"]) > 1
+    unit = f" in {task.unit}" if task.unit else ""
+    table = Table(title=f"{task.name}, {plan.config.block_name}: test rows{unit}", title_justify="left")
+    table.add_column("fold")
+    if seeds:
+        table.add_column("seed")
+    for name in summary["mean"]:
+        table.add_column(METRIC_LABELS[name], justify="right")
+    for row in sorted(summary["units"], key=lambda row: (row["fold"], row["seed"])):
+        labels = [str(row["fold"])] + ([str(row["seed"])] if seeds else [])
+        values = [row[name] for name in summary["mean"]]
+        table.add_row(*labels, *(figures(math.nan if value is None else value) for value in values))
+    if len(summary["folds"]) > 1:
+        table.add_section()
+        for label, style in (("mean", "bold"), ("std", "")):
+            values = [figures(value) for value in summary[label].values()]
+            table.add_row(label, *([""] if seeds else []), *values, style=style)
+    return table
+
+
+def _show_references(console: Console, plan: Plan, summary: dict[str, Any]) -> None:
+    """Print the result beside models that know little."""
+    task, metric = plan.dataset.task, primary_metric(plan.dataset.task.kind)
+    table = Table(title=f"{metric.label} beside references on the same test rows", title_justify="left")
+    table.add_column("model")
+    unit = f" ({task.unit})" if task.unit else ""
+    table.add_column(f"{metric.label}{unit}", justify="right")
+    table.add_row(_ours(plan), figures(summary["mean"][metric.name]), style="bold")
+    for model, value in summary["references"].items():
+        table.add_row(model, figures(value))
+    console.print(table)
+
+
+def _show_leaderboard(console: Console, plan: Plan, summary: dict[str, Any]) -> None:
+    """Print the published models on the same folds, with this run in its place."""
+    task, metric, folds = plan.dataset.task, primary_metric(plan.dataset.task.kind), summary["folds"]
+    mean, std = summary["mean"][metric.name], summary["std"][metric.name]
+    scores = [(entry.model, *_on_folds(entry, folds)) for entry in published(task.name)]
+    scores.append((_ours(plan), mean, std))
+    scores.sort(key=lambda row: row[1], reverse=metric.higher_is_better)
+    plural = "s" if len(folds) > 1 else ""
+    which = "the five folds" if len(folds) == N_FOLDS else f"of fold{plural} {', '.join(map(str, folds))} alone"
+    table = Table(title=f"Published leaderboard, {which}", title_justify="left")
+    unit = f" ({task.unit})" if task.unit else ""
+    for heading in ("", "model", f"{metric.label}{unit}", "std"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    place = 0
+    for model, value, spread in scores:
+        counts = model != _ours(plan) or summary["is_official"]
+        place += counts
+        table.add_row(
+            str(place) if counts else "–",
+            model,
+            figures(value),
+            figures(spread) if len(folds) > 1 else "",
+            style="bold" if model == _ours(plan) else "",
+        )
+    console.print(table)
+    if summary["is_official"]:
+        console.print(f"Rank {rank(task.name, mean)} beside {len(scores) - 1} published models.")
+    console.print(f"Published: {source()}", style="dim")
+
+
+def _ours(plan: Plan) -> str:
+    return f"SEN ({plan.config.block_name}), this run"
+
+
+def _on_folds(entry: LeaderboardEntry, folds: list[int]) -> tuple[float, float]:
+    if len(folds) == len(entry.folds):
+        return entry.mean, entry.std
+    chosen = [entry.folds[fold] for fold in folds]
+    return float(np.mean(chosen)), float(np.std(chosen))
+
+
+def show_preparation(dataset: Dataset, graphs: GraphTable) -> None:
+    """Print what the cache now holds of a task."""
+    table = dataset.table
+    n_nodes, n_edges, n_neighbors = len(graphs.numbers), len(graphs.neighbor), graphs.n_neighbors.sum()
+    systems, counts = np.unique(table.crystal_system, return_counts=True)
+    console = make_console()
+    console.print(
+        f"{dataset.task.name} ({dataset.source}): {len(table):,} crystals ({dataset.coverage:.1%} of the task), "
+        f"{len(table.numbers):,} atoms, {n_nodes:,} graph nodes, {n_neighbors:,} neighbours of theirs, "
+        f"{n_edges:,} edges."
+    )
+    console.print(", ".join(f"{count:,} {name}" for name, count in zip(systems, counts, strict=True)) + ".")
+    show_notes(console, dataset)
+
+
+def show_submission(path: Path, submission: Submission) -> None:
+    """Print what a submission file of ours holds, as MatBench scores it, and what to do with it."""
+    table = Table(title="MatBench submission, over the five folds", title_justify="left")
+    for heading in ("task", "metric", "mean", "std", "seeds"):
+        table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left")
+    averaged, left_out = False, []
+    for name, result in submission.tasks.items():
+        metric = primary_metric(result.task.kind)
+        scores = [fold.scores[metric.name.removeprefix("matbench_")] for fold in result.folds]
+        unit = f" ({result.task.unit})" if result.task.unit else ""
+        seeds = result.folds[0].parameters["seeds"]
+        mean, std = figures(float(np.mean(scores))), figures(float(np.std(scores)))
+        table.add_row(name, f"{metric.label}{unit}", mean, std, ",".join(map(str, seeds)))
+        averaged |= len(seeds) > 1
+        if len(seeds) > 1 and result.task.kind == "classification":
+            left_out.append(name)
+    console = make_console()
+    console.print(table)
+    if averaged:
+        console.print(
+            "Predictions are averaged over the seeds, so that these scores are those of an ensemble; "
+            "`sen-bench run` shows the mean of the seeds' own scores."
+        )
+    if left_out:
+        console.print(
+            f"{', '.join(left_out)}: the spread over the seeds is not in the file, because matbench takes no "
+            "uncertainty for a classification."
+        )
+    console.print(f"File: {path}", soft_wrap=True)
+    console.print(
+        "To submit it: a pull request to github.com/materialsproject/matbench with a folder "
+        "benchmarks/matbench_v0.1_NAME that holds it as results.json.gz, an info.json and your code; "
+        "docs/how-to/submit-to-matbench.md tells more.",
+        soft_wrap=True,
+    )
+
+
+def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form: str) -> None:
+    """Print predictions as a table, as CSV or as JSON."""
+    if form == "table":
+        _show_prediction_table(ensemble, predictions)
+        return
+    rows: list[dict[str, Any]] = [
+        {
+            "file": str(entry.sample.source),
+            "formula": entry.sample.formula,
+            "space_group": entry.sample.crystal.space_group,
+            "prediction": entry.mean,
+            "spread": None if math.isnan(entry.spread) else entry.spread,
+            "never_seen": entry.never_seen,
+            "heavy_hydrogen": entry.sample.heavy_hydrogen,
+        }
+        for entry in predictions
+    ]
+    if form == "csv":
+        writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row | {"never_seen": _never_seen(row["never_seen"], len(ensemble.units))} for row in rows)
+        return
+    task = ensemble.facts["task"]
+    content = {
+        "task": task["name"],
+        "target": task["target"],
+        "unit": task["unit"],
+        "kind": task["kind"],
+        "block": ensemble.config.block_name,
+        "models": [{"seed": unit.seed, "fold": unit.fold} for unit in ensemble.units],
+        "predictions": [row | {"by_model": entry.by_model} for row, entry in zip(rows, predictions, strict=True)],
+    }
+    print(json.dumps(content, indent=1))  # noqa: T201 - the console of rich would wrap it
+
+
+def _show_prediction_table(ensemble: Ensemble, predictions: Sequence[Prediction]) -> None:
+    console, task, n_models = make_console(), ensemble.facts["task"], len(ensemble.units)
+    what = "probability" if task["kind"] == "classification" else task["target"]
+    unit = f" ({task['unit']})" if task["unit"] else ""
+    count = "1 model" if n_models == 1 else f"{n_models} models"
+    table = Table(title=f"{task['name']}, {ensemble.config.block_name}: {count}", title_justify="left")
+    for heading in ("file", "formula", "space group", f"{what}{unit}", "spread", "never seen in training"):
+        table.add_column(heading, justify="right" if heading.startswith((what, "spread")) else "left", overflow="fold")
+    for entry in predictions:
+        sample = entry.sample
+        cells = (str(sample.source), sample.formula, str(sample.crystal.space_group or "unknown"))
+        numbers = (figures(entry.mean), figures(entry.spread))
+        table.add_row(*cells, *numbers, _never_seen(entry.never_seen, n_models))
+    console.print(table)
+    models = "; ".join(map(str, ensemble.units))
+    if n_models > 1:
+        models = f"mean and standard deviation (ddof 1) over {models}"
+    console.print(f"Models: {models}.")
+    if any(entry.never_seen for entry in predictions):
+        console.print("A prediction for an element that was never seen in training is a guess.")
+    if heavy := [str(entry.sample.source) for entry in predictions if entry.sample.heavy_hydrogen]:
+        console.print(f"Deuterium or tritium is read as hydrogen: {', '.join(heavy)}.")
+
+
+def _never_seen(elements: dict[str, int], n_models: int) -> str:
+    """Name elements that models never saw, and how many models where others did: "Xe, F (2 of 5 models)"."""
+    return ", ".join(e if n == n_models else f"{e} ({n} of {n_models} models)" for e, n in elements.items())
+
+
+def show_tasks(data_dir: Path | None) -> None:
+    """Print the tasks.
+
+    Raises:
+        UsageError: There is no folder `data_dir`.
+    """
+    if data_dir is not None and not expanded(data_dir).is_dir():
+        raise UsageError(f"There is no folder {data_dir} (--data-dir).")
+    table = Table(title="Tasks")
+    for heading in ("task", "rows", "target", "unit", "kind", "data"):
+        table.add_column(heading, justify="right" if heading == "rows" else "left")
+    for task in TASKS.values():
+        rows = f"{task.n_rows:,}" if task.n_rows else ""
+        table.add_row(task.name, rows, task.target, task.unit, task.kind, _data_state(task, data_dir))
+    console = make_console()
+    console.print(table)
+    console.print(
+        "prototypes is a demonstration, not a benchmark. Data: --data-dir or SEN_BENCH_DATA, else downloaded."
+    )
+
+
+def _data_state(task: Task, data_dir: Path | None) -> str:
+    if task.url is None:
+        return "built in"
+    try:
+        file = find_data_file(task, data_dir)
+    except UsageError:
+        return "folder not found"
+    except DataError:
+        return "not the official file"
+    return file.coverage if file else "to download"
+
+
+def show_blocks() -> None:
+    """Print the installed blocks; the parameters are those of SEN with the block at default sizes.
+
+    Raises:
+        RunError: Some cannot be loaded or built; the others are printed.
+    """
+    from benchmarks.results.run_config import build_config
+    from benchmarks.training.trainer import build_model, n_parameters
+    from sen.registry import block_names
+
+    table = Table(title="Symmetry blocks")
+    for heading in ("block", "parameters", "of SEN in all", "beside capsule", "reads", "source"):
+        table.add_column(heading, justify="left" if heading in {"block", "reads", "source"} else "right")
+    models: dict[str, SEN] = {}
+    broken: list[str] = []
+    for name in block_names():
+        try:
+            models[name] = build_model(build_config("prototypes", name))
+        except UsageError as error:
+            broken.append(str(error))
+    of_capsule = n_parameters(models["capsule"])
+    for name, model in models.items():
+        total = n_parameters(model)
+        reads = "edge vectors, full cells" if model.block.needs_vectors else "distances, asymmetric units"
+        share = f"{total / of_capsule - 1:+.0%}"
+        table.add_row(name, f"{n_parameters(model.block):,}", f"{total:,}", share, reads, model.block.source)
+    make_console().print(table)
+    if broken:
+        raise RunError(" ".join(broken))
+
+
+def show_contract(result: ContractResult) -> None:
+    """Print a line about a contract that a block was put through."""
+    style = {"passed": "green", "failed": "red", "skipped": "yellow"}[result.outcome]
+    reason = f": {printable(result.reason, 300)}" if result.reason else ""
+    make_console().print(Text.assemble((f"{result.outcome:7}", style), f"  {result.contract}{reason}"), soft_wrap=True)
+
+
+def show_status(root: Path) -> None:
+    """Print the runs below a folder."""
+    from benchmarks.results.store import find_runs
+
+    table = Table(title=f"Runs in {root}")
+    for heading in ("task", "rows", "block", "run", "seeds", "folds done", "under way", "metric", "mean", "std"):
+        table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left", overflow="fold")
+    for run in find_runs(root):
+        try:
+            table.add_row(*_status(run))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            logging.getLogger("sen_bench").warning("Passed over: %s lacks what a run records (%r).", run.path, error)
+    console = make_console()
+    console.print(table if table.row_count else f"There are no runs in {root}.")
+
+
+def _status(run: Run) -> list[str]:
+    """Return the cells of a run's line."""
+    from benchmarks.results.store import fold_means
+
+    facts = run.read_config()
+    config, task, data = facts["config"], facts["task"], facts["data"]
+    name, n = primary_metric(task["kind"]).name, n_folds(task["split"])
+    units = run.units()
+    scores = fold_means({unit: run.read_metrics(unit)["metrics"][name] for unit in units})
+    rows = "all" if data["is_complete"] else f"{data['coverage']:.1%}"
+    return [
+        str(config["task"]),
+        rows if config["limit"] is None else f"{rows}, limit {config['limit']:,}",
+        str(config["block_name"]),
+        run.path.name,
+        ",".join(str(seed) for seed in sorted({unit.seed for unit in units})),
+        f"{len(scores)} of {n}: {','.join(map(str, scores))}" if scores else f"0 of {n}",
+        "; ".join(map(str, run.under_way())),
+        f"{METRIC_LABELS[name]} {f'({unit})' if (unit := task['unit']) else ''}".strip(),
+        figures(float(np.mean(list(scores.values())))) if scores else "",
+        figures(float(np.std(list(scores.values())))) if len(scores) > 1 else "",
+    ]

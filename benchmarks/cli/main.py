@@ -1,0 +1,78 @@
+"""The `sen-bench` command: subcommands of all rooms, found through the entry point group `sen_bench.commands`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points, version
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.base.errors import SenBenchError, UsageError
+from benchmarks.base.interrupts import raise_at_signals
+
+__all__ = ["main"]
+
+
+def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
+    """Answer Ctrl-C in a command with a sentence and the exit code of a stopped program."""
+
+    @functools.wraps(command)
+    def call(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            typer.echo("Stopped. What is finished is kept; the same command does the rest.", err=True)
+            raise typer.Exit(130) from None
+
+    return call
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sen-bench {version('sen-bench')}")
+        raise typer.Exit
+
+
+def _sen_bench(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Honest MatBench comparisons of SEN, the symmetry-enhanced equivariance network, with pluggable blocks."""
+
+
+def main() -> None:
+    """Run `sen-bench`; its errors, and paths that the system refuses, become a sentence on stderr and an exit code."""
+    raise_at_signals()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if os.environ.get("SEN_BENCH_DEBUG"):
+        logging.getLogger("sen_bench").setLevel(logging.DEBUG)
+    # Read by GNU OpenMP when torch is loaded: threads that wait for each other soon go to sleep. With its default, by
+    # which they spin on, a training step took dozens of times as long once other processes used the cores.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    app = typer.Typer(
+        callback=_sen_bench,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    for command in sorted(entry_points(group="sen_bench.commands"), key=lambda command: command.name):
+        app.command(command.name)(_stoppable(command.load()))
+    try:
+        app(prog_name="sen-bench")
+    except SenBenchError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        # Such as a folder that belongs to somebody else: on any path, and whatever is asked about it.
+        if error.filename is None:
+            raise
+        logging.getLogger("sen_bench").debug("What the system refused:", exc_info=True)
+        typer.echo(f"Error: {error.filename} cannot be used ({error.strerror}).", err=True)
+        sys.exit(UsageError.exit_code)

@@ -1,0 +1,285 @@
+"""The official MatBench folds and the validation rows cut from their training rows; a holdout split of own data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.base.errors import DataError, UsageError
+from benchmarks.data.tasks import Kind
+
+__all__ = [
+    "N_FOLDS",
+    "VALIDATION_FRACTION",
+    "Fold",
+    "check_fold_numbers",
+    "check_split",
+    "make_folds",
+    "n_folds",
+    "official_folds",
+]
+
+N_FOLDS = 5
+VALIDATION_FRACTION = 0.1
+
+# The seed of the split file shipped with matbench 0.6 (matbench_v0.1_validation.json, "random_state").
+_OFFICIAL_SEED = 18012019
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One fold as positions in the table, each part in the official row order and disjoint from the others.
+
+    Attributes:
+        index: Number of the fold, 0 to 4; 0 for a holdout split.
+        train: Rows the model is fitted on, int64 [n_train].
+        validation: Rows that stop the training and choose the checkpoint, int64 [n_validation].
+        test: Rows that are predicted once, int64 [n_test]. Test rows are never dropped.
+    """
+
+    index: int
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def check_split(split: str) -> str:
+    """Return a split in the one way to write it: "folds", or "holdout:0.8/0.1/0.1" (train/validation/test).
+
+    Raises:
+        UsageError: It is no split.
+    """
+    if split == "folds":
+        return split
+    name, _, text = split.partition(":")
+    try:
+        shares = [float(share) for share in text.split("/")]
+    except ValueError:
+        shares = []
+    if name != "holdout" or len(shares) != 3:
+        raise UsageError(
+            f"--split takes folds or holdout:TRAIN/VALIDATION/TEST, such as holdout:0.8/0.1/0.1, not {split!r}."
+        )
+    if not min(shares) > 0 or not abs(sum(shares) - 1) < 1e-6:
+        raise UsageError(f"The three shares of {split!r} must be positive and sum to 1, such as holdout:0.8/0.1/0.1.")
+    return "holdout:" + "/".join(f"{share:g}" for share in shares)
+
+
+def n_folds(split: str) -> int:
+    """Return the number of folds of a split."""
+    return N_FOLDS if split == "folds" else 1
+
+
+def check_fold_numbers(folds: Sequence[int], split: str) -> None:
+    """Check which folds somebody asks for.
+
+    Raises:
+        UsageError: The split does not have them, or one is named twice.
+    """
+    if split != "folds" and list(folds) != [0]:
+        raise UsageError(f"The split {split} has only fold 0: leave out --folds.")
+    wrong = [fold for fold in folds if fold not in range(N_FOLDS)]
+    if wrong or len(set(folds)) != len(folds) or not folds:
+        raise UsageError(
+            f"--folds takes numbers from 0 to {N_FOLDS - 1}, none of them twice, not {','.join(map(str, folds))}."
+        )
+
+
+def official_folds(
+    kind: Kind,
+    n_rows: int,
+    targets: NDArray[np.generic] | None = None,
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return MatBench's own folds of a complete data set, in content and order those of matbench 0.6.
+
+    Args:
+        kind: "regression" splits by `KFold`, "classification" by `StratifiedKFold`.
+        n_rows: Rows of the complete data set.
+        targets: Labels of all rows in the official order, [n_rows]; read only for a classification.
+
+    Returns:
+        Five pairs (training rows, test rows) of ascending row indices.
+
+    Raises:
+        UsageError: There are fewer rows, or fewer rows of one class, than folds.
+        ValueError: A classification comes without the label of every row.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    if n_rows < N_FOLDS:
+        raise UsageError(f"{n_rows} rows cannot be split into {N_FOLDS} folds: give at least {N_FOLDS} rows.")
+    rows = np.zeros(n_rows)
+    if kind == "regression":
+        splits = KFold(N_FOLDS, shuffle=True, random_state=_OFFICIAL_SEED).split(rows)
+    else:
+        if targets is None or len(targets) != n_rows:
+            raise ValueError("stratified folds need the label of every row")
+        classes, counts = np.unique(targets, return_counts=True)
+        if counts.min() < N_FOLDS:
+            raise UsageError(
+                f"Only {counts.min()} rows have the target {classes[counts.argmin()]}: "
+                f"stratified folds need at least {N_FOLDS} rows of each class."
+            )
+        splits = StratifiedKFold(N_FOLDS, shuffle=True, random_state=_OFFICIAL_SEED).split(rows, targets)
+    return [(train.astype(np.int64), test.astype(np.int64)) for train, test in splits]
+
+
+def make_folds(
+    kind: Kind,
+    rows: NDArray[np.int64],
+    n_official_rows: int | None,
+    targets: NDArray[np.generic],
+    seed: int,
+    *,
+    limit: int | None = None,
+    split: str = "folds",
+) -> list[Fold]:
+    """Return the official folds restricted to the rows at hand, with validation rows cut from the training rows.
+
+    A tenth of each fold's training rows, drawn by the run's seed and the fold's index, becomes validation rows; in a
+    classification, a tenth of each class. A holdout split is drawn with the seed of the official folds, validation rows
+    too, so that all blocks and seeds share it; in a classification it is stratified.
+
+    Args:
+        kind: "regression" or "classification".
+        rows: Official row index of each row of the table, [M].
+        n_official_rows: Rows of the complete data set; None for a data set that is complete by itself (a file of the
+            user's own, `prototypes`), which is split in the order of the table.
+        targets: Target of each row of the table, [M].
+        seed: Seed of the run; it draws the validation rows and never changes the official folds.
+        limit: Keep at most that many of each fold's training rows, validation rows included, drawn at random; a
+            smaller limit keeps a part of what a larger one keeps. Test rows are never dropped.
+        split: As `check_split` returns it; a holdout split is for data that are complete by themselves.
+
+    Returns:
+        The five folds, or the one of a holdout split.
+
+    Raises:
+        UsageError: Too few rows, a limit below 2, or a part of a classification data set, whose stratified official
+            folds depend on the labels of all rows.
+        DataError: Row indices that repeat or lie outside the complete data set.
+    """
+    if limit is not None and limit < 2:
+        raise UsageError(
+            f"A limit of {limit} training rows is too small: one row to train on and one to validate on are 2."
+        )
+    if split != "folds":
+        return [_holdout(kind, targets, seed, limit, [float(share) for share in split.partition(":")[2].split("/")])]
+    if n_official_rows is None:
+        rows, n_official_rows = np.arange(len(rows)), len(rows)
+    position = _positions(rows, n_official_rows)
+    labels = None
+    if kind == "classification":
+        if len(rows) < n_official_rows:
+            raise UsageError(
+                f"A classification cannot be run on a part of its rows ({len(rows):,} of {n_official_rows:,}): "
+                "the official folds are stratified by the labels of all rows. Use the complete file."
+            )
+        labels = targets[position]
+
+    folds = []
+    for index, (official_train, official_test) in enumerate(official_folds(kind, n_official_rows, labels)):
+        train, test = (at[at >= 0] for at in (position[official_train], position[official_test]))
+        if len(train) < 2 or len(test) == 0:
+            raise UsageError(
+                f"The {len(rows):,} rows at hand leave {len(train)} training and {len(test)} test rows "
+                f"in fold {index}: give more rows."
+            )
+        # Two streams, so that a limit that drops nothing changes nothing.
+        for_limit, for_validation = map(np.random.default_rng, np.random.SeedSequence([seed, index]).spawn(2))
+        if limit is not None:
+            train = _limited(train, _strata(kind, targets, train), limit, for_limit)
+        held_out = _draw_validation(_strata(kind, targets, train), for_validation)
+        folds.append(Fold(index, train[~held_out], train[held_out], test))
+        _require_all_classes(kind, targets, folds[-1], limit)
+    return folds
+
+
+def _holdout(kind: Kind, targets: NDArray[np.generic], seed: int, limit: int | None, shares: Sequence[float]) -> Fold:
+    """Cut the rows into training, validation and test rows of these shares, at least one row of each class in each."""
+    from sklearn.model_selection import train_test_split
+
+    n_test, n_validation = (max(1, round(share * len(targets))) for share in (shares[2], shares[1]))
+
+    def draw(rows: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:
+        strata = targets[rows] if kind == "classification" else None
+        parts: list[NDArray[np.int64]] = train_test_split(
+            rows, test_size=n, random_state=_OFFICIAL_SEED, stratify=strata
+        )
+        return parts
+
+    try:
+        known, test = draw(np.arange(len(targets)), n_test)
+        train, validation = draw(known, n_validation)
+    except ValueError:  # nothing is left to train on, or a class has fewer rows than parts
+        known = train = validation = test = np.empty(0, dtype=np.int64)
+    n_classes = len(np.unique(targets)) if kind == "classification" else 1
+    if any(len(np.unique(targets[part])) < n_classes for part in (train, validation, test)):
+        each = " of each class" if kind == "classification" else ""
+        raise UsageError(
+            f"{len(targets)} rows are too few for this holdout split, which needs training, validation and test "
+            f"rows{each}: give more rows, or larger shares to the small parts."
+        )
+    if limit is not None and limit < len(known):
+        rng = np.random.default_rng([seed, 0])
+        kept = min(max(1, round(limit * len(validation) / len(known))), limit - 1)
+        train = _limited(train, _strata(kind, targets, train), limit - kept, rng)
+        validation = _limited(validation, _strata(kind, targets, validation), kept, rng)
+    fold = Fold(0, np.sort(train), np.sort(validation), np.sort(test))
+    _require_all_classes(kind, targets, fold, limit)
+    return fold
+
+
+def _strata(kind: Kind, targets: NDArray[np.generic], rows: NDArray[np.int64]) -> NDArray[np.generic]:
+    """Return what divides rows into strata: their class, or nothing for a regression."""
+    return targets[rows] if kind == "classification" else np.zeros(len(rows))
+
+
+def _limited(
+    rows: NDArray[np.int64], strata: NDArray[np.generic], limit: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return `limit` rows drawn at random from each stratum in proportion, ascending; fewer are a part of more."""
+    order = np.empty(len(rows))
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        order[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
+    return rows[np.sort(np.argsort(order, kind="stable")[:limit])]
+
+
+def _require_all_classes(kind: Kind, targets: NDArray[np.generic], fold: Fold, limit: int | None) -> None:
+    """Refuse a limit that leaves a class out: the epoch would be chosen on rows that know nothing of it."""
+    if kind == "classification" and limit is not None:
+        n_classes = len(np.unique(targets))
+        if any(len(np.unique(targets[part])) < n_classes for part in (fold.train, fold.validation)):
+            raise UsageError(
+                f"With a limit of {limit} training rows, fold {fold.index} has training or validation rows of one "
+                "class alone: raise --limit."
+            )
+
+
+def _positions(rows: NDArray[np.int64], n_official_rows: int) -> NDArray[np.int64]:
+    """Return the position in the table of each official row, [n_official_rows], -1 where the table lacks it."""
+    if len(rows) and not 0 <= rows.min() <= rows.max() < n_official_rows:
+        raise DataError(
+            f"The row indices run from {rows.min()} to {rows.max()}, "
+            f"but the complete data set has the rows 0 to {n_official_rows - 1}."
+        )
+    position = np.full(n_official_rows, -1, dtype=np.int64)
+    position[rows] = np.arange(len(rows))
+    lost = rows[position[rows] != np.arange(len(rows))]
+    if len(lost):
+        raise DataError(f"Row index {lost[0]} occurs more than once: every official row may be there only once.")
+    return position
+
+
+def _draw_validation(strata: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return a mask [n] that holds out a tenth of each stratum: one row at least, but never all of them."""
+    held_out = np.zeros(len(strata), dtype=bool)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        n_validation = min(max(1, round(VALIDATION_FRACTION * len(members))), len(members) - 1)
+        held_out[rng.permutation(members)[:n_validation]] = True
+    return held_out

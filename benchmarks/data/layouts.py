@@ -1,0 +1,385 @@
+"""Ways to write a data set down: a folder of structure files, the MatBench layout in JSON, CSV, Parquet."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import itertools
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchmarks.base.cache import digest
+from benchmarks.base.errors import DataError, UsageError, printable, suggest
+from benchmarks.base.files import file_digest, open_unpacked
+from benchmarks.base.workers import stream
+from benchmarks.data.crystal_table import read_outline
+from benchmarks.data.rows import Batch, Fault, read_batch, read_rows, read_target
+from benchmarks.data.splitter import RowSplitter, split_file
+from benchmarks.data.structures import BadRow, Form, RawCrystal, parse_file, parse_structure
+from benchmarks.data.tasks import Kind, Task
+
+__all__ = ["LAYOUTS", "Layout", "open_layout"]
+
+_PYMATGEN = f"pymatgen {version('pymatgen')}"
+_TABLE = "id_prop.csv"
+_ID_COLUMNS = ("id", "material_id", "mbid")
+_STRUCTURE_COLUMNS: dict[str, Form | None] = {"structure": None, "cif": "cif", "poscar": "poscar"}
+# Where the structure of an id may be in a folder.
+_STRUCTURE_FILES = ("{}.cif", "{}.vasp", "{}.poscar", "POSCAR_{}", "POSCAR.{}", "{}/POSCAR")
+LAYOUTS = (
+    f"a folder of CIF or POSCAR files with {_TABLE}, or a file .json or .json.gz (MatBench layout), "
+    ".csv, .csv.gz or .parquet"
+)
+# Rows that a worker process is handed at a time.
+_BATCH = 64
+
+# What a worker process makes a row of: the structure and the target, or why there are none.
+_Cells = tuple[Any, Any] | str
+
+
+class Layout(Protocol):
+    """One way to write data down."""
+
+    path: Path
+    """The file that messages name."""
+    parser: str
+    """What parses its structures, with its version: another may make other crystals of them."""
+
+    def targets(self) -> list[str]:
+        """Columns that can be the target."""
+
+    def content(self) -> str:
+        """Hash of everything that is read."""
+
+    def ids(self) -> list[str]:
+        """Id of every row, empty where it has none, after a look at the file as a whole."""
+
+    def read(self, task: Task, jobs: int) -> Iterator[Batch | Fault]:
+        """Read all rows, batch by batch in their order."""
+
+
+def open_layout(path: Path, target: str | None) -> Layout:
+    """Return the data at a path in the layout that its name tells.
+
+    Raises:
+        UsageError: There is nothing, or in no known layout.
+        DataError: It cannot be read.
+    """
+    if not path.exists():
+        raise UsageError(f"There is no file or folder {path}: own data are {LAYOUTS}.")
+    if path.is_dir():
+        return _Folder(path, target)
+    name = path.name.lower()
+    for suffixes, layout in (((".json", ".json.gz"), _Json), ((".csv", ".csv.gz"), _Csv), ((".parquet",), _Parquet)):
+        if name.endswith(suffixes):
+            return layout(path)
+    raise UsageError(f"{path} is in no layout that sen-bench reads: own data are {LAYOUTS}.")
+
+
+class _Folder:
+    """A folder of structure files with a table of ids and targets, as CGCNN reads it.
+
+    The table has no header line, an id and one value; or a header line whose first cell is a usual name of an id, or
+    that holds the name of the target.
+    """
+
+    parser = _PYMATGEN
+
+    def __init__(self, folder: Path, target: str | None) -> None:
+        self.folder = folder
+        self.path = folder / _TABLE
+        if not self.path.is_file():
+            raise UsageError(f"There is no {_TABLE} in the folder {folder}: own data are {LAYOUTS}.")
+        rows = list(_csv_rows(self.path))
+        header = [name.strip() for name in rows[0]] if rows else []
+        if header and (header[0].lower() in _ID_COLUMNS or target in header[1:]):
+            self._columns, rows = header[1:], rows[1:]
+            _check_names(self.path, self._columns)
+        elif len(header) > 2:
+            raise UsageError(
+                f"{self.path} has {len(header)} columns and no header line: write one (id, then a name for each "
+                "column) and choose with --target."
+            )
+        else:
+            self._columns = [target or "target"]
+        self._rows = [[row[0].strip(), *row[1:]] for row in rows]
+
+    def targets(self) -> list[str]:
+        return list(filter(None, self._columns))
+
+    def ids(self) -> list[str]:
+        return _usable([row[0] for row in self._rows])
+
+    def content(self) -> str:
+        return digest(
+            table=file_digest(self.path),
+            files=[[[file, _file_content(self.folder / file)] for file in self._files(row[0])] for row in self._rows],
+        )
+
+    def read(self, task: Task, jobs: int) -> Iterator[Batch | Fault]:
+        at = 1 + self._columns.index(task.target)
+        cells = ((row[0], self._files(row[0]), row[at] if at < len(row) else "") for row in self._rows)
+        tasks = ((self.folder, rows, task.target, task.kind) for rows in _batched(cells, _BATCH))
+        return stream(_read_files, tasks, jobs)
+
+    def _files(self, name: str) -> list[str]:
+        """Return the structure files of an id, relative to the folder."""
+        if not name or Path(name).name != name:
+            return []
+        candidates = (pattern.format(name) for pattern in _STRUCTURE_FILES)
+        try:
+            return [file for file in candidates if (self.folder / file).is_file()]
+        except OSError:  # a name that no file can have
+            return []
+
+
+class _Json:
+    """A file in the MatBench layout whose index holds ids."""
+
+    parser = "sen-bench"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def _outline(self) -> tuple[list[Any], list[str]]:
+        outline = read_outline(self.path)
+        index, columns = outline.index, list(map(str, outline.columns))
+        if not all(type(name) in {int, str} for name in index):
+            raise DataError(f'{self.path}: "index" must hold the ids of the rows, integers or texts.')
+        if "structure" not in columns:
+            raise DataError(f"{self.path} has no column 'structure'. {suggest('structure', columns)}")
+        _check_names(self.path, columns)
+        return index, columns
+
+    def targets(self) -> list[str]:
+        return [name for name in self._outline[1] if name != "structure"]
+
+    def ids(self) -> list[str]:
+        return _usable(map(str, self._outline[0]))
+
+    def content(self) -> str:
+        return _file_content(self.path)
+
+    def read(self, task: Task, jobs: int) -> Iterator[Batch | Fault]:
+        columns = self._outline[1]
+        pieces = (rows for rows in split_file(self.path, RowSplitter()) if rows.strip(b", \t\r\n"))
+        return stream(read_rows, ((rows, columns, task.target, task.kind) for rows in pieces), jobs)
+
+
+class _Table:
+    """A table with a column of structures and, where there is one, a column of ids."""
+
+    parser = _PYMATGEN
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def columns(self) -> list[str]:
+        raise NotImplementedError
+
+    @cached_property
+    def structure(self) -> str:
+        """Name of the column of structures."""
+        for name in _STRUCTURE_COLUMNS:
+            if name in self.columns:
+                return name
+        wanted = ", ".join(map(repr, _STRUCTURE_COLUMNS))
+        raise DataError(f"{self.path} has no column of structures ({wanted}). {suggest('structure', self.columns)}")
+
+    @cached_property
+    def id(self) -> str | None:
+        """Name of the column of ids."""
+        return next((name for name in _ID_COLUMNS if name in self.columns), None)
+
+    def targets(self) -> list[str]:
+        return [name for name in self.columns if name and name not in {self.structure, self.id}]
+
+    def content(self) -> str:
+        return _file_content(self.path)
+
+    def read(self, task: Task, jobs: int) -> Iterator[Batch | Fault]:
+        form = _STRUCTURE_COLUMNS[self.structure]
+        return stream(_read_cells, ((rows, form, task.target, task.kind) for rows in self.cells(task.target)), jobs)
+
+    def cells(self, target: str) -> Iterator[list[_Cells]]:
+        """Yield the rows, some at a time."""
+        raise NotImplementedError
+
+
+class _Csv(_Table):
+    """CSV, gzipped or not, in UTF-8 and with a header line."""
+
+    @cached_property
+    def columns(self) -> list[str]:
+        columns = [name.strip() for name in next(_csv_rows(self.path), [])]
+        _check_names(self.path, columns)
+        return columns
+
+    def ids(self) -> list[str]:
+        rows = itertools.islice(_csv_rows(self.path), 1, None)
+        if self.id is None:
+            return [str(row) for row, _ in enumerate(rows)]
+        at = self.columns.index(self.id)
+        return _usable(row[at] if at < len(row) else "" for row in rows)
+
+    def cells(self, target: str) -> Iterator[list[_Cells]]:
+        n, structure, value = len(self.columns), self.columns.index(self.structure), self.columns.index(target)
+        rows = itertools.islice(_csv_rows(self.path), 1, None)
+        return _batched(
+            (
+                (row[structure], _value(row[value]))
+                if len(row) == n
+                else f"has {len(row)} cells, but the header line names {n} columns"
+                for row in rows
+            ),
+            _BATCH,
+        )
+
+
+class _Parquet(_Table):
+    """Parquet, whose columns of structures hold texts or the structs of pymatgen dictionaries."""
+
+    @cached_property
+    def columns(self) -> list[str]:
+        with self._reading() as file:
+            names: list[str] = file.schema_arrow.names
+        _check_names(self.path, names)
+        return names
+
+    def ids(self) -> list[str]:
+        with self._reading() as file:
+            if self.id is None:
+                return [str(row) for row in range(file.metadata.num_rows)]
+            batches = file.iter_batches(columns=[self.id])
+            return _usable("" if name is None else str(name) for batch in batches for name in batch[0].to_pylist())
+
+    def cells(self, target: str) -> Iterator[list[_Cells]]:
+        with self._reading() as file:
+            for batch in file.iter_batches(_BATCH, columns=[self.structure, target]):
+                columns = batch.to_pydict()
+                yield list(zip(columns[self.structure], columns[target], strict=True))
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetFile
+
+        try:
+            with ParquetFile(self.path) as file:
+                yield file
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{self.path} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
+
+
+def _check_names(path: Path, columns: Sequence[str]) -> None:
+    """Refuse columns that a name does not tell apart.
+
+    Raises:
+        DataError: Two have the same name.
+    """
+    named = list(filter(None, columns))
+    if len(set(named)) < len(named):
+        raise DataError(f"{path} has two columns of the same name: {', '.join(named)}.")
+
+
+def _read_files(folder: Path, rows: list[tuple[str, list[str], str]], target: str, kind: Kind) -> Batch:
+    """Read rows of a folder: id, structure files and target (in a worker process)."""
+
+    def read(row: tuple[str, list[str], str]) -> tuple[RawCrystal, float]:
+        name, files, value = row
+        if not files:
+            wanted = ", ".join(pattern.format(printable(name)) for pattern in _STRUCTURE_FILES)
+            raise BadRow(f"has no structure file (one of {wanted})")
+        if len(files) > 1:
+            raise BadRow(f"has more than one structure file ({', '.join(files)})")
+        number = read_target(_value(value), target, kind)
+        try:
+            return parse_file(folder / files[0]), number
+        except OSError as error:
+            raise BadRow(f"has a structure file that cannot be read ({files[0]}: {error.strerror})") from error
+        except BadRow as problem:
+            raise BadRow(f"{problem} ({files[0]})") from problem
+
+    return read_batch(rows, read)
+
+
+def _read_cells(rows: list[_Cells], form: Form | None, target: str, kind: Kind) -> Batch:
+    """Read rows of a table: structure and target, or what is wrong with the row (in a worker process)."""
+
+    def read(row: _Cells) -> tuple[RawCrystal, float]:
+        if isinstance(row, str):
+            raise BadRow(row)
+        return parse_structure(row[0], form), read_target(row[1], target, kind)
+
+    return read_batch(rows, read)
+
+
+def _value(text: str) -> object:
+    """Return what a cell of a CSV file says: nothing, a truth value, a number or a text."""
+    text = text.strip()
+    if not text or text.lower() in {"true", "false"}:
+        return text.lower() == "true" if text else None
+    try:
+        # Python's way to group digits is nobody's way to write data.
+        return text if "_" in text else float(text)
+    except ValueError:
+        return text
+
+
+def _usable(names: Iterable[str]) -> list[str]:
+    """Return ids without blanks around them, empty where no file could hold one."""
+    return [name.strip() if _is_text(name) else "" for name in names]
+
+
+def _is_text(name: str) -> bool:
+    """Whether Unicode can encode it: JSON can hold halves of pairs, which it cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _batched(rows: Iterable[Any], n: int) -> Iterator[list[Any]]:
+    rows = iter(rows)
+    while batch := list(itertools.islice(rows, n)):
+        yield batch
+
+
+def _file_content(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _csv_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of a CSV file, gzipped or not, without empty lines.
+
+    Raises:
+        DataError: The file cannot be read as CSV in UTF-8.
+    """
+    # The default is too small for the CIF of a large cell.
+    csv.field_size_limit(sys.maxsize)
+    reader = None
+    try:
+        with open_unpacked(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, strict=True)
+            yield from (row for row in reader if row)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is damaged after line {reader.line_num if reader else 0} ({error}).") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8 ({error}).") from error
+    except csv.Error as error:
+        raise DataError(f"{path} is not valid CSV in line {reader.line_num if reader else 0} ({error}).") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error

@@ -1,0 +1,175 @@
+"""Rows of a data file as refined crystals: what the worker processes make of what they are handed."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from benchmarks.base.errors import printable
+from benchmarks.data.splitter import RowSplitter
+from benchmarks.data.structures import BadRow, RawCrystal, parse_dictionary
+from benchmarks.data.tasks import Kind
+from sen.crystal import Crystal, refine
+
+__all__ = ["Batch", "Fault", "flatten", "read_batch", "read_rows", "read_target"]
+
+Row = TypeVar("Row")
+
+_HINT = "is this a classification (--kind classification)?"
+# Far beyond any property; training computes in single precision, and JSON has integers that no float holds.
+_MAX_TARGET = 1e30
+_COMMA = re.compile(r"\s*,\s*")
+
+
+class Fault(NamedTuple):
+    """What is wrong with a row: `problem` completes the sentence "row ..."; rows count from the first of the batch."""
+
+    row: int
+    problem: str
+
+
+class Batch(NamedTuple):
+    """What came of some rows.
+
+    Attributes:
+        n_rows: How many there were.
+        kept: Those that can be used, counted from the first of the batch, int64 [m].
+        faults: What is wrong with the others, in their order.
+        arrays: The flat arrays of the m crystals, as in `CrystalTable`, with "count" (atoms of each) in place of
+            "ptr"; empty where no row can be used.
+    """
+
+    n_rows: int
+    kept: NDArray[np.int64]
+    faults: list[Fault]
+    arrays: dict[str, NDArray[Any]]
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the collector of cycles away: it would walk through all that JSON is parsed to, which has none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_collector()
+def read_rows(rows: bytes, columns: list[str], target: str, kind: Kind) -> Batch | Fault:
+    """Parse, check and refine rows of the MatBench layout, given as comma-separated JSON.
+
+    Returns:
+        The rows, or the first one that is not valid JSON: nothing after it can be told from it.
+    """
+    import orjson
+
+    text = b"[" + rows.strip().removeprefix(b",") + b"]"
+    try:
+        parsed = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            # NaN is no JSON, but Python writes it: its own parser reads it, so that the row can be named.
+            parsed = json.loads(text.decode())
+        except UnicodeDecodeError as error:
+            before = RowSplitter()
+            before.feed(b'{"data":' + text[: error.start])
+            return Fault(before.n_rows, f"is not valid JSON ({error})")
+        except (ValueError, RecursionError) as error:
+            return Fault(_unreadable_row(text.decode()), f"is not valid JSON ({getattr(error, 'msg', error)})")
+
+    structure_at, target_at = columns.index("structure"), columns.index(target)
+
+    def read(row: object) -> tuple[RawCrystal, float]:
+        if not isinstance(row, list) or len(row) != len(columns):
+            raise BadRow(f"is not a list of {len(columns)} values, one for each column")
+        return parse_dictionary(row[structure_at]), read_target(row[target_at], target, kind)
+
+    return read_batch(parsed, read)
+
+
+def read_batch(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, float]]) -> Batch:
+    """Read and refine rows; `read` gives the crystal and the target of one, or raises `BadRow`."""
+    kept, faults, crystals, targets, heavy_hydrogen = [], [], [], [], []
+    n_rows = 0
+    for i, row in enumerate(rows):
+        n_rows = i + 1
+        try:
+            raw, target = read(row)
+        except BadRow as problem:
+            faults.append(Fault(i, printable(problem, 300)))
+            continue
+        except RecursionError:
+            faults.append(Fault(i, "is nested too deeply"))
+            continue
+        kept.append(i)
+        crystals.append(refine(raw.lattice, raw.positions, raw.numbers))
+        targets.append(target)
+        heavy_hydrogen.append(raw.heavy_hydrogen)
+    arrays = flatten(crystals, targets) | {"heavy_hydrogen": np.array(heavy_hydrogen)} if crystals else {}
+    return Batch(n_rows, np.array(kept, dtype=np.int64), faults, arrays)
+
+
+def read_target(value: object, name: str, kind: Kind) -> float:
+    """Return a target as a number; 0 and 1 for false and true.
+
+    Args:
+        value: What the data file holds.
+        name: Name of the target.
+        kind: "regression" takes finite numbers, "classification" booleans, 0 and 1.
+
+    Raises:
+        BadRow: It is anything else.
+    """
+    if kind == "classification":
+        if not isinstance(value, int | float) or value not in {0, 1}:
+            raise BadRow(f"has neither true nor false (1 or 0) as its {name!r} but {_shown(value)}")
+    elif isinstance(value, bool):
+        raise BadRow(f"has no number as its {name!r} but {_shown(value)}: {_HINT}")
+    elif not isinstance(value, int | float) or not abs(value) < math.inf:
+        raise BadRow(f"has no number as its {name!r} but {_shown(value)}")
+    elif abs(value) > _MAX_TARGET:
+        raise BadRow(f"has a {name!r} that is too large to compute with: {_shown(value)}")
+    return float(value)
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)[:40]
+
+
+def _unreadable_row(rows: str) -> int:
+    """Return which row of a JSON list is the first that Python's parser cannot read, or has no comma behind it."""
+    decoder = json.JSONDecoder()
+    row, at = 0, len(rows) - len(rows[1:].lstrip())
+    while True:
+        try:
+            _, at = decoder.raw_decode(rows, at)
+        except (ValueError, RecursionError):
+            return row
+        comma = _COMMA.match(rows, at)
+        if comma is None:
+            return row
+        row, at = row + 1, comma.end()
+
+
+def flatten(crystals: Sequence[Crystal], targets: ArrayLike) -> dict[str, NDArray[Any]]:
+    """Return crystals as flat arrays as in `CrystalTable`, with "count" (atoms of each) in place of "ptr"."""
+    return {
+        "lattice": np.stack([crystal.lattice for crystal in crystals]),
+        "positions": np.concatenate([crystal.positions for crystal in crystals]),
+        "numbers": np.concatenate([crystal.numbers for crystal in crystals]),
+        "orbit": np.concatenate([crystal.orbit for crystal in crystals]),
+        "space_group": np.array([crystal.space_group for crystal in crystals], dtype=np.int16),
+        "target": np.array(targets, dtype=np.float64),
+        "count": np.array([len(crystal) for crystal in crystals]),
+    }

@@ -1,0 +1,249 @@
+"""Finished runs as the file that MatBench takes; see `benchmarks.results.submission` for reading one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.base.errors import DataError, UsageError
+from benchmarks.base.files import write_bytes
+from benchmarks.data.folds import N_FOLDS
+from benchmarks.data.tasks import Task, get_task
+from benchmarks.results.metrics import matbench_scores
+from benchmarks.results.store import Run, Unit
+from benchmarks.results.submission import (
+    BENCHMARK,
+    FOLDS,
+    VERSION,
+    Misfit,
+    content_hash,
+    require_official,
+    require_values,
+    row_numbers,
+)
+
+__all__ = ["make_submission", "write_submission"]
+
+_DATESTAMP = "%Y.%m.%d %H:%M.%S"
+
+# Half the width of the 95 % interval of a normal distribution, in standard deviations.
+_HALF_WIDTH = NormalDist().inv_cdf(0.975)
+
+
+def make_submission(runs: Sequence[Run], *, algorithm: str | None = None, moment: datetime) -> dict[str, Any]:
+    """Make the content of a submission file from finished runs, one for each task.
+
+    The prediction of a row is the mean over the seeds. With two or more seeds, their standard deviation (ddof 1: the
+    seeds are a sample of all that could have been drawn) and the 95 % interval of a normal distribution go in as
+    uncertainty; not for a classification, where matbench 0.6 refuses any.
+
+    Args:
+        runs: The runs.
+        algorithm: Name of the model; default: SEN with the block.
+        moment: When the file is made, in UTC.
+
+    Raises:
+        UsageError: A run that cannot be submitted: folds missing or damaged, partial data, fewer training rows than
+            there are, a task outside MatBench, test rows that are not the official ones; two runs of one task; runs of
+            different blocks.
+        DataError: A run folder cannot be read.
+    """
+    finished = [_finished(run) for run in runs]
+    for i, one in enumerate(finished):
+        for other in finished[:i]:
+            if one.task.name == other.task.name:
+                raise UsageError(
+                    f"{other.run.path} and {one.run.path} are both runs of {one.task.name}: "
+                    "a submission holds one result for each task."
+                )
+            if one.block != other.block:
+                raise UsageError(
+                    f"{other.run.path} is a run of the block {other.block}, {one.run.path} of {one.block}: "
+                    "a submission holds the results of one model."
+                )
+    parts = sorted(finished, key=lambda part: part.task.name)
+    content = {
+        "@module": "matbench.bench",
+        "@class": "MatbenchBenchmark",
+        "version": VERSION,
+        "tasks": {part.task.name: _task_content(part) for part in parts},
+        "user_metadata": {
+            "algorithm": algorithm or f"SEN ({parts[0].block})",
+            "block": parts[0].block,
+            "predictions": "mean over the seeds; uncertainty of regressions: standard deviation over seeds (ddof 1)",
+            "tasks": {part.task.name: _task_metadata(part) for part in parts},
+        },
+        "benchmark_name": BENCHMARK,
+        "datestamp": moment.strftime(_DATESTAMP),
+    }
+    return {**content, "hash": content_hash(content)}
+
+
+def write_submission(path: Path, content: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    """Write a submission file, whole or not at all; the same content gives the same bytes.
+
+    Raises:
+        UsageError: The file exists and is not to be overwritten, has another ending than .json.gz, or cannot be
+            written.
+    """
+    if not path.name.endswith(".json.gz"):
+        raise UsageError(f"{path} must end in .json.gz: MatBench's file is called results.json.gz.")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists: name another file, or replace it with --overwrite.")
+    try:
+        write_bytes(path, gzip.compress(json.dumps(content, allow_nan=False).encode(), mtime=0))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}).") from error
+
+
+@dataclass(frozen=True, eq=False)
+class _Finished:
+    """A run that may be submitted, with all that it holds.
+
+    Attributes:
+        run: The run.
+        task: Its task.
+        block: Name of its block.
+        facts: Its config.json.
+        seeds: Its seeds.
+        ids: Row ids of each fold's test rows.
+        targets: Their targets, for each fold [n].
+        predictions: What each seed predicted of them, for each fold [n_seeds, n].
+        records: What was recorded of each unit.
+    """
+
+    run: Run
+    task: Task
+    block: str
+    facts: dict[str, Any]
+    seeds: list[int]
+    ids: list[list[str]]
+    targets: list[NDArray[np.float64]]
+    predictions: list[NDArray[np.float64]]
+    records: dict[Unit, dict[str, Any]]
+
+
+def _finished(run: Run) -> _Finished:
+    facts = run.read_config()
+    try:
+        task = _submittable_task(run, facts)
+        block = facts["config"]["block_name"]
+        seeds = _complete_seeds(run, task, block)
+        ids, targets, predictions = [], [], []
+        for fold in range(N_FOLDS):
+            parts = [run.read_predictions(Unit(seed, fold)) for seed in seeds]
+            if any(part.ids != parts[0].ids or (part.target != parts[0].target).any() for part in parts):
+                raise UsageError(f"The seeds in {run.path} were not tested on the same rows of fold {fold}.")
+            ids.append(parts[0].ids)
+            targets.append(parts[0].target)
+            predictions.append(np.stack([part.prediction for part in parts]))
+        records = {Unit(seed, fold): run.read_metrics(Unit(seed, fold)) for seed in seeds for fold in range(N_FOLDS)}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"The config.json in {run.path} is not one that sen-bench writes ({error!r}).") from None
+    try:
+        rows = row_numbers(task, ids)
+        truth = np.empty(sum(map(len, rows)))
+        truth[np.concatenate(rows)] = np.concatenate(targets)
+        require_official(task, rows, truth)
+        for names, predicted in zip(ids, predictions, strict=True):
+            for values in predicted:
+                require_values(task, names, values)
+    except Misfit as error:
+        raise UsageError(f"{run.path} cannot be submitted: {error}.") from None
+    return _Finished(run, task, block, facts, seeds, ids, targets, predictions, records)
+
+
+def _submittable_task(run: Run, facts: Mapping[str, Any]) -> Task:
+    name, limit = facts["task"]["name"], facts["config"]["limit"]
+    if not facts["task"]["is_official"]:
+        raise UsageError(f"{run.path} is a run of {name}, which is no task of MatBench and cannot be submitted to it.")
+    task = get_task(name)
+    if not facts["data"]["is_complete"]:
+        raise UsageError(
+            f"{run.path} is a run on partial data, {facts['data']['coverage']:.1%} of {name}: "
+            f"a submission needs all {task.n_rows:,} rows, from the official file."
+        )
+    if limit is not None:
+        raise UsageError(
+            f"{run.path} was trained on at most {limit:,} rows of each fold (--limit): "
+            "a submission needs a run without that limit."
+        )
+    return task
+
+
+def _complete_seeds(run: Run, task: Task, block: str) -> list[int]:
+    """Return the seeds that were begun; all of them must be complete: leaving one out afterwards would be a choice."""
+    names = (path.name.removeprefix("seed_") for path in run.path.glob("seed_*"))
+    seeds = sorted(int(name) for name in names if name.isdigit())
+    units = run.units()
+    missing = [Unit(seed, fold) for seed in seeds or [0] for fold in range(N_FOLDS) if Unit(seed, fold) not in units]
+    if missing:
+        told = "; ".join(f"{unit} {'damaged' if run.unit_path(unit).exists() else 'missing'}" for unit in missing)
+        seed = missing[0].seed
+        folds = ",".join(str(unit.fold) for unit in missing if unit.seed == seed)
+        command = f"sen-bench run {task.name} --block {block} --seed {seed} --folds {folds}"
+        raise UsageError(
+            f"{run.path} is not complete ({told}): `{command} --out {run.path.resolve().parents[1]}`, with the other "
+            f"options it was started with, trains what seed {seed} lacks."
+        )
+    return seeds
+
+
+def _task_content(part: _Finished) -> dict[str, Any]:
+    return {
+        "@module": "matbench.task",
+        "@class": "MatbenchTask",
+        "benchmark_name": BENCHMARK,
+        "dataset_name": part.task.name,
+        "results": {name: _fold_content(part, fold) for fold, name in enumerate(FOLDS)},
+    }
+
+
+def _fold_content(part: _Finished, fold: int) -> dict[str, Any]:
+    ids, predictions = part.ids[fold], part.predictions[fold]
+    mean = predictions.mean(axis=0)
+    uncertainty = None
+    if part.task.kind == "regression" and len(part.seeds) > 1:
+        std = predictions.std(axis=0, ddof=1)
+        rows = zip(ids, mean - _HALF_WIDTH * std, mean + _HALF_WIDTH * std, std, strict=True)
+        uncertainty = {
+            name: {"ci_lower": float(lower), "ci_upper": float(upper), "std": float(deviation)}
+            for name, lower, upper, deviation in rows
+        }
+    records = [part.records[Unit(seed, fold)] for seed in part.seeds]
+    return {
+        "data": dict(zip(ids, mean.tolist(), strict=True)),
+        "parameters": {
+            "config": part.facts["config"],
+            "seeds": part.seeds,
+            "best_epochs": [record["best_epoch"] for record in records],
+            "rows": records[0]["rows"],
+        },
+        "scores": matbench_scores(part.task.kind, part.targets[fold], mean),
+        "uncertainty": uncertainty,
+    }
+
+
+def _task_metadata(part: _Finished) -> dict[str, Any]:
+    records = list(part.records.values())
+    return {
+        "seeds": part.seeds,
+        "parameters": records[0]["parameters"],
+        "data": part.facts["data"],
+        "devices": sorted({record["device"] for record in records}),
+        "wall_seconds": math.fsum(record["wall_seconds"] for record in records),
+        "provenance": {
+            name: sorted({value for record in records if (value := record["provenance"].get(name)) is not None})
+            for name in sorted({name for record in records for name in record["provenance"]})
+        },
+    }

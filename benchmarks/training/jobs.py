@@ -1,0 +1,131 @@
+"""The training of one unit, from its plan to its folder in the run store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import Timeout
+
+from benchmarks.base.errors import RunError, SenBenchError
+from benchmarks.base.interrupts import Interrupted
+from benchmarks.base.machine import hold_device, peak_memory, prepare_arithmetic, provenance, reset_peak_memory
+from benchmarks.results.metrics import mean_absolute_deviation, score
+from benchmarks.training.loader import GraphTensors
+from benchmarks.training.plans import Cell
+from benchmarks.training.trainer import Epoch, explain_failure, n_parameters, predict, probabilities, train_fold
+from sen.registry import block_code
+
+__all__ = ["Outcome", "train_cell"]
+
+Outcome = dict[str, Any] | SenBenchError | Interrupted | None
+"""What became of a unit: its record, or why there is none; None where another process is training it."""
+
+
+def train_cell(
+    cell: Cell, device: str, threads: int, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
+) -> Outcome:
+    """Train a unit, predict its test rows once, and store; or return why that did not happen.
+
+    Args:
+        cell: The unit and its plan.
+        device: "cpu", "cuda:N", or "cuda" for a GPU that no other training on this machine holds.
+        threads: CPU threads to compute with.
+        on_epoch: Called after every epoch.
+        stop: Asked after every step whether to stop.
+    """
+    plan, unit = cell
+    run = plan.run
+    try:
+        with run.lock(unit).acquire(timeout=0), hold_device(device) as held:
+            run.sweep(unit)
+            if run.is_finished(unit):  # by another process, since the plan was made
+                return run.read_metrics(unit)
+            return _train_and_store(cell, held, threads, on_epoch, stop)
+    except Timeout:
+        return None
+    except (SenBenchError, Interrupted) as outcome:
+        return outcome
+    except OSError as error:
+        return RunError(f"A file that the training needs cannot be used ({error}).")
+    except Exception as error:  # whatever a plug-in raises
+        logging.getLogger("sen_bench").debug("The training of %s failed.", unit, exc_info=True)
+        return explain_failure(error, plan.config.block_name, device)
+
+
+def _train_and_store(
+    cell: Cell, device: str, threads: int, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
+) -> dict[str, Any]:
+    if stop():
+        raise Interrupted("not begun")
+    plan, unit = cell
+    start = time.perf_counter()
+    prepare_arithmetic(threads)
+    reset_peak_memory()
+    if device.startswith("cuda"):
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats(device)
+    task, table, fold = plan.dataset.task, plan.dataset.table, plan.fold(unit)
+    graphs, origin = GraphTensors(plan.graphs, device), provenance()
+    trained = train_fold(
+        plan.config,
+        graphs,
+        np.asarray(table.target),
+        fold,
+        kind=task.kind,
+        seed=unit.seed,
+        on_epoch=on_epoch,
+        checkpoint=plan.run.state_path(unit),
+        session={"device": device, "threads": torch.get_num_threads(), **origin},
+        stop=stop,
+    )
+    budget = plan.config.training.edge_budget
+    try:
+        prediction = predict(trained.model, graphs, fold.test, edge_budget=budget, stop=stop)
+    except Interrupted:
+        raise Interrupted("trained, and not yet tested") from None
+    if task.kind == "classification":
+        prediction = probabilities(prediction)
+    target = np.asarray(table.target[fold.test])
+    try:
+        metrics = score(task.kind, target, prediction)
+    except RunError:  # no finite prediction, as the same weights would give again
+        plan.run.state_path(unit).unlink(missing_ok=True)
+        raise
+    on_gpu = device.startswith("cuda")
+    record = {
+        "task": task.name,
+        "kind": task.kind,
+        "block": plan.config.block_name,
+        "block_code": block_code(plan.config.block_name),
+        "seed": unit.seed,
+        "fold": unit.fold,
+        "metrics": metrics,
+        "mean_absolute_deviation": mean_absolute_deviation(target),
+        "rows": {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)},
+        "coverage": plan.dataset.coverage,
+        "elements": table.elements(fold.train),
+        "parameters": n_parameters(trained.model),
+        "best_epoch": trained.best_epoch,
+        "epochs": len(trained.history),
+        "sessions": trained.sessions,
+        "wall_seconds": trained.seconds_before + time.perf_counter() - start,
+        "peak_memory_bytes": peak_memory(),
+        "peak_device_memory_bytes": torch.cuda.max_memory_allocated(device) if on_gpu else None,
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "threads": torch.get_num_threads(),
+        "data_digest": table.digest,
+        "provenance": origin,
+    }
+    plan.run.write_unit(
+        unit,
+        predictions=list(zip(table.ids[fold.test].tolist(), target.tolist(), prediction.tolist(), strict=True)),
+        record=record,
+        history=trained.history,
+        weights=trained.model.state_dict(),
+    )
+    return record

@@ -1,0 +1,199 @@
+"""Predictions for structures that belong to no task, by all models of a run."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.base.errors import DataError, UsageError
+from benchmarks.base.machine import n_threads, prepare_arithmetic
+from benchmarks.data.crystal_table import Progress, reduced_formula
+from benchmarks.data.graph_table import join_graphs
+from benchmarks.data.structures import read_structure, structure_files
+from benchmarks.results.run_config import RunConfig, restore_config
+from benchmarks.results.store import Run, Unit, other_code
+from benchmarks.training.loader import GraphTensors
+from benchmarks.training.trainer import build_model, explain_failure, predict, probabilities
+from sen.crystal import SYMBOLS, Crystal, refine
+from sen.graph import build_graph
+from sen.model import SEN
+
+__all__ = ["Ensemble", "Prediction", "Sample", "find_files", "load_weights", "read_samples"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A structure to predict.
+
+    Attributes:
+        source: The file it was read from.
+        crystal: Its refined primitive cell.
+        heavy_hydrogen: Whether deuterium or tritium was read as hydrogen.
+    """
+
+    source: Path
+    crystal: Crystal
+    heavy_hydrogen: bool
+
+    @property
+    def elements(self) -> list[str]:
+        """Symbols of its elements, in order of atomic number."""
+        return [SYMBOLS[number - 1] for number in np.unique(self.crystal.numbers)]
+
+    @property
+    def formula(self) -> str:
+        """Reduced formula: "NaCl"."""
+        return reduced_formula(self.crystal.numbers)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the models of a run say about a structure.
+
+    Attributes:
+        sample: The structure.
+        by_model: Prediction of each model in the unit of the target, or its probability of a true label, [models].
+        never_seen: Elements that were in no training row of some models, and the number of those models.
+    """
+
+    sample: Sample
+    by_model: tuple[float, ...]
+    never_seen: dict[str, int]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the models."""
+        return float(np.mean(self.by_model))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the models (ddof 1); NaN of a single one. No bound on the error."""
+        return float(np.std(self.by_model, ddof=1)) if len(self.by_model) > 1 else math.nan
+
+
+def load_weights(model: SEN, run: Run, unit: Unit) -> None:
+    """Give a model of a run's configuration the weights of a finished unit.
+
+    Raises:
+        DataError: They were removed, or do not fit: another version of the code made them.
+    """
+    try:
+        model.load_state_dict(run.read_weights(unit))
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"The weights in {run.unit_path(unit)} do not fit this version of sen-bench and its block "
+            f"{run.read_config()['config']['block_name']!r}: use the version that trained them (metrics.json names it)."
+        ) from error
+
+
+def find_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the structure files among paths, those in a folder in the order of their names.
+
+    Raises:
+        UsageError: A path does not exist, is no structure file by its name, or is a folder without any.
+    """
+    files = []
+    for path in paths:
+        found = structure_files(path) if path.is_dir() else [path]
+        if not found:
+            raise UsageError(f"There is no structure file (*.cif, POSCAR, CONTCAR, *.vasp, *.poscar) in {path}.")
+        files += found
+    if missing := [file for file in files if not file.is_file()]:
+        raise UsageError(f"There is no file or folder {missing[0]}.")
+    return files
+
+
+def read_samples(files: Sequence[Path], progress: Progress | None = None) -> tuple[list[Sample], list[DataError]]:
+    """Read and refine structures; those that cannot be used are left out, and why is returned.
+
+    Raises:
+        UsageError: A file is no structure file by its name.
+    """
+    samples, problems = [], []
+    for done, file in enumerate(files, start=1):
+        try:
+            raw = read_structure(file)
+        except DataError as problem:
+            problems.append(problem)
+        else:
+            crystal = refine(raw.lattice, raw.positions, raw.numbers)
+            samples.append(Sample(file, crystal, raw.heavy_hydrogen))
+        if progress is not None:
+            progress(done, len(files))
+    return samples, problems
+
+
+class Ensemble:
+    """The models of a run: one for each finished fold and seed.
+
+    Args:
+        run: The run.
+
+    Attributes:
+        facts: What the run recorded of its task and data.
+        config: Its configuration.
+        units: Fold and seed of each model.
+
+    Raises:
+        UsageError: The run has no finished fold, its block is not installed, or its configuration is of another
+            version.
+        DataError: Its config.json cannot be read.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.facts: dict[str, Any] = run.read_config()
+        self.config: RunConfig = restore_config(self.facts["config"])
+        self.units: list[Unit] = run.units()
+        if not self.units:
+            raise UsageError(f"{run.path} has no finished fold yet, and so no model that could predict.")
+        for told in other_code(run, self.units, self.config.block_name):
+            logging.getLogger("sen_bench").warning("%s, and what is installed may be another model.", told)
+
+    def predict(self, samples: Sequence[Sample], device: str, progress: Progress | None = None) -> list[Prediction]:
+        """Predict structures by every model.
+
+        Args:
+            samples: The structures, at least one.
+            device: "cpu", "cuda" or "cuda:N".
+            progress: Told how many models are done.
+
+        Raises:
+            DataError: The weights were removed, or do not fit the configuration: another version of the code made them.
+            RunError: The block, a plug-in's, raises.
+        """
+        prepare_arithmetic(n_threads())
+        settings = self.config.graph.model_dump()
+        table = join_graphs([build_graph(sample.crystal, **settings) for sample in samples])
+        graphs = GraphTensors(table, device)
+        columns, seen = [], []
+        for done, unit in enumerate(self.units, start=1):
+            columns.append(self._predict_by(unit, graphs))
+            seen.append(set(self._run.read_metrics(unit)["elements"]))
+            if progress is not None:
+                progress(done, len(self.units))
+        return [
+            Prediction(
+                sample,
+                tuple(float(column[i]) for column in columns),
+                {e: n for e in sample.elements if (n := sum(e not in elements for elements in seen))},
+            )
+            for i, sample in enumerate(samples)
+        ]
+
+    def _predict_by(self, unit: Unit, graphs: GraphTensors) -> NDArray[np.float64]:
+        model = build_model(self.config).to(graphs.device)
+        load_weights(model, self._run, unit)
+        crystals = np.arange(len(graphs))
+        try:
+            predicted = predict(model, graphs, crystals, edge_budget=self.config.training.edge_budget)
+        except Exception as error:  # whatever a plug-in raises
+            raise explain_failure(error, self.config.block_name, str(graphs.device)) from error
+        return probabilities(predicted) if self.facts["task"]["kind"] == "classification" else predicted

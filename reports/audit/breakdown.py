@@ -1,0 +1,444 @@
+"""Errors by crystal system and by space group, of one model or of two on the same rows: arrays in, facts out.
+
+Facts are what JSON can hold; an interval is [low, high], and an end that no number is, is None. Intervals are those of
+the rows: drawn again with replacement, 2,000 times, within each group; that of a rank correlation by the delta method.
+They know nothing of how a model would change if it were trained again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from benchmarks.base.console import count, figures
+from benchmarks.data.tasks import Kind
+from benchmarks.results.metrics import THRESHOLD, mean_absolute_deviation, row_loss
+from benchmarks.results.statistics import CONFIDENCE, FEWEST_OF_A_CLASS, Interval, bootstrap_all, bootstrap_mean
+from reports.study.row_facts import crystal_systems
+from reports.study.wording import after_number, join, space_group_symbol
+from sen.crystal import CRYSTAL_SYSTEMS, crystal_system
+
+__all__ = [
+    "SMALL",
+    "break_down",
+    "compare",
+    "describe",
+    "describe_comparison",
+    "point_group_order",
+]
+
+SMALL = 30
+"""Fewer rows than this: the interval is too narrow more often than it says, and the group is marked."""
+
+
+# Last space group number of each point group, and its number of operations (International Tables, volume A).
+_POINT_GROUPS = (
+    *((1, 1), (2, 2), (5, 2), (9, 2), (15, 4), (24, 4), (46, 4), (74, 8)),
+    *((80, 4), (82, 4), (88, 8), (98, 8), (110, 8), (122, 8), (142, 16)),
+    *((146, 3), (148, 6), (155, 6), (161, 6), (167, 12), (173, 6), (174, 6), (176, 12), (182, 12), (186, 12)),
+    *((190, 12), (194, 24), (199, 12), (206, 24), (214, 24), (220, 24), (230, 48)),
+)
+_LAST = np.array([last for last, _ in _POINT_GROUPS])
+_ORDER = np.array([order for _, order in _POINT_GROUPS])
+
+
+def point_group_order(space_group: ArrayLike) -> NDArray[np.int64]:
+    """Return the number of operations of the point groups of space groups 1 to 230, of the shape given."""
+    orders: NDArray[np.int64] = _ORDER[np.searchsorted(_LAST, np.asarray(space_group))]
+    return orders
+
+
+def break_down(
+    kind: Kind,
+    target: NDArray[np.float64],
+    prediction: NDArray[np.float64],
+    space_group: NDArray[np.integer[Any]],
+    loss: NDArray[np.float64] | None = None,
+) -> dict[str, Any]:
+    """Return the errors of a model by crystal system and by space group.
+
+    Args:
+        kind: "regression" or "classification".
+        target: True values, or 0 and 1, [n].
+        prediction: Predicted values, or probabilities of 1, [n].
+        space_group: International numbers, [n]; 0 where one is not known.
+        loss: Absolute error of each row, or the share of its labels that are wrong, [n], where it is not that of
+            `prediction`: a mean over seeds has smaller errors than each of them.
+
+    Returns:
+        kind, n; overall: facts of all rows; systems: of each crystal system that has rows, in the order of the space
+        groups, unknown last; absent: the systems without rows; space_groups: of each space group that has rows, in
+        order; symmetry: how the error goes with the number of point group operations, or None.
+
+        Facts of a group of a regression: group, n, is_small, mae and mae_interval, mad (mean absolute deviation of its
+        own targets from their mean), relative (mae / mad) and relative_interval, bias (mean of prediction - target)
+        and bias_interval. Relative is None where all targets are the same. Of a classification: accuracy,
+        balanced_accuracy (None where there is one class; its interval is none where a class has fewer rows than
+        FEWEST_OF_A_CLASS), their intervals, and positive, the share of true rows.
+
+    Raises:
+        ValueError: There are no rows, or not as many of each.
+    """
+    if loss is None:
+        loss = row_loss(kind, target, prediction)
+    if not len(target) == len(prediction) == len(space_group) == len(loss) or len(target) == 0:
+        raise ValueError("a breakdown needs rows, and one target, prediction and space group for each")
+
+    def facts(at: NDArray[np.int64]) -> dict[str, Any]:
+        if kind == "regression":
+            scores = _score_regression(target[at], prediction[at], loss[at])
+        else:
+            scores = _score_classification(target[at], loss[at])
+        return {"n": len(at), "is_small": len(at) < SMALL, **scores}
+
+    systems = [{"group": name, **facts(at)} for name, at in _by_system(space_group)]
+    names = [system["group"] for system in systems]
+    return {
+        "kind": kind,
+        "n": len(target),
+        "overall": {"group": "all", **facts(np.arange(len(target)))},
+        "systems": systems,
+        "absent": [name for name in CRYSTAL_SYSTEMS[1:] if name not in names],
+        "space_groups": [
+            {"group": number, "symbol": space_group_symbol(number), "system": crystal_system(number), **facts(at)}
+            for number, at in _by_number(space_group)
+        ],
+        "symmetry": _symmetry(kind, target, loss, space_group, facts),
+    }
+
+
+def compare(
+    kind: Kind,
+    target: NDArray[np.float64],
+    one: NDArray[np.float64],
+    other: NDArray[np.float64],
+    space_group: NDArray[np.integer[Any]],
+    losses: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> dict[str, Any]:
+    """Return how two models differ on the same rows, by crystal system.
+
+    Args:
+        kind: "regression" or "classification".
+        target: True values, or 0 and 1, [n].
+        one: Predictions of the first model, [n].
+        other: Predictions of the second model, [n].
+        space_group: International numbers, [n]; 0 where one is not known.
+        losses: Absolute error of each row, or the share of its labels that are wrong, [n] of either model, where they
+            are not those of its predictions.
+
+    Returns:
+        kind, n, overall and systems. Each entry: group, n, is_small, one and other (MAE, or share of wrong labels),
+        difference (one - other, so that it is negative where the first model is better) with difference_interval, and
+        better: "one", "other" or None where the interval holds 0 or there is none.
+
+    Raises:
+        ValueError: There are no rows, or not as many of each.
+    """
+    if not len(target) == len(one) == len(other) == len(space_group) or len(target) == 0:
+        raise ValueError("a comparison needs rows, and one target, space group and prediction of either model for each")
+    if losses is None:
+        losses = row_loss(kind, target, one), row_loss(kind, target, other)
+
+    def facts(name: str, at: NDArray[np.int64]) -> dict[str, Any]:
+        first, second = losses[0][at], losses[1][at]
+        interval = _plain(bootstrap_mean(first - second))
+        low, high = interval
+        better = None
+        if low is not None and high is not None:
+            better = "one" if high < 0 else "other" if low > 0 else None
+        return {
+            "group": name,
+            "n": len(at),
+            "is_small": len(at) < SMALL,
+            "one": float(first.mean()),
+            "other": float(second.mean()),
+            "difference": float((first - second).mean()),
+            "difference_interval": interval,
+            "better": better,
+        }
+
+    return {
+        "kind": kind,
+        "n": len(target),
+        "overall": facts("all", np.arange(len(target))),
+        "systems": [facts(name, at) for name, at in _by_system(space_group)],
+    }
+
+
+def describe(facts: Mapping[str, Any], unit: str = "", model: str = "the model") -> list[str]:
+    """Say in sentences what a breakdown shows about symmetry and error, and what it does not.
+
+    Args:
+        facts: What `break_down` returned.
+        unit: Unit of the target.
+        model: What to call the model.
+    """
+    known = [system for system in facts["systems"] if system["group"] != "unknown"]
+    regression = facts["kind"] == "regression"
+    name = "MAE" if regression else "accuracy"
+    enough = [system for system in known if not system["is_small"]]
+    sentences = [f"{facts['n']:,} rows; {model} has {_told(facts['overall'], name, unit)}."]
+    if len(enough) > 1:
+        by_error = sorted(enough, key=lambda system: system[name.lower()], reverse=not regression)
+        best, worst = by_error[0], by_error[-1]
+        first, last = ("lowest", "highest") if regression else ("highest", "lowest")
+        sentences.append(
+            f"The {first} {name} is that of the {_told_of(best, name, unit)}, "
+            f"the {last} that of the {_told_of(worst, name, unit)}."
+        )
+        related = [system for system in enough if regression and system["relative"] is not None]
+        if len(related) > 1:
+            by_relative = sorted(related, key=lambda system: system["relative"])
+            best, worst = by_relative[0], by_relative[-1]
+            sentences.append(
+                f"Relative to the spread of their own targets the {_told_of(best, 'relative')} have the smallest "
+                f"MAE/MAD and the {_told_of(worst, 'relative')} the largest."
+            )
+    sentences.extend(_describe_symmetry(facts["symmetry"], unit))
+    if small := [system for system in known if system["is_small"]]:
+        names = ", ".join(f"{system['group']} ({system['n']})" for system in small)
+        sentences.append(f"Fewer than {SMALL} rows, too few to rank: {names}.")
+    if facts["absent"]:
+        sentences.append(f"No rows at all: {', '.join(facts['absent'])}.")
+    if unknown := next((system["n"] for system in facts["systems"] if system["group"] == "unknown"), 0):
+        sentences.append(f"The space group of {count(unknown)} is not known.")
+    return sentences
+
+
+def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: str = "") -> list[str]:
+    """Say in sentences where one model is better than the other.
+
+    Args:
+        facts: What `compare` returned.
+        one: What to call the first model.
+        other: What to call the second.
+        unit: Unit of the target.
+    """
+    what = "mean absolute error" if facts["kind"] == "regression" else "share of wrong labels"
+    unit = after_number(unit)
+    overall = facts["overall"]
+    first, second, difference = (figures(overall[key]) for key in ("one", "other", "difference"))
+    sentence = (
+        f"On the same {facts['n']:,} rows the {what} of {one} is {first}{unit} and that of {other} {second}{unit}: "
+        f"a difference of {difference} {_interval(overall['difference_interval'])}."
+    )
+    sentences = [sentence]
+    for name, key in ((one, "one"), (other, "other")):
+        if systems := [system for system in facts["systems"] if system["better"] == key]:
+            sentences.append(f"{name} errs less on these rows of {join(map(_counted, systems))}.")
+    if systems := [system for system in facts["systems"] if system["better"] is None]:
+        sentences.append(f"No difference is shown on {join(map(_counted, systems))}.")
+    sentences.append(
+        "Each interval is of its own at 95 %: of many, one in twenty misses. It is of these rows, and says nothing of "
+        "other training rows."
+    )
+    return sentences
+
+
+def _by_system(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[str, NDArray[np.int64]]]:
+    systems = crystal_systems(space_group)
+    for name in (*CRYSTAL_SYSTEMS[1:], "unknown"):
+        at = np.flatnonzero(systems == name)
+        if len(at):
+            yield name, at
+
+
+def _by_number(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[int, NDArray[np.int64]]]:
+    order = np.argsort(space_group, kind="stable")
+    numbers, starts = np.unique(space_group[order], return_index=True)
+    for number, at in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
+        if number:
+            yield number, at
+
+
+def _score_regression(
+    target: NDArray[np.float64], prediction: NDArray[np.float64], loss: NDArray[np.float64]
+) -> dict[str, Any]:
+    error = prediction - target
+    mae, mad = float(loss.mean()), mean_absolute_deviation(target)
+    # Targets that are all the same differ from their mean by what rounding leaves.
+    varies = bool((target != target[0]).any())
+
+    def statistics(
+        loss: NDArray[np.float64], error: NDArray[np.float64], target: NDArray[np.float64], axis: int
+    ) -> Sequence[NDArray[np.float64]]:
+        bias = error.mean(axis=axis)
+        mae = loss.mean(axis=axis)
+        target -= target.mean(axis=axis, keepdims=True)
+        spread = np.abs(target, out=target).mean(axis=axis)
+        # A draw of rows whose targets are all the same says nothing about an upper end.
+        known = (spread > 1e-12 * mad) & varies
+        return mae, np.divide(mae, spread, out=np.full_like(mae, np.inf), where=known), bias
+
+    interval, relative, bias = map(_plain, bootstrap_all(statistics, loss, error, target))
+    return {
+        "mae": mae,
+        "mae_interval": interval,
+        "mad": mad if varies else 0.0,
+        "relative": mae / mad if varies else None,
+        "relative_interval": relative,
+        "bias": float(error.mean()),
+        "bias_interval": bias,
+    }
+
+
+def _score_classification(target: NDArray[np.float64], loss: NDArray[np.float64]) -> dict[str, Any]:
+    right = 1 - loss
+    classes = [target > THRESHOLD, target <= THRESHOLD]
+    balanced, interval = None, Interval(np.nan, np.nan)
+    if all(rows.any() for rows in classes):
+        rates = [right[rows].mean() for rows in classes]
+        balanced = float(np.mean(rates))
+        # To first order a row moves the balanced accuracy by its own part of its class's rate. Drawing rows for the
+        # statistic itself would now and then draw none of a rare class.
+        influence = np.empty(len(target))
+        for rows, rate in zip(classes, rates, strict=True):
+            influence[rows] = (right[rows] - rate) * len(target) / (2 * np.count_nonzero(rows))
+        if min(map(np.count_nonzero, classes)) >= FEWEST_OF_A_CLASS:
+            interval = bootstrap_mean(balanced + influence)
+    return {
+        "accuracy": float(right.mean()),
+        "accuracy_interval": _plain(bootstrap_mean(right)),
+        "balanced_accuracy": balanced,
+        "balanced_accuracy_interval": _plain(interval),
+        "positive": float(classes[0].mean()),
+    }
+
+
+def _symmetry(
+    kind: Kind,
+    target: NDArray[np.float64],
+    loss: NDArray[np.float64],
+    space_group: NDArray[np.integer[Any]],
+    score: Callable[[NDArray[np.int64]], dict[str, Any]],
+) -> dict[str, Any] | None:
+    """Return Spearman's correlations of the loss of a row with the order of its point group, and what may explain it.
+
+    "loss" over all rows; "without_most_common" over the rows that do not have the most common target, where one in ten
+    has it, with the errors of those rows by crystal system and the share of each system that they leave out: gaps of
+    metals are all 0, easy, and unevenly spread over the systems. There is none of losses divided by the MAD of their
+    crystal system: where the MADs differ, that division alone makes a trend, of any losses whatsoever. `score` gives
+    the facts of the rows at some positions.
+    """
+    known = np.flatnonzero(space_group > 0)
+
+    def correlate(at: NDArray[np.int64]) -> dict[str, Any] | None:
+        return _rank_correlation(point_group_order(space_group[at]), loss[at])
+
+    overall = correlate(known)
+    if overall is None:
+        return None
+    facts: dict[str, Any] = {"n": len(known), "loss": overall, "without_most_common": None}
+    if kind == "regression":
+        values, counts = np.unique(target[known], return_counts=True)
+        common = values[counts.argmax()]
+        if counts.max() >= 0.1 * len(known):
+            others = known[target[known] != common]
+            systems = []
+            for name, at in _by_system(space_group):
+                left = np.intersect1d(at, others)
+                if len(left):
+                    systems.append({"group": name, "share": 1 - len(left) / len(at), **score(left)})
+            facts["without_most_common"] = {
+                "value": float(common),
+                "share": float(1 - len(others) / len(known)),
+                "rest": correlate(others),
+                "systems": systems,
+            }
+    return facts
+
+
+def _rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> dict[str, Any] | None:
+    """Return Spearman's correlation with its interval and n, or None where one of the two does not vary."""
+    from scipy.stats import rankdata
+
+    if len(one) < 3:
+        return None
+    ranks = [rankdata(values) for values in (one, other)]
+    if any(np.ptp(values) == 0 for values in ranks):
+        return None
+    x, y = ((values - values.mean()) / values.std() for values in ranks)
+    value = float((x * y).mean())
+    # The influence of a row on a correlation gives its standard error (the delta method); ranking every draw of rows
+    # anew would take minutes.
+    influence = x * y - value * (x**2 + y**2) / 2
+    half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * float(influence.std()) / math.sqrt(len(one))
+    return {"value": value, "interval": [max(-1.0, value - half), min(1.0, value + half)], "n": len(one)}
+
+
+def _describe_symmetry(facts: Mapping[str, Any] | None, unit: str) -> list[str]:
+    if facts is None:
+        return ["Whether error goes with symmetry cannot be told: too few rows, or all of them of equal symmetry."]
+    sentences = [
+        f"Rank correlation of the error of a row with the number of its point group operations: {_rho(facts['loss'])}."
+    ]
+    sentences.append(_reading(facts["loss"]))
+    if (common := facts["without_most_common"]) is not None and common["rest"] is not None:
+        sentences.append(
+            f"{common['share']:.0%} of the targets are {figures(common['value'])}; without those rows it is "
+            f"{_rho(common['rest'])}: {_change(facts['loss'], common['rest'])}."
+        )
+        if len(enough := [system for system in common["systems"] if not system["is_small"]]) > 1:
+            best, worst = (choose(enough, key=lambda system: system["mae"]) for choose in (min, max))
+            sentences.append(
+                f"Among them the lowest MAE is that of the {_told_of(best, 'MAE', unit)}, "
+                f"the highest that of the {_told_of(worst, 'MAE', unit)}."
+            )
+    sentences.append(
+        "Crystals of high symmetry also have smaller cells, other elements and other targets: "
+        "none of this shows a cause."
+    )
+    return sentences
+
+
+def _reading(correlation: Mapping[str, Any]) -> str:
+    low, high = correlation["interval"]
+    if low <= 0 <= high:
+        return "No trend of the error with symmetry is shown."
+    return f"More symmetric crystals have {'smaller' if high < 0 else 'larger'} errors here."
+
+
+def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Say what is left of a trend under another view."""
+    low, high = after["interval"]
+    if low <= 0 <= high:
+        return "no trend is shown there"
+    if before["interval"][0] <= 0 <= before["interval"][1]:
+        return f"there {'smaller' if high < 0 else 'larger'} errors go with more symmetry"
+    if abs(after["value"]) < 0.1 * abs(before["value"]):
+        return "hardly anything is left of the trend"
+    return "the trend remains" if (low > 0) == (before["value"] > 0) else "the trend reverses"
+
+
+def _rho(correlation: Mapping[str, Any]) -> str:
+    interval = _interval(correlation["interval"], "{:+.3f}".format)
+    return f"{correlation['value']:+.3f} {interval} (n = {correlation['n']:,})"
+
+
+def _told_of(group: Mapping[str, Any], name: str, unit: str = "") -> str:
+    return f"{group['group']} crystals (n = {group['n']:,}, {_told(group, name, unit)})"
+
+
+def _told(group: Mapping[str, Any], name: str, unit: str = "") -> str:
+    key = name.lower()
+    label = "MAE/MAD" if key == "relative" else name
+    told = f"{label} {figures(group[key])} {_interval(group[f'{key}_interval'])}"
+    return f"{told} {unit}" if unit and key == "mae" else told
+
+
+def _interval(interval: Sequence[float | None], form: Callable[[float], str] = figures) -> str:
+    low, high = ("no end" if end is None else form(end) for end in interval)
+    return "[no interval]" if low == high == "no end" else f"[{low}, {high}]"
+
+
+def _counted(system: Mapping[str, Any]) -> str:
+    return f"{system['group']} ({count(system['n'])}{', too few to trust' if system['is_small'] else ''})"
+
+
+def _plain(interval: Interval) -> list[float | None]:
+    return [end if np.isfinite(end) else None for end in interval]

@@ -1,0 +1,496 @@
+"""The audit of published predictions: which official rows they are of, how good they are, what the file leaves open.
+
+Facts are what JSON can hold, with None for a number that does not exist; `reports.audit.verdict` says them in words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.base.errors import DataError, UsageError, printable
+from benchmarks.data.folds import N_FOLDS, official_folds
+from benchmarks.data.tasks import TASKS, Task
+from benchmarks.results.leaderboard import published, rank, source
+from benchmarks.results.metrics import primary_metric, score
+from benchmarks.results.statistics import bootstrap_mean
+from reports.audit.breakdown import break_down, compare
+from reports.page.report import plain
+from reports.study.published import PredictionFile, PredictionSet, task_of_ids
+from reports.study.row_facts import RowFacts
+
+__all__ = ["audit", "check_claim", "check_other_sets"]
+
+# Ids named where there may be many.
+_NAMED = 5
+# A fold is whole with this share of its test rows, and touched with more than the rest.
+_WHOLE = 0.95
+# A claim of three digits is met within half of the last.
+_ROUNDING = 5e-3
+# Targets of a file are the official ones to this share of their value, or to the fourth decimal.
+_TARGET_SHARE, _TARGET_FLOOR = 1e-4, 5e-5
+# Predictions that differ by less than this share of their size are all the same but for rounding.
+_SAME = 1e-9
+
+
+def audit(
+    file: PredictionFile,
+    rows: RowFacts,
+    *,
+    claimed: float | None = None,
+    against: Sequence[PredictionFile] = (),
+) -> dict[str, Any]:
+    """Return what can be said of the predictions that a file holds for the task of these rows.
+
+    Args:
+        file: The file.
+        rows: Official rows with their targets: all, or those at hand.
+        claimed: The score that is claimed elsewhere, for a file that does not say.
+        against: Files that predict the same task, to be compared on the same rows.
+
+    Returns:
+        file, form, model, set, task, unit, kind, n; ids: what is wrong with them; folds: which official folds they are;
+        rows: what they were scored on; score, folds with scores, bias, affine, breakdown; claim; leaderboard; against;
+        also: what else the file holds.
+
+    Raises:
+        UsageError: The task is none of MatBench, the file has no predictions for it, or the claim is no score.
+        DataError: None of its rows can be scored.
+    """
+    check_claim(claimed)
+    # Squares of absurd predictions are infinite, and None in the facts.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _audit(file, rows, claimed, against)
+
+
+def check_claim(claimed: float | None) -> None:
+    """Check that a score which somebody claims can be one.
+
+    Raises:
+        UsageError: It is not finite, or not above zero.
+    """
+    if claimed is not None and not (math.isfinite(claimed) and claimed > 0):
+        raise UsageError(f"--claimed takes a score, a finite number above 0, not {claimed:g}.")
+
+
+def _audit(
+    file: PredictionFile, rows: RowFacts, claimed: float | None, against: Sequence[PredictionFile]
+) -> dict[str, Any]:
+    task = rows.task
+    if not task.is_official or task.n_rows is None:
+        raise UsageError(f"{task.name} is no task of MatBench: there are no official rows and folds to audit against.")
+    _, entry = file.find(task)
+    given = _Given.make(task, entry)
+    positions = _positions(rows, given.row)
+    scored = (positions >= 0) & given.usable
+    if not scored.any():
+        raise DataError(
+            f"None of the {len(entry):,} predictions in {file.path} for {task.name} can be scored: "
+            f"{_why_nothing(given, positions, rows)}."
+        )
+    folds = _official_fold(task, rows)
+    fold = None if folds is None else folds[given.row]
+    target, prediction = rows.target[positions[scored]], entry.prediction[given.at[scored]]
+    scores = _by_fold(task, target, prediction, None if fold is None else fold[scored])
+    facts: dict[str, Any] = {
+        "file": file.path.name,
+        "form": file.form,
+        "model": file.model,
+        "set": entry.name,
+        "task": task.name,
+        "kind": task.kind,
+        "unit": task.unit,
+        "n": len(entry),
+        "n_rows": task.n_rows,
+        "ids": _id_facts(task, entry, given),
+        "folds": _fold_facts(task, entry, given, folds),
+        "rows": {
+            "source": rows.source,
+            "is_verified": rows.is_verified,
+            "n": len(rows),
+            "is_complete": rows.is_complete,
+            "n_scored": int(np.count_nonzero(scored)),
+            "n_not_at_hand": int(np.count_nonzero(positions < 0)),
+        },
+        "score": score(task.kind, target, prediction),
+        "by_fold": scores,
+        "targets": _target_facts(entry, given, rows, positions),
+        "affine": _affine(target, prediction) if task.kind == "regression" else None,
+        "breakdown": break_down(task.kind, target, prediction, rows.space_group[positions[scored]]),
+    }
+    facts["bias"] = _bias(facts["breakdown"]["overall"], target, prediction)
+    facts["claim"] = _claim(task, facts, entry, claimed)
+    facts["leaderboard"] = _leaderboard(task, facts)
+    facts["against"] = [_compare(task, rows, positions[scored], target, prediction, other) for other in against]
+    facts["also"] = check_other_sets(file, entry)
+    found: dict[str, Any] = plain(facts)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What a set gives of the official rows.
+
+    Attributes:
+        at: Position in the set of the first prediction of each official row that it names, [m].
+        row: Those rows, ascending, [m].
+        usable: Whether that prediction is a finite number, or a probability, [m].
+        foreign: Ids that are no rows of the task, each once.
+        repeated: Ids that occur more than once.
+        conflicting: Those of them whose predictions differ.
+    """
+
+    at: NDArray[np.int64]
+    row: NDArray[np.int64]
+    usable: NDArray[np.bool_]
+    foreign: list[str]
+    repeated: list[str]
+    conflicting: list[str]
+
+    @classmethod
+    def make(cls, task: Task, entry: PredictionSet) -> _Given:
+        number = _row_numbers(task.name)
+        first: dict[str, int] = {}
+        conflicting: dict[str, None] = {}
+        values = entry.prediction.tolist()
+        for i, name in enumerate(entry.ids):
+            j = first.setdefault(name, i)
+            if j != i and values[i] != values[j] and not (math.isnan(values[i]) and math.isnan(values[j])):
+                conflicting[name] = None
+        # In the official order, so that the same predictions give the same intervals in whatever order they come.
+        known = sorted((number[name], i) for name, i in first.items() if name in number)
+        row, at = np.array(known, dtype=np.int64).reshape(-1, 2).T
+        prediction = entry.prediction[at]
+        usable = np.isfinite(prediction)
+        if task.kind == "classification":
+            usable &= (prediction >= 0) & (prediction <= 1)
+        return cls(
+            at=at,
+            row=row,
+            usable=usable,
+            foreign=[name for name in first if name not in number],
+            repeated=[name for name, count in Counter(entry.ids).items() if count > 1]
+            if len(first) < len(entry)
+            else [],
+            conflicting=list(conflicting),
+        )
+
+
+@cache
+def _row_numbers(task_name: str) -> dict[str, int]:
+    """Return the row of every id of an official task."""
+    task = TASKS[task_name]
+    return {task.row_id(row): row for row in range(task.n_rows or 0)}
+
+
+def _positions(rows: RowFacts, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where these official rows are among the rows at hand, -1 for one that is not."""
+    at = np.full(rows.task.n_rows or 0, -1, dtype=np.int64)
+    at[rows.row] = np.arange(len(rows))
+    found: NDArray[np.int64] = at[wanted]
+    return found
+
+
+def _why_nothing(given: _Given, positions: NDArray[np.int64], rows: RowFacts) -> str:
+    if not len(given.at):
+        return f"its ids, such as {printable(given.foreign[0])}, are no rows of the task"
+    if not given.usable.any():
+        return "not one is a finite number" if rows.task.kind == "regression" else "not one is a probability"
+    if not (positions >= 0).any():
+        return f"{rows.source} holds none of their rows"
+    return f"those that are numbers are of rows that {rows.source} does not hold"
+
+
+def _some(names: Sequence[str]) -> dict[str, Any]:
+    return {"n": len(names), "first": [printable(name) for name in names[:_NAMED]]}
+
+
+def _id_facts(task: Task, entry: PredictionSet, given: _Given) -> dict[str, Any]:
+    broken = [entry.ids[i] for i in given.at[~given.usable].tolist()]
+    other = task_of_ids(given.foreign) if given.foreign else None
+    return {
+        "n_rows": len(given.at),
+        "coverage": len(given.at) / (task.n_rows or 1),
+        "foreign": _some(given.foreign) | {"task": None if other is None else other.name},
+        "repeated": _some(given.repeated) | {"conflicting": len(given.conflicting)},
+        "not_usable": _some(broken),
+    }
+
+
+def _official_fold(task: Task, rows: RowFacts) -> NDArray[np.int64] | None:
+    """Return the fold of every official row, [n_rows]; None where the labels that decide it are not all at hand."""
+    n_rows, labels = task.n_rows or 0, None
+    if task.kind == "classification":
+        if not rows.is_complete:
+            return None
+        labels = np.empty(n_rows)
+        labels[rows.row] = rows.target
+    fold = np.empty(n_rows, dtype=np.int64)
+    for index, (_, test) in enumerate(official_folds(task.kind, n_rows, labels)):
+        fold[test] = index
+    return fold
+
+
+def _fold_facts(task: Task, entry: PredictionSet, given: _Given, folds: NDArray[np.int64] | None) -> dict[str, Any]:
+    """Return which official folds the rows are.
+
+    The kind is "whole" (one or more folds, to a twentieth of their rows), "part" (rows of one fold, fewer than that),
+    "spread" (rows of several folds), or "unknown". Missing and extra rows are those that folds of this kind lack or
+    have too many of; a part lacks most rows by its nature.
+    """
+    stated = entry.fold
+    facts: dict[str, Any] = {"states_folds": stated is not None, "n_misplaced": None}
+    if folds is None:
+        return facts | {"kind": "unknown", "which": [], "folds": [], "missing": None, "extra": None}
+    own = folds[given.row]
+    n_test, n_given = (np.bincount(numbers, minlength=N_FOLDS) for numbers in (folds, own))
+    share = n_given / n_test
+    whole = share >= _WHOLE
+    touched = share > 1 - _WHOLE
+    if whole.any() and (whole == touched).all():
+        kind, which = "whole", whole
+    else:
+        of_one = n_given >= _WHOLE * n_given.sum()
+        kind, which = ("part", of_one) if of_one.any() else ("spread", n_given > 0)
+    numbers = np.flatnonzero(which)
+    missing = extra = None
+    if kind != "spread":
+        extra = _some([task.row_id(row) for row in given.row[~np.isin(own, numbers)].tolist()])
+    if kind == "whole":
+        lacking = np.setdiff1d(np.flatnonzero(np.isin(folds, numbers)), given.row)
+        missing = _some([task.row_id(row) for row in lacking.tolist()])
+    if stated is not None:
+        facts["n_misplaced"] = int(np.count_nonzero(stated[given.at] != own))
+    return facts | {
+        "kind": kind,
+        "which": numbers.tolist(),
+        "folds": [
+            {"fold": fold, "n_test": int(n_test[fold]), "n": int(n_given[fold]), "share": float(share[fold])}
+            for fold in range(N_FOLDS)
+        ],
+        "missing": missing,
+        "extra": extra,
+    }
+
+
+def _by_fold(
+    task: Task, target: NDArray[np.float64], prediction: NDArray[np.float64], fold: NDArray[np.int64] | None
+) -> list[dict[str, Any]]:
+    """Return the primary score on the scored rows of each official fold that has any, with its number and n."""
+    if fold is None:
+        return []
+    name = primary_metric(task.kind).name
+    found = []
+    for number in np.unique(fold).tolist():
+        at = fold == number
+        value = score(task.kind, target[at], prediction[at])[name]
+        found.append({"fold": number, "n": int(np.count_nonzero(at)), "score": value})
+    return found
+
+
+def _target_facts(
+    entry: PredictionSet, given: _Given, rows: RowFacts, positions: NDArray[np.int64]
+) -> dict[str, Any] | None:
+    """Return how the targets that the file tells agree with the official ones; None where it tells none."""
+    if entry.target is None:
+        return None
+    told = entry.target[given.at]
+    at = np.flatnonzero((positions >= 0) & np.isfinite(told))
+    official = rows.target[positions[at]]
+    off = np.abs(told[at] - official)
+    odd = at[off > np.maximum(_TARGET_SHARE * np.abs(official), _TARGET_FLOOR)]
+    return {
+        "n": len(at),
+        "differ": _some([entry.ids[i] for i in given.at[odd].tolist()]),
+        "largest": float(off.max(initial=0)),
+    }
+
+
+def _bias(overall: Mapping[str, Any], target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the mean of prediction - target with its interval; of probabilities, which have no bias of their own."""
+    if "bias" in overall:
+        return {"mean": overall["bias"], "interval": overall["bias_interval"]}
+    error = prediction - target
+    return {"mean": float(error.mean()), "interval": list(bootstrap_mean(error))}
+
+
+def _affine(target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, Any] | None:
+    """Fit target = intercept + slope * prediction by least squares, on the test targets themselves.
+
+    Beside its MAE with its interval, that of the predictions less their mean bias alone ("shifted"). None of
+    predictions that are all the same but for rounding, or so large that nothing can be computed with them.
+    """
+    centre = prediction.mean()
+    off = prediction - centre
+    spread = np.abs(off).max()
+    if len(target) < 3 or not spread > _SAME * np.abs(prediction).max():
+        return None
+    x = off / spread
+    slope = (x * (target - target.mean())).sum() / (x**2).sum()
+    residual = np.abs(target.mean() + slope * x - target)
+    error = prediction - target
+    numbers = {
+        "intercept": float(target.mean() - slope / spread * centre),
+        "slope": float(slope / spread),
+        "mae": float(residual.mean()),
+        "shifted": float(np.abs(error - error.mean()).mean()),
+    }
+    if not all(map(math.isfinite, numbers.values())):
+        return None
+    return numbers | {"mae_interval": list(bootstrap_mean(residual))}
+
+
+def _is_complete(facts: Mapping[str, Any]) -> bool:
+    """Whether every row of the task is there once, scored, and said to be of its official fold."""
+    folds = facts["folds"]
+    all_scored = facts["rows"]["n_scored"] == facts["n"] and facts["ids"]["coverage"] == 1
+    return bool(all_scored and folds["states_folds"] and folds["n_misplaced"] == 0)
+
+
+def _claim(task: Task, facts: Mapping[str, Any], entry: PredictionSet, claimed: float | None) -> dict[str, Any] | None:
+    """Return what is claimed beside what is found; None where nothing is claimed.
+
+    A claim is met where it is the score to half a percent; one that is not may still lie in the score's interval, as
+    that of other rows would. In a complete file the score is the mean over the folds, as on the leaderboard.
+    """
+    value = entry.claimed if claimed is None else claimed
+    if value is None:
+        return None
+    name = primary_metric(task.kind).name
+    found = _fold_mean(facts["by_fold"]) if _is_complete(facts) else facts["score"][name]
+    key = "mae" if task.kind == "regression" else "balanced_accuracy"
+    low, high = facts["breakdown"]["overall"][f"{key}_interval"]
+    inside = low is not None and high is not None and low <= value <= high
+    return {
+        "value": value,
+        "text": entry.claim if claimed is None else None,
+        "source": "file" if claimed is None else "--claimed",
+        "found": found,
+        "is_met": bool(abs(found - value) <= _ROUNDING * abs(value)),
+        "is_inside": bool(inside),
+    }
+
+
+def _fold_mean(scores: Sequence[Mapping[str, Any]]) -> float:
+    return float(np.mean([fold["score"] for fold in scores]))
+
+
+def _leaderboard(task: Task, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the rank beside the published models where the predictions are complete and official, else why not."""
+    models = published(task.name)
+    board: dict[str, Any] = {"n_models": len(models), "source": source(), "rank": None, "reason": None}
+    if not models:
+        return board | {"reason": "nothing is published for the task"}
+    if not _is_complete(facts):
+        return board | {"reason": _why_no_rank(facts)}
+    scores = [fold["score"] for fold in facts["by_fold"]]
+    mean = float(np.mean(scores))
+    place = rank(task.name, mean) or 1
+    near = [{"rank": i + 1, "model": model.model, "mean": model.mean} for i, model in enumerate(models)]
+    return board | {
+        "rank": place,
+        "mean": mean,
+        "std": float(np.std(scores)),
+        "beside": near[max(0, place - 3) : place + 2],
+    }
+
+
+def _why_no_rank(facts: Mapping[str, Any]) -> str:
+    if facts["ids"]["coverage"] < 1:
+        return f"only {facts['ids']['coverage']:.1%} of the task's rows are predicted"
+    if facts["rows"]["n_not_at_hand"]:
+        return "not all of its rows are at hand to be scored"
+    if facts["rows"]["n_scored"] < facts["n"]:
+        return "some predictions are of other rows, of rows predicted before, or no numbers"
+    if facts["folds"]["kind"] == "unknown" or not facts["folds"]["states_folds"]:
+        return "the file does not say by which fold's model a row was predicted"
+    return "its folds are not the official ones"
+
+
+def _compare(
+    task: Task,
+    rows: RowFacts,
+    positions: NDArray[np.int64],
+    target: NDArray[np.float64],
+    prediction: NDArray[np.float64],
+    other: PredictionFile,
+) -> dict[str, Any]:
+    """Return how another model does on the scored rows that it predicts too."""
+    _, entry = other.find(task)
+    given = _Given.make(task, entry)
+    theirs = np.full(len(rows), np.nan)
+    at = _positions(rows, given.row)
+    known = given.usable & (at >= 0)
+    theirs[at[known]] = entry.prediction[given.at[known]]
+    shared = np.isfinite(theirs[positions])
+    label = {"model": other.model, "file": other.path.name, "set": entry.name, "n": int(np.count_nonzero(shared))}
+    if not shared.any():
+        return label | {"comparison": None}
+    space_group = rows.space_group[positions[shared]]
+    found = compare(task.kind, target[shared], prediction[shared], theirs[positions][shared], space_group)
+    return label | {"comparison": found}
+
+
+def check_other_sets(file: PredictionFile, chosen: PredictionSet | None = None) -> list[dict[str, Any]]:
+    """Return, for every other set in a file, what can be checked of it without its targets, and what cannot.
+
+    Sets of the same property whose ids are of no known task are held against each other: on the rows that two of them
+    share, predictions that are off by a and b on average, of the same targets, differ by at most a + b on average.
+    """
+    others = [entry for entry in file.sets if entry is not chosen]
+    found = []
+    for entry in others:
+        counts = Counter(entry.ids)
+        finite = np.isfinite(entry.prediction)
+        facts: dict[str, Any] = {
+            "set": entry.name,
+            "n": len(entry),
+            "task": entry.task.name if entry.task is not None else None,
+            "example": printable(entry.ids[0]) if entry.ids else None,
+            "claim": entry.claim,
+            "n_repeated": sum(count > 1 for count in counts.values()),
+            "n_not_finite": int(np.count_nonzero(~finite)),
+            "range": [float(entry.prediction[finite].min()), float(entry.prediction[finite].max())]
+            if finite.any()
+            else None,
+            "shared": [_shared(entry, other) for other in others if _may_share(entry, other)],
+        }
+        found.append(facts)
+    told: list[dict[str, Any]] = plain(found)
+    return told
+
+
+def _may_share(one: PredictionSet, other: PredictionSet) -> bool:
+    # Each pair once, told with the first of the two.
+    return (
+        one.task is None
+        and other.task is None
+        and one.name < other.name
+        and one.name.rpartition("/")[2] == other.name.rpartition("/")[2]
+    )
+
+
+def _first_of_each(given: PredictionSet) -> dict[str, float]:
+    """Return the prediction of each id: of an id that is repeated the first counts, as everywhere."""
+    found: dict[str, float] = {}
+    for name, value in zip(given.ids, given.prediction.tolist(), strict=True):
+        found.setdefault(name, value)
+    return found
+
+
+def _shared(one: PredictionSet, other: PredictionSet) -> dict[str, Any]:
+    mine, theirs = (_first_of_each(each) for each in (one, other))
+    pairs = [(value, theirs[name]) for name, value in mine.items() if name in theirs]
+    difference = np.array([abs(a - b) for a, b in pairs if math.isfinite(a) and math.isfinite(b)])
+    bound = one.claimed + other.claimed if one.claimed is not None and other.claimed is not None else None
+    facts = {"set": other.name, "n": len(difference), "bound": bound}
+    if not len(difference):
+        return facts | {"difference": None, "interval": None}
+    return facts | {"difference": float(difference.mean()), "interval": list(bootstrap_mean(difference))}

@@ -1,0 +1,509 @@
+"""Environments of atoms before and after the block, by the models of a run that did not see them in training."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.base.errors import DataError, SenBenchError, UsageError
+from benchmarks.base.machine import n_threads, prepare_arithmetic
+from benchmarks.data.crystal_table import CrystalTable, Progress
+from benchmarks.data.graph_table import GraphTable, join_graphs
+from benchmarks.results.run_config import RunConfig, restore_config
+from benchmarks.results.store import Run, Unit, other_code
+from benchmarks.training.loader import GraphTensors, evaluation_batches
+from benchmarks.training.prediction import load_weights
+from benchmarks.training.trainer import build_model, explain_failure, untrained_model
+from reports.page.section import Absent, Text
+from sen.crystal import Crystal
+from sen.graph import Cells, build_graph
+
+if TYPE_CHECKING:
+    from reports.study.study import Result, Study
+    from sen.model import SEN
+
+__all__ = [
+    "DRAWN",
+    "DescribedRows",
+    "Environments",
+    "Models",
+    "describe_test_rows",
+    "draw_test_rows",
+    "headline",
+    "inequivalent_rows",
+    "models_of",
+    "problems_of",
+    "rows_of_units",
+    "show_problems",
+]
+
+DRAWN = 2000
+"""Test rows of a run that sections describe."""
+
+# Crystals whose graphs are in memory at a time.
+_CHUNK = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Environments:
+    """What a model makes of M crystals with N nodes in all; a node is an atom, or on asymmetric units an orbit.
+
+    Attributes:
+        before: Chemical environments before the block, [N, environment_width].
+        after: Environments after the block, [N, D].
+        material: Vector of each crystal from which the property is predicted, [M, material_width].
+        node_ptr: First node of each crystal, int64 [M + 1].
+        orbit_ptr: First entry of each crystal in `orbit_node`, int64 [M + 1].
+        orbit_node: A node of each symmetry orbit, int64 [orbits].
+        numbers: Atomic number of each node, uint8 [N].
+        multiplicity: Atoms of the primitive cell that each node stands for, int32 [N].
+        cells: What the nodes are.
+        extras: Further outputs of the block, [M, ...] or [N, ...].
+    """
+
+    before: NDArray[Any]
+    after: NDArray[Any]
+    material: NDArray[Any]
+    node_ptr: NDArray[np.int64]
+    orbit_ptr: NDArray[np.int64]
+    orbit_node: NDArray[np.int64]
+    numbers: NDArray[np.uint8]
+    multiplicity: NDArray[np.int32]
+    cells: Cells
+    extras: dict[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        """Number of crystals M."""
+        return len(self.node_ptr) - 1
+
+    def atom_nodes(self, i: int, crystal: Crystal) -> NDArray[np.int64]:
+        """Node of each atom of crystal i, [atoms]."""
+        within = crystal.orbit.astype(np.int64) if self.cells == "asymmetric" else np.arange(len(crystal))
+        nodes: NDArray[np.int64] = self.node_ptr[i] + within
+        return nodes
+
+    def orbit_nodes(self, i: int) -> NDArray[np.int64]:
+        """One node of each symmetry orbit of crystal i, in the order of the orbits."""
+        return self.orbit_node[self.orbit_ptr[i] : self.orbit_ptr[i + 1]]
+
+
+class Models:
+    """The models of one seed of a run, each with the rows that it was tested on.
+
+    Args:
+        run: The run.
+        device: "cpu", "cuda" or "cuda:N".
+
+    Attributes:
+        run: The run.
+        config: Its configuration.
+        units: The finished folds of the seed that has most of them, those whose weights were removed left out.
+        problems: What was left out, a sentence each.
+
+    Raises:
+        UsageError: The run has no finished fold, or its block is not installed.
+        DataError: Its config.json cannot be read, or all its weights were removed.
+    """
+
+    def __init__(self, run: Run, device: str = "cpu") -> None:
+        self.run = run
+        self.config: RunConfig = restore_config(run.read_config()["config"])
+        self.device = device
+        finished = run.units()
+        if not finished:
+            raise UsageError(f"{run.path} has no finished fold yet, and so no model to explain.")
+        has_weights = [unit for unit in finished if run.has_weights(unit)]
+        if not has_weights:
+            raise DataError(
+                f"The weights of all finished folds of {run.path} were removed, and without a model there are no "
+                "environments: copy model.safetensors back, or train again by `sen-bench run --overwrite always`."
+            )
+        seeds = [unit.seed for unit in has_weights]
+        seed = max(sorted(set(seeds)), key=seeds.count)
+        self.units: list[Unit] = [unit for unit in has_weights if unit.seed == seed]
+        self.problems: list[str] = []
+        if removed := [str(unit) for unit in finished if unit.seed == seed and unit not in has_weights]:
+            self.problems.append(
+                f"The weights of {'; '.join(removed)} of {run.path} were removed, so that these test rows have no "
+                "environments and are left out."
+            )
+        self.problems += [
+            f"{told}, and the environments are those of what is installed, which may be another model."
+            for told in other_code(run, self.units, self.config.block_name)
+        ]
+        self._loaded: dict[Unit, SEN] = {}
+
+    @functools.cached_property
+    def tested_by(self) -> dict[str, Unit]:
+        """The unit that was tested on each row, by the row's id."""
+        return {row: unit for unit in self.units for row in self.run.read_predictions(unit).ids}
+
+    def keep_loadable(self) -> None:
+        """Load all models, and leave out the units whose weights cannot be used.
+
+        Raises:
+            SenBenchError: None can be used.
+        """
+        kept, errors = [], []
+        for unit in self.units:
+            try:
+                self.load(unit)
+            except SenBenchError as error:
+                errors.append(error)
+            else:
+                kept.append(unit)
+        if not kept:
+            raise errors[0]
+        self.units = kept
+        self.problems += [str(error) for error in errors]
+
+    def load(self, unit: Unit, *, trained: bool = True) -> SEN:
+        """Return the model of a unit, which is read once, or the one from which its training began.
+
+        Raises:
+            DataError: The weights do not fit the configuration: another version of the code made them.
+        """
+        import torch
+
+        if not trained:
+            with torch.random.fork_rng(devices=[]):
+                model, _ = untrained_model(self.config, unit.seed, unit.fold)
+            return model.to(self.device).eval()
+        if unit not in self._loaded:
+            # A copy takes a fraction of the time of drawing weights that are then overwritten.
+            model = copy.deepcopy(self._blank)
+            load_weights(model, self.run, unit)
+            self._loaded[unit] = model.to(self.device).eval()
+        return self._loaded[unit]
+
+    @functools.cached_property
+    def _blank(self) -> SEN:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            return build_model(self.config)
+
+    def describe(
+        self,
+        crystals: Sequence[Crystal],
+        model: SEN,
+        *,
+        cells: Cells | None = None,
+        exact: bool = False,
+        progress: Progress | None = None,
+    ) -> Environments:
+        """Return what a model makes of crystals, in their order.
+
+        Args:
+            crystals: The crystals, at least one.
+            model: One that `load` returned.
+            cells: What the nodes are; None as the run has it. Vector blocks need full cells.
+            exact: Whether to compute in float64, in which equivalent atoms of full cells agree to rounding.
+            progress: Told how many crystals are done.
+        """
+        prepare_arithmetic(n_threads())
+        settings = self.config.graph.model_dump()
+        if cells is not None:
+            settings["cells"] = cells
+        if exact:
+            model = copy.deepcopy(model).double()
+        parts: list[dict[str, NDArray[Any]]] = []
+        for start in range(0, len(crystals), _CHUNK):
+            chunk = crystals[start : start + _CHUNK]
+            graphs = [build_graph(crystal, **settings) for crystal in chunk]
+            table = join_graphs(graphs, np.float64 if exact else np.float32)
+            try:
+                parts.append(_outputs(model, table, self.device, self.config.training.edge_budget))
+            except Exception as error:  # whatever a plug-in raises
+                raise explain_failure(error, self.config.block_name, self.device) from error
+            if progress is not None:
+                progress(start + len(chunk), len(crystals))
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        nodes = np.concatenate([[0], np.cumsum(joined.pop("nodes"))]).astype(np.int64)
+        orbits = [np.unique(crystal.orbit, return_index=True)[1] for crystal in crystals]
+        if settings["cells"] == "asymmetric":
+            orbits = [np.arange(len(first)) for first in orbits]
+        return Environments(
+            **{name: joined.pop(name) for name in ("before", "after", "material", "numbers", "multiplicity")},
+            node_ptr=nodes,
+            orbit_ptr=np.concatenate([[0], np.cumsum([len(first) for first in orbits])]).astype(np.int64),
+            orbit_node=np.concatenate([at + first for at, first in zip(nodes, orbits, strict=False)]),
+            cells=settings["cells"],
+            extras=joined,
+        )
+
+
+def _outputs(model: SEN, table: GraphTable, device: str, edge_budget: int) -> dict[str, NDArray[Any]]:
+    """Outputs of a model for the crystals of a table in their order, with "nodes" (of each crystal)."""
+    import torch
+
+    graphs = GraphTensors(table, device)
+    dtype = next(model.parameters()).dtype
+    batches = evaluation_batches(np.arange(len(table)), graphs.n_neighbors, edge_budget=edge_budget)
+    n_nodes = np.diff(np.asarray(table.node_ptr))
+    found: dict[str, list[NDArray[Any]]] = {}
+    per_node: dict[str, bool] = {}
+    with torch.no_grad():
+        for chosen in batches:
+            batch = graphs.batch(chosen).to(dtype=dtype)
+            output = model(batch)
+            tensors = {
+                "before": output.environment,
+                "after": output.symmetry.atoms,
+                "material": output.symmetry.material,
+                **output.symmetry.extras,
+            }
+            for name, tensor in tensors.items():
+                found.setdefault(name, []).append(tensor.cpu().numpy())
+                # By its length alone the output of as many nodes as crystals could be either, and it is the same.
+                per_node[name] = per_node.get(name, True) and len(tensor) == len(batch.numbers)
+    order = np.argsort(np.concatenate(batches), kind="stable")
+    sizes = n_nodes[np.concatenate(batches)]
+    starts = np.cumsum(sizes) - sizes
+    node_order = np.concatenate([np.arange(starts[i], starts[i] + sizes[i]) for i in order])
+    result = {name: np.concatenate(pieces)[node_order if per_node[name] else order] for name, pieces in found.items()}
+    return result | {
+        "nodes": n_nodes,
+        "numbers": np.asarray(table.numbers),
+        "multiplicity": np.asarray(table.multiplicity),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class DescribedRows:
+    """Test rows of a run, each described by the model of the fold that did not see it.
+
+    Rows of different folds are described by different models: compare atoms or crystals of one fold only.
+
+    Attributes:
+        rows: Positions in the table, int64 [M], grouped by fold.
+        fold: Fold of each row, int64 [M].
+        n_rows: Test rows of the run from which they were drawn.
+        environments: What the models make of them.
+    """
+
+    rows: NDArray[np.int64]
+    fold: NDArray[np.int64]
+    n_rows: int
+    environments: Environments
+
+
+def headline(study: Study) -> Result:
+    """Return the run that figures of one run show: the capsule block's, else the first.
+
+    Raises:
+        Absent: There is no run.
+    """
+    if not study.runs:
+        raise Absent(
+            "Published predictions come without a model, so there are no environments to look into: give the folder of "
+            "a run."
+        )
+    return next((result for result in study.runs if result.block_name == "capsule"), study.runs[0])
+
+
+def models_of(study: Study) -> list[tuple[Result, Models]]:
+    """Return the models of every run of a study, the headline's first; they are opened once.
+
+    Raises:
+        Absent: There is no run whose models can be loaded.
+    """
+    found, problems = _open(study)
+    if not found:
+        raise Absent(f"No model can be loaded: {' '.join(problems)}")
+    return found
+
+
+def problems_of(study: Study) -> list[str]:
+    """Return what to know of all sections on environments: runs and folds left out, and crystals of another file."""
+    found, problems = _open(study)
+    left_out = [*problems, *(problem for _, models in found for problem in models.problems)]
+    return [*left_out, *study.on_other_content()]
+
+
+def show_problems(problems: Sequence[str]) -> list[Text]:
+    """Return what a section says of these: a paragraph, or nothing."""
+    return [Text(" ".join(problems))] if problems else []
+
+
+# To verify the files of all runs, and to read their weights, takes longer than many an analysis.
+_opened: WeakKeyDictionary[Study, tuple[list[tuple[Result, Models]], list[str]]] = WeakKeyDictionary()
+
+
+def _open(study: Study) -> tuple[list[tuple[Result, Models]], list[str]]:
+    """Models of the runs of a study that have any, and why the others have none."""
+    if study not in _opened:
+        first = headline(study)
+        found, problems = [], []
+        for result in sorted(study.runs, key=lambda result: result is not first):
+            assert result.run is not None
+            try:
+                models = Models(result.run)
+                models.keep_loadable()
+            except SenBenchError as error:
+                problems.append(str(error))
+            else:
+                found.append((result, models))
+        _opened[study] = found, problems
+    return _opened[study]
+
+
+def rows_of_units(models: Models, table: CrystalTable) -> dict[Unit, NDArray[np.int64]]:
+    """Return the positions in the table of the rows that each unit was tested on, ascending.
+
+    Raises:
+        Absent: A row of the run is not in the table.
+    """
+    position = {row: i for i, row in enumerate(table.ids.tolist())}
+    if lacking := [row for row in models.tested_by if row not in position]:
+        raise Absent(
+            f"The crystals at hand lack {len(lacking):,} of the {len(models.tested_by):,} rows that {models.run.path} "
+            f"was tested on, such as {lacking[0]}: give the data of the run with --data-dir."
+        )
+    found: dict[Unit, list[int]] = {unit: [] for unit in models.units}
+    for row, unit in models.tested_by.items():
+        found[unit].append(position[row])
+    return {unit: np.array(sorted(rows), dtype=np.int64) for unit, rows in found.items()}
+
+
+def draw_test_rows(models: Models, table: CrystalTable, *, at_most: int) -> tuple[dict[Unit, NDArray[np.int64]], int]:
+    """Draw at most so many test rows, the same share of each fold; return them by unit, and how many there are.
+
+    Raises:
+        Absent: A row of the run is not in the table.
+    """
+    rows = rows_of_units(models, table)
+    total = sum(map(len, rows.values()))
+    if total > at_most:
+        rng = np.random.default_rng(0)
+        share = at_most / total
+        rows = {unit: np.sort(rng.permutation(part)[: int(share * len(part))]) for unit, part in rows.items()}
+    return {unit: part for unit, part in rows.items() if len(part)}, total
+
+
+def inequivalent_rows(table: CrystalTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return those of the rows whose crystals have inequivalent atoms of one element, and more than one element."""
+    kept = []
+    for row in rows.tolist():
+        crystal = table.crystal(row)
+        _, first = np.unique(crystal.orbit, return_index=True)
+        _, orbits = np.unique(crystal.numbers[first], return_counts=True)
+        if len(orbits) > 1 and orbits.max() > 1:
+            kept.append(row)
+    return np.array(kept, dtype=np.int64)
+
+
+def describe_test_rows(
+    models: Models,
+    table: CrystalTable,
+    *,
+    trained: bool = True,
+    at_most: int = DRAWN,
+    folds: Sequence[int] | None = None,
+    only_inequivalent: bool = False,
+    progress: Progress | None = None,
+) -> DescribedRows:
+    """Describe test rows of a run, all or a random sample with the same share of each fold.
+
+    Several sections look at the same rows: what one has described the others find.
+
+    Args:
+        models: The models.
+        table: The crystals of the task.
+        trained: Whether by the trained models, or by those from which their trainings began.
+        at_most: Rows to draw.
+        folds: Of the rows drawn, the folds to describe; None for all.
+        only_inequivalent: Whether to leave out the rows that `inequivalent_rows` does.
+        progress: Told how many crystals are done.
+
+    Raises:
+        Absent: A row of the run is not in the table, or none is left.
+    """
+    by_unit, n_rows = draw_test_rows(models, table, at_most=at_most)
+    parts = []
+    for unit, rows in by_unit.items():
+        if folds is None or unit.fold in folds:
+            # Always these two parts, so that a row is the same to the last bit whichever section asks for it first.
+            inequivalent = inequivalent_rows(table, rows)
+            others = [] if only_inequivalent else [np.setdiff1d(rows, inequivalent)]
+            parts += [(unit, part) for part in (inequivalent, *others) if len(part)]
+    if not parts:
+        raise Absent("No test row has inequivalent atoms of one element beside another element.")
+    done, total, described = 0, sum(len(part) for _, part in parts), []
+    for unit, part in parts:
+        described.append(_described(models, table, unit, part, trained=trained))
+        done += len(part)
+        if progress is not None:
+            progress(done, total)
+    chosen = np.concatenate([part for _, part in parts])
+    fold = np.concatenate([np.full(len(part), unit.fold) for unit, part in parts])
+    order = np.lexsort((chosen, fold))
+    return DescribedRows(chosen[order], fold[order], n_rows, _take(_join(described), order))
+
+
+# Crystals whose environments are kept for other sections; beyond so many the oldest are forgotten.
+_KEPT = 40_000
+_kept: dict[tuple[object, ...], Environments] = {}
+
+
+def _described(
+    models: Models, table: CrystalTable, unit: Unit, rows: NDArray[np.int64], *, trained: bool
+) -> Environments:
+    """Return what the model of a unit makes of rows; it is computed once."""
+    key = (str(models.run.path.resolve()), table.digest, models.device, unit, trained, rows.tobytes())
+    if key not in _kept:
+        found = models.describe([table.crystal(row) for row in rows.tolist()], models.load(unit, trained=trained))
+        while _kept and sum(map(len, _kept.values())) + len(rows) > _KEPT:
+            _kept.pop(next(iter(_kept)))
+        _kept[key] = found
+    return _kept[key]
+
+
+def _take(environments: Environments, chosen: NDArray[np.int64]) -> Environments:
+    """Return crystals of some environments, in this order."""
+    if np.array_equal(chosen, np.arange(len(environments))):
+        return environments
+    nodes, orbits = np.diff(environments.node_ptr)[chosen], np.diff(environments.orbit_ptr)[chosen]
+    node_ptr, orbit_ptr = (np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64) for sizes in (nodes, orbits))
+    # Where the first node of each crystal was and is now: all that belongs to it moves along.
+    shift = environments.node_ptr[chosen] - node_ptr[:-1]
+    of_node = np.arange(node_ptr[-1]) + np.repeat(shift, nodes)
+    of_orbit = np.arange(orbit_ptr[-1]) + np.repeat(environments.orbit_ptr[chosen] - orbit_ptr[:-1], orbits)
+    n_nodes = len(environments.numbers)
+    return Environments(
+        **{name: getattr(environments, name)[of_node] for name in ("before", "after", "numbers", "multiplicity")},
+        material=environments.material[chosen],
+        node_ptr=node_ptr,
+        orbit_ptr=orbit_ptr,
+        orbit_node=environments.orbit_node[of_orbit] - np.repeat(shift, orbits),
+        cells=environments.cells,
+        extras={
+            name: values[of_node if len(values) == n_nodes else chosen] for name, values in environments.extras.items()
+        },
+    )
+
+
+def _join(parts: Sequence[Environments]) -> Environments:
+    nodes = np.cumsum([0, *(part.node_ptr[-1] for part in parts)])
+    orbits = np.cumsum([0, *(part.orbit_ptr[-1] for part in parts)])
+
+    def pointers(name: str, shifts: NDArray[np.int64]) -> NDArray[np.int64]:
+        shifted = [getattr(part, name)[:-1] + shift for part, shift in zip(parts, shifts, strict=False)]
+        return np.concatenate([*shifted, shifts[-1:]])
+
+    names = ("before", "after", "material", "numbers", "multiplicity")
+    return Environments(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
+        node_ptr=pointers("node_ptr", nodes),
+        orbit_ptr=pointers("orbit_ptr", orbits),
+        orbit_node=np.concatenate([part.orbit_node + shift for part, shift in zip(parts, nodes, strict=False)]),
+        cells=parts[0].cells,
+        extras={name: np.concatenate([part.extras[name] for part in parts]) for name in parts[0].extras},
+    )

@@ -1,0 +1,381 @@
+"""The two-sample Kolmogorov-Smirnov statistic (2-KS) between the environments of atoms (paper Fig. 2a, 2b, 3a, 3d-g).
+
+The components of an environment are taken as a sample, rounded to 1e-5. They are not independent of each other, so that
+no p-value is claimed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.data.crystal_table import CrystalTable, Progress, reduced_formula
+from reports.environments.operations import KINDS, ConventionalCell, conventional_cell
+from reports.study.wording import space_group_symbol
+from sen.crystal import SYMBOLS, Crystal
+
+if TYPE_CHECKING:
+    from reports.environments.description import Environments
+
+__all__ = [
+    "DIGITS",
+    "SUBSETS",
+    "Choice",
+    "choose_crystals",
+    "choose_example",
+    "densities",
+    "describe_crystal",
+    "element_pairs",
+    "ks_matrix",
+    "ks_of_subsets",
+    "ks_statistic",
+    "orbit_labels",
+    "pearson",
+    "relations",
+    "shown_kinds",
+]
+
+DIGITS = 5
+"""Decimals to which components are rounded."""
+
+SUBSETS = 16
+"""Random subsets of components over which the 2-KS of environments of different widths is averaged."""
+
+# Components compared at a time: more would only take memory.
+_AT_A_TIME = 4_000_000
+# Atoms of a conventional cell of which bars can still be read.
+_READABLE = 32
+# Crystals looked at for operations, the smallest first.
+_LOOKED_AT = 2000
+# Kinds of operations that a crystal may show beside each other for the search to be content with it.
+_PURE = 2
+# Atoms in the primitive cell of the paper's example.
+_LIKE = 13
+# Points at which densities are drawn.
+_GRID = 161
+
+
+def ks_statistic(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the 2-KS statistic of each pair of environments: the largest difference of their distribution functions.
+
+    Args:
+        first: Environments, [P, D].
+        second: The environments to compare with, [P, D].
+
+    Returns:
+        The statistics, [P], from 0 to 1; as `scipy.stats.ks_2samp` of the components rounded to 1e-5 gives them.
+    """
+    n_pairs, width = first.shape
+    result = np.empty(n_pairs)
+    size = max(1, _AT_A_TIME // (2 * width))
+    for start in range(0, n_pairs, size):
+        pairs = slice(start, start + size)
+        # The lowest bit says whose component it is, so that one sort of plain integers keeps both together.
+        values = [np.rint(part[pairs].astype(np.float64) * 10**DIGITS).astype(np.int64) * 2 for part in (first, second)]
+        merged = np.sort(np.concatenate([values[0], values[1] + 1], axis=1), axis=1)
+        step = (1 - 2 * (merged & 1)).cumsum(axis=1)
+        # Only after the last of equal components is the difference that of the distribution functions.
+        is_last = (merged[:, 1:] >> 1) != (merged[:, :-1] >> 1)
+        result[pairs] = np.abs(step[:, :-1] * is_last).max(axis=1) / width
+    return result
+
+
+def ks_of_subsets(
+    first: NDArray[np.floating], second: NDArray[np.floating], width: int, *, subsets: int = SUBSETS, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return the mean 2-KS of each pair over random subsets of the components, the same ones of both environments.
+
+    2-KS depends on the width of the environments, in the steps that it moves in and in what chance adds. So those of
+    different widths are compared by as many components of each.
+
+    Args:
+        first: Environments, [P, D].
+        second: The environments to compare with, [P, D].
+        width: Components in a subset, at most D.
+        subsets: How many; one where a subset is the whole.
+        seed: Of the draws; environments of the same width share their subsets.
+
+    Returns:
+        The means, [P]; at least 1 / width for environments no two of whose components are the same.
+    """
+    n_pairs, own = first.shape
+    if width >= own:
+        return ks_statistic(first, second)
+    rng = np.random.default_rng([seed, own])
+    total = np.zeros(n_pairs)
+    for _ in range(subsets):
+        chosen = rng.permutation(own)[:width]
+        total += ks_statistic(first[:, chosen], second[:, chosen])
+    return total / subsets
+
+
+def ks_matrix(environments: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the 2-KS statistic between all environments [n, D], symmetric [n, n]."""
+    n = len(environments)
+    i, j = np.triu_indices(n, k=1)
+    matrix = np.zeros((n, n))
+    matrix[i, j] = matrix[j, i] = ks_statistic(environments[i], environments[j])
+    return matrix
+
+
+def pearson(environments: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the Pearson correlation between all environments [n, D], [n, n]; NaN of one without variation."""
+    centred = environments.astype(np.float64) - environments.mean(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    result: NDArray[np.float64] = centred @ centred.T
+    return result
+
+
+def orbit_labels(crystal: Crystal) -> list[str]:
+    """Name the symmetry orbits of a crystal by element: "K", and where an element has several, "O1", "O2"."""
+    _, first = np.unique(crystal.orbit, return_index=True)
+    elements = [SYMBOLS[z - 1] for z in crystal.numbers[first].tolist()]
+    labels = []
+    for i, element in enumerate(elements):
+        several = elements.count(element) > 1
+        labels.append(element + (str(elements[: i + 1].count(element)) if several else ""))
+    return labels
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Crystals chosen to show operations.
+
+    Attributes:
+        rows: Positions of the crystals in the table, in the order of the kinds that they were chosen for.
+        shows: The kinds that each was chosen for.
+        absent: Kinds of operations that none of the crystals looked at shows.
+        looked_at: How many crystals were looked at.
+    """
+
+    rows: list[int]
+    shows: list[list[str]]
+    absent: list[str]
+    looked_at: int
+
+
+def shown_kinds(cell: ConventionalCell, orbit: NDArray[Any]) -> set[str]:
+    """Kinds that name a relation in a cell: the first kind between the first atom of an orbit and another of it."""
+    kinds = set()
+    for label in np.unique(orbit):
+        members = np.flatnonzero(orbit == label)
+        for other in members[1:]:
+            if operations := cell.between(int(members[0]), int(other)):
+                kinds.add(operations[0].kind)
+    return kinds
+
+
+def choose_crystals(table: CrystalTable, rows: NDArray[np.int64], progress: Progress | None = None) -> Choice:
+    """Choose a crystal for each kind of operation, as many of the seven as the rows hold.
+
+    Crystals have at least two symmetry orbits and at most 32 atoms in the conventional cell. Those with inequivalent
+    atoms of one element come first, because there is something to tell apart in them, then those that show few other
+    kinds, then small cells. At most the 2,000 smallest are looked at, and no larger ones once every kind
+    is found in such crystals.
+
+    Args:
+        table: The crystals of the task.
+        rows: Positions of the rows to choose from.
+        progress: Told how many kinds are found.
+    """
+    size = np.diff(table.ptr)[rows]
+    order = rows[np.lexsort((rows, size))]
+    best: dict[str, tuple[bool, int, int, int]] = {}
+    looked_at = last_size = 0
+    for row in order[:_LOOKED_AT].tolist():
+        crystal = table.crystal(row)
+        all_found = len(best) == len(KINDS) and max(best.values())[:2] <= (False, _PURE)
+        if len(crystal) > last_size and (all_found or len(crystal) > _READABLE):
+            break
+        last_size = len(crystal)
+        looked_at += 1
+        # Where all atoms are equivalent there is nothing to tell apart.
+        if crystal.orbit.max() == 0:
+            continue
+        # Operations take long to find, and these crystals could not come before those found.
+        has_inequivalent = _has_inequivalent(crystal)
+        if not has_inequivalent and len(best) == len(KINDS) and not max(best.values())[0]:
+            continue
+        cell = conventional_cell(crystal)
+        if len(cell) <= _READABLE:
+            kinds = shown_kinds(cell, crystal.orbit[cell.atom])
+            key = (not has_inequivalent, len(kinds), len(cell), row)
+            best |= {kind: min(best.get(kind, key), key) for kind in kinds}
+        if progress is not None:
+            progress(len(best), len(KINDS))
+    shows: dict[int, list[str]] = {}
+    for kind in KINDS:
+        if kind in best:
+            shows.setdefault(best[kind][-1], []).append(kind)
+    return Choice(list(shows), list(shows.values()), [kind for kind in KINDS if kind not in best], looked_at)
+
+
+def _has_inequivalent(crystal: Crystal) -> bool:
+    """Whether an element has several symmetry orbits."""
+    _, first = np.unique(crystal.orbit, return_index=True)
+    return len(np.unique(crystal.numbers[first])) < len(first)
+
+
+def choose_example(table: CrystalTable, rows: NDArray[np.int64]) -> int | None:
+    """Choose a crystal like the paper's Y4Cu2O7 to show in detail; None where no row has what it takes.
+
+    It has three elements or more if possible, inequivalent atoms of one element, equivalent atoms, and about as many
+    atoms in the primitive cell.
+    """
+    best: tuple[Any, ...] | None = None
+    size = np.diff(table.ptr)
+    for row in rows[np.argsort(np.abs(size[rows] - _LIKE), kind="stable")].tolist():
+        # None that follows, of another size, could be better.
+        if best is not None and best[:2] < (-3, abs(int(size[row]) - _LIKE)):
+            break
+        crystal = table.crystal(row)
+        _, first = np.unique(crystal.orbit, return_index=True)
+        elements, orbits = np.unique(crystal.numbers[first], return_counts=True)
+        if len(first) == len(crystal) or len(elements) < 2 or orbits.max() < 2:
+            continue
+        key = (-min(len(elements), 3), abs(len(crystal) - _LIKE), -len(first), row)
+        if best is None or key < best:
+            best = key
+    return None if best is None else int(best[-1])
+
+
+def relations(crystal: Crystal, before: NDArray[np.floating], after: NDArray[np.floating]) -> dict[str, Any]:
+    """Return the 2-KS of every atom of the conventional cell against a reference atom, and what relates the atoms.
+
+    Args:
+        crystal: The crystal.
+        before: Environment of each of its atoms before the block, [atoms, D].
+        after: The same after the block.
+
+    Returns:
+        Facts: the atoms sorted by orbit, the orbit of the reference atom first (the smallest, of an element that has
+        several orbits if there is one), and for each orbit of several atoms the operations that map its first atom onto
+        the others.
+    """
+    cell = conventional_cell(crystal)
+    orbit, labels = crystal.orbit[cell.atom], orbit_labels(crystal)
+    counts = np.bincount(orbit)
+    # Orbits of one element stand side by side.
+    element = [label.rstrip("0123456789") for label in labels]
+    # From an element that has several orbits, so that inequivalent atoms of one element are seen to differ.
+    several = [i for i in range(len(labels)) if element.count(element[i]) > 1] or range(len(labels))
+    home = min(several, key=lambda i: (counts[i], i))
+    order = sorted(range(len(labels)), key=lambda i: (element[i] != element[home], element[i], i != home, i))
+    atoms = np.concatenate([np.flatnonzero(orbit == label) for label in order])
+    source = cell.atom[atoms]
+    reference = np.repeat(source[:1], len(source))
+    ks = {
+        "before": ks_statistic(before[source], before[reference]),
+        "after": ks_statistic(after[source], after[reference]),
+        # Against the first atom of the orbit.
+        "within_before": np.zeros(len(source)),
+        "within_after": np.zeros(len(source)),
+    }
+    groups, start = [], 0
+    for label in order:
+        members = atoms[start : start + counts[label]]
+        operations = [cell.between(int(members[0]), int(member)) for member in members[1:]]
+        firsts = [found[0] for found in operations if found]
+        for stage, values in (("before", before), ("after", after)):
+            first = np.repeat(cell.atom[members[:1]], len(members))
+            ks[f"within_{stage}"][start : start + len(members)] = ks_statistic(
+                values[cell.atom[members]], values[first]
+            )
+        groups.append(
+            {
+                "label": labels[label],
+                "start": start,
+                "n": len(members),
+                "kinds": [kind for kind in KINDS if any(o.kind == kind for o in firsts)],
+                "relations": [
+                    {
+                        "atom": start + 1 + k,
+                        "n": len(found),
+                        "first": found[0].name if found else None,
+                        "xyz": found[0].xyz if found else None,
+                        "all": [f"{o.name}: {o.xyz}" for o in found],
+                    }
+                    for k, found in enumerate(operations)
+                ],
+            }
+        )
+        start += len(members)
+    return {
+        "formula": reduced_formula(crystal.numbers),
+        "space_group": cell.space_group,
+        "symbol": space_group_symbol(cell.space_group),
+        "atoms_primitive": len(crystal),
+        "atoms": [labels[label] for label in orbit[atoms]],
+        "ks": {stage: values.tolist() for stage, values in ks.items()},
+        "groups": groups,
+        "width": {"before": before.shape[1], "after": after.shape[1]},
+    }
+
+
+def element_pairs(crystal: Crystal, environments: NDArray[np.floating]) -> list[dict[str, Any]]:
+    """Return the 2-KS between the elements of a crystal (Fig. 2b): median over pairs of orbits, with their number.
+
+    Args:
+        crystal: The crystal.
+        environments: Environment of each of its atoms, [atoms, D].
+    """
+    _, first = np.unique(crystal.orbit, return_index=True)
+    numbers = crystal.numbers[first]
+    matrix = ks_matrix(environments[first])
+    found = []
+    for one, other in combinations(np.unique(numbers).tolist(), 2):
+        values = matrix[np.ix_(numbers == one, numbers == other)]
+        found.append({"pair": [SYMBOLS[one - 1], SYMBOLS[other - 1]], "ks": float(np.median(values)), "n": values.size})
+    return found
+
+
+def densities(crystal: Crystal, environments: NDArray[np.floating]) -> dict[str, Any]:
+    """Return the density of the components of each orbit's environment (Fig. 3d-g), by Gaussian kernels.
+
+    Args:
+        crystal: The crystal.
+        environments: Environment of each of its atoms, [atoms, D].
+
+    Returns:
+        Facts: the labels of the orbits, the grid, and the densities on it; an environment without variation has none.
+    """
+    from scipy.stats import gaussian_kde
+
+    labels = orbit_labels(crystal)
+    _, first = np.unique(crystal.orbit, return_index=True)
+    values = environments[first].astype(np.float64)
+    low, high = np.quantile(values, [0.002, 0.998])
+    margin = 0.1 * (high - low)
+    grid = np.linspace(low - margin, high + margin, _GRID)
+    curves = [gaussian_kde(value)(grid).tolist() if np.ptp(value) > 10.0**-DIGITS else None for value in values]
+    return {"labels": labels, "grid": grid.tolist(), "density": curves}
+
+
+def describe_crystal(crystal: Crystal, environments: Environments, i: int = 0) -> dict[str, Any]:
+    """Return all that the report shows of crystal i of some environments."""
+    nodes = environments.atom_nodes(i, crystal)
+    before, after = environments.before[nodes], environments.after[nodes]
+    _, first = np.unique(crystal.orbit, return_index=True)
+    return {
+        **relations(crystal, before, after),
+        "element_pairs": {"before": element_pairs(crystal, before), "after": element_pairs(crystal, after)},
+        "densities": {"before": densities(crystal, before), "after": densities(crystal, after)},
+        "pearson": {
+            "labels": [orbit_labels(crystal)[label] for label in np.sort(crystal.orbit)],
+            "before": _finite(pearson(before[np.argsort(crystal.orbit, kind="stable")])),
+        },
+        "orbits": [
+            {"label": label, "multiplicity": int(count)}
+            for label, count in zip(orbit_labels(crystal), np.bincount(crystal.orbit), strict=True)
+        ],
+        "orbit_matrix": {"before": ks_matrix(before[first]).tolist(), "after": ks_matrix(after[first]).tolist()},
+    }
+
+
+def _finite(matrix: NDArray[np.float64]) -> list[list[float | None]]:
+    return [[value if np.isfinite(value) else None for value in row] for row in matrix.tolist()]

@@ -1,0 +1,221 @@
+"""One HTML file that needs nothing else: facts and blocks of a report, set by Jinja2 with everything escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from benchmarks.base.console import figures
+from reports.page.cite import bibtex, methods
+from reports.page.report import Outcome, Part, Report
+from reports.page.section import Block, Figure, Heading, Progress, Table, Text
+from reports.page.style import DARK_COLOURS
+from reports.page.svg import draw_svg
+from reports.page.tables import as_csv, as_latex, is_numeric, shown
+
+__all__ = ["render"]
+
+# Tables of more rows get a window of their own on the screen.
+_LONG = 24
+# Figures that are narrower stay so on a wide page.
+_PIXELS_PER_POINT = 96 / 72
+
+
+def render(report: Report, facts_file: str, progress: Progress = lambda _done, _total: None) -> str:
+    """Return the page. A section whose blocks cannot be drawn is noted as failed, in the report too.
+
+    Args:
+        report: What to show.
+        facts_file: Name of the file of facts beside the page.
+        progress: Told how many sections are drawn.
+    """
+    script, css, template = map(_asset, ("report.js", "report.css", "report.html"))
+    dark = " ".join(f"--colour-{i}: {colour};" for i, colour in enumerate(DARK_COLOURS))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    setter = _Setter(report, progress)
+    parts = [setter.part(part) for part in report.parts]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.from_string(template).render(
+        title=" · ".join(part["title"] for part in parts),
+        lead=_lead(report),
+        made=report.made.strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
+        version=report.origin["sen-bench"],
+        commit=_short(report.origin["git_commit"] or ""),
+        parts=parts,
+        methods=methods(report.parts, report.origin, scores=report.by_section),
+        bibtex=bibtex(report.parts, report.origin),
+        command=shlex.join(report.command),
+        facts_file=facts_file,
+        css=Markup(css.replace("/* colours of results */", dark)),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=f"sha256-{digest}",
+    )
+
+
+class _Setter:
+    """Turns parts of a report into what the template reads; figures and tables are counted through."""
+
+    def __init__(self, report: Report, progress: Progress) -> None:
+        self._report = report
+        self._progress = progress
+        self._several = len(report.parts) > 1
+        self._numbers = {"figure": 0, "table": 0}
+        self._ids: set[str] = set()
+        self._parts: list[str] = []
+        self._done = 0
+
+    def part(self, part: Part) -> dict[str, Any]:
+        # Runs on one data set with two targets are two parts of one name.
+        self._parts.append(_slug(part.study.task.name))
+        n_same = self._parts.count(self._parts[-1])
+        name = self._parts[-1] + (f"-{n_same}" if n_same > 1 else "")
+        prefix = f"{name}-" if self._several else ""
+        return {
+            "id": name,
+            "title": part.study.title,
+            "notes": part.study.notes,
+            "sections": [self._section(outcome, prefix) for outcome in part.outcomes],
+        }
+
+    def _section(self, outcome: Outcome, prefix: str) -> dict[str, Any]:
+        before = dict(self._numbers)
+        name = f"{prefix}{_slug(outcome.name)}"
+        try:
+            blocks = [self._block(block, name) for block in outcome.blocks]
+        except Exception as error:  # whatever the drawing of a plug-in raises
+            logging.getLogger("sen_bench").debug("%s cannot be drawn.", outcome.name, exc_info=True)
+            outcome.fail(error)
+            self._numbers, blocks = before, []
+        self._done += 1
+        self._progress(self._done, sum(len(part.outcomes) for part in self._report.parts))
+        return {
+            "id": name,
+            "title": outcome.title,
+            "reason": outcome.reason,
+            "failed": outcome.failed,
+            "blocks": blocks,
+            "command": self._command(outcome.name),
+        }
+
+    def _command(self, name: str) -> str:
+        """Return the command that makes a section alone, where there is one, into a file of its own."""
+        words = list(self._report.command)
+        if self._report.by_section:
+            if "-o" in words:
+                words[words.index("-o") + 1] = f"{name}.html"
+            if "--sections" in words:
+                del words[words.index("--sections") :]
+            words += ["--sections", name]
+        return shlex.join(words)
+
+    def _block(self, block: Block, section: str) -> dict[str, Any]:
+        match block:
+            case Heading():
+                return {"kind": "heading", "text": block.text}
+            case Text():
+                return {"kind": "text", "paragraphs": re.split(r"\n\s*\n", _typeset(block.text.strip()))}
+            case Figure():
+                return self._figure(block, section)
+            case Table():
+                return self._table(block, section)
+        raise TypeError(f"it shows {type(block).__name__}, which is no block")
+
+    def _figure(self, figure: Figure, section: str) -> dict[str, Any]:
+        name = self._new_id(f"{section}-{_slug(figure.name)}")
+        svg = draw_svg(figure.draw, name)
+        width = re.search(r'width="([\d.]+)pt"', svg)
+        return {
+            "kind": "figure",
+            "id": name,
+            "number": self._count("figure"),
+            "svg": Markup(svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)),  # noqa: S704 - matplotlib escapes its text
+            "width": round(float(width[1]) * _PIXELS_PER_POINT) if width else 700,
+            "file": name,
+            "caption": _typeset(figure.caption),
+            "method": figure.method,
+            "alt": figure.alt,
+        }
+
+    def _table(self, table: Table, section: str) -> dict[str, Any]:
+        name = self._new_id(f"{section}-{_slug(table.name)}-table")
+        wrong = next((row for row in table.rows if len(row) != len(table.columns)), None)
+        if wrong is not None:
+            raise ValueError(f"a row of the table {table.name!r} has {len(wrong)} cells, not {len(table.columns)}")
+        return {
+            "kind": "table",
+            "id": name,
+            "number": self._count("table"),
+            "columns": [{"text": text, "numeric": is_numeric(table, i)} for i, text in enumerate(table.columns)],
+            "rows": shown(table),
+            "long": len(table.rows) > _LONG,
+            "strong": set(table.strong),
+            "file": name,
+            "csv": _data_url("text/csv", as_csv(table)),
+            "latex": _data_url("application/x-tex", as_latex(table, name)),
+            "caption": _typeset(table.caption),
+            "method": table.method,
+        }
+
+    def _new_id(self, name: str) -> str:
+        if name in self._ids:
+            raise ValueError(f"two of its figures or tables are called {name!r}")
+        self._ids.add(name)
+        return name
+
+    def _count(self, kind: str) -> int:
+        self._numbers[kind] += 1
+        return self._numbers[kind]
+
+
+def _short(commit: str) -> str:
+    return commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
+
+
+def _data_url(kind: str, content: str) -> str:
+    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(content.encode()).decode()}"
+
+
+def _typeset(text: str) -> str:
+    """Write minus signs as such, and keep "n = 283" on one line."""
+    text = re.sub(r"(?<![\w.)\]])-(?=\d)", "\N{MINUS SIGN}", text)
+    return re.sub(r"\b(n|p) = (?=[\d.])", "\\1\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", text)
+
+
+def _slug(name: str) -> str:
+    """Return a name as it can be an id and a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "x"
+
+
+def _asset(name: str) -> str:
+    return resources.files("reports.page").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _lead(report: Report) -> str:
+    return " ".join(_sentences(report.parts))
+
+
+def _sentences(parts: Sequence[Part]) -> Iterator[str]:
+    for part in parts:
+        study, task = part.study, part.study.task
+        unit = f", in {task.unit}" if task.unit else ""
+        n = len(study.runs)
+        beside = f" and {len(study.published)} published" if study.published else ""
+        labels = ", ".join(result.label for result in study.results)
+        which = f"{study.title}. " if len(parts) > 1 else ""
+        yield f"{which}{task.description.removesuffix('.')}{unit}. {n} {'run' if n == 1 else 'runs'}{beside}: {labels}."
+        by_share: dict[float, list[str]] = {}
+        for run in study.runs:
+            if run.coverage is not None and run.coverage < 1:
+                by_share.setdefault(run.coverage, []).append(run.label)
+        for share, partial in by_share.items():
+            whose = "" if len(partial) == n else f" of {', '.join(partial)}"
+            yield f"The data{whose} are partial: {figures(100 * share, 3)} % of the official rows."

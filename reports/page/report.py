@@ -1,0 +1,230 @@
+"""From studies to the facts of a report: every section's analysis, and what became of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from benchmarks.base.errors import UsageError, printable, suggest
+from reports.page.section import Absent, Block, Progress, Section, load_section, section_names
+from reports.study.study import Study
+
+__all__ = ["Outcome", "Part", "Report", "choose_sections", "make_report", "plain"]
+
+#: Raised whenever the layout of report.json changes.
+FORMAT = 1
+
+
+@dataclass
+class Outcome:
+    """What became of a section.
+
+    Attributes:
+        name: Of the section.
+        title: Its heading.
+        facts: What it found; None where it has nothing to show or failed.
+        blocks: What it shows.
+        reason: Why there is nothing to show, or what failed, in one sentence.
+        failed: Whether it failed.
+        seconds: What it took.
+    """
+
+    name: str
+    title: str
+    facts: dict[str, Any] | None = None
+    blocks: list[Block] = field(default_factory=list)
+    reason: str = ""
+    failed: bool = False
+    seconds: float = 0.0
+
+    def fail(self, error: Exception) -> None:
+        """Note that the section, or the drawing of its figures, raised an exception."""
+        told = printable(error, 300).removesuffix(".")
+        self.reason = (
+            f"The section {self.name!r} failed with {type(error).__name__}{f': {told}' if told else ''}. "
+            "Everything else in this report is not affected."
+        )
+        self.failed, self.blocks = True, []
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a report that is about one task."""
+
+    study: Study
+    outcomes: list[Outcome]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page shows.
+
+    Attributes:
+        parts: One for each task.
+        made: When.
+        command: Words of the command that made it; what it was told of sections comes last.
+        origin: Versions, commit and machine that made it.
+        by_section: Whether the command makes one section alone when told --sections. Where it does not, as with
+            `sen-bench explain`, the page is about crystals and shows no scores of models.
+    """
+
+    parts: list[Part]
+    made: datetime
+    command: tuple[str, ...]
+    origin: Mapping[str, str | None]
+    by_section: bool = True
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """The sections that failed."""
+        return [outcome for part in self.parts for outcome in part.outcomes if outcome.failed]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what goes to report.json."""
+        facts: dict[str, Any] = plain(
+            {
+                "format": FORMAT,
+                "made": self.made.isoformat(timespec="seconds"),
+                "command": list(self.command),
+                "provenance": dict(self.origin),
+                "tasks": [
+                    {
+                        "task": part.study.task.facts(),
+                        "notes": list(part.study.notes),
+                        "results": [_result_facts(part.study, i) for i in range(len(part.study.results))],
+                        "sections": {
+                            outcome.name: {
+                                "title": outcome.title,
+                                "state": "failed" if outcome.failed else "absent" if outcome.reason else "shown",
+                                "reason": outcome.reason or None,
+                                "facts": outcome.facts,
+                            }
+                            for outcome in part.outcomes
+                        },
+                    }
+                    for part in self.parts
+                ],
+            }
+        )
+        return facts
+
+
+def choose_sections(names: Sequence[str] | None) -> list[str]:
+    """Check the names of sections that somebody asks for; all installed ones where nobody does.
+
+    Raises:
+        UsageError: A name is unknown, or named twice.
+    """
+    known = section_names()
+    if names is None:
+        return known
+    for name in names:
+        if name not in known:
+            raise UsageError(f"There is no section called {name!r}. {suggest(name, known)}")
+    if not names or len(set(names)) != len(names):
+        raise UsageError(f"--sections takes names separated by commas, none of them twice. {suggest('', known)}")
+    return list(names)
+
+
+def make_report(
+    studies: Sequence[Study],
+    sections: Sequence[str],
+    *,
+    made: datetime,
+    command: Sequence[str],
+    origin: Mapping[str, str | None],
+    progress: Callable[[str], Progress] = lambda _: lambda _done, _total: None,
+    done: Callable[[Study, Outcome], None] = lambda _study, _outcome: None,
+) -> Report:
+    """Let every section analyse every study; one that fails stops no other.
+
+    Args:
+        studies: One for each task.
+        sections: Names of sections.
+        made: When.
+        command: Words of the command.
+        origin: Versions, commit and machine.
+        progress: Makes a progress callback of a description.
+        done: Called when a section is done.
+    """
+    parts = []
+    for study in studies:
+        outcomes = []
+        for outcome, section in _load(sections):
+            if section is not None:
+                _run(outcome, section, study, progress(f"{study.title}: {outcome.title.lower()}"))
+            done(study, outcome)
+            outcomes.append(outcome)
+        parts.append(Part(study, outcomes))
+    return Report(parts, made, tuple(command), origin)
+
+
+def _load(names: Iterable[str]) -> list[tuple[Outcome, Section | None]]:
+    """Load sections, in the order of the page; those that cannot be loaded come last."""
+    loaded: list[tuple[float, str, Outcome, Section | None]] = []
+    for name in names:
+        try:
+            section = load_section(name)
+            loaded.append((section.place, name, Outcome(name, str(section.title)), section))
+        except Exception as error:  # whatever a plug-in raises when it is imported
+            logging.getLogger("sen_bench").debug("The section %s cannot be loaded.", name, exc_info=True)
+            outcome = Outcome(name, name)
+            outcome.fail(error)
+            loaded.append((math.inf, name, outcome, None))
+    return [(outcome, section) for _, _, outcome, section in sorted(loaded, key=lambda item: item[:2])]
+
+
+def _run(outcome: Outcome, section: Section, study: Study, progress: Progress) -> None:
+    start = time.perf_counter()
+    try:
+        outcome.facts = plain(section.analyse(study, progress))
+        outcome.blocks = list(section.show(outcome.facts))
+    except Absent as absent:
+        outcome.facts, outcome.reason = None, printable(absent, 1000)
+    except Exception as error:  # whatever a plug-in raises
+        logging.getLogger("sen_bench").debug("The section %s failed.", outcome.name, exc_info=True)
+        outcome.facts = None
+        outcome.fail(error)
+    outcome.seconds = time.perf_counter() - start
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON gives back of a value: numbers of numpy become Python's, those that are not finite None.
+
+    Raises:
+        TypeError: JSON has nothing for it.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    raise TypeError(f"facts hold numbers, text, lists and dictionaries, not {type(value).__name__}")
+
+
+def _result_facts(study: Study, at: int) -> dict[str, Any]:
+    result = study.results[at]
+    return {
+        **result.look,
+        "path": str(result.path),
+        "kind": "run" if result.run else "published",
+        "rows": len(result.rows),
+        "folds": result.folds,
+        "seeds": result.seeds,
+        "command": result.command() or None,
+        "config": result.facts.get("config") if result.run else None,
+        "data": result.facts.get("data") if result.run else None,
+        "records": [{key: record[key] for key in record if key != "elements"} for record in result.records.values()],
+    }

@@ -1,0 +1,156 @@
+"""The seam: what a section of the report is, what it shows, and how it is found by name.
+
+A section turns a study (what is known of one task) into facts, numbers that go to report.json, and the facts into
+blocks, which the page renders. It never writes HTML.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from benchmarks.data.crystal_table import Progress
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+    from reports.study.study import Study
+
+__all__ = [
+    "GROUP",
+    "Absent",
+    "Block",
+    "Cell",
+    "Figure",
+    "Heading",
+    "Progress",
+    "Section",
+    "Table",
+    "Text",
+    "load_section",
+    "section_names",
+]
+
+GROUP = "sen_bench.report_sections"
+
+#: What a table holds: text, whole numbers, other numbers (with the decimals that a typical one needs), nothing ("–").
+Cell = str | int | float | None
+
+
+class Absent(Exception):  # noqa: N818 - an honest state and no error
+    """There is nothing to show; the message is one sentence that says why, and what would give it."""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading inside a section."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """Plain text; an empty line begins a new paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure.
+
+    Attributes:
+        name: Name of the downloaded file, unique in its section; lower case, digits and hyphens.
+        draw: Draws it by `reports.page.style.subplots`, from the facts alone, under the style of the report.
+        caption: What to see.
+        method: How it was computed: equation, publication, DOI.
+        alt: The same for a reader who cannot see it: what is plotted, and the main numbers.
+    """
+
+    name: str
+    draw: Callable[[], Canvas]
+    caption: str
+    method: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; a column whose cells are all numbers is set in figures that line up.
+
+    Attributes:
+        name: Name of the downloaded files, unique in its section; lower case, digits and hyphens.
+        columns: Headings, with units. "std", "... low" and "... high" get the decimals of the column before.
+        rows: As many cells each as there are columns; the first names the row.
+        caption: What to see.
+        method: How it was computed.
+        digits: Significant digits of a typical number of a column that are shown; CSV has all of them.
+        strong: Positions of the rows that matter most, set in bold.
+    """
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str
+    method: str = ""
+    digits: int = 4
+    strong: Sequence[int] = ()
+
+
+Block = Heading | Text | Figure | Table
+
+
+class Section(ABC):
+    """A section of the report, built without arguments.
+
+    Register it under the entry point group `sen_bench.report_sections`; the name of the entry point is `name`.
+
+    Attributes:
+        name: Its id in the page and key in report.json: lower case, digits and hyphens.
+        title: Its heading.
+        place: Sections come in this order; the report's own are 100 to 900.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    place: ClassVar[int] = 1000
+
+    @abstractmethod
+    def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
+        """Compute the facts.
+
+        Args:
+            study: The results on one task.
+            progress: To be told how much is done and how much there is (None where that is not known).
+
+        Returns:
+            What can be written as JSON; numbers, not formatted text. Numbers that are not finite become null.
+
+        Raises:
+            Absent: There is nothing to show.
+        """
+
+    @abstractmethod
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+        """Return what to show of the facts, as `analyse` returned them and JSON gives them back."""
+
+
+def section_names() -> list[str]:
+    """Names of all installed sections, sorted."""
+    return sorted(entry_points(group=GROUP).names)
+
+
+def load_section(name: str) -> Section:
+    """Import and build the section called `name`.
+
+    Raises:
+        KeyError: No installed package registers a section of that name.
+        TypeError: What is registered is no Section.
+    """
+    section = entry_points(group=GROUP)[name].load()
+    if not (isinstance(section, type) and issubclass(section, Section)):
+        raise TypeError(f"the entry point {name!r} of {GROUP} is {section!r}, which is not a Section")
+    return section()

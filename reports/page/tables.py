@@ -1,0 +1,104 @@
+"""Tables as they are shown, as CSV and as LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import statistics
+from collections.abc import Sequence
+
+from benchmarks.base.latex import escape
+from reports.page.section import Cell, Table
+
+__all__ = ["as_csv", "as_latex", "is_numeric", "shown"]
+
+# However small the numbers of a column are.
+_MOST_DECIMALS = 6
+# Of p-values, under headings such as "p (Holm)".
+_P_DECIMALS = 3
+# Headings of columns that have as many decimals as the one before: how sure its number is.
+_FOLLOWERS = ("std", " low", " high")
+_NOTHING = "–"
+
+
+def is_numeric(table: Table, column: int) -> bool:
+    """Whether a column holds numbers alone, and at least one."""
+    cells = [row[column] for row in table.rows]
+    return any(cell is not None for cell in cells) and not any(isinstance(cell, str) for cell in cells)
+
+
+def shown(table: Table) -> list[list[str]]:
+    """Return the rows as text; numbers of a column have the same decimals, so that they line up."""
+    columns, decimals = [], 0
+    for i, heading in enumerate(table.columns):
+        cells = [row[i] for row in table.rows]
+        if heading.partition(" ")[0] == "p":
+            decimals = _P_DECIMALS
+        elif not heading.endswith(_FOLLOWERS):
+            decimals = _decimals(cells, table.digits)
+        columns.append([_text(cell, decimals) for cell in cells])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def as_csv(table: Table) -> str:
+    """Return a table as CSV, numbers in full."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([["" if cell is None else cell for cell in row] for row in table.rows])
+    return buffer.getvalue()
+
+
+def as_latex(table: Table, label: str) -> str:
+    """Return a table as a LaTeX float; it needs the package booktabs."""
+    columns = "".join("r" if is_numeric(table, i) else "l" for i in range(len(table.columns)))
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape(table.caption)}}}",
+        rf"\label{{tab:{re.sub('[^A-Za-z0-9-]', '-', label)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _latex_row(table.columns),
+        r"\midrule",
+        *map(_latex_row, shown(table)),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(escape, cells)) + r" \\"
+
+
+def _decimals(cells: Sequence[Cell], digits: int) -> int:
+    """Decimals that give the typical number of a column so many significant digits."""
+    numbers = [abs(cell) for cell in cells if isinstance(cell, float) and math.isfinite(cell) and cell]
+    if not numbers:
+        return 0
+    return min(max(0, digits - 1 - math.floor(math.log10(statistics.median_high(numbers)))), _MOST_DECIMALS)
+
+
+def _text(cell: Cell, decimals: int) -> str:
+    if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
+        return _NOTHING
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, float):
+        return _number(cell, decimals).replace("-", "\N{MINUS SIGN}")
+    return cell
+
+
+def _number(value: float, decimals: int) -> str:
+    """Write a number with so many decimals, or with one digit where they would make it zero."""
+    text = f"{value:,.{decimals}f}"
+    if value == 0 or float(text.replace(",", "")) != 0:
+        return text
+    needed = -math.floor(math.log10(abs(value)))
+    return f"{value:.{needed}f}" if needed <= _MOST_DECIMALS - 2 else f"{value:.0e}"

@@ -1,0 +1,333 @@
+"""Section: the rows that are predicted worst, and what may lie behind it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.base.console import figures
+from reports.page.section import Absent, Block, Cell, Progress, Section, Table, Text
+from reports.study.study import Result, Study, shared_rows
+from reports.study.wording import after_number, in_brackets, space_group_symbol
+from sen.crystal import SYMBOLS
+
+if TYPE_CHECKING:
+    from benchmarks.data.crystal_table import CrystalTable
+
+__all__ = ["MAGNETIC", "Worst", "find_causes"]
+
+MAGNETIC = frozenset(
+    {"V", "Cr", "Mn", "Fe", "Co", "Ni"}
+    | {SYMBOLS[number - 1] for number in range(58, 71)}
+    | {SYMBOLS[number - 1] for number in range(91, 104)}
+)
+"""Elements that often carry a moment in crystals: 3d metals, lanthanides Ce to Yb, actinides from Pa on."""
+
+_SHOWN = 15
+_WORST_SHARE = 0.05
+_RARE_SHARE = 0.005
+_TAIL = 1.0  # per cent at each end
+_LONELY, _REACH = 3.5, 5.0
+
+_CAUSES = {
+    "magnetic": "holds V, Cr, Mn, Fe, Co, Ni, a lanthanide (Ce to Yb) or an actinide (from Pa on): the order of spins, "
+    "which no structure file tells, may decide",
+    "unseen element": "holds an element that no training row of its fold has, in any of the runs",
+    "rare element": f"holds an element of fewer than {100 * _RARE_SHARE:g} % of the rows",
+    "one atom": "has one atom in the primitive cell",
+    "large cell": "has more atoms than 99 % of the rows",
+    "dense": "has less volume per atom than 99 % of the rows",
+    "loose": "has more volume per atom than 99 % of the rows",
+    "extreme target": "has a target in the outer 1 % at either end",
+    "no symmetry found": "has an unknown space group",
+    "lonely atom": f"has an atom whose nearest neighbour is more than {_LONELY} Å away",
+}
+
+
+class Worst(Section):
+    """Rows with the largest errors, and how often suspected causes go with large errors."""
+
+    name: ClassVar[str] = "worst"
+    title: ClassVar[str] = "Worst predictions"
+    place: ClassVar[int] = 400
+
+    def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
+        """Rank the rows that all runs predicted by their mean error over the runs."""
+        runs = _of_most_rows(study.runs)
+        at = shared_rows(runs[0].rows, *(run.rows for run in runs[1:]))
+        parts = [run.rows.take(where) for run, where in zip(runs, at, strict=True)]
+        if not len(parts[0]):
+            raise Absent("The runs have no test row in common, so that none is worst for all; run the same folds.")
+        errors = np.array([part.error for part in parts])
+        error = errors.mean(axis=0)
+        predictions = np.array([part.prediction for part in parts])
+        ids, target = parts[0].ids, parts[0].target
+        worst = np.argsort(-error, kind="stable")[:_SHOWN]
+        facts: dict[str, Any] = {
+            "unit": study.task.unit,
+            "kind": study.task.kind,
+            "models": [run.label for run in runs],
+            "left_out": [run.label for run in study.runs if run not in runs],
+            "rows": len(ids),
+            "mean_error": float(error.mean()),
+            "crystals": None,
+            "causes": [],
+        }
+        causes: dict[str, NDArray[np.bool_]] = {}
+        described: list[dict[str, Any]] = [{} for _ in worst]
+        try:
+            table = study.crystals(progress)
+            where = study.positions(ids.tolist())
+        except Absent as absent:
+            facts["crystals"] = str(absent)
+        else:
+            causes = find_causes(table, where, _seen(runs, parts[0].fold))
+            lonely = _lonely(table, where[worst])
+            described = _describe(study, where[worst])
+            for row, distance in zip(described, lonely, strict=True):
+                row["lonely"] = distance
+            facts["causes"] = _rates(causes, error)
+        facts["worst"] = [
+            {
+                "id": str(ids[i]),
+                "fold": int(parts[0].fold[i]),
+                "target": float(target[i]),
+                "prediction": float(predictions[:, i].mean()),
+                "error": float(error[i]),
+                "errors": errors[:, i].tolist(),
+                **row,
+                "causes": [
+                    *(name for name, mask in causes.items() if mask[i]),
+                    *(["lonely atom"] if (row.get("lonely") or 0) > _LONELY else []),
+                ],
+            }
+            for i, row in zip(worst.tolist(), described, strict=True)
+        ]
+        n_worst = max(1, round(_WORST_SHARE * len(error)))
+        facts["share_of_error"] = float(np.sort(error)[::-1][:n_worst].sum() / max(error.sum(), 1e-300))
+        return facts
+
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+        """The worst rows, and the rates of the causes."""
+        yield Text("\n\n".join(_words(facts)))
+        yield _worst_table(facts)
+        if facts["causes"]:
+            yield _cause_table(facts)
+
+
+def find_causes(
+    table: CrystalTable, where: NDArray[np.int64], seen: Sequence[frozenset[str]] | None = None
+) -> dict[str, NDArray[np.bool_]]:
+    """Say which suspected causes of a large error apply to which rows.
+
+    Percentiles and rare elements are those of the whole table.
+
+    Args:
+        table: The crystals.
+        where: Positions of the rows in it, [n].
+        seen: Elements of the training rows for each of them.
+
+    Returns:
+        Whether the cause of that name applies, bool [n]; causes that apply to no row are left out.
+    """
+    n_atoms = np.diff(table.ptr)
+    crystal = np.repeat(np.arange(len(table)), n_atoms)
+    has: NDArray[np.bool_] = np.zeros((len(table), len(SYMBOLS)), dtype=bool)
+    has[crystal, table.numbers.astype(np.int64) - 1] = True
+    magnetic = np.array([symbol in MAGNETIC for symbol in SYMBOLS])
+    rare: NDArray[np.bool_] = has.sum(axis=0) < _RARE_SHARE * len(table)
+    volume = np.abs(np.linalg.det(table.lattice)) / n_atoms
+    low, high = np.percentile(table.target, (_TAIL, 100 - _TAIL))
+    varied = np.unique(table.target).size > 2
+    found: dict[str, NDArray[Any]] = {
+        "magnetic": np.any(has[:, magnetic], axis=1)[where],
+        "rare element": np.any(has[:, rare], axis=1)[where],
+        "one atom": (n_atoms == 1)[where],
+        "large cell": (n_atoms > np.percentile(n_atoms, 100 - _TAIL))[where],
+        "dense": (volume < np.percentile(volume, _TAIL))[where],
+        "loose": (volume > np.percentile(volume, 100 - _TAIL))[where],
+        "extreme target": (((table.target < low) | (table.target > high)) & varied)[where],
+        "no symmetry found": (table.space_group == 0)[where],
+    }
+    if seen is not None:
+        known = {elements: np.array([symbol in elements for symbol in SYMBOLS]) for elements in set(seen)}
+        lacking = [bool((has[i] & ~known[elements]).any()) for i, elements in zip(where, seen, strict=True)]
+        found["unseen element"] = np.array(lacking)
+    return {name: found[name] for name in _CAUSES if name in found and found[name].any()}
+
+
+def _of_most_rows(runs: Sequence[Result]) -> list[Result]:
+    """Leave out runs by which fewer rows would be common to all than half of those of the largest run."""
+    kept: list[Result] = []
+    for run in sorted(runs, key=lambda run: -len(run.rows)):
+        others = [*kept, run]
+        n = len(shared_rows(others[0].rows, *(other.rows for other in others[1:]))[0])
+        if not kept or n >= len(kept[0].rows) / 2:
+            kept.append(run)
+    return [run for run in runs if run in kept]
+
+
+def _seen(runs: Sequence[Result], folds: NDArray[np.int64]) -> list[frozenset[str]] | None:
+    """Return the elements that the training rows of each row's fold hold, in any of the runs and seeds."""
+    by_fold: dict[int, frozenset[str]] = {}
+    for unit, record in itertools.chain.from_iterable(run.records.items() for run in runs):
+        if not (elements := record.get("elements")):
+            return None
+        by_fold[unit.fold] = by_fold.get(unit.fold, frozenset()) | frozenset(elements)
+    return [by_fold[fold] for fold in folds.tolist()]
+
+
+def _describe(study: Study, where: NDArray[np.int64]) -> list[dict[str, Any]]:
+    from reports.study.row_facts import rows_of
+
+    rows, table = rows_of(study.dataset()), study.crystals()
+    described = []
+    for i in where.tolist():
+        number = int(rows.space_group[i])
+        described.append(
+            {
+                "formula": rows.formula(i),
+                "space_group": number,
+                "symbol": space_group_symbol(number),
+                "system": str(rows.crystal_system[i]),
+                "atoms": int(table.ptr[i + 1] - table.ptr[i]),
+            }
+        )
+    return described
+
+
+def _lonely(table: CrystalTable, where: NDArray[np.int64]) -> list[float]:
+    """Return, for each crystal, how far its loneliest atom is from any other in Å, at most 5."""
+    from sen.graph import build_graph
+
+    distances = []
+    for i in where.tolist():
+        graph = build_graph(table.crystal(i), cutoff=_REACH, max_neighbors=1, cells="asymmetric")
+        start, stop = graph.edge_ptr[:-1], graph.edge_ptr[1:]
+        alone = (start == stop).any() or not len(graph.distance)
+        distances.append(_REACH if alone else float(graph.distance[start].max()))
+    return distances
+
+
+def _rates(causes: Mapping[str, NDArray[np.bool_]], error: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Return how often each cause is met, among all rows and the worst, and the errors with and without it."""
+    n_worst = max(1, round(_WORST_SHARE * len(error)))
+    worst = np.zeros(len(error), dtype=bool)
+    worst[np.argsort(-error, kind="stable")[:n_worst]] = True
+    return [
+        {
+            "cause": name,
+            "rows": int(mask.sum()),
+            "share": float(mask.mean()),
+            "share_of_worst": float(mask[worst].mean()),
+            "mean_error": float(error[mask].mean()),
+            "mean_error_without": float(error[~mask].mean()) if not mask.all() else None,
+            "median_error": float(np.median(error[mask])),
+        }
+        for name, mask in causes.items()
+    ]
+
+
+def _words(facts: Mapping[str, Any]) -> Iterable[str]:
+    unit = after_number(facts["unit"])
+    models = facts["models"]
+    over = f"the mean over {len(models)} runs ({', '.join(models)})" if len(models) > 1 else f"that of {models[0]}"
+    common = " that all of them predicted" if len(models) > 1 else ""
+    yield (
+        f"The error of a row is {over}, on the {facts['rows']:,} test rows{common}; its mean is "
+        f"{figures(facts['mean_error'])}{unit}. The worst {100 * _WORST_SHARE:g} % of the rows make up "
+        f"{100 * facts['share_of_error']:.0f} % of the error."
+    )
+    if facts["left_out"]:
+        yield f"Left out, as they share too few rows with the others: {', '.join(facts['left_out'])}."
+    if facts["crystals"]:
+        yield f"Formulas, space groups and causes are missing. {facts['crystals']}"
+        return
+    named = [row for row in facts["worst"] if row["causes"]]
+    lonely = any("lonely atom" in row["causes"] for row in named)
+    yield (
+        f"Of the {len(facts['worst'])} worst rows {len(named)} meet a rule that makes a cause suspect. A rule is a "
+        "suspicion and no proof: how often it is met among all rows stands in the second table"
+        + (", but for lonely atoms, which are looked for in the worst rows alone." if lonely else ".")
+    )
+
+
+def _worst_table(facts: Mapping[str, Any]) -> Table:
+    unit = in_brackets(facts["unit"])
+    with_crystals = not facts["crystals"]
+    several = len(facts["models"]) > 1
+    rows: list[list[Cell]] = []
+    for row in facts["worst"]:
+        crystal: list[Cell] = []
+        if with_crystals:
+            group = row["symbol"] + (f" ({row['space_group']})" if row["space_group"] else "")
+            crystal = [row["formula"], group, row["atoms"]]
+        rows.append(
+            [
+                row["id"],
+                *crystal,
+                row["target"],
+                row["prediction"],
+                row["error"],
+                *([min(row["errors"])] if several else []),
+                *([", ".join(row["causes"])] if with_crystals else []),
+            ]
+        )
+    met = {cause for row in facts["worst"] for cause in row["causes"]}
+    rules = "; ".join(f"{name}: {_CAUSES[name]}" for name in _CAUSES if name in met)
+    return Table(
+        name="worst",
+        columns=[
+            "row",
+            *(["formula", "space group", "atoms"] if with_crystals else []),
+            f"true{unit}",
+            "predicted",
+            "error",
+            *(["best model's"] if several else []),
+            *(["suspected cause"] if with_crystals else []),
+        ],
+        rows=rows,
+        caption=f"The {len(rows)} rows with the largest errors.",
+        method=(
+            ("Predicted and error: means over the runs; then the error of the best of them. " if several else "")
+            + ("Atoms: of the primitive cell. " if with_crystals else "")
+            + (f"Suspected causes: {rules}." if rules else "")
+        ),
+        digits=3,
+    )
+
+
+def _cause_table(facts: Mapping[str, Any]) -> Table:
+    unit = in_brackets(facts["unit"])
+    return Table(
+        name="causes",
+        columns=[
+            "cause",
+            "n",
+            "% of all rows",
+            f"% of the worst {100 * _WORST_SHARE:g} %",
+            f"mean error{unit}",
+            f"without{unit}",
+            f"median error{unit}",
+        ],
+        rows=[
+            [
+                row["cause"],
+                row["rows"],
+                100 * row["share"],
+                100 * row["share_of_worst"],
+                row["mean_error"],
+                row["mean_error_without"],
+                row["median_error"],
+            ]
+            for row in facts["causes"]
+        ],
+        caption="How often a suspected cause is met, and the errors with and without it.",
+        method="; ".join(f"{row['cause']}: {_CAUSES[row['cause']]}" for row in facts["causes"])
+        + ". Percentiles and rare elements are those of the data at hand.",
+        digits=3,
+    )

@@ -1,0 +1,339 @@
+"""Reading of runs and of published predictions into studies, in which each result has a label of its own."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.base.console import count
+from benchmarks.base.errors import DataError, SenBenchError, UsageError, printable
+from benchmarks.data.folds import check_split
+from benchmarks.data.tasks import TASKS, Kind, Task
+from benchmarks.results.metrics import row_loss
+from benchmarks.results.store import Predictions, Run, find_runs
+from reports.page.style import COLOURS, MARKERS
+from reports.study.study import Result, Rows, Study
+
+if TYPE_CHECKING:
+    from reports.study.published import PredictionFile
+
+__all__ = ["collect_notes", "read_studies"]
+
+# Fields of a configuration that a label can name; with more, the hash of the run is shorter.
+_NAMED_FIELDS = 2
+# Fields that follow from the number of training rows unless they are given (`RunConfig.settle`).
+_SETTLED = {"sen.dropout", "training.weight_decay"}
+
+
+@contextmanager
+def collect_notes() -> Iterator[list[str]]:
+    """Collect what is logged as a warning inside the block, as sentences, beside where it goes otherwise."""
+    notes: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            notes.append(record.getMessage())
+
+    logger, handler = logging.getLogger("sen_bench"), Collector(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield notes
+    finally:
+        logger.removeHandler(handler)
+
+
+def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_dir: Path | None = None) -> list[Study]:
+    """Read all runs below some folders, and published results beside them.
+
+    Args:
+        paths: Folders of runs, or above them.
+        against: Published prediction files.
+        data_dir: Folder of the MatBench files.
+
+    Returns:
+        One study for each task, sorted by name; runs on data of one's own whose content changed are studied apart.
+
+    Raises:
+        UsageError: A folder does not exist, nothing in them is finished, or a published file has none of their tasks.
+        DataError: A published file cannot be read.
+    """
+    from reports.study.published import read_predictions
+
+    with collect_notes() as notes:
+        files = [read_predictions(path) for path in against]
+        runs = _distinct(run for path in paths for run in find_runs(path))
+        groups: dict[tuple[str, ...], list[Result]] = {}
+        notes_of: dict[str, list[str]] = {}
+        empty = []
+        for run in runs:
+            before = len(notes)
+            try:
+                result = _read_run(run)
+            except (SenBenchError, KeyError, TypeError, ValueError, AttributeError) as error:
+                told = error if isinstance(error, SenBenchError) else f"it lacks what a run records ({error!r})."
+                logging.getLogger("sen_bench").warning("The run %s is left out: %s", run.path, told)
+                continue
+            if result is None:
+                empty.append(run)
+                continue
+            task_facts = result.facts["task"]
+            # Rows of an official task are the same rows in every file; those of a file of one's own can change.
+            content = "" if task_facts["is_official"] else result.facts["data"]["digest"]
+            key = *(task_facts[name] for name in ("name", "target", "kind", "split", "unit")), content
+            groups.setdefault(key, []).append(result)
+            notes_of.setdefault(key[0], []).extend(notes[before:])
+    where = ", ".join(map(str, paths))
+    if not groups:
+        if empty:
+            raise UsageError(f"No fold is finished yet of the {count(len(empty), 'run')} below {where}.")
+        left_out = " that could be read" if runs else ""
+        raise UsageError(f"There is no run{left_out} below {where}: name a folder that `sen-bench run` wrote (--out).")
+    titles = _titles(list(groups))
+    general = [f"{run.path} has no finished fold yet." for run in empty]
+    studies = []
+    for key, results in sorted(groups.items()):
+        task = _task(results[0].facts["task"])
+        with collect_notes() as remarks:
+            published = [result for file in files for result in _read_published(file, task, results)]
+        known = set(itertools.chain.from_iterable(notes_of.values()))
+        told_of_task = [
+            *notes_of.get(task.name, []),
+            *(note for note in notes if note not in known),
+            *general,
+            *remarks,
+            *_on_other_content(key, groups),
+        ]
+        studies.append(Study(task, _decorate([*_label(results), *published]), data_dir, told_of_task, titles[key]))
+    used = {result.path for study in studies for result in study.published}
+    for path in against:
+        if path not in used:
+            names = ", ".join(study.task.name for study in studies)
+            raise UsageError(f"{path} holds no predictions for the rows of {names}: nothing to compare with.")
+    return studies
+
+
+def _titles(keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """Title studies by task and target, and those that would have one title also by what tells them apart."""
+    titles = {}
+    for key in keys:
+        name, target, *own = key
+        same = [others for other, other_target, *others in keys if (other, other_target) == (name, target)]
+        apart = [told for i, told in enumerate(own) if any(others[i] != told for others in same)]
+        if own[-1] and own[-1] in apart:
+            apart[-1] = f"digest {own[-1][:10]}"
+        title = name if name in TASKS or name == target else f"{name}: {target}"
+        titles[key] = title + (f" ({', '.join(told or 'no unit' for told in apart)})" if apart else "")
+    return titles
+
+
+def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Sequence[Result]]) -> Iterator[str]:
+    """Name the runs on the same data of one's own that were trained on another content of it."""
+    others = [
+        result for other, results in groups.items() if other != key and other[:-1] == key[:-1] for result in results
+    ]
+    if others:
+        data, elsewhere = groups[key][0].facts["data"], ", ".join(str(result.path) for result in others)
+        yield (
+            f"Not all runs on {data['source']} had the same content of it, read by the same versions. This part is "
+            f"about the {data['rows']:,} rows with the digest {key[-1][:10]}, and tells nothing of {elsewhere}."
+        )
+
+
+def _distinct(runs: Iterable[Run]) -> list[Run]:
+    """Return each run once, however often and by whichever name its folder is given."""
+    return list({run.path.resolve(): run for run in runs}.values())
+
+
+def _task(facts: Mapping[str, Any]) -> Task:
+    """Return the task that a run recorded."""
+    name = facts["name"]
+    if facts["is_official"] and name in TASKS:
+        return TASKS[name]
+    names = ("name", "target", "unit", "kind", "description", "n_rows", "licence", "split")
+    return Task(**{key: facts[key] for key in names})
+
+
+def _read_run(run: Run) -> Result | None:
+    """Read what is finished of a run; None where nothing is."""
+    facts = run.read_config()
+    units = run.units()
+    if not units:
+        return None
+    records = {unit: run.read_metrics(unit) for unit in units}
+    _check_facts(facts)
+    rows = _average(facts["task"]["kind"], [(unit.fold, run.read_predictions(unit)) for unit in units])
+    return Result(facts["config"]["block_name"], "", "", rows, run, tuple(units), records, facts, run.path)
+
+
+#: What a run records that is read here and by the sections of this room.
+_TEXT = {
+    "config": ("task", "block_name"),
+    "task": ("name", "target", "kind", "split", "unit", "description", "licence"),
+    "data": ("source", "digest"),
+    "training": ("precision",),
+}
+_NUMBERS = {
+    "data": ("rows", "coverage"),
+    "training": (
+        *("epochs", "batch_size", "edge_budget", "learning_rate", "weight_decay"),
+        *("warmup", "clip_norm", "ema_decay", "patience"),
+    ),
+    "sen": ("dropout",),
+}
+_LISTS = ("skipped", "read_as_hydrogen")  # of the data, where it has them
+_PRESENT = {
+    "config": ("limit",),
+    "task": ("n_rows", "is_official"),
+    "data": ("is_complete",),
+}
+
+
+def _check_facts(facts: Mapping[str, Any]) -> None:
+    """Find out whether a run recorded what a report reads.
+
+    Raises:
+        DataError: It did not; the message is the tail of a sentence about the run.
+    """
+    lacking = next(_lacking(facts), None)
+    if lacking is not None:
+        raise DataError(f"its config.json has no {lacking}.")
+    if (limit := facts["config"]["limit"]) is not None and type(limit) is not int:
+        raise DataError(f"its config.json has the limit {printable(limit)}, which is no number of rows.")
+    if (kind := facts["task"]["kind"]) not in {"regression", "classification"}:
+        raise DataError(f"its config.json has the kind {printable(kind)!r}, which is none that is known.")
+    check_split(facts["task"]["split"])
+
+
+def _lacking(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a config.json lacks: "'limit' of the config"."""
+    tables: dict[str, Any] = {key: facts.get(key) for key in ("config", "task", "data")}
+    if isinstance(tables["config"], dict):
+        tables |= {key: tables["config"].get(key) for key in ("training", "sen")}
+    for key, table in tables.items():
+        if not isinstance(table, dict):
+            yield f"table {key!r}"
+            return
+    for key, names in _TEXT.items():
+        yield from (f"{name!r} of the {key}" for name in names if not isinstance(tables[key].get(name), str))
+    for key, names in _NUMBERS.items():
+        found = {name: tables[key].get(name) for name in names}
+        yield from (f"number {name!r} of the {key}" for name, value in found.items() if type(value) not in {int, float})
+    yield from (f"list {name!r} of the data" for name in _LISTS if not isinstance(tables["data"].get(name, []), list))
+    for key, names in _PRESENT.items():
+        yield from (f"{name!r} of the {key}" for name in names if name not in tables[key])
+
+
+def _average(kind: Kind, parts: Sequence[tuple[int, Predictions]]) -> Rows:
+    """Join the predictions of all folds and seeds; a row that several seeds predicted becomes one."""
+    parts = sorted(parts, key=lambda part: part[0])
+    ids = np.array([name for _, part in parts for name in part.ids])
+    fold = np.concatenate([np.full(len(part.ids), number) for number, part in parts])
+    target = np.concatenate([part.target for _, part in parts])
+    prediction = np.concatenate([part.prediction for _, part in parts])
+    _, first, place, n_seeds = np.unique(ids, return_index=True, return_inverse=True, return_counts=True)
+    mean = np.bincount(place, prediction) / n_seeds
+    error, loss = (
+        np.bincount(place, values) / n_seeds
+        for values in (np.abs(prediction - target), row_loss(kind, target, prediction))
+    )
+    order = np.argsort(first)
+    first = first[order]
+    return Rows(ids[first], fold[first], target[first], mean[order], error[order], n_seeds[order], loss[order])
+
+
+def _read_published(file: PredictionFile, task: Task, results: Sequence[Result]) -> list[Result]:
+    """Return the predictions of a published file for the rows that the runs predicted."""
+    known = {
+        name: (target, fold)
+        for result in results
+        for name, target, fold in zip(
+            result.rows.ids.tolist(), result.rows.target.tolist(), result.rows.fold.tolist(), strict=True
+        )
+    }
+    published = []
+    for entry in file.sets:
+        if entry.task is not None and entry.task.name != task.name:
+            continue
+        values = dict(zip(reversed(entry.ids), reversed(entry.prediction.tolist()), strict=True))
+        found = [(name, *known[name], values[name]) for name in known if math.isfinite(values.get(name, math.nan))]
+        if not found:
+            continue
+        names, target, fold, prediction = map(np.array, zip(*found, strict=True))
+        if task.kind == "classification" and (prediction.min() < 0 or prediction.max() > 1):
+            raise DataError(f"{file.path} holds values that are no probabilities, and {task.name} is a classification.")
+        error = np.abs(prediction - target)
+        loss = row_loss(task.kind, target, prediction)
+        rows = Rows(names, fold, target, prediction, error, np.ones(len(names), dtype=np.int64), loss)
+        label = file.model if len(file.sets) == 1 or file.form == "submission" else f"{file.model}, {entry.name}"
+        if file.form != "submission":
+            logging.getLogger("sen_bench").warning(
+                "%s is no submission to MatBench: `sen-bench audit %s` says whether %s was tested by its protocol.",
+                *(file.path, shlex.quote(str(file.path)), label),
+            )
+        order = np.argsort(fold, kind="stable")
+        has_folds = file.form == "submission"
+        if not has_folds and entry.fold is not None:
+            stated = dict(zip(reversed(entry.ids), reversed(entry.fold.tolist()), strict=True))
+            n_other = int(np.count_nonzero(fold != np.array([stated[name] for name in names.tolist()])))
+            has_folds = n_other == 0
+            if n_other:
+                logging.getLogger("sen_bench").warning(
+                    "%s states another fold than that of the runs for %s of %s rows: %s gets no spread and no test "
+                    "over folds.",
+                    *(file.path, f"{n_other:,}", f"{len(names):,}", label),
+                )
+        published.append(
+            Result(label, "", "", rows.take(order), None, (), {}, file.metadata, file.path, has_folds, file.form)
+        )
+    return published
+
+
+def _label(results: Sequence[Result]) -> list[Result]:
+    """Name runs by their block, and by what they were told where several have the same."""
+    named = []
+    for result in results:
+        config = result.facts["config"]
+        same = [_chosen(other) for other in results if other.block_name == result.block_name]
+        mine, values = _chosen(result), result.fields
+        differing = [key for key in mine if any(other.get(key) != mine[key] for other in same)]
+        limited = ["limit"] if config["limit"] is not None and "limit" not in differing else []
+        words = [f"{key.rpartition('.')[2]} {_plain(values[key])}" for key in [*differing, *limited]]
+        if len(same) > 1 and not 0 < len(differing) <= _NAMED_FIELDS:
+            words = [result.path.name.rpartition("-")[2]]
+        label = config["block_name"] + (f" ({', '.join(words)})" if words else "")
+        named.append(replace(result, label=label))
+    return named
+
+
+def _chosen(result: Result) -> dict[str, Any]:
+    """Return the configuration of a run by dotted fields, without the values of those that follow from its rows."""
+    defaults = result.defaults()
+    return {
+        key: None if key in _SETTLED and value == defaults.get(key) else value for key, value in result.fields.items()
+    }
+
+
+def _plain(value: object) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _decorate(results: Sequence[Result]) -> list[Result]:
+    """Give every result a label of its own, a colour and a marker."""
+    done: list[Result] = []
+    for i, result in enumerate(results):
+        taken, label = {other.label for other in done}, result.label
+        for number in itertools.count(2):
+            if label not in taken:
+                break
+            label = f"{result.label} [{number}]"
+        done.append(replace(result, label=label, colour=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)]))
+    return done

@@ -1,0 +1,339 @@
+"""What a report is about: the results found on one task, row by row, and its crystals where they are at hand."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.base.errors import SenBenchError, UsageError
+from benchmarks.data.folds import n_folds
+from benchmarks.data.tasks import TASKS, Kind, Task, find_data_file, named_folder
+from benchmarks.results.metrics import score
+from benchmarks.results.store import Run, Unit, fold_means
+from reports.page.section import Absent, Progress
+
+if TYPE_CHECKING:
+    from benchmarks.data.crystal_table import CrystalTable
+    from benchmarks.data.dataset import Dataset
+
+__all__ = ["Result", "Rows", "Study", "fold_scores", "shared_rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Test rows with their predictions, each row once, sorted by fold and then in the order of the task.
+
+    Attributes:
+        ids: Row ids, unicode [n].
+        fold: In which fold a row was tested, int64 [n].
+        target: True values, or 0 and 1, [n].
+        prediction: Mean over the seeds; for a classification the probability of 1, [n].
+        error: Mean over the seeds of the absolute error, [n]; for a classification of target minus probability.
+        n_seeds: How many seeds predicted the row, int64 [n].
+        loss: What a score counts: for a regression the error; for a classification the share of the seeds whose label
+            is wrong, [n].
+    """
+
+    ids: NDArray[np.str_]
+    fold: NDArray[np.int64]
+    target: NDArray[np.float64]
+    prediction: NDArray[np.float64]
+    error: NDArray[np.float64]
+    n_seeds: NDArray[np.int64]
+    loss: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        """Number of rows n."""
+        return len(self.ids)
+
+    def take(self, which: NDArray[Any]) -> Rows:
+        """Return the rows at these positions, or where a mask is true."""
+        return Rows(*(column[which] for column in vars(self).values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The predictions of one model on one task, from a run or from a published file.
+
+    Attributes:
+        label: What to call it in tables and figures; unique in its study.
+        colour: Its colour in every figure.
+        marker: Its marker in every figure.
+        rows: What it predicted.
+        run: The run; None for a published result.
+        units: Finished folds and seeds of the run.
+        records: What the run recorded of each of them.
+        facts: The run's config.json; for a published result, what its file says of itself.
+        path: Where it was found, as the user named it.
+        has_folds: Whether each row was predicted by a model that was trained on the other folds, as far as is known.
+        form: Which form the file of a published result has (see `reports.study.published.Form`); None for a run.
+    """
+
+    label: str
+    colour: str
+    marker: str
+    rows: Rows
+    run: Run | None
+    units: tuple[Unit, ...]
+    records: Mapping[Unit, Mapping[str, Any]]
+    facts: Mapping[str, Any]
+    path: Path
+    has_folds: bool = True
+    form: str | None = None
+
+    @property
+    def folds(self) -> list[int]:
+        """Folds that it predicted, ascending."""
+        found: list[int] = np.unique(self.rows.fold).tolist()
+        return found
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the run, ascending; none for a published result."""
+        return sorted({unit.seed for unit in self.units})
+
+    @property
+    def block_name(self) -> str | None:
+        """Name of the block of the run."""
+        return self.facts["config"]["block_name"] if self.run else None
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the official rows in the data of the run."""
+        return self.facts["data"]["coverage"] if self.run else None
+
+    @property
+    def training_rows(self) -> int:
+        """Training rows of the first fold of the run, without its validation rows."""
+        rows: int = self.records[self.units[0]]["rows"]["train"]
+        return rows
+
+    @property
+    def look(self) -> dict[str, str]:
+        """Label, colour and marker: what facts hold so that `show` can draw the result like every other section."""
+        return {"label": self.label, "colour": self.colour, "marker": self.marker}
+
+    def command(self) -> str:
+        """The command that made the run, or goes on with it: it also fills gaps between its folds and seeds."""
+        if self.run is None:
+            return ""
+        config, split = self.facts["config"], self.facts["task"]["split"]
+        own = not TASKS.get(config["task"])
+        words = ["sen-bench", "run", self.facts["data"]["source"] if own else config["task"]]
+        words += ["--block", config["block_name"], "--folds", ",".join(map(str, self.folds))]
+        if own:
+            task = self.facts["task"]
+            words += ["--target", task["target"], "--kind", task["kind"], "--split", split]
+            words += ["--unit", task["unit"]] if task["unit"] else []
+            words += ["--on-bad-row", "skip"] if self.facts["data"].get("skipped") else []
+        if self.seeds != [0]:
+            words += ["--seed", str(self.seeds[0]), "--seeds", str(self.seeds[-1] - self.seeds[0] + 1)]
+        if config["limit"] is not None:
+            words += ["--limit", str(config["limit"])]
+        defaults = self.defaults()
+        for field, value in self.fields.items():
+            if field != "limit" and (field not in defaults or defaults[field] != value):
+                words += ["--set", f"{field}={value if isinstance(value, str) else json.dumps(value)}"]
+        return shlex.join(words)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The configuration of the run by dotted fields."""
+        return _by_field(self.facts["config"])
+
+    def defaults(self) -> dict[str, Any]:
+        """The defaults of the run's task and block for its training rows; none where its block is not installed."""
+        from benchmarks.results.run_config import build_config
+
+        config = self.facts["config"]
+        task = TASKS.get(config["task"])
+        try:
+            default = build_config(config["task"], config["block_name"], defaults=task.defaults if task else {})
+        except UsageError:
+            return {}
+        return _by_field(default.settle(self.training_rows).model_dump(mode="json"))
+
+
+def _by_field(config: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{field}": inner for field, inner in value.items()}
+        elif key not in {"task", "block_name"}:
+            flat[key] = value
+    return flat
+
+
+class Study:
+    """Everything known of one task: the results, runs before published ones, and the crystals where they are at hand.
+
+    Args:
+        task: The task.
+        results: At least one.
+        data_dir: Folder of the MatBench files; None for SEN_BENCH_DATA.
+        notes: What was passed over while reading, and why, in sentences.
+        title: What to call it on a page with others; without one the name of the task.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        results: Sequence[Result],
+        data_dir: Path | None = None,
+        notes: Sequence[str] = (),
+        title: str = "",
+    ) -> None:
+        self.task = task
+        self.results = tuple(results)
+        self.data_dir = data_dir
+        self.notes = tuple(notes)
+        self.title = title or task.name
+        self._dataset: Dataset | Absent | None = None
+
+    @property
+    def runs(self) -> tuple[Result, ...]:
+        """The results that are runs."""
+        return tuple(result for result in self.results if result.run is not None)
+
+    @property
+    def published(self) -> tuple[Result, ...]:
+        """The results that are published ones."""
+        return tuple(result for result in self.results if result.run is None)
+
+    @property
+    def n_folds(self) -> int:
+        """Folds of the task's split."""
+        return n_folds(self.task.split)
+
+    def dataset(self, progress: Progress | None = None) -> Dataset:
+        """The task with its crystals, loaded once; nothing is downloaded.
+
+        Rows of an official task are the same rows in every file of it (see `on_other_content`).
+
+        Raises:
+            Absent: The data are not at hand, or, where they are of no official task, others than those of the runs.
+        """
+        if self._dataset is None:
+            try:
+                self._dataset = self._load(progress)
+            except Absent as absent:
+                self._dataset = absent
+            except SenBenchError as error:
+                self._dataset = Absent(f"The crystals of {self.task.name} cannot be read: {error}")
+        if isinstance(self._dataset, Absent):
+            raise self._dataset
+        return self._dataset
+
+    def crystals(self, progress: Progress | None = None) -> CrystalTable:
+        """The crystals of the task.
+
+        Raises:
+            Absent: See `dataset`.
+        """
+        return self.dataset(progress).table
+
+    def on_other_content(self) -> list[str]:
+        """Say, in a sentence or none, which runs were trained on other content than that of the data at hand.
+
+        Raises:
+            Absent: See `dataset`.
+        """
+        dataset = self.dataset()
+        others = [run.label for run in self.runs if run.facts["data"]["digest"] != dataset.table.digest]
+        if not others:
+            return []
+        told = (
+            f"The crystals described are those of {dataset.source} ({len(dataset.table):,} rows), and "
+            f"{', '.join(others)} had another file of {self.task.name}, or another version of its reader, for training."
+        )
+        return [told]
+
+    def positions(self, ids: Iterable[str]) -> NDArray[np.int64]:
+        """Return where these rows stand in the table of crystals, [n].
+
+        Raises:
+            Absent: The data are not at hand, or lack one of them.
+        """
+        table = self.crystals()
+        place = {name: i for i, name in enumerate(table.ids.tolist())}
+        try:
+            return np.array([place[name] for name in ids], dtype=np.int64)
+        except KeyError as error:
+            raise Absent(
+                f"The data of {self.task.name} at hand lack the row {error.args[0]}: give the file that the runs were "
+                "trained on."
+            ) from None
+
+    def _load(self, progress: Progress | None) -> Dataset:
+        from benchmarks.data.dataset import load_dataset
+
+        task = self.task
+        if task.name == "prototypes":
+            dataset = load_dataset(task, progress=progress)
+            if dataset.table.digest != self.runs[0].facts["data"]["digest"]:
+                raise Absent("The runs were trained on prototypes that another version of sen-bench or moyopy made.")
+            return dataset
+        if task.is_official:
+            if find_data_file(task, self.data_dir) is None:
+                raise Absent(
+                    f"The crystals of {task.name} are not at hand: name the folder of {task.file_name} with --data-dir "
+                    "or SEN_BENCH_DATA."
+                )
+            return load_dataset(task, self.data_dir, progress=progress)
+        return self._load_own(progress)
+
+    def _load_own(self, progress: Progress | None) -> Dataset:
+        from benchmarks.data.own_data import OwnData
+
+        task, facts = self.task, self.runs[0].facts["data"]
+        folders = [folder for folder in (named_folder(self.data_dir), Path()) if folder is not None]
+        paths = [path for folder in folders if (path := folder / facts["source"]).exists()]
+        if not paths:
+            raise Absent(
+                f"The crystals of {task.name} are not at hand: give the folder that holds {facts['source']} with "
+                "--data-dir, or start the command there."
+            )
+        own = OwnData(path=paths[0], target=task.target, kind=task.kind, split=task.split, unit=task.unit)
+        dataset = own.load(on_bad_row="skip" if facts.get("skipped") else "fail", progress=progress)
+        if dataset.table.digest != facts["digest"]:
+            raise Absent(
+                f"{paths[0]} is not what the runs were trained on: its content has changed since, or the version of "
+                "sen-bench, moyopy or pymatgen that reads it."
+            )
+        return dataset
+
+
+def fold_scores(result: Result, kind: Kind) -> dict[int, dict[str, float]]:
+    """Return the scores of a result on each fold, by name: the mean over the seeds, as `sen-bench run` has it."""
+    if result.run is None:
+        of_fold = {fold: result.rows.take(result.rows.fold == fold) for fold in result.folds}
+        return {fold: score(kind, rows.target, rows.prediction) for fold, rows in of_fold.items()}
+    metrics = {unit: record["metrics"] for unit, record in result.records.items()}
+    names = next(iter(metrics.values()))
+    means = {name: fold_means({unit: found[name] for unit, found in metrics.items()}) for name in names}
+    return {fold: {name: means[name][fold] for name in names} for fold in result.folds}
+
+
+def shared_rows(first: Rows, *others: Rows) -> list[NDArray[np.int64]]:
+    """Return, for each of several results, the positions of the rows that all of them predicted, in the same order.
+
+    Rows whose targets differ by more than a thousandth of their spread are not the same rows, whatever their ids.
+    """
+    places = [{name: i for i, name in enumerate(rows.ids.tolist())} for rows in others]
+    spread = float(np.ptp(first.target)) if len(first) else 0.0
+    found = []
+    for i, name in enumerate(first.ids.tolist()):
+        at = [place.get(name) for place in places]
+        if any(j is None for j in at):
+            continue
+        targets = [rows.target[j] for rows, j in zip(others, at, strict=True)]
+        if all(abs(target - first.target[i]) <= 1e-3 * spread for target in targets):
+            found.append((i, *at))
+    return list(np.array(found, dtype=np.int64).reshape(len(found), 1 + len(others)).T)

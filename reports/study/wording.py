@@ -1,0 +1,76 @@
+"""Words, numbers and units as every section and command writes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.base.console import figures
+
+__all__ = [
+    "after_number",
+    "drawable",
+    "in_brackets",
+    "join",
+    "rounded",
+    "signed",
+    "space_group_symbol",
+    "typeset_formula",
+    "typeset_group",
+]
+
+
+def after_number(unit: str) -> str:
+    """Return a unit as it stands after a number: " eV"; nothing where there is none."""
+    return f" {unit}" if unit else ""
+
+
+def drawable(values: NDArray[np.floating[Any]]) -> list[float]:
+    """Return values [n] to five significant digits, which is finer than a point of a figure: it keeps files small."""
+    return [float(f"{value:.5g}") for value in values.tolist()]
+
+
+def in_brackets(unit: str) -> str:
+    """Return a unit as it stands after the name of a quantity: " (eV)"; nothing where there is none."""
+    return f" ({unit})" if unit else ""
+
+
+def join(words: Iterable[str]) -> str:
+    """Return words in a sentence: "a, b and c"."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def rounded(value: float | None, decimals: int) -> str:
+    """Return a number with so many decimals; of a statistic without a value "not defined"."""
+    return "not defined" if value is None else f"{value:.{decimals}f}"
+
+
+def signed(value: float | None) -> str:
+    """Return a number to four digits with its sign: "+0.1234"; without a value a dash."""
+    return "–" if value is None else f"{'-' if value < 0 else '+'}{figures(abs(value))}"
+
+
+def space_group_symbol(number: int) -> str:
+    """Return the short Hermann-Mauguin symbol of a space group as it is printed: "Pmn2₁"; of 0 "unknown"."""
+    import moyopy
+
+    if not number:
+        return "unknown"
+    symbol = moyopy.SpaceGroupType(number).hm_short.replace(" ", "")
+    return re.sub(r"_(\d)", lambda screw: chr(ord("₀") + int(screw[1])), symbol)
+
+
+def typeset_formula(text: str) -> str:
+    """Return a formula for matplotlib with parse_math: "MoSe2" with its numbers as subscripts."""
+    return re.sub(r"(?<=[A-Za-z)\]])(\d+\.?\d*)", r"$_{\1}$", text.replace("$", ""))
+
+
+def typeset_group(symbol: str) -> str:
+    """Return a space group symbol for matplotlib with parse_math: "P-42₁m" with a bar and a subscript."""
+    with_bars = re.sub(r"-(\d)", r"$\\bar{\1}$", symbol)
+    return re.sub(r"[₀-₉]", lambda screw: f"$_{{{ord(screw[0]) - ord('₀')}}}$", with_bars)

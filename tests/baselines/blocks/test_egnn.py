@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.blocks.egnn import EGNNBlock, EGNNConfig
+from sen.capsule import CapsuleBlock
+from sen.config import SENConfig
+from sen.crystal import Crystal
+from sen.model import SEN
+from sen.testing import BlockContracts, sample_crystals
+from tests.contracts import ContractsOnRealCrystals
+
+
+class TestEGNNContracts(BlockContracts):
+    block = EGNNBlock
+
+
+class TestEGNNOnRealCrystals(ContractsOnRealCrystals):
+    block = EGNNBlock
+
+
+def test_parameter_count_is_within_a_fifth_of_capsules() -> None:
+    def parameters(block: type[EGNNBlock | CapsuleBlock]) -> int:
+        with torch.device("meta"):
+            model = SEN(SENConfig(), block(192, block.Config()))
+        return sum(p.numel() for p in model.parameters())
+
+    assert abs(parameters(EGNNBlock) / parameters(CapsuleBlock) - 1) < 0.2
+
+
+def displacements(crystals: list[Crystal], dtype: torch.dtype) -> Tensor:
+    contracts = TestEGNNContracts()
+    model, batch = contracts.model().to(dtype), contracts.batch(crystals).to(dtype=dtype)
+    with torch.no_grad():
+        vectors = model(batch).symmetry.extras["vectors"]
+    assert vectors.shape == (len(batch.numbers), 1, 3)
+    assert vectors.dtype == dtype
+    return vectors.double()
+
+
+def equivariance_error(crystals: list[Crystal], orthogonal: np.ndarray, dtype: torch.dtype) -> float:
+    """Turn the crystals and compare with the vectors turned, relative to the longest."""
+    turned = [replace(crystal, lattice=crystal.lattice @ orthogonal) for crystal in crystals]
+    expected = displacements(crystals, dtype) @ torch.from_numpy(orthogonal)
+    return float((displacements(turned, dtype) - expected).norm(dim=-1).max() / expected.norm(dim=-1).max())
+
+
+@pytest.mark.parametrize("determinant", [1, -1])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+def test_displacements_turn_with_the_crystal(
+    determinant: int, dtype: torch.dtype, tolerance: float, real_crystals: list[Crystal]
+) -> None:
+    orthogonal, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
+    orthogonal[:, 0] *= determinant * np.sign(np.linalg.det(orthogonal))
+    for kind, crystals in (("generated", sample_crystals()), ("real", real_crystals)):
+        error = equivariance_error(crystals, orthogonal, dtype)
+        what = "rotation" if determinant > 0 else "reflection"
+        print(f"egnn, {kind} crystals, {what}, {dtype}: equivariance error {error:.1e}")  # noqa: T201
+        assert error < tolerance
+
+
+def test_atoms_move_unless_symmetry_or_loneliness_holds_them() -> None:
+    length = displacements(sample_crystals(), torch.float64).norm(dim=-1).squeeze(1).split([6, 5, 2, 1, 5, 1, 3])
+    rutile, perovskite, rocksalt, copper, triclinic, helium, argon_and_nitrogen = length
+    assert float(triclinic.min()) > 1e-3
+    for held in (rutile[:2], perovskite, rocksalt, copper, helium, argon_and_nitrogen[:1]):
+        assert float(held.max()) < 1e-12
+    # The atoms of a nitrogen molecule have nowhere to go but along their axis.
+    assert float(argon_and_nitrogen[1:].min()) > 1e-3
+
+
+def test_edges_follow_the_atoms_and_end_at_the_same_images() -> None:
+    contracts = TestEGNNContracts()
+    model, crystals = contracts.model(), sample_crystals()[4:5]
+    batch = contracts.batch(crystals)
+    calls: list[tuple[Tensor, Tensor | None]] = []
+    for layer in model.block.layers:
+        layer.register_forward_hook(lambda _layer, given, made: calls.append((given[1], made[1])))
+    with torch.no_grad():
+        moved = model(batch).symmetry.extras["vectors"].squeeze(1)
+    *moves, last = [step for _, step in calls]
+    assert last is None
+    torch.testing.assert_close(moved, sum(moves))
+    assert float(moved.abs().max()) > 1e-3
+    # The edges that the crystal has with its atoms put where they have moved, each to the same image as before.
+    assert batch.vector is not None
+    lattice, positions = crystals[0].lattice, crystals[0].positions
+    to_neighbor = positions[batch.neighbor] - positions[batch.center]
+    image = np.rint(batch.vector.numpy() @ np.linalg.inv(lattice) - to_neighbor)
+    positions = positions + moved.numpy() @ np.linalg.inv(lattice)
+    expected = (positions[batch.neighbor] + image - positions[batch.center]) @ lattice
+    torch.testing.assert_close(calls[-1][0], torch.from_numpy(expected))
+
+
+def test_displacements_stay_bounded_however_large_the_weights() -> None:
+    contracts = TestEGNNContracts()
+    model, batch = contracts.model(), contracts.batch(sample_crystals())
+    with torch.no_grad():
+        for parameter in model.block.parameters():
+            parameter.mul_(100)
+        moved = model(batch).symmetry.extras["vectors"].norm(dim=-1)
+    assert float(moved.max()) < 3, "three layers move an atom, each by less than 1 Å"
+
+
+def test_asymmetric_units_are_refused() -> None:
+    contracts = TestEGNNContracts()
+    with pytest.raises(ValueError, match="full cells"):
+        contracts.output(sample_crystals(), "asymmetric")
+
+
+def test_one_layer_moves_nothing() -> None:
+    contracts = TestEGNNContracts()
+    batch = contracts.batch(sample_crystals())
+    block = EGNNBlock(192, EGNNConfig(layers=1)).double()
+    vectors = block(torch.randn(len(batch.numbers), 192, dtype=torch.float64), batch).extras["vectors"]
+    assert not bool(vectors.any())

@@ -1,8 +1,0 @@
-from __future__ import annotations
-
-from baselines.tfn import TFNBlock
-from sen.testing import BlockContracts
-
-
-class TestTFNContracts(BlockContracts):
-    block = TFNBlock

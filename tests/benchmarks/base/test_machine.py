@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.base.machine import hold_device, peak_memory, reset_peak_memory
+
+
+def test_each_training_holds_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("benchmarks.base.machine._gpu_name", lambda index: f"test-{index}")
+    with ExitStack() as stack:
+        held = [stack.enter_context(hold_device("cuda")) for _ in range(2)]
+        assert held == ["cuda:0", "cuda:1"]
+        with hold_device("cuda") as shared:
+            assert shared in held
+    with hold_device("cuda") as free:
+        assert free == "cuda:0"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:3"])
+def test_device_that_was_named_is_given(device: str) -> None:
+    with hold_device(device) as held, hold_device(device) as again:
+        assert held == again == device
+
+
+def test_a_result_tells_the_instructions_it_was_computed_with() -> None:
+    code = "from benchmarks.base.machine import provenance; print(provenance()['cpu_capability'])"
+    environment = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout == "DEFAULT\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget the peak")
+def test_peak_memory_is_that_since_the_reset() -> None:
+    large = np.ones(60_000_000)  # 480 MB
+    with_large = peak_memory()
+    del large
+    reset_peak_memory()
+    assert peak_memory() < with_large - 300e6

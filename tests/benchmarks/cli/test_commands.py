@@ -1,0 +1,517 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import EntryPoint, EntryPoints, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from benchmarks.base.errors import RunError
+from benchmarks.base.files import file_digest
+from benchmarks.cli.progress import RunDisplay
+from benchmarks.data.tasks import TASKS
+from benchmarks.results.store import Run, Unit
+from benchmarks.training.plans import Plan
+from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts, write_packed
+
+Command = Callable[..., Answer]
+
+
+def run_arguments(data: Path, out: Path, *more: object) -> tuple[object, ...]:
+    return ("run", "matbench_jdft2d", "--data-dir", data, "--out", out, "--epochs", 1, *SMALL, *more)
+
+
+def only_run(out: Path) -> Path:
+    (config,) = out.rglob("config.json")
+    return config.parent
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_run_stores_every_test_row_once_and_shows_folds_and_leaderboard(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    answer = sen_bench(*run_arguments(data, out, "--seed", 3))
+    assert answer.code == 0, answer.err
+    run = only_run(out)
+    ids = []
+    for fold in range(5):
+        folder = run / "seed_3" / f"fold_{fold}"
+        assert {path.name for path in folder.iterdir()} == {
+            "predictions.csv", "history.csv", "metrics.json", "model.safetensors", "manifest.json",
+        }  # fmt: skip
+        with (folder / "predictions.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        ids += [row["id"] for row in rows]
+        errors = [abs(float(row["target"]) - float(row["prediction"])) for row in rows]
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["metrics"]["mae"] == pytest.approx(np.mean(errors), rel=1e-12)
+        assert metrics["provenance"]["torch"] == torch.__version__
+    assert sorted(ids) == [f"mb-jdft2d-{row:03d}" for row in range(1, 61)]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["mean"]["mae"] == pytest.approx(np.mean([unit["mae"] for unit in summary["units"]]))
+    assert "partial data" in answer.out
+    assert "9.4%" in answer.out
+    assert "coGN" in answer.out
+    assert "Rank" not in answer.out, "a partial run has no rank"
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_finished_folds_are_kept_and_missing_ones_made(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    assert sen_bench(*run_arguments(data, out, "--folds", "1")).code == 0
+    predictions = only_run(out) / "seed_0/fold_1/predictions.csv"
+    before = (predictions.stat().st_mtime_ns, predictions.read_bytes())
+    answer = sen_bench(*run_arguments(data, out, "--folds", "0,1"))
+    assert answer.code == 0
+    assert "1 of 2 trainings to do" in answer.out
+    assert (predictions.stat().st_mtime_ns, predictions.read_bytes()) == before
+    # The same seed trained again gives the same predictions, to the last digit.
+    again = sen_bench(*run_arguments(data, out, "--folds", "1", "--overwrite", "always"))
+    assert again.code == 0
+    assert predictions.stat().st_mtime_ns != before[0]
+    assert predictions.read_bytes() == before[1]
+    refused = sen_bench(*run_arguments(data, out, "--folds", "1", "--overwrite", "never"))
+    assert refused.code == 2
+    assert "already holds results" in refused.err
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_overwriting_discards_all_that_was_asked_for_before_it_begins(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    arguments = run_arguments(data, out, "--folds", "0,1")
+    assert sen_bench(*arguments).code == 0
+    run = Run(only_run(out))
+    with run.lock(Unit(0, 1)):
+        refused = sen_bench(*arguments, "--seeds", 2, "--overwrite", "always")
+    assert not (run.path / "seed_1").exists()
+    assert refused.code == 2
+    assert "Another process is training fold 1, seed 0" in refused.err
+    assert len(run.units()) == 2
+    monkeypatch.setattr("benchmarks.training.execution.train_cell", lambda *_: RunError("No [memory] left."))
+    failed = sen_bench(*arguments, "--overwrite=always")
+    assert failed.code == 1
+    assert "fold 0, seed 0 failed: No [memory] left." in failed.out
+    assert failed.err.splitlines()[-1].endswith("--overwrite=only-missing")
+    assert run.units() == []  # old and new results are never beside each other
+    assert json.loads((run.path / "summary.json").read_text())["units"] == []
+    never = sen_bench(*arguments, "--seeds", 2, "--overwrite", "never")
+    assert never.err.splitlines()[-1].endswith("--seeds 2 --overwrite only-missing")
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_a_training_whose_predictions_are_no_numbers_leaves_no_state(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.training.jobs.predict", lambda *arguments, **_: np.full(len(arguments[2]), np.nan))
+    out = tmp_path / "runs"
+    failed = sen_bench(*run_arguments(write_data(rocksalts(40)), out, "--folds", "0"))
+    assert failed.code == 1
+    assert "not finite" in failed.out
+    assert list(out.rglob("seed_0"))
+    assert not list(out.rglob("*.state.safetensors"))
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_damaged_fold_counts_as_missing(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    assert sen_bench(*run_arguments(data, out, "--folds", "0,2")).code == 0
+    weights = only_run(out) / "seed_0/fold_2/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    answer = sen_bench(*run_arguments(data, out, "--folds", "0,2"))
+    assert answer.code == 0
+    assert "1 of 2 trainings to do" in answer.out
+
+
+def test_parallel_folds_give_the_results_of_serial_ones(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_data(rocksalts(40))
+    # One thread for each training in both cases: the number of threads changes the order of sums.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name, jobs in (("serial", 1), ("parallel", 2)):
+        answer = sen_bench(
+            *run_arguments(data, tmp_path / name, "--epochs", 20, "--folds", "0,1", "--jobs", jobs, "--seeds", 1)
+        )
+        assert answer.code == 0, answer.err
+    for fold in (0, 1):
+        files = [only_run(tmp_path / name) / f"seed_0/fold_{fold}/predictions.csv" for name in ("serial", "parallel")]
+        serial, parallel = (np.loadtxt(file, delimiter=",", skiprows=1, usecols=2) for file in files)
+        np.testing.assert_allclose(parallel, serial, rtol=1e-6)
+
+
+@pytest.fixture
+def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write rows as the complete file of a task, which takes them for the official ones; returns the folder."""
+
+    def write(rows: list[list[Any]], name: str, target: str) -> Path:
+        content = {"index": list(range(len(rows))), "columns": ["structure", target], "data": rows}
+        file = tmp_path / f"{name}.json.gz"
+        write_packed(file, content)
+        task = replace(TASKS[name], n_rows=len(rows), sha256=file_digest(file))
+        monkeypatch.setattr("benchmarks.data.tasks.TASKS", {**TASKS, name: task})
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_complete_data_get_a_rank_and_a_single_fold_does_not(
+    official: Callable[..., Path], sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = official(rocksalts(60), "matbench_jdft2d", "exfoliation_en"), tmp_path / "runs"
+    one = sen_bench(*run_arguments(data, out, "--folds", "0"))
+    assert one.code == 0, one.err
+    assert "Rank" not in one.out
+    five = sen_bench(*run_arguments(data, out))
+    assert five.code == 0, five.err
+    assert "Rank 1 beside" in five.out
+    assert "artial" not in five.out
+    assert json.loads((only_run(out) / "summary.json").read_text())["is_official"]
+    exported = sen_bench("export", only_run(out), "-o", tmp_path / "results.json.gz")
+    assert exported.code == 0, exported.err
+
+
+def test_classification_reports_both_areas(official: Callable[..., Path], sen_bench: Command, tmp_path: Path) -> None:
+    rows = [[crystal, a > 5.5] for crystal, a in rocksalts(60)]
+    data, out = official(rows, "matbench_mp_is_metal", "is_metal"), tmp_path / "runs"
+    answer = sen_bench(
+        "run", "matbench_mp_is_metal", "--data-dir", data, "--out", out, "--folds", "0", "--epochs", 25, *SMALL
+    )
+    assert answer.code == 0, answer.err
+    assert "ROC-AUC" in answer.out
+    assert "MatBench 'rocauc'" in answer.out
+    predictions = np.loadtxt(only_run(out) / "seed_0/fold_0/predictions.csv", delimiter=",", skiprows=1, usecols=(1, 2))
+    assert set(predictions[:, 0]) == {0, 1}
+    assert ((predictions[:, 1] > 0) & (predictions[:, 1] < 1)).all()
+    assert ((predictions[:, 1] > 0.5) == predictions[:, 0]).mean() > 0.7
+
+
+def test_classification_on_a_part_of_the_rows_is_refused(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data = write_data([[crystal, a > 5.5] for crystal, a in rocksalts(80)], "matbench_mp_is_metal", "is_metal")
+    answer = sen_bench("run", "matbench_mp_is_metal", "--data-dir", data, "--out", tmp_path / "runs", *SMALL)
+    assert answer.code == 2
+    assert "stratified" in answer.err
+
+
+def test_interrupted_run_says_how_to_go_on(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = RunDisplay.start
+
+    def interrupt(display: RunDisplay, plan: Plan, device: str) -> None:
+        start(display, plan, device)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(RunDisplay, "start", interrupt)
+    answer = sen_bench(*run_arguments(write_data(rocksalts(40)), tmp_path / "runs"))
+    assert answer.code == 130
+    assert "Finished folds are kept. To go on:\n  sen-bench run" in answer.err
+    assert not [path for path in (tmp_path / "runs").rglob("*fold_*") if path.is_dir()]
+
+
+@pytest.mark.parametrize(("folds", "code"), [("0", 0), ("0,1", 130)])
+@pytest.mark.usefixtures("unlearnt")
+def test_ctrl_c_while_a_result_is_stored_matters_only_where_something_is_left(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: str, code: int
+) -> None:
+    write_unit = Run.write_unit
+
+    def interrupted(self: Run, *arguments: Any, **options: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return write_unit(self, *arguments, **options)
+
+    monkeypatch.setattr(Run, "write_unit", interrupted)
+    answer = sen_bench(*run_arguments(write_data(rocksalts(60)), tmp_path / "runs", "--folds", folds))
+    assert answer.code == code, answer.err
+    assert "fold 0, seed 0: MAE" in answer.out
+    assert ("test rows in" in answer.out) == (code == 0)
+    assert ("To go on:" in answer.err) == (code == 130)
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_config_file_flags_and_assignments_in_order_of_precedence(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    file = tmp_path / "recipe.toml"
+    file.write_text("[training]\nepochs = 1\nbatch_size = 9\nlearning_rate = 0.004\n[graph]\nmax_neighbors = 6\n")
+    answer = sen_bench(
+        *("run", "matbench_jdft2d", "--data-dir", data, "--out", out, "--folds", "0", *SMALL),
+        *("--config", file, "--epochs", 2, "--batch-size", 5, "--set", "training.learning_rate=0.003"),
+    )
+    assert answer.code == 0, answer.err
+    config = json.loads((only_run(out) / "config.json").read_text())["config"]
+    assert config["training"]["epochs"] == 2  # the flag, not the file
+    assert config["training"]["batch_size"] == 8  # --set (among the SMALL options), not the flag
+    assert config["training"]["learning_rate"] == 0.003  # the last --set
+    assert config["graph"]["max_neighbors"] == 6  # the file
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_limit_drops_training_rows_only(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    answer = sen_bench(*run_arguments(data, out, "--folds", "0", "--limit", 20))
+    assert answer.code == 0, answer.err
+    rows = json.loads((only_run(out) / "seed_0/fold_0/metrics.json").read_text())["rows"]
+    assert rows["train"] + rows["validation"] == 20
+    assert rows["test"] == len((only_run(out) / "seed_0/fold_0/predictions.csv").read_text().splitlines()) - 1 > 5
+
+
+def test_divergence_is_reported_and_leaves_no_result(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    hopeless = ("--folds", "0", "--set", "training.learning_rate=1e30", "--set", "training.warmup=0")
+    answer = sen_bench(*run_arguments(data, out, *hopeless))
+    assert answer.code == 1
+    assert "learning_rate" in answer.out
+    assert "1 of 1 trainings failed" in answer.err
+    assert not list(out.rglob("fold_*"))
+
+
+def test_plug_in_that_cannot_be_imported_is_named(sen_bench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = EntryPoint("broken", "a_package_that_is_not_there:Block", "sen_bench.blocks")
+    monkeypatch.setattr("sen.registry.entry_points", lambda **_: EntryPoints([broken]))
+    answer = sen_bench("run", "prototypes", "--block", "broken")
+    assert answer.code == 2
+    assert "a_package_that_is_not_there" in answer.err
+
+
+def test_the_home_folder_may_hold_the_data(sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert sen_bench("tasks", "--data-dir", "~").code == 0  # as the shell leaves it in --data-dir=~
+    assert "no folder ~/data" in sen_bench("tasks", "--data-dir", "~/data").err
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_status_passes_over_what_it_cannot_read(
+    write_data: Write, sen_bench: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    sen_bench(*run_arguments(data, out, "--folds", "0"))
+    for name, content in (
+        ("half", "{half"),
+        ("foreign", '{"config": {"limit": null}, "task": {"name": "t"}, "data": {}}'),
+    ):
+        (out / name).mkdir()
+        (out / name / "config.json").write_text(content)
+    answer = sen_bench("status", out)
+    assert answer.code == 0
+    assert "mlp" in answer.out
+    assert f"Passed over: {out / 'half' / 'config.json'} is not valid JSON" in caplog.text
+    assert f"Passed over: {out / 'foreign'} lacks what a run records (KeyError('kind'))." in caplog.text
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_status_lists_runs(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    sen_bench(*run_arguments(data, out, "--folds", "0,3"))
+    answer = sen_bench("status", out)
+    assert answer.code == 0
+    assert re.search(r"matbench_jdft2d .* 6.3% .* mlp .* 2 of 5: 0,3", answer.out)
+
+
+def test_prepare_fills_the_cache_once(write_data: Write, sen_bench: Command) -> None:
+    data = write_data(rocksalts(30, seed=5))
+    answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)
+    assert answer.code == 0
+    assert "30 crystals (4.7% of the task), 60 atoms, 60 graph nodes" in answer.out
+    cache = Path(os.environ["SEN_BENCH_CACHE"])
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")}
+    assert sen_bench("prepare", "matbench_jdft2d", "--data-dir", data).code == 0
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")} == before
+
+
+def test_deuterium_in_official_data_is_told(write_data: Write, sen_bench: Command) -> None:
+    rows = rocksalts(12, seed=7)
+    for crystal, _ in rows[2:9]:
+        crystal["sites"][0]["species"][0]["element"] = "D"
+    answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", write_data(rows))
+    assert answer.code == 0, answer.err
+    assert "7 rows hold deuterium or tritium, read as hydrogen (mb-jdft2d-003, mb-jdft2d-004" in answer.out
+    assert "mb-jdft2d-009" not in answer.out
+
+
+def test_damaged_cache_is_rebuilt(write_data: Write, sen_bench: Command, caplog: pytest.LogCaptureFixture) -> None:
+    data = write_data(rocksalts(30, seed=6))
+    first = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)
+    newest = max(Path(os.environ["SEN_BENCH_CACHE"]).rglob("*.npy"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    second = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)
+    assert second.code == 0
+    assert second.out == first.out
+    assert "is rebuilt" in caplog.text
+
+
+def test_tasks_and_blocks_are_listed(sen_bench: Command, data_dir: Path) -> None:
+    tasks = sen_bench("tasks", "--data-dir", data_dir)
+    assert tasks.code == 0
+    assert re.search(r"matbench_phonons .* 1,265 .* last phdos peak .* 1/cm .* complete", tasks.out)
+    assert re.search(r"matbench_mp_gap .* 106,113 .* partial", tasks.out)
+    blocks = sen_bench("blocks")
+    assert blocks.code == 0
+    assert "capsule" in blocks.out
+    assert "mlp" in blocks.out
+
+
+def test_version_is_that_of_the_package(sen_bench: Command) -> None:
+    answer = sen_bench("--version")
+    assert (answer.code, answer.out) == (0, f"sen-bench {version('sen-bench')}\n")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys, benchmarks.cli.main, benchmarks.cli.commands; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"torch", "pymatgen", "pandas", "sklearn", "numpy", "matplotlib"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "matbench_phonon"], "Did you mean matbench_phonons"),
+        (["run", "matbench_steels"], "composition-only"),
+        (["run", "prototypes", "--block", "capsul"], "Did you mean capsule"),
+        (["run", "prototypes", "--set", "training.epoch=3"], "Did you mean training.epochs"),
+        (["run", "prototypes", "--set", "training.epochs"], "FIELD=VALUE"),
+        (["run", "prototypes", "--set", "training.epochs=many"], "training.epochs"),
+        (["run", "prototypes", "--set", "sen.heads=7"], "must divide"),
+        (["run", "prototypes", "--epochs", "0"], "training.epochs"),
+        (["run", "prototypes", "--precision", "float8"], "training.precision"),
+        (["run", "prototypes", "--folds", "5"], "from 0 to 4"),
+        (["run", "prototypes", "--folds", "0,0"], "none of them twice"),
+        (["run", "prototypes", "--folds", "first"], "separated by commas"),
+        (["run", "prototypes", "--limit", "1"], "limit"),
+        (["run", "prototypes", "--jobs", "0"], "--jobs"),
+        (["run", "prototypes", "--seed", "-1"], "seed"),
+        (["run", "prototypes", "--seed", "99999999999"], "seed"),
+        (["run", "prototypes", "--seeds", "0"], "seeds"),
+        (["run", "prototypes", "--overwrite", "maybe"], "only-missing"),
+        (["run", "prototypes", "--config", "nowhere.toml"], "cannot be read"),
+        (["run", "prototypes", "--device", "tpu"], "no device 'tpu'"),
+        (["run", "matbench_phonons", "--data-dir", "nowhere"], "matbench_phonons.json.gz"),
+        (["tasks", "--data-dir", "nowhere"], "no folder nowhere"),
+        (["prepare", "matbench_glass"], "composition-only"),
+        (["status", "nowhere"], "no folder nowhere"),
+        (["trian"], "No such command"),
+        (["run"], "TASK"),
+    ],
+)
+def test_wrong_use_is_answered_in_one_sentence(
+    sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = sen_bench(*arguments)
+    assert answer.code == 2
+    assert expected.lower() in answer.err.lower()
+    assert not list(tmp_path.rglob("fold_*"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_where_there_is_none_is_refused(sen_bench: Command, tmp_path: Path) -> None:
+    answer = sen_bench("run", "prototypes", "--device", "cuda", "--out", tmp_path)
+    assert answer.code == 2
+    assert "--device cpu" in answer.err
+
+
+def test_broken_toml_is_named(sen_bench: Command, tmp_path: Path) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text("[training\nepochs = 3")
+    answer = sen_bench("run", "prototypes", "--config", file)
+    assert answer.code == 2
+    assert "not valid TOML" in answer.err
+
+
+def test_fewer_rows_than_folds_are_refused(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    answer = sen_bench(*run_arguments(write_data(rocksalts(3)), tmp_path / "runs"))
+    assert answer.code == 2
+    assert "give more rows" in answer.err
+
+
+def test_truncated_file_is_named(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data = write_data(rocksalts(30))
+    file = data / "matbench_jdft2d.partial.json.gz"
+    file.write_bytes(file.read_bytes()[:-200])
+    answer = sen_bench(*run_arguments(data, tmp_path / "runs"))
+    assert answer.code == 1
+    assert file.name in answer.err
+
+
+@pytest.mark.parametrize("column", ["structure", "exfoliation_en"])
+def test_file_without_structure_or_target_is_named(
+    write_data: Write, sen_bench: Command, tmp_path: Path, column: str
+) -> None:
+    data = write_data(rocksalts(10))
+    file = data / "matbench_jdft2d.partial.json.gz"
+    content = gzip.decompress(file.read_bytes()).replace(f'"{column}"'.encode(), b'"other"', 1)
+    file.write_bytes(gzip.compress(content))
+    answer = sen_bench(*run_arguments(data, tmp_path / "runs"))
+    assert answer.code == 1
+    assert file.name in answer.err
+    assert column in answer.err
+
+
+def test_unwritable_output_is_named(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    answer = sen_bench(*run_arguments(write_data(rocksalts(20)), blocked / "runs"))
+    assert answer.code == 2
+    assert str(blocked) in answer.err
+
+
+def test_unwritable_cache_is_named(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(blocked / "cache"))
+    answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", write_data(rocksalts(20)))
+    assert answer.code == 2
+    assert "SEN_BENCH_CACHE" in answer.err
+
+
+def test_prepare_takes_the_graph_table_and_loads_no_torch(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data = write_data(rocksalts(20, seed=8))
+    file = tmp_path / "recipe.toml"
+    file.write_text("[block]\nhidden = 7\n[graph]\nmax_neighbors = 6\n")
+    answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data, "--config", file)
+    assert answer.code == 0, answer.err
+    # The first shell of 6 around each of 2 ions, which is one edge of each.
+    assert "40 graph nodes, 240 neighbours of theirs, 40 edges" in answer.out
+    assert sen_bench("prepare", "matbench_jdft2d", "--data-dir", data, "--set", "sen.rounds=2").code == 2
+    modules = (
+        "benchmarks.cli.display, benchmarks.data.dataset, benchmarks.results.run_config, benchmarks.data.graph_table"
+    )
+    code = f"import sys, {modules}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "torch" not in loaded
+
+
+def test_warnings_are_written_above_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr("benchmarks.cli.progress.make_console", lambda: Console(file=terminal, force_terminal=True))
+    handler = logging.StreamHandler(sys.stderr)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    with RunDisplay() as display:
+        display.progress("Downloading [MB]")(1, 3)
+        logging.getLogger("sen_bench").warning("It stalls.")
+    assert "It stalls.\n" in terminal.getvalue()
+    assert "Downloading [MB]" in terminal.getvalue()
+    assert handler.stream is sys.stderr

@@ -1,0 +1,261 @@
+"""Blocks that other packages bring: the how-to taken literally, and blocks that fail."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Structure
+
+from benchmarks.base.errors import UsageError
+from benchmarks.data.folds import Fold
+from benchmarks.results.run_config import build_config, restore_config
+from benchmarks.training.trainer import _identity
+from sen.registry import block_code
+from tests.benchmarks.conftest import BLOCK, Answer, Install, Write, rocksalts
+from tests.conftest import REPOSITORY
+
+Command = Callable[..., Answer]
+
+#: What makes a run with any block take seconds.
+SMALL_SEN = (
+    *("--folds", 0, "--epochs", 20, "--set", "sen.encoder_width=16", "--set", "sen.head_width=16"),
+    *("--set", "sen.dropout=0", "--set", "training.learning_rate=0.002", "--set", "training.batch_size=8"),
+    *("--set", "training.weight_decay=0.01"),
+)
+
+
+def how_to() -> dict[str, str]:
+    """The listings of the how-to, by what they are in."""
+    text = (REPOSITORY / "docs" / "how-to" / "add-a-block.md").read_text()
+    return dict(re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE))
+
+
+@pytest.mark.skipif(not (find_spec("pip") and find_spec("setuptools")), reason="needs pip and setuptools")
+def test_how_to_adds_a_block(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listings = how_to()
+    assert sum(listing.count("\n") for listing in listings.values()) < 40
+    install, check, run = (line.split() for line in listings["sh"].splitlines())
+    package, site = tmp_path / "package", tmp_path / "site"
+    package.mkdir()
+    (package / "pyproject.toml").write_text(listings["toml"])
+    (package / "gated_block.py").write_text(listings["python"])
+    offline = ("--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet", "--target", site)
+    subprocess.run([sys.executable, "-m", *install, *offline], cwd=package, check=True)
+    monkeypatch.syspath_prepend(site)
+
+    answer = sen_bench(*check[1:])
+    assert answer.code == 0, answer.out
+    lines = answer.out.splitlines()
+    assert [line for line in lines if not line.startswith("passed ")] == [
+        "skipped  inner vectors rotate with the crystal: the block has no vectors"
+    ]
+    assert "passed   rotation does not matter" in lines
+
+    # The command of the how-to, on data and with a model that take seconds.
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    run[run.index("prototypes")] = "matbench_jdft2d"
+    answer = sen_bench(*run[1:], "--data-dir", data, "--out", out, *SMALL_SEN, "--set", "block.width=16")
+    assert answer.code == 0, answer.err
+    (metrics,) = out.glob("matbench_jdft2d/gated-*/seed_0/fold_0/metrics.json")
+    assert json.loads(metrics.read_text())["block"] == "gated"
+    listed = sen_bench("blocks")
+    assert "gated" in listed.out
+
+
+def test_block_that_raises_is_told_in_one_sentence(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    forward = 'def forward(self, env, graph): raise ValueError("the matrix is singular,\\nand not even square")'
+    install("raises", f"{BLOCK}\n    {forward}\n")
+    check = sen_bench("check-block", "raises")
+    assert check.code == 1
+    told = "ValueError: the matrix is singular, and not even square"
+    assert f"failed   seam: output has the declared shapes: {told}" in check.out.splitlines()
+    assert check.err.splitlines() == ["Error: The block 'raises' breaks 1 of 20 contracts."]
+
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    with caplog.at_level(logging.DEBUG, logger="sen_bench"):
+        run = sen_bench("run", "matbench_jdft2d", "--block", "raises", "--data-dir", data, "--out", out, *SMALL_SEN)
+    assert run.code == 1
+    assert f"fold 0, seed 0 failed: SEN with the block 'raises' raised {told}. `sen-bench check-block" in run.out
+    assert "1 of 1 trainings failed" in run.err
+    assert "in forward" in caplog.text
+    assert not list(out.rglob("fold_0"))
+
+
+def test_result_of_other_code_of_a_block_is_kept_and_told(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "runs"
+    arguments = ("run", "matbench_jdft2d", "--block", "edited", "--data-dir", write_data(rocksalts(40)), "--out", out)
+    source = "from baselines.blocks.mlp import MLPBlock\n\nclass Block(MLPBlock):\n    pass\n"
+    install("edited", source)
+    assert sen_bench(*arguments, *SMALL_SEN).code == 0
+    (metrics,) = out.rglob("metrics.json")
+    before = json.loads(metrics.read_text())["block_code"]
+    assert re.fullmatch(r"edited 1\.0 [0-9a-f]{10}", before)
+    assert sen_bench(*arguments, *SMALL_SEN).code == 0
+    assert not caplog.records
+
+    install("edited", f"{source}\n# better\n")
+    again = sen_bench(*arguments, *SMALL_SEN)
+    assert again.code == 0
+    assert "0 of 1 trainings to do" in again.out
+    told = "fold 0, seed 0 was trained with other code of the block 'edited' than is installed now"
+    assert f"{told} and is kept as it is" in caplog.text
+    crystal = tmp_path / "a.cif"
+    Structure.from_dict(rocksalts(1)[0][0]).to(str(crystal))
+    run = metrics.parents[2]
+    assert sen_bench("predict", run, crystal).code == 0
+    assert f"{told}, and what is installed may be another model." in caplog.text
+    page = tmp_path / "explained.html"
+    assert sen_bench("explain", run, "--crystals", crystal, "-o", page).code == 0
+    assert "than is installed now, and the environments are those of what is installed" in page.read_text()
+
+    install("edited", f"{source}    def forward(self, env, graph): raise ValueError('boom')\n")
+    for command in (("predict", run, crystal), ("explain", run, "--crystals", crystal, "-o", tmp_path / "b.html")):
+        answer = sen_bench(*command)
+        assert answer.code == 1
+        assert "Error: SEN with the block 'edited' raised ValueError: boom." in answer.err
+
+    install("edited", f"{source}\n# better\n")
+    assert sen_bench(*arguments, *SMALL_SEN, "--overwrite", "always").code == 0
+    assert json.loads(metrics.read_text())["block_code"] not in {before, None}
+
+
+def test_state_of_other_code_of_a_block_is_not_gone_on_with(install: Install) -> None:
+    fold = Fold(0, np.arange(4), np.arange(4, 6), np.arange(6, 8))
+    identities = []
+    for source in (BLOCK, BLOCK, f"# better\n{BLOCK}"):
+        install("other_code", source)
+        config = build_config("mine", "other_code")
+        identities.append(_identity(config, np.arange(8.0), fold, "regression", 0))
+    assert identities[0] == identities[1] != identities[2]
+    assert block_code("capsule") is None
+
+
+def test_all_files_of_a_distribution_are_the_code_of_its_block(install: Install, tmp_path: Path) -> None:
+    install("one_of_two", BLOCK)
+    record, helper = tmp_path / "site/one_of_two-1.0.dist-info/RECORD", tmp_path / "site/its_helper.py"
+    found = []
+    for listed, content in (("", "x = 1"), ("its_helper.py,,\n", "x = 1"), ("its_helper.py,,\n", "x = 2")):
+        record.write_text(listed)
+        helper.write_text(content)
+        block_code.cache_clear()
+        found.append(block_code("one_of_two"))
+    assert len(set(found)) == 3
+
+
+def test_lack_of_memory_is_no_fault_of_the_block(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    forward = """def forward(self, env, graph): raise RuntimeError("DefaultCPUAllocator: can't allocate memory")"""
+    install("hungry", f"{BLOCK}\n    {forward}\n")
+    arguments = ("--data-dir", write_data(rocksalts(40)), "--out", tmp_path / "runs", *SMALL_SEN)
+    run = sen_bench("run", "matbench_jdft2d", "--block", "hungry", *arguments)
+    assert run.code == 1
+    assert "fold 0, seed 0 failed: cpu ran out of memory: lower training.batch_size" in run.out
+
+
+def test_block_that_breaks_the_seam_is_told_in_one_sentence(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    install(
+        "tensor", BLOCK + "\n    def forward(self, env, graph):\n        return super().forward(env, graph).material\n"
+    )
+    check = sen_bench("check-block", "tensor")
+    assert check.code == 1
+    assert "output has the declared shapes: forward returns Tensor, not a SymmetryOutput" in check.out
+    data = write_data(rocksalts(40))
+    arguments = ("--data-dir", data, "--out", tmp_path / "runs", *SMALL_SEN)
+    run = sen_bench("run", "matbench_jdft2d", "--block", "tensor", *arguments)
+    assert run.code == 1
+    assert "the block 'tensor' raised AttributeError" in run.out
+
+
+def test_block_without_material_width_is_told_before_anything_is_trained(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    install("widthless", BLOCK + "        del self.material_width\n")
+    check = sen_bench("check-block", "widthless")
+    assert check.code == 1
+    assert "its material_width is None; the constructor must set it" in check.out
+    arguments = ("--data-dir", write_data(rocksalts(40)), "--out", tmp_path / "runs")
+    for code, command in ((2, ("run", "matbench_jdft2d", "--block", "widthless", *arguments)), (1, ("blocks",))):
+        answer = sen_bench(*command)
+        assert answer.code == code
+        assert "The block 'widthless' cannot be built: AttributeError" in answer.err
+        assert "material_width" in answer.err
+    # The others are listed all the same.
+    assert "capsule" in answer.out
+    assert "se3" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "reason"),
+    [
+        ("function", "Block = print\n", "not a SymmetryBlock"),
+        ("importless", "import a_package_that_is_not_there\n", "a_package_that_is_not_there"),
+    ],
+)
+def test_what_is_no_block_is_told(install: Install, sen_bench: Command, name: str, source: str, reason: str) -> None:
+    install(name, source)
+    answer = sen_bench("check-block", name)
+    assert answer.code == 1
+    first, *others = answer.out.splitlines()
+    assert first.startswith("failed   seam: entry point leads to a symmetry block: ")
+    assert reason in first
+    assert all(line.startswith("skipped") for line in others)
+
+
+def test_unknown_block_is_answered_with_the_nearest(sen_bench: Command) -> None:
+    answer = sen_bench("check-block", "capsul")
+    assert answer.code == 2
+    assert "no block called 'capsul'. Did you mean capsule?" in answer.err
+    assert not answer.out
+
+
+def test_check_needs_no_pytest() -> None:
+    code = "import sys; sys.modules['pytest'] = None; from sen.testing import run_contracts; next(run_contracts('mlp'))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("config", ["", "Config = dict", "Config = BaseModel"])
+def test_block_without_a_config_of_its_own_is_told_in_one_sentence(
+    install: Install, sen_bench: Command, config: str
+) -> None:
+    forms = "from pydantic import BaseModel\nfrom sen.blocks import SymmetryBlock"
+    body = f"{config}\n    def __init__(self, width, config): ...\n    def forward(self, env, graph): ..."
+    install("bare", f"{forms}\n\nclass Block(SymmetryBlock):\n    {body}\n")
+    told = "The block 'bare' cannot be used: its Config is no subclass of sen.config.Config."
+    for command in (("run", "prototypes", "--block", "bare"), ("ablate", "--task", "prototypes", "--blocks", "bare")):
+        answer = sen_bench(*command)
+        assert (answer.code, answer.err.splitlines()) == (2, [f"Error: {told}"])
+    listed = sen_bench("blocks")
+    assert (listed.code, listed.err.splitlines()) == (1, [f"Error: {told}"])
+    assert "capsule" in listed.out
+
+
+def test_fields_of_a_block_may_be_tuples(install: Install) -> None:
+    source = (
+        "from baselines.blocks.mlp import MLPBlock, MLPConfig\n\n"
+        "class Config(MLPConfig):\n    sizes: tuple[int, ...] = (8, 8)\n\n"
+        "class Block(MLPBlock):\n    Config = Config\n"
+    )
+    install("sized", source)
+    for config in (build_config("mine", "sized"), build_config("mine", "sized", assignments=["block.sizes=[4,2,1]"])):
+        assert restore_config(json.loads(config.model_dump_json())) == config
+    assert config.block.sizes == (4, 2, 1)
+    with pytest.raises(UsageError, match=r"block\.sizes\.1: Input should be a valid integer"):
+        build_config("mine", "sized", assignments=['block.sizes=[4,"x"]'])

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from benchmarks.base.errors import DataError, UsageError
+from benchmarks.data.structures import BadRow, parse_structure, read_structure, structure_files
+
+QUARTZ = Structure.from_spacegroup(
+    "P3_121", Lattice.hexagonal(4.913, 5.405), ["Si", "O"], [[0.4697, 0, 1 / 3], [0.4135, 0.2669, 0.1191]]
+)
+
+CIF = """data_x
+_cell_length_a {a}
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma {gamma}
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+{first}
+{second}
+"""
+POSCAR = """x
+1.0
+{a} 0 0
+0 4 0
+0 0 4
+{symbols}
+1 1
+direct
+0 0 0
+{second}
+"""
+
+
+def cif(*, a: str = "4", gamma: str = "90", first: str = "Cs1 Cs 0 0 0 1", second: str = "Cl1 Cl 0.5 0.5 0.5 1") -> str:
+    return CIF.format(a=a, gamma=gamma, first=first, second=second)
+
+
+def poscar(*, a: str = "4", symbols: str = "Cs Cl", second: str = "0.5 0.5 0.5") -> str:
+    return POSCAR.format(a=a, symbols=symbols, second=second)
+
+
+@pytest.mark.parametrize("form", ["cif", "poscar", "json"])
+@pytest.mark.parametrize("named", [True, False], ids=["named", "guessed"])
+@pytest.mark.parametrize("encode", [str, str.encode], ids=["str", "bytes"])
+def test_each_form_gives_the_crystal(form, named, encode):
+    text = QUARTZ.to(fmt=form)
+    crystal = parse_structure(encode(text), form if named else None)
+    found = Structure(crystal.lattice, crystal.numbers, crystal.positions)
+    assert found.composition == QUARTZ.composition
+    np.testing.assert_allclose(np.sort(found.distance_matrix, None), np.sort(QUARTZ.distance_matrix, None), atol=1e-5)
+    assert not crystal.heavy_hydrogen
+
+
+def test_dictionary_and_json_agree():
+    as_dict = parse_structure(QUARTZ.as_dict())
+    as_json = parse_structure(json.dumps(QUARTZ.as_dict()))
+    for one, other in zip(as_dict, as_json, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_symmetry_operations_of_a_cif_are_applied():
+    crystal = parse_structure(QUARTZ.to(fmt="cif", symprec=0.01))
+    assert sorted(crystal.numbers) == sorted(QUARTZ.atomic_numbers) == [8] * 6 + [14] * 3
+
+
+def test_space_group_alone_is_enough():
+    text = cif(a="4(2)", second="Cl1 Cl 0 0 0.5 1") + "_symmetry_space_group_name_H-M 'F m -3 m'\n"
+    assert len(parse_structure(text).numbers) == 8
+
+
+@pytest.mark.parametrize("name", ["CS1", "Cs+", "Cs1+", "Cs", "CS"])
+@pytest.mark.parametrize("occupancy", ["1", "1.0", "1.000(5)", "?", "."])
+def test_ways_to_write_a_site(name, occupancy):
+    crystal = parse_structure(cif(first=f"Cs1 {name} 0 0 0 {occupancy}"))
+    assert sorted(crystal.numbers) == [17, 55]
+
+
+def test_labels_tell_the_elements_where_nothing_else_does():
+    text = cif().replace("_atom_site_type_symbol\n", "").replace("Cs1 Cs ", "Cs1A ").replace("Cl1 Cl ", "Cl(2) ")
+    assert sorted(parse_structure(text).numbers) == [17, 55]
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        cif(first="D1 D 0 0 0 1"),
+        cif(first="T1 T 0 0 0 1"),
+        cif(first="D1 D1+ 0 0 0 1"),
+        poscar(symbols="D Cl"),
+        poscar(symbols="Cl T"),
+        cif(first="D1 D 0 0 0 1").replace("_atom_site_type_symbol\n", "").replace(" D ", " ").replace(" Cl ", " "),
+    ],
+)
+def test_deuterium_and_tritium_are_hydrogen(structure):
+    crystal = parse_structure(structure)
+    assert sorted(crystal.numbers) == [1, 17]
+    assert crystal.heavy_hydrogen
+
+
+def test_poscar_of_vasp_4_with_symbols_behind_the_coordinates():
+    text = poscar(symbols="", second="0.5 0.5 0.5 Cl").replace("0 0 0\n0.5", "0 0 0 Cs\n0.5").replace("\n\n", "\n")
+    assert parse_structure(text).numbers == [55, 17]
+
+
+def test_five_hundred_atoms():
+    n = 8
+    grid = np.stack(np.meshgrid(*[np.arange(n)] * 3), axis=-1).reshape(-1, 3) / n
+    structure = Structure(Lattice.cubic(3 * n), ["Po"] * n**3, grid)
+    for form in ("cif", "poscar"):
+        assert len(parse_structure(structure.to(fmt=form)).numbers) == 512
+    structure.append("Po", grid[400] + [0.001, 0, 0])
+    with pytest.raises(BadRow, match=r"closer than 0.1 Å \(sites 400 and 512\)"):
+        parse_structure(structure.as_dict())
+
+
+BAD = {
+    "no text": (" ", "has no structure"),
+    "nothing": (None, "has no structure"),
+    "a number": (3.5, "has no structure"),
+    "NaN length": (cif(a="nan"), "finite"),
+    "no volume": (cif(gamma="0"), "cannot be read|without volume"),
+    "zero length": (cif(a="0"), "cannot be read|without volume"),
+    "close": (cif(second="Cl1 Cl 0.01 0 0 1"), r"closer than 0.1 Å \(sites 0 and 1\)"),
+    "one place": (cif(second="Cl1 Cl 0 0 0 1"), "closer than 0.1 Å"),
+    "one place, one element": (cif(second="Cs2 Cs 0 0 0 1"), "closer than 0.1 Å"),
+    "occupancy": (cif(second="Cl1 Cl 0.5 0.5 0.5 0.9(1)"), r"disordered \(site 1: Cl 0.9\)"),
+    "vacant": (cif(second="Cl1 Cl 0.5 0.5 0.5 0"), r"disordered \(site 1: Cl 0\)"),
+    "two on a site": (cif(first="Cs1 Cs 0 0 0 0.5", second="K1 K 0 0 0 0.5"), r"disordered \(site 0: Cs 0.5\)"),
+    "occupancy in words": (cif(second="Cl1 Cl 0.5 0.5 0.5 full"), "cannot be read"),
+    "unknown element": (cif(first="Xx1 Xx 0 0 0 1"), r"unknown element 'Xx' \(site 0\)"),
+    "not potassium": (cif(first="Kx1 Kx 0 0 0 1"), r"unknown element 'Kx' \(site 0\)"),
+    "water": (cif(first="Wat1 Wat 0 0 0 1"), "unknown element 'Wat'"),
+    "coordinate not known": (cif(second="Cl1 Cl ? 0.5 0.5 1"), "cannot be read"),
+    "no atoms": (cif().partition("loop_")[0], "without atoms"),
+    "no rows of atoms": (cif(first="", second=""), "cannot be read"),
+    "two structures": (cif() + cif().replace("data_x", "data_y"), "2 structures"),
+    "space group not known": (
+        cif() + "_symmetry_space_group_name_H-M 'Z 99'\n",
+        "unknown space group Z 99",
+    ),
+    "cif, really a poscar": (("cif", poscar()), "without atoms"),
+    "poscar, really a cif": (("poscar", cif()), "POSCAR that cannot be read"),
+    "prose": ("Full Formula (Cs1 Cl1)\nReduced Formula: CsCl", "POSCAR that cannot be read"),
+    "broken json": ('{"lattice": ', "not valid JSON"),
+    "another json": ('{"a": 1}', "no pymatgen dictionary"),
+    "poscar cut": (poscar().rpartition("\n0.5")[0], "POSCAR that cannot be read"),
+    "poscar NaN": (poscar(a="nan"), "finite"),
+    "poscar flat": (poscar(a="0"), "without volume|cannot be read"),
+    "poscar close": (poscar(second="0.01 0 0"), r"closer than 0.1 Å \(sites 0 and 1\)"),
+    "poscar dummy": (poscar(symbols="Xx Cl"), "unknown element 'Xx'"),
+    "poscar unknown": (poscar(symbols="Kx Cl"), "cannot be read .*Kx"),
+    "poscar nameless": (poscar(symbols="").replace("\n\n", "\n"), "names no elements"),
+    "poscar empty": (poscar().replace("\n1 1\n", "\n0 0\n"), "without atoms|cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("structure", "problem"), BAD.values(), ids=BAD)
+def test_bad_structure_is_told(structure, problem, recwarn):
+    form, text = structure if isinstance(structure, tuple) else (None, structure)
+    with pytest.raises(BadRow, match=problem) as caught:
+        parse_structure(text, form)
+    assert "\n" not in str(caught.value)
+    assert not recwarn.list
+
+
+def test_files_by_their_names(tmp_path: Path):
+    names = ["a.cif", "B.CIF", "POSCAR", "CONTCAR", "POSCAR_b", "POSCAR.c", "CONTCAR-d", "d.vasp", "e.poscar"]
+    for name in [*names, "id_prop.csv", "POSCARS", "cif", "f.cif.txt", "OUTCAR"]:
+        (tmp_path / name).write_text(cif() if name.lower().endswith(".cif") else poscar())
+    (tmp_path / "folder.cif").mkdir()
+    assert [path.name for path in structure_files(tmp_path)] == sorted(names)
+    for path in structure_files(tmp_path):
+        assert sorted(read_structure(path).numbers) == [17, 55]
+
+
+def test_file_that_is_not_there_or_none(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"There is no file .*a\.cif"):
+        read_structure(tmp_path / "a.cif")
+    with pytest.raises(UsageError, match=r"a\.xyz is no structure file"):
+        read_structure(tmp_path / "a.xyz")
+    (tmp_path / "b.cif").mkdir()
+    with pytest.raises(DataError, match=r"b\.cif cannot be read"):
+        read_structure(tmp_path / "b.cif")
+
+
+def test_bad_file_is_named(tmp_path: Path):
+    path = tmp_path / "c.cif"
+    path.write_bytes(b"\x00\xff\xfe not a CIF")
+    with pytest.raises(DataError, match=r"c\.cif has a CIF without atoms"):
+        read_structure(path)
+
+
+def test_names_in_another_encoding_do_no_harm(tmp_path: Path):
+    path = tmp_path / "d.cif"
+    path.write_bytes("_publ_author_name 'Müller'\n".encode("latin-1") + cif().encode())
+    assert sorted(read_structure(path).numbers) == [17, 55]

@@ -1,0 +1,182 @@
+"""Configurations from arbitrary text: one that is sound, or one sentence about what is wrong."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import benchmarks.results
+from benchmarks.base.errors import UsageError
+from benchmarks.results.run_config import RunConfig, TrainingConfig, build_config, build_graph_settings, restore_config
+
+PROVIDED = Path(benchmarks.results.__file__).parent / "configs"
+FIELDS = [
+    *("training.epochs", "training.learning_rate", "training.precision", "graph.cutoff", "graph.max_neighbors"),
+    *("graph.cells", "sen.heads", "sen.dropout", "block.width", "limit", "training", "block.", ".epochs", ""),
+]
+VALUES = st.text() | st.sampled_from(
+    [
+        "1",
+        "-1",
+        "0.5",
+        "1e999",
+        "NaN",
+        "-Infinity",
+        "null",
+        "true",
+        "full",
+        "[1]",
+        "{}",
+        '"x"',
+        "9" * 5000,
+        "[" * 100_000,
+    ]
+)
+
+
+def check(**options) -> None:
+    """Build a configuration: it can be recorded and hashed, or the error is one line."""
+    for build in (lambda: build_config("prototypes", "mlp", **options), lambda: build_graph_settings(**options)):
+        try:
+            config = build()
+        except UsageError as error:
+            message = str(error)
+            assert message.isprintable()
+        else:
+            assert json.loads(config.model_dump_json())
+            if isinstance(config, RunConfig):
+                assert len(config.digest("data")) == 10
+
+
+@given(st.lists(st.text() | st.builds("{}={}".format, st.sampled_from(FIELDS) | st.text(), VALUES), max_size=3))
+@example(["graph.cutoff=" + "9" * 5000])
+@example(["graph.cutoff=" + "9" * 400])
+@example(["training.epochs=" + "9" * 400])
+@example(["graph.cells=" + "[" * 100_000])
+@example(["graph.cells=\n\n"])
+@example(["graph.cells=" + "[" * 990 + "]" * 990])
+@example(["sen.heads=3", "block.hidden={}"])
+@example(['graph.cells="\\ud800"'])
+def test_any_assignment(assignments):
+    check(assignments=assignments)
+
+
+TOML = b"""
+limit = 50
+[training]
+epochs = 3
+learning_rate = 1e-3
+[graph]
+cells = "full"
+max_neighbors = 12
+"""
+
+
+@st.composite
+def damaged(draw) -> bytes:
+    """The file above with some of its bytes replaced."""
+    text = bytearray(TOML)
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(text)))
+        text[at : at + draw(st.integers(0, 9))] = draw(
+            st.binary(max_size=4) | st.sampled_from([b"nan", b"[", b"'", b"="])
+        )
+    return bytes(text)
+
+
+@given(st.binary() | damaged())
+@example(b"graph.cutoff = " + b"9" * 5000)
+@example(b"graph.cells = 1979-05-27T07:32:00Z")
+@example(b"graph = " + b"[" * 5000)
+@example(b"[graph.cutoff]\nx = nan")
+@example(b'"\\u000a" = 1')
+@example(b'[graph]\n"a\\nb" = 1')
+def test_any_file(content):
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "recipe.toml"
+        file.write_bytes(content)
+        check(file=file)
+
+
+def test_a_sound_file_is_taken(tmp_path):
+    (tmp_path / "recipe.toml").write_bytes(TOML)
+    config = build_config("prototypes", "mlp", file=tmp_path / "recipe.toml")
+    assert (config.limit, config.training.epochs, config.graph.cells) == (50, 3, "full")
+    with pytest.raises(UsageError, match=r"cutof'.*graph.cutoff"):
+        build_config("prototypes", "mlp", assignments=["graph.cutof=3"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "share"), [(2, 1), (911, 1), (1000, 1), (3526, 1 / 2), (7355, 1 / 3), (65_793, 1 / 10)]
+)
+def test_regularisation_falls_with_the_training_rows(rows, share):
+    config = build_config("matbench_mp_gap", "mlp")
+    settled = config.settle(rows)
+    assert (settled.training.weight_decay, settled.sen.dropout) == pytest.approx((3.0 * share, 0.3 * share), rel=0.01)
+    # Nothing else, and once and for all.
+    assert settled.settle(7) == settled
+    sections = {
+        "training": config.training.model_copy(update={"weight_decay": settled.training.weight_decay}),
+        "sen": config.sen.model_copy(update={"dropout": settled.sen.dropout}),
+    }
+    assert settled == config.model_copy(update=sections)
+
+
+@pytest.mark.parametrize("field", ["training.weight_decay", "sen.dropout"])
+def test_regularisation_that_was_given_is_kept(field):
+    for config in (
+        build_config("mine", "mlp", assignments=[f"{field}=0.25"]),
+        build_config("mine", "mlp", defaults={field: 0.25}),
+        restore_config(build_config("mine", "mlp", flags={field: 0.25}).model_dump(mode="json")),
+    ):
+        section, _, name = field.partition(".")
+        assert getattr(getattr(config.settle(100_000), section), name) == 0.25
+    paper = build_config("mine", "mlp", file=Path("paper"))
+    assert paper.settle(100_000) == paper
+
+
+def test_the_papers_settings_have_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = build_config("prototypes", "capsule", file=Path("paper"))
+    assert (config.sen.dropout, config.training.weight_decay, config.graph.max_neighbors) == (0, 0, 12)
+    assert config.training.learning_rate == TrainingConfig().learning_rate
+    # A file of one's own comes first, and a name that is neither is told what there is.
+    (tmp_path / "paper").mkdir()
+    assert build_config("prototypes", "capsule", file=Path("paper")) == config
+    (tmp_path / "paper").rmdir()
+    (tmp_path / "paper").write_text("[sen]\nrounds = 1")
+    assert build_config("prototypes", "capsule", file=Path("paper")).sen.rounds == 1
+    with pytest.raises(UsageError, match=r"file papr cannot be read.*sen-bench are called .*paper"):
+        build_config("prototypes", "capsule", file=Path("papr"))
+
+
+@pytest.mark.parametrize("path", sorted(PROVIDED.glob("*.toml")), ids=lambda path: path.stem)
+def test_configurations_that_come_along_fit_the_default_block(path):
+    assert build_config("prototypes", "capsule", file=Path(path.stem)).training.epochs >= 1
+
+
+@pytest.mark.parametrize("field", ["training", "limit", "block_name"])
+def test_a_configuration_of_another_version_is_said_to_be(field: str) -> None:
+    content = build_config("mine", "mlp").model_dump(mode="json")
+    del content[field]
+    with pytest.raises(UsageError, match=f"has no '{field}': it is of another version"):
+        restore_config(content)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("block_name", 5), ("block_name", None), ("limit", "lots"), ("task", None)]
+)
+def test_an_altered_configuration_is_said_to_be(field: str, value: object) -> None:
+    content = build_config("mine", "mlp").model_dump(mode="json") | {field: value}
+    with pytest.raises(UsageError, match="is altered or of another version"):
+        restore_config(content)
+
+
+def test_graphs_have_no_limit() -> None:
+    with pytest.raises(UsageError, match="no configuration field 'limit'"):
+        build_graph_settings(assignments=["limit=50"])

@@ -1,0 +1,89 @@
+"""What a plan settles before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from benchmarks.base.errors import DataError, UsageError
+from benchmarks.cli.commands import _with_references
+from benchmarks.data.dataset import load_dataset
+from benchmarks.data.tasks import get_task
+from benchmarks.results.run_config import build_config
+from benchmarks.results.store import Run, Unit
+from benchmarks.training.plans import Overwrite, make_plan
+from benchmarks.training.trainer import Epoch
+
+
+def finish(run: Run, unit: Unit, release: str) -> None:
+    """Write an empty result of a release of sen-bench."""
+    record = dict.fromkeys(("rows", "parameters", "best_epoch", "epochs", "wall_seconds", "device", "elements"))
+    record |= {"metrics": {}, "peak_memory_bytes": 0, "sessions": [], "provenance": {"sen-bench": release}}
+    run.write_unit(unit, predictions=[], record=record, history=[Epoch(1, 0, 0, 0, 0)], weights={})
+
+
+@pytest.mark.parametrize(("limit", "weight_decay"), [(None, 2.4), (1200, 2.9), (100, 3.0)])
+def test_the_regularisation_of_a_run_is_that_of_its_training_rows(
+    tmp_path: Path, limit: int | None, weight_decay: float
+) -> None:
+    # 2,020 prototypes, of which four fifths are for training and its validation; without the task's own recipe.
+    dataset = load_dataset(get_task("prototypes"))
+    config = build_config("prototypes", "mlp", flags={"limit": limit})
+    plans = [make_plan(config, dataset, folds=[0], seeds=[seed], out=tmp_path) for seed in (0, 1)]
+    assert plans[0].config.training.weight_decay == weight_decay
+    recorded = json.loads((plans[0].run.path / "config.json").read_text())["config"]
+    assert recorded["training"]["weight_decay"] == weight_decay
+    assert plans[0].run.path == plans[1].run.path
+
+
+def test_results_of_another_release_are_kept_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = load_dataset(get_task("prototypes"))
+    config = build_config("prototypes", "mlp", flags={"limit": 100})
+    run = make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path).run
+    for fold, release in enumerate((version("sen-bench"), "0.0.1", "0.0.1")):
+        finish(run, Unit(0, fold), release)
+    plan = make_plan(config, dataset, folds=[0, 1, 2, 3], seeds=[0], out=tmp_path)
+    assert plan.missing == [Unit(0, 3)]
+    (told,) = caplog.messages
+    assert told == (
+        f"{run.path}: fold 1, seed 0; fold 2, seed 0 was trained with sen-bench 0.0.1 (this is {version('sen-bench')}) "
+        "and is kept as it is; --overwrite always trains it anew."
+    )
+
+
+def test_another_unit_of_the_same_results_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = load_dataset(get_task("prototypes"))
+    config = build_config("prototypes", "mlp", flags={"limit": 100})
+
+    def plan_in(unit: str, overwrite: Overwrite = "only-missing") -> Run:
+        given = replace(dataset, task=replace(dataset.task, unit=unit))
+        return make_plan(config, given, folds=[0], seeds=[0], out=tmp_path, overwrite=overwrite).run
+
+    plan_in("eV")
+    run = plan_in("")
+    assert not caplog.messages  # nothing is trained yet
+    finish(run, Unit(0, 0), version("sen-bench"))
+    with pytest.raises(UsageError, match="already holds results"):
+        plan_in("meV", overwrite="never")
+    assert run.read_config()["task"]["unit"] == ""
+    plan_in("meV")
+    plan_in("meV")
+    assert caplog.messages == [f"{run.path}: its unit was not given and is meV from now on (--unit)."]
+
+
+def test_rows_that_a_task_does_not_have_are_told_with_their_file(tmp_path: Path) -> None:
+    dataset = load_dataset(get_task("prototypes"))
+    few = replace(dataset, task=replace(dataset.task, n_rows=1000))
+    with pytest.raises(DataError, match=f"^{re.escape(dataset.source)}: .* has the rows 0 to 999"):
+        make_plan(build_config("prototypes", "mlp"), few, folds=[0], seeds=[0], out=tmp_path)
+
+
+def test_references_belong_to_the_folds_that_they_are_of() -> None:
+    known = {"folds": [0], "references": {"trees": 1.5}}
+    assert _with_references({"folds": [0], "mean": 2}, known) == {"folds": [0], "mean": 2, "references": {"trees": 1.5}}
+    assert _with_references({"folds": [0, 1]}, known) == {"folds": [0, 1]}

@@ -1,0 +1,194 @@
+"""`sen-bench predict`: the models of a run on structures from files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load, save
+
+from benchmarks.results.store import Run, Unit
+from tests.benchmarks.conftest import SMALL, Answer, Write, replace_file, rocksalts
+
+Command = Callable[..., Answer]
+ROWS = rocksalts(60)
+
+
+def poscar(row: list[Any]) -> str:
+    """The structure of a row as a POSCAR, in full precision."""
+    crystal = row[0]
+    symbols = [site["species"][0]["element"] for site in crystal["sites"]]
+    lines = ["rocksalt", "1.0", *(" ".join(map(repr, vector)) for vector in crystal["lattice"]["matrix"])]
+    lines += [" ".join(symbols), "1 1", "Direct", *(" ".join(map(repr, site["abc"])) for site in crystal["sites"])]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def run(store: Path, write_data: Write, sen_bench: Command) -> Run:
+    """Two folds of two seeds, trained once."""
+    if not any(store.iterdir()):
+        options = ("--folds", "0,1", "--seeds", 2, "--epochs", 15, "--out", store)
+        answer = sen_bench("run", "matbench_jdft2d", *SMALL, *options, "--data-dir", write_data(ROWS))
+        assert answer.code == 0, answer.err
+    (path,) = (store / "matbench_jdft2d").iterdir()
+    return Run(path)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with the first rows of the data as POSCAR files, named by their row ids."""
+    folder = tmp_path / "structures"
+    folder.mkdir()
+    for row in range(20):
+        (folder / f"mb-jdft2d-{row + 1:03d}.vasp").write_text(poscar(ROWS[row]))
+    return folder
+
+
+def as_json(answer: Answer) -> dict[str, Any]:
+    assert answer.code == 0, answer.err
+    content: dict[str, Any] = json.loads(answer.out)
+    return content
+
+
+def test_every_model_predicts_what_it_predicted_for_its_test_rows(run: Run, files: Path, sen_bench: Command) -> None:
+    content = as_json(sen_bench("predict", run.path, files, "--format", "json"))
+    models = [Unit(model["seed"], model["fold"]) for model in content["models"]]
+    assert models == [Unit(seed, fold) for seed in (0, 1) for fold in (0, 1)]
+    assert len(content["predictions"]) == 20
+    by_id = {Path(entry["file"]).stem: entry for entry in content["predictions"]}
+    compared = 0
+    for at, unit in enumerate(models):
+        stored = run.read_predictions(unit)
+        for row_id, expected in zip(stored.ids, stored.prediction, strict=True):
+            if row_id in by_id:
+                assert by_id[row_id]["by_model"][at] == pytest.approx(expected, rel=1e-5)
+                compared += 1
+    assert compared >= 8
+    for entry in content["predictions"]:
+        assert entry["prediction"] == pytest.approx(np.mean(entry["by_model"]))
+        assert entry["spread"] == pytest.approx(np.std(entry["by_model"], ddof=1))
+        assert entry["space_group"] == 225
+        assert entry["never_seen"] == {}
+
+
+def test_table_and_csv_tell_the_same(run: Run, files: Path, sen_bench: Command) -> None:
+    file = files / "mb-jdft2d-001.vasp"
+    table = sen_bench("predict", run.path, file)
+    assert table.code == 0
+    answer = sen_bench("predict", run.path, file, "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(answer.out))
+    assert row["file"] == str(file)
+    for text in (row["formula"], f"{float(row['prediction']):.3f}", "4 models", "exfoliation_en (meV/atom)"):
+        assert text in table.out
+    assert "fold 0, seed 0; fold 1, seed 0; fold 0, seed 1; fold 1, seed 1" in table.out
+
+
+def test_elements_that_training_never_saw_are_named(run: Run, tmp_path: Path, sen_bench: Command) -> None:
+    path = tmp_path / "POSCAR"
+    path.write_text("caesium iodide\n1.0\n4 0 0\n0 4 0\n0 0 4\nCs I\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n")
+    (entry,) = as_json(sen_bench("predict", run.path, path, "--format", "json"))["predictions"]
+    assert entry["never_seen"] == {"Cs": 4}
+    answer = sen_bench("predict", run.path, path)
+    assert "Cs" in answer.out
+    assert "never seen in training is a guess" in answer.out
+
+    unit = Unit(0, 0)
+    metrics = json.loads((run.unit_path(unit) / "metrics.json").read_text())
+    replace_file(run.unit_path(unit), "metrics.json", json.dumps(metrics | {"elements": ["Na"]}).encode())
+    try:
+        (entry,) = as_json(sen_bench("predict", run.path, path, "--format", "json"))["predictions"]
+        assert entry["never_seen"] == {"I": 1, "Cs": 4}
+        assert "I (1 of 4 models), Cs" in sen_bench("predict", run.path, path).out
+    finally:
+        replace_file(run.unit_path(unit), "metrics.json", json.dumps(metrics).encode())
+
+
+def test_isolated_atom_and_deuterium_are_predicted(run: Run, tmp_path: Path, sen_bench: Command) -> None:
+    path = tmp_path / "POSCAR"
+    path.write_text("isolated\n1.0\n20 0 0\n0 20 0\n0 0 20\nD\n1\nDirect\n0 0 0\n")
+    answer = sen_bench("predict", run.path, path)
+    assert answer.code == 0
+    assert f"Deuterium or tritium is read as hydrogen: {path}." in answer.out
+
+
+def test_structures_that_cannot_be_used_are_named_and_the_others_predicted(
+    run: Run, files: Path, sen_bench: Command
+) -> None:
+    (files / "broken.cif").write_text("data_x\n_cell_length_a 0\n")
+    answer = sen_bench("predict", run.path, files, "--format", "csv")
+    assert answer.code == 1
+    assert len(list(csv.DictReader(io.StringIO(answer.out)))) == 20
+    assert f"{files / 'broken.cif'} has a CIF without atoms" in answer.err
+    assert "1 of 21 structures cannot be predicted" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("absent.cif", "There is no file or folder"),
+        ("empty", "There is no structure file (*.cif, POSCAR, CONTCAR, *.vasp, *.poscar) in"),
+        ("notes.txt", "is no structure file by its name"),
+    ],
+)
+def test_wrong_files_are_refused(run: Run, tmp_path: Path, sen_bench: Command, name: str, sentence: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("nothing")
+    answer = sen_bench("predict", run.path, tmp_path / name)
+    assert answer.code == 2
+    assert sentence in answer.err
+    assert name in answer.err
+
+
+def test_run_that_cannot_predict_is_refused(
+    run: Run, files: Path, tmp_path: Path, sen_bench: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = sen_bench("predict", run.path.parent, files)
+    assert answer.code == 2
+    assert f"runs lie below it; name one of them: {run.path}" in answer.err
+
+    copy = Run(shutil.copytree(run.path, tmp_path / "copy"))
+    (copy.unit_path(Unit(0, 1)) / "model.safetensors").write_bytes(b"")
+    content = as_json(sen_bench("predict", copy.path, files, "--format", "json"))
+    assert len(content["models"]) == 3
+    assert str(copy.unit_path(Unit(0, 1))) in caplog.text
+
+    weights = load(copy.unit_path(Unit(0, 0)).joinpath("model.safetensors").read_bytes())
+    weights.popitem()
+    replace_file(copy.unit_path(Unit(0, 0)), "model.safetensors", save(weights))
+    answer = sen_bench("predict", copy.path, files)
+    assert answer.code == 1
+    assert "do not fit this version of sen-bench and its block 'mlp'" in answer.err
+
+    for unit in copy.units():
+        shutil.rmtree(copy.unit_path(unit))
+    answer = sen_bench("predict", copy.path, files)
+    assert answer.code == 2
+    assert "has no finished fold yet" in answer.err
+
+
+def test_classification_gives_probabilities(files: Path, sen_bench: Command, tmp_path: Path) -> None:
+    rows = [[structure, lattice_constant > 5.5] for structure, lattice_constant in ROWS]
+    data = tmp_path / "wide.json"
+    data.write_text(json.dumps({"index": list(range(60)), "columns": ["structure", "is_wide"], "data": rows}))
+    answer = sen_bench(
+        "run", data, "--kind", "classification", *SMALL, "--folds", "0", "--epochs", 15, "--out", tmp_path / "runs"
+    )
+    assert answer.code == 0, answer.err
+    (run,) = (tmp_path / "runs" / "wide").iterdir()
+    content = as_json(sen_bench("predict", run, files, "--format", "json"))
+    probability = np.array([entry["prediction"] for entry in content["predictions"]])
+    assert ((probability >= 0) & (probability <= 1)).all()
+    assert ((probability > 0.5) == [row[1] for row in rows[:20]]).mean() > 0.8
+    assert "probability" in sen_bench("predict", run, files / "mb-jdft2d-001.vasp").out

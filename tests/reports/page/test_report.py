@@ -1,0 +1,597 @@
+"""The report command: facts without HTML, honest states, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.data.tasks import TASKS, Task
+from benchmarks.results.run_config import TrainingConfig
+from benchmarks.results.statistics import bootstrap_mean
+from benchmarks.results.store import Unit
+from reports.page.cite import bibtex, methods
+from reports.page.report import Part, choose_sections, plain
+from reports.page.section import Table, load_section
+from reports.study.reading import read_studies
+from reports.study.study import Study
+from tests.benchmarks.conftest import Answer
+from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
+
+Command = Callable[..., Answer]
+
+OWN_SECTIONS = ("overview", "parity", "learning", "worst", "systems", "provenance")
+
+
+@pytest.fixture
+def report(sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Run the command on tmp_path / "runs" with the sections of our own; returns the facts of the only task."""
+    monkeypatch.setenv("MATMINER_DATA", str(tmp_path / "matminer"))
+
+    def call(*arguments: object, sections: str = ",".join(OWN_SECTIONS)) -> dict[str, Any]:
+        out = tmp_path / "report.html"
+        chosen = ("--sections", sections, "--data-dir", tmp_path / "data")
+        answer = sen_bench("report", tmp_path / "runs", "-o", out, "--overwrite", *chosen, *arguments)
+        assert answer.code == 0, answer.err
+        HTMLParser().feed(out.read_text())
+        facts = json.loads(out.with_suffix(".json").read_text())
+        assert len(facts["tasks"]) == 1
+        task: dict[str, Any] = facts["tasks"][0]
+        for section in task["sections"].values():
+            assert section["state"] != "failed", section["reason"]
+        return task
+
+    return call
+
+
+def texts(name: str, facts: dict[str, Any]) -> str:
+    """Everything that a section says in words."""
+    blocks = load_section(name).show(facts)
+    return " ".join(str(value) for block in blocks for value in vars(block).values() if isinstance(value, str))
+
+
+def test_runs_on_one_data_set_with_two_targets_are_two_parts(sen_bench: Command, tmp_path: Path) -> None:
+    for target in ("a", "b"):
+        make_run(tmp_path / "runs" / target, own(tmp_path / "data", target=target))
+    out = tmp_path / "report.html"
+    answer = sen_bench("report", tmp_path / "runs", "-o", out, "--sections", ",".join(OWN_SECTIONS))
+    assert answer.code == 0, answer.err
+    found = json.loads(out.with_suffix(".json").read_text())["tasks"]
+    assert [part["task"]["target"] for part in found] == ["a", "b"]
+    ids = re.findall(r'\sid="([^"]+)"', out.read_text())
+    assert len(ids) == len(set(ids))
+    assert {"mine-overview", "mine-2-overview"} <= set(ids)
+
+
+def test_facts_of_the_overview(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    run = make_run(tmp_path / "runs", dataset, seeds=[0, 1])
+    make_run(tmp_path / "runs", dataset, block="capsule", noise=0.3)
+    (study,) = read_studies([tmp_path / "runs"], data_dir=tmp_path / "data")
+    facts = plain(load_section("overview").analyse(study, lambda *_: None))
+    results = {result["label"]: result for result in facts["results"]}
+    scores = [np.mean([run.read_metrics(Unit(seed, fold))["metrics"]["mae"] for seed in (0, 1)]) for fold in range(5)]
+    assert results["mlp"]["mean"]["mae"] == pytest.approx(np.mean(scores))
+    assert results["mlp"]["std"]["mae"] == pytest.approx(np.std(scores))
+    assert results["mlp"]["seeds"] == {str(fold): [0, 1] for fold in range(5)}
+    assert results["mlp"]["rows"] == N_ROWS
+    assert not results["mlp"]["is_official"]  # partial data
+    (pair,) = facts["differences"]
+    errors = {result.label: result.rows for result in study.results}
+    assert errors["capsule"].ids.tolist() == errors["mlp"].ids.tolist()
+    difference = errors[pair["first"]].error - errors[pair["second"]].error
+    assert pair["mean"] == pytest.approx(difference.mean())
+    assert (pair["low"], pair["high"]) == pytest.approx(tuple(bootstrap_mean(difference)))
+    assert pair["rows"] == N_ROWS
+    assert pair["p"] == pair["p_holm"]
+    said = texts("overview", facts)
+    assert "mlp errs less than capsule by" in said
+    assert "other training rows" not in said
+    assert "ran on 9.4 % of the official rows" in said
+
+
+def test_no_test_over_folds_with_a_file_that_names_none(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    dataset = official(tmp_path / "data")
+    run = make_run(tmp_path / "runs", dataset)
+    folds = {name: unit.fold for unit in run.units() for name in run.read_predictions(unit).ids}
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"{name},5.5\n" for name in folds))
+    (pair,) = report("--against", file)["sections"]["overview"]["facts"]["differences"]
+    assert (pair["p"], pair["folds"]) == (None, [])
+    assert pair["low"] < pair["mean"] < pair["high"] < 0
+    file.write_text("id,prediction,fold\n" + "".join(f"{name},5.5,{fold}\n" for name, fold in folds.items()))
+    (pair,) = report("--against", file)["sections"]["overview"]["facts"]["differences"]
+    assert 0 < pair["p"] < 1
+    assert pair["folds"] == [0, 1, 2, 3, 4]
+
+
+def test_facts_are_enough_to_show(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    facts = report()
+    assert list(facts["sections"]) == list(OWN_SECTIONS)
+    for name, section in facts["sections"].items():
+        assert section["state"] == "shown"
+        assert list(load_section(name).show(section["facts"]))
+
+
+def test_one_fold_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[3])
+    facts = report()["sections"]
+    assert facts["overview"]["facts"]["differences"] == []
+    assert facts["overview"]["facts"]["results"][0]["std"] == {}
+    said = texts("overview", facts["overview"]["facts"])
+    assert "meV/atom (fold 3 alone, 1 seed, n = " in said
+
+
+def test_different_folds_are_never_compared_by_their_means(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0, 1])
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=[2])
+    facts = report()["sections"]
+    said = texts("overview", facts["overview"]["facts"])
+    assert "must not be compared" in said
+    assert "predicted no row in common: " in said
+    assert facts["overview"]["facts"]["differences"][0]["rows"] == 0
+    assert facts["worst"]["facts"]["left_out"] == ["capsule"]
+
+
+def test_fewer_rows_of_all_folds_are_never_compared_by_their_means(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    make_run(tmp_path / "runs", official(tmp_path / "part", n=30), block="capsule", noise=0.01)
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5\n" for i in range(1, 41)))
+    facts = report("--against", file, sections="overview")["sections"]["overview"]["facts"]
+    assert [result["has_all_rows"] for result in facts["results"]] == [False, True, False]
+    assert {len(result["folds"]) for result in facts["results"]} == {5}
+    said = texts("overview", facts)
+    assert "must not be compared. Rows are missing from capsule (5 folds, n = 30)." in said
+    assert "Of 2 runs" not in said
+    (table,) = (block for block in load_section("overview").show(facts) if getattr(block, "name", "") == "results")
+    assert isinstance(table, Table)
+    assert [row[0] for row in table.rows] == ["mlp", "capsule", "theirs"]
+    assert "; below those with all rows stand those with fewer" in table.caption
+
+
+def test_means_of_the_same_rows_are_compared_though_they_are_not_all(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[1, 2])
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=[1, 2], noise=0.3)
+    said = texts("overview", report(sections="overview")["sections"]["overview"]["facts"])
+    assert re.search(r"Of 2 runs mlp has the lowest MAE: .*over 2 folds, 1 seed, n = 2\d\)", said)
+    assert "ran on 9.4 % of the official rows" in said
+
+
+def test_no_order_is_claimed_where_no_run_has_all_rows(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0, 1])
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=[1, 2])
+    said = texts("overview", report(sections="overview")["sections"]["overview"]["facts"])
+    assert "jdft2d; none has all the rows that others have, and their means must not be compared." in said
+    assert "best first" not in said
+
+
+def test_two_tasks_in_one_page(tmp_path: Path, sen_bench: Command) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    make_run(tmp_path / "runs", own(tmp_path / "data"), folds=[0])
+    out = tmp_path / "report.html"
+    answer = sen_bench(
+        "report", tmp_path / "runs", "-o", out, "--data-dir", tmp_path / "data", "--sections", "parity,systems"
+    )
+    assert answer.code == 0, answer.err
+    html = out.read_text()
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert f"-o parity.html --data-dir {tmp_path}/data --sections parity<" in html
+    assert f"-o {out} --data-dir {tmp_path}/data --sections parity,systems</code>" in html
+    assert json.loads(out.with_suffix(".json").read_text())["command"][-2:] == ["--sections", "parity,systems"]
+    for name in ("matbench-jdft2d", "matbench-jdft2d-parity", "mine-systems", "methods"):
+        assert name in ids
+        assert f'href="#{name}"' in html
+    numbers = re.findall(r"<b>(Figure|Table) (\d+)\.</b>", html)
+    for kind in ("Figure", "Table"):
+        assert [int(n) for k, n in numbers if k == kind] == list(range(1, 1 + sum(k == kind for k, _ in numbers)))
+    assert [task["task"]["name"] for task in json.loads((tmp_path / "report.json").read_text())["tasks"]] == [
+        *("matbench_jdft2d", "mine")
+    ]
+
+
+def test_the_lead_says_which_runs_are_on_partial_data(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    def lead() -> str:
+        report(sections="overview")
+        (text,) = re.findall(r'<p class="lead">(.*?)</p>', (tmp_path / "report.html").read_text(), re.DOTALL)
+        return str(text)
+
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, block="egnn")
+    assert "The data are partial: 9.43 % of the official rows." in lead()
+    make_run(tmp_path / "runs", official(tmp_path / "part", n=30), block="tfn")
+    whole = make_run(tmp_path / "runs", dataset, block="capsule")
+    facts = json.loads((whole.path / "config.json").read_text())
+    change_file(whole.path / "config.json", data={**facts["data"], "is_complete": True, "coverage": 1.0})
+    told = re.findall(r"The data [^.]* partial: [\d.]+ %", lead())
+    assert told == ["The data of egnn, mlp are partial: 9.43 %", "The data of tfn are partial: 4.72 %"]
+
+
+def test_limit_is_told(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), flags={"limit": 20})
+    said = texts("overview", report()["sections"]["overview"]["facts"])
+    assert "at most 20 training rows in each fold (--limit)" in said
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+@pytest.mark.parametrize("split", ["folds", "holdout:0.6/0.2/0.2"])
+def test_own_data(tmp_path: Path, report: Callable[..., dict[str, Any]], kind: str, split: str) -> None:
+    dataset = own(tmp_path / "data", kind=kind, split=split)
+    folds = range(5) if split == "folds" else [0]
+    make_run(tmp_path / "runs", dataset, folds=folds)
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=folds, noise=0.3)
+    facts = report()["sections"]
+    assert all(section["state"] == "shown" for section in facts.values()), facts
+    said = texts("overview", facts["overview"]["facts"])
+    assert ("split once" in said) == (split != "folds")
+    assert ("this says nothing of other training rows" in said) == (split != "folds")
+    html = (tmp_path / "report.html").read_text()
+    assert "Differences between models are paired" in methods_of(html)
+    assert ("tested by the corrected resampled t-test" in methods_of(html)) == (split == "folds")
+    assert ("Scores are means over folds" in methods_of(html)) == (split == "folds")
+    assert "matbench_rocauc" not in html
+    assert ("balanced accuracy" in html) == (kind == "classification")
+    assert "MatBench v0.1" not in html
+
+
+def test_an_official_classification_stands_beside_what_matbench_calls_rocauc(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    run = make_run(tmp_path / "runs", own(tmp_path / "data", kind="classification"))
+    config = json.loads((run.path / "config.json").read_text())
+    change_file(
+        run.path / "config.json",
+        task=TASKS["matbench_mp_is_metal"].facts(),
+        config={**config["config"], "task": "matbench_mp_is_metal"},
+    )
+    facts = report()["sections"]
+    overview = facts["overview"]["facts"]
+    assert overview["metric"]["name"] == "matbench_rocauc"
+    score = overview["results"][0]["mean"]["matbench_rocauc"]
+    assert score == pytest.approx(overview["results"][0]["mean"]["balanced_accuracy"])
+    assert overview["results"][0]["mean"]["rocauc"] >= score
+    said = texts("overview", overview)
+    assert "mlp 1." in said  # a made-up run is the best of all
+    assert "MatBench 'rocauc'" in said
+    assert facts["systems"]["state"] == "absent"
+
+
+def test_without_crystals_the_report_says_what_is_missing(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "elsewhere"))
+    (tmp_path / "data").mkdir()
+    facts = report()["sections"]
+    assert facts["systems"]["state"] == "absent"
+    assert "--data-dir" in facts["systems"]["reason"]
+    assert facts["worst"]["state"] == "shown"
+    assert "Formulas, space groups and causes are missing." in texts("worst", facts["worst"]["facts"])
+    assert facts["overview"]["state"] == "shown"
+
+
+def test_hostile_names_stay_text(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    hostile = "<script>alert(1)</script>"
+    dataset = official(tmp_path / "data")
+    run = make_run(tmp_path / "runs", dataset, name=f'{hostile}" onload="x')
+    config = json.loads((run.path / "config.json").read_text())
+    config["task"]["description"] = f"What {hostile} is & is not"
+    change_file(run.path / "config.json", **config)
+    file = tmp_path / f"{hostile.replace('/', '')}.csv"
+    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5\n" for i in range(1, 60)))
+    report("--against", file)
+    html = (tmp_path / "report.html").read_text()
+    opened = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            if tag == "script":
+                opened.append(attributes)
+            assert not [name for name, _ in attributes if name.startswith("on")]
+
+    Parser().feed(html)
+    assert opened == [[]]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+PLUGIN = """
+from reports.page.section import {imports}
+
+class Plugin(Section):
+    name, title = "plugin", "A plug-in"
+
+    def analyse(self, study, progress):
+        {analyse}
+
+    def show(self, facts):
+        {show}
+"""
+
+
+def install(site: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """Put a package on the path as an installer leaves it, whose `Plugin` is the section plugin."""
+    facts = site / "plugin-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[sen_bench.report_sections]\nplugin = plugin_section:Plugin\n")
+    (site / "plugin_section.py").write_text(source)
+    monkeypatch.delitem(__import__("sys").modules, "plugin_section", raising=False)
+    monkeypatch.syspath_prepend(site)
+
+
+FIGURE = "from reports.page.style import subplots; yield Figure('f', lambda: 1 / 0, 'c', 'm', 'a')"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import a_package_that_is_not_there", "ModuleNotFoundError: No module named 'a_package_that_is_not_there'"),
+        ("Plugin = print", "TypeError: the entry point 'plugin'"),
+        (
+            PLUGIN.format(imports="Section", analyse="raise ValueError('It ends.')", show="pass"),
+            "ValueError: It ends. Everything else",
+        ),
+        (
+            PLUGIN.format(imports="Section", analyse="raise ValueError('no <b>way</b>')", show="pass"),
+            "ValueError: no <b>",
+        ),
+        (PLUGIN.format(imports="Section", analyse="return {'a': study}", show="pass"), "TypeError: facts hold numbers"),
+        (PLUGIN.format(imports="Section", analyse="return {}", show="yield 3"), "TypeError: it shows int"),
+        (PLUGIN.format(imports="Section, Figure", analyse="return {}", show=FIGURE), "ZeroDivisionError: division by"),
+        (PLUGIN.format(imports="Section", analyse="return {}", show="return None"), "TypeError"),
+    ],
+)
+def test_a_section_that_fails_takes_nothing_else_down(
+    tmp_path: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch, source: str, reason: str
+) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    install(tmp_path / "site", monkeypatch, source)
+    out = tmp_path / "report.html"
+    answer = sen_bench("report", tmp_path / "runs", "-o", out, "--sections", "overview,plugin")
+    assert answer.code == 1
+    assert f"The section 'plugin' failed with {reason}" in answer.err
+    assert "Error: The report is written, without what failed: plugin." in answer.err
+    sections = json.loads((tmp_path / "report.json").read_text())["tasks"][0]["sections"]
+    assert sections["plugin"]["state"] == "failed"
+    assert sections["overview"]["state"] == "shown"
+    html = out.read_text()
+    assert "The section &#39;plugin&#39; failed with" in html
+    assert "<b>way" not in html
+
+
+def test_a_section_that_has_nothing_to_show_says_so(
+    tmp_path: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    raising = "raise Absent('There is no tea: boil water.')"
+    install(tmp_path / "site", monkeypatch, PLUGIN.format(imports="Section, Absent", analyse=raising, show="pass"))
+    answer = sen_bench("report", tmp_path / "runs", "-o", tmp_path / "a.html", "--sections", "plugin")
+    assert answer.code == 0
+    assert '<p class="absent">There is no tea: boil water.</p>' in (tmp_path / "a.html").read_text()
+
+
+def test_bad_input_is_told(tmp_path: Path, sen_bench: Command) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "report.html"
+    make_run(runs, official(tmp_path / "data"), folds=[0])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "no.json").write_text("{")
+
+    def told(*arguments: object) -> str:
+        answer = sen_bench("report", *arguments)
+        assert answer.code in {1, 2}
+        assert not out.exists()
+        return answer.err
+
+    assert "There is no folder" in told(tmp_path / "nothing", "-o", out)
+    assert "There is no run below" in told(tmp_path / "empty", "-o", out)
+    assert "no section called 'party'. Did you mean parity" in told(runs, "-o", out, "--sections", "party")
+    assert "none of them twice" in told(runs, "-o", out, "--sections", "parity,parity")
+    assert "There is no folder" in told(runs, "-o", tmp_path / "no" / "report.html")
+    assert "takes the name of an HTML file" in told(runs, "-o", tmp_path / "report")
+    assert "no.json is not valid JSON" in told(runs, "-o", out, "--against", tmp_path / "no.json")
+    assert "(--data-dir)" in told(runs, "-o", out, "--data-dir", tmp_path / "no")
+    assert "cannot be read" in told(runs, "-o", out, "--against", tmp_path / "gone.json")
+
+
+def test_what_exists_is_replaced_on_request_alone(tmp_path: Path, sen_bench: Command) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    command = ("report", tmp_path / "runs", "-o", tmp_path / "report.html", "--sections", "overview")
+    (tmp_path / "report.json").write_text("mine")
+    answer = sen_bench(*command)
+    assert answer.code == 2
+    assert "report.json exists" in answer.err
+    assert (tmp_path / "report.json").read_text() == "mine"
+    assert "was not written by a report" in sen_bench(*command, "--overwrite").err
+    assert (tmp_path / "report.json").read_text() == "mine"
+    (tmp_path / "report.json").unlink()
+    assert sen_bench(*command).code == 0
+    assert sen_bench(*command, "--overwrite").code == 0
+    assert sen_bench(*command).code == 2
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    handler = signal.getsignal(signal.SIGINT)
+
+    def interrupt(*_: object) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return {}
+
+    monkeypatch.setattr("reports.sections.parity.Parity.analyse", interrupt)
+    answer = sen_bench("report", tmp_path / "runs", "-o", tmp_path / "report.html", "--sections", "parity")
+    signal.signal(signal.SIGINT, handler)
+    assert answer.code == 130
+    assert "nothing was written" in answer.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "runs"]
+
+
+def test_methods_and_citations(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, block="egnn", folds=[0])
+    report(sections="overview")
+    html = (tmp_path / "report.html").read_text()
+    cited = ("10.1038/s41467-023-40756-2", "10.1038/s41524-020-00406-3", "10.1038/s41598-017-05402-0", "2102.09844")
+    for what in (*cited, "@software{senbench"):
+        assert what in html
+    assert "10.1038/sdata.2018.65" not in html
+    text = methods_of(html)
+    assert "60 of the 636 rows of the task (partial data)" in text
+    assert "official five folds of MatBench v0.1" in text
+    assert "egnn lacks some of them" in text
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS.values() if task.is_official], ids=lambda task: task.name)
+def test_the_data_of_every_official_task_are_cited(task: Task) -> None:
+    entries = bibtex([Part(Study(task, [], []), [])], {"sen-bench": "1.2", "git_commit": None}).split("\n\n")
+    keys = [entry[entry.index("{") + 1 : entry.index(",")] for entry in entries]
+    assert keys[:2] == ["liang2023sen", "dunn2020matbench"]
+    assert keys[2:-1]
+    assert len(set(keys)) == len(keys)
+    assert all(re.search(r"\n  doi = \{10\.", entry) for entry in entries[:-1])
+
+
+def methods_of(html: str) -> str:
+    part = html[html.index('id="methods-text"') : html.index('id="cite"')]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", part))
+
+
+def test_methods_say_which_rows_files_and_seeds(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, seeds=[0, 1])
+    other = make_run(tmp_path / "runs", dataset, block="egnn")
+    facts = json.loads((other.path / "config.json").read_text())
+    change_file(other.path / "config.json", data={**facts["data"], "rows": 636, "is_complete": True, "coverage": 1.0})
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5\n" for i in range(1, 61)))
+    report("--against", file, sections="overview")
+    html = (tmp_path / "report.html").read_text()
+    text = methods_of(html)
+    assert "The data of mlp were 60 of the 636 rows of the task (partial data)." in text
+    assert "The data of egnn were all 636 rows." in text
+    assert "predicted once by the model of each seed." in text
+    assert "1 to 2 seeds were run of each fold; a fold" in text
+    assert "those of theirs from CSV files of predictions." in text
+    assert "submission" not in text
+    assert "% theirs: see the file theirs.csv" in html
+
+
+def test_methods_of_a_page_without_scores_do_not_speak_of_them(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), seeds=[0, 1])
+    (study,) = read_studies([tmp_path / "runs"])
+    text = " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}, scores=False))
+    assert "2 seeds were run of each fold." in text
+    assert not [word for word in ("leaderboard", "score", "t-test", "bootstrap") if word in text]
+    assert "leaderboard" in " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}))
+
+
+def methods_text(runs: Path) -> str:
+    (study,) = read_studies([runs])
+    return " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}))
+
+
+def test_methods_count_the_seeds_of_each_fold(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, folds=[0], seeds=[1])
+    assert "1 to 2 seeds were run of each fold;" in methods_text(tmp_path / "runs")
+
+
+OTHER_RECIPES: dict[str, Any] = {
+    "training.epochs": 7,
+    "training.batch_size": 8,
+    "training.edge_budget": 999,
+    "training.learning_rate": 1e-3,
+    "training.weight_decay": 0.5,
+    "training.warmup": 0,
+    "training.clip_norm": 2.5,
+    "training.ema_decay": 0.5,
+    "training.patience": 3,
+    "training.precision": "bfloat16",
+    "sen.dropout": 0.05,
+}
+
+
+@pytest.mark.parametrize(("field", "value"), OTHER_RECIPES.items())
+def test_methods_tell_every_setting_in_which_recipes_differ(tmp_path: Path, field: str, value: object) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0])
+    assert "Recipes differ" not in methods_text(tmp_path / "runs")
+    make_run(tmp_path / "runs", dataset, folds=[0], block="egnn", flags={field: value})
+    text = methods_text(tmp_path / "runs")
+    (told,) = re.findall(r"Recipes differ in the rest: egnn had ([^;]+); mlp had ([^;]+?)\. One seed", text)
+    assert told[0] != told[1]
+
+
+def test_all_of_the_recipe_is_tried() -> None:
+    assert {f"training.{name}" for name in TrainingConfig.model_fields} < set(OTHER_RECIPES)
+
+
+def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    make_run(tmp_path / "runs", own(tmp_path / "data", split="holdout:0.6/0.2/0.2"), folds=[0])
+    report(sections="overview")
+    text = methods_of((tmp_path / "report.html").read_text())
+    assert (
+        "It was trained to minimise the mean absolute error of standardised targets with AdamW: at most 60 epochs, "
+        "batches of up to 32 crystals (65,536 neighbours), a peak learning rate of 0.0007, linear warm-up over the "
+        "first 10 % of the steps, cosine decay, weight decay 3, dropout 0.3, gradients clipped to a norm of 1, an "
+        "exponential moving average of the weights (decay 0.99) and early stopping after 30 epochs without a better "
+        "validation error. One seed was run. Intervals are 95 % percentile intervals"
+    ) in text
+    for what in ("Scores", "standard deviation", "paired", "t-test", "Holm"):
+        assert what not in text
+    assert "The data were all 60 rows." in text
+    assert "Of these 36 rows were trained on" in text
+    assert "predicted once. " in text
+    assert "Predictions of others" not in text
+
+
+def test_methods_of_a_classification_without_what_is_not_done(tmp_path: Path) -> None:
+    dataset = own(tmp_path / "data", kind="classification")
+    make_run(tmp_path / "runs", dataset, folds=[0], flags={"training.warmup": 0, "training.ema_decay": 0})
+    text = methods_text(tmp_path / "runs")
+    assert "trained to minimise the binary cross-entropy with AdamW" in text
+    assert not [word for word in ("warm-up", "average", "averaging", "precision") if word in text]
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_what_a_difference_is_of_and_what_p_is_adjusted_for_is_told(
+    tmp_path: Path, report: Callable[..., dict[str, Any]], kind: str
+) -> None:
+    dataset = own(tmp_path / "data", kind=kind)
+    for block in ("mlp", "capsule", "egnn"):
+        make_run(tmp_path / "runs", dataset, block=block, noise=0.3)
+    said = texts("overview", report(sections="overview")["sections"]["overview"]["facts"])
+    assert ("Compared: |label – probability|" in said) == (kind == "classification")
+    assert "adjusted for all 3 pairs of this table that have a p" in said
+
+
+def test_sections_are_chosen_by_name() -> None:
+    assert choose_sections(["parity", "overview"]) == ["parity", "overview"]
+    assert set(OWN_SECTIONS) <= set(choose_sections(None))
+
+
+def test_plain_facts() -> None:
+    value = {"a": np.float32(0.5), 2: (np.nan, np.int64(3)), "c": np.arange(2), "d": [float("inf"), None, True]}
+    assert plain(value) == {"a": 0.5, "2": [None, 3], "c": [0, 1], "d": [None, None, True]}
+    with pytest.raises(TypeError, match="not set"):
+        plain({"a": {1}})

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from benchmarks.base.console import count
+from reports.study.wording import after_number, drawable, in_brackets, join, rounded, signed, space_group_symbol
+
+
+def test_units() -> None:
+    assert [after_number(unit) for unit in ("eV", "")] == [" eV", ""]
+    assert [in_brackets(unit) for unit in ("eV", "")] == [" (eV)", ""]
+
+
+@pytest.mark.parametrize(("words", "text"), [(["a"], "a"), (["a", "b"], "a and b"), ("abc", "a, b and c")])
+def test_words_are_joined(words: list[str], text: str) -> None:
+    assert join(iter(words)) == text
+
+
+def test_numbers() -> None:
+    assert [count(0), count(1), count(1265), count(1, "id")] == ["0 rows", "1 row", "1,265 rows", "1 id"]
+    assert [rounded(0.12345, 2), rounded(None, 2)] == ["0.12", "not defined"]
+    assert [signed(value) for value in (0.012345, -1234.56, 0.0, None)] == ["+0.01235", "-1,235", "+0", "–"]
+
+
+def test_symbols_of_space_groups() -> None:
+    known = {0: "unknown", 2: "P-1", 14: "P2₁/c", 31: "Pmn2₁", 169: "P6₁", 225: "Fm-3m"}
+    assert {number: space_group_symbol(number) for number in known} == known
+    every = [space_group_symbol(number) for number in range(1, 231)]
+    assert len(set(every)) == 230
+    assert not [symbol for symbol in every if re.search(r"[ _]", symbol)]
+
+
+def test_points_keep_their_digits_however_small_they_are() -> None:
+    assert drawable(np.array([1.234567e-6, -2.0, 123456.0])) == [1.2346e-6, -2.0, 123460.0]
