@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ablations.grid import Variant
-    from ablations.judge import Rows
+    from ablations.judge import JudgedRows
     from benchmarks.base.errors import SenBenchError
     from benchmarks.training.cluster import Cluster
-    from benchmarks.training.plans import Cell
+    from benchmarks.training.plans import PlannedTraining
 
 __all__ = ["ablate"]
 
@@ -202,27 +202,31 @@ def _connect(stack: ExitStack, scheduler: str | None, out: Path) -> Cluster | No
 
 
 def _train(
-    variants: Sequence[Variant], device: str, jobs: int, cluster: Cluster | None, judge: Rows
-) -> Mapping[Cell, SenBenchError]:
+    variants: Sequence[Variant], device: str, jobs: int, cluster: Cluster | None, judge: JudgedRows
+) -> Mapping[PlannedTraining, SenBenchError]:
     from ablations.display import GridDisplay
     from benchmarks.training.execution import execute
 
     # Seed by seed and fold by fold, so that a grid that is stopped has something of every block.
-    cells = sorted((cell for variant in variants for cell in variant.plan.cells), key=lambda cell: cell.unit)
+    pending = sorted(
+        (planned for variant in variants for planned in variant.plan.pending), key=lambda planned: planned.training
+    )
     with GridDisplay(variants, _n_workers(variants, jobs, cluster), judge) as display, note_signals() as stop:
         return execute(
-            cells,
+            pending,
             device=device,
             stop=stop,
             jobs=jobs,
             cluster=cluster,
             on_epoch=display.epoch,
-            on_cell=display.cell,
+            on_end=display.end,
             on_wait=display.wait,
         )
 
 
-def _conclude(variants: Sequence[Variant], failures: Mapping[Cell, SenBenchError], judge: Rows) -> None:
+def _conclude(
+    variants: Sequence[Variant], failures: Mapping[PlannedTraining, SenBenchError], judge: JudgedRows
+) -> None:
     """Show and store the result, and end with the failures, if there are any."""
     from ablations.display import show_result
     from ablations.results import evaluate, write_result
@@ -235,7 +239,7 @@ def _conclude(variants: Sequence[Variant], failures: Mapping[Cell, SenBenchError
     if failures:
         reasons: dict[tuple[str, str], list[str]] = {}
         names = {variant.plan: str(variant) for variant in variants}
-        for cell, error in failures.items():
-            reasons.setdefault((names[cell.plan], str(error)), []).append(str(cell.unit))
-        told = "\n".join(f"  {name} ({'; '.join(units)}): {why}" for (name, why), units in reasons.items())
+        for planned, error in failures.items():
+            reasons.setdefault((names[planned.plan], str(error)), []).append(str(planned.training))
+        told = "\n".join(f"  {name} ({'; '.join(trainings)}): {why}" for (name, why), trainings in reasons.items())
         raise RunError(f"{count(len(failures), 'training')} failed, and the same command tries again:\n{told}")

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablations.grid import Setting, Variant
-from ablations.judge import Judge, Rows
+from ablations.judge import Judge, JudgedRows
 from benchmarks.base.errors import DataError
+from benchmarks.base.files import plain
 from benchmarks.results.metrics import PrimaryMetric, row_loss, score
 from benchmarks.results.statistics import (
     CONFIDENCE,
@@ -24,9 +25,9 @@ from benchmarks.results.statistics import (
     holm,
     share_tested,
 )
-from benchmarks.results.store import Predictions, Unit, fold_means
+from benchmarks.results.store import Predictions, Training, fold_means
 
-__all__ = ["Comparison", "Finished", "Row", "as_facts", "compare", "read_finished", "summary_row"]
+__all__ = ["Comparison", "Finished", "VariantScore", "as_facts", "compare", "read_finished", "summary_row"]
 
 _REFERENCE = "capsule"
 
@@ -38,17 +39,17 @@ class Finished:
     Attributes:
         setting: Its block and values.
         judge: What it is judged by.
-        records: What was recorded of each unit.
-        score: Score of each unit.
-        predictions: What each unit predicted of its test rows; empty where those do not judge.
-        missing: How many units are not finished.
+        records: What was recorded of each training.
+        score: Score of each training.
+        predictions: What each training predicted of its test rows; empty where those do not judge.
+        missing: How many trainings are not finished.
     """
 
     setting: Setting
     judge: Judge
-    records: Mapping[Unit, dict[str, Any]]
-    score: Mapping[Unit, float]
-    predictions: Mapping[Unit, Predictions]
+    records: Mapping[Training, dict[str, Any]]
+    score: Mapping[Training, float]
+    predictions: Mapping[Training, Predictions]
     missing: int = 0
 
     @property
@@ -66,9 +67,9 @@ class Finished:
         mean = -self.mean if self.metric.higher_is_better else self.mean
         return self.missing > 0, math.inf if math.isnan(mean) else mean
 
-    def scores(self, units: Sequence[Unit]) -> dict[int, float]:
-        """Mean score over the seeds of each fold in these units."""
-        return fold_means({unit: self.score[unit] for unit in units})
+    def scores(self, trainings: Sequence[Training]) -> dict[int, float]:
+        """Mean score over the seeds of each fold in these trainings."""
+        return fold_means({training: self.score[training] for training in trainings})
 
     def ensemble(self) -> float:
         """Mean over the folds of the score of predictions averaged over the seeds; NaN with one seed, or unlike folds.
@@ -79,14 +80,14 @@ class Finished:
             DataError: The seeds of a fold did not predict the same rows.
         """
         seeds = [
-            sorted(unit.seed for unit in self.predictions if unit.fold == fold)
-            for fold in sorted({unit.fold for unit in self.predictions})
+            sorted(training.seed for training in self.predictions if training.fold == fold)
+            for fold in sorted({training.fold for training in self.predictions})
         ]
         if not seeds or len(seeds[0]) < 2 or any(others != seeds[0] for others in seeds):
             return math.nan
         scores = []
-        for fold in sorted({unit.fold for unit in self.predictions}):
-            parts = [self.predictions[Unit(seed, fold)] for seed in seeds[0]]
+        for fold in sorted({training.fold for training in self.predictions}):
+            parts = [self.predictions[Training(seed, fold)] for seed in seeds[0]]
             if any(part.ids != parts[0].ids for part in parts):
                 raise DataError(f"{self.setting}, fold {fold}: the seeds did not predict the same rows.")
             averaged = np.mean([part.prediction for part in parts], axis=0)
@@ -94,28 +95,28 @@ class Finished:
         return statistics.fmean(scores)
 
 
-def read_finished(variant: Variant, rows: Rows) -> Finished:
+def read_finished(variant: Variant, rows: JudgedRows) -> Finished:
     """Read what is finished of a variant, to be judged by these rows.
 
     Raises:
         DataError: Predictions, or a history, cannot be read.
     """
-    run, wanted = variant.plan.run, set(variant.plan.units)
-    units = [unit for unit in run.units() if unit in wanted]
+    run, wanted = variant.plan.run, set(variant.plan.trainings)
+    trainings = [training for training in run.trainings() if training in wanted]
     judge = Judge(variant.plan.dataset.task.kind, rows)
-    records = {unit: run.read_metrics(unit) for unit in units}
+    records = {training: run.read_metrics(training) for training in trainings}
     return Finished(
         variant.setting,
         judge,
         records,
         {unit: judge.score(run, unit, record) for unit, record in records.items()},
-        {unit: run.read_predictions(unit) for unit in units} if rows == "test" else {},
-        len(wanted - set(units)),
+        {training: run.read_predictions(training) for training in trainings} if rows == "test" else {},
+        len(wanted - set(trainings)),
     )
 
 
 @dataclass(frozen=True)
-class Row:
+class VariantScore:
     """A line of the table.
 
     Attributes:
@@ -126,7 +127,7 @@ class Row:
         ensemble: Mean over folds of the score of predictions averaged over the seeds; NaN for a single seed.
         folds: Folds that count.
         seeds: Seeds that count.
-        units: Trainings that count.
+        trainings: Trainings that count.
         missing: Trainings asked for that are not finished.
         rows: Rows that judge.
         parameters: Of SEN with the block.
@@ -142,7 +143,7 @@ class Row:
     ensemble: float
     folds: list[int]
     seeds: list[int]
-    units: int
+    trainings: int
     missing: int
     rows: int
     parameters: int
@@ -151,29 +152,29 @@ class Row:
     peak_memory_bytes: int
 
 
-def summary_row(finished: Finished, all_finished: Sequence[Finished]) -> Row:
-    """Summarise what is finished of a variant, at least one unit."""
-    records, units = finished.records, sorted(finished.records)
-    scores = list(finished.scores(units).values())
-    seeds = sorted({unit.seed for unit in units})
-    of_seed = {seed: finished.scores([unit for unit in units if unit.seed == seed]) for seed in seeds}
+def summary_row(finished: Finished, all_finished: Sequence[Finished]) -> VariantScore:
+    """Summarise what is finished of a variant, at least one training."""
+    records, trainings = finished.records, sorted(finished.records)
+    scores = list(finished.scores(trainings).values())
+    seeds = sorted({training.seed for training in trainings})
+    of_seed = {seed: finished.scores([training for training in trainings if training.seed == seed]) for seed in seeds}
     alike = len({tuple(folds) for folds in of_seed.values()}) == 1
     means = [statistics.fmean(folds.values()) for folds in of_seed.values()]
-    parameters = records[units[0]]["parameters"]
+    parameters = records[trainings[0]]["parameters"]
     capsule = _reference(finished, all_finished)
-    return Row(
+    return VariantScore(
         setting=finished.setting,
         mean=finished.mean,
         std_folds=float(np.std(scores)) if len(scores) > 1 else math.nan,
         std_seeds=float(np.std(means, ddof=1)) if len(means) > 1 and alike else math.nan,
         ensemble=finished.ensemble(),
-        folds=sorted({unit.fold for unit in units}),
+        folds=sorted({training.fold for training in trainings}),
         seeds=seeds,
-        units=len(units),
+        trainings=len(trainings),
         missing=finished.missing,
         rows=sum(
-            records[unit]["rows"][finished.judge.rows]
-            for unit in {unit.fold: unit for unit in reversed(units)}.values()
+            records[training]["rows"][finished.judge.rows]
+            for training in {training.fold: training for training in reversed(trainings)}.values()
         ),
         parameters=parameters,
         parameters_beside_capsule=(
@@ -196,7 +197,7 @@ def _reference(finished: Finished, all_finished: Sequence[Finished]) -> Finished
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant against another on the units that both have.
+    """A variant against another on the trainings that both have.
 
     Attributes:
         variant: Name of the one.
@@ -259,16 +260,16 @@ def _adjusted(found: Sequence[Mapping[str, Any]]) -> list[float]:
 
 
 def _compare(one: Finished, other: Finished) -> dict[str, Any] | None:
-    """Return the facts of a comparison, all but what depends on other comparisons; None without common units."""
-    units = sorted(one.records.keys() & other.records.keys())
-    if not units:
+    """Return the facts of a comparison, all but what depends on other comparisons; None without common trainings."""
+    trainings = sorted(one.records.keys() & other.records.keys())
+    if not trainings:
         return None
-    scores, others = one.scores(units), other.scores(units)
+    scores, others = one.scores(trainings), other.scores(trainings)
     differences = [scores[fold] - others[fold] for fold in scores]
-    records = [finished.records[unit] for finished in (one, other) for unit in units]
-    mine, theirs, target = _by_row(one, units), _by_row(other, units), _targets(one, other, units)
+    records = [finished.records[training] for finished in (one, other) for training in trainings]
+    mine, theirs, target = _by_row(one, trainings), _by_row(other, trainings), _targets(one, other, trainings)
     if not one.metric.higher_is_better:
-        low, high = bootstrap_mean((mine - theirs) * _fold_weights(one, units))
+        low, high = bootstrap_mean((mine - theirs) * _fold_weights(one, trainings))
     elif min(np.count_nonzero(target), np.count_nonzero(target == 0)) >= FEWEST_OF_A_CLASS:
         low, high = bootstrap(_balanced_accuracy_difference, mine, theirs, target)
     else:
@@ -281,38 +282,38 @@ def _compare(one: Finished, other: Finished) -> dict[str, Any] | None:
         "high": high,
         "p": corrected_t_test(differences, share_tested(records)),
         "folds": sorted(scores),
-        "seeds": sorted({unit.seed for unit in units}),
+        "seeds": sorted({training.seed for training in trainings}),
         "rows": len(target),
     }
 
 
-def _targets(one: Finished, other: Finished, units: Sequence[Unit]) -> NDArray[np.float64]:
-    """Return the targets of the test rows in these units, fold by fold, which must be the same rows for both.
+def _targets(one: Finished, other: Finished, trainings: Sequence[Training]) -> NDArray[np.float64]:
+    """Return the targets of the test rows in these trainings, fold by fold, which must be the same rows for both.
 
     Raises:
         DataError: They are not.
     """
-    first = {unit.fold: unit for unit in reversed(units)}
-    for unit in units:
-        if one.predictions[unit].ids != other.predictions[unit].ids:
-            raise DataError(f"{one.setting} and {other.setting} were not tested on the same rows of {unit}.")
+    first = {training.fold: training for training in reversed(trainings)}
+    for training in trainings:
+        if one.predictions[training].ids != other.predictions[training].ids:
+            raise DataError(f"{one.setting} and {other.setting} were not tested on the same rows of {training}.")
     return np.concatenate([one.predictions[first[fold]].target for fold in sorted(first)])
 
 
-def _by_row(finished: Finished, units: Sequence[Unit]) -> NDArray[np.float64]:
+def _by_row(finished: Finished, trainings: Sequence[Training]) -> NDArray[np.float64]:
     """Return, fold by fold, each row's absolute error, or the share of its labels that are right, over the seeds."""
     columns = []
-    for fold in sorted({unit.fold for unit in units}):
-        parts = [finished.predictions[unit] for unit in units if unit.fold == fold]
+    for fold in sorted({training.fold for training in trainings}):
+        parts = [finished.predictions[training] for training in trainings if training.fold == fold]
         losses = [row_loss(finished.judge.kind, part.target, part.prediction) for part in parts]
         columns.append(np.mean(losses, axis=0))
     loss: NDArray[np.float64] = np.concatenate(columns)
     return 1 - loss if finished.metric.higher_is_better else loss
 
 
-def _fold_weights(finished: Finished, units: Sequence[Unit]) -> NDArray[np.float64]:
+def _fold_weights(finished: Finished, trainings: Sequence[Training]) -> NDArray[np.float64]:
     """Return, fold by fold, the weight of each row in the mean over folds, relative to that in the mean over rows."""
-    size_of = {unit.fold: len(finished.predictions[unit].ids) for unit in units}
+    size_of = {training.fold: len(finished.predictions[training].ids) for training in trainings}
     sizes = np.array([size_of[fold] for fold in sorted(size_of)])
     weights: NDArray[np.float64] = np.repeat(sizes.sum() / (len(sizes) * sizes), sizes)
     return weights
@@ -344,9 +345,10 @@ def _verdict(facts: Mapping[str, Any], metric: PrimaryMetric) -> str:
     return f"{words} on these rows; one fold says nothing of other training rows" if one_fold else words
 
 
-def as_facts(line: Row | Comparison) -> dict[str, Any]:
+def as_facts(line: VariantScore | Comparison) -> dict[str, Any]:
     """Return a line as JSON has it: numbers that are not finite are None."""
     facts = dict(vars(line))
-    if isinstance(line, Row):
+    if isinstance(line, VariantScore):
         facts = {"block": line.setting.block, "values": dict(facts.pop("setting").values), **facts}
-    return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in facts.items()}
+    found: dict[str, Any] = plain(facts)
+    return found

@@ -26,21 +26,21 @@ _PREDICTED = 256
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall time of one unit on the machine and threads it was probed with.
+    """Wall time of one training on the machine and threads it was probed with.
 
     Attributes:
         epoch_seconds: An epoch, validation included.
-        unit_seconds: All epochs; less where a training stops early.
+        training_seconds: All epochs; less where a training stops early.
         parameters: Of SEN with the block.
     """
 
     epoch_seconds: float
-    unit_seconds: float
+    training_seconds: float
     parameters: int
 
 
 def probe(plan: Plan, *, device: str, threads: int) -> Cost:
-    """Train a few steps of the plan's first unit, whose state is thrown away, and extrapolate.
+    """Train a few steps of the plan's first training, whose state is thrown away, and extrapolate.
 
     Args:
         plan: What would be trained.
@@ -59,7 +59,7 @@ def probe(plan: Plan, *, device: str, threads: int) -> Cost:
 
 
 def _probe(plan: Plan, device: str, threads: int) -> Cost:
-    config, fold = plan.config, plan.fold(plan.units[0])
+    config, fold = plan.config, plan.fold(plan.trainings[0])
     prepare_arithmetic(threads)
     with hold_device(device) as held:
         graphs = GraphTensors(plan.graphs, held)

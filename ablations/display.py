@@ -17,17 +17,17 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.grid import Variant
-from ablations.judge import Judge, Rows
+from ablations.judge import Judge, JudgedRows
 from ablations.paper import SCALE
 from benchmarks.base.console import count, drawn, duration, figures, make_console
 from benchmarks.base.errors import SenBenchError
 from benchmarks.cli.progress import recipe, show_notes
-from benchmarks.results.store import Unit
+from benchmarks.results.store import Training
 
 if TYPE_CHECKING:
     from ablations.cost import Cost
     from ablations.results import Result
-    from benchmarks.training.plans import Cell, Plan
+    from benchmarks.training.plans import Plan, PlannedTraining
     from benchmarks.training.trainer import Epoch
 
 __all__ = ["GridDisplay", "show_plan", "show_result"]
@@ -51,10 +51,10 @@ class _Line:
     """
 
     variant: Variant
-    left: set[Unit]
+    left: set[Training]
     scores: list[float] = field(default_factory=list)
     failed: int = 0
-    under_way: dict[Unit, int] = field(default_factory=dict)
+    under_way: dict[Training, int] = field(default_factory=dict)
     epoch_seconds: float | None = None
 
     @property
@@ -72,7 +72,7 @@ class GridDisplay:
         judge: Which rows judge; of the others nothing is shown.
     """
 
-    def __init__(self, variants: Sequence[Variant], workers: int, judge: Rows) -> None:
+    def __init__(self, variants: Sequence[Variant], workers: int, judge: JudgedRows) -> None:
         self.console = make_console()
         self._lines = {variant.plan: _Line(variant, set(variant.plan.missing)) for variant in variants}
         self._workers = workers
@@ -84,7 +84,7 @@ class GridDisplay:
         self._label = _label(self._judge, task.unit)
         for line in self._lines.values():
             plan = line.variant.plan
-            done = [each for each in plan.units if each not in line.left]
+            done = [each for each in plan.trainings if each not in line.left]
             line.scores = [self._judge.score(plan.run, each, plan.run.read_metrics(each)) for each in done]
         # Epochs are told by threads that listen to workers.
         self._lock = Lock()
@@ -109,33 +109,33 @@ class GridDisplay:
         """Stop drawing, whatever happened."""
         self._stack.close()
 
-    def epoch(self, cell: Cell, epoch: Epoch) -> None:
+    def epoch(self, planned: PlannedTraining, epoch: Epoch) -> None:
         """Note how far a training is."""
-        line = self._lines[cell.plan]
+        line = self._lines[planned.plan]
         with self._lock:
-            if cell.unit not in line.left:  # a message that arrives after the result
+            if planned.training not in line.left:  # a message that arrives after the result
                 return
-            line.under_way[cell.unit] = epoch.epoch
+            line.under_way[planned.training] = epoch.epoch
         line.epoch_seconds = epoch.seconds / epoch.epoch
-        epochs = cell.plan.config.training.epochs
+        epochs = planned.plan.config.training.epochs
         if not self.console.is_terminal and epoch.epoch % max(1, epochs // 5) == 0:
             self._print(
-                f"{line.variant}, {cell.unit}: epoch {epoch.epoch} of {epochs}, validation "
+                f"{line.variant}, {planned.training}: epoch {epoch.epoch} of {epochs}, validation "
                 f"{figures(epoch.validation)}{self._unit}"
             )
 
-    def cell(self, cell: Cell, outcome: dict[str, Any] | SenBenchError) -> None:
+    def end(self, planned: PlannedTraining, outcome: dict[str, Any] | SenBenchError) -> None:
         """Print the line of a training that ended."""
-        line = self._lines[cell.plan]
+        line = self._lines[planned.plan]
         with self._lock:
-            line.left.discard(cell.unit)
-            line.under_way.pop(cell.unit, None)
-        place = f"{line.variant}, {cell.unit}"
+            line.left.discard(planned.training)
+            line.under_way.pop(planned.training, None)
+        place = f"{line.variant}, {planned.training}"
         if isinstance(outcome, SenBenchError):
             line.failed += 1
             self._print(f"{place} failed: {outcome}", style="red")
             return
-        score = self._judge.score(cell.plan.run, cell.unit, outcome)
+        score = self._judge.score(planned.plan.run, planned.training, outcome)
         line.scores.append(score)
         line.epoch_seconds = outcome["wall_seconds"] / outcome["epochs"]
         left = sum(len(each.left) for each in self._lines.values())
@@ -144,9 +144,9 @@ class GridDisplay:
             f"{self._cells - left} of {count(self._cells, 'training')} ended{self._time_left()}"
         )
 
-    def wait(self, cells: Sequence[Cell]) -> None:
+    def wait(self, pending: Sequence[PlannedTraining]) -> None:
         """Say which trainings are in the hands of other processes."""
-        names = "; ".join(f"{self._lines[cell.plan].variant}, {cell.unit}" for cell in cells)
+        names = "; ".join(f"{self._lines[planned.plan].variant}, {planned.training}" for planned in pending)
         self._print(f"Another process is training {names}: waiting for it.")
 
     def _print(self, text: str, style: str = "") -> None:
@@ -175,7 +175,7 @@ class GridDisplay:
             under_way = sorted(line.under_way.items())
             table.add_row(
                 str(line.variant),
-                f"{len(plan.units) - len(line.left) - line.failed} of {len(plan.units)}",
+                f"{len(plan.trainings) - len(line.left) - line.failed} of {len(plan.trainings)}",
                 str(line.failed or ""),
                 "; ".join(f"{unit}: {epoch}/{plan.config.training.epochs}" for unit, epoch in under_way),
                 figures(sum(line.scores) / len(line.scores)) if line.scores else "",
@@ -206,7 +206,7 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
     cells = sum(len(plan.missing) for plan in costs)
     if not cells:
         return
-    work = sum(cost.unit_seconds * len(plan.missing) for plan, cost in costs.items())
+    work = sum(cost.training_seconds * len(plan.missing) for plan, cost in costs.items())
     console.print(
         f"{count(cells, 'training')} to do, {workers} at a time: about {duration(work / workers)}, from a few steps of "
         f"each block with {count(threads, 'thread')} on this machine. Less where a training stops early "
@@ -224,13 +224,13 @@ def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> T
         table.add_row(
             str(variant),
             plan.run.path.name,
-            str(len(plan.units) - len(plan.missing)),
+            str(len(plan.trainings) - len(plan.missing)),
             str(len(plan.missing)),
             str(len(plan.under_way)),
             f"{cost.parameters:,}" if cost else "",
             _seconds(cost.epoch_seconds) if cost else "",
-            duration(cost.unit_seconds) if cost else "",
-            duration(cost.unit_seconds * len(plan.missing)) if cost else "",
+            duration(cost.training_seconds) if cost else "",
+            duration(cost.training_seconds * len(plan.missing)) if cost else "",
         )
     return table
 
@@ -243,7 +243,9 @@ def show_result(result: Result, folder: str) -> None:
     console.print()
     console.print(_table_of_results(result, compact=compact))
     if incomplete := [row for row in result.rows if row.missing]:
-        told = "; ".join(f"{row.setting} ({row.units} of {row.units + row.missing} trainings)" for row in incomplete)
+        told = "; ".join(
+            f"{row.setting} ({row.trainings} of {row.trainings + row.missing} trainings)" for row in incomplete
+        )
         _say(console, f"Not complete, and therefore ranked last: {told}.")
     if result.absent:
         _say(console, f"Nothing is finished of {'; '.join(map(str, result.absent))}.")

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from benchmarks.base.errors import DataError
 from benchmarks.data.tasks import Kind
 from benchmarks.results.metrics import PrimaryMetric, primary_metric
-from benchmarks.results.store import Run, Unit
+from benchmarks.results.store import Run, Training
 
-__all__ = ["Judge", "Rows"]
+__all__ = ["Judge", "JudgedRows"]
 
-Rows = Literal["test", "validation"]
+JudgedRows = Literal["test", "validation"]
 
 _VALIDATION = {
     "regression": PrimaryMetric("mae", "MAE", higher_is_better=False),
@@ -36,15 +36,15 @@ class Judge:
     """
 
     kind: Kind
-    rows: Rows = "test"
+    rows: JudgedRows = "test"
 
     @property
     def metric(self) -> PrimaryMetric:
         """The score: on test rows MatBench's, on validation rows the error that chose the epoch."""
         return primary_metric(self.kind) if self.rows == "test" else _VALIDATION[self.kind]
 
-    def score(self, run: Run, unit: Unit, record: Mapping[str, Any]) -> float:
-        """Return the score of a finished unit; NaN where it is none.
+    def score(self, run: Run, training: Training, record: Mapping[str, Any]) -> float:
+        """Return the score of a finished training; NaN where it is none.
 
         Raises:
             DataError: Its history cannot be read.
@@ -53,8 +53,8 @@ class Judge:
             value = record["metrics"][self.metric.name]
             return math.nan if value is None else float(value)
         try:
-            return float(run.read_history(unit)[record["best_epoch"] - 1]["validation"])
+            return float(run.read_history(training)[record["best_epoch"] - 1]["validation"])
         except (KeyError, IndexError):
             raise DataError(
-                f"{run.unit_path(unit)}/history.csv lacks the epoch that metrics.json calls best."
+                f"{run.training_path(training)}/history.csv lacks the epoch that metrics.json calls best."
             ) from None

@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.comparison import Comparison, Finished, Row, as_facts, compare, read_finished, summary_row
+from ablations.comparison import Comparison, Finished, VariantScore, as_facts, compare, read_finished, summary_row
 from ablations.grid import Setting, Variant
-from ablations.judge import Judge, Rows
+from ablations.judge import Judge, JudgedRows
 from ablations.paper import SCALE, paper_mae
 from benchmarks.base.cache import digest
 from benchmarks.base.console import figures
@@ -20,7 +20,7 @@ from benchmarks.base.errors import UsageError
 from benchmarks.base.files import write_bytes, write_json
 from benchmarks.base.latex import escape
 from benchmarks.results.metrics import PrimaryMetric
-from benchmarks.training.plans import Cell
+from benchmarks.training.plans import PlannedTraining
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -45,7 +45,7 @@ class Result:
     variants: Sequence[Variant]
     finished: Sequence[Finished]
     judge: Judge
-    rows: Sequence[Row]
+    rows: Sequence[VariantScore]
     absent: Sequence[Setting]
     comparisons: Sequence[Comparison]
     paper: Sequence[float | None]
@@ -56,7 +56,7 @@ class Result:
         return self.judge.metric
 
 
-def evaluate(variants: Sequence[Variant], judge: Rows = "test") -> Result:
+def evaluate(variants: Sequence[Variant], judge: JudgedRows = "test") -> Result:
     """Read what is finished of the variants, at least one, and compare it, judged by these rows.
 
     Raises:
@@ -70,7 +70,7 @@ def evaluate(variants: Sequence[Variant], judge: Rows = "test") -> Result:
     return Result(variants, finished, Judge(task.kind, judge), rows, absent, compare(finished), paper)
 
 
-def write_result(result: Result, failures: Mapping[Cell, Exception], command: str) -> Path:
+def write_result(result: Result, failures: Mapping[PlannedTraining, Exception], command: str) -> Path:
     """Write the result beside its runs, each file whole or not at all, and return the folder.
 
     `ablation.json` holds everything; `table.csv`, `comparisons.csv` and `cells.csv` (one line for each training) the
@@ -80,9 +80,9 @@ def write_result(result: Result, failures: Mapping[Cell, Exception], command: st
         UsageError: The folder cannot be written.
     """
     plans = [variant.plan for variant in result.variants]
-    units = sorted({str(unit) for plan in plans for unit in plan.units})
+    trainings = sorted({str(training) for plan in plans for training in plan.trainings})
     judged = {} if result.judge.rows == "test" else {"judge": result.judge.rows}
-    name = digest(runs=sorted(plan.run.path.name for plan in plans), units=units, **judged)[:10]
+    name = digest(runs=sorted(plan.run.path.name for plan in plans), units=trainings, **judged)[:10]
     folder = plans[0].run.path.parent / f"ablation-{name}"
     task = plans[0].dataset.task
     unit = task.unit
@@ -100,8 +100,8 @@ def write_result(result: Result, failures: Mapping[Cell, Exception], command: st
         "absent": [str(setting) for setting in result.absent],
         "comparisons": comparisons,
         "failures": [
-            {"run": str(cell.plan.run.path), "unit": str(cell.unit), "reason": str(reason)}
-            for cell, reason in failures.items()
+            {"run": str(planned.plan.run.path), "training": str(planned.training), "reason": str(reason)}
+            for planned, reason in failures.items()
         ],
     }
     try:
@@ -129,16 +129,18 @@ def _cells(all_finished: Sequence[Finished]) -> list[dict[str, Any]]:
         {
             "block": finished.setting.block,
             **finished.setting.values,  # noqa: PD011 - no data frame
-            "seed": unit.seed,
-            "fold": unit.fold,
-            **(record["metrics"] if finished.judge.rows == "test" else {finished.metric.name: finished.score[unit]}),
+            "seed": training.seed,
+            "fold": training.fold,
+            **(
+                record["metrics"] if finished.judge.rows == "test" else {finished.metric.name: finished.score[training]}
+            ),
             "best_epoch": record["best_epoch"],
             "epochs": record["epochs"],
             "wall_seconds": record["wall_seconds"],
             "commit": record["provenance"]["git_commit"],
         }
         for finished in all_finished
-        for unit, record in sorted(finished.records.items())
+        for training, record in sorted(finished.records.items())
     ]
 
 
@@ -172,7 +174,7 @@ def _latex(result: Result, unit: str) -> str:
             "std, folds": figures(row.std_folds),
             "std, seeds": figures(row.std_seeds),
             **({"seeds averaged": figures(row.ensemble)} if any_ensemble else {}),
-            "trainings": f"{row.units} of {row.units + row.missing}",
+            "trainings": f"{row.trainings} of {row.trainings + row.missing}",
             "parameters": f"{row.parameters:,}",
             **({} if paper is None else {"paper (scaled)": f"{paper:.2f}", "paper (eV)": f"{paper * SCALE:.2f}"}),
         }

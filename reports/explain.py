@@ -11,15 +11,17 @@ import numpy as np
 
 from benchmarks.base.console import figures
 from benchmarks.base.errors import DataError, RunError, UsageError, printable
-from benchmarks.results.store import Unit
+from benchmarks.base.workers import Progress
+from benchmarks.results.store import Training
 from benchmarks.training.prediction import find_files, read_samples
 from benchmarks.training.trainer import probabilities
 from reports.environments.description import Environments, Models, show_problems
 from reports.environments.two_ks import describe_crystal, orbit_labels
 from reports.page.report import Outcome
-from reports.page.section import Absent, Block, Figure, Progress, Table, Text
+from reports.page.section import Figure, Item, Table, Text
 from reports.page.style import COLOURS, SEQUENTIAL, WIDE, subplots
 from reports.sections.equivalence import METHOD, draw_bars, draw_densities, draw_pairs, draw_pearson, relation_table
+from reports.study.study import Absent
 from reports.study.wording import after_number, in_brackets
 from sen.crystal import Crystal
 
@@ -43,14 +45,14 @@ class Chosen:
     Attributes:
         name: File, or id of a row.
         crystal: The crystal.
-        unit: The model that explains it.
+        training: The model that explains it.
         is_test_row: Whether it is a row that this model was tested on and did not see in training.
         target: Its target, where it is a row.
     """
 
     name: str
     crystal: Crystal
-    unit: Unit
+    training: Training
     is_test_row: bool
     target: float | None = None
 
@@ -76,7 +78,9 @@ def choose(names: Sequence[str], study: Study, models: Models, progress: Progres
             for file in find_files([path]):
                 samples, problems = read_samples([file])
                 faults += problems
-                found += [Chosen(str(file), sample.crystal, models.units[0], is_test_row=False) for sample in samples]
+                found += [
+                    Chosen(str(file), sample.crystal, models.trainings[0], is_test_row=False) for sample in samples
+                ]
             continue
         if table is None:
             try:
@@ -95,7 +99,7 @@ def choose(names: Sequence[str], study: Study, models: Models, progress: Progres
             Chosen(
                 name,
                 table.crystal(row),
-                tested_by or models.units[0],
+                tested_by or models.trainings[0],
                 is_test_row=tested_by is not None,
                 target=float(table.target[row]),
             )
@@ -115,18 +119,18 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
     """Describe crystals, each as a section of a page."""
     outcomes = []
     for done, one in enumerate(chosen, start=1):
-        model = models.load(one.unit)
+        model = models.load(one.training)
         environments = models.describe([one.crystal], model, exact=True)
         facts = {
             "name": one.name,
-            "fold": one.unit.fold,
-            "seed": one.unit.seed,
+            "fold": one.training.fold,
+            "seed": one.training.seed,
             "is_test_row": one.is_test_row,
             "target": one.target,
             "prediction": _predict(model, environments, study.task.kind),
             "target_name": study.task.target,
             "unit": study.task.unit,
-            "run": study.runs[0].look,
+            "run": {"label": study.runs[0].label},
             "problems": [*models.problems, *(study.on_other_content() if one.target is not None else [])],
             **describe_crystal(one.crystal, environments),
             "capsules": _capsules(one.crystal, environments),
@@ -179,7 +183,7 @@ def _summary(facts: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def show_crystal(facts: Mapping[str, Any]) -> Iterator[Block]:
+def show_crystal(facts: Mapping[str, Any]) -> Iterator[Item]:
     """Return what to show of the facts of a crystal."""
     label = facts["run"]["label"]
     which = f"fold {facts['fold']}, seed {facts['seed']}"
@@ -247,7 +251,7 @@ def show_crystal(facts: Mapping[str, Any]) -> Iterator[Block]:
     yield from _show_capsules(facts["capsules"])
 
 
-def _show_capsules(capsules: Mapping[str, Any]) -> Iterator[Block]:
+def _show_capsules(capsules: Mapping[str, Any]) -> Iterator[Item]:
     yield Figure(
         "capsules",
         lambda: draw_capsules(capsules),

@@ -85,9 +85,9 @@ class CrystalBatch:
         element_crystal: Crystal of each entry, int64 [E], ascending.
         element: Formula entry of each node, int64 [N].
         element_pairs: All ordered pairs (i, j) of entries of one formula, i = j included, int64 [2, P].
-        units: The asymmetric units of the same crystals, from which the features of a full cell are computed; None on
-            asymmetric units themselves.
-        orbit: Node of `units` that each atom belongs to, int64 [N]; None without them.
+        asymmetric: The asymmetric units of the same crystals, from which the features of full cells are computed; None
+            on asymmetric units themselves.
+        orbit: Node of `asymmetric` that each atom belongs to, int64 [N]; None without them.
     """
 
     numbers: Tensor
@@ -105,7 +105,7 @@ class CrystalBatch:
     element_crystal: Tensor
     element: Tensor
     element_pairs: Tensor
-    units: CrystalBatch | None = None
+    asymmetric: CrystalBatch | None = None
     orbit: Tensor | None = None
 
     @classmethod
@@ -121,7 +121,7 @@ class CrystalBatch:
         edge_multiplicity: Tensor,
         formulas: Formulas,
         vector: Tensor | None = None,
-        units: CrystalBatch | None = None,
+        asymmetric: CrystalBatch | None = None,
         orbit: Tensor | None = None,
     ) -> CrystalBatch:
         """Complete a batch from the arrays that cannot be derived; `neighbor` indexes the nodes of the batch."""
@@ -143,7 +143,7 @@ class CrystalBatch:
             element_crystal=element_crystal,
             element=formulas.element,
             element_pairs=_pairs(formulas, element_crystal),
-            units=units,
+            asymmetric=asymmetric,
             orbit=orbit,
         )
 

@@ -203,7 +203,7 @@ class FeatureExtraction(nn.Module):
     def forward(self, graph: CrystalBatch) -> Tensor:
         """Return x^c [N, environment_width] of a batch with N nodes."""
         # Equivalent atoms have equal environments: those of a full cell are computed once for each orbit.
-        nodes = graph if graph.units is None else graph.units
+        nodes = graph if graph.asymmetric is None else graph.asymmetric
         atoms, bonds = self.encoder(self.embedding(nodes.numbers), nodes)
         gamma = self.pooling(atoms, bonds, nodes)
         elements = self.stoichiometry(self.embedding(nodes.elements), nodes)

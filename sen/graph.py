@@ -32,8 +32,8 @@ class Graph:
         distance: Length of each edge in Å, float64 [K].
         edge_multiplicity: Neighbours that an edge stands for, int32 [K]; 1 on full cells.
         vector: From centre to neighbour in Å, float64 [K, 3]; None for asymmetric units.
-        units: The asymmetric unit of the same crystal, where `build_graph` made a full cell.
-        orbit: Node of `units` that each atom belongs to, int32 [N]; None without them.
+        asymmetric: The asymmetric unit of the same crystal, where `build_graph` made a full cell.
+        orbit: Node of `asymmetric` that each atom belongs to, int32 [N]; None without them.
     """
 
     numbers: NDArray[np.uint8]
@@ -43,7 +43,7 @@ class Graph:
     distance: NDArray[np.float64]
     edge_multiplicity: NDArray[np.int32]
     vector: NDArray[np.float64] | None
-    units: Graph | None = None
+    asymmetric: Graph | None = None
     orbit: NDArray[np.int32] | None = None
 
 
@@ -59,10 +59,10 @@ def build_graph(crystal: Crystal, *, cutoff: float = 5.0, max_neighbors: int | N
     graph = connect(crystal, cutoff=cutoff, max_neighbors=max_neighbors, cells=cells)
     if cells == "asymmetric":
         return graph
-    units = connect(crystal, cutoff=cutoff, max_neighbors=max_neighbors, cells="asymmetric")
+    asymmetric = connect(crystal, cutoff=cutoff, max_neighbors=max_neighbors, cells="asymmetric")
     orbit: NDArray[Any]
     _, orbit = np.unique(crystal.orbit, return_inverse=True)
-    return replace(graph, units=units, orbit=orbit.astype(np.int32))
+    return replace(graph, asymmetric=asymmetric, orbit=orbit.astype(np.int32))
 
 
 def connect(crystal: Crystal, *, cutoff: float, max_neighbors: int | None, cells: Cells) -> Graph:

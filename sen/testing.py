@@ -75,9 +75,9 @@ def collate(graphs: Sequence[Graph], dtype: torch.dtype = torch.float64) -> Crys
     numbers = torch.from_numpy(np.concatenate([graph.numbers for graph in graphs])).long()
     multiplicity = torch.from_numpy(np.concatenate([graph.multiplicity for graph in graphs])).to(dtype)
     node_ptr = torch.from_numpy(offsets)
-    units = [graph.units for graph in graphs if graph.units is not None]
-    first_units = np.cumsum([0] + [len(unit.numbers) for unit in units])
-    orbits = [graph.orbit + first for graph, first in zip(graphs, first_units, strict=False) if graph.orbit is not None]
+    asymmetric = [graph.asymmetric for graph in graphs if graph.asymmetric is not None]
+    first_nodes = np.cumsum([0] + [len(unit.numbers) for unit in asymmetric])
+    orbits = [graph.orbit + first for graph, first in zip(graphs, first_nodes, strict=False) if graph.orbit is not None]
     return CrystalBatch.from_arrays(
         numbers=numbers,
         multiplicity=multiplicity,
@@ -88,7 +88,7 @@ def collate(graphs: Sequence[Graph], dtype: torch.dtype = torch.float64) -> Crys
         edge_multiplicity=torch.from_numpy(np.concatenate([graph.edge_multiplicity for graph in graphs])).to(dtype),
         formulas=Formulas.of(numbers, multiplicity, node_ptr),
         vector=torch.from_numpy(np.concatenate(vectors)).to(dtype) if vectors else None,
-        units=collate(units, dtype) if units else None,
+        asymmetric=collate(asymmetric, dtype) if asymmetric else None,
         orbit=torch.from_numpy(np.concatenate(orbits)).long() if orbits else None,
     )
 

@@ -272,7 +272,7 @@ def store_fold(
     folder: Path, name: str, seed: int, fold: int, predictions: Mapping[str, float], **facts: object
 ) -> None:
     """Store a fold of a run whose targets are all 1, and the run."""
-    from benchmarks.results.store import Run, Unit
+    from benchmarks.results.store import Run, Training
     from benchmarks.training.trainer import Epoch
 
     config = {"block_name": name.partition("-")[0], "limit": None, "training": {"precision": "float32"}, **facts}
@@ -302,7 +302,7 @@ def store_fold(
     }
     rows = [(row_id, 1.0, value) for row_id, value in predictions.items()]
     history = [Epoch(1, 0.0, 0.0, 0.0, 0.0)]
-    run.write_unit(Unit(seed, fold), predictions=rows, record=record, history=history, weights={})
+    run.write_training(Training(seed, fold), predictions=rows, record=record, history=history, weights={})
 
 
 def test_trainings_are_told_apart_by_their_predictions(tmp_path: Path) -> None:
@@ -376,14 +376,16 @@ def test_archived_results_are_whole_and_the_page_shows_them() -> None:
     runs = list(find_runs(archive))
     assert runs
     for run in [*runs, *find_runs(archive.with_name("runs_again"))]:
-        assert run.units()
-        assert len(run.units()) == len(list(run.path.glob("seed_*/fold_*/manifest.json")))
+        assert run.trainings()
+        assert len(run.trainings()) == len(list(run.path.glob("seed_*/fold_*/manifest.json")))
     page = (REPOSITORY / "docs" / "results.md").read_text()
     assert load().render(page) == page
     for folder in archive.glob("*/ablation-*"):
         cells = len((folder / "cells.csv").read_text().splitlines()) - 1
         named = json.loads((folder / "ablation.json").read_text())["runs"].values()
-        assert cells <= sum(len(run.units()) for run in runs if run.path.name in {Path(path).name for path in named})
+        assert cells <= sum(
+            len(run.trainings()) for run in runs if run.path.name in {Path(path).name for path in named}
+        )
         assert re.search(f"<!-- results results/runs/{folder.relative_to(archive)} ", page), folder
 
 

@@ -1,10 +1,11 @@
-"""The house of the design: which room may import which, and that what is registered is tested."""
+"""The structure of the code: which part may import which, and that what is registered is documented and tested."""
 
 from __future__ import annotations
 
 import ast
 import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,42 @@ import pytest
 from sen.registry import block_names
 
 REPOSITORY = Path(__file__).parent.parent
-ALLOWED = {
-    "sen": {"sen"},
-    "baselines": {"baselines", "sen"},
-    "benchmarks": {"benchmarks", "sen"},
-    "ablations": {"ablations", "benchmarks", "sen"},
-    "reports": {"reports", "benchmarks", "sen"},
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+# Every part of the code and what it may import beside itself; a package includes its parts that are not listed here.
+ARROWS: dict[str, set[str]] = {
+    "sen": set(),
+    "baselines": set(),
+    "baselines.blocks": {"sen"},
+    "benchmarks": set(),
+    "benchmarks.base": set(),
+    "benchmarks.data": {"sen", "benchmarks.base"},
+    "benchmarks.results": {"sen", "benchmarks.base", "benchmarks.data"},
+    "benchmarks.training": {"sen", "benchmarks.base", "benchmarks.data", "benchmarks.results"},
+    "benchmarks.cli": {"sen", "benchmarks.base", "benchmarks.data", "benchmarks.results", "benchmarks.training"},
 }
+BENCHMARKS = {part for part in ARROWS if part.startswith("benchmarks.")}
+LIBRARY = {"sen", *BENCHMARKS} - {"benchmarks.cli"}
+ARROWS |= {
+    "ablations": {"sen", *BENCHMARKS},
+    "reports.study": LIBRARY,
+    "reports.page": {*LIBRARY, "reports.study"},
+    "reports.environments": {*LIBRARY, "reports.study", "reports.page"},
+    "reports.audit": {*LIBRARY, "reports.study"},
+    "reports.sections": {*LIBRARY, "reports.study", "reports.page", "reports.environments", "reports.audit"},
+}
+ARROWS["reports"] = {*ARROWS["reports.sections"], "reports.sections", "benchmarks.cli"}
+
+
+def packages() -> set[str]:
+    """Every package that is installed: each folder with an `__init__.py` below those that pyproject.toml names."""
+    patterns = PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
+    folders = [folder for pattern in patterns for folder in REPOSITORY.glob(pattern)]
+    return {
+        ".".join(file.parent.relative_to(REPOSITORY).parts)
+        for folder in folders
+        for file in folder.rglob("__init__.py")
+    }
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -27,20 +57,50 @@ def imports(file: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            yield node.module or ""
+            module = node.module or ""
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("room", ALLOWED)
-def test_arrows_between_rooms(room: str) -> None:
-    files = list((REPOSITORY / room).rglob("*.py"))
-    assert files
-    for file in files:
-        rooms = {name.split(".")[0] for name in imports(file)} & {"tests", *ALLOWED}
-        assert rooms <= ALLOWED[room], f"{file.relative_to(REPOSITORY)} imports {rooms - ALLOWED[room]}"
+def part_of(module: str) -> str | None:
+    """The innermost part that holds a module; None for a library."""
+    while module and module not in ARROWS:
+        module = module.rpartition(".")[0]
+    return module or None
+
+
+def test_every_package_is_a_part_with_its_purpose_and_its_surface() -> None:
+    assert packages() == set(ARROWS)
+    for package in packages():
+        tree = ast.parse((REPOSITORY / package.replace(".", "/") / "__init__.py").read_text())
+        assert ast.get_docstring(tree), f"{package} does not say what it is for"
+
+
+@pytest.mark.parametrize("part", ARROWS)
+def test_arrows(part: str) -> None:
+    folder = REPOSITORY / part.replace(".", "/")
+    for file in folder.rglob("*.py"):
+        module = ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+        if part_of(module) == part:
+            found = {part_of(name) for name in imports(file)} - {part, None}
+            assert found <= ARROWS[part], f"{file.relative_to(REPOSITORY)} imports {found - ARROWS[part]}"
+            assert not any(name.split(".")[0] == "tests" for name in imports(file))
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    modules = {}
+    for package in packages():
+        for file in (REPOSITORY / package.replace(".", "/")).glob("*.py"):
+            name = package if file.stem == "__init__" else f"{package}.{file.stem}"
+            modules[name] = file
+    graph = {}
+    for name, file in modules.items():
+        names = [".".join(imported.split(".")[:n]) for imported in imports(file) for n in range(1, 5)]
+        graph[name] = {imported for imported in names if imported in modules} - {name}
+    TopologicalSorter(graph).prepare()
 
 
 def test_every_block_and_command_is_in_the_readme_and_every_block_is_held_to_the_contracts() -> None:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["entry-points"]
+    project = PROJECT["project"]["entry-points"]
     readme = (REPOSITORY / "README.md").read_text()
     assert set(project["sen_bench.blocks"]) <= set(block_names())
     for command in project["sen_bench.commands"]:

@@ -7,6 +7,7 @@ import errno
 import gzip
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -25,6 +26,7 @@ __all__ = [
     "file_digest",
     "new_folder",
     "open_unpacked",
+    "plain",
     "put_in_place",
     "read_unpacked",
     "write_bytes",
@@ -115,8 +117,27 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file in one step; it is on the disk when this returns."""
-    write_bytes(path, f"{json.dumps(content, indent=1, allow_nan=False)}\n".encode())
+    """Write what `plain` makes of a mapping as a JSON file in one step; it is on the disk when this returns."""
+    write_bytes(path, f"{json.dumps(plain(content), indent=1, allow_nan=False)}\n".encode())
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON gives it back: arrays become lists, numbers that are not finite None.
+
+    Raises:
+        TypeError: JSON has nothing for it.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    raise TypeError(f"JSON holds numbers, text, lists and dictionaries, not {type(value).__name__}")
 
 
 @contextmanager

@@ -136,7 +136,7 @@ def prepare_arithmetic(threads: int) -> None:
 def reset_peak_memory() -> None:
     """Have `peak_memory` forget what this process needed before, as far as the system can (Linux with glibc).
 
-    A process that trains one unit after the other would report the largest of them for each.
+    A process that trains one training after the other would report the largest of them for each.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -12,9 +12,12 @@ from typing import Any, TypeVar
 
 from benchmarks.base.errors import RunError
 
-__all__ = ["held_alive", "stream"]
+__all__ = ["Progress", "held_alive", "stream"]
 
 Result = TypeVar("Result")
+
+#: Called with how much is done and how much there is, mostly in rows; None where that is not known.
+Progress = Callable[[int, int | None], None]
 
 _POLL_SECONDS = 1.0
 _work = Lock()

@@ -107,16 +107,16 @@ def run(
             display.start(plan, device)
             with note_signals() as stop:
                 failures = execute(
-                    plan.cells,
+                    plan.pending,
                     device=device,
                     stop=stop,
                     jobs=jobs,
                     on_epoch=display.epoch,
-                    on_cell=display.cell,
+                    on_end=display.end,
                     on_wait=display.wait,
                 )
             summary = summarise(plan)
-            if summary["units"] and not chosen.is_official:
+            if summary["trainings"] and not chosen.is_official:
                 summary["references"] = references(plan, summary["folds"])
                 plan.run.write_summary(lambda: _with_references(summarise(plan), summary))
     except (KeyboardInterrupt, Interrupted) as interrupted:
@@ -124,7 +124,7 @@ def run(
         raise typer.Exit(130) from None
     show_result(plan, summary)
     if failures:
-        names = "; ".join(str(cell.unit) for cell in failures)
+        names = "; ".join(str(planned.training) for planned in failures)
         raise RunError(
             f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons told above, and have no result: "
             f"{names}. To try them again:\n  {shlex.join(words)}"

@@ -50,7 +50,7 @@ __all__ = [
 def show_result(plan: Plan, summary: dict[str, Any]) -> None:
     """Print the finished folds of a run, what is published on them or references, and where the files are."""
     console, task = make_console(), plan.dataset.task
-    if not summary["units"]:
+    if not summary["trainings"]:
         return
     console.print()
     console.print(_fold_table(plan, summary))
@@ -82,7 +82,7 @@ def _fold_table(plan: Plan, summary: dict[str, Any]) -> Table:
         table.add_column("seed")
     for name in summary["mean"]:
         table.add_column(METRIC_LABELS[name], justify="right")
-    for row in sorted(summary["units"], key=lambda row: (row["fold"], row["seed"])):
+    for row in sorted(summary["trainings"], key=lambda row: (row["fold"], row["seed"])):
         labels = [str(row["fold"])] + ([str(row["seed"])] if seeds else [])
         values = [row[name] for name in summary["mean"]]
         table.add_row(*labels, *(figures(math.nan if value is None else value) for value in values))
@@ -220,7 +220,7 @@ def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form
     if form == "csv":
         writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row | {"never_seen": _never_seen(row["never_seen"], len(ensemble.units))} for row in rows)
+        writer.writerows(row | {"never_seen": _never_seen(row["never_seen"], len(ensemble.trainings))} for row in rows)
         return
     task = ensemble.facts["task"]
     content = {
@@ -229,14 +229,14 @@ def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form
         "unit": task["unit"],
         "kind": task["kind"],
         "block": ensemble.config.block_name,
-        "models": [{"seed": unit.seed, "fold": unit.fold} for unit in ensemble.units],
+        "models": [{"seed": training.seed, "fold": training.fold} for training in ensemble.trainings],
         "predictions": [row | {"by_model": entry.by_model} for row, entry in zip(rows, predictions, strict=True)],
     }
     print(json.dumps(content, indent=1))  # noqa: T201 - the console of rich would wrap it
 
 
 def _show_prediction_table(ensemble: Ensemble, predictions: Sequence[Prediction]) -> None:
-    console, task, n_models = make_console(), ensemble.facts["task"], len(ensemble.units)
+    console, task, n_models = make_console(), ensemble.facts["task"], len(ensemble.trainings)
     what = "probability" if task["kind"] == "classification" else task["target"]
     unit = f" ({task['unit']})" if task["unit"] else ""
     count = "1 model" if n_models == 1 else f"{n_models} models"
@@ -249,7 +249,7 @@ def _show_prediction_table(ensemble: Ensemble, predictions: Sequence[Prediction]
         numbers = (figures(entry.mean), figures(entry.spread))
         table.add_row(*cells, *numbers, _never_seen(entry.never_seen, n_models))
     console.print(table)
-    models = "; ".join(map(str, ensemble.units))
+    models = "; ".join(map(str, ensemble.trainings))
     if n_models > 1:
         models = f"mean and standard deviation (ddof 1) over {models}"
     console.print(f"Models: {models}.")
@@ -358,15 +358,15 @@ def _status(run: Run) -> list[str]:
     facts = run.read_config()
     config, task, data = facts["config"], facts["task"], facts["data"]
     name, n = primary_metric(task["kind"]).name, n_folds(task["split"])
-    units = run.units()
-    scores = fold_means({unit: run.read_metrics(unit)["metrics"][name] for unit in units})
+    trainings = run.trainings()
+    scores = fold_means({training: run.read_metrics(training)["metrics"][name] for training in trainings})
     rows = "all" if data["is_complete"] else f"{data['coverage']:.1%}"
     return [
         str(config["task"]),
         rows if config["limit"] is None else f"{rows}, limit {config['limit']:,}",
         str(config["block_name"]),
         run.path.name,
-        ",".join(str(seed) for seed in sorted({unit.seed for unit in units})),
+        ",".join(str(seed) for seed in sorted({training.seed for training in trainings})),
         f"{len(scores)} of {n}: {','.join(map(str, scores))}" if scores else f"0 of {n}",
         "; ".join(map(str, run.under_way())),
         f"{METRIC_LABELS[name]} {f'({unit})' if (unit := task['unit']) else ''}".strip(),

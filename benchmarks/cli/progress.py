@@ -24,11 +24,11 @@ from benchmarks.base.errors import SenBenchError
 from benchmarks.results.metrics import METRIC_LABELS, primary_metric
 
 if TYPE_CHECKING:
-    from benchmarks.data.crystal_table import Progress as ProgressCallback
+    from benchmarks.base.workers import Progress as ProgressCallback
     from benchmarks.data.dataset import Dataset
     from benchmarks.results.run_config import RunConfig
-    from benchmarks.results.store import Unit
-    from benchmarks.training.plans import Cell, Plan
+    from benchmarks.results.store import Training
+    from benchmarks.training.plans import Plan, PlannedTraining
     from benchmarks.training.trainer import Epoch
 
 __all__ = ["RunDisplay", "recipe", "show_notes"]
@@ -75,9 +75,9 @@ class RunDisplay:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self._units: dict[Unit, TaskID] = {}
-        self._ended: set[Unit] = set()
-        self._unit_text = ""
+        self._trainings: dict[Training, TaskID] = {}
+        self._ended: set[Training] = set()
+        self._unit = ""
         # Epochs are told by threads that listen to workers.
         self._lock = Lock()
         self._stack = ExitStack()
@@ -106,33 +106,33 @@ class RunDisplay:
         return advance
 
     def start(self, plan: Plan, device: str) -> None:
-        """Say what is going to be done and draw a bar for all epochs of all missing units."""
+        """Say what is going to be done and draw a bar for all epochs of all missing trainings."""
         table, task = plan.dataset.table, plan.dataset.task
         share = "" if plan.dataset.is_complete else f" ({plan.dataset.coverage:.1%} of the task: partial data)"
         self.console.print(
             f"{task.name}: {len(table):,} crystals{share}, block {plan.config.block_name}, {device}. "
-            f"{len(plan.missing)} of {len(plan.units)} trainings to do, in {plan.run.path}"
+            f"{len(plan.missing)} of {len(plan.trainings)} trainings to do, in {plan.run.path}"
         )
         show_notes(self.console, plan.dataset)
         if plan.missing:
             self.console.print(recipe(plan.config))
         if plan.under_way:
             self.console.print(f"Going on from where they were stopped: {'; '.join(map(str, plan.under_way))}.")
-        self._unit_text = f" {task.unit}" if task.unit else ""
+        self._unit = f" {task.unit}" if task.unit else ""
         self._epochs = plan.config.training.epochs
         if plan.missing:
             self._all = self._bars.add_task("All epochs", total=self._epochs * len(plan.missing))
 
-    def epoch(self, cell: Cell, epoch: Epoch) -> None:
-        """Move the bars of a unit; where there is no terminal to draw them on, print a line now and then."""
-        unit = cell.unit
-        progress = f"{unit}: validation {figures(epoch.validation)}{self._unit_text}"
+    def epoch(self, planned: PlannedTraining, epoch: Epoch) -> None:
+        """Move the bars of a training; where there is no terminal to draw them on, print a line now and then."""
+        training = planned.training
+        progress = f"{training}: validation {figures(epoch.validation)}{self._unit}"
         with self._lock:
-            if unit in self._ended:  # a message of a worker that arrives after its result
+            if training in self._ended:  # a message of a worker that arrives after its result
                 return
-            if unit not in self._units:
-                self._units[unit] = self._bars.add_task(f"{unit}", total=self._epochs)
-            bar = self._bars.tasks[self._bars.task_ids.index(self._units[unit])]
+            if training not in self._trainings:
+                self._trainings[training] = self._bars.add_task(f"{training}", total=self._epochs)
+            bar = self._bars.tasks[self._bars.task_ids.index(self._trainings[training])]
             # A training that goes on begins in the middle.
             self._bars.advance(self._all, epoch.epoch - bar.completed)
             self._bars.update(bar.id, completed=epoch.epoch, description=progress)
@@ -140,25 +140,25 @@ class RunDisplay:
             left = epoch.seconds / epoch.epoch * (self._epochs - epoch.epoch)
             self.console.print(f"{progress}, epoch {epoch.epoch} of {self._epochs}, {duration(left)} left")
 
-    def wait(self, cells: Sequence[Cell]) -> None:
-        """Say which units another process is training."""
-        units = "; ".join(str(cell.unit) for cell in cells)
-        self.console.print(f"Another process is training {units}: waiting for it.")
+    def wait(self, pending: Sequence[PlannedTraining]) -> None:
+        """Say which trainings another process is training."""
+        trainings = "; ".join(str(planned.training) for planned in pending)
+        self.console.print(f"Another process is training {trainings}: waiting for it.")
 
-    def cell(self, cell: Cell, outcome: dict[str, Any] | SenBenchError) -> None:
-        """Print the line of a unit that ended."""
-        unit = cell.unit
+    def end(self, planned: PlannedTraining, outcome: dict[str, Any] | SenBenchError) -> None:
+        """Print the line of a training that ended."""
+        training = planned.training
         with self._lock:
-            self._ended.add(unit)
-            if unit in self._units:
-                done = self._bars.tasks[self._bars.task_ids.index(self._units[unit])].completed
+            self._ended.add(training)
+            if training in self._trainings:
+                done = self._bars.tasks[self._bars.task_ids.index(self._trainings[training])].completed
                 self._bars.advance(self._all, self._epochs - done)
-                self._bars.remove_task(self._units.pop(unit))
+                self._bars.remove_task(self._trainings.pop(training))
         if not isinstance(outcome, dict):
-            self.console.print(f"{unit} failed: {outcome}", style="red")
+            self.console.print(f"{training} failed: {outcome}", style="red")
             return
         name = primary_metric(outcome["kind"]).name
         self.console.print(
-            f"{unit}: {METRIC_LABELS[name]} {figures(outcome['metrics'][name])}{self._unit_text} "
+            f"{training}: {METRIC_LABELS[name]} {figures(outcome['metrics'][name])}{self._unit} "
             f"(best epoch {outcome['best_epoch']} of {outcome['epochs']}, {duration(outcome['wall_seconds'])})"
         )

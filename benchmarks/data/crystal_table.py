@@ -14,16 +14,13 @@ from numpy.typing import NDArray
 from benchmarks.base.cache import CachedArrays, digest, load_or_build
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import file_digest
-from benchmarks.base.workers import stream
+from benchmarks.base.workers import Progress, stream
 from benchmarks.data.rows import Fault, read_rows
 from benchmarks.data.splitter import RowSplitter, split_file
 from benchmarks.data.tasks import Kind
 from sen.crystal import SYMBOLS, Crystal, crystal_system
 
-__all__ = ["CrystalTable", "Outline", "Progress", "read_matbench_json", "read_outline", "reduced_formula", "with_ptr"]
-
-#: Called with how much is done and how much there is, mostly in rows; None where that is not known.
-Progress = Callable[[int, int | None], None]
+__all__ = ["CrystalTable", "Outline", "read_matbench_json", "read_outline", "reduced_formula", "with_ptr"]
 
 # Raised whenever the crystals that come out of the same file change: runs on them are other runs.
 _VERSION = 1

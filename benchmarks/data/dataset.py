@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.base.cache import digest
-from benchmarks.data.crystal_table import CrystalTable, Progress, read_matbench_json
+from benchmarks.base.workers import Progress
+from benchmarks.data.crystal_table import CrystalTable, read_matbench_json
 from benchmarks.data.tasks import DataFile, Task, find_data_file, named_folder, own_folder
 
 __all__ = ["Dataset", "SkippedRow", "load_dataset"]

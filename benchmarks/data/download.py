@@ -23,7 +23,7 @@ from benchmarks.data.tasks import DATA_DIR_VARIABLE, Task
 if TYPE_CHECKING:
     from requests import Response
 
-    from benchmarks.data.crystal_table import Progress
+    from benchmarks.base.workers import Progress
 
 __all__ = ["fetch"]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from benchmarks.base.cache import CachedArrays, digest, load_or_build
-from benchmarks.base.workers import stream
-from benchmarks.data.crystal_table import CrystalTable, Progress
+from benchmarks.base.workers import Progress, stream
+from benchmarks.data.crystal_table import CrystalTable
 from sen.config import Config
 from sen.graph import Cells, Graph, connect
 
@@ -53,9 +53,9 @@ class GraphTable(CachedArrays):
         edge_multiplicity: Neighbours that an edge stands for, int32 [K]; None on full cells, where it is 1.
         vector: From centre to neighbour in Å, float32 [K, 3]; None for asymmetric units.
         digest: Hash of the crystals and the settings.
-        units: The asymmetric units of the same crystals beside full cells; None for asymmetric units.
-        orbit: Node of `units` that each atom belongs to, counted from the first one of its crystal, int32 [N]; None
-            for asymmetric units.
+        asymmetric: The asymmetric units of the same crystals beside full cells; None for asymmetric units.
+        orbit: Node of `asymmetric` that each atom belongs to, counted from the first one of its crystal, int32 [N];
+            None for asymmetric units.
     """
 
     numbers: NDArray[np.uint8]
@@ -67,7 +67,7 @@ class GraphTable(CachedArrays):
     edge_multiplicity: NDArray[np.int32] | None
     vector: NDArray[np.float32] | None
     digest: str
-    units: GraphTable | None = None
+    asymmetric: GraphTable | None = None
     orbit: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
@@ -102,14 +102,14 @@ def build_graphs(
         progress: Told how many crystals are done, of asymmetric units and of full cells in turn; not called when the
             cache has the answer.
     """
-    units = orbit = None
+    asymmetric = orbit = None
     if settings.cells == "full":
-        asymmetric = settings.model_copy(update={"cells": "asymmetric"})
-        units, orbit = build_graphs(table, asymmetric, jobs=jobs, progress=progress), table.orbit
+        of_units = settings.model_copy(update={"cells": "asymmetric"})
+        asymmetric, orbit = build_graphs(table, of_units, jobs=jobs, progress=progress), table.orbit
     facts = {"crystals": table.digest, "settings": settings.model_dump(), "version": _VERSION}
     key = digest(**facts)
     arrays = load_or_build(f"graphs-{key[:32]}", lambda: _pieces(table, settings, jobs, progress), facts)
-    return GraphTable(**_OPTIONAL | arrays, digest=key, units=units, orbit=orbit)
+    return GraphTable(**_OPTIONAL | arrays, digest=key, asymmetric=asymmetric, orbit=orbit)
 
 
 def _pieces(
@@ -140,14 +140,14 @@ def join_graphs(graphs: Sequence[Graph], dtype: type[np.floating[Any]] = np.floa
     """
     arrays = _flatten(graphs, dtype)
     node_ptr, edge_ptr = (np.concatenate([[0], np.cumsum(arrays.pop(name))]) for name in ("nodes", "edges"))
-    units = [graph.units for graph in graphs if graph.units is not None]
+    asymmetric = [graph.asymmetric for graph in graphs if graph.asymmetric is not None]
     orbits = [graph.orbit for graph in graphs if graph.orbit is not None]
     return GraphTable(
         **_OPTIONAL | arrays,
         node_ptr=node_ptr,
         edge_ptr=edge_ptr,
         digest="",
-        units=join_graphs(units, dtype) if units else None,
+        asymmetric=join_graphs(asymmetric, dtype) if asymmetric else None,
         orbit=np.concatenate(orbits) if orbits else None,
     )
 

@@ -20,7 +20,7 @@ from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import file_digest, open_unpacked
 from benchmarks.base.workers import stream
 from benchmarks.data.crystal_table import read_outline
-from benchmarks.data.rows import Batch, Fault, read_batch, read_rows, read_target
+from benchmarks.data.rows import Chunk, Fault, read_chunk, read_rows, read_target
 from benchmarks.data.splitter import RowSplitter, split_file
 from benchmarks.data.structures import BadRow, Form, RawCrystal, parse_file, parse_structure
 from benchmarks.data.tasks import Kind, Task
@@ -61,7 +61,7 @@ class Layout(Protocol):
     def ids(self) -> list[str]:
         """Id of every row, empty where it has none, after a look at the file as a whole."""
 
-    def read(self, task: Task, jobs: int) -> Iterator[Batch | Fault]:
+    def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
         """Read all rows, batch by batch in their order."""
 
 
@@ -123,7 +123,7 @@ class _Folder:
             files=[[[file, _file_content(self.folder / file)] for file in self._files(row[0])] for row in self._rows],
         )
 
-    def read(self, task: Task, jobs: int) -> Iterator[Batch | Fault]:
+    def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
         at = 1 + self._columns.index(task.target)
         cells = ((row[0], self._files(row[0]), row[at] if at < len(row) else "") for row in self._rows)
         tasks = ((self.folder, rows, task.target, task.kind) for rows in _batched(cells, _BATCH))
@@ -168,7 +168,7 @@ class _Json:
     def content(self) -> str:
         return _file_content(self.path)
 
-    def read(self, task: Task, jobs: int) -> Iterator[Batch | Fault]:
+    def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
         columns = self._outline[1]
         pieces = (rows for rows in split_file(self.path, RowSplitter()) if rows.strip(b", \t\r\n"))
         return stream(read_rows, ((rows, columns, task.target, task.kind) for rows in pieces), jobs)
@@ -206,7 +206,7 @@ class _Table:
     def content(self) -> str:
         return _file_content(self.path)
 
-    def read(self, task: Task, jobs: int) -> Iterator[Batch | Fault]:
+    def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
         form = _STRUCTURE_COLUMNS[self.structure]
         return stream(_read_cells, ((rows, form, task.target, task.kind) for rows in self.cells(task.target)), jobs)
 
@@ -291,7 +291,7 @@ def _check_names(path: Path, columns: Sequence[str]) -> None:
         raise DataError(f"{path} has two columns of the same name: {', '.join(named)}.")
 
 
-def _read_files(folder: Path, rows: list[tuple[str, list[str], str]], target: str, kind: Kind) -> Batch:
+def _read_files(folder: Path, rows: list[tuple[str, list[str], str]], target: str, kind: Kind) -> Chunk:
     """Read rows of a folder: id, structure files and target (in a worker process)."""
 
     def read(row: tuple[str, list[str], str]) -> tuple[RawCrystal, float]:
@@ -309,10 +309,10 @@ def _read_files(folder: Path, rows: list[tuple[str, list[str], str]], target: st
         except BadRow as problem:
             raise BadRow(f"{problem} ({files[0]})") from problem
 
-    return read_batch(rows, read)
+    return read_chunk(rows, read)
 
 
-def _read_cells(rows: list[_Cells], form: Form | None, target: str, kind: Kind) -> Batch:
+def _read_cells(rows: list[_Cells], form: Form | None, target: str, kind: Kind) -> Chunk:
     """Read rows of a table: structure and target, or what is wrong with the row (in a worker process)."""
 
     def read(row: _Cells) -> tuple[RawCrystal, float]:
@@ -320,7 +320,7 @@ def _read_cells(rows: list[_Cells], form: Form | None, target: str, kind: Kind) 
             raise BadRow(row)
         return parse_structure(row[0], form), read_target(row[1], target, kind)
 
-    return read_batch(rows, read)
+    return read_chunk(rows, read)
 
 
 def _value(text: str) -> object:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from benchmarks.base.cache import digest, load_or_build
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import expanded
-from benchmarks.data.crystal_table import CrystalTable, Progress, with_ptr
+from benchmarks.base.workers import Progress
+from benchmarks.data.crystal_table import CrystalTable, with_ptr
 from benchmarks.data.dataset import Dataset, SkippedRow
 from benchmarks.data.folds import check_split
 from benchmarks.data.layouts import LAYOUTS, Layout, open_layout

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from benchmarks.base.cache import digest, load_or_build
 from benchmarks.base.errors import DataError
-from benchmarks.base.workers import stream
-from benchmarks.data.crystal_table import CrystalTable, Progress, with_ptr
+from benchmarks.base.workers import Progress, stream
+from benchmarks.data.crystal_table import CrystalTable, with_ptr
 from benchmarks.data.rows import flatten
 from sen.crystal import CRYSTAL_SYSTEMS, SYMBOLS, crystal_system, find_symmetry, refine
 

@@ -19,9 +19,9 @@ from benchmarks.data.structures import BadRow, RawCrystal, parse_dictionary
 from benchmarks.data.tasks import Kind
 from sen.crystal import Crystal, refine
 
-__all__ = ["Batch", "Fault", "flatten", "read_batch", "read_rows", "read_target"]
+__all__ = ["Chunk", "Fault", "flatten", "read_chunk", "read_rows", "read_target"]
 
-Row = TypeVar("Row")
+Item = TypeVar("Item")
 
 _HINT = "is this a classification (--kind classification)?"
 # Far beyond any property; training computes in single precision, and JSON has integers that no float holds.
@@ -36,7 +36,7 @@ class Fault(NamedTuple):
     problem: str
 
 
-class Batch(NamedTuple):
+class Chunk(NamedTuple):
     """What came of some rows.
 
     Attributes:
@@ -66,7 +66,7 @@ def _without_collector() -> Iterator[None]:
 
 
 @_without_collector()
-def read_rows(rows: bytes, columns: list[str], target: str, kind: Kind) -> Batch | Fault:
+def read_rows(rows: bytes, columns: list[str], target: str, kind: Kind) -> Chunk | Fault:
     """Parse, check and refine rows of the MatBench layout, given as comma-separated JSON.
 
     Returns:
@@ -95,10 +95,10 @@ def read_rows(rows: bytes, columns: list[str], target: str, kind: Kind) -> Batch
             raise BadRow(f"is not a list of {len(columns)} values, one for each column")
         return parse_dictionary(row[structure_at]), read_target(row[target_at], target, kind)
 
-    return read_batch(parsed, read)
+    return read_chunk(parsed, read)
 
 
-def read_batch(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, float]]) -> Batch:
+def read_chunk(rows: Iterable[Item], read: Callable[[Item], tuple[RawCrystal, float]]) -> Chunk:
     """Read and refine rows; `read` gives the crystal and the target of one, or raises `BadRow`."""
     kept, faults, crystals, targets, heavy_hydrogen = [], [], [], [], []
     n_rows = 0
@@ -117,7 +117,7 @@ def read_batch(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, floa
         targets.append(target)
         heavy_hydrogen.append(raw.heavy_hydrogen)
     arrays = flatten(crystals, targets) | {"heavy_hydrogen": np.array(heavy_hydrogen)} if crystals else {}
-    return Batch(n_rows, np.array(kept, dtype=np.int64), faults, arrays)
+    return Chunk(n_rows, np.array(kept, dtype=np.int64), faults, arrays)
 
 
 def read_target(value: object, name: str, kind: Kind) -> float:

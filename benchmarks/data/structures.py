@@ -39,7 +39,7 @@ _HEAVY_HYDROGEN = frozenset({"D", "T"})
 _NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)} | dict.fromkeys(_HEAVY_HYDROGEN, 1)
 _SPECIES = re.compile(r"([A-Z][a-z]?)(?:\d*(?:\.\d*)?[+-])?")
 # Distances are taken between this many atoms and all others at a time, so that a large cell costs no gigabytes.
-_BLOCK = 256
+_CHUNK = 256
 
 _POSCAR_NAME = re.compile(r"(POSCAR|CONTCAR)([._-].*)?")
 _CIF_TEXT = re.compile(r"^\s*(data_|_cell_length_a)", re.MULTILINE)
@@ -292,9 +292,9 @@ def _refuse_close_atoms(lattice: NDArray[np.float64], positions: NDArray[np.floa
     height = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0).max()
     if height < _MIN_HEIGHT:
         raise BadRow(f"has a cell only {height:.2g} Å high: if it is a skewed cell of a crystal, reduce it")
-    for start in range(0, len(positions), _BLOCK):
+    for start in range(0, len(positions), _CHUNK):
         # Wrapping each coordinate finds the nearest image wherever the distance is far below the height of the cell.
-        apart = positions[start : start + _BLOCK, None] - positions
+        apart = positions[start : start + _CHUNK, None] - positions
         apart = (apart - np.rint(apart)) @ lattice
         square = np.einsum("ijk,ijk->ij", apart, apart)
         np.fill_diagonal(square[:, start:], np.inf)

@@ -20,7 +20,7 @@ from benchmarks.base.files import write_bytes
 from benchmarks.data.folds import N_FOLDS
 from benchmarks.data.tasks import Task, get_task
 from benchmarks.results.metrics import matbench_scores
-from benchmarks.results.store import Run, Unit
+from benchmarks.results.store import Run, Training
 from benchmarks.results.submission import (
     BENCHMARK,
     FOLDS,
@@ -119,7 +119,7 @@ class _Finished:
         ids: Row ids of each fold's test rows.
         targets: Their targets, for each fold [n].
         predictions: What each seed predicted of them, for each fold [n_seeds, n].
-        records: What was recorded of each unit.
+        records: What was recorded of each training.
     """
 
     run: Run
@@ -130,7 +130,7 @@ class _Finished:
     ids: list[list[str]]
     targets: list[NDArray[np.float64]]
     predictions: list[NDArray[np.float64]]
-    records: dict[Unit, dict[str, Any]]
+    records: dict[Training, dict[str, Any]]
 
 
 def _finished(run: Run) -> _Finished:
@@ -141,13 +141,15 @@ def _finished(run: Run) -> _Finished:
         seeds = _complete_seeds(run, task, block)
         ids, targets, predictions = [], [], []
         for fold in range(N_FOLDS):
-            parts = [run.read_predictions(Unit(seed, fold)) for seed in seeds]
+            parts = [run.read_predictions(Training(seed, fold)) for seed in seeds]
             if any(part.ids != parts[0].ids or (part.target != parts[0].target).any() for part in parts):
                 raise UsageError(f"The seeds in {run.path} were not tested on the same rows of fold {fold}.")
             ids.append(parts[0].ids)
             targets.append(parts[0].target)
             predictions.append(np.stack([part.prediction for part in parts]))
-        records = {Unit(seed, fold): run.read_metrics(Unit(seed, fold)) for seed in seeds for fold in range(N_FOLDS)}
+        records = {
+            Training(seed, fold): run.read_metrics(Training(seed, fold)) for seed in seeds for fold in range(N_FOLDS)
+        }
     except (KeyError, TypeError) as error:
         raise DataError(f"The config.json in {run.path} is not one that sen-bench writes ({error!r}).") from None
     try:
@@ -185,12 +187,19 @@ def _complete_seeds(run: Run, task: Task, block: str) -> list[int]:
     """Return the seeds that were begun; all of them must be complete: leaving one out afterwards would be a choice."""
     names = (path.name.removeprefix("seed_") for path in run.path.glob("seed_*"))
     seeds = sorted(int(name) for name in names if name.isdigit())
-    units = run.units()
-    missing = [Unit(seed, fold) for seed in seeds or [0] for fold in range(N_FOLDS) if Unit(seed, fold) not in units]
+    trainings = run.trainings()
+    missing = [
+        Training(seed, fold)
+        for seed in seeds or [0]
+        for fold in range(N_FOLDS)
+        if Training(seed, fold) not in trainings
+    ]
     if missing:
-        told = "; ".join(f"{unit} {'damaged' if run.unit_path(unit).exists() else 'missing'}" for unit in missing)
+        told = "; ".join(
+            f"{training} {'damaged' if run.training_path(training).exists() else 'missing'}" for training in missing
+        )
         seed = missing[0].seed
-        folds = ",".join(str(unit.fold) for unit in missing if unit.seed == seed)
+        folds = ",".join(str(training.fold) for training in missing if training.seed == seed)
         command = f"sen-bench run {task.name} --block {block} --seed {seed} --folds {folds}"
         raise UsageError(
             f"{run.path} is not complete ({told}): `{command} --out {run.path.resolve().parents[1]}`, with the other "
@@ -220,7 +229,7 @@ def _fold_content(part: _Finished, fold: int) -> dict[str, Any]:
             name: {"ci_lower": float(lower), "ci_upper": float(upper), "std": float(deviation)}
             for name, lower, upper, deviation in rows
         }
-    records = [part.records[Unit(seed, fold)] for seed in part.seeds]
+    records = [part.records[Training(seed, fold)] for seed in part.seeds]
     return {
         "data": dict(zip(ids, mean.tolist(), strict=True)),
         "parameters": {

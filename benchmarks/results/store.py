@@ -1,9 +1,9 @@
 """The run store: one folder per run, one folder per finished fold in it, each written whole or not at all.
 
-A run is `runs/<task>/<block>-<hash>/` with `config.json`, `summary.json` and, for every finished unit,
+A run is `runs/<task>/<block>-<hash>/` with `config.json`, `summary.json` and, for every finished training,
 `seed_0/fold_0/` with `predictions.csv`, `metrics.json`, `history.csv`, `model.safetensors` and `manifest.json`, which
-holds the hashes of the others. The weights may be removed, as from an archive: the result stands without them. A unit
-that is under way has its state in `seed_0/fold_0.state.safetensors`.
+holds the hashes of the others. The weights may be removed, as from an archive: the result stands without them. A
+training that is under way has its state in `seed_0/fold_0.state.safetensors`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
     "FORMAT",
     "Predictions",
     "Run",
-    "Unit",
+    "Training",
     "find_run",
     "find_runs",
     "fold_means",
@@ -49,7 +49,7 @@ FORMAT = 1
 
 _WEIGHTS = "model.safetensors"
 
-# What everybody who reads the record of a unit may count on.
+# What everybody who reads the record of a training may count on.
 _FIELDS = {
     *("metrics", "rows", "parameters", "best_epoch", "epochs", "wall_seconds", "peak_memory_bytes", "device"),
     *("elements", "provenance", "sessions"),
@@ -57,19 +57,19 @@ _FIELDS = {
 
 
 @dataclass(frozen=True, order=True)
-class Unit:
-    """One fold of one seed: the unit of work and of resume."""
+class Training:
+    """One fold of one seed: what is trained, stored and resumed as one."""
 
     seed: int
     fold: int
 
     def __str__(self) -> str:
-        """How messages name the unit."""
+        """How messages name the training."""
         return f"fold {self.fold}, seed {self.seed}"
 
 
 class Predictions(NamedTuple):
-    """Test rows of a unit in the official order: ids, targets [n] and predictions [n]."""
+    """Test rows of a training in the official order: ids, targets [n] and predictions [n]."""
 
     ids: list[str]
     target: NDArray[np.float64]
@@ -87,29 +87,29 @@ class Run:
         self.path = path
         self._told: set[tuple[Path, str]] = set()
 
-    def unit_path(self, unit: Unit) -> Path:
-        """Folder of a finished unit."""
-        return self.path / f"seed_{unit.seed}" / f"fold_{unit.fold}"
+    def training_path(self, training: Training) -> Path:
+        """Folder of a finished training."""
+        return self.path / f"seed_{training.seed}" / f"fold_{training.fold}"
 
-    def state_path(self, unit: Unit) -> Path:
-        """File that keeps the state of a unit that is under way."""
-        return self.unit_path(unit).with_name(f"fold_{unit.fold}.state.safetensors")
+    def state_path(self, training: Training) -> Path:
+        """File that keeps the state of a training that is under way."""
+        return self.training_path(training).with_name(f"fold_{training.fold}.state.safetensors")
 
-    def lock(self, unit: Unit) -> BaseFileLock:
-        """The lock that whoever trains a unit holds; it is free as soon as its holder ends, however it ends.
+    def lock(self, training: Training) -> BaseFileLock:
+        """The lock that whoever trains a training holds; it is free as soon as its holder ends, however it ends.
 
         Raises:
             UsageError: The run folder cannot be written.
         """
         from filelock import FileLock
 
-        path = self.unit_path(unit).with_name(f".fold_{unit.fold}.lock")
+        path = self.training_path(training).with_name(f".fold_{training.fold}.lock")
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
 
-    def discard(self, units: Sequence[Unit]) -> None:
-        """Remove results and states of units, and the summary that tells of them, to train them anew.
+    def discard(self, trainings: Sequence[Training]) -> None:
+        """Remove results and states of trainings, and the summary that tells of them, to train them anew.
 
         Raises:
             UsageError: Another process is training one of them, and nothing was removed, or the run folder cannot be
@@ -117,95 +117,96 @@ class Run:
         """
         from filelock import Timeout
 
-        begun = [unit for unit in units if self.unit_path(unit).parent.is_dir()]
+        begun = [training for training in trainings if self.training_path(training).parent.is_dir()]
         with ExitStack() as stack:
-            for unit in begun:
+            for training in begun:
                 try:
-                    stack.enter_context(self.lock(unit).acquire(timeout=0))
+                    stack.enter_context(self.lock(training).acquire(timeout=0))
                 except Timeout:
                     raise UsageError(
-                        f"Another process is training {unit} in {self.path}: stop it before what it does is thrown "
+                        f"Another process is training {training} in {self.path}: stop it before what it does is thrown "
                         "away, or leave out --overwrite always."
                     ) from None
             with self._writing():
                 (self.path / "summary.json").unlink(missing_ok=True)
-                for unit in begun:
-                    for path in (self.unit_path(unit), self._replaced(unit)):
+                for training in begun:
+                    for path in (self.training_path(training), self._replaced(training)):
                         if path.exists():
                             shutil.rmtree(path)
-                    self.state_path(unit).unlink(missing_ok=True)
+                    self.state_path(training).unlink(missing_ok=True)
 
-    def sweep(self, unit: Unit) -> None:
-        """Remove what processes that were killed while they wrote left of a unit; for whoever holds its lock."""
-        for path in self.unit_path(unit).parent.glob(f".fold_{unit.fold}.*"):
+    def sweep(self, training: Training) -> None:
+        """Remove what processes that were killed while they wrote left of a training; for whoever holds its lock."""
+        for path in self.training_path(training).parent.glob(f".fold_{training.fold}.*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name != f".fold_{unit.fold}.lock":
+            elif path.name != f".fold_{training.fold}.lock":
                 path.unlink(missing_ok=True)
 
-    def is_finished(self, unit: Unit) -> bool:
-        """Whether the result of a unit is there, verified by hash; a damaged one is said to be."""
-        path = self.unit_path(unit)
+    def is_finished(self, training: Training) -> bool:
+        """Whether the result of a training is there, verified by hash; a damaged one is said to be."""
+        path = self.training_path(training)
         return path.is_dir() and self._is_whole(path)
 
-    def units(self) -> list[Unit]:
-        """All finished units, verified by hash; a damaged one counts as missing and is said to be."""
-        return [unit for unit, path in self._named("") if self._is_whole(path)]
+    def trainings(self) -> list[Training]:
+        """All finished trainings, verified by hash; a damaged one counts as missing and is said to be."""
+        return [training for training, path in self._named("") if self._is_whole(path)]
 
-    def under_way(self) -> list[Unit]:
-        """All units that were begun and have a state to go on from, and no result yet."""
+    def under_way(self) -> list[Training]:
+        """All trainings that were begun and have a state to go on from, and no result yet."""
         # A process that is killed between the two leaves the state beside the result.
-        return [unit for unit, _ in self._named(".state.safetensors") if not self.is_finished(unit)]
+        return [training for training, _ in self._named(".state.safetensors") if not self.is_finished(training)]
 
-    def _replaced(self, unit: Unit) -> Path:
+    def _replaced(self, training: Training) -> Path:
         """Where a result that counted as missing is kept when another takes its place."""
-        return self.unit_path(unit).with_name(f"fold_{unit.fold}.replaced")
+        return self.training_path(training).with_name(f"fold_{training.fold}.replaced")
 
-    def _named(self, suffix: str) -> list[tuple[Unit, Path]]:
-        """What bears the name of a unit and this suffix, in the order of the units."""
+    def _named(self, suffix: str) -> list[tuple[Training, Path]]:
+        """What bears the name of a training and this suffix, in the order of the trainings."""
         found = []
         for path in self.path.glob(f"seed_*/fold_*{suffix}"):
             seed = path.parent.name.removeprefix("seed_")
             fold = path.name.removeprefix("fold_").removesuffix(suffix)
             if seed.isdigit() and fold.isdigit():
-                found.append((Unit(int(seed), int(fold)), path))
+                found.append((Training(int(seed), int(fold)), path))
         return sorted(found)
 
-    def read_metrics(self, unit: Unit) -> dict[str, Any]:
-        """Read what was recorded of a finished unit.
+    def read_metrics(self, training: Training) -> dict[str, Any]:
+        """Read what was recorded of a finished training.
 
         Raises:
             DataError: It cannot be read, or is not JSON.
         """
-        return _read_json(self.unit_path(unit) / "metrics.json")
+        return _read_json(self.training_path(training) / "metrics.json")
 
-    def has_weights(self, unit: Unit) -> bool:
-        """Whether the weights of a finished unit were kept."""
-        return (self.unit_path(unit) / _WEIGHTS).exists()
+    def has_weights(self, training: Training) -> bool:
+        """Whether the weights of a finished training were kept."""
+        return (self.training_path(training) / _WEIGHTS).exists()
 
-    def read_weights(self, unit: Unit) -> dict[str, Tensor]:
-        """Read the weights of a finished unit, onto the CPU.
+    def read_weights(self, training: Training) -> dict[str, Tensor]:
+        """Read the weights of a finished training, onto the CPU.
 
         Raises:
             DataError: They were removed.
         """
         from safetensors.torch import load_file
 
-        path = self.unit_path(unit) / _WEIGHTS
-        if not self.has_weights(unit):
+        path = self.training_path(training) / _WEIGHTS
+        if not self.has_weights(training):
             raise DataError(
                 f"{path} was removed: the result stands, and nothing new can be predicted by that model. "
-                f"`sen-bench run --overwrite always` with --seed {unit.seed} --folds {unit.fold} trains it again."
+                f"`sen-bench run --overwrite always` with --seed {training.seed} --folds {training.fold} trains it "
+                "again."
             )
         return load_file(path)
 
-    def read_predictions(self, unit: Unit) -> Predictions:
-        """Read what was predicted of the test rows of a finished unit.
+    def read_predictions(self, training: Training) -> Predictions:
+        """Read what was predicted of the test rows of a finished training.
 
         Raises:
             DataError: The file cannot be read, or is not a table of ids, targets and predictions.
         """
-        path = self.unit_path(unit) / "predictions.csv"
+        path = self.training_path(training) / "predictions.csv"
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 rows = [(row["id"], float(row["target"]), float(row["prediction"])) for row in csv.DictReader(file)]
@@ -216,13 +217,13 @@ class Run:
         ids, target, prediction = zip(*rows, strict=True) if rows else ((), (), ())
         return Predictions(list(ids), np.array(target), np.array(prediction))
 
-    def read_history(self, unit: Unit) -> list[dict[str, float]]:
-        """Read the epochs of a finished unit: the columns of `benchmarks.training.trainer.Epoch`, one entry per epoch.
+    def read_history(self, training: Training) -> list[dict[str, float]]:
+        """Read the epochs of a finished training: the fields of an `Epoch`, one entry per epoch.
 
         Raises:
             DataError: The file is not a table of epochs.
         """
-        path = self.unit_path(unit) / "history.csv"
+        path = self.training_path(training) / "history.csv"
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
@@ -247,21 +248,21 @@ class Run:
         """
         return _read_json(self.path / "config.json")
 
-    def write_unit(
+    def write_training(
         self,
-        unit: Unit,
+        training: Training,
         *,
         predictions: Sequence[tuple[str, float, float]],
         record: Mapping[str, Any],
         history: Sequence[Any],
         weights: Mapping[str, Tensor],
     ) -> None:
-        """Write a finished unit, and remove its state.
+        """Write a finished training, and remove its state.
 
         An older one is moved to `fold_N.replaced`: it counted as missing, and may still hold what somebody looks for.
 
         Args:
-            unit: Which fold of which seed.
+            training: Which fold of which seed.
             predictions: (row id, target, prediction) of every test row.
             record: Metrics and how they came about.
             history: One dataclass instance per epoch.
@@ -272,22 +273,22 @@ class Run:
         """
         from safetensors.torch import save
 
-        final = self.unit_path(unit)
+        final = self.training_path(training)
         with self._writing(RunError), new_folder(final) as temporary:
             _write_csv(temporary / "predictions.csv", ("id", "target", "prediction"), predictions)
             epochs = [asdict(epoch) for epoch in history]
             _write_csv(temporary / "history.csv", tuple(epochs[0]), [tuple(epoch.values()) for epoch in epochs])
-            write_json(temporary / "metrics.json", _finite({"format": FORMAT, **record}))
+            write_json(temporary / "metrics.json", {"format": FORMAT, **record})
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
             (temporary / _WEIGHTS).write_bytes(save(tensors, metadata={"format": str(FORMAT)}))
             hashes = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
             sizes = {name: (temporary / name).stat().st_size for name in hashes}
             write_json(temporary / "manifest.json", {"format": FORMAT, "sha256": hashes, "size": sizes})
             if final.exists():
-                shutil.rmtree(self._replaced(unit), ignore_errors=True)
-                final.rename(self._replaced(unit))
+                shutil.rmtree(self._replaced(training), ignore_errors=True)
+                final.rename(self._replaced(training))
             put_in_place(temporary, final)
-            self.state_path(unit).unlink(missing_ok=True)
+            self.state_path(training).unlink(missing_ok=True)
 
     def read_summary(self) -> dict[str, Any]:
         """Read summary.json; empty where it is missing or damaged, as it can be made again from the results."""
@@ -308,7 +309,7 @@ class Run:
             with FileLock(self.path / ".summary.lock"):
                 for left in self.path.glob(".summary.json.*"):  # by processes that were killed while they wrote
                     left.unlink(missing_ok=True)
-                write_json(self.path / "summary.json", _finite(summarise()))
+                write_json(self.path / "summary.json", summarise())
         except (OSError, DataError) as error:
             logging.getLogger("sen_bench").warning("%s/summary.json is not written: %s", self.path, error)
 
@@ -331,7 +332,7 @@ class Run:
 
 
 def _problem(path: Path) -> str | None:
-    """Return what is wrong with the folder of a finished unit, if anything is."""
+    """Return what is wrong with the folder of a finished training, if anything is."""
     try:
         manifest = _read_json(path / "manifest.json")
         if manifest["format"] != FORMAT:
@@ -350,34 +351,34 @@ def _problem(path: Path) -> str | None:
         return f"manifest.json {read}"
 
 
-def fold_means(scores: Mapping[Unit, float | None]) -> dict[int, float]:
-    """Return the mean score of each fold over its seeds, in the order of the folds; NaN where a unit has no score."""
+def fold_means(scores: Mapping[Training, float | None]) -> dict[int, float]:
+    """Return the mean score of each fold over its seeds, sorted by fold; NaN where a training has no score."""
     return {
         fold: statistics.fmean(
-            math.nan if score is None else score for unit, score in scores.items() if unit.fold == fold
+            math.nan if score is None else score for training, score in scores.items() if training.fold == fold
         )
-        for fold in sorted({unit.fold for unit in scores})
+        for fold in sorted({training.fold for training in scores})
     }
 
 
-def is_official(facts: Mapping[str, Any], units: Collection[Unit]) -> bool:
+def is_official(facts: Mapping[str, Any], trainings: Collection[Training]) -> bool:
     """Whether the mean of a run may stand on the leaderboard: official data, all of it, and all folds of every seed.
 
     Args:
         facts: The run's config.json.
-        units: What is finished of it.
+        trainings: What is finished of it.
     """
-    complete = bool(units) and len(units) == N_FOLDS * len({unit.seed for unit in units})
+    complete = bool(trainings) and len(trainings) == N_FOLDS * len({training.seed for training in trainings})
     unlimited = facts["config"]["limit"] is None
     return complete and unlimited and bool(facts["task"]["is_official"] and facts["data"]["is_complete"])
 
 
-def other_code(run: Run, units: Iterable[Unit], block_name: str) -> list[str]:
+def other_code(run: Run, trainings: Iterable[Training], block_name: str) -> list[str]:
     """Find results that another version of sen-bench, or other code of a plug-in's block, was behind.
 
     Args:
         run: The run.
-        units: Finished units of it.
+        trainings: Finished trainings of it.
         block_name: Its block, which is installed.
 
     Returns:
@@ -386,13 +387,13 @@ def other_code(run: Run, units: Iterable[Unit], block_name: str) -> list[str]:
     Raises:
         DataError: A record cannot be read.
     """
-    others: dict[str, list[Unit]] = {}
-    for unit in units:
-        record = run.read_metrics(unit)
+    others: dict[str, list[Training]] = {}
+    for training in trainings:
+        record = run.read_metrics(training)
         if (release := record["provenance"].get("sen-bench")) != version("sen-bench"):
-            others.setdefault(f"sen-bench {release} (this is {version('sen-bench')})", []).append(unit)
+            others.setdefault(f"sen-bench {release} (this is {version('sen-bench')})", []).append(training)
         elif record.get("block_code") != block_code(block_name):
-            others.setdefault(f"other code of the block {block_name!r} than is installed now", []).append(unit)
+            others.setdefault(f"other code of the block {block_name!r} than is installed now", []).append(training)
     return [f"{run.path}: {'; '.join(map(str, found))} was trained with {code}" for code, found in others.items()]
 
 
@@ -442,15 +443,6 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-
-
-def _finite(value: Any) -> Any:
-    """Replace numbers that are not finite, which JSON does not have, by None."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.interrupts import Interrupted, StopRequest
 from benchmarks.base.machine import n_threads, pick_device, provenance
 from benchmarks.results.store import Run
-from benchmarks.training.jobs import Outcome, train_cell
-from benchmarks.training.plans import Cell
+from benchmarks.training.plans import PlannedTraining
+from benchmarks.training.train_one import Outcome, train_one
 from benchmarks.training.trainer import Epoch
 
 __all__ = ["Cluster"]
@@ -134,9 +134,14 @@ class Cluster:
             )
 
     def train(
-        self, cells: Sequence[Cell], *, device: str, stop: StopRequest, on_epoch: Callable[[Cell, Epoch], None]
-    ) -> Generator[tuple[Cell, Outcome]]:
-        """Yield what becomes of each cell; a cell whose worker is lost goes on from its state on another."""
+        self,
+        pending: Sequence[PlannedTraining],
+        *,
+        device: str,
+        stop: StopRequest,
+        on_epoch: Callable[[PlannedTraining, Epoch], None],
+    ) -> Generator[tuple[PlannedTraining, Outcome]]:
+        """Yield what becomes of each planned; a planned whose worker is lost goes on from its state on another."""
         from distributed import Event
 
         topic = f"sen-bench-{uuid.uuid4().hex}"
@@ -144,7 +149,7 @@ class Cluster:
 
         def hear(event: tuple[float, tuple[int, Sequence[Any]]]) -> None:
             index, epoch = event[1]
-            on_epoch(cells[index], Epoch(*epoch))
+            on_epoch(pending[index], Epoch(*epoch))
 
         def tell() -> None:
             with suppress(*_LOST):
@@ -158,15 +163,15 @@ class Cluster:
         with stop.calling(tell_to_stop):
             futures = {
                 self._client.submit(
-                    _train_on_worker, index, _elsewhere(cell), device, topic, key=f"{topic}-{index}", pure=False
-                ): cell
-                for index, cell in enumerate(cells)
+                    _train_on_worker, index, _elsewhere(planned), device, topic, key=f"{topic}-{index}", pure=False
+                ): planned
+                for index, planned in enumerate(pending)
             }
             try:
                 for future in self._ended(list(futures), stop):
                     yield futures.pop(future), self._outcome(future, stop)
-                for cell in futures.values():
-                    yield cell, self._unended(stop)
+                for planned in futures.values():
+                    yield planned, self._unended(stop)
             finally:
                 # A scheduler that is gone needs no telling.
                 with suppress(*_LOST):
@@ -204,7 +209,7 @@ class Cluster:
                 )
 
     def _unended(self, stop: StopRequest) -> Outcome:
-        """What became of a cell of which nothing is heard any more."""
+        """What became of a planned of which nothing is heard any more."""
         if stop:
             return Interrupted("not begun, or kept as it was last saved")
         return RunError(f"the connection to the scheduler at {self._scheduler} was lost.")
@@ -258,10 +263,10 @@ def _warn(sentence: str) -> None:
     logging.getLogger("sen_bench").warning(sentence)
 
 
-def _elsewhere(cell: Cell) -> Cell:
-    """Return the cell as a process in another folder understands it."""
-    plan, unit = cell
-    return Cell(replace(plan, run=Run(plan.run.path.resolve())), unit)
+def _elsewhere(planned: PlannedTraining) -> PlannedTraining:
+    """Return the planned as a process in another folder understands it."""
+    plan, training = planned
+    return PlannedTraining(replace(plan, run=Run(plan.run.path.resolve())), training)
 
 
 @contextmanager
@@ -283,7 +288,7 @@ def _look(marks: list[str]) -> tuple[list[str], dict[str, str | None]]:
     return [os.path.dirname(mark) for mark, is_there in zip(marks, shared, strict=True) if not is_there], provenance()  # noqa: PTH120
 
 
-def _train_on_worker(index: int, cell: Cell, device: str, topic: str) -> Outcome:
+def _train_on_worker(index: int, planned: PlannedTraining, device: str, topic: str) -> Outcome:
     from distributed import get_worker
 
     worker = get_worker()
@@ -292,8 +297,8 @@ def _train_on_worker(index: int, cell: Cell, device: str, topic: str) -> Outcome
             device = pick_device(device)
         except UsageError as error:
             return error
-        return train_cell(
-            cell,
+        return train_one(
+            planned,
             device,
             n_threads(),
             lambda epoch: worker.log_event(topic, (index, astuple(epoch))),

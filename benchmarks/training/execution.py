@@ -16,9 +16,9 @@ from benchmarks.base.errors import RunError, SenBenchError, printable
 from benchmarks.base.interrupts import Interrupted, StopRequest, ignore_signals
 from benchmarks.base.machine import n_cores, n_threads
 from benchmarks.base.workers import held_alive
-from benchmarks.training.jobs import Outcome, train_cell
-from benchmarks.training.plans import Cell
+from benchmarks.training.plans import PlannedTraining
 from benchmarks.training.summary import summarise
+from benchmarks.training.train_one import Outcome, train_one
 from benchmarks.training.trainer import Epoch
 
 if TYPE_CHECKING:
@@ -28,49 +28,49 @@ __all__ = ["execute", "n_workers"]
 
 _POLL_SECONDS = 1.0
 
-OnEpoch = Callable[[Cell, Epoch], None]
-Outcomes = Generator[tuple[Cell, Outcome]]
+OnEpoch = Callable[[PlannedTraining, Epoch], None]
+Outcomes = Generator[tuple[PlannedTraining, Outcome]]
 
 
 def n_workers(jobs: int, n_cells: int) -> int:
-    """Number of trainings at the same time: as many as asked for, -1 for one per core, but no more than cells."""
+    """Number of trainings at the same time: as many as asked for, -1 for one per core, but no more than pending."""
     return max(1, min(n_cores() if jobs < 0 else jobs, n_cells))
 
 
 def execute(
-    cells: Sequence[Cell],
+    pending: Sequence[PlannedTraining],
     *,
     device: str,
     stop: StopRequest,
     jobs: int = 1,
     cluster: Cluster | None = None,
     on_epoch: OnEpoch = lambda *_: None,
-    on_cell: Callable[[Cell, dict[str, Any] | SenBenchError], None] = lambda *_: None,
-    on_wait: Callable[[Sequence[Cell]], None] = lambda *_: None,
-) -> dict[Cell, SenBenchError]:
-    """Train cells, several at a time where `jobs` says so, and store each when it is finished.
+    on_end: Callable[[PlannedTraining, dict[str, Any] | SenBenchError], None] = lambda *_: None,
+    on_wait: Callable[[Sequence[PlannedTraining]], None] = lambda *_: None,
+) -> dict[PlannedTraining, SenBenchError]:
+    """Train pending, several at a time where `jobs` says so, and store each when it is finished.
 
-    A cell that another process is training is left to it; when it is done, its result is taken.
+    A planned that another process is training is left to it; when it is done, its result is taken.
 
     Args:
-        cells: What to train, of one plan or several.
+        pending: What to train, of one plan or several.
         device: "cpu", "cuda" (any GPU that is free) or "cuda:N"; on a cluster also "auto".
-        stop: Whether to stop; the cells under way then save their state.
+        stop: Whether to stop; the pending under way then save their state.
         jobs: Processes; the cores are divided among them. With one, training takes place in this process.
         cluster: Its workers train instead, as many as there are.
-        on_epoch: Called after every epoch of every cell, in this process.
-        on_cell: Called with a cell's record, or with why it failed.
-        on_wait: Called with the cells that others are training, when nothing else is left to do.
+        on_epoch: Called after every epoch of every planned, in this process.
+        on_end: Called with a planned's record, or with why it failed.
+        on_wait: Called with the pending that others are training, when nothing else is left to do.
 
     Returns:
-        The cells that failed, with the reason; one failure stops no other cell.
+        The pending that failed, with the reason; one failure stops no other planned.
 
     Raises:
         Interrupted: Somebody asked to stop before all had ended; the message says what is saved.
     """
-    failures: dict[Cell, SenBenchError] = {}
-    plans = {cell.plan for cell in cells}
-    waiting = list(cells)
+    failures: dict[PlannedTraining, SenBenchError] = {}
+    plans = {planned.plan for planned in pending}
+    waiting = list(pending)
     while waiting:
         taken, stopped, n_ended = [], [], 0
         if cluster is not None:
@@ -80,19 +80,19 @@ def execute(
         else:
             train = partial(_in_parallel, device=device, jobs=jobs)
         with closing(train(waiting, stop=stop, on_epoch=on_epoch)) as outcomes:
-            for cell, outcome in outcomes:
+            for planned, outcome in outcomes:
                 if outcome is None:
-                    taken.append(cell)
+                    taken.append(planned)
                 elif isinstance(outcome, Interrupted) and stop:
-                    run = f"{cell.plan.run.path.name}, " if len(plans) > 1 else ""
-                    stopped.append(f"{run}{cell.unit}: {outcome}")
+                    run = f"{planned.plan.run.path.name}, " if len(plans) > 1 else ""
+                    stopped.append(f"{run}{planned.training}: {outcome}")
                 else:
-                    ended = _ended(cell, outcome)
+                    ended = _ended(planned, outcome)
                     n_ended += 1
                     if isinstance(ended, SenBenchError):
-                        failures[cell] = ended
-                    cell.plan.run.write_summary(partial(summarise, cell.plan))
-                    on_cell(cell, ended)
+                        failures[planned] = ended
+                    planned.plan.run.write_summary(partial(summarise, planned.plan))
+                    on_end(planned, ended)
         if stop and n_ended < len(waiting):
             raise Interrupted("; ".join(stopped))
         if taken:
@@ -102,21 +102,23 @@ def execute(
     return failures
 
 
-def _ended(cell: Cell, outcome: dict[str, Any] | SenBenchError | Interrupted) -> dict[str, Any] | SenBenchError:
+def _ended(
+    planned: PlannedTraining, outcome: dict[str, Any] | SenBenchError | Interrupted
+) -> dict[str, Any] | SenBenchError:
     if isinstance(outcome, Interrupted):
         return RunError(f"It was interrupted ({outcome}), and nobody asked for it.")
-    if isinstance(outcome, dict) and not cell.plan.run.is_finished(cell.unit):
-        return RunError(f"Its result did not reach {cell.plan.run.path}: do all workers write to the same folder?")
+    if isinstance(outcome, dict) and not planned.plan.run.is_finished(planned.training):
+        return RunError(f"Its result did not reach {planned.plan.run.path}: do all workers write to the same folder?")
     return outcome
 
 
-def _wait(taken: Sequence[Cell], stop: StopRequest) -> None:
-    """Wait until at least one of the cells that others are training is free.
+def _wait(taken: Sequence[PlannedTraining], stop: StopRequest) -> None:
+    """Wait until at least one of the pending that others are training is free.
 
     Raises:
         Interrupted: Somebody asked to stop.
     """
-    locks = [plan.run.lock(unit) for plan, unit in taken]
+    locks = [plan.run.lock(training) for plan, training in taken]
     while locks and not any(map(_is_free, locks)):
         time.sleep(_POLL_SECONDS)
         if stop:
@@ -131,49 +133,51 @@ def _is_free(lock: BaseFileLock) -> bool:
         return False
 
 
-def _in_turn(cells: Sequence[Cell], *, device: str, stop: StopRequest, on_epoch: OnEpoch) -> Outcomes:
-    for cell in cells:
+def _in_turn(pending: Sequence[PlannedTraining], *, device: str, stop: StopRequest, on_epoch: OnEpoch) -> Outcomes:
+    for planned in pending:
         if not stop:
-            yield cell, train_cell(cell, device, n_threads(), partial(on_epoch, cell), lambda: bool(stop))
+            yield planned, train_one(planned, device, n_threads(), partial(on_epoch, planned), lambda: bool(stop))
 
 
-def _in_parallel(cells: Sequence[Cell], *, device: str, jobs: int, stop: StopRequest, on_epoch: OnEpoch) -> Outcomes:
+def _in_parallel(
+    pending: Sequence[PlannedTraining], *, device: str, jobs: int, stop: StopRequest, on_epoch: OnEpoch
+) -> Outcomes:
     """Train in processes of joblib.
 
     When one dies, the others die with it. Those not begun are given new ones; those under way are tried once more, each
     by itself, because nobody knows which it was.
     """
-    groups = [list(cells)]
+    groups = [list(pending)]
     while groups and not stop:
         group = groups.pop(0)
         lost, untouched, reason = yield from _in_pool(group, device, jobs, stop, on_epoch)
-        for cell in lost:
-            if cell.plan.run.is_finished(cell.unit):
-                yield cell, cell.plan.run.read_metrics(cell.unit)
+        for planned in lost:
+            if planned.plan.run.is_finished(planned.training):
+                yield planned, planned.plan.run.read_metrics(planned.training)
             elif stop:
-                yield cell, Interrupted("its worker was stopped")
+                yield planned, Interrupted("its worker was stopped")
             elif len(group) == 1:
-                yield cell, RunError(f"{_DIED} ({reason}).")
+                yield planned, RunError(f"{_DIED} ({reason}).")
             else:
-                groups.append([cell])
+                groups.append([planned])
         if len(untouched) < len(group):
             groups[:0] = [untouched] if untouched else []
         else:
             # Ctrl-C also kills workers that are still being loaded, before they can ignore it.
             why = Interrupted("not begun") if stop else RunError(f"{_DIED} ({reason}).")
-            yield from ((cell, why) for cell in untouched)
+            yield from ((planned, why) for planned in untouched)
 
 
 _DIED = "its worker process died; a system that runs out of memory kills the largest: try fewer --jobs"
 
 
 def _in_pool(
-    cells: Sequence[Cell], device: str, jobs: int, stop: StopRequest, on_epoch: OnEpoch
-) -> Generator[tuple[Cell, Outcome], None, tuple[list[Cell], list[Cell], str]]:
-    """Yield the outcomes of cells until all are done or a process dies.
+    pending: Sequence[PlannedTraining], device: str, jobs: int, stop: StopRequest, on_epoch: OnEpoch
+) -> Generator[tuple[PlannedTraining, Outcome], None, tuple[list[PlannedTraining], list[PlannedTraining], str]]:
+    """Yield the outcomes of pending until all are done or a process dies.
 
     Returns:
-        The cells that were under way then, those that were not begun, and what joblib says.
+        The pending that were under way then, those that were not begun, and what joblib says.
     """
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
@@ -185,13 +189,14 @@ def _in_pool(
         index, epoch = message
         begun.add(index)
         if epoch is not None:
-            on_epoch(cells[index], epoch)
+            on_epoch(pending[index], epoch)
 
-    workers, reason = n_workers(jobs, len(cells)), ""
+    workers, reason = n_workers(jobs, len(pending)), ""
     threads = max(1, n_threads() // workers)
     with Hub(hear).listening() as hub, stop.calling(hub.stop):
         tasks = (
-            delayed(_train_in_worker)(index, cell, device, threads, hub.address) for index, cell in enumerate(cells)
+            delayed(_train_in_worker)(index, planned, device, threads, hub.address)
+            for index, planned in enumerate(pending)
         )
         results: Iterable[tuple[int, Outcome]] = ()
         try:
@@ -199,7 +204,7 @@ def _in_pool(
             results = Parallel(n_jobs=max(2, workers), return_as="generator_unordered", batch_size=1)(tasks)
             for index, outcome in results:
                 ended.add(index)
-                yield cells[index], outcome
+                yield pending[index], outcome
         except BrokenProcessPool as error:
             reason = printable(error, 200).rstrip(".")
         except OSError as error:
@@ -210,11 +215,13 @@ def _in_pool(
             with suppress(BrokenProcessPool):
                 for _ in results:
                     pass
-    left = [index for index in range(len(cells)) if index not in ended]
-    return [cells[i] for i in left if i in begun], [cells[i] for i in left if i not in begun], reason
+    left = [index for index in range(len(pending)) if index not in ended]
+    return [pending[i] for i in left if i in begun], [pending[i] for i in left if i not in begun], reason
 
 
-def _train_in_worker(index: int, cell: Cell, device: str, threads: int, hub: Address) -> tuple[int, Outcome]:
+def _train_in_worker(
+    index: int, planned: PlannedTraining, device: str, threads: int, hub: Address
+) -> tuple[int, Outcome]:
     ignore_signals()  # the word to stop comes by the line
     try:
         line = Line(hub)
@@ -222,4 +229,4 @@ def _train_in_worker(index: int, cell: Cell, device: str, threads: int, hub: Add
         return index, Interrupted("not begun")
     with held_alive(hub.process), line:
         line.send((index, None))
-        return index, train_cell(cell, device, threads, lambda epoch: line.send((index, epoch)), line.stopped)
+        return index, train_one(planned, device, threads, lambda epoch: line.send((index, epoch)), line.stopped)

@@ -53,7 +53,7 @@ class GraphTensors:
         multiplicity = table.edge_multiplicity
         self.edge_multiplicity = None if multiplicity is None else tensor(multiplicity)
         self.vector = None if table.vector is None else tensor(table.vector)
-        self.units = None if table.units is None else GraphTensors(table.units, device)
+        self.asymmetric = None if table.asymmetric is None else GraphTensors(table.asymmetric, device)
         self.orbit = None if table.orbit is None else tensor(table.orbit)
         formulas = Formulas.of(self.numbers, self.multiplicity.to(self.distance.dtype), self.node_ptr)
         self.entry_ptr, self.elements, self.fraction = formulas.ptr, formulas.elements, formulas.fraction
@@ -84,11 +84,11 @@ class GraphTensors:
         to_node = torch.repeat_interleave(node_ptr[:-1], n_nodes, output_size=total_nodes)
         to_entry = torch.repeat_interleave(entry_ptr[:-1] - first_entry, n_nodes, output_size=total_nodes)
         distance = self.distance[edges]
-        units = orbit = None
-        if self.units is not None and self.orbit is not None:
-            units = self.units.batch(crystals)
+        asymmetric = orbit = None
+        if self.asymmetric is not None and self.orbit is not None:
+            asymmetric = self.asymmetric.batch(crystals)
             orbit = self.orbit[nodes].long() + torch.repeat_interleave(
-                units.node_ptr[:-1], n_nodes, output_size=total_nodes
+                asymmetric.node_ptr[:-1], n_nodes, output_size=total_nodes
             )
         return CrystalBatch.from_arrays(
             numbers=self.numbers[nodes].long(),
@@ -110,7 +110,7 @@ class GraphTensors:
                 n_pairs=int(np.square(self._n_entries[crystals]).sum()),
             ),
             vector=None if self.vector is None else self.vector[edges],
-            units=units,
+            asymmetric=asymmetric,
             orbit=orbit,
         )
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.data.crystal_table import Progress
+from benchmarks.base.workers import Progress
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import Fold, check_fold_numbers, make_folds
 from benchmarks.data.graph_table import GraphTable, build_graphs
 from benchmarks.results.run_config import RunConfig
-from benchmarks.results.store import Run, Unit, other_code
+from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.trainer import build_model
 
-__all__ = ["Cell", "Overwrite", "Plan", "make_plan"]
+__all__ = ["Overwrite", "Plan", "PlannedTraining", "make_plan"]
 
 Overwrite = Literal["only-missing", "always", "never"]
 
@@ -31,7 +31,7 @@ class Plan:
         dataset: The crystals.
         graphs: Their graphs.
         run: Where results go.
-        units: The folds and seeds asked for.
+        trainings: The folds and seeds asked for.
         missing: Those of them that have to be trained.
     """
 
@@ -39,33 +39,33 @@ class Plan:
     dataset: Dataset
     graphs: GraphTable
     run: Run
-    units: list[Unit]
-    missing: list[Unit]
+    trainings: list[Training]
+    missing: list[Training]
 
     @property
-    def cells(self) -> list[Cell]:
-        """The missing units, as `execute` takes them."""
-        return [Cell(self, unit) for unit in self.missing]
+    def pending(self) -> list[PlannedTraining]:
+        """The missing trainings, as `execute` takes them."""
+        return [PlannedTraining(self, training) for training in self.missing]
 
     @property
-    def under_way(self) -> list[Unit]:
-        """The missing units that an earlier command began."""
-        return [unit for unit in self.run.under_way() if unit in self.missing]
+    def under_way(self) -> list[Training]:
+        """The missing trainings that an earlier command began."""
+        return [training for training in self.run.under_way() if training in self.missing]
 
-    def fold(self, unit: Unit) -> Fold:
-        """The rows of a unit's fold."""
+    def fold(self, training: Training) -> Fold:
+        """The rows of a training's fold."""
         task, table = self.dataset.task, self.dataset.table
         folds = make_folds(
-            task.kind, table.row, task.n_rows, table.target, unit.seed, limit=self.config.limit, split=task.split
+            task.kind, table.row, task.n_rows, table.target, training.seed, limit=self.config.limit, split=task.split
         )
-        return folds[unit.fold]
+        return folds[training.fold]
 
 
-class Cell(NamedTuple):
-    """A unit of a plan: what one worker trains at a time."""
+class PlannedTraining(NamedTuple):
+    """A training of a plan: what one worker trains at a time."""
 
     plan: Plan
-    unit: Unit
+    training: Training
 
 
 def make_plan(
@@ -81,12 +81,12 @@ def make_plan(
 ) -> Plan:
     """Settle the configuration, build the graphs, open the run folder and see which folds are missing.
 
-    With `overwrite` "always", results and states of the units are discarded, so that all of them are. A trial writes
-    nothing into the store.
+    With `overwrite` "always", results and states of the trainings are discarded, so that all are missing. A trial
+    writes nothing into the store.
 
     Raises:
         UsageError: A fold or seed that cannot be, too few rows, a block that refuses its configuration, a folder that
-            cannot be written, results that exist although `overwrite` is "never", or units that another process is
+            cannot be written, results that exist although `overwrite` is "never", or trainings that another process is
             training although it is "always".
     """
     task, table = dataset.task, dataset.table
@@ -117,8 +117,8 @@ def make_plan(
         },
     }
     run = Run(out / task.name / f"{config.block_name}-{config.digest(dataset.digest)}")
-    units = [Unit(seed, fold) for seed in seeds for fold in folds]
-    if overwrite == "never" and (there := [unit for unit in run.units() if unit in units]):
+    trainings = [Training(seed, fold) for seed in seeds for fold in folds]
+    if overwrite == "never" and (there := [training for training in run.trainings() if training in trainings]):
         raise UsageError(
             f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
         )
@@ -127,11 +127,13 @@ def make_plan(
         run.write_config(facts)
     graphs = build_graphs(table, config.graph, jobs=-1, progress=progress)
     if overwrite == "always":
-        run.discard(units)
-    finished = [unit for unit in run.units() if unit in units]
+        run.discard(trainings)
+    finished = [training for training in run.trainings() if training in trainings]
     for told in other_code(run, finished, config.block_name):
         logging.getLogger("sen_bench").warning("%s and is kept as it is; --overwrite always trains it anew.", told)
-    return Plan(config, dataset, graphs, run, units, [unit for unit in units if unit not in finished])
+    return Plan(
+        config, dataset, graphs, run, trainings, [training for training in trainings if training not in finished]
+    )
 
 
 def _tell_new_unit(run: Run, unit: str) -> None:
@@ -140,7 +142,7 @@ def _tell_new_unit(run: Run, unit: str) -> None:
         before = run.read_config()["task"]["unit"]
     except (DataError, KeyError, TypeError):  # a new run, or a damaged config.json, which is written anew
         return
-    if before != unit and (run.units() or run.under_way()):
+    if before != unit and (run.trainings() or run.under_way()):
         logging.getLogger("sen_bench").warning(
             "%s: its unit was %s and is %s from now on (--unit).", run.path, before or "not given", unit or "not given"
         )

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.base.machine import n_threads, prepare_arithmetic
-from benchmarks.data.crystal_table import Progress, reduced_formula
+from benchmarks.base.workers import Progress
+from benchmarks.data.crystal_table import reduced_formula
 from benchmarks.data.graph_table import join_graphs
 from benchmarks.data.structures import read_structure, structure_files
 from benchmarks.results.run_config import RunConfig, restore_config
-from benchmarks.results.store import Run, Unit, other_code
+from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors
 from benchmarks.training.trainer import build_model, explain_failure, predict, probabilities
 from sen.crystal import SYMBOLS, Crystal, refine
@@ -78,17 +79,17 @@ class Prediction:
         return float(np.std(self.by_model, ddof=1)) if len(self.by_model) > 1 else math.nan
 
 
-def load_weights(model: SEN, run: Run, unit: Unit) -> None:
-    """Give a model of a run's configuration the weights of a finished unit.
+def load_weights(model: SEN, run: Run, training: Training) -> None:
+    """Give a model of a run's configuration the weights of a finished training.
 
     Raises:
         DataError: They were removed, or do not fit: another version of the code made them.
     """
     try:
-        model.load_state_dict(run.read_weights(unit))
+        model.load_state_dict(run.read_weights(training))
     except (RuntimeError, OSError) as error:
         raise DataError(
-            f"The weights in {run.unit_path(unit)} do not fit this version of sen-bench and its block "
+            f"The weights in {run.training_path(training)} do not fit this version of sen-bench and its block "
             f"{run.read_config()['config']['block_name']!r}: use the version that trained them (metrics.json names it)."
         ) from error
 
@@ -139,7 +140,7 @@ class Ensemble:
     Attributes:
         facts: What the run recorded of its task and data.
         config: Its configuration.
-        units: Fold and seed of each model.
+        trainings: Fold and seed of each model.
 
     Raises:
         UsageError: The run has no finished fold, its block is not installed, or its configuration is of another
@@ -151,10 +152,10 @@ class Ensemble:
         self._run = run
         self.facts: dict[str, Any] = run.read_config()
         self.config: RunConfig = restore_config(self.facts["config"])
-        self.units: list[Unit] = run.units()
-        if not self.units:
+        self.trainings: list[Training] = run.trainings()
+        if not self.trainings:
             raise UsageError(f"{run.path} has no finished fold yet, and so no model that could predict.")
-        for told in other_code(run, self.units, self.config.block_name):
+        for told in other_code(run, self.trainings, self.config.block_name):
             logging.getLogger("sen_bench").warning("%s, and what is installed may be another model.", told)
 
     def predict(self, samples: Sequence[Sample], device: str, progress: Progress | None = None) -> list[Prediction]:
@@ -174,11 +175,11 @@ class Ensemble:
         table = join_graphs([build_graph(sample.crystal, **settings) for sample in samples])
         graphs = GraphTensors(table, device)
         columns, seen = [], []
-        for done, unit in enumerate(self.units, start=1):
-            columns.append(self._predict_by(unit, graphs))
-            seen.append(set(self._run.read_metrics(unit)["elements"]))
+        for done, training in enumerate(self.trainings, start=1):
+            columns.append(self._predict_by(training, graphs))
+            seen.append(set(self._run.read_metrics(training)["elements"]))
             if progress is not None:
-                progress(done, len(self.units))
+                progress(done, len(self.trainings))
         return [
             Prediction(
                 sample,
@@ -188,9 +189,9 @@ class Ensemble:
             for i, sample in enumerate(samples)
         ]
 
-    def _predict_by(self, unit: Unit, graphs: GraphTensors) -> NDArray[np.float64]:
+    def _predict_by(self, training: Training, graphs: GraphTensors) -> NDArray[np.float64]:
         model = build_model(self.config).to(graphs.device)
-        load_weights(model, self._run, unit)
+        load_weights(model, self._run, training)
         crystals = np.arange(len(graphs))
         try:
             predicted = predict(model, graphs, crystals, edge_budget=self.config.training.edge_budget)

@@ -1,4 +1,4 @@
-"""What the finished units of a run say together, beside what models that know little would say."""
+"""What the finished trainings of a run say together, beside what models that know little would say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results.metrics import mean_absolute_deviation, primary_metric, score
-from benchmarks.results.store import Unit, fold_means, is_official
+from benchmarks.results.store import Training, fold_means, is_official
 from benchmarks.training.plans import Plan
 from benchmarks.training.reference import extra_trees_on_composition
 
@@ -23,24 +23,26 @@ def summarise(plan: Plan) -> dict[str, Any]:
     A fold's score is the mean over its seeds; mean and standard deviation (ddof 0, as MatBench) are over the folds.
     """
     task = plan.dataset.task
-    units = plan.run.units()
-    records = [plan.run.read_metrics(unit) for unit in units]
+    trainings = plan.run.trainings()
+    records = [plan.run.read_metrics(training) for training in trainings]
     names = list(records[0]["metrics"]) if records else []
     scores = {
-        name: list(fold_means({u: r["metrics"][name] for u, r in zip(units, records, strict=True)}).values())
+        name: list(fold_means({u: r["metrics"][name] for u, r in zip(trainings, records, strict=True)}).values())
         for name in names
     }
-    seeds = {unit.seed for unit in units}
+    seeds = {training.seed for training in trainings}
     return {
         "task": task.name,
         "block": plan.config.block_name,
         "coverage": plan.dataset.coverage,
         "limit": plan.config.limit,
         "primary_metric": primary_metric(task.kind).name,
-        "folds": sorted({unit.fold for unit in units}),
+        "folds": sorted({training.fold for training in trainings}),
         "seeds": sorted(seeds),
-        "is_official": is_official(plan.run.read_config(), units),
-        "units": [{"seed": u.seed, "fold": u.fold, **r["metrics"]} for u, r in zip(units, records, strict=True)],
+        "is_official": is_official(plan.run.read_config(), trainings),
+        "trainings": [
+            {"seed": u.seed, "fold": u.fold, **r["metrics"]} for u, r in zip(trainings, records, strict=True)
+        ],
         "mean": {name: statistics.fmean(column) for name, column in scores.items()},
         "std": {name: float(np.std(column)) for name, column in scores.items()},
         "wall_seconds": sum(record["wall_seconds"] for record in records),
@@ -59,7 +61,7 @@ def references(plan: Plan, folds: Sequence[int]) -> dict[str, float]:
     if known.get("folds") == list(folds) and "references" in known:
         return {model: math.nan if error is None else error for model, error in known["references"].items()}
     task, table = plan.dataset.task, plan.dataset.table
-    parts = [plan.fold(Unit(plan.units[0].seed, fold)) for fold in folds]
+    parts = [plan.fold(Training(plan.trainings[0].seed, fold)) for fold in folds]
     targets = [table.target[part.test] for part in parts]
     metric = primary_metric(task.kind).name
     trees = [

@@ -45,7 +45,7 @@ from benchmarks.data.folds import N_FOLDS
 from benchmarks.results.leaderboard import published
 from benchmarks.results.metrics import mean_absolute_deviation, primary_metric
 from benchmarks.results.statistics import bootstrap_mean
-from benchmarks.results.store import Run, Unit, find_runs
+from benchmarks.results.store import Run, Training, find_runs
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent
@@ -90,16 +90,16 @@ def export(folder: Path) -> str:
     for run in find_runs(folder):
         facts = run.read_config()
         config, split = facts["config"], facts["task"]["split"]
-        for unit in run.units():
-            record = run.read_metrics(unit)
+        for training in run.trainings():
+            record = run.read_metrics(training)
             lines.append(
                 {
                     "block": config["block_name"],
                     "run": run.path.name,
                     "split": split,
                     "limit": config["limit"],
-                    "seed": unit.seed,
-                    "fold": unit.fold,
+                    "seed": training.seed,
+                    "fold": training.fold,
                     **record["metrics"],
                     **{f"{part}_rows": n for part, n in record["rows"].items()},
                     "best_epoch": record["best_epoch"],
@@ -257,7 +257,7 @@ def repeated(pattern: Path) -> str:
             continue
         first = predicted(runs[0]).error
         for run in runs:
-            records = [run.read_metrics(Unit(0, fold)) for fold in range(N_FOLDS)]
+            records = [run.read_metrics(Training(0, fold)) for fold in range(N_FOLDS)]
             errors = [record["metrics"]["mae"] for record in records]
             made = commits(record["provenance"]["git_commit"] for record in records)
             less_first = "–"
@@ -303,7 +303,7 @@ def by_block(pattern: Path) -> dict[str, list[Run]]:
     folders = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
     for run in chain.from_iterable(map(find_runs, folders)):
         facts = run.read_config()
-        if facts["task"]["split"] == "folds" and {Unit(0, fold) for fold in range(N_FOLDS)} <= set(run.units()):
+        if facts["task"]["split"] == "folds" and {Training(0, fold) for fold in range(N_FOLDS)} <= set(run.trainings()):
             of_block = found.setdefault(facts["config"]["block_name"], [])
             of_block.append(run)
             if facts["config"] != of_block[0].read_config()["config"]:
@@ -315,7 +315,7 @@ def by_block(pattern: Path) -> dict[str, list[Run]]:
 
 def predicted(run: Run) -> pd.DataFrame:
     """Return the predictions of a run with seed 0 for the test rows of all folds, and their errors, by row id."""
-    folds = [run.read_predictions(Unit(0, fold)) for fold in range(N_FOLDS)]
+    folds = [run.read_predictions(Training(0, fold)) for fold in range(N_FOLDS)]
     errors = [abs(fold.prediction - fold.target) for fold in folds]
     return pd.concat(
         pd.DataFrame({"prediction": fold.prediction, "error": error}, index=fold.ids)
@@ -353,7 +353,7 @@ def recipes(folder: Path) -> str:
             f"{number(row['mean'])} {unit}",
             *(number(row["std_seeds"]), ", ".join(map(str, row["seeds"])), f"{row['rows']:,}", made),
         ]
-        for block, _, made, tried, row, unit in sorted(lines, key=lambda line: line[:3])
+        for block, _, made, tried, row, training in sorted(lines, key=lambda line: line[:3])
     ]
     return markdown(["block", "recipe", "validation MAE", "std, seeds", "seeds", "validation rows", "commit"], rows)
 

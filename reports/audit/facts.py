@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, UsageError, printable
+from benchmarks.base.files import plain
 from benchmarks.data.folds import N_FOLDS, official_folds
 from benchmarks.data.tasks import TASKS, Task
 from benchmarks.results.leaderboard import published, rank, source
 from benchmarks.results.metrics import primary_metric, score
 from benchmarks.results.statistics import bootstrap_mean
 from reports.audit.breakdown import break_down, compare
-from reports.page.report import plain
 from reports.study.published import PredictionFile, PredictionSet, task_of_ids
 from reports.study.row_facts import RowFacts
 

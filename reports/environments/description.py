@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, SenBenchError, UsageError
 from benchmarks.base.machine import n_threads, prepare_arithmetic
-from benchmarks.data.crystal_table import CrystalTable, Progress
+from benchmarks.base.workers import Progress
+from benchmarks.data.crystal_table import CrystalTable
 from benchmarks.data.graph_table import GraphTable, join_graphs
 from benchmarks.results.run_config import RunConfig, restore_config
-from benchmarks.results.store import Run, Unit, other_code
+from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors, evaluation_batches
 from benchmarks.training.prediction import load_weights
 from benchmarks.training.trainer import build_model, explain_failure, untrained_model
-from reports.page.section import Absent, Text
+from reports.page.section import Text
+from reports.study.study import Absent
 from sen.crystal import Crystal
 from sen.graph import Cells, build_graph
 
@@ -40,7 +42,7 @@ __all__ = [
     "inequivalent_rows",
     "models_of",
     "problems_of",
-    "rows_of_units",
+    "rows_of_trainings",
     "show_problems",
 ]
 
@@ -104,7 +106,7 @@ class Models:
     Attributes:
         run: The run.
         config: Its configuration.
-        units: The finished folds of the seed that has most of them, those whose weights were removed left out.
+        trainings: The finished folds of the seed that has most of them, those whose weights were removed left out.
         problems: What was left out, a sentence each.
 
     Raises:
@@ -116,56 +118,56 @@ class Models:
         self.run = run
         self.config: RunConfig = restore_config(run.read_config()["config"])
         self.device = device
-        finished = run.units()
+        finished = run.trainings()
         if not finished:
             raise UsageError(f"{run.path} has no finished fold yet, and so no model to explain.")
-        has_weights = [unit for unit in finished if run.has_weights(unit)]
+        has_weights = [training for training in finished if run.has_weights(training)]
         if not has_weights:
             raise DataError(
                 f"The weights of all finished folds of {run.path} were removed, and without a model there are no "
                 "environments: copy model.safetensors back, or train again by `sen-bench run --overwrite always`."
             )
-        seeds = [unit.seed for unit in has_weights]
+        seeds = [training.seed for training in has_weights]
         seed = max(sorted(set(seeds)), key=seeds.count)
-        self.units: list[Unit] = [unit for unit in has_weights if unit.seed == seed]
+        self.trainings: list[Training] = [training for training in has_weights if training.seed == seed]
         self.problems: list[str] = []
-        if removed := [str(unit) for unit in finished if unit.seed == seed and unit not in has_weights]:
+        if removed := [str(training) for training in finished if training.seed == seed and training not in has_weights]:
             self.problems.append(
                 f"The weights of {'; '.join(removed)} of {run.path} were removed, so that these test rows have no "
                 "environments and are left out."
             )
         self.problems += [
             f"{told}, and the environments are those of what is installed, which may be another model."
-            for told in other_code(run, self.units, self.config.block_name)
+            for told in other_code(run, self.trainings, self.config.block_name)
         ]
-        self._loaded: dict[Unit, SEN] = {}
+        self._loaded: dict[Training, SEN] = {}
 
     @functools.cached_property
-    def tested_by(self) -> dict[str, Unit]:
-        """The unit that was tested on each row, by the row's id."""
-        return {row: unit for unit in self.units for row in self.run.read_predictions(unit).ids}
+    def tested_by(self) -> dict[str, Training]:
+        """The training that was tested on each row, by the row's id."""
+        return {row: training for training in self.trainings for row in self.run.read_predictions(training).ids}
 
     def keep_loadable(self) -> None:
-        """Load all models, and leave out the units whose weights cannot be used.
+        """Load all models, and leave out the trainings whose weights cannot be used.
 
         Raises:
             SenBenchError: None can be used.
         """
         kept, errors = [], []
-        for unit in self.units:
+        for training in self.trainings:
             try:
-                self.load(unit)
+                self.load(training)
             except SenBenchError as error:
                 errors.append(error)
             else:
-                kept.append(unit)
+                kept.append(training)
         if not kept:
             raise errors[0]
-        self.units = kept
+        self.trainings = kept
         self.problems += [str(error) for error in errors]
 
-    def load(self, unit: Unit, *, trained: bool = True) -> SEN:
-        """Return the model of a unit, which is read once, or the one from which its training began.
+    def load(self, training: Training, *, trained: bool = True) -> SEN:
+        """Return the model of a training, which is read once, or the one from which its training began.
 
         Raises:
             DataError: The weights do not fit the configuration: another version of the code made them.
@@ -174,14 +176,14 @@ class Models:
 
         if not trained:
             with torch.random.fork_rng(devices=[]):
-                model, _ = untrained_model(self.config, unit.seed, unit.fold)
+                model, _ = untrained_model(self.config, training.seed, training.fold)
             return model.to(self.device).eval()
-        if unit not in self._loaded:
+        if training not in self._loaded:
             # A copy takes a fraction of the time of drawing weights that are then overwritten.
             model = copy.deepcopy(self._blank)
-            load_weights(model, self.run, unit)
-            self._loaded[unit] = model.to(self.device).eval()
-        return self._loaded[unit]
+            load_weights(model, self.run, training)
+            self._loaded[training] = model.to(self.device).eval()
+        return self._loaded[training]
 
     @functools.cached_property
     def _blank(self) -> SEN:
@@ -355,8 +357,8 @@ def _open(study: Study) -> tuple[list[tuple[Result, Models]], list[str]]:
     return _opened[study]
 
 
-def rows_of_units(models: Models, table: CrystalTable) -> dict[Unit, NDArray[np.int64]]:
-    """Return the positions in the table of the rows that each unit was tested on, ascending.
+def rows_of_trainings(models: Models, table: CrystalTable) -> dict[Training, NDArray[np.int64]]:
+    """Return the positions in the table of the rows that each training was tested on, ascending.
 
     Raises:
         Absent: A row of the run is not in the table.
@@ -367,25 +369,27 @@ def rows_of_units(models: Models, table: CrystalTable) -> dict[Unit, NDArray[np.
             f"The crystals at hand lack {len(lacking):,} of the {len(models.tested_by):,} rows that {models.run.path} "
             f"was tested on, such as {lacking[0]}: give the data of the run with --data-dir."
         )
-    found: dict[Unit, list[int]] = {unit: [] for unit in models.units}
-    for row, unit in models.tested_by.items():
-        found[unit].append(position[row])
-    return {unit: np.array(sorted(rows), dtype=np.int64) for unit, rows in found.items()}
+    found: dict[Training, list[int]] = {training: [] for training in models.trainings}
+    for row, training in models.tested_by.items():
+        found[training].append(position[row])
+    return {training: np.array(sorted(rows), dtype=np.int64) for training, rows in found.items()}
 
 
-def draw_test_rows(models: Models, table: CrystalTable, *, at_most: int) -> tuple[dict[Unit, NDArray[np.int64]], int]:
-    """Draw at most so many test rows, the same share of each fold; return them by unit, and how many there are.
+def draw_test_rows(
+    models: Models, table: CrystalTable, *, at_most: int
+) -> tuple[dict[Training, NDArray[np.int64]], int]:
+    """Draw at most so many test rows, the same share of each fold; return them by training, and how many there are.
 
     Raises:
         Absent: A row of the run is not in the table.
     """
-    rows = rows_of_units(models, table)
+    rows = rows_of_trainings(models, table)
     total = sum(map(len, rows.values()))
     if total > at_most:
         rng = np.random.default_rng(0)
         share = at_most / total
-        rows = {unit: np.sort(rng.permutation(part)[: int(share * len(part))]) for unit, part in rows.items()}
-    return {unit: part for unit, part in rows.items() if len(part)}, total
+        rows = {training: np.sort(rng.permutation(part)[: int(share * len(part))]) for training, part in rows.items()}
+    return {training: part for training, part in rows.items() if len(part)}, total
 
 
 def inequivalent_rows(table: CrystalTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -426,24 +430,24 @@ def describe_test_rows(
     Raises:
         Absent: A row of the run is not in the table, or none is left.
     """
-    by_unit, n_rows = draw_test_rows(models, table, at_most=at_most)
+    by_training, n_rows = draw_test_rows(models, table, at_most=at_most)
     parts = []
-    for unit, rows in by_unit.items():
-        if folds is None or unit.fold in folds:
+    for training, rows in by_training.items():
+        if folds is None or training.fold in folds:
             # Always these two parts, so that a row is the same to the last bit whichever section asks for it first.
             inequivalent = inequivalent_rows(table, rows)
             others = [] if only_inequivalent else [np.setdiff1d(rows, inequivalent)]
-            parts += [(unit, part) for part in (inequivalent, *others) if len(part)]
+            parts += [(training, part) for part in (inequivalent, *others) if len(part)]
     if not parts:
         raise Absent("No test row has inequivalent atoms of one element beside another element.")
     done, total, described = 0, sum(len(part) for _, part in parts), []
-    for unit, part in parts:
-        described.append(_described(models, table, unit, part, trained=trained))
+    for training, part in parts:
+        described.append(_described(models, table, training, part, trained=trained))
         done += len(part)
         if progress is not None:
             progress(done, total)
     chosen = np.concatenate([part for _, part in parts])
-    fold = np.concatenate([np.full(len(part), unit.fold) for unit, part in parts])
+    fold = np.concatenate([np.full(len(part), training.fold) for training, part in parts])
     order = np.lexsort((chosen, fold))
     return DescribedRows(chosen[order], fold[order], n_rows, _take(_join(described), order))
 
@@ -454,12 +458,12 @@ _kept: dict[tuple[object, ...], Environments] = {}
 
 
 def _described(
-    models: Models, table: CrystalTable, unit: Unit, rows: NDArray[np.int64], *, trained: bool
+    models: Models, table: CrystalTable, training: Training, rows: NDArray[np.int64], *, trained: bool
 ) -> Environments:
-    """Return what the model of a unit makes of rows; it is computed once."""
-    key = (str(models.run.path.resolve()), table.digest, models.device, unit, trained, rows.tobytes())
+    """Return what the model of a training makes of rows; it is computed once."""
+    key = (str(models.run.path.resolve()), table.digest, models.device, training, trained, rows.tobytes())
     if key not in _kept:
-        found = models.describe([table.crystal(row) for row in rows.tolist()], models.load(unit, trained=trained))
+        found = models.describe([table.crystal(row) for row in rows.tolist()], models.load(training, trained=trained))
         while _kept and sum(map(len, _kept.values())) + len(rows) > _KEPT:
             _kept.pop(next(iter(_kept)))
         _kept[key] = found

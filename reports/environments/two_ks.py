@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.data.crystal_table import CrystalTable, Progress, reduced_formula
+from benchmarks.base.files import plain
+from benchmarks.base.workers import Progress
+from benchmarks.data.crystal_table import CrystalTable, reduced_formula
 from reports.environments.operations import KINDS, ConventionalCell, conventional_cell
 from reports.study.wording import space_group_symbol
 from sen.crystal import SYMBOLS, Crystal
@@ -367,7 +369,7 @@ def describe_crystal(crystal: Crystal, environments: Environments, i: int = 0) -
         "densities": {"before": densities(crystal, before), "after": densities(crystal, after)},
         "pearson": {
             "labels": [orbit_labels(crystal)[label] for label in np.sort(crystal.orbit)],
-            "before": _finite(pearson(before[np.argsort(crystal.orbit, kind="stable")])),
+            "before": plain(pearson(before[np.argsort(crystal.orbit, kind="stable")])),
         },
         "orbits": [
             {"label": label, "multiplicity": int(count)}
@@ -375,7 +377,3 @@ def describe_crystal(crystal: Crystal, environments: Environments, i: int = 0) -
         ],
         "orbit_matrix": {"before": ks_matrix(before[first]).tolist(), "after": ks_matrix(after[first]).tolist()},
     }
-
-
-def _finite(matrix: NDArray[np.float64]) -> list[list[float | None]]:
-    return [[value if np.isfinite(value) else None for value in row] for row in matrix.tolist()]

@@ -73,7 +73,7 @@ def _sentences(study: Study, *, scores: bool) -> Iterator[str]:
     yield _protocol(study)
     sizes = [record["rows"] for run in runs for record in run.records.values()]
     train, test = (_range([size[key] for size in sizes]) for key in ("train", "test"))
-    seeds = sorted({n for run in runs for n in Counter(unit.fold for unit in run.units).values()})
+    seeds = sorted({n for run in runs for n in Counter(training.fold for training in run.trainings).values()})
     yield (
         f"{'In each fold' if task.split == 'folds' else 'Of these'} {train} rows were trained on, "
         f"{_range([size['validation'] for size in sizes])} others held out of the training rows for choosing the "

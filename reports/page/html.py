@@ -15,9 +15,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from benchmarks.base.console import figures
+from benchmarks.base.workers import Progress
 from reports.page.cite import bibtex, methods
 from reports.page.report import Outcome, Part, Report
-from reports.page.section import Block, Figure, Heading, Progress, Table, Text
+from reports.page.section import Figure, Heading, Item, Table, Text
 from reports.page.style import DARK_COLOURS
 from reports.page.svg import draw_svg
 from reports.page.tables import as_csv, as_latex, is_numeric, shown
@@ -71,6 +72,7 @@ class _Setter:
         self._numbers = {"figure": 0, "table": 0}
         self._ids: set[str] = set()
         self._parts: list[str] = []
+        self._labels: list[str] = []
         self._done = 0
 
     def part(self, part: Part) -> dict[str, Any]:
@@ -79,6 +81,7 @@ class _Setter:
         n_same = self._parts.count(self._parts[-1])
         name = self._parts[-1] + (f"-{n_same}" if n_same > 1 else "")
         prefix = f"{name}-" if self._several else ""
+        self._labels = [result.label for result in part.study.results]
         return {
             "id": name,
             "title": part.study.title,
@@ -117,7 +120,7 @@ class _Setter:
             words += ["--sections", name]
         return shlex.join(words)
 
-    def _block(self, block: Block, section: str) -> dict[str, Any]:
+    def _block(self, block: Item, section: str) -> dict[str, Any]:
         match block:
             case Heading():
                 return {"kind": "heading", "text": block.text}
@@ -131,7 +134,7 @@ class _Setter:
 
     def _figure(self, figure: Figure, section: str) -> dict[str, Any]:
         name = self._new_id(f"{section}-{_slug(figure.name)}")
-        svg = draw_svg(figure.draw, name)
+        svg = draw_svg(figure.draw, name, self._labels)
         width = re.search(r'width="([\d.]+)pt"', svg)
         return {
             "kind": "figure",

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
 from benchmarks.base.errors import UsageError, printable, suggest
-from reports.page.section import Absent, Block, Progress, Section, load_section, section_names
-from reports.study.study import Study
+from benchmarks.base.files import plain
+from benchmarks.base.workers import Progress
+from reports.page.section import Item, Section, load_section, section_names
+from reports.study.study import Absent, Study
 
-__all__ = ["Outcome", "Part", "Report", "choose_sections", "make_report", "plain"]
+__all__ = ["Outcome", "Part", "Report", "choose_sections", "make_report"]
 
 #: Raised whenever the layout of report.json changes.
 FORMAT = 1
@@ -39,7 +39,7 @@ class Outcome:
     name: str
     title: str
     facts: dict[str, Any] | None = None
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[Item] = field(default_factory=list)
     reason: str = ""
     failed: bool = False
     seconds: float = 0.0
@@ -195,29 +195,10 @@ def _run(outcome: Outcome, section: Section, study: Study, progress: Progress) -
     outcome.seconds = time.perf_counter() - start
 
 
-def plain(value: Any) -> Any:
-    """Return what JSON gives back of a value: numbers of numpy become Python's, those that are not finite None.
-
-    Raises:
-        TypeError: JSON has nothing for it.
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    raise TypeError(f"facts hold numbers, text, lists and dictionaries, not {type(value).__name__}")
-
-
 def _result_facts(study: Study, at: int) -> dict[str, Any]:
     result = study.results[at]
     return {
-        **result.look,
+        "label": result.label,
         "path": str(result.path),
         "kind": "run" if result.run else "published",
         "rows": len(result.rows),

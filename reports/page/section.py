@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from benchmarks.data.crystal_table import Progress
+from benchmarks.base.workers import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -21,15 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GROUP",
-    "Absent",
-    "Block",
-    "Cell",
     "Figure",
     "Heading",
-    "Progress",
+    "Item",
     "Section",
     "Table",
     "Text",
+    "Value",
     "load_section",
     "section_names",
 ]
@@ -37,11 +35,7 @@ __all__ = [
 GROUP = "sen_bench.report_sections"
 
 #: What a table holds: text, whole numbers, other numbers (with the decimals that a typical one needs), nothing ("–").
-Cell = str | int | float | None
-
-
-class Absent(Exception):  # noqa: N818 - an honest state and no error
-    """There is nothing to show; the message is one sentence that says why, and what would give it."""
+Value = str | int | float | None
 
 
 @dataclass(frozen=True)
@@ -93,14 +87,14 @@ class Table:
 
     name: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[Value]]
     caption: str
     method: str = ""
     digits: int = 4
     strong: Sequence[int] = ()
 
 
-Block = Heading | Text | Figure | Table
+Item = Heading | Text | Figure | Table
 
 
 class Section(ABC):
@@ -134,7 +128,7 @@ class Section(ABC):
         """
 
     @abstractmethod
-    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """Return what to show of the facts, as `analyse` returned them and JSON gives them back."""
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,8 +27,10 @@ __all__ = [
     "SEQUENTIAL",
     "SYSTEM_COLOURS",
     "WIDE",
+    "Look",
     "drawing",
     "legend",
+    "look_of",
     "n_columns",
     "panels",
     "subplots",
@@ -109,21 +112,45 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
+class Look(NamedTuple):
+    """How a result is drawn: the same in every figure of its part of the page."""
+
+    colour: str
+    marker: str
+
+
+_labels: ContextVar[Sequence[str]] = ContextVar("labels of the results of a part of the page", default=())
+
+
+def look_of(label: str) -> Look:
+    """Return the look of a result by its place among those of the part being drawn; any other label is muted."""
+    labels = _labels.get()
+    if label not in labels:
+        return Look(MUTED, "o")
+    place = labels.index(label)
+    return Look(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)])
+
+
 @contextmanager
-def drawing() -> Iterator[None]:
-    """Draw figures in the style of the report."""
+def drawing(labels: Sequence[str] = ()) -> Iterator[None]:
+    """Draw figures in the style of the report.
+
+    Args:
+        labels: Labels of the results, in the order of the page; `look_of` gives each its colour and marker.
+    """
     import logging
 
     import matplotlib as mpl
 
     # Of the fonts named, those that are not installed here are for the reader's browser.
     logger = logging.getLogger("matplotlib.font_manager")
-    level = logger.level
+    level, token = logger.level, _labels.set(labels)
     logger.setLevel(logging.ERROR)
     try:
         with mpl.rc_context(_SETTINGS):
             yield
     finally:
+        _labels.reset(token)
         logger.setLevel(level)
 
 

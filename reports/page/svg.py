@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from reports.page.style import COLOURS, FONTS, GRID, INK, MUTED, PAPER, drawing
@@ -36,16 +36,21 @@ _POWER = re.compile(r"10\^\{(-?)(\d+)\}")
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def draw_svg(draw: Callable[[], Figure], name: str) -> str:
+def draw_svg(draw: Callable[[], Figure], name: str, labels: Sequence[str] = ()) -> str:
     """Draw a figure and return it as an `<svg>` element.
 
     Its ids begin with `name`, so that no other figure of the page has them; colours of the style become variables of
     the page with the colour itself to fall back on; its size is that of the figure, 72 points to the inch.
+
+    Args:
+        draw: Draws the figure.
+        name: Its id in the page.
+        labels: Labels of the results on the page, see `reports.page.style.look_of`.
     """
     import matplotlib as mpl
 
     buffer = io.StringIO()
-    with drawing(), mpl.rc_context({"svg.hashsalt": name}):
+    with drawing(labels), mpl.rc_context({"svg.hashsalt": name}):
         figure = draw()
         _write_powers(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks.base.latex import escape
-from reports.page.section import Cell, Table
+from reports.page.section import Table, Value
 
 __all__ = ["as_csv", "as_latex", "is_numeric", "shown"]
 
@@ -75,7 +75,7 @@ def _latex_row(cells: Sequence[str]) -> str:
     return " & ".join(map(escape, cells)) + r" \\"
 
 
-def _decimals(cells: Sequence[Cell], digits: int) -> int:
+def _decimals(cells: Sequence[Value], digits: int) -> int:
     """Decimals that give the typical number of a column so many significant digits."""
     numbers = [abs(cell) for cell in cells if isinstance(cell, float) and math.isfinite(cell) and cell]
     if not numbers:
@@ -83,7 +83,7 @@ def _decimals(cells: Sequence[Cell], digits: int) -> int:
     return min(max(0, digits - 1 - math.floor(math.log10(statistics.median_high(numbers)))), _MOST_DECIMALS)
 
 
-def _text(cell: Cell, decimals: int) -> str:
+def _text(cell: Value, decimals: int) -> str:
     if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
         return _NOTHING
     if isinstance(cell, bool):

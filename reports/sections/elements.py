@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.data.crystal_table import Progress
+from benchmarks.base.workers import Progress
 from benchmarks.results.statistics import Interval, bootstrap
 from reports.environments.description import (
     DescribedRows,
@@ -19,8 +19,9 @@ from reports.environments.description import (
     problems_of,
     show_problems,
 )
-from reports.page.section import Absent, Block, Figure, Heading, Section, Table, Text
+from reports.page.section import Figure, Heading, Item, Section, Table, Text
 from reports.page.style import DIVERGING, INK, SYSTEM_COLOURS, WIDE, subplots
+from reports.study.study import Absent
 from reports.study.wording import drawable, in_brackets, rounded
 from sen.crystal import SYMBOLS
 
@@ -266,9 +267,9 @@ class Elements(Section):
             value, interval = rank_correlation(spread, target, own.fold)
             spreads.append(
                 {
-                    **other.look,
-                    "seed": its_models.units[0].seed,
-                    "folds": [unit.fold for unit in its_models.units],
+                    "label": other.label,
+                    "seed": its_models.trainings[0].seed,
+                    "folds": [training.fold for training in its_models.trainings],
                     "n": len(own.rows),
                     "n_test": own.n_rows,
                     "rank_correlation": value,
@@ -281,9 +282,9 @@ class Elements(Section):
             spread[rows.fold == fold] /= np.median(spread[rows.fold == fold]) or 1.0
         shown = np.sort(np.random.default_rng(0).permutation(len(spread))[:_SHOWN])
         return {
-            "run": result.look,
-            "seed": models.units[0].seed,
-            "folds": [unit.fold for unit in models.units],
+            "run": {"label": result.label},
+            "seed": models.trainings[0].seed,
+            "folds": [training.fold for training in models.trainings],
             "n": len(rows.rows),
             "n_test": rows.n_rows,
             "elements": [SYMBOLS[z - 1] for z in heatmaps["trained"].numbers],
@@ -309,7 +310,7 @@ class Elements(Section):
             "problems": problems_of(study),
         }
 
-    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """The heatmap with its robustness, and the spread."""
         trained, untrained = facts["correlation"]["trained"], facts["correlation"]["untrained"]
         run = facts["run"]["label"]

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from reports.environments.description import headline, models_of, problems_of, rows_of_units, show_problems
+from benchmarks.base.workers import Progress
+from reports.environments.description import headline, models_of, problems_of, rows_of_trainings, show_problems
 from reports.environments.operations import KINDS
 from reports.environments.two_ks import DIGITS, choose_crystals, choose_example, describe_crystal
-from reports.page.section import Absent, Block, Cell, Figure, Heading, Progress, Section, Table, Text
+from reports.page.section import Figure, Heading, Item, Section, Table, Text, Value
 from reports.page.style import COLOURS, DIVERGING, GRID, INK, MUTED, WIDE, subplots
+from reports.study.study import Absent
 from reports.study.wording import typeset_formula, typeset_group
 
 if TYPE_CHECKING:
@@ -58,8 +60,8 @@ class Equivalence(Section):
         table = study.crystals(progress)
         found = models_of(study)
         result, models = found[0]
-        folds = rows_of_units(models, table)
-        fold_of = {int(row): unit for unit, rows in folds.items() for row in rows}
+        folds = rows_of_trainings(models, table)
+        fold_of = {int(row): training for training, rows in folds.items() for row in rows}
         rows = np.array(sorted(fold_of), dtype=np.int64)
         # Crystals that every run was tested on, so that blocks are compared on the same ones.
         shared = rows[[all(str(table.ids[row]) in other.tested_by for _, other in found) for row in rows]]
@@ -75,9 +77,9 @@ class Equivalence(Section):
         wanted = list(dict.fromkeys([*choice.rows, *pairs, *([] if example is None else [example])]))
         described = _describe(models, table, wanted, progress)
         facts: dict[str, Any] = {
-            "run": result.look,
-            "seed": models.units[0].seed,
-            "folds": [unit.fold for unit in models.units],
+            "run": {"label": result.label},
+            "seed": models.trainings[0].seed,
+            "folds": [training.fold for training in models.trainings],
             "crystals": [
                 {"shows": kinds, **_only(described[row], "element_pairs", "densities", "pearson", "orbit_matrix")}
                 for row, kinds in zip(choice.rows, choice.shows, strict=True)
@@ -109,7 +111,7 @@ class Equivalence(Section):
                     continue
                 facts["example"]["blocks"].append(
                     {
-                        **other.look,
+                        "label": other.label,
                         "fold": own[example]["fold"],
                         **own[example]["densities"]["after"],
                         "orbit_matrix": own[example]["orbit_matrix"]["after"],
@@ -117,7 +119,7 @@ class Equivalence(Section):
                 )
         return facts
 
-    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """Bars, operations, pairs of elements, correlation of atoms, densities."""
         label = facts["run"]["label"]
         yield Text(
@@ -156,7 +158,7 @@ class Equivalence(Section):
             "each symmetry orbit, in the colour of its element. Lines of one colour that lie apart are inequivalent "
             "atoms that the block tells apart.",
             "Gaussian kernel density of the components (Scott's rule); each panel has its own scale, because blocks "
-            "differ in units and width (paper Fig. 3d-g). Equivalent atoms coincide by construction.",
+            "differ in trainings and width (paper Fig. 3d-g). Equivalent atoms coincide by construction.",
             f"Density curves of {len(example['orbits'])} orbits, one panel for each of {len(example['blocks'])} runs.",
         )
         yield Figure(
@@ -169,7 +171,7 @@ class Equivalence(Section):
         )
 
 
-def _bars_and_operations(facts: Mapping[str, Any], label: str) -> Iterable[Block]:
+def _bars_and_operations(facts: Mapping[str, Any], label: str) -> Iterable[Item]:
     shown = [kind for kind in KINDS if kind not in facts["absent"]]
     yield Figure(
         "atoms-against-a-reference",
@@ -194,7 +196,7 @@ def _absent_sentence(facts: Mapping[str, Any]) -> str:
 
 def relation_table(crystals: Sequence[Mapping[str, Any]], caption: str) -> Table:
     """Return the table of the operations that relate equivalent atoms in facts of crystals."""
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for crystal in crystals:
         for group in crystal["groups"]:
             for relation in group["relations"]:
@@ -242,17 +244,17 @@ def _describe(
     models: Models, table: CrystalTable, rows: Sequence[int], progress: Progress
 ) -> dict[int, dict[str, Any]]:
     """Describe rows, each by the model of the fold that did not see it; without a fold, by none."""
-    by_unit: dict[Any, list[int]] = {}
+    by_training: dict[Any, list[int]] = {}
     for row in rows:
-        if (unit := models.tested_by.get(str(table.ids[row]))) is not None:
-            by_unit.setdefault(unit, []).append(row)
+        if (training := models.tested_by.get(str(table.ids[row]))) is not None:
+            by_training.setdefault(training, []).append(row)
     found: dict[int, dict[str, Any]] = {}
-    for unit, members in sorted(by_unit.items()):
+    for training, members in sorted(by_training.items()):
         crystals = [table.crystal(row) for row in members]
-        environments = models.describe(crystals, models.load(unit), exact=True)
+        environments = models.describe(crystals, models.load(training), exact=True)
         for i, row in enumerate(members):
             facts = describe_crystal(crystals[i], environments, i)
-            found[row] = {"id": str(table.ids[row]), "fold": unit.fold, **facts}
+            found[row] = {"id": str(table.ids[row]), "fold": training.fold, **facts}
         progress(len(found), len(rows))
     return found
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from benchmarks.base.console import figures
 from benchmarks.base.errors import DataError
-from reports.page.section import Absent, Block, Figure, Progress, Section, Table
-from reports.page.style import MUTED, panels
-from reports.study.study import Result, Study
+from benchmarks.base.workers import Progress
+from reports.page.section import Figure, Item, Section, Table
+from reports.page.style import MUTED, look_of, panels
+from reports.study.study import Absent, Result, Study
 from reports.study.wording import in_brackets
 
 __all__ = ["Learning"]
@@ -30,13 +31,13 @@ class Learning(Section):
         for i, result in enumerate(study.runs):
             curves = _curves(result)
             if curves:
-                results.append({**result.look, "curves": curves})
+                results.append({"label": result.label, "curves": curves})
             progress(i + 1, len(study.runs))
         if not results:
             raise Absent("No run has a readable history.csv, so that there are no learning curves; train it again.")
         return {"unit": study.task.unit, "kind": study.task.kind, "results": results}
 
-    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """One panel for each run, one line for each training."""
         yield _figure(facts)
         yield _table(facts)
@@ -45,19 +46,19 @@ class Learning(Section):
 def _curves(result: Result) -> list[dict[str, Any]]:
     assert result.run is not None
     curves = []
-    for unit in result.units:
+    for training in result.trainings:
         try:
-            rows = result.run.read_history(unit)
+            rows = result.run.read_history(training)
             columns = {name: [row[name] for row in rows] for name in ("epoch", "train_loss", "validation")}
         except (DataError, KeyError):
             continue
         if not rows:
             continue
-        record = result.records[unit]
+        record = result.records[training]
         curves.append(
             {
-                "fold": unit.fold,
-                "seed": unit.seed,
+                "fold": training.fold,
+                "seed": training.seed,
                 **{name: [float(f"{value:.5g}") for value in column] for name, column in columns.items()},
                 "best_epoch": record["best_epoch"],
                 "planned": result.facts["config"]["training"]["epochs"],
@@ -77,10 +78,17 @@ def _figure(facts: Mapping[str, Any]) -> Figure:
         for panel, result in zip(axes, results, strict=True):
             for curve in result["curves"]:
                 epochs = np.array(curve["epoch"])
-                panel.plot(epochs, curve["validation"], color=result["colour"], linewidth=0.9, alpha=0.7)
+                colour = look_of(result["label"]).colour
+                panel.plot(epochs, curve["validation"], color=colour, linewidth=0.9, alpha=0.7)
                 best = int(np.flatnonzero(epochs == curve["best_epoch"])[0]) if curve["best_epoch"] in epochs else None
                 if best is not None:
-                    panel.plot(epochs[best], curve["validation"][best], "o", color=result["colour"], markersize=3)
+                    panel.plot(
+                        epochs[best],
+                        curve["validation"][best],
+                        "o",
+                        color=look_of(result["label"]).colour,
+                        markersize=3,
+                    )
             panel.set_title(result["label"])
             panel.set_yscale("log")
             n = len(result["curves"])

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.machine import n_threads
-from benchmarks.data.crystal_table import CrystalTable, Progress, reduced_formula
+from benchmarks.base.workers import Progress
+from benchmarks.data.crystal_table import CrystalTable, reduced_formula
 from reports.environments.description import (
     DRAWN,
     Environments,
@@ -22,11 +23,12 @@ from reports.environments.description import (
     headline,
     models_of,
     problems_of,
-    rows_of_units,
+    rows_of_trainings,
     show_problems,
 )
-from reports.page.section import Absent, Block, Figure, Heading, Section, Table, Text
+from reports.page.section import Figure, Heading, Item, Section, Table, Text
 from reports.page.style import COLOURS, MARKERS, SEQUENTIAL, SYSTEM_COLOURS, WIDE, subplots
+from reports.study.study import Absent
 from reports.study.wording import drawable, in_brackets, rounded, typeset_formula
 from sen.crystal import SYMBOLS
 
@@ -186,30 +188,30 @@ class Maps(Section):
         n_test = 0
         compounds: dict[str, Any] | None = None
         for result, models in found:
-            unit = next((unit for unit in models.units if unit.fold == fold), None)
-            if unit is None:
+            training = next((training for training in models.trainings if training.fold == fold), None)
+            if training is None:
                 left_out.append(result.label)
                 continue
             if rows is None:
-                rows = rows_of_units(models, table)[unit]
+                rows = rows_of_trainings(models, table)[training]
                 n_test = len(rows)
                 most = max(_FEWEST_POINTS, _POINTS // len(found))
                 if n_test > most:
                     rows = np.sort(np.random.default_rng(0).permutation(rows)[:most])
                 if len(rows) < _MIN_POINTS:
                     raise Absent(f"Fold {fold} has {len(rows)} test rows, and a map takes at least {_MIN_POINTS}.")
-            material, chemistry = crystal_vectors(models, unit.fold, table, rows, progress)
+            material, chemistry = crystal_vectors(models, training.fold, table, rows, progress)
             if not _differ(material):
                 collapsed.append(result.label)
                 continue
-            untrained = crystal_vectors(models, unit.fold, table, rows, progress, trained=False)
+            untrained = crystal_vectors(models, training.fold, table, rows, progress, trained=False)
             if compounds is None:
                 compounds = _compounds(table, rows, chemistry, material, untrained[1])
             made = make_map(material, progress=progress)
             maps.append(
                 {
-                    **result.look,
-                    "seed": unit.seed,
+                    "label": result.label,
+                    "seed": training.seed,
                     **_map_facts(made),
                     "first_component": first_component(material),
                     "neighbour_correlation": neighbour_correlation(reduce(material), table.target[rows]),
@@ -238,7 +240,7 @@ class Maps(Section):
             "compounds": compounds,
         }
 
-    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """The maps by target and by crystal system, their numbers, and the maps of compounds."""
         maps = facts["maps"]
         first = maps[0]
@@ -317,7 +319,7 @@ class Maps(Section):
         yield from _show_compounds(facts, first["label"], label)
 
 
-def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable[Block]:
+def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable[Item]:
     compounds = facts["compounds"]
     a_o_x, calcium = compounds["a_o_x"], compounds["ca_o_x"]
     names = ", ".join(GROUPS)
@@ -361,7 +363,7 @@ def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable
 
 def _shared_fold(runs: Sequence[Models]) -> int:
     """Return the lowest fold that all runs have finished, or else the lowest of the first."""
-    folds = [{unit.fold for unit in models.units} for models in runs]
+    folds = [{training.fold for training in models.trainings} for models in runs]
     return min(set.intersection(*folds) or folds[0])
 
 
@@ -379,14 +381,14 @@ def crystal_vectors(
     The material vector from which the property is predicted [n, D], and the mean over the atoms of the chemical
     environments before the block [n, 192].
     """
-    unit = next(unit for unit in models.units if unit.fold == fold)
+    training = next(training for training in models.trainings if training.fold == fold)
     drawn, _ = draw_test_rows(models, table, at_most=DRAWN)
-    if np.isin(rows, drawn.get(unit, [])).all():
+    if np.isin(rows, drawn.get(training, [])).all():
         # Other sections look at these rows as well.
         found = describe_test_rows(models, table, trained=trained, at_most=DRAWN, folds=[fold], progress=progress)
         place = np.searchsorted(found.rows, rows)
         return found.environments.material[place], _means(found.environments)[place]
-    model = models.load(unit, trained=trained)
+    model = models.load(training, trained=trained)
     material, chemistry = [], []
     for start in range(0, len(rows), _CHUNK):
         crystals = [table.crystal(row) for row in rows[start : start + _CHUNK].tolist()]

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.console import figures
+from benchmarks.base.workers import Progress
 from benchmarks.results.leaderboard import published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, mean_absolute_deviation, primary_metric
 from benchmarks.results.statistics import bootstrap_mean, corrected_t_test, holm, share_tested
 from benchmarks.results.store import is_official
-from reports.page.section import Block, Cell, Figure, Heading, Progress, Section, Table, Text
-from reports.page.style import GRID, INK, MUTED, WIDE, subplots
+from reports.page.section import Figure, Heading, Item, Section, Table, Text, Value
+from reports.page.style import GRID, INK, MUTED, WIDE, look_of, subplots
 from reports.study.study import Result, Study, fold_scores, shared_rows
 from reports.study.wording import after_number, in_brackets
 
@@ -65,7 +66,7 @@ class Overview(Section):
             "source": source() if study.task.is_official else None,
         }
 
-    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """Words first, then the tables."""
         yield Text("\n\n".join(_words(facts)))
         yield _result_table(facts)
@@ -88,12 +89,12 @@ def _result_facts(study: Study, result: Result) -> dict[str, Any]:
     epochs = [record["epochs"] for record in records]
     seconds = [record["wall_seconds"] / record["epochs"] for record in records]
     return {
-        **result.look,
+        "label": result.label,
         "kind": "run" if result.run else "published",
         "rows": len(result.rows),
         "folds": result.folds,
         "has_folds": result.has_folds,
-        "seeds": {str(fold): sorted(u.seed for u in result.units if u.fold == fold) for fold in result.folds},
+        "seeds": {str(fold): sorted(u.seed for u in result.trainings if u.fold == fold) for fold in result.folds},
         "coverage": result.coverage,
         "limit": result.facts["config"]["limit"] if result.run else None,
         "scores": {str(fold): scores[fold] for fold in scores},
@@ -109,7 +110,7 @@ def _result_facts(study: Study, result: Result) -> dict[str, Any]:
         "memory_gib": max(_memory(record) for record in records) / 2**30 if records else None,
         "devices": sorted({record["device"] for record in records}),
         "threads": sorted({record["threads"] for record in records if record.get("threads")}),
-        "is_official": result.run is not None and is_official(result.facts, result.units),
+        "is_official": result.run is not None and is_official(result.facts, result.trainings),
     }
 
 
@@ -158,7 +159,10 @@ def _difference(first: Result, second: Result) -> dict[str, Any]:
     }
     if len(folds) > 1:
         ratio = share_tested(
-            record for result in (first, second) for unit, record in result.records.items() if unit.fold in folds
+            record
+            for result in (first, second)
+            for training, record in result.records.items()
+            if training.fold in folds
         )
         p = corrected_t_test(by_fold, ratio)
         facts |= {"p": None if math.isnan(p) else p, "test_to_train": ratio}
@@ -267,10 +271,10 @@ def _result_table(facts: Mapping[str, Any]) -> Table:
             _sortable(result["mean"][name], higher_is_better=metric["higher_is_better"]),
         ),
     )
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for result in best:
         seeds = sorted({len(seeds) for seeds in result["seeds"].values()})
-        n_seeds: Cell = "–".join(map(str, seeds)) if len(seeds) > 1 else (seeds[0] or None)
+        n_seeds: Value = "–".join(map(str, seeds)) if len(seeds) > 1 else (seeds[0] or None)
         rows.append(
             [
                 result["label"],
@@ -326,7 +330,7 @@ def _sortable(value: float | None, *, higher_is_better: bool) -> float:
 
 def _cost_table(facts: Mapping[str, Any]) -> Table:
     ours = [result for result in facts["results"] if result["kind"] == "run"]
-    rows: list[list[Cell]] = [
+    rows: list[list[Value]] = [
         [
             result["label"],
             result["parameters"],
@@ -367,7 +371,7 @@ def _leaderboard_table(facts: Mapping[str, Any]) -> Table:
     ]
     entries.sort(key=lambda entry: entry[1], reverse=metric["higher_is_better"])
     places = {entry["mean"]: i for i, entry in reversed(list(enumerate(facts["leaderboard"], start=1)))}
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for model, mean, std, is_published in entries:
         place = places[mean] if is_published else rank(facts["task"], mean)
         rows.append([place, model, mean, std])
@@ -408,29 +412,26 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
         for result in results
     ]
     board = _published_beside(facts)
-    bars += [
-        {"label": entry["model"], "colour": MUTED, "marker": "o", "values": dict(enumerate(entry["folds"]))}
-        for entry in board
-    ]
+    bars += [{"label": entry["model"], "values": dict(enumerate(entry["folds"]))} for entry in board]
     for bar in bars:
+        bar["shown"] = bar["label"]
         bar["values"] = {fold: value for fold, value in bar["values"].items() if value is not None}
         if "mean" in bar and len(bar["folds"]) < facts["n_folds"]:
-            bar["label"] += f" ({_folds(bar['folds'])})"
+            bar["shown"] += f" ({_folds(bar['folds'])})"
         elif "mean" in bar and not bar["has_all_rows"]:
-            bar["label"] += f" (n = {bar['rows']:,})"
+            bar["shown"] += f" (n = {bar['rows']:,})"
     bars = [bar for bar in bars if bar["values"]]
     bars.sort(key=lambda bar: statistics.fmean(bar["values"].values()), reverse=not metric["higher_is_better"])
 
     def draw() -> Any:
         figure, axes = subplots(width=WIDE, height=0.75 + 0.22 * len(bars))
         for y, bar in enumerate(bars):
-            values = list(bar["values"].values())
+            values, look = list(bar["values"].values()), look_of(bar["label"])
             axes.axhline(y, color=GRID, linewidth=0.5, zorder=0)
             if bar.get("has_folds", True):
-                points = {"s": 16, "marker": bar["marker"], "color": bar["colour"], "alpha": 0.55, "lw": 0}
-                axes.scatter(values, [y] * len(values), **points)
-            axes.scatter(statistics.fmean(values), y, s=90, marker="|", color=bar["colour"], linewidths=2)
-        axes.set_yticks(range(len(bars)), [bar["label"] for bar in bars])
+                axes.scatter(values, [y] * len(values), s=16, marker=look.marker, color=look.colour, alpha=0.55, lw=0)
+            axes.scatter(statistics.fmean(values), y, s=90, marker="|", color=look.colour, linewidths=2)
+        axes.set_yticks(range(len(bars)), [bar["shown"] for bar in bars])
         for label, bar in zip(axes.get_yticklabels(), bars, strict=True):
             label.set_color(INK if "mean" in bar else MUTED)
         axes.set_ylim(-0.7, len(bars) - 0.3)
@@ -442,7 +443,7 @@ def _score_figure(facts: Mapping[str, Any]) -> Figure:
     beside = ""
     if board:
         beside = " Grey: published models, from the leaderboard, down to the first that is worse than all results here."
-    means = "; ".join(f"{bar['label']} {figures(statistics.fmean(bar['values'].values()))}" for bar in reversed(bars))
+    means = "; ".join(f"{bar['shown']} {figures(statistics.fmean(bar['values'].values()))}" for bar in reversed(bars))
     return Figure(
         name="scores",
         draw=draw,
@@ -496,7 +497,7 @@ def _family(differences: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _difference_table(facts: Mapping[str, Any]) -> Table:
-    rows: list[list[Cell]] = [
+    rows: list[list[Value]] = [
         [
             f"{pair['first']} – {pair['second']}",
             pair.get("mean"),

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.base.console import figures
-from reports.page.section import Block, Figure, Progress, Section, Table
-from reports.page.style import GRID, INK, MUTED, n_columns, panels
+from benchmarks.base.workers import Progress
+from reports.page.section import Figure, Item, Section, Table
+from reports.page.style import GRID, INK, MUTED, look_of, n_columns, panels
 from reports.study.study import Study, fold_scores
 from reports.study.wording import drawable, in_brackets, join
 
@@ -39,7 +40,7 @@ class Parity(Section):
                 at = np.sort(np.random.default_rng(0).choice(n, _MOST_POINTS, replace=False))
             scores = fold_scores(result, study.task.kind).values()
             facts: dict[str, Any] = {
-                **result.look,
+                "label": result.label,
                 "rows": n,
                 "folds": result.folds,
                 "has_folds": result.has_folds,
@@ -58,7 +59,7 @@ class Parity(Section):
             progress(i + 1, len(study.results))
         return {"kind": study.task.kind, "unit": study.task.unit, "target": study.task.target, "results": results}
 
-    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """One panel for each result."""
         if facts["kind"] == "regression":
             yield _parity_figure(facts)
@@ -105,7 +106,8 @@ def _parity_figure(facts: Mapping[str, Any]) -> Figure:
             target, prediction = result["points"]
             panel.plot(ends, ends, color=MUTED, linewidth=0.7, zorder=0)
             size = 7 if len(target) < 3000 else 3 if len(target) < 12000 else 1.5
-            panel.scatter(target, prediction, s=size, color=result["colour"], alpha=0.45, linewidths=0, rasterized=True)
+            colour = look_of(result["label"]).colour
+            panel.scatter(target, prediction, s=size, color=colour, alpha=0.45, linewidths=0, rasterized=True)
             panel.set_xlim(ends)
             panel.set_ylim(ends)
             panel.set_aspect("equal")
@@ -197,8 +199,8 @@ def _reliability_figure(facts: Mapping[str, Any]) -> Figure:
             panel.plot(
                 [b["predicted"] for b in bins],
                 [b["true"] for b in bins],
-                marker=result["marker"],
-                color=result["colour"],
+                marker=look_of(result["label"]).marker,
+                color=look_of(result["label"]).colour,
             )
             panel.set_xlim(-0.03, 1.03)
             panel.set_ylim(-0.03, 1.03)

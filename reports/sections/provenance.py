@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from reports.page.section import Block, Cell, Progress, Section, Table, Text
+from benchmarks.base.workers import Progress
+from reports.page.section import Item, Section, Table, Text, Value
 from reports.study.study import Result, Study
 
 __all__ = ["Provenance"]
@@ -39,7 +40,7 @@ class Provenance(Section):
         ]
         return {"task": study.task.facts(), "runs": runs, "published": published}
 
-    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """Tables of runs, data and versions."""
         yield Text("\n\n".join(_words(facts)))
         yield _run_table(facts)
@@ -112,7 +113,7 @@ def _words(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _run_table(facts: Mapping[str, Any]) -> Table:
-    rows: list[list[Cell]] = [
+    rows: list[list[Value]] = [
         [
             run["label"],
             _numbers(run["folds"]),
@@ -165,7 +166,7 @@ def _command_table(facts: Mapping[str, Any]) -> Table:
 
 def _version_table(facts: Mapping[str, Any]) -> Table:
     names = list(dict.fromkeys(name for run in facts["runs"] for name in run["versions"]))
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for name in names:
         values = [_versions(name, run["versions"].get(name, ())) for run in facts["runs"]]
         if len(set(values)) == 1:

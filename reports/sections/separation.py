@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.data.crystal_table import CrystalTable, Progress
+from benchmarks.base.workers import Progress
+from benchmarks.data.crystal_table import CrystalTable
 from benchmarks.results.statistics import Interval, bootstrap
 from reports.environments.description import (
     DRAWN,
@@ -28,8 +29,9 @@ from reports.environments.description import (
     show_problems,
 )
 from reports.environments.two_ks import SUBSETS, ks_of_subsets
-from reports.page.section import Absent, Block, Cell, Figure, Section, Table, Text
-from reports.page.style import GRID, MUTED, PAPER, WIDE, subplots
+from reports.page.section import Figure, Item, Section, Table, Text, Value
+from reports.page.style import GRID, MUTED, PAPER, WIDE, look_of, subplots
+from reports.study.study import Absent
 from reports.study.wording import rounded
 from sen.crystal import Crystal
 
@@ -282,7 +284,7 @@ def fading(
     score = np.nan
     if is_enough:
         score = separation_score(_medians(after, [part.inequivalent for part in apart], width), elements).value
-    folds = {unit.fold: unit for unit in models.units}
+    folds = {training.fold: training for training in models.trainings}
     steps = []
     for done, size in enumerate(sizes, start=1):
         values = np.empty(len(chosen))
@@ -368,9 +370,9 @@ class Separation(Section):
             scores = block_separation(models, table, width=width, progress=progress)
             blocks.append(
                 {
-                    **result.look,
-                    "seed": models.units[0].seed,
-                    "folds": [unit.fold for unit in models.units],
+                    "label": result.label,
+                    "seed": models.trainings[0].seed,
+                    "folds": [training.fold for training in models.trainings],
                     "test_rows": rows.n_rows,
                     "drawn": len(rows.rows),
                     "width": own,
@@ -391,7 +393,7 @@ class Separation(Section):
             )
         return {"blocks": blocks, "width": width, "subsets": SUBSETS, "problems": problems}
 
-    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """Scores as a figure and a table, and the fading of equivalence."""
         blocks, width = facts["blocks"], facts["width"]
         fewest, most = (bound(b["scores"]["trained"]["after"]["n"] for b in blocks) for bound in (min, max))
@@ -426,7 +428,7 @@ class Separation(Section):
                 for b in blocks
             ),
         )
-        rows: list[list[Cell]] = []
+        rows: list[list[Value]] = []
         for b in blocks:
             for state, stages in b["scores"].items():
                 for stage, score in stages.items():
@@ -580,15 +582,22 @@ def draw_scores(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
         axis.plot([], [], "o", color=MUTED, markerfacecolor=face, label=state)
     axis.plot([], [], "|", color=MUTED, markersize=8, label="resolution")
     for i, block in enumerate(blocks):
-        for state, shift, face in (("trained", -0.14, block["colour"]), ("untrained", 0.14, PAPER)):
+        look = look_of(block["label"])
+        for state, shift, face in (("trained", -0.14, look.colour), ("untrained", 0.14, PAPER)):
             score = block["scores"][state]["after"]
             low, high = score["interval"]
             if low is not None and high is not None:
-                axis.plot([low, high], [i + shift] * 2, color=block["colour"], linewidth=1.2)
+                axis.plot([low, high], [i + shift] * 2, color=look.colour, linewidth=1.2)
             if score["value"] is None:
-                axis.text(0, i + shift, " not defined", va="center", color=block["colour"], fontsize=6)
+                axis.text(0, i + shift, " not defined", va="center", color=look.colour, fontsize=6)
                 continue
-            axis.plot([score["value"]], [i + shift], block["marker"], color=block["colour"], markerfacecolor=face)
+            axis.plot(
+                [score["value"]],
+                [i + shift],
+                look.marker,
+                color=look.colour,
+                markerfacecolor=face,
+            )
             if score["resolution"] is not None:
                 axis.plot([score["resolution"]], [i + shift], "|", color=MUTED, markersize=8, zorder=0)
     axis.set_yticks(range(len(blocks)), [block["label"] for block in blocks])
@@ -610,14 +619,21 @@ def draw_fading(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
         middle = np.array([step["relative"] for step in steps], dtype=float)
         low, high = (np.array([step["interval"][end] for step in steps], dtype=float) for end in (0, 1))
         label = block["label"] if np.isfinite(middle).any() else f"{block['label']} (not defined)"
-        axis.plot(sizes, middle, color=block["colour"], marker=block["marker"], label=label)
+        look = look_of(block["label"])
+        axis.plot(sizes, middle, color=look.colour, marker=look.marker, label=label)
         if not np.isfinite(middle).any():
             continue
-        axis.fill_between(sizes, low, high, color=block["colour"], alpha=0.18, linewidth=0)
-        axis.axhline(fading["resolution"], color=block["colour"], linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+        axis.fill_between(sizes, low, high, color=look.colour, alpha=0.18, linewidth=0)
+        axis.axhline(fading["resolution"], color=look.colour, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
         if _is_above(block):
             across = axis.get_yaxis_transform()
-            axis.plot([1.02, 1.07], [fading["score"]] * 2, color=block["colour"], transform=across, clip_on=False)
+            axis.plot(
+                [1.02, 1.07],
+                [fading["score"]] * 2,
+                color=look.colour,
+                transform=across,
+                clip_on=False,
+            )
     axis.axvline(_NAMED, color=GRID, linewidth=0.8, zorder=0)
     axis.set_xlabel("displacement of every atom (Å)")
     axis.set_ylabel("2-KS of equivalent atoms\n/ 2-KS between elements")

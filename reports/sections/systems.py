@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.base.console import figures
+from benchmarks.base.workers import Progress
 from benchmarks.results.statistics import FEWEST_OF_A_CLASS
 from reports.audit.breakdown import SMALL, break_down, compare, describe, describe_comparison
-from reports.page.section import Block, Cell, Figure, Heading, Progress, Section, Table, Text
-from reports.page.style import GRID, INK, WIDE, legend, subplots
+from reports.page.section import Figure, Heading, Item, Section, Table, Text, Value
+from reports.page.style import GRID, INK, WIDE, legend, look_of, subplots
 from reports.study.row_facts import crystal_systems
 from reports.study.study import Result, Study, shared_rows
 from reports.study.wording import in_brackets
@@ -40,7 +41,7 @@ class Systems(Section):
             groups = table.space_group[study.positions(rows.ids.tolist())]
             results.append(
                 {
-                    **result.look,
+                    "label": result.label,
                     **break_down(study.task.kind, rows.target, rows.prediction, groups, rows.loss),
                     "folds": result.folds,
                 }
@@ -58,7 +59,7 @@ class Systems(Section):
         progress(n_steps, n_steps)
         return facts
 
-    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """Words, the figure by system, violins, tables."""
         best = next(result for result in facts["results"] if result["label"] == facts["best"])
         yield Text("\n\n".join(_words(facts, best)))
@@ -101,7 +102,7 @@ def _pairs(study: Study) -> Iterator[tuple[Result, Result]]:
 def _violin(study: Study, one: Result, other: Result) -> dict[str, Any]:
     at, there = shared_rows(one.rows, other.rows)
     if not len(at):
-        return {"one": one.look, "other": other.look, "rows": 0}
+        return {"one": {"label": one.label}, "other": {"label": other.label}, "rows": 0}
     first, second = one.rows.take(at), other.rows.take(there)
     groups = study.crystals().space_group[study.positions(first.ids.tolist())]
     losses = (first.loss, second.loss)
@@ -114,7 +115,8 @@ def _violin(study: Study, one: Result, other: Result) -> dict[str, Any]:
         ]
         for entry in comparison["systems"]
     }
-    return {"one": one.look, "other": other.look, "rows": len(at), "comparison": comparison, "quantiles": errors}
+    sides = {"one": {"label": one.label}, "other": {"label": other.label}}
+    return {**sides, "rows": len(at), "comparison": comparison, "quantiles": errors}
 
 
 def _words(facts: Mapping[str, Any], best: Mapping[str, Any]) -> Iterator[str]:
@@ -162,15 +164,21 @@ def _system_figure(facts: Mapping[str, Any]) -> Figure:
                     x = j + (i - (len(results) - 1) / 2) * step
                     low, high = system[f"{key}_interval"]
                     if low is not None and high is not None:
-                        panel.plot((x, x), (low, high), color=result["colour"], linewidth=1.0, solid_capstyle="butt")
-                    face = "none" if system["is_small"] else result["colour"]
+                        panel.plot(
+                            (x, x),
+                            (low, high),
+                            color=look_of(result["label"]).colour,
+                            linewidth=1.0,
+                            solid_capstyle="butt",
+                        )
+                    face = "none" if system["is_small"] else look_of(result["label"]).colour
                     panel.scatter(
                         x,
                         system[key],
                         s=16,
-                        marker=result["marker"],
+                        marker=look_of(result["label"]).marker,
                         facecolor=face,
-                        edgecolor=result["colour"],
+                        edgecolor=look_of(result["label"]).colour,
                         lw=0.9,
                     )
             panel.set_xticks(range(len(names)), [f"{name}\n{most[name]:,}" for name in names], rotation=45, ha="right")
@@ -179,7 +187,10 @@ def _system_figure(facts: Mapping[str, Any]) -> Figure:
                 panel.set_ylim(0, 1.08 * _top(results, key))
             panel.yaxis.grid(True)
         handles = [
-            figure.axes[0].plot([], [], result["marker"], color=result["colour"], markersize=4)[0] for result in results
+            figure.axes[0].plot(
+                [], [], look_of(result["label"]).marker, color=look_of(result["label"]).colour, markersize=4
+            )[0]
+            for result in results
         ]
         legend(figure, handles, [result["label"] for result in results])
         return figure
@@ -219,7 +230,7 @@ def _top(results: Sequence[Mapping[str, Any]], key: str) -> float:
 
 def _system_table(facts: Mapping[str, Any]) -> Table:
     regression = facts["kind"] == "regression"
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for name in _names(facts):
         for result in facts["results"]:
             system = next((system for system in result["systems"] if system["group"] == name), None)
@@ -248,7 +259,7 @@ def _score_columns(facts: Mapping[str, Any]) -> list[str]:
     return ["accuracy", "acc. low", "acc. high", "balanced accuracy", "bal. low", "bal. high", "share true"]
 
 
-def _scores(group: Mapping[str, Any], *, regression: bool) -> list[Cell]:
+def _scores(group: Mapping[str, Any], *, regression: bool) -> list[Value]:
     if regression:
         return [
             group["mae"],
@@ -281,7 +292,7 @@ def _score_method(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _violin_blocks(facts: Mapping[str, Any]) -> Iterator[Block]:
+def _violin_blocks(facts: Mapping[str, Any]) -> Iterator[Item]:
     for i, pair in enumerate(facts["violins"]):
         one, other = pair["one"]["label"], pair["other"]["label"]
         yield Heading(f"{one} against {other}")
@@ -310,11 +321,13 @@ def _violin_figure(facts: Mapping[str, Any], pair: Mapping[str, Any], number: in
                     grid = np.linspace(values.min(), values.max(), 200)
                     density = gaussian_kde(values)(grid)
                     width = 0.42 * density / density.max()
-                    axes.fill_betweenx(10**grid, j, j + sign * width, color=side["colour"], alpha=0.55, linewidth=0)
+                    axes.fill_betweenx(
+                        10**grid, j, j + sign * width, color=look_of(side["label"]).colour, alpha=0.55, linewidth=0
+                    )
                 else:
                     x = np.full(entry["n"], j + sign * 0.12)
                     dots = np.quantile(values, np.linspace(0, 1, entry["n"]))
-                    axes.scatter(x, 10**dots, s=6, color=side["colour"], linewidths=0)
+                    axes.scatter(x, 10**dots, s=6, color=look_of(side["label"]).colour, linewidths=0)
                 median = 10 ** float(np.median(values))
                 axes.plot((j, j + sign * 0.3), (median, median), color=INK, linewidth=1)
             axes.axvline(j, color=GRID, linewidth=0.5, zorder=0)
@@ -322,7 +335,7 @@ def _violin_figure(facts: Mapping[str, Any], pair: Mapping[str, Any], number: in
         axes.set_xticks(range(len(systems)), [f"{entry['group']}\n{entry['n']:,}" for entry in systems])
         axes.set_ylabel(f"absolute error{in_brackets(facts['unit'])}")
         axes.set_xlim(-0.6, len(systems) - 0.4)
-        handles = [axes.fill_between([], [], color=side["colour"], alpha=0.55) for side in sides]
+        handles = [axes.fill_between([], [], color=look_of(side["label"]).colour, alpha=0.55) for side in sides]
         legend(figure, handles, [f"{sides[0]['label']} (left)", f"{sides[1]['label']} (right)"])
         return figure
 
@@ -370,7 +383,7 @@ def _symmetry_table(facts: Mapping[str, Any]) -> Table:
     found = [result["symmetry"] or {"loss": None, "without_most_common": None} for result in facts["results"]]
     common = [symmetry["without_most_common"] for symmetry in found]
     known = next((entry for entry in common if entry is not None), None)
-    rows: list[list[Cell]] = [
+    rows: list[list[Value]] = [
         [
             result["label"],
             *_correlation(symmetry["loss"]),
@@ -402,7 +415,7 @@ def _symmetry_table(facts: Mapping[str, Any]) -> Table:
     )
 
 
-def _correlation(facts: Mapping[str, Any] | None) -> list[Cell]:
+def _correlation(facts: Mapping[str, Any] | None) -> list[Value]:
     return [None] * 4 if facts is None else [facts["value"], *facts["interval"], facts["n"]]
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.console import figures
-from reports.page.section import Absent, Block, Cell, Progress, Section, Table, Text
-from reports.study.study import Result, Study, shared_rows
+from benchmarks.base.workers import Progress
+from reports.page.section import Item, Section, Table, Text, Value
+from reports.study.study import Absent, Result, Study, shared_rows
 from reports.study.wording import after_number, in_brackets, space_group_symbol
 from sen.crystal import SYMBOLS
 
@@ -111,7 +112,7 @@ class Worst(Section):
         facts["share_of_error"] = float(np.sort(error)[::-1][:n_worst].sum() / max(error.sum(), 1e-300))
         return facts
 
-    def show(self, facts: Mapping[str, Any]) -> Iterable[Block]:
+    def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """The worst rows, and the rates of the causes."""
         yield Text("\n\n".join(_words(facts)))
         yield _worst_table(facts)
@@ -174,10 +175,10 @@ def _of_most_rows(runs: Sequence[Result]) -> list[Result]:
 def _seen(runs: Sequence[Result], folds: NDArray[np.int64]) -> list[frozenset[str]] | None:
     """Return the elements that the training rows of each row's fold hold, in any of the runs and seeds."""
     by_fold: dict[int, frozenset[str]] = {}
-    for unit, record in itertools.chain.from_iterable(run.records.items() for run in runs):
+    for training, record in itertools.chain.from_iterable(run.records.items() for run in runs):
         if not (elements := record.get("elements")):
             return None
-        by_fold[unit.fold] = by_fold.get(unit.fold, frozenset()) | frozenset(elements)
+        by_fold[training.fold] = by_fold.get(training.fold, frozenset()) | frozenset(elements)
     return [by_fold[fold] for fold in folds.tolist()]
 
 
@@ -260,9 +261,9 @@ def _worst_table(facts: Mapping[str, Any]) -> Table:
     unit = in_brackets(facts["unit"])
     with_crystals = not facts["crystals"]
     several = len(facts["models"]) > 1
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for row in facts["worst"]:
-        crystal: list[Cell] = []
+        crystal: list[Value] = []
         if with_crystals:
             group = row["symbol"] + (f" ({row['space_group']})" if row["space_group"] else "")
             crystal = [row["formula"], group, row["atoms"]]

@@ -20,8 +20,7 @@ from benchmarks.data.folds import check_split
 from benchmarks.data.tasks import TASKS, Kind, Task
 from benchmarks.results.metrics import row_loss
 from benchmarks.results.store import Predictions, Run, find_runs
-from reports.page.style import COLOURS, MARKERS
-from reports.study.study import Result, Rows, Study
+from reports.study.study import PredictedRows, Result, Study
 
 if TYPE_CHECKING:
     from reports.study.published import PredictionFile
@@ -112,7 +111,7 @@ def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_di
             *remarks,
             *_on_other_content(key, groups),
         ]
-        studies.append(Study(task, _decorate([*_label(results), *published]), data_dir, told_of_task, titles[key]))
+        studies.append(Study(task, _distinguish([*_label(results), *published]), data_dir, told_of_task, titles[key]))
     used = {result.path for study in studies for result in study.published}
     for path in against:
         if path not in used:
@@ -165,13 +164,13 @@ def _task(facts: Mapping[str, Any]) -> Task:
 def _read_run(run: Run) -> Result | None:
     """Read what is finished of a run; None where nothing is."""
     facts = run.read_config()
-    units = run.units()
-    if not units:
+    trainings = run.trainings()
+    if not trainings:
         return None
-    records = {unit: run.read_metrics(unit) for unit in units}
+    records = {training: run.read_metrics(training) for training in trainings}
     _check_facts(facts)
-    rows = _average(facts["task"]["kind"], [(unit.fold, run.read_predictions(unit)) for unit in units])
-    return Result(facts["config"]["block_name"], "", "", rows, run, tuple(units), records, facts, run.path)
+    rows = _average(facts["task"]["kind"], [(training.fold, run.read_predictions(training)) for training in trainings])
+    return Result(facts["config"]["block_name"], rows, run, tuple(trainings), records, facts, run.path)
 
 
 #: What a run records that is read here and by the sections of this room.
@@ -232,7 +231,7 @@ def _lacking(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{name!r} of the {key}" for name in names if name not in tables[key])
 
 
-def _average(kind: Kind, parts: Sequence[tuple[int, Predictions]]) -> Rows:
+def _average(kind: Kind, parts: Sequence[tuple[int, Predictions]]) -> PredictedRows:
     """Join the predictions of all folds and seeds; a row that several seeds predicted becomes one."""
     parts = sorted(parts, key=lambda part: part[0])
     ids = np.array([name for _, part in parts for name in part.ids])
@@ -247,7 +246,7 @@ def _average(kind: Kind, parts: Sequence[tuple[int, Predictions]]) -> Rows:
     )
     order = np.argsort(first)
     first = first[order]
-    return Rows(ids[first], fold[first], target[first], mean[order], error[order], n_seeds[order], loss[order])
+    return PredictedRows(ids[first], fold[first], target[first], mean[order], error[order], n_seeds[order], loss[order])
 
 
 def _read_published(file: PredictionFile, task: Task, results: Sequence[Result]) -> list[Result]:
@@ -272,7 +271,7 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
             raise DataError(f"{file.path} holds values that are no probabilities, and {task.name} is a classification.")
         error = np.abs(prediction - target)
         loss = row_loss(task.kind, target, prediction)
-        rows = Rows(names, fold, target, prediction, error, np.ones(len(names), dtype=np.int64), loss)
+        rows = PredictedRows(names, fold, target, prediction, error, np.ones(len(names), dtype=np.int64), loss)
         label = file.model if len(file.sets) == 1 or file.form == "submission" else f"{file.model}, {entry.name}"
         if file.form != "submission":
             logging.getLogger("sen_bench").warning(
@@ -291,9 +290,7 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
                     "over folds.",
                     *(file.path, f"{n_other:,}", f"{len(names):,}", label),
                 )
-        published.append(
-            Result(label, "", "", rows.take(order), None, (), {}, file.metadata, file.path, has_folds, file.form)
-        )
+        published.append(Result(label, rows.take(order), None, (), {}, file.metadata, file.path, has_folds, file.form))
     return published
 
 
@@ -326,14 +323,14 @@ def _plain(value: object) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _decorate(results: Sequence[Result]) -> list[Result]:
-    """Give every result a label of its own, a colour and a marker."""
+def _distinguish(results: Sequence[Result]) -> list[Result]:
+    """Give every result a label of its own."""
     done: list[Result] = []
-    for i, result in enumerate(results):
+    for result in results:
         taken, label = {other.label for other in done}, result.label
         for number in itertools.count(2):
             if label not in taken:
                 break
             label = f"{result.label} [{number}]"
-        done.append(replace(result, label=label, colour=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)]))
+        done.append(replace(result, label=label))
     return done

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import read_unpacked
-from benchmarks.data.crystal_table import Progress
+from benchmarks.base.workers import Progress
 from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.rows import read_target
 from benchmarks.data.structures import BadRow

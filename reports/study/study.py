@@ -13,21 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.errors import SenBenchError, UsageError
+from benchmarks.base.workers import Progress
 from benchmarks.data.folds import n_folds
 from benchmarks.data.tasks import TASKS, Kind, Task, find_data_file, named_folder
 from benchmarks.results.metrics import score
-from benchmarks.results.store import Run, Unit, fold_means
-from reports.page.section import Absent, Progress
+from benchmarks.results.store import Run, Training, fold_means
 
 if TYPE_CHECKING:
     from benchmarks.data.crystal_table import CrystalTable
     from benchmarks.data.dataset import Dataset
 
-__all__ = ["Result", "Rows", "Study", "fold_scores", "shared_rows"]
+__all__ = ["Absent", "PredictedRows", "Result", "Study", "fold_scores", "shared_rows"]
+
+
+class Absent(Exception):  # noqa: N818 - an honest state and no error
+    """There is nothing to show; the message is one sentence that says why, and what would give it."""
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class PredictedRows:
     """Test rows with their predictions, each row once, sorted by fold and then in the order of the task.
 
     Attributes:
@@ -53,9 +57,9 @@ class Rows:
         """Number of rows n."""
         return len(self.ids)
 
-    def take(self, which: NDArray[Any]) -> Rows:
+    def take(self, which: NDArray[Any]) -> PredictedRows:
         """Return the rows at these positions, or where a mask is true."""
-        return Rows(*(column[which] for column in vars(self).values()))
+        return PredictedRows(*(column[which] for column in vars(self).values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +68,9 @@ class Result:
 
     Attributes:
         label: What to call it in tables and figures; unique in its study.
-        colour: Its colour in every figure.
-        marker: Its marker in every figure.
         rows: What it predicted.
         run: The run; None for a published result.
-        units: Finished folds and seeds of the run.
+        trainings: Finished folds and seeds of the run.
         records: What the run recorded of each of them.
         facts: The run's config.json; for a published result, what its file says of itself.
         path: Where it was found, as the user named it.
@@ -77,12 +79,10 @@ class Result:
     """
 
     label: str
-    colour: str
-    marker: str
-    rows: Rows
+    rows: PredictedRows
     run: Run | None
-    units: tuple[Unit, ...]
-    records: Mapping[Unit, Mapping[str, Any]]
+    trainings: tuple[Training, ...]
+    records: Mapping[Training, Mapping[str, Any]]
     facts: Mapping[str, Any]
     path: Path
     has_folds: bool = True
@@ -97,7 +97,7 @@ class Result:
     @property
     def seeds(self) -> list[int]:
         """Seeds of the run, ascending; none for a published result."""
-        return sorted({unit.seed for unit in self.units})
+        return sorted({training.seed for training in self.trainings})
 
     @property
     def block_name(self) -> str | None:
@@ -112,13 +112,8 @@ class Result:
     @property
     def training_rows(self) -> int:
         """Training rows of the first fold of the run, without its validation rows."""
-        rows: int = self.records[self.units[0]]["rows"]["train"]
+        rows: int = self.records[self.trainings[0]]["rows"]["train"]
         return rows
-
-    @property
-    def look(self) -> dict[str, str]:
-        """Label, colour and marker: what facts hold so that `show` can draw the result like every other section."""
-        return {"label": self.label, "colour": self.colour, "marker": self.marker}
 
     def command(self) -> str:
         """The command that made the run, or goes on with it: it also fills gaps between its folds and seeds."""
@@ -321,7 +316,7 @@ def fold_scores(result: Result, kind: Kind) -> dict[int, dict[str, float]]:
     return {fold: {name: means[name][fold] for name in names} for fold in result.folds}
 
 
-def shared_rows(first: Rows, *others: Rows) -> list[NDArray[np.int64]]:
+def shared_rows(first: PredictedRows, *others: PredictedRows) -> list[NDArray[np.int64]]:
     """Return, for each of several results, the positions of the rows that all of them predicted, in the same order.
 
     Rows whose targets differ by more than a thousandth of their spread are not the same rows, whatever their ids.

@@ -18,7 +18,7 @@ from joblib.externals.loky import get_reusable_executor
 
 from ablations.display import GridDisplay
 from benchmarks.base.console import figures
-from benchmarks.training.plans import Cell
+from benchmarks.training.plans import PlannedTraining
 from benchmarks.training.trainer import Epoch
 from tests.benchmarks.conftest import BLOCK, SMALL, Answer, Install, Write, replace_file, rocksalts
 
@@ -173,7 +173,7 @@ def test_failed_cell_stops_no_other_and_is_told(
     )
     content = result(out)
     assert [row["block"] for row in content["table"]] == ["mlp"]
-    assert [failure["unit"] for failure in content["failures"]] == ["fold 0, seed 0", "fold 1, seed 0"]
+    assert [failure["training"] for failure in content["failures"]] == ["fold 0, seed 0", "fold 1, seed 0"]
     assert content["comparisons"] == []
     assert content["absent"] == ["raises"]
     assert "Nothing is finished of raises." in answer.out
@@ -192,7 +192,7 @@ def test_dying_worker_takes_no_other_cell_along(
     assert answer.code == 1
     assert "2 trainings failed" in answer.err
     assert "dies (fold 0, seed 0; fold 1, seed 0): its worker process died" in answer.err
-    assert [(row["block"], row["units"]) for row in result(out)["table"]] == [("mlp", 2)]
+    assert [(row["block"], row["trainings"]) for row in result(out)["table"]] == [("mlp", 2)]
 
 
 def test_workers_that_cannot_begin_are_told(
@@ -395,9 +395,9 @@ def test_interrupted_grid_goes_on_by_the_same_command(
     assert sen_bench(*grid(data, undisturbed, "--epochs", 3)).code == 0
     note = GridDisplay.epoch
 
-    def interrupt(display: GridDisplay, cell: Cell, epoch: Epoch) -> None:
+    def interrupt(display: GridDisplay, cell: PlannedTraining, epoch: Epoch) -> None:
         note(display, cell, epoch)
-        if cell.unit.fold == 1 and epoch.epoch == 2:
+        if cell.training.fold == 1 and epoch.epoch == 2:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:

@@ -111,7 +111,7 @@ def save_and_wait(*arguments):
     while not Path({!r}).exists():
         time.sleep(0.05)
 
-training.write_checkpoint = save_and_wait
+trainer.write_checkpoint = save_and_wait
 """
 
 
@@ -139,7 +139,7 @@ def test_grid_on_two_workers_of_which_one_is_killed(
     assert not states(out)
     assert not [path for path in out.rglob(".*") if not path.name.endswith(".lock")]
     (content,) = (json.loads(file.read_text()) for file in out.rglob("ablation.json"))
-    assert [row["units"] for row in content["table"]] == [1, 1]
+    assert [row["trainings"] for row in content["table"]] == [1, 1]
     assert content["failures"] == []
     assert "2 of 2 trainings ended" in answer.out
     sessions = sorted(len(json.loads(file.read_text())["sessions"]) for file in out.rglob("metrics.json"))
@@ -347,7 +347,7 @@ def test_worker_of_several_threads_trains_one_fold_at_a_time(monkeypatch: pytest
 
     monkeypatch.setattr("distributed.get_worker", object)
     monkeypatch.setattr("benchmarks.training.cluster._asking", lambda _: lambda: False)
-    monkeypatch.setattr("benchmarks.training.cluster.train_cell", train)
+    monkeypatch.setattr("benchmarks.training.cluster.train_one", train)
     cells: list[Any] = ["first", "second"]
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(lambda cell: _train_on_worker(0, cell, "cpu", "topic"), cells))

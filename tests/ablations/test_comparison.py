@@ -13,7 +13,7 @@ from ablations.judge import Judge
 from benchmarks.base.errors import DataError
 from benchmarks.results.metrics import classification_metrics, regression_metrics
 from benchmarks.results.run_config import build_config
-from benchmarks.results.store import Predictions, Unit
+from benchmarks.results.store import Predictions, Training
 
 N_TEST, FOLDS = 200, 5
 
@@ -30,8 +30,8 @@ def finished(
     kind: str = "regression",
 ) -> Finished:
     """A block whose predictions are off by normal noise of that width, or whose labels are wrong so often."""
-    records: dict[Unit, dict[str, Any]] = {}
-    predictions: dict[Unit, Predictions] = {}
+    records: dict[Training, dict[str, Any]] = {}
+    predictions: dict[Training, Predictions] = {}
     for seed in range(seeds):
         for fold in range(folds):
             truth = np.random.default_rng(fold).normal(size=N_TEST)
@@ -43,16 +43,16 @@ def finished(
                 truth = (truth > 0).astype(float)
                 prediction = np.where(noise.random(N_TEST) < error, 1 - truth, truth)
                 metrics = classification_metrics(truth, prediction)
-            unit = Unit(seed, fold)
+            training = Training(seed, fold)
             ids = [f"row-{fold}-{i}" for i in range(N_TEST)]
-            predictions[unit] = Predictions(ids, truth, prediction)
-            records[unit] = {
+            predictions[training] = Predictions(ids, truth, prediction)
+            records[training] = {
                 "metrics": metrics, "parameters": parameters, "wall_seconds": 30.0, "epochs": 10 + fold,
                 "peak_memory_bytes": 2**30, "rows": {"train": 720, "validation": 80, "test": N_TEST},
             }  # fmt: skip
     setting = Setting(block, values or {}, build_config("prototypes", "mlp"))
     judge = Judge(kind)  # type: ignore[arg-type]
-    score = {unit: record["metrics"][judge.metric.name] for unit, record in records.items()}
+    score = {training: record["metrics"][judge.metric.name] for training, record in records.items()}
     return Finished(setting, judge, records, score, predictions)
 
 
@@ -63,11 +63,11 @@ def by_pair(comparisons: list[Comparison]) -> dict[tuple[str, str], Comparison]:
 def test_table_gives_means_and_both_spreads_as_numpy_does() -> None:
     one = finished("mlp", 1.0, seeds=3, fold_effect=0.2, parameters=110)
     row = summary_row(one, [one, finished("capsule", 1.0)])
-    mae = np.array([[one.records[Unit(s, f)]["metrics"]["mae"] for f in range(FOLDS)] for s in range(3)])
+    mae = np.array([[one.records[Training(s, f)]["metrics"]["mae"] for f in range(FOLDS)] for s in range(3)])
     assert row.mean == pytest.approx(mae.mean())
     assert row.std_folds == pytest.approx(mae.mean(0).std())
     assert row.std_seeds == pytest.approx(mae.mean(1).std(ddof=1))
-    assert (row.folds, row.seeds, row.units, row.rows) == (list(range(5)), [0, 1, 2], 15, 5 * N_TEST)
+    assert (row.folds, row.seeds, row.trainings, row.rows) == (list(range(5)), [0, 1, 2], 15, 5 * N_TEST)
     assert row.parameters_beside_capsule == pytest.approx(0.1)
     assert row.epoch_seconds == pytest.approx(30 / 12)
 
@@ -90,8 +90,8 @@ def test_clear_difference_is_found_and_chance_is_not() -> None:
     assert 0 < clear.low < clear.difference < clear.high
     assert clear.p_holm < 0.05
     assert clear.rows == 5 * N_TEST
-    per_row = np.abs(worse.predictions[Unit(0, 0)].prediction - worse.predictions[Unit(0, 0)].target)
-    assert per_row.mean() == pytest.approx(worse.records[Unit(0, 0)]["metrics"]["mae"])
+    per_row = np.abs(worse.predictions[Training(0, 0)].prediction - worse.predictions[Training(0, 0)].target)
+    assert per_row.mean() == pytest.approx(worse.records[Training(0, 0)]["metrics"]["mae"])
 
 
 def test_each_block_meets_the_best_and_capsule_once() -> None:
@@ -112,19 +112,19 @@ def test_p_is_adjusted_for_all_comparisons_with_a_reference_on_either_side(monke
 
 def test_interval_is_that_of_the_mean_over_folds_of_unlike_sizes() -> None:
     one, other = (finished(block, 1.0, seeds=2, folds=2) for block in ("capsule", "mlp"))
-    unit = Unit(1, 0)
-    few = Predictions(*(part[:20] for part in one.predictions[unit]))
+    training = Training(1, 0)
+    few = Predictions(*(part[:20] for part in one.predictions[training]))
     off = few._replace(prediction=few.target + 10 + np.random.default_rng(0).normal(size=20))
 
     def with_fold(whole: Finished, part: Predictions) -> Finished:
         """Let fold 0 be these rows, and seed 0 lack it."""
-        units = [Unit(0, 1), unit, Unit(1, 1)]
-        score = {**whole.score, unit: regression_metrics(part.target, part.prediction)["mae"]}
+        trainings = [Training(0, 1), training, Training(1, 1)]
+        score = {**whole.score, training: regression_metrics(part.target, part.prediction)["mae"]}
         return replace(
             whole,
-            records={each: whole.records[each] for each in units},
-            predictions={**{each: whole.predictions[each] for each in units}, unit: part},
-            score={each: score[each] for each in units},
+            records={each: whole.records[each] for each in trainings},
+            predictions={**{each: whole.predictions[each] for each in trainings}, training: part},
+            score={each: score[each] for each in trainings},
         )
 
     (only,) = compare([with_fold(one, few), with_fold(other, off)])
@@ -153,7 +153,7 @@ def test_incomplete_block_is_ranked_last_and_is_not_the_best() -> None:
 
 def test_score_that_is_no_number_is_ranked_last() -> None:
     broken, whole = finished("mlp", 0.1), finished("capsule", 1.0)
-    broken = replace(broken, score={**broken.score, Unit(0, 0): math.nan})
+    broken = replace(broken, score={**broken.score, Training(0, 0): math.nan})
     assert sorted([broken, whole], key=Finished.rank) == [whole, broken]
     row = summary_row(broken, [])
     assert math.isnan(row.mean)
@@ -197,8 +197,8 @@ def test_a_few_rows_of_a_class_decide_nothing() -> None:
 
 def test_other_test_rows_cannot_be_compared() -> None:
     one, other = finished("capsule", 1.0), finished("mlp", 1.0)
-    part = other.predictions[Unit(0, 2)]
-    changed = {**other.predictions, Unit(0, 2): part._replace(ids=part.ids[::-1])}
+    part = other.predictions[Training(0, 2)]
+    changed = {**other.predictions, Training(0, 2): part._replace(ids=part.ids[::-1])}
     with pytest.raises(DataError, match="not tested on the same rows of fold 2, seed 0"):
         compare([one, replace(other, predictions=changed)])
 
@@ -208,7 +208,7 @@ def test_predictions_averaged_over_seeds_are_scored_as_one_model() -> None:
     row = summary_row(one, [])
     by_hand = []
     for fold in range(FOLDS):
-        parts = [one.predictions[Unit(seed, fold)] for seed in range(3)]
+        parts = [one.predictions[Training(seed, fold)] for seed in range(3)]
         by_hand.append(np.abs(np.mean([part.prediction for part in parts], axis=0) - parts[0].target).mean())
     assert row.ensemble == pytest.approx(np.mean(by_hand))
     assert row.ensemble < 0.7 * row.mean  # independent noise of three seeds: 1 / sqrt(3)

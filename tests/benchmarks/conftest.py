@@ -79,7 +79,7 @@ def _no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 def replace_file(folder: Path, name: str, content: bytes) -> None:
-    """Change a file of a finished unit, and what its manifest says of it."""
+    """Change a file of a finished training, and what its manifest says of it."""
     (folder / name).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["sha256"][name], manifest["size"][name] = hashlib.sha256(content).hexdigest(), len(content)

@@ -16,7 +16,7 @@ from benchmarks.data.graph_table import build_graphs
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.metrics import regression_metrics
 from benchmarks.results.run_config import build_config
-from benchmarks.results.store import Run, Unit
+from benchmarks.results.store import Run, Training
 from benchmarks.training.loader import GraphTensors
 from benchmarks.training.trainer import build_model, predict
 from sen.crystal import Crystal, refine
@@ -126,8 +126,8 @@ def store_models(
             prediction = predict(model, graphs, fold.test, edge_budget=10_000)
             target = np.asarray(table.target[fold.test])
             ids = table.ids[fold.test].tolist()
-            run.write_unit(
-                Unit(seed, number),
+            run.write_training(
+                Training(seed, number),
                 predictions=list(zip(ids, target.tolist(), prediction.tolist(), strict=True)),
                 record={
                     "task": task.name,

@@ -19,7 +19,7 @@ from benchmarks.data.own_data import OwnData
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.metrics import classification_metrics, mean_absolute_deviation, regression_metrics
 from benchmarks.results.run_config import build_config
-from benchmarks.results.store import Run, Unit
+from benchmarks.results.store import Run, Training
 from tests.benchmarks.conftest import rocksalts
 
 N_ROWS = 60
@@ -113,8 +113,8 @@ def make_run(
                     np.clip(0.8 * target + 0.1 + noise * rng.normal(size=len(target)), 0, 1),
                     classification_metrics,
                 )
-            run.write_unit(
-                Unit(seed, number),
+            run.write_training(
+                Training(seed, number),
                 predictions=list(zip(table.ids[fold.test].tolist(), target.tolist(), prediction.tolist(), strict=True)),
                 record={
                     "task": task.name,

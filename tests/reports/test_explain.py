@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.own_data import OwnData
-from benchmarks.results.store import Run, Unit
+from benchmarks.results.store import Run, Training
 from tests.benchmarks.conftest import Answer
 from tests.reports.made_models import made_dataset, mixed_rows, store_models
 
@@ -54,7 +54,7 @@ def facts_of(file: Path) -> list[dict[str, Any]]:
 
 def test_files_and_rows_become_one_page(made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path) -> None:
     capsule, _, root = made
-    row = capsule.read_predictions(Unit(0, 3)).ids[0]
+    row = capsule.read_predictions(Training(0, 3)).ids[0]
     other = next(f"mb-jdft2d-{i:03d}" for i in range(1, 41) if i not in _tested(capsule))
     out = tmp_path / "x.html"
     names = f"{root}/perovskite.cif,{root}/copper.cif, {row} ,{other}"
@@ -76,7 +76,7 @@ def test_files_and_rows_become_one_page(made: tuple[Run, Run, Path], sen_bench: 
     )
     # A row is explained by the model that did not see it, and predicted as that model did.
     assert (tested["fold"], tested["is_test_row"]) == (3, True)
-    predictions = capsule.read_predictions(Unit(0, 3))
+    predictions = capsule.read_predictions(Training(0, 3))
     assert tested["prediction"] == pytest.approx(predictions.prediction[0], rel=1e-4)
     assert tested["target"] == pytest.approx(predictions.target[0])
     assert (unknown["fold"], unknown["is_test_row"]) == (1, False)
@@ -88,7 +88,7 @@ def test_files_and_rows_become_one_page(made: tuple[Run, Run, Path], sen_bench: 
 
 
 def _tested(run: Run) -> set[int]:
-    return {int(name[-3:]) for unit in run.units() for name in run.read_predictions(unit).ids}
+    return {int(name[-3:]) for training in run.trainings() for name in run.read_predictions(training).ids}
 
 
 def test_rows_whose_ids_look_like_files_are_rows(sen_bench: Command, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_rows_whose_ids_look_like_files_are_rows(sen_bench: Command, tmp_path: P
     (tmp_path / "mine.json").write_text(json.dumps(content))
     dataset = OwnData(path=tmp_path / "mine.json", target="gap").load(jobs=1)
     run = store_models(tmp_path / "runs", dataset, folds=(1,))
-    row, out = run.read_predictions(Unit(0, 1)).ids[0], tmp_path / "x.html"
+    row, out = run.read_predictions(Training(0, 1)).ids[0], tmp_path / "x.html"
     assert row.endswith(".cif")
     answer = sen_bench("explain", run.path, "--crystals", row, "-o", out, "--data-dir", tmp_path)
     assert answer.code == 0, answer.err
@@ -121,15 +121,15 @@ def test_removed_weights_are_said(made: tuple[Run, Run, Path], sen_bench: Comman
     capsule, _, root = made
     run = Run(tmp_path / "runs" / "matbench_jdft2d" / capsule.path.name)
     shutil.copytree(capsule.path, run.path)
-    (run.unit_path(Unit(0, 3)) / "model.safetensors").unlink()
-    row, out = run.read_predictions(Unit(0, 3)).ids[0], tmp_path / "x.html"
+    (run.training_path(Training(0, 3)) / "model.safetensors").unlink()
+    row, out = run.read_predictions(Training(0, 3)).ids[0], tmp_path / "x.html"
     options = ("--crystals", row, "-o", out, "--data-dir", root / "data")
     answer = sen_bench("explain", run.path, *options)
     assert answer.code == 0, answer.err
     # The model that was tested on it is gone, and the other one may have been trained on it.
     assert (facts_of(out)[0]["fold"], facts_of(out)[0]["is_test_row"]) == (1, False)
     assert "The weights of fold 3, seed 0 of" in out.read_text()
-    (run.unit_path(Unit(0, 1)) / "model.safetensors").unlink()
+    (run.training_path(Training(0, 1)) / "model.safetensors").unlink()
     answer = sen_bench("explain", run.path, *options, "--overwrite")
     assert (answer.code, "The weights of all finished folds" in answer.err) == (1, True)
 

@@ -20,7 +20,7 @@ from sen.testing import assert_close, collate, sample_crystals
 def full_cells(crystals: Sequence[Crystal]) -> tuple[CrystalBatch, CrystalBatch]:
     """A batch in float64 as it is, and with all features to be computed atom by atom."""
     batch = collate([build_graph(crystal, cells="full") for crystal in crystals])
-    return batch, replace(batch, units=None, orbit=None)
+    return batch, replace(batch, asymmetric=None, orbit=None)
 
 
 def awkward(crystals: Sequence[Crystal]) -> list[Crystal]:
@@ -57,8 +57,8 @@ def test_features_of_full_cells_are_those_of_their_asymmetric_units(crystals: li
     batch, atom_by_atom = full_cells(crystals)
     with torch.no_grad():
         found, expected = features(batch), features(atom_by_atom)
-        assert batch.units is not None
-        assert torch.equal(found, features(batch.units)[batch.orbit])
+        assert batch.asymmetric is not None
+        assert torch.equal(found, features(batch.asymmetric)[batch.orbit])
     assert found.shape == (sum(map(len, crystals)), SENConfig().environment_width)
     assert_close(found, expected, "environments", 1e-11)
 
@@ -85,9 +85,9 @@ def test_dropout_is_the_same_for_equivalent_atoms() -> None:
     torch.manual_seed(0)
     features = FeatureExtraction(SENConfig(dropout=0.5)).double().train()
     batch, _ = full_cells(sample_crystals())
-    assert batch.units is not None
+    assert batch.asymmetric is not None
     torch.manual_seed(1)
     environment = features(batch)
     torch.manual_seed(1)
-    assert torch.equal(environment, features(batch.units)[batch.orbit])
+    assert torch.equal(environment, features(batch.asymmetric)[batch.orbit])
     assert bool((environment == 0).any())

@@ -156,18 +156,18 @@ def test_full_cell_has_the_asymmetric_unit_beside_it():
     graph = build_graph(crystal, max_neighbors=16, cells="full")
     alone = build_graph(crystal, max_neighbors=16, cells="asymmetric")
     for field in fields(Graph):
-        np.testing.assert_array_equal(getattr(graph.units, field.name), getattr(alone, field.name), field.name)
-    assert alone.units is alone.orbit is None
-    np.testing.assert_array_equal(graph.units.numbers[graph.orbit], crystal.numbers)
-    np.testing.assert_array_equal(np.bincount(graph.orbit), graph.units.multiplicity)
+        np.testing.assert_array_equal(getattr(graph.asymmetric, field.name), getattr(alone, field.name), field.name)
+    assert alone.asymmetric is alone.orbit is None
+    np.testing.assert_array_equal(graph.asymmetric.numbers[graph.orbit], crystal.numbers)
+    np.testing.assert_array_equal(np.bincount(graph.orbit), graph.asymmetric.multiplicity)
 
 
 def test_units_of_a_cell_without_symmetry_are_its_atoms(random_crystal):
     graph = build_graph(random_crystal, cells="full")
     assert graph.orbit.tolist() == list(range(12))
-    np.testing.assert_array_equal(graph.units.numbers, graph.numbers)
-    np.testing.assert_array_equal(graph.units.edge_ptr, graph.edge_ptr)
-    np.testing.assert_allclose(graph.units.distance, graph.distance, atol=1e-12)
+    np.testing.assert_array_equal(graph.asymmetric.numbers, graph.numbers)
+    np.testing.assert_array_equal(graph.asymmetric.edge_ptr, graph.edge_ptr)
+    np.testing.assert_allclose(graph.asymmetric.distance, graph.distance, atol=1e-12)
 
 
 def test_rotation_keeps_distances_and_turns_vectors(random_crystal):

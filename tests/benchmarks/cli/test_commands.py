@@ -25,7 +25,7 @@ from benchmarks.base.errors import RunError
 from benchmarks.base.files import file_digest
 from benchmarks.cli.progress import RunDisplay
 from benchmarks.data.tasks import TASKS
-from benchmarks.results.store import Run, Unit
+from benchmarks.results.store import Run, Training
 from benchmarks.training.plans import Plan
 from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts, write_packed
 
@@ -64,7 +64,7 @@ def test_run_stores_every_test_row_once_and_shows_folds_and_leaderboard(
         assert metrics["provenance"]["torch"] == torch.__version__
     assert sorted(ids) == [f"mb-jdft2d-{row:03d}" for row in range(1, 61)]
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["mean"]["mae"] == pytest.approx(np.mean([unit["mae"] for unit in summary["units"]]))
+    assert summary["mean"]["mae"] == pytest.approx(np.mean([training["mae"] for training in summary["trainings"]]))
     assert "partial data" in answer.out
     assert "9.4%" in answer.out
     assert "coGN" in answer.out
@@ -99,19 +99,19 @@ def test_overwriting_discards_all_that_was_asked_for_before_it_begins(
     arguments = run_arguments(data, out, "--folds", "0,1")
     assert sen_bench(*arguments).code == 0
     run = Run(only_run(out))
-    with run.lock(Unit(0, 1)):
+    with run.lock(Training(0, 1)):
         refused = sen_bench(*arguments, "--seeds", 2, "--overwrite", "always")
     assert not (run.path / "seed_1").exists()
     assert refused.code == 2
     assert "Another process is training fold 1, seed 0" in refused.err
-    assert len(run.units()) == 2
-    monkeypatch.setattr("benchmarks.training.execution.train_cell", lambda *_: RunError("No [memory] left."))
+    assert len(run.trainings()) == 2
+    monkeypatch.setattr("benchmarks.training.execution.train_one", lambda *_: RunError("No [memory] left."))
     failed = sen_bench(*arguments, "--overwrite=always")
     assert failed.code == 1
     assert "fold 0, seed 0 failed: No [memory] left." in failed.out
     assert failed.err.splitlines()[-1].endswith("--overwrite=only-missing")
-    assert run.units() == []  # old and new results are never beside each other
-    assert json.loads((run.path / "summary.json").read_text())["units"] == []
+    assert run.trainings() == []  # old and new results are never beside each other
+    assert json.loads((run.path / "summary.json").read_text())["trainings"] == []
     never = sen_bench(*arguments, "--seeds", 2, "--overwrite", "never")
     assert never.err.splitlines()[-1].endswith("--seeds 2 --overwrite only-missing")
 
@@ -120,7 +120,9 @@ def test_overwriting_discards_all_that_was_asked_for_before_it_begins(
 def test_a_training_whose_predictions_are_no_numbers_leaves_no_state(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.training.jobs.predict", lambda *arguments, **_: np.full(len(arguments[2]), np.nan))
+    monkeypatch.setattr(
+        "benchmarks.training.train_one.predict", lambda *arguments, **_: np.full(len(arguments[2]), np.nan)
+    )
     out = tmp_path / "runs"
     failed = sen_bench(*run_arguments(write_data(rocksalts(40)), out, "--folds", "0"))
     assert failed.code == 1
@@ -232,13 +234,13 @@ def test_interrupted_run_says_how_to_go_on(
 def test_ctrl_c_while_a_result_is_stored_matters_only_where_something_is_left(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: str, code: int
 ) -> None:
-    write_unit = Run.write_unit
+    write_training = Run.write_training
 
     def interrupted(self: Run, *arguments: Any, **options: Any) -> Any:
         signal.raise_signal(signal.SIGINT)
-        return write_unit(self, *arguments, **options)
+        return write_training(self, *arguments, **options)
 
-    monkeypatch.setattr(Run, "write_unit", interrupted)
+    monkeypatch.setattr(Run, "write_training", interrupted)
     answer = sen_bench(*run_arguments(write_data(rocksalts(60)), tmp_path / "runs", "--folds", folds))
     assert answer.code == code, answer.err
     assert "fold 0, seed 0: MAE" in answer.out

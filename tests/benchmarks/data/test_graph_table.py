@@ -81,12 +81,12 @@ def test_full_cells_have_their_asymmetric_units_from_the_cache_that_those_have_a
     assert len(folders) == 2
     asymmetric = build_graphs(table, GraphSettings(), jobs=1)
     assert set((tmp_path / "cache").iterdir()) == folders
-    assert full.units.digest == asymmetric.digest != full.digest
-    assert asymmetric.units is asymmetric.orbit is full.units.units is full.units.orbit is None
+    assert full.asymmetric.digest == asymmetric.digest != full.digest
+    assert asymmetric.asymmetric is asymmetric.orbit is full.asymmetric.asymmetric is full.asymmetric.orbit is None
     joined = join_graphs([build_graph(table.crystal(i), cells="full") for i in range(5)])
-    for one, other in ((full, joined), (full.units, joined.units)):
+    for one, other in ((full, joined), (full.asymmetric, joined.asymmetric)):
         for field in dataclasses.fields(one):
-            if field.name not in {"digest", "units"}:
+            if field.name not in {"digest", "asymmetric"}:
                 np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
 
 
@@ -99,7 +99,7 @@ def test_damaged_units_are_rebuilt_alone(table, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         found = build_graphs(table, settings, jobs=1, progress=lambda *done: calls.append(done))
     assert caplog.text.count("is rebuilt") == len(calls) == 1
-    np.testing.assert_array_equal(found.units.edge_multiplicity, expected.units.edge_multiplicity)
+    np.testing.assert_array_equal(found.asymmetric.edge_multiplicity, expected.asymmetric.edge_multiplicity)
 
 
 def test_graphs_are_cached_by_their_settings(table):
@@ -161,8 +161,8 @@ def test_cached_table_is_sent_as_the_paths_of_its_files(data_dir: Path) -> None:
     table = load_dataset(task, data_dir).table
     full = build_graphs(table, GraphSettings(cells="full"))
     assert len(pickle.dumps(full)) < 10_000  # the orbits are an array of the crystals' cache
-    assert np.array_equal(pickle.loads(pickle.dumps(full)).units.distance, full.units.distance)
-    for whole in (table, full.units):
+    assert np.array_equal(pickle.loads(pickle.dumps(full)).asymmetric.distance, full.asymmetric.distance)
+    for whole in (table, full.asymmetric):
         sent = pickle.dumps(whole)
         assert len(sent) < 200_000  # the ids are not cached; the arrays take megabytes
         received = pickle.loads(sent)

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from benchmarks.base.errors import DataError
-from benchmarks.results.store import Run, Unit, find_runs, fold_means
+from benchmarks.results.store import Run, Training, find_runs, fold_means
 
-UNIT = Unit(seed=0, fold=2)
+UNIT = Training(seed=0, fold=2)
 RECORD = {
     "metrics": {"mae": 0.5}, "rows": {}, "parameters": 5, "best_epoch": 1, "epochs": 1, "wall_seconds": 1.0,
     "peak_memory_bytes": 1, "device": "cpu", "elements": [], "provenance": {}, "sessions": [],
@@ -34,8 +34,8 @@ def run(tmp_path) -> Run:
     run = Run(tmp_path / "task" / "block-0123456789")
     run.write_config({"config": {}, "task": {}, "data": {}})
     for fold in (1, 2):
-        run.write_unit(
-            Unit(0, fold),
+        run.write_training(
+            Training(0, fold),
             predictions=[("mb-1", 1.0, 1.5)],
             record=RECORD,
             history=[Epoch(0.25)],
@@ -91,13 +91,13 @@ DAMAGES = {
 
 @pytest.mark.parametrize(("damage", "problem"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_result_counts_as_missing_and_says_why(run, caplog, damage, problem):
-    assert run.units() == [Unit(0, 1), UNIT]
+    assert run.trainings() == [Training(0, 1), UNIT]
     assert not caplog.records
-    folder = run.unit_path(UNIT)
+    folder = run.training_path(UNIT)
     before = (folder / "predictions.csv").stat().st_size
     damage(folder)
     with caplog.at_level(logging.WARNING, "sen_bench"):
-        assert run.units() == [Unit(0, 1)]
+        assert run.trainings() == [Training(0, 1)]
     (record,) = caplog.records
     assert str(folder) in record.getMessage()
     assert problem.format(before=before, now=before - 5) in record.getMessage()
@@ -105,7 +105,7 @@ def test_a_damaged_result_counts_as_missing_and_says_why(run, caplog, damage, pr
 
 def test_what_cannot_be_read_is_told_in_one_sentence(run):
     for file in ("metrics.json", "predictions.csv", "history.csv"):
-        path = run.unit_path(UNIT) / file
+        path = run.training_path(UNIT) / file
         path.unlink()
         path.mkdir()
     with pytest.raises(DataError, match=r"metrics\.json cannot be read \(Is a directory\)"):
@@ -134,7 +134,7 @@ def test_what_is_no_run_is_passed_over(run, tmp_path, caplog):
 
 
 def test_scores_are_averaged_over_the_seeds_of_each_fold():
-    scores = {Unit(1, 3): 5.0, Unit(0, 0): 1.0, Unit(0, 3): 2.0, Unit(1, 0): None}
+    scores = {Training(1, 3): 5.0, Training(0, 0): 1.0, Training(0, 3): 2.0, Training(1, 0): None}
     means = fold_means(scores)
     assert list(means) == [0, 3]
     assert math.isnan(means[0])
@@ -142,9 +142,9 @@ def test_scores_are_averaged_over_the_seeds_of_each_fold():
 
 
 def test_a_result_stands_without_its_weights(run, caplog):
-    path = run.unit_path(UNIT) / "model.safetensors"
+    path = run.training_path(UNIT) / "model.safetensors"
     path.unlink()
-    assert run.units() == [Unit(0, 1), UNIT]
+    assert run.trainings() == [Training(0, 1), UNIT]
     assert run.is_finished(UNIT)
     assert not caplog.records
     assert run.read_predictions(UNIT).ids == ["mb-1"]
@@ -155,7 +155,7 @@ def test_a_result_stands_without_its_weights(run, caplog):
 def test_a_state_beside_a_result_is_of_no_use_unless_the_result_is_damaged(run: Run) -> None:
     run.state_path(UNIT).touch()
     assert run.under_way() == []
-    (run.unit_path(UNIT) / "metrics.json").unlink()
+    (run.training_path(UNIT) / "metrics.json").unlink()
     assert run.under_way() == [UNIT]
 
 
@@ -177,12 +177,12 @@ def test_summary_removes_what_a_killed_process_left_of_another(run: Run) -> None
 
 
 def test_what_replaces_a_damaged_result_leaves_it_beside(run: Run) -> None:
-    path = run.unit_path(UNIT)
+    path = run.training_path(UNIT)
     for number in (1.0, 2.0):
         (path / "history.csv").unlink()
         assert not run.is_finished(UNIT)
         before = (path / "predictions.csv").read_bytes()
-        run.write_unit(
+        run.write_training(
             UNIT,
             predictions=[("mb-1", number, 0.0)],
             record=RECORD,
@@ -192,6 +192,6 @@ def test_what_replaces_a_damaged_result_leaves_it_beside(run: Run) -> None:
         assert run.is_finished(UNIT)
         assert run.read_predictions(UNIT).target.tolist() == [number]
         assert (path.with_name("fold_2.replaced") / "predictions.csv").read_bytes() == before
-        assert run.units() == [Unit(0, 1), UNIT]
+        assert run.trainings() == [Training(0, 1), UNIT]
     run.discard([UNIT])
     assert not list(path.parent.glob("fold_2*"))

@@ -24,7 +24,7 @@ from benchmarks.data.tasks import TASKS, Task
 from benchmarks.results.export import make_submission, write_submission
 from benchmarks.results.metrics import matbench_scores
 from benchmarks.results.run_config import build_config
-from benchmarks.results.store import Run, Unit, find_runs
+from benchmarks.results.store import Run, Training, find_runs
 from benchmarks.results.submission import Submission, read_submission, rescore
 from tests.benchmarks.conftest import Answer, replace_file
 from tests.benchmarks.splits import MATBENCH, find_labels, fold_of_rows, official_splits
@@ -65,11 +65,11 @@ def make_run(
     run.write_config({"config": config, "task": task.facts(), "data": data, **(facts or {})})
     for seed, predicted in enumerate(predictions):
         for fold, (_, test) in enumerate(official_folds(task.kind, len(targets), targets)):
-            write_fold(run, Unit(seed, fold), [task.row_id(row) for row in test], targets[test], predicted[test])
+            write_fold(run, Training(seed, fold), [task.row_id(row) for row in test], targets[test], predicted[test])
     return run
 
 
-def write_fold(run: Run, unit: Unit, ids: Sequence[str], targets: np.ndarray, predictions: np.ndarray) -> None:
+def write_fold(run: Run, training: Training, ids: Sequence[str], targets: np.ndarray, predictions: np.ndarray) -> None:
     record = {
         "metrics": {},
         "best_epoch": 7,
@@ -83,8 +83,8 @@ def write_fold(run: Run, unit: Unit, ids: Sequence[str], targets: np.ndarray, pr
         "provenance": {"python": "3.11.7", "git_commit": None},
         "sessions": [],
     }
-    run.write_unit(
-        unit,
+    run.write_training(
+        training,
         predictions=list(zip(ids, map(float, targets), map(float, predictions), strict=True)),
         record=record,
         history=[Epoch()],
@@ -230,56 +230,56 @@ def spoil_nothing_finished(run: Run) -> None:
 
 
 def spoil_missing_fold(run: Run) -> None:
-    run.unit_path(Unit(0, 3)).rename(run.path / "elsewhere")
+    run.training_path(Training(0, 3)).rename(run.path / "elsewhere")
 
 
 def spoil_unfinished_seed(run: Run) -> None:
-    predictions = run.read_predictions(Unit(0, 2))
-    write_fold(run, Unit(1, 2), *predictions)
+    predictions = run.read_predictions(Training(0, 2))
+    write_fold(run, Training(1, 2), *predictions)
 
 
 def spoil_damaged(run: Run) -> None:
-    path = run.unit_path(Unit(0, 4)) / "predictions.csv"
+    path = run.training_path(Training(0, 4)) / "predictions.csv"
     path.write_bytes(path.read_bytes()[:-2])
 
 
-def rewrite(run: Run, unit: Unit, change: Callable[[list[str], np.ndarray, np.ndarray], None]) -> None:
-    ids, targets, predictions = run.read_predictions(unit)
+def rewrite(run: Run, training: Training, change: Callable[[list[str], np.ndarray, np.ndarray], None]) -> None:
+    ids, targets, predictions = run.read_predictions(training)
     change(ids, targets, predictions)
-    write_fold(run, unit, ids, targets, predictions)
+    write_fold(run, training, ids, targets, predictions)
 
 
 def spoil_exchanged_rows(run: Run) -> None:
-    first, second = run.read_predictions(Unit(0, 0)).ids[0], run.read_predictions(Unit(0, 1)).ids[0]
-    rewrite(run, Unit(0, 0), lambda ids, *_: ids.__setitem__(0, second))
-    rewrite(run, Unit(0, 1), lambda ids, *_: ids.__setitem__(0, first))
+    first, second = run.read_predictions(Training(0, 0)).ids[0], run.read_predictions(Training(0, 1)).ids[0]
+    rewrite(run, Training(0, 0), lambda ids, *_: ids.__setitem__(0, second))
+    rewrite(run, Training(0, 1), lambda ids, *_: ids.__setitem__(0, first))
 
 
 def spoil_order(run: Run) -> None:
-    rewrite(run, Unit(0, 0), lambda ids, *_: ids.reverse())
+    rewrite(run, Training(0, 0), lambda ids, *_: ids.reverse())
 
 
 def spoil_unknown_row(run: Run) -> None:
-    rewrite(run, Unit(0, 0), lambda ids, *_: ids.__setitem__(0, "mb-phonons-001"))
+    rewrite(run, Training(0, 0), lambda ids, *_: ids.__setitem__(0, "mb-phonons-001"))
 
 
 def spoil_row_twice(run: Run) -> None:
-    rewrite(run, Unit(0, 0), lambda ids, *_: ids.__setitem__(0, ids[1]))
+    rewrite(run, Training(0, 0), lambda ids, *_: ids.__setitem__(0, ids[1]))
 
 
 def spoil_row_lost(run: Run) -> None:
-    ids, targets, predictions = run.read_predictions(Unit(0, 0))
-    write_fold(run, Unit(0, 0), ids[1:], targets[1:], predictions[1:])
+    ids, targets, predictions = run.read_predictions(Training(0, 0))
+    write_fold(run, Training(0, 0), ids[1:], targets[1:], predictions[1:])
 
 
 def spoil_nan(run: Run) -> None:
-    rewrite(run, Unit(0, 2), lambda _ids, _targets, predictions: predictions.__setitem__(1, np.nan))
+    rewrite(run, Training(0, 2), lambda _ids, _targets, predictions: predictions.__setitem__(1, np.nan))
 
 
 def spoil_seed_on_other_rows(run: Run) -> None:
     for fold in range(5):
-        ids, targets, predictions = run.read_predictions(Unit(0, fold))
-        write_fold(run, Unit(1, fold), ids, targets + 1, predictions)
+        ids, targets, predictions = run.read_predictions(Training(0, fold))
+        write_fold(run, Training(1, fold), ids, targets + 1, predictions)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_run_may_be_named_from_inside_its_folder(
 
 
 def test_predictions_that_are_no_table_are_named(run: Run, sen_bench: Command, tmp_path: Path) -> None:
-    folder = run.unit_path(Unit(0, 1))
+    folder = run.training_path(Training(0, 1))
     replace_file(folder, "predictions.csv", b"id,target\nmb-jdft2d-001,3\n")
     answer = sen_bench("export", run.path, "-o", tmp_path / "results.json.gz")
     assert answer.code == 1
@@ -601,7 +601,7 @@ def test_real_matbench_takes_and_scores_the_archived_files(matbench_python: str,
         targets = {}
         for name in read_submission(file).tasks:
             runs = find_runs(results / "runs" / name)
-            predicted = [run.read_predictions(unit) for run in runs for unit in run.units()]
+            predicted = [run.read_predictions(training) for run in runs for training in run.trainings()]
             by_id = {row: target for one in predicted for row, target in zip(one.ids, one.target.tolist(), strict=True)}
             targets[name] = [by_id[row] for row in sorted(by_id)]
         score_by_matbench(matbench_python, file, targets, tmp_path / "again.json")

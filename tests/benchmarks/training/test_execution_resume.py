@@ -22,7 +22,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from benchmarks.results.store import Run, Unit
+from benchmarks.results.store import Run, Training
 from benchmarks.training import execution
 from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
 
@@ -293,7 +293,7 @@ def test_fold_whose_holder_dies_is_trained_by_the_run_that_waited_for_it(
     out = tmp_path / "runs"
     run_here(out, "--folds", "0")
     (run_folder,) = (out / TASK).iterdir()
-    with Run(run_folder).lock(Unit(0, 1)) as held:
+    with Run(run_folder).lock(Training(0, 1)) as held:
         # The holder dies while the run sleeps between two looks at its lock.
         monkeypatch.setattr("benchmarks.training.execution.time", SimpleNamespace(sleep=lambda _: held.release()))
         answer = run_here(out)

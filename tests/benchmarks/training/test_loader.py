@@ -25,7 +25,7 @@ def test_batch_is_the_chosen_graphs_one_after_the_other(cells: Cells, chosen: li
     graphs = [build_graph(crystal, cells=cells) for crystal in sample_crystals()]
     batch = GraphTensors(join_graphs(graphs)).batch(np.array(chosen))
     expected = collate([graphs[i] for i in chosen], dtype=torch.float32)
-    assert (batch.units is None) == (cells == "asymmetric")
+    assert (batch.asymmetric is None) == (cells == "asymmetric")
     assert_same_batch(batch, expected)
 
 
@@ -47,24 +47,24 @@ def test_batch_of_full_cells_has_the_asymmetric_units_of_the_same_crystals() -> 
     full, asymmetric = tensors("full"), tensors("asymmetric")
     chosen = np.array([4, 1, 0, 1, 6])
     batch = full.batch(chosen)
-    assert batch.units is not None
+    assert batch.asymmetric is not None
     assert batch.orbit is not None
-    assert_same_batch(batch.units, asymmetric.batch(chosen))
-    assert torch.equal(batch.units.numbers[batch.orbit], batch.numbers)
-    assert torch.equal(batch.units.crystal[batch.orbit], batch.crystal)
-    assert torch.equal(torch.bincount(batch.orbit), batch.units.multiplicity.long())
+    assert_same_batch(batch.asymmetric, asymmetric.batch(chosen))
+    assert torch.equal(batch.asymmetric.numbers[batch.orbit], batch.numbers)
+    assert torch.equal(batch.asymmetric.crystal[batch.orbit], batch.crystal)
+    assert torch.equal(torch.bincount(batch.orbit), batch.asymmetric.multiplicity.long())
 
 
 def test_units_go_where_their_batch_goes() -> None:
     batch = collate([build_graph(crystal, cells="full") for crystal in sample_crystals()])
     single = batch.to(dtype=torch.float32)
-    assert single.units is not None
+    assert single.asymmetric is not None
     assert single.orbit is batch.orbit
-    assert single.units.distance.dtype == single.units.multiplicity.dtype == torch.float32
+    assert single.asymmetric.distance.dtype == single.asymmetric.multiplicity.dtype == torch.float32
     meta = batch.to("meta")
-    assert meta.units is not None
+    assert meta.asymmetric is not None
     assert meta.orbit is not None
-    assert meta.units.numbers.is_meta
+    assert meta.asymmetric.numbers.is_meta
     assert meta.orbit.is_meta
 
 

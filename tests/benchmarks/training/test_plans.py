@@ -15,16 +15,16 @@ from benchmarks.cli.commands import _with_references
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.tasks import get_task
 from benchmarks.results.run_config import build_config
-from benchmarks.results.store import Run, Unit
+from benchmarks.results.store import Run, Training
 from benchmarks.training.plans import Overwrite, make_plan
 from benchmarks.training.trainer import Epoch
 
 
-def finish(run: Run, unit: Unit, release: str) -> None:
+def finish(run: Run, training: Training, release: str) -> None:
     """Write an empty result of a release of sen-bench."""
     record = dict.fromkeys(("rows", "parameters", "best_epoch", "epochs", "wall_seconds", "device", "elements"))
     record |= {"metrics": {}, "peak_memory_bytes": 0, "sessions": [], "provenance": {"sen-bench": release}}
-    run.write_unit(unit, predictions=[], record=record, history=[Epoch(1, 0, 0, 0, 0)], weights={})
+    run.write_training(training, predictions=[], record=record, history=[Epoch(1, 0, 0, 0, 0)], weights={})
 
 
 @pytest.mark.parametrize(("limit", "weight_decay"), [(None, 2.4), (1200, 2.9), (100, 3.0)])
@@ -46,9 +46,9 @@ def test_results_of_another_release_are_kept_and_told(tmp_path: Path, caplog: py
     config = build_config("prototypes", "mlp", flags={"limit": 100})
     run = make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path).run
     for fold, release in enumerate((version("sen-bench"), "0.0.1", "0.0.1")):
-        finish(run, Unit(0, fold), release)
+        finish(run, Training(0, fold), release)
     plan = make_plan(config, dataset, folds=[0, 1, 2, 3], seeds=[0], out=tmp_path)
-    assert plan.missing == [Unit(0, 3)]
+    assert plan.missing == [Training(0, 3)]
     (told,) = caplog.messages
     assert told == (
         f"{run.path}: fold 1, seed 0; fold 2, seed 0 was trained with sen-bench 0.0.1 (this is {version('sen-bench')}) "
@@ -67,7 +67,7 @@ def test_another_unit_of_the_same_results_is_told(tmp_path: Path, caplog: pytest
     plan_in("eV")
     run = plan_in("")
     assert not caplog.messages  # nothing is trained yet
-    finish(run, Unit(0, 0), version("sen-bench"))
+    finish(run, Training(0, 0), version("sen-bench"))
     with pytest.raises(UsageError, match="already holds results"):
         plan_in("meV", overwrite="never")
     assert run.read_config()["task"]["unit"] == ""

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load, save
 
-from benchmarks.results.store import Run, Unit
+from benchmarks.results.store import Run, Training
 from tests.benchmarks.conftest import SMALL, Answer, Write, replace_file, rocksalts
 
 Command = Callable[..., Answer]
@@ -64,13 +64,13 @@ def as_json(answer: Answer) -> dict[str, Any]:
 
 def test_every_model_predicts_what_it_predicted_for_its_test_rows(run: Run, files: Path, sen_bench: Command) -> None:
     content = as_json(sen_bench("predict", run.path, files, "--format", "json"))
-    models = [Unit(model["seed"], model["fold"]) for model in content["models"]]
-    assert models == [Unit(seed, fold) for seed in (0, 1) for fold in (0, 1)]
+    models = [Training(model["seed"], model["fold"]) for model in content["models"]]
+    assert models == [Training(seed, fold) for seed in (0, 1) for fold in (0, 1)]
     assert len(content["predictions"]) == 20
     by_id = {Path(entry["file"]).stem: entry for entry in content["predictions"]}
     compared = 0
-    for at, unit in enumerate(models):
-        stored = run.read_predictions(unit)
+    for at, training in enumerate(models):
+        stored = run.read_predictions(training)
         for row_id, expected in zip(stored.ids, stored.prediction, strict=True):
             if row_id in by_id:
                 assert by_id[row_id]["by_model"][at] == pytest.approx(expected, rel=1e-5)
@@ -104,15 +104,15 @@ def test_elements_that_training_never_saw_are_named(run: Run, tmp_path: Path, se
     assert "Cs" in answer.out
     assert "never seen in training is a guess" in answer.out
 
-    unit = Unit(0, 0)
-    metrics = json.loads((run.unit_path(unit) / "metrics.json").read_text())
-    replace_file(run.unit_path(unit), "metrics.json", json.dumps(metrics | {"elements": ["Na"]}).encode())
+    unit = Training(0, 0)
+    metrics = json.loads((run.training_path(unit) / "metrics.json").read_text())
+    replace_file(run.training_path(unit), "metrics.json", json.dumps(metrics | {"elements": ["Na"]}).encode())
     try:
         (entry,) = as_json(sen_bench("predict", run.path, path, "--format", "json"))["predictions"]
         assert entry["never_seen"] == {"I": 1, "Cs": 4}
         assert "I (1 of 4 models), Cs" in sen_bench("predict", run.path, path).out
     finally:
-        replace_file(run.unit_path(unit), "metrics.json", json.dumps(metrics).encode())
+        replace_file(run.training_path(unit), "metrics.json", json.dumps(metrics).encode())
 
 
 def test_isolated_atom_and_deuterium_are_predicted(run: Run, tmp_path: Path, sen_bench: Command) -> None:
@@ -159,20 +159,20 @@ def test_run_that_cannot_predict_is_refused(
     assert f"runs lie below it; name one of them: {run.path}" in answer.err
 
     copy = Run(shutil.copytree(run.path, tmp_path / "copy"))
-    (copy.unit_path(Unit(0, 1)) / "model.safetensors").write_bytes(b"")
+    (copy.training_path(Training(0, 1)) / "model.safetensors").write_bytes(b"")
     content = as_json(sen_bench("predict", copy.path, files, "--format", "json"))
     assert len(content["models"]) == 3
-    assert str(copy.unit_path(Unit(0, 1))) in caplog.text
+    assert str(copy.training_path(Training(0, 1))) in caplog.text
 
-    weights = load(copy.unit_path(Unit(0, 0)).joinpath("model.safetensors").read_bytes())
+    weights = load(copy.training_path(Training(0, 0)).joinpath("model.safetensors").read_bytes())
     weights.popitem()
-    replace_file(copy.unit_path(Unit(0, 0)), "model.safetensors", save(weights))
+    replace_file(copy.training_path(Training(0, 0)), "model.safetensors", save(weights))
     answer = sen_bench("predict", copy.path, files)
     assert answer.code == 1
     assert "do not fit this version of sen-bench and its block 'mlp'" in answer.err
 
-    for unit in copy.units():
-        shutil.rmtree(copy.unit_path(unit))
+    for training in copy.trainings():
+        shutil.rmtree(copy.training_path(training))
     answer = sen_bench("predict", copy.path, files)
     assert answer.code == 2
     assert "has no finished fold yet" in answer.err

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.benchmarks.test_training import FOLD, stopped_after
 from torch import Tensor
 
 from baselines.blocks.densenet import DenseNetBlock
@@ -29,6 +28,7 @@ from sen.graph import Cells, build_graph
 from sen.model import SEN
 from sen.testing import BlockContracts, sample_crystals
 from tests.benchmarks.conftest import SMALL
+from tests.benchmarks.training.test_trainer import FOLD, stopped_after
 
 DEVICE = "cuda"
 BLOCKS = ("mlp", "capsule", "densenet", "egnn", "tfn", "se3")

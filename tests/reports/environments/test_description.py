@@ -13,7 +13,7 @@ from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import make_folds
 from benchmarks.data.graph_table import build_graphs
-from benchmarks.results.store import Run, Unit
+from benchmarks.results.store import Run, Training
 from benchmarks.training.loader import GraphTensors
 from benchmarks.training.trainer import _Training
 from reports.environments.description import (
@@ -22,9 +22,8 @@ from reports.environments.description import (
     describe_test_rows,
     draw_test_rows,
     inequivalent_rows,
-    rows_of_units,
+    rows_of_trainings,
 )
-from reports.page.section import Absent
 from reports.sections.separation import (
     Score,
     block_separation,
@@ -35,6 +34,7 @@ from reports.sections.separation import (
     separation,
     separation_score,
 )
+from reports.study.study import Absent
 from sen.crystal import Crystal, refine
 from tests.benchmarks.conftest import replace_file
 from tests.reports.made_models import crystal, made_dataset, mixed_rows, perovskite, rocksalt, store_models, wurtzite
@@ -60,12 +60,12 @@ def test_test_rows_are_described_by_the_model_that_predicted_them(
     environments = found.environments
     assert len(found.rows) == len(environments) == found.n_rows
     predicted = {}
-    for unit in models.units:
-        predictions = models.run.read_predictions(unit)
+    for training in models.trainings:
+        predictions = models.run.read_predictions(training)
         predicted |= dict(zip(predictions.ids, predictions.prediction.tolist(), strict=True))
     for fold in (0, 1):
         chosen = np.flatnonzero(found.fold == fold)
-        model = models.load(Unit(0, fold))
+        model = models.load(Training(0, fold))
         with torch.no_grad():
             value = model.shift + model.scale * model.head(torch.tensor(environments.material[chosen])).squeeze(-1)
         expected = [predicted[str(table.ids[row])] for row in found.rows[chosen]]
@@ -76,7 +76,7 @@ def test_test_rows_are_described_by_the_model_that_predicted_them(
 def test_crystals_are_the_same_alone_and_in_any_company(runs: dict[str, Run], block: str) -> None:
     models = Models(runs[block])
     crystals = [crystal(made) for made in (perovskite(4.0, 4.3), rocksalt(5.6), wurtzite(3.8))]
-    model = models.load(models.units[0])
+    model = models.load(models.trainings[0])
     together = models.describe(crystals, model, exact=True)
     for i, own in enumerate(crystals):
         alone = models.describe([own], model, exact=True)
@@ -97,7 +97,7 @@ def test_crystals_are_the_same_alone_and_in_any_company(runs: dict[str, Run], bl
 
 def test_asymmetric_units_and_full_cells_agree(runs: dict[str, Run]) -> None:
     models = Models(runs["capsule"])
-    model = models.load(models.units[0])
+    model = models.load(models.trainings[0])
     own = crystal(perovskite(4.0, 4.3))
     few, full = (models.describe([own], model, cells=cells, exact=True) for cells in ("asymmetric", "full"))
     assert (len(few.before), len(full.before)) == (4, 5)
@@ -112,12 +112,12 @@ def test_untrained_models_are_those_from_which_training_began(runs: dict[str, Ru
     fold = make_folds(task.kind, table.row, task.n_rows, table.target, 0)[1]
     graphs = GraphTensors(build_graphs(table, models.config.graph, jobs=1))
     begun = _Training(models.config, graphs, table.target, fold, kind=task.kind, seed=0, session={})
-    mine = models.load(Unit(0, 1), trained=False)
+    mine = models.load(Training(0, 1), trained=False)
     state = begun._model.state_dict()
     for name, value in mine.state_dict().items():
         if name not in {"shift", "scale"}:
             assert torch.equal(value, state[name]), name
-    trained = models.load(Unit(0, 1))
+    trained = models.load(Training(0, 1))
     assert any(not torch.equal(value, state[name]) for name, value in trained.state_dict().items())
 
 
@@ -125,31 +125,31 @@ def test_loading_leaves_the_random_state_alone(runs: dict[str, Run]) -> None:
     models = Models(runs["mlp"])
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    models.load(models.units[0], trained=False)
+    models.load(models.trainings[0], trained=False)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_the_seed_with_most_folds_is_taken(tmp_path: Path, dataset: Dataset) -> None:
     run = store_models(tmp_path, dataset, folds=(0,), seeds=(0, 1))
     store_models(tmp_path, dataset, folds=(2,), seeds=(1,))
-    assert Models(run).units == [Unit(1, 0), Unit(1, 2)]
-    assert set(Models(run).tested_by.values()) == {Unit(1, 0), Unit(1, 2)}
+    assert Models(run).trainings == [Training(1, 0), Training(1, 2)]
+    assert set(Models(run).tested_by.values()) == {Training(1, 0), Training(1, 2)}
 
 
 def test_a_part_is_drawn_evenly_and_always_the_same(runs: dict[str, Run], dataset: Dataset) -> None:
     models = Models(runs["mlp"])
-    every = rows_of_units(models, dataset.table)
+    every = rows_of_trainings(models, dataset.table)
     drawn, total = draw_test_rows(models, dataset.table, at_most=8)
     again, _ = draw_test_rows(models, dataset.table, at_most=8)
     assert total == sum(map(len, every.values()))
     assert 4 <= sum(map(len, drawn.values())) <= 8
-    for unit, rows in drawn.items():
-        assert set(rows) <= set(every[unit])
-        assert np.array_equal(rows, again[unit])
+    for training, rows in drawn.items():
+        assert set(rows) <= set(every[training])
+        assert np.array_equal(rows, again[training])
     some = describe_test_rows(models, dataset.table, folds=[0], only_inequivalent=True)
-    expected = inequivalent_rows(dataset.table, every[Unit(0, 0)])
+    expected = inequivalent_rows(dataset.table, every[Training(0, 0)])
     assert np.array_equal(some.rows, expected)
-    assert 0 < len(expected) < len(every[Unit(0, 0)])
+    assert 0 < len(expected) < len(every[Training(0, 0)])
     with pytest.raises(Absent, match="No test row has inequivalent atoms"):
         describe_test_rows(models, dataset.table, folds=[])
 
@@ -176,7 +176,7 @@ def test_what_is_described_once_is_the_same_for_all(
     # In the order of the rows, each crystal with all that belongs to it.
     for i, row in enumerate(every.rows.tolist()):
         own = table.crystal(row)
-        model = models.load(Unit(0, int(every.fold[i])))
+        model = models.load(Training(0, int(every.fold[i])))
         alone, found = describe(models, [own], model), every.environments
         nodes = slice(found.node_ptr[i], found.node_ptr[i + 1])
         assert _agree(found.before[nodes], alone.before)
@@ -203,27 +203,27 @@ def test_what_cannot_be_described(runs: dict[str, Run], dataset: Dataset, tmp_pa
         Models(empty)
     n = len(Models(runs["mlp"]).tested_by)
     with pytest.raises(Absent, match=rf"lack \d+ of the {n} rows that .* was tested on, such as mb-jdft2d-\d+"):
-        rows_of_units(Models(runs["mlp"]), dataset.table.slice(0, 5))
+        rows_of_trainings(Models(runs["mlp"]), dataset.table.slice(0, 5))
     run = store_models(tmp_path, dataset, folds=(0,))
     from safetensors.torch import save
 
-    replace_file(run.unit_path(Unit(0, 0)), "model.safetensors", save({"weight": torch.zeros(1)}))
+    replace_file(run.training_path(Training(0, 0)), "model.safetensors", save({"weight": torch.zeros(1)}))
     with pytest.raises(DataError, match="do not fit this version"):
-        Models(run).load(Unit(0, 0))
+        Models(run).load(Training(0, 0))
 
 
 def test_a_fold_whose_weights_were_removed_is_left_out_and_named(tmp_path: Path, dataset: Dataset) -> None:
     run = store_models(tmp_path, dataset, folds=(0, 1, 2), seeds=(0, 1))
-    (run.unit_path(Unit(0, 1)) / "model.safetensors").unlink()
+    (run.training_path(Training(0, 1)) / "model.safetensors").unlink()
     # The other seed has more folds with weights now.
-    assert [unit.seed for unit in Models(run).units] == [1, 1, 1]
+    assert [training.seed for training in Models(run).trainings] == [1, 1, 1]
     assert Models(run).problems == []
-    (run.unit_path(Unit(1, 2)) / "model.safetensors").unlink()
+    (run.training_path(Training(1, 2)) / "model.safetensors").unlink()
     models = Models(run)
-    assert models.units == [Unit(0, 0), Unit(0, 2)]
+    assert models.trainings == [Training(0, 0), Training(0, 2)]
     assert len(models.problems) == 1
     assert "The weights of fold 1, seed 0 of" in models.problems[0]
-    assert set(models.tested_by.values()) == {Unit(0, 0), Unit(0, 2)}
+    assert set(models.tested_by.values()) == {Training(0, 0), Training(0, 2)}
     for path in tmp_path.rglob("model.safetensors"):
         path.unlink()
     with pytest.raises(DataError, match=r"weights of all finished folds of .* were removed"):
@@ -234,10 +234,10 @@ def test_a_fold_whose_weights_do_not_fit_is_left_out_and_named(tmp_path: Path, d
     from safetensors.torch import save
 
     run = store_models(tmp_path, dataset, folds=(0, 1))
-    replace_file(run.unit_path(Unit(0, 0)), "model.safetensors", save({"weight": torch.zeros(1)}))
+    replace_file(run.training_path(Training(0, 0)), "model.safetensors", save({"weight": torch.zeros(1)}))
     models = Models(run)
     models.keep_loadable()
-    assert models.units == [Unit(0, 1)]
+    assert models.trainings == [Training(0, 1)]
     assert "fold_0 do not fit this version" in models.problems[0]
 
 
@@ -279,7 +279,7 @@ def test_the_score_knows_neither_cells_nor_orders(
     runs: dict[str, Run], block: str, change: Callable[[Crystal], Crystal]
 ) -> None:
     models = Models(runs[block])
-    model = models.load(models.units[0])
+    model = models.load(models.trainings[0])
     crystals = [crystal(perovskite(a, 1.07 * a)) for a in (3.9, 4.0, 4.2)]
     before: dict[str, Score] = separation(models.describe(crystals, model, exact=True))
     after = separation(models.describe([change(own) for own in crystals], model, exact=True))
@@ -291,7 +291,7 @@ def test_the_score_knows_neither_cells_nor_orders(
 def test_crystals_without_inequivalent_atoms_do_not_count(runs: dict[str, Run], dataset: Dataset) -> None:
     models = Models(runs["mlp"])
     own = [crystal(rocksalt(5.6)), crystal(perovskite(4.0, 4.3))]
-    assert separation(models.describe(own, models.load(models.units[0])))["after"].n == 1
+    assert separation(models.describe(own, models.load(models.trainings[0])))["after"].n == 1
     rows = np.arange(len(dataset.table))
     # Every third row is a perovskite.
     assert np.array_equal(inequivalent_rows(dataset.table, rows), rows[::3])
@@ -322,7 +322,7 @@ def test_displaced_atoms_have_environments_of_their_own(runs: dict[str, Run], bl
     models = Models(runs[block])
     own = crystal(perovskite(4.0, 4.3))
     moved = displaced(own, 0.05, np.random.default_rng(0))
-    environments = models.describe([moved], models.load(models.units[0]), cells="full", exact=True)
+    environments = models.describe([moved], models.load(models.trainings[0]), cells="full", exact=True)
     before = environments.before[environments.atom_nodes(0, moved)]
     i, j = np.triu_indices(len(own), k=1)
     were_equivalent = own.orbit[i] == own.orbit[j]

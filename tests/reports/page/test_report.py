@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.base.files import plain
 from benchmarks.data.tasks import TASKS, Task
 from benchmarks.results.run_config import TrainingConfig
 from benchmarks.results.statistics import bootstrap_mean
-from benchmarks.results.store import Unit
+from benchmarks.results.store import Training
 from reports.page.cite import bibtex, methods
-from reports.page.report import Part, choose_sections, plain
+from reports.page.report import Part, choose_sections
 from reports.page.section import Table, load_section
 from reports.study.reading import read_studies
 from reports.study.study import Study
@@ -78,7 +79,9 @@ def test_facts_of_the_overview(tmp_path: Path) -> None:
     (study,) = read_studies([tmp_path / "runs"], data_dir=tmp_path / "data")
     facts = plain(load_section("overview").analyse(study, lambda *_: None))
     results = {result["label"]: result for result in facts["results"]}
-    scores = [np.mean([run.read_metrics(Unit(seed, fold))["metrics"]["mae"] for seed in (0, 1)]) for fold in range(5)]
+    scores = [
+        np.mean([run.read_metrics(Training(seed, fold))["metrics"]["mae"] for seed in (0, 1)]) for fold in range(5)
+    ]
     assert results["mlp"]["mean"]["mae"] == pytest.approx(np.mean(scores))
     assert results["mlp"]["std"]["mae"] == pytest.approx(np.std(scores))
     assert results["mlp"]["seeds"] == {str(fold): [0, 1] for fold in range(5)}
@@ -101,7 +104,7 @@ def test_facts_of_the_overview(tmp_path: Path) -> None:
 def test_no_test_over_folds_with_a_file_that_names_none(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
     dataset = official(tmp_path / "data")
     run = make_run(tmp_path / "runs", dataset)
-    folds = {name: unit.fold for unit in run.units() for name in run.read_predictions(unit).ids}
+    folds = {name: training.fold for training in run.trainings() for name in run.read_predictions(training).ids}
     file = tmp_path / "theirs.csv"
     file.write_text("id,prediction\n" + "".join(f"{name},5.5\n" for name in folds))
     (pair,) = report("--against", file)["sections"]["overview"]["facts"]["differences"]
@@ -354,7 +357,7 @@ FIGURE = "from reports.page.style import subplots; yield Figure('f', lambda: 1 /
             PLUGIN.format(imports="Section", analyse="raise ValueError('no <b>way</b>')", show="pass"),
             "ValueError: no <b>",
         ),
-        (PLUGIN.format(imports="Section", analyse="return {'a': study}", show="pass"), "TypeError: facts hold numbers"),
+        (PLUGIN.format(imports="Section", analyse="return {'a': study}", show="pass"), "TypeError: JSON holds numbers"),
         (PLUGIN.format(imports="Section", analyse="return {}", show="yield 3"), "TypeError: it shows int"),
         (PLUGIN.format(imports="Section, Figure", analyse="return {}", show=FIGURE), "ZeroDivisionError: division by"),
         (PLUGIN.format(imports="Section", analyse="return {}", show="return None"), "TypeError"),
@@ -382,8 +385,9 @@ def test_a_section_that_has_nothing_to_show_says_so(
     tmp_path: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "data"))
+    imports = "Section\nfrom reports.study.study import Absent"
     raising = "raise Absent('There is no tea: boil water.')"
-    install(tmp_path / "site", monkeypatch, PLUGIN.format(imports="Section, Absent", analyse=raising, show="pass"))
+    install(tmp_path / "site", monkeypatch, PLUGIN.format(imports=imports, analyse=raising, show="pass"))
     answer = sen_bench("report", tmp_path / "runs", "-o", tmp_path / "a.html", "--sections", "plugin")
     assert answer.code == 0
     assert '<p class="absent">There is no tea: boil water.</p>' in (tmp_path / "a.html").read_text()

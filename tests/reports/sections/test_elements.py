@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import spearmanr
 
 from reports.environments.description import DescribedRows, Environments
-from reports.page.section import Absent
 from reports.sections.elements import (
     element_correlation,
     group_means,
@@ -16,6 +15,7 @@ from reports.sections.elements import (
     rank_within_folds,
     spread_of_environments,
 )
+from reports.study.study import Absent
 
 
 def rows_of(

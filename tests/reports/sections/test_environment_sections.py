@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
+from benchmarks.base.files import plain
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import make_folds
 from benchmarks.data.tasks import TASKS
-from benchmarks.results.store import Unit
+from benchmarks.results.store import Training
 from reports.environments.operations import KINDS
-from reports.page.report import plain
-from reports.page.section import Absent, Figure, Section, Table, Text, load_section
+from reports.page.section import Figure, Section, Table, Text, load_section
 from reports.page.svg import draw_svg
 from reports.sections.elements import Elements
 from reports.sections.equivalence import Equivalence
 from reports.sections.maps import Maps
 from reports.sections.separation import Separation
 from reports.study.reading import read_studies
-from reports.study.study import Study
+from reports.study.study import Absent, Study
 from reports.study.wording import typeset_formula, typeset_group
 from tests.reports.made_models import copper, made_dataset, mixed_rows, perovskite, rocksalt, store_models
 from tests.reports.made_runs import make_run
@@ -156,7 +156,7 @@ def test_what_the_separation_section_finds(facts: dict[str, dict[str, Any]]) -> 
 
 def test_one_map_shows_one_fold(facts: dict[str, dict[str, Any]], study: Study) -> None:
     found = facts["maps"]
-    fold_rows = study.runs[0].run.read_predictions(Unit(0, 0)).ids
+    fold_rows = study.runs[0].run.read_predictions(Training(0, 0)).ids
     assert found["fold"] == 0
     assert found["n"] == found["n_test"] == len(fold_rows)
     assert [m["label"] for m in found["maps"]] == ["capsule", "egnn", "mlp"]

@@ -91,7 +91,7 @@ def test_vectors_are_those_of_a_description(tmp_path_factory: pytest.TempPathFac
     rows = np.arange(7)
     material, chemistry = crystal_vectors(models, 2, dataset.table, rows)
     crystals = [dataset.table.crystal(i) for i in range(7)]
-    described = models.describe(crystals, models.load(models.units[0]))
+    described = models.describe(crystals, models.load(models.trainings[0]))
     assert np.array_equal(material, described.material)
     for i, own in enumerate(crystals):
         mean = described.before[described.atom_nodes(i, own)].mean(axis=0)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.base.files import plain
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.tasks import TASKS
-from reports.page.report import plain
-from reports.page.section import Absent, Figure, Table, Text
+from reports.page.section import Figure, Table, Text
 from reports.page.style import INK, subplots
 from reports.page.svg import VARIABLES, draw_svg
 from reports.page.tables import shown
@@ -24,7 +24,7 @@ from reports.sections.provenance import Provenance
 from reports.sections.systems import Systems
 from reports.sections.worst import MAGNETIC, Worst, find_causes
 from reports.study.reading import read_studies
-from reports.study.study import Result, Study
+from reports.study.study import Absent, Result, Study
 from tests.reports.made_runs import make_run, official, own
 
 
@@ -212,7 +212,7 @@ def test_a_fold_without_a_score_gives_a_dash(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs", own(tmp_path / "data", kind="classification"))
     study = study_of(tmp_path)
     records = study.results[0].records
-    metrics = records[run.units()[2]]["metrics"]
+    metrics = records[run.trainings()[2]]["metrics"]
     assert isinstance(metrics, dict)
     metrics |= {"matbench_rocauc": None, "rocauc": None}
     facts = plain(Overview().analyse(study, no_progress))
@@ -235,8 +235,8 @@ def test_provenance_tells_where_one_run_has_trainings_of_different_code(tmp_path
     records = study.results[0].records
     assert isinstance(records, dict)
     for mixed, of_fold in ((False, ("sphere 1.0",) * 2), (True, ("sphere 1.0", "sphere 1.1"))):
-        for (unit, record), code in zip(records.items(), of_fold, strict=True):
-            records[unit] = {**record, "block_code": code}
+        for (training, record), code in zip(records.items(), of_fold, strict=True):
+            records[training] = {**record, "block_code": code}
         facts = plain(Provenance().analyse(study, no_progress))
         words, *_ = (block.text for block in Provenance().show(facts) if isinstance(block, Text))
         assert ("sphere: not all trainings ran the same code of the block" in words) is mixed
@@ -250,8 +250,8 @@ def test_provenance_tells_the_instructions_of_every_session(tmp_path: Path, othe
     assert isinstance(records, dict)
     older = {"device": "cpu", "threads": 1, "python": "3.11.7"}
     sessions = ([older], [older | {"cpu_capability": "AVX512"}, older | {"cpu_capability": other}])
-    for (unit, record), of_fold in zip(records.items(), sessions, strict=True):
-        records[unit] = {**record, "sessions": of_fold}
+    for (training, record), of_fold in zip(records.items(), sessions, strict=True):
+        records[training] = {**record, "sessions": of_fold}
     blocks = list(Provenance().show(plain(Provenance().analyse(study, no_progress))))
     (versions,) = (block for block in blocks if isinstance(block, Table) and block.name == "versions")
     told = ", ".join(sorted({"AVX512", other}))

@@ -11,10 +11,9 @@ import pytest
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.run_config import TrainingConfig, build_config
-from benchmarks.results.store import Unit
-from reports.page.section import Absent
+from benchmarks.results.store import Training
 from reports.study.reading import read_studies
-from reports.study.study import Rows, Study, shared_rows
+from reports.study.study import Absent, PredictedRows, Study, shared_rows
 from tests.benchmarks.conftest import replace_file
 from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own, write_partial
 
@@ -24,16 +23,18 @@ def only(studies: list[Study]) -> Study:
     return studies[0]
 
 
-def rows(ids: list[str], target: list[float]) -> Rows:
+def rows(ids: list[str], target: list[float]) -> PredictedRows:
     n = len(ids)
     values = np.array(target)
-    return Rows(np.array(ids), np.zeros(n, dtype=int), values, values, np.zeros(n), np.ones(n, dtype=int), np.zeros(n))
+    return PredictedRows(
+        np.array(ids), np.zeros(n, dtype=int), values, values, np.zeros(n), np.ones(n, dtype=int), np.zeros(n)
+    )
 
 
 def test_error_of_a_row_is_the_mean_over_seeds_of_its_errors(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[1], seeds=[0, 1])
     result = only(read_studies([tmp_path / "runs"])).results[0]
-    parts = [run.read_predictions(Unit(seed, 1)) for seed in (0, 1)]
+    parts = [run.read_predictions(Training(seed, 1)) for seed in (0, 1)]
     assert result.rows.ids.tolist() == parts[0].ids == parts[1].ids
     assert np.allclose(result.rows.prediction, np.mean([part.prediction for part in parts], axis=0))
     errors = [np.abs(part.prediction - part.target) for part in parts]
@@ -63,7 +64,6 @@ def test_labels_tell_runs_apart(tmp_path: Path) -> None:
         "mlp (epochs 60)",
         "mlp (epochs 7)",
     ]
-    assert len({result.colour for result in study.results}) == 3
     commands = {result.label: result.command() for result in study.results}
     assert commands["mlp (epochs 7)"].endswith("--set training.epochs=7")
     assert "--limit 20" in commands["capsule (limit 20)"]
@@ -76,9 +76,9 @@ def test_labels_do_not_name_what_follows_from_the_training_rows(tmp_path: Path) 
         settled = build_config(dataset.task.name, "mlp").settle(training_rows)
         recipe = {"training.weight_decay": settled.training.weight_decay, "sen.dropout": settled.sen.dropout, **given}
         run = make_run(tmp_path / "runs", dataset, folds=[0], flags={"limit": limit, **recipe})
-        record = run.read_metrics(Unit(0, 0))
+        record = run.read_metrics(Training(0, 0))
         rows = {**record["rows"], "train": training_rows}
-        replace_file(run.unit_path(Unit(0, 0)), "metrics.json", json.dumps({**record, "rows": rows}).encode())
+        replace_file(run.training_path(Training(0, 0)), "metrics.json", json.dumps({**record, "rows": rows}).encode())
 
     make(None, 7355)
     make(2000, 1800)
@@ -93,9 +93,9 @@ def test_labels_do_not_name_what_follows_from_the_training_rows(tmp_path: Path) 
 def test_commands_leave_out_what_follows_from_the_training_rows(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs", official(tmp_path / "data"), flags={"training.weight_decay": 1.5}, folds=[0])
     assert "weight_decay" in only(read_studies([tmp_path / "runs"])).results[0].command()
-    record = run.read_metrics(Unit(0, 0))
+    record = run.read_metrics(Training(0, 0))
     rows = {**record["rows"], "train": 3526}
-    replace_file(run.unit_path(Unit(0, 0)), "metrics.json", json.dumps({**record, "rows": rows}).encode())
+    replace_file(run.training_path(Training(0, 0)), "metrics.json", json.dumps({**record, "rows": rows}).encode())
     assert "weight_decay" not in only(read_studies([tmp_path / "runs"])).results[0].command()
 
 
@@ -124,7 +124,7 @@ def test_tasks_are_studied_apart(tmp_path: Path) -> None:
 def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = official(tmp_path / "data")
     run = make_run(tmp_path / "runs", dataset, folds=[0, 1])
-    (run.unit_path(Unit(0, 1)) / "predictions.csv").write_text("id,target,prediction\n")
+    (run.training_path(Training(0, 1)) / "predictions.csv").write_text("id,target,prediction\n")
     broken = make_run(tmp_path / "runs", dataset, block="capsule", folds=[0])
     (broken.path / "config.json").write_text('{"format": 1, "config": ')
     odd = make_run(tmp_path / "runs", dataset, block="egnn", folds=[0])

@@ -1,4 +1,4 @@
-"""The training of one unit, from its plan to its folder in the run store."""
+"""The training of one training, from its plan to its folder in the run store."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from benchmarks.base.interrupts import Interrupted
 from benchmarks.base.machine import hold_device, peak_memory, prepare_arithmetic, provenance, reset_peak_memory
 from benchmarks.results.metrics import mean_absolute_deviation, score
 from benchmarks.training.loader import GraphTensors
-from benchmarks.training.plans import Cell
+from benchmarks.training.plans import PlannedTraining
 from benchmarks.training.trainer import Epoch, explain_failure, n_parameters, predict, probabilities, train_fold
 from sen.registry import block_code
 
-__all__ = ["Outcome", "train_cell"]
+__all__ = ["Outcome", "train_one"]
 
 Outcome = dict[str, Any] | SenBenchError | Interrupted | None
-"""What became of a unit: its record, or why there is none; None where another process is training it."""
+"""What became of a training: its record, or why there is none; None where another process is training it."""
 
 
-def train_cell(
-    cell: Cell, device: str, threads: int, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
+def train_one(
+    planned: PlannedTraining, device: str, threads: int, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
 ) -> Outcome:
-    """Train a unit, predict its test rows once, and store; or return why that did not happen.
+    """Train a training, predict its test rows once, and store; or return why that did not happen.
 
     Args:
-        cell: The unit and its plan.
+        planned: The training and its plan.
         device: "cpu", "cuda:N", or "cuda" for a GPU that no other training on this machine holds.
         threads: CPU threads to compute with.
         on_epoch: Called after every epoch.
         stop: Asked after every step whether to stop.
     """
-    plan, unit = cell
+    plan, training = planned
     run = plan.run
     try:
-        with run.lock(unit).acquire(timeout=0), hold_device(device) as held:
-            run.sweep(unit)
-            if run.is_finished(unit):  # by another process, since the plan was made
-                return run.read_metrics(unit)
-            return _train_and_store(cell, held, threads, on_epoch, stop)
+        with run.lock(training).acquire(timeout=0), hold_device(device) as held:
+            run.sweep(training)
+            if run.is_finished(training):  # by another process, since the plan was made
+                return run.read_metrics(training)
+            return _train_and_store(planned, held, threads, on_epoch, stop)
     except Timeout:
         return None
     except (SenBenchError, Interrupted) as outcome:
@@ -53,23 +53,23 @@ def train_cell(
     except OSError as error:
         return RunError(f"A file that the training needs cannot be used ({error}).")
     except Exception as error:  # whatever a plug-in raises
-        logging.getLogger("sen_bench").debug("The training of %s failed.", unit, exc_info=True)
+        logging.getLogger("sen_bench").debug("The training of %s failed.", training, exc_info=True)
         return explain_failure(error, plan.config.block_name, device)
 
 
 def _train_and_store(
-    cell: Cell, device: str, threads: int, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
+    planned: PlannedTraining, device: str, threads: int, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
 ) -> dict[str, Any]:
     if stop():
         raise Interrupted("not begun")
-    plan, unit = cell
+    plan, training = planned
     start = time.perf_counter()
     prepare_arithmetic(threads)
     reset_peak_memory()
     if device.startswith("cuda"):
         torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(device)
-    task, table, fold = plan.dataset.task, plan.dataset.table, plan.fold(unit)
+    task, table, fold = plan.dataset.task, plan.dataset.table, plan.fold(training)
     graphs, origin = GraphTensors(plan.graphs, device), provenance()
     trained = train_fold(
         plan.config,
@@ -77,9 +77,9 @@ def _train_and_store(
         np.asarray(table.target),
         fold,
         kind=task.kind,
-        seed=unit.seed,
+        seed=training.seed,
         on_epoch=on_epoch,
-        checkpoint=plan.run.state_path(unit),
+        checkpoint=plan.run.state_path(training),
         session={"device": device, "threads": torch.get_num_threads(), **origin},
         stop=stop,
     )
@@ -94,7 +94,7 @@ def _train_and_store(
     try:
         metrics = score(task.kind, target, prediction)
     except RunError:  # no finite prediction, as the same weights would give again
-        plan.run.state_path(unit).unlink(missing_ok=True)
+        plan.run.state_path(training).unlink(missing_ok=True)
         raise
     on_gpu = device.startswith("cuda")
     record = {
@@ -102,8 +102,8 @@ def _train_and_store(
         "kind": task.kind,
         "block": plan.config.block_name,
         "block_code": block_code(plan.config.block_name),
-        "seed": unit.seed,
-        "fold": unit.fold,
+        "seed": training.seed,
+        "fold": training.fold,
         "metrics": metrics,
         "mean_absolute_deviation": mean_absolute_deviation(target),
         "rows": {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)},
@@ -121,8 +121,8 @@ def _train_and_store(
         "data_digest": table.digest,
         "provenance": origin,
     }
-    plan.run.write_unit(
-        unit,
+    plan.run.write_training(
+        training,
         predictions=list(zip(table.ids[fold.test].tolist(), target.tolist(), prediction.tolist(), strict=True)),
         record=record,
         history=trained.history,
