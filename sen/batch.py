@@ -1,24 +1,28 @@
-"""The batch of crystals that flows through SEN: flat tensors, nothing per crystal."""
+"""The batch of crystals that a model reads: flat tensors, no object per crystal."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["CrystalBatch", "Formulas"]
+from sen.graph import Graph, GraphArrays
+
+__all__ = ["CrystalBatch", "Formulas", "to_tensors"]
 
 
 @dataclass(frozen=True)
 class Formulas:
-    """Which elements B crystals with N nodes are made of, E entries in all, sorted by crystal.
+    """The formulas of B crystals with N nodes, E entries in all, sorted by crystal.
 
     Attributes:
         ptr: First entry of each crystal, int64 [B + 1].
         elements: Atomic number of each entry, int64 [E], ascending within a crystal.
-        fraction: Its atomic fraction in its crystal, float [E].
+        fraction: Atomic fraction of each entry in its crystal, float [E].
         element: Entry of each node, int64 [N].
         n_pairs: Number of ordered pairs of entries of one formula.
     """
@@ -31,7 +35,7 @@ class Formulas:
 
     @classmethod
     def of(cls, numbers: Tensor, multiplicity: Tensor, node_ptr: Tensor) -> Formulas:
-        """Find them from the atomic number and multiplicity of each node and the first node of each crystal."""
+        """Return the formulas of crystals from the arrays of their graphs."""
         n_crystals = len(node_ptr) - 1
         crystal = _spread(node_ptr, len(numbers))
         # One key per (crystal, element); its sorted unique values are the entries of all formulas in crystal order.
@@ -45,13 +49,13 @@ class Formulas:
 
 
 def _spread(ptr: Tensor, n: int) -> Tensor:
-    """Segment of each of the `n` rows that `ptr` [S + 1] divides."""
+    """Return the segment [n] of each of the `n` rows, where `ptr` [S + 1] has the first row of each segment."""
     segments = torch.arange(len(ptr) - 1, device=ptr.device)
     return torch.repeat_interleave(segments, ptr.diff(), output_size=n)
 
 
 def _pairs(formulas: Formulas, crystal: Tensor) -> Tensor:
-    """All ordered pairs of entries of one formula, [2, P], from the crystal of each entry [E]."""
+    """Return all ordered pairs of entries of one formula, [2, P], from the crystal of each entry [E]."""
     partners = formulas.ptr.diff()[crystal]
     i = torch.repeat_interleave(
         torch.arange(len(crystal), device=crystal.device), partners, output_size=formulas.n_pairs
@@ -60,84 +64,67 @@ def _pairs(formulas: Formulas, crystal: Tensor) -> Tensor:
     return torch.stack([i, formulas.ptr[crystal[i]] + within])
 
 
-@dataclass(frozen=True)
-class CrystalBatch:
-    """N atoms and K directed edges of B crystals, everything sorted by crystal and edges sorted by centre.
+@dataclass(frozen=True, kw_only=True)
+class CrystalBatch(GraphArrays[Tensor]):
+    """N nodes and K directed edges of B crystals: the quantities of `sen.graph.GraphArrays` and what follows from them.
 
-    On an asymmetric unit a node stands for a whole symmetry orbit and `multiplicity` counts its atoms in the
-    primitive cell; `edge_multiplicity` does the same for edges. On a full cell every multiplicity is 1. Means are
-    weighted by it and every softmax adds its logarithm, so that both kinds of graph give the same answer.
+    Tensors are int64 or floating point. `neighbor` and `orbit` count the nodes of the whole batch, and
+    `edge_multiplicity` is never None.
+
+    On an asymmetric unit a node stands for a whole symmetry orbit and `multiplicity` counts its atoms in the primitive
+    cell; an edge stands for `edge_multiplicity` neighbours, which are of one orbit and at the same distance. On a full
+    cell every multiplicity is 1. Means are weighted by multiplicity and every softmax adds its logarithm, so both kinds
+    of graph give the same answer.
 
     Attributes:
-        numbers: Atomic number of each node, int64 [N].
-        multiplicity: Atoms of the primitive cell that a node stands for, float [N].
         crystal: Crystal of each node, int64 [N], ascending.
-        node_ptr: First node of each crystal, int64 [B + 1].
-        edge_ptr: First edge of each node, int64 [N + 1].
-        center: Node at which an edge is felt, int64 [K], ascending.
-        neighbor: Node at its other end (the orbit of the neighbouring atom), int64 [K].
-        distance: Length of the edge in Å, float [K].
-        edge_multiplicity: Neighbours that an edge stands for, float [K]; on an asymmetric unit those of one orbit at
-            the same distance are one edge.
-        vector: From centre to neighbour in Å, float [K, 3]; None on asymmetric units, where it has no meaning.
+        center: Node that an edge belongs to, int64 [K], ascending.
         elements: Atomic number of each entry of the crystals' formulas, int64 [E].
         fraction: Its atomic fraction in its crystal, float [E].
         element_crystal: Crystal of each entry, int64 [E], ascending.
         element: Formula entry of each node, int64 [N].
         element_pairs: All ordered pairs (i, j) of entries of one formula, i = j included, int64 [2, P].
-        asymmetric: The asymmetric units of the same crystals, from which the features of full cells are computed; None
-            on asymmetric units themselves.
-        orbit: Node of `asymmetric` that each atom belongs to, int64 [N]; None without them.
     """
 
-    numbers: Tensor
-    multiplicity: Tensor
-    crystal: Tensor
-    node_ptr: Tensor
-    edge_ptr: Tensor
-    center: Tensor
-    neighbor: Tensor
-    distance: Tensor
     edge_multiplicity: Tensor
-    vector: Tensor | None
+    crystal: Tensor
+    center: Tensor
     elements: Tensor
     fraction: Tensor
     element_crystal: Tensor
     element: Tensor
     element_pairs: Tensor
-    asymmetric: CrystalBatch | None = None
-    orbit: Tensor | None = None
 
     @classmethod
-    def from_arrays(
-        cls,
-        *,
-        numbers: Tensor,
-        multiplicity: Tensor,
-        node_ptr: Tensor,
-        edge_ptr: Tensor,
-        neighbor: Tensor,
-        distance: Tensor,
-        edge_multiplicity: Tensor,
-        formulas: Formulas,
-        vector: Tensor | None = None,
-        asymmetric: CrystalBatch | None = None,
-        orbit: Tensor | None = None,
+    def from_graphs(
+        cls, graphs: GraphArrays[Tensor], formulas: Formulas, asymmetric: CrystalBatch | None = None
     ) -> CrystalBatch:
-        """Complete a batch from the arrays that cannot be derived; `neighbor` indexes the nodes of the batch."""
-        crystal = _spread(node_ptr, len(numbers))
+        """Make a batch of graphs.
+
+        Args:
+            graphs: The graphs as tensors; distances and vectors have the precision of the batch.
+            formulas: Their formulas.
+            asymmetric: The batch of the asymmetric units, which accompanies full cells.
+        """
+        distance = graphs.distance
+        crystal = _spread(graphs.node_ptr, len(graphs.numbers))
+        center = _spread(graphs.edge_ptr, len(distance))
+        orbit = None
+        if asymmetric is not None and graphs.orbit is not None:
+            orbit = graphs.orbit.long() + asymmetric.node_ptr[crystal]
+        multiplicity = graphs.edge_multiplicity
         element_crystal = _spread(formulas.ptr, len(formulas.elements))
         return cls(
-            numbers=numbers,
-            multiplicity=multiplicity,
+            numbers=graphs.numbers.long(),
+            multiplicity=graphs.multiplicity.to(distance.dtype),
             crystal=crystal,
-            node_ptr=node_ptr,
-            edge_ptr=edge_ptr,
-            center=_spread(edge_ptr, len(neighbor)),
-            neighbor=neighbor,
+            node_ptr=graphs.node_ptr,
+            edge_ptr=graphs.edge_ptr,
+            center=center,
+            neighbor=graphs.neighbor.long() + graphs.node_ptr[crystal][center],
             distance=distance,
-            edge_multiplicity=edge_multiplicity,
-            vector=vector,
+            edge_multiplicity=torch.ones_like(distance) if multiplicity is None else multiplicity.to(distance.dtype),
+            vector=graphs.vector,
             elements=formulas.elements,
             fraction=formulas.fraction,
             element_crystal=element_crystal,
@@ -148,13 +135,8 @@ class CrystalBatch:
         )
 
     @property
-    def n_crystals(self) -> int:
-        """Number of crystals B."""
-        return len(self.node_ptr) - 1
-
-    @property
     def weight(self) -> Tensor:
-        """Share of each node in its crystal, m / sum of m, float [N]."""
+        """Share of each node in the atoms of its crystal, float [N]."""
         total = self.multiplicity.new_zeros(self.n_crystals).index_add_(0, self.crystal, self.multiplicity)
         return self.multiplicity / total[self.crystal]
 
@@ -168,3 +150,22 @@ class CrystalBatch:
             elif value is not None:
                 changed[field.name] = value.to(device, dtype if value.is_floating_point() else None)
         return replace(self, **changed)
+
+
+def to_tensors(
+    graph: Graph, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[GraphArrays[Tensor], Formulas]:
+    """Copy graphs, without their asymmetric units, to tensors.
+
+    Returns:
+        The quantities of the graphs, integers in the types that they have there and floating point numbers in `dtype`;
+        and the formulas of the crystals.
+    """
+
+    def tensor(array: NDArray[Any]) -> Tensor:
+        # A copy, because cached arrays are read-only, which tensors cannot be.
+        copied = torch.from_numpy(np.array(array))
+        return copied.to(device, dtype if copied.is_floating_point() else copied.dtype)
+
+    graphs = graph.map(tensor)
+    return graphs, Formulas.of(graphs.numbers, graphs.multiplicity.to(dtype), graphs.node_ptr)

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor
 
-from sen.batch import CrystalBatch, Formulas
+from sen.batch import CrystalBatch, to_tensors
 from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import Config, SENConfig
 from sen.crystal import SYMBOLS, Crystal, refine
-from sen.graph import Cells, Graph, build_graph
+from sen.graph import Cells, Graph, build_graph, join_graphs
 from sen.model import SEN, SENOutput
 from sen.registry import load_block
 
@@ -66,31 +66,13 @@ def sample_crystals() -> list[Crystal]:
 
 
 def collate(graphs: Sequence[Graph], dtype: torch.dtype = torch.float64) -> CrystalBatch:
-    """Put graphs one after the other into a batch."""
-    sizes = [len(graph.numbers) for graph in graphs]
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    degrees = np.concatenate([np.diff(graph.edge_ptr) for graph in graphs])
-    neighbors = [graph.neighbor + offset for graph, offset in zip(graphs, offsets, strict=False)]
-    vectors = [graph.vector for graph in graphs if graph.vector is not None]
-    numbers = torch.from_numpy(np.concatenate([graph.numbers for graph in graphs])).long()
-    multiplicity = torch.from_numpy(np.concatenate([graph.multiplicity for graph in graphs])).to(dtype)
-    node_ptr = torch.from_numpy(offsets)
-    asymmetric = [graph.asymmetric for graph in graphs if graph.asymmetric is not None]
-    first_nodes = np.cumsum([0] + [len(unit.numbers) for unit in asymmetric])
-    orbits = [graph.orbit + first for graph, first in zip(graphs, first_nodes, strict=False) if graph.orbit is not None]
-    return CrystalBatch.from_arrays(
-        numbers=numbers,
-        multiplicity=multiplicity,
-        node_ptr=node_ptr,
-        edge_ptr=torch.from_numpy(np.concatenate([[0], np.cumsum(degrees)])),
-        neighbor=torch.from_numpy(np.concatenate(neighbors)).long(),
-        distance=torch.from_numpy(np.concatenate([graph.distance for graph in graphs])).to(dtype),
-        edge_multiplicity=torch.from_numpy(np.concatenate([graph.edge_multiplicity for graph in graphs])).to(dtype),
-        formulas=Formulas.of(numbers, multiplicity, node_ptr),
-        vector=torch.from_numpy(np.concatenate(vectors)).to(dtype) if vectors else None,
-        asymmetric=collate(asymmetric, dtype) if asymmetric else None,
-        orbit=torch.from_numpy(np.concatenate(orbits)).long() if orbits else None,
-    )
+    """Return graphs, in their order, as one batch."""
+
+    def batch(graph: Graph) -> CrystalBatch:
+        asymmetric = None if graph.asymmetric is None else batch(graph.asymmetric)
+        return CrystalBatch.from_graphs(*to_tensors(graph, dtype=dtype), asymmetric)
+
+    return batch(join_graphs(graphs))
 
 
 class BlockContracts:

@@ -16,14 +16,13 @@ from benchmarks.base.errors import DataError, UsageError
 from benchmarks.base.machine import n_threads, prepare_arithmetic
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import reduced_formula
-from benchmarks.data.graph_table import join_graphs
 from benchmarks.data.structures import read_structure, structure_files
 from benchmarks.results.run_config import RunConfig, restore_config
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors
 from benchmarks.training.trainer import build_model, explain_failure, predict, probabilities
 from sen.crystal import SYMBOLS, Crystal, refine
-from sen.graph import build_graph
+from sen.graph import build_graph, join_graphs
 from sen.model import SEN
 
 __all__ = ["Ensemble", "Prediction", "Sample", "find_files", "load_weights", "read_samples"]
@@ -172,8 +171,7 @@ class Ensemble:
         """
         prepare_arithmetic(n_threads())
         settings = self.config.graph.model_dump()
-        table = join_graphs([build_graph(sample.crystal, **settings) for sample in samples])
-        graphs = GraphTensors(table, device)
+        graphs = GraphTensors(join_graphs([build_graph(sample.crystal, **settings) for sample in samples]), device)
         columns, seen = [], []
         for done, training in enumerate(self.trainings, start=1):
             columns.append(self._predict_by(training, graphs))

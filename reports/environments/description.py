@@ -16,7 +16,6 @@ from benchmarks.base.errors import DataError, SenBenchError, UsageError
 from benchmarks.base.machine import n_threads, prepare_arithmetic
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable
-from benchmarks.data.graph_table import GraphTable, join_graphs
 from benchmarks.results.run_config import RunConfig, restore_config
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors, evaluation_batches
@@ -25,7 +24,7 @@ from benchmarks.training.trainer import build_model, explain_failure, untrained_
 from reports.page.section import Text
 from reports.study.study import Absent
 from sen.crystal import Crystal
-from sen.graph import Cells, build_graph
+from sen.graph import Cells, Graph, build_graph, join_graphs
 
 if TYPE_CHECKING:
     from reports.study.study import Result, Study
@@ -219,10 +218,9 @@ class Models:
         parts: list[dict[str, NDArray[Any]]] = []
         for start in range(0, len(crystals), _CHUNK):
             chunk = crystals[start : start + _CHUNK]
-            graphs = [build_graph(crystal, **settings) for crystal in chunk]
-            table = join_graphs(graphs, np.float64 if exact else np.float32)
+            graph = join_graphs([build_graph(crystal, **settings) for crystal in chunk])
             try:
-                parts.append(_outputs(model, table, self.device, self.config.training.edge_budget))
+                parts.append(_outputs(model, graph, self.device, self.config.training.edge_budget))
             except Exception as error:  # whatever a plug-in raises
                 raise explain_failure(error, self.config.block_name, self.device) from error
             if progress is not None:
@@ -242,19 +240,18 @@ class Models:
         )
 
 
-def _outputs(model: SEN, table: GraphTable, device: str, edge_budget: int) -> dict[str, NDArray[Any]]:
-    """Outputs of a model for the crystals of a table in their order, with "nodes" (of each crystal)."""
+def _outputs(model: SEN, graph: Graph, device: str, edge_budget: int) -> dict[str, NDArray[Any]]:
+    """Return the outputs of a model for crystals in their order, and "nodes", how many each crystal has."""
     import torch
 
-    graphs = GraphTensors(table, device)
-    dtype = next(model.parameters()).dtype
-    batches = evaluation_batches(np.arange(len(table)), graphs.n_neighbors, edge_budget=edge_budget)
-    n_nodes = np.diff(np.asarray(table.node_ptr))
+    graphs = GraphTensors(graph, device, next(model.parameters()).dtype)
+    batches = evaluation_batches(np.arange(len(graphs)), graphs.n_neighbors, edge_budget=edge_budget)
+    n_nodes = np.diff(graph.node_ptr)
     found: dict[str, list[NDArray[Any]]] = {}
     per_node: dict[str, bool] = {}
     with torch.no_grad():
         for chosen in batches:
-            batch = graphs.batch(chosen).to(dtype=dtype)
+            batch = graphs.batch(chosen)
             output = model(batch)
             tensors = {
                 "before": output.environment,
@@ -273,8 +270,8 @@ def _outputs(model: SEN, table: GraphTable, device: str, edge_budget: int) -> di
     result = {name: np.concatenate(pieces)[node_order if per_node[name] else order] for name, pieces in found.items()}
     return result | {
         "nodes": n_nodes,
-        "numbers": np.asarray(table.numbers),
-        "multiplicity": np.asarray(table.multiplicity),
+        "numbers": graph.numbers,
+        "multiplicity": graph.multiplicity,
     }
 
 

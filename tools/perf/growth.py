@@ -29,13 +29,13 @@ from benchmarks.base.errors import RunError
 from benchmarks.base.machine import n_threads, peak_memory, prepare_arithmetic, reset_peak_memory
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.folds import Fold
-from benchmarks.data.graph_table import GraphTable, build_graphs, join_graphs
+from benchmarks.data.graph_table import build_graphs
 from benchmarks.data.tasks import get_task
 from benchmarks.results.run_config import RunConfig, build_config
 from benchmarks.training.loader import GraphTensors, epoch_batches
 from benchmarks.training.trainer import Epoch, train_fold
 from sen.crystal import Crystal
-from sen.graph import build_graph
+from sen.graph import Graph, build_graph, join_graphs
 
 _VOLUME_OF_ATOM = 15.0
 _ELEMENTS = (3, 8, 11, 14, 16, 20, 26, 30)
@@ -87,9 +87,7 @@ def main() -> None:
         _plot(series, arguments.plot)
 
 
-def _measure(
-    name: str, tables: Iterable[tuple[int, GraphTable, NDArray[np.float64]]], config: RunConfig
-) -> list[Point]:
+def _measure(name: str, tables: Iterable[tuple[int, Graph, NDArray[np.float64]]], config: RunConfig) -> list[Point]:
     """Measure an epoch on each table and print a line for each, and the exponents."""
     print(f"\n| {name:>14s} | crystals |    nodes |     edges | epoch s |   CPU s | crystals/s |  nodes/s | peak MB |")
     print("|---------------:|---------:|---------:|----------:|--------:|--------:|-----------:|---------:|--------:|")
@@ -98,7 +96,7 @@ def _measure(
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             seconds, cpu, memory = pool.submit(_epoch, graphs, target, config).result()
         points.append(Point(x, seconds, cpu, memory))
-        n_crystals, n_nodes, n_edges = len(graphs), len(graphs.numbers), len(graphs.neighbor)
+        n_crystals, n_nodes, n_edges = graphs.n_crystals, len(graphs.numbers), len(graphs.neighbor)
         print(
             f"| {x:14d} | {n_crystals:8d} | {n_nodes:8d} | {n_edges:9d} | {seconds:7.2f} | {cpu:7.2f} "
             f"| {n_crystals / seconds:10.0f} | {n_nodes / seconds:8.0f} | {memory / 1e6:7.0f} |",
@@ -111,11 +109,11 @@ def _measure(
     return points
 
 
-def _epoch(graphs: GraphTable, target: NDArray[np.float64], config: RunConfig) -> tuple[float, float, int]:
+def _epoch(graphs: Graph, target: NDArray[np.float64], config: RunConfig) -> tuple[float, float, int]:
     """Return the wall and CPU seconds of an epoch, and the memory of this process at its peak."""
     prepare_arithmetic(n_threads())
     tensors = GraphTensors(graphs)
-    order = np.random.default_rng(0).permutation(len(graphs))
+    order = np.random.default_rng(0).permutation(graphs.n_crystals)
     _train(config, tensors, target, order[:100])
     reset_peak_memory()
     return *_train(config, tensors, target, order), peak_memory()
@@ -138,22 +136,16 @@ def _train(
     return epochs[0]
 
 
-def _take(graphs: GraphTable, crystals: NDArray[np.int64]) -> GraphTable:
-    """Return a table of the crystals at these positions; one may be there several times."""
+def _take(graphs: Graph, crystals: NDArray[np.int64]) -> Graph:
+    """Return the graphs of the crystals at these positions, which may repeat."""
     nodes, node_ptr = _ranges(graphs.node_ptr, crystals)
     edges, edge_ptr = _ranges(graphs.edge_ptr, nodes)
-    return GraphTable(
-        numbers=graphs.numbers[nodes],
-        multiplicity=graphs.multiplicity[nodes],
+    return Graph(
+        **{name: array[nodes] for name, array in graphs.arrays("node").items()},
+        **{name: array[edges] for name, array in graphs.arrays("edge").items()},
         node_ptr=node_ptr,
         edge_ptr=edge_ptr,
-        neighbor=graphs.neighbor[edges],
-        distance=graphs.distance[edges],
-        edge_multiplicity=None if graphs.edge_multiplicity is None else graphs.edge_multiplicity[edges],
-        vector=None if graphs.vector is None else graphs.vector[edges],
-        digest="",
-        units=None if graphs.trainings is None else _take(graphs.trainings, crystals),
-        orbit=None if graphs.orbit is None else graphs.orbit[nodes],
+        asymmetric=None if graphs.asymmetric is None else _take(graphs.asymmetric, crystals),
     )
 
 
@@ -164,7 +156,7 @@ def _ranges(ptr: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[
     return np.arange(begin[-1]) + np.repeat(ptr[chosen] - begin[:-1], count), begin
 
 
-def _strewn(sizes: list[int], config: RunConfig) -> GraphTable:
+def _strewn(sizes: list[int], config: RunConfig) -> Graph:
     """Return the graphs of crystals of so many atoms, at random places."""
     rng = np.random.default_rng(0)
     settings = config.graph.model_dump()

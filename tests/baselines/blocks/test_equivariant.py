@@ -21,6 +21,7 @@ from sen.batch import CrystalBatch, Formulas
 from sen.capsule import CapsuleBlock
 from sen.config import SENConfig
 from sen.crystal import Crystal, refine
+from sen.graph import GraphArrays
 from sen.model import SEN
 from sen.testing import BlockContracts, sample_crystals
 from tests.contracts import ContractsOnRealCrystals
@@ -126,17 +127,16 @@ def test_angles_count(block: type[EquivariantBlock]) -> None:
     def cluster(directions: torch.Tensor) -> CrystalBatch:
         vector = 2 * torch.cat([directions, -directions])
         multiplicity, node_ptr = torch.ones(5, dtype=torch.float64), torch.tensor([0, 5])
-        return CrystalBatch.from_arrays(
+        graph = GraphArrays(
             numbers=numbers,
             multiplicity=multiplicity,
             node_ptr=node_ptr,
             edge_ptr=torch.tensor([0, 4, 5, 6, 7, 8]),
             neighbor=torch.tensor([1, 2, 3, 4, 0, 0, 0, 0]),
             distance=torch.full((8,), 2.0, dtype=torch.float64),
-            edge_multiplicity=torch.ones(8, dtype=torch.float64),
-            formulas=Formulas.of(numbers, multiplicity, node_ptr),
             vector=vector,
         )
+        return CrystalBatch.from_graphs(graph, Formulas.of(numbers, multiplicity, node_ptr))
 
     with torch.no_grad():
         model = contracts_of(block).model()

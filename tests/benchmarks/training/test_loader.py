@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.data.graph_table import join_graphs
 from benchmarks.results.run_config import build_config
 from benchmarks.training.loader import GraphTensors, epoch_batches, evaluation_batches
 from benchmarks.training.trainer import Update, _backward, build_model
 from sen.batch import CrystalBatch
-from sen.graph import Cells, build_graph
+from sen.graph import Cells, build_graph, join_graphs
 from sen.testing import collate, sample_crystals
 
 

@@ -14,7 +14,6 @@ import torch
 from benchmarks.base.errors import RunError
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.data.folds import Fold
-from benchmarks.data.graph_table import join_graphs
 from benchmarks.results.run_config import RunConfig, build_config
 from benchmarks.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from benchmarks.training.loader import GraphTensors
@@ -28,7 +27,7 @@ from benchmarks.training.trainer import (
     train_fold,
 )
 from sen.crystal import refine
-from sen.graph import Cells, build_graph
+from sen.graph import Cells, build_graph, join_graphs
 from sen.registry import block_names
 from tests.benchmarks.conftest import SMALL
 

@@ -17,14 +17,13 @@ from baselines.blocks.se3 import SE3Block
 from baselines.blocks.tfn import TFNBlock
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.data.folds import Fold
-from benchmarks.data.graph_table import GraphTable, join_graphs
 from benchmarks.results.run_config import RunConfig, build_config
 from benchmarks.training.loader import GraphTensors, evaluation_batches
 from benchmarks.training.trainer import _multiplied_in, build_model, predict, train_fold
 from sen.batch import CrystalBatch
 from sen.capsule import CapsuleBlock
 from sen.crystal import Crystal, refine
-from sen.graph import Cells, build_graph
+from sen.graph import Cells, Graph, build_graph, join_graphs
 from sen.model import SEN
 from sen.testing import BlockContracts, sample_crystals
 from tests.benchmarks.conftest import SMALL
@@ -136,7 +135,7 @@ def test_a_training_step_never_waits_for_the_device(block: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def rocksalts() -> tuple[GraphTable, np.ndarray]:
+def rocksalts() -> tuple[Graph, np.ndarray]:
     """Crystals whose target is their lattice constant."""
     a = np.random.default_rng(0).uniform(4.5, 6.5, 60)
     fcc = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
@@ -152,7 +151,7 @@ def small(*more: str, block: str = "mlp") -> RunConfig:
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
 @pytest.mark.parametrize("block", ["mlp", "capsule"])
 def test_accuracy_is_within_the_noise_of_float32(
-    rocksalts: tuple[GraphTable, np.ndarray], block: str, precision: str
+    rocksalts: tuple[Graph, np.ndarray], block: str, precision: str
 ) -> None:
     table, target = rocksalts
     graphs = GraphTensors(table, DEVICE)
@@ -170,7 +169,7 @@ def test_accuracy_is_within_the_noise_of_float32(
 
 @pytest.mark.parametrize("devices", [("cpu", DEVICE), (DEVICE, "cpu")])
 def test_training_is_continued_on_another_device(
-    rocksalts: tuple[GraphTable, np.ndarray], devices: tuple[str, str], tmp_path: Path
+    rocksalts: tuple[Graph, np.ndarray], devices: tuple[str, str], tmp_path: Path
 ) -> None:
     table, target = rocksalts
     config, file = small("training.epochs=4"), tmp_path / "state.safetensors"
