@@ -16,6 +16,7 @@ from benchmarks.base.machine import hold_device, prepare_arithmetic
 from benchmarks.training.loader import GraphTensors, epoch_batches
 from benchmarks.training.plans import Plan
 from benchmarks.training.trainer import build_model, n_parameters, predict, train_fold
+from sen.registry import guard
 
 __all__ = ["Cost", "probe"]
 
@@ -50,12 +51,12 @@ def probe(plan: Plan, *, device: str, threads: int) -> Cost:
     Raises:
         SenBenchError: It cannot be trained.
     """
-    try:
+
+    def explain(error: Exception) -> RunError:
+        return RunError(f"{type(error).__name__}: {printable(error, 200)}.")
+
+    with guard("The probe of a training failed.", explain, passing=SenBenchError):
         return _probe(plan, device, threads)
-    except SenBenchError:
-        raise
-    except Exception as error:  # whatever a plug-in raises
-        raise RunError(f"{type(error).__name__}: {printable(error, 200)}.") from error
 
 
 def _probe(plan: Plan, device: str, threads: int) -> Cost:

@@ -1,25 +1,76 @@
-"""Blocks by name, found through the entry point group `sen_bench.blocks`; nothing is imported until it is used."""
+"""Plug-ins: found by name through entry points, imported when they are used, guarded against what they raise."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import sys
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from sen.blocks import SymmetryBlock
 
-__all__ = ["block_code", "block_names", "load_block"]
+__all__ = ["block_code", "block_names", "find_plugins", "guard", "load_block", "load_plugin"]
 
-GROUP = "sen_bench.blocks"
+_BLOCKS = "sen_bench.blocks"
+
+T = TypeVar("T")
+
+
+def find_plugins(group: str) -> dict[str, EntryPoint]:
+    """Return the entry points of a group by name, in alphabetical order; nothing is imported."""
+    found = entry_points(group=group)
+    return {name: found[name] for name in sorted(found.names)}
+
+
+def load_plugin(group: str, name: str, base: type[T]) -> type[T]:
+    """Import the class that is registered under a name in a group of entry points.
+
+    Raises:
+        KeyError: No installed package registers that name.
+        TypeError: What is registered is not a subclass of `base`.
+    """
+    found = entry_points(group=group)[name].load()
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise TypeError(f"the entry point {name!r} of {group} is {found!r}, which is not a {base.__name__}")
+    return found
+
+
+@contextmanager
+def guard(
+    failure: str,
+    handle: Callable[[Exception], Exception | None],
+    *,
+    passing: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """Guard code that runs a plug-in against whatever the plug-in raises.
+
+    The traceback goes to the logger `sen_bench` at level DEBUG.
+
+    Args:
+        failure: What the log says of it, a sentence.
+        handle: Called with the exception. The exception that it returns is raised in its place; after None, the code
+            that follows the guarded one runs.
+        passing: Exceptions that have another cause than the plug-in; they are not caught.
+    """
+    try:
+        yield
+    except passing:
+        raise
+    except Exception as error:
+        logging.getLogger("sen_bench").debug(failure, exc_info=True)
+        if (replacement := handle(error)) is not None:
+            raise replacement from error
 
 
 def block_names() -> list[str]:
-    """Names of all installed blocks, sorted."""
-    return sorted(entry_points(group=GROUP).names)
+    """Return the names of all installed blocks, sorted."""
+    return list(find_plugins(_BLOCKS))
 
 
 def load_block(name: str) -> type[SymmetryBlock]:
@@ -27,35 +78,32 @@ def load_block(name: str) -> type[SymmetryBlock]:
 
     Raises:
         KeyError: No installed package registers a block of that name.
-        TypeError: What is registered is no SymmetryBlock.
+        TypeError: What is registered is not a SymmetryBlock.
     """
     from sen.blocks import SymmetryBlock
 
-    block = entry_points(group=GROUP)[name].load()
-    if not (isinstance(block, type) and issubclass(block, SymmetryBlock)):
-        raise TypeError(f"The entry point {name!r} of {GROUP} is {block!r}, which is not a SymmetryBlock.")
-    return block
+    return load_plugin(_BLOCKS, name, SymmetryBlock)  # type: ignore[type-abstract]
 
 
 @functools.cache
 def block_code(name: str) -> str | None:
-    """Tell the code of another package's block from earlier and later code of it.
+    """Return what distinguishes the code of a block from earlier and later code of the same block.
 
-    Looked up once in a process: files that change later are not what it loaded.
+    The files are read once in a process, because it does not load those that change later.
 
     Returns:
-        The distribution, its version, and a hash of all Python files of it, and of the package or module that the block
-        is in; None for the blocks that come with sen-bench, whose own version is recorded.
+        The distribution of the block, its version, and a hash of all Python files of the distribution and of the
+        package or module that the block is in; None for the blocks of sen-bench, whose own version is recorded.
 
     Raises:
         KeyError: No installed package registers a block of that name.
-        TypeError: What is registered is no SymmetryBlock.
+        TypeError: What is registered is not a SymmetryBlock.
     """
-    distribution = entry_points(group=GROUP)[name].dist
+    distribution = entry_points(group=_BLOCKS)[name].dist
     if distribution is None or distribution.name == "sen-bench":
         return None
     package = sys.modules[load_block(name).__module__.partition(".")[0]]
-    # What an editable installation lists are not the files of the package.
+    # An editable installation does not list the files of the package.
     files = {Path(str(file.locate())) for file in distribution.files or () if file.suffix == ".py"}
     files |= {file for folder in getattr(package, "__path__", ()) for file in Path(folder).rglob("*.py")}
     files |= {Path(package.__file__)} if package.__file__ else set()

@@ -11,7 +11,6 @@ All of them work in float64 on crystals whose answer cannot depend on how they a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -29,7 +28,7 @@ from sen.config import Config, SENConfig
 from sen.crystal import SYMBOLS, Crystal, refine
 from sen.graph import Cells, Graph, build_graph, join_graphs
 from sen.model import SEN, SENOutput
-from sen.registry import load_block
+from sen.registry import guard, load_block
 
 __all__ = ["BlockContracts", "ContractResult", "collate", "run_contracts", "sample_crystals"]
 
@@ -313,17 +312,24 @@ def run_contracts(name: str) -> Iterator[ContractResult]:
         if seam_is_broken:
             yield ContractResult(words, "skipped", "the seam is broken")
             continue
-        try:
+        result = _try_contract(words, contract)
+        seam_is_broken = result.outcome == "failed" and words.startswith("seam")
+        yield result
+
+
+def _try_contract(words: str, contract: Callable[[], None]) -> ContractResult:
+    reasons: list[str] = []
+
+    def note(error: Exception) -> None:
+        raised = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+        reasons.append(f"{raised}{error}")
+
+    try:
+        with guard(f"The contract {words!r} is broken.", note, passing=SkipTest):
             contract()
-        except SkipTest as skip:
-            yield ContractResult(words, "skipped", str(skip))
-        except Exception as error:  # whatever a block raises
-            seam_is_broken = words.startswith("seam")
-            logging.getLogger("sen_bench").debug("The contract %r is broken.", words, exc_info=True)
-            raised = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-            yield ContractResult(words, "failed", f"{raised}{error}")
-        else:
-            yield ContractResult(words, "passed")
+    except SkipTest as skip:
+        return ContractResult(words, "skipped", str(skip))
+    return ContractResult(words, "failed" if reasons else "passed", *reasons)
 
 
 def require(condition: bool, message: str) -> None:

@@ -7,13 +7,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 
 from benchmarks.base.errors import SenBenchError, UsageError
 from benchmarks.base.interrupts import raise_at_signals
+from sen.registry import find_plugins
 
 __all__ = ["main"]
 
@@ -62,8 +63,8 @@ def main() -> None:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    for command in sorted(entry_points(group="sen_bench.commands"), key=lambda command: command.name):
-        app.command(command.name)(_stoppable(command.load()))
+    for name, command in find_plugins("sen_bench.commands").items():
+        app.command(name)(_stoppable(command.load()))
     try:
         app(prog_name="sen-bench")
     except SenBenchError as error:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 from benchmarks.base.errors import UsageError, suggest
 from benchmarks.data.graph_table import GraphSettings
 from sen.config import Config, SENConfig
-from sen.registry import block_names, load_block
+from sen.registry import block_names, guard, load_block
 
 __all__ = [
     "RunConfig",
@@ -99,10 +99,12 @@ def get_block(name: str) -> Any:
         UsageError: No such block, and which names are near; or a plug-in that cannot be imported, or has no Config.
     """
     check_block_name(name)
-    try:
+
+    def explain(error: Exception) -> UsageError:
+        return UsageError(f"The block {name!r} cannot be loaded ({type(error).__name__}: {error}).")
+
+    with guard(f"The block {name!r} cannot be loaded.", explain):
         block = load_block(name)
-    except Exception as error:  # whatever a plug-in raises when it is imported
-        raise UsageError(f"The block {name!r} cannot be loaded ({type(error).__name__}: {error}).") from error
     declared = getattr(block, "Config", None)
     if not (isinstance(declared, type) and issubclass(declared, Config)):
         raise UsageError(f"The block {name!r} cannot be used: its Config is no subclass of sen.config.Config.")

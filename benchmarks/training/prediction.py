@@ -20,7 +20,7 @@ from benchmarks.data.structures import read_structure, structure_files
 from benchmarks.results.run_config import RunConfig, restore_config
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors
-from benchmarks.training.trainer import build_model, explain_failure, predict, probabilities
+from benchmarks.training.trainer import build_model, guard_model, predict, probabilities
 from sen.crystal import SYMBOLS, Crystal, refine
 from sen.graph import build_graph, join_graphs
 from sen.model import SEN
@@ -191,8 +191,6 @@ class Ensemble:
         model = build_model(self.config).to(graphs.device)
         load_weights(model, self._run, training)
         crystals = np.arange(len(graphs))
-        try:
+        with guard_model(self.config.block_name, graphs.device):
             predicted = predict(model, graphs, crystals, edge_budget=self.config.training.edge_budget)
-        except Exception as error:  # whatever a plug-in raises
-            raise explain_failure(error, self.config.block_name, str(graphs.device)) from error
         return probabilities(predicted) if self.facts["task"]["kind"] == "classification" else predicted

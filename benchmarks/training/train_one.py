@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +16,7 @@ from benchmarks.base.machine import hold_device, peak_memory, prepare_arithmetic
 from benchmarks.results.metrics import mean_absolute_deviation, score
 from benchmarks.training.loader import GraphTensors
 from benchmarks.training.plans import PlannedTraining
-from benchmarks.training.trainer import Epoch, explain_failure, n_parameters, predict, probabilities, train_fold
+from benchmarks.training.trainer import Epoch, guard_model, n_parameters, predict, probabilities, train_fold
 from sen.registry import block_code
 
 __all__ = ["Outcome", "train_one"]
@@ -41,7 +40,11 @@ def train_one(
     plan, training = planned
     run = plan.run
     try:
-        with run.lock(training).acquire(timeout=0), hold_device(device) as held:
+        with (
+            guard_model(plan.config.block_name, device, passing=(SenBenchError, Interrupted, OSError)),
+            run.lock(training).acquire(timeout=0),
+            hold_device(device) as held,
+        ):
             run.sweep(training)
             if run.is_finished(training):  # by another process, since the plan was made
                 return run.read_metrics(training)
@@ -52,9 +55,6 @@ def train_one(
         return outcome
     except OSError as error:
         return RunError(f"A file that the training needs cannot be used ({error}).")
-    except Exception as error:  # whatever a plug-in raises
-        logging.getLogger("sen_bench").debug("The training of %s failed.", training, exc_info=True)
-        return explain_failure(error, plan.config.block_name, device)
 
 
 def _train_and_store(

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -29,7 +29,7 @@ from benchmarks.training.checkpoints import Checkpoint, DamagedCheckpoint, read_
 from benchmarks.training.loader import GraphTensors, epoch_batches, evaluation_batches
 from sen.elements import ElementEmbedding
 from sen.model import SEN
-from sen.registry import block_code
+from sen.registry import block_code, guard
 
 # A state is some 90 MB at the default sizes: writing it costs less than one per cent of a minute's training.
 CHECKPOINT_SECONDS = 60.0
@@ -44,7 +44,7 @@ __all__ = [
     "TrainedFold",
     "Update",
     "build_model",
-    "explain_failure",
+    "guard_model",
     "n_parameters",
     "predict",
     "probabilities",
@@ -97,25 +97,37 @@ def build_model(config: RunConfig) -> SEN:
     Raises:
         UsageError: The block refuses its configuration, or cannot be built at all.
     """
-    block = get_block(config.block_name)
-    try:
-        return SEN(config.sen, block(config.sen.environment_width, config.block))
-    except Exception as error:  # whatever a plug-in raises
+    name, block = config.block_name, get_block(config.block_name)
+
+    def explain(error: Exception) -> UsageError:
         raised = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise UsageError(f"The block {config.block_name!r} cannot be built: {raised}{error}") from error
+        return UsageError(f"The block {name!r} cannot be built: {raised}{error}")
+
+    with guard(f"The block {name!r} cannot be built.", explain):
+        return SEN(config.sen, block(config.sen.environment_width, config.block))
 
 
-def explain_failure(error: Exception, block_name: str, device: str) -> RunError:
-    """Return in one sentence what made a model fail: memory that ran out, or whatever its block raised."""
-    # What torch's allocator of the CPU raises is a bare RuntimeError.
-    on_cpu = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
-    if on_cpu or isinstance(error, torch.OutOfMemoryError):
-        where = "cpu" if on_cpu else device
-        return RunError(f"{where} ran out of memory: lower training.batch_size or training.edge_budget.")
-    return RunError(
-        f"SEN with the block {block_name!r} raised {type(error).__name__}: {printable(error, 200)}. "
-        f"`sen-bench check-block {block_name}` says which contracts the block breaks."
-    )
+def guard_model(
+    block_name: str, device: torch.device | str, *, passing: tuple[type[Exception], ...] = ()
+) -> AbstractContextManager[None]:
+    """Guard code that runs a model on a device, see `sen.registry.guard`.
+
+    Raises:
+        RunError: Memory ran out, or the block of the model raised an exception.
+    """
+
+    def explain(error: Exception) -> RunError:
+        # torch's allocator on the CPU raises a bare RuntimeError.
+        on_cpu = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+        if on_cpu or isinstance(error, torch.OutOfMemoryError):
+            where = "cpu" if on_cpu else device
+            return RunError(f"{where} ran out of memory: lower training.batch_size or training.edge_budget.")
+        return RunError(
+            f"SEN with the block {block_name!r} raised {type(error).__name__}: {printable(error, 200)}. "
+            f"`sen-bench check-block {block_name}` says which contracts the block breaks."
+        )
+
+    return guard(f"SEN with the block {block_name!r} failed.", explain, passing=passing)
 
 
 def untrained_model(config: RunConfig, seed: int, fold: int) -> tuple[SEN, np.random.Generator]:

@@ -20,7 +20,7 @@ from benchmarks.results.run_config import RunConfig, restore_config
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors, evaluation_batches
 from benchmarks.training.prediction import load_weights
-from benchmarks.training.trainer import build_model, explain_failure, untrained_model
+from benchmarks.training.trainer import build_model, guard_model, untrained_model
 from reports.page.section import Text
 from reports.study.study import Absent
 from sen.crystal import Crystal
@@ -219,10 +219,8 @@ class Models:
         for start in range(0, len(crystals), _CHUNK):
             chunk = crystals[start : start + _CHUNK]
             graph = join_graphs([build_graph(crystal, **settings) for crystal in chunk])
-            try:
+            with guard_model(self.config.block_name, self.device):
                 parts.append(_outputs(model, graph, self.device, self.config.training.edge_budget))
-            except Exception as error:  # whatever a plug-in raises
-                raise explain_failure(error, self.config.block_name, self.device) from error
             if progress is not None:
                 progress(start + len(chunk), len(crystals))
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

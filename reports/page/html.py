@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import logging
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from reports.page.section import Figure, Heading, Item, Table, Text
 from reports.page.style import DARK_COLOURS
 from reports.page.svg import draw_svg
 from reports.page.tables import as_csv, as_latex, is_numeric, shown
+from sen.registry import guard
 
 __all__ = ["render"]
 
@@ -92,12 +92,11 @@ class _Setter:
     def _section(self, outcome: Outcome, prefix: str) -> dict[str, Any]:
         before = dict(self._numbers)
         name = f"{prefix}{_slug(outcome.name)}"
-        try:
+        blocks = []
+        with guard(f"The section {outcome.name} cannot be drawn.", outcome.fail):
             blocks = [self._block(block, name) for block in outcome.blocks]
-        except Exception as error:  # whatever the drawing of a plug-in raises
-            logging.getLogger("sen_bench").debug("%s cannot be drawn.", outcome.name, exc_info=True)
-            outcome.fail(error)
-            self._numbers, blocks = before, []
+        if outcome.failed:
+            self._numbers = before
         self._done += 1
         self._progress(self._done, sum(len(part.outcomes) for part in self._report.parts))
         return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from benchmarks.base.files import plain
 from benchmarks.base.workers import Progress
 from reports.page.section import Item, Section, load_section, section_names
 from reports.study.study import Absent, Study
+from sen.registry import guard
 
 __all__ = ["Outcome", "Part", "Report", "choose_sections", "make_report"]
 
@@ -170,28 +170,23 @@ def _load(names: Iterable[str]) -> list[tuple[Outcome, Section | None]]:
     """Load sections, in the order of the page; those that cannot be loaded come last."""
     loaded: list[tuple[float, str, Outcome, Section | None]] = []
     for name in names:
-        try:
-            section = load_section(name)
-            loaded.append((section.place, name, Outcome(name, str(section.title)), section))
-        except Exception as error:  # whatever a plug-in raises when it is imported
-            logging.getLogger("sen_bench").debug("The section %s cannot be loaded.", name, exc_info=True)
-            outcome = Outcome(name, name)
-            outcome.fail(error)
-            loaded.append((math.inf, name, outcome, None))
+        outcome = Outcome(name, name)
+        place, section = math.inf, None
+        with guard(f"The section {name} cannot be loaded.", outcome.fail):
+            found = load_section(name)
+            place, outcome.title, section = found.place, str(found.title), found
+        loaded.append((place, name, outcome, section))
     return [(outcome, section) for _, _, outcome, section in sorted(loaded, key=lambda item: item[:2])]
 
 
 def _run(outcome: Outcome, section: Section, study: Study, progress: Progress) -> None:
     start = time.perf_counter()
     try:
-        outcome.facts = plain(section.analyse(study, progress))
-        outcome.blocks = list(section.show(outcome.facts))
+        with guard(f"The section {outcome.name} failed.", outcome.fail, passing=Absent):
+            facts = plain(section.analyse(study, progress))
+            outcome.facts, outcome.blocks = facts, list(section.show(facts))
     except Absent as absent:
-        outcome.facts, outcome.reason = None, printable(absent, 1000)
-    except Exception as error:  # whatever a plug-in raises
-        logging.getLogger("sen_bench").debug("The section %s failed.", outcome.name, exc_info=True)
-        outcome.facts = None
-        outcome.fail(error)
+        outcome.reason = printable(absent, 1000)
     outcome.seconds = time.perf_counter() - start
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmarks.base.workers import Progress
+from sen.registry import find_plugins, load_plugin
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from reports.study.study import Study
 
 __all__ = [
-    "GROUP",
     "Figure",
     "Heading",
     "Item",
@@ -32,7 +31,7 @@ __all__ = [
     "section_names",
 ]
 
-GROUP = "sen_bench.report_sections"
+_GROUP = "sen_bench.report_sections"
 
 #: What a table holds: text, whole numbers, other numbers (with the decimals that a typical one needs), nothing ("–").
 Value = str | int | float | None
@@ -133,8 +132,8 @@ class Section(ABC):
 
 
 def section_names() -> list[str]:
-    """Names of all installed sections, sorted."""
-    return sorted(entry_points(group=GROUP).names)
+    """Return the names of all installed sections, sorted."""
+    return list(find_plugins(_GROUP))
 
 
 def load_section(name: str) -> Section:
@@ -142,9 +141,6 @@ def load_section(name: str) -> Section:
 
     Raises:
         KeyError: No installed package registers a section of that name.
-        TypeError: What is registered is no Section.
+        TypeError: What is registered is not a Section.
     """
-    section = entry_points(group=GROUP)[name].load()
-    if not (isinstance(section, type) and issubclass(section, Section)):
-        raise TypeError(f"the entry point {name!r} of {GROUP} is {section!r}, which is not a Section")
-    return section()
+    return load_plugin(_GROUP, name, Section)()  # type: ignore[type-abstract]

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import EntryPoint, EntryPoints, version
+from importlib.metadata import EntryPoint, EntryPoints, entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -289,7 +289,10 @@ def test_divergence_is_reported_and_leaves_no_result(write_data: Write, sen_benc
 
 def test_plug_in_that_cannot_be_imported_is_named(sen_bench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = EntryPoint("broken", "a_package_that_is_not_there:Block", "sen_bench.blocks")
-    monkeypatch.setattr("sen.registry.entry_points", lambda **_: EntryPoints([broken]))
+    monkeypatch.setattr(
+        "sen.registry.entry_points",
+        lambda group: EntryPoints([broken]) if group == "sen_bench.blocks" else entry_points(group=group),
+    )
     answer = sen_bench("run", "prototypes", "--block", "broken")
     assert answer.code == 2
     assert "a_package_that_is_not_there" in answer.err

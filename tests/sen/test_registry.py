@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+from torch import nn
+
+from sen.capsule import CapsuleBlock
+from sen.registry import block_names, find_plugins, guard, load_block, load_plugin
+
+
+def test_plugins_are_found_by_name_in_alphabetical_order() -> None:
+    found = find_plugins("sen_bench.blocks")
+    assert list(found) == sorted(found) == block_names()
+    assert found["capsule"].load() is load_block("capsule") is CapsuleBlock
+    assert find_plugins("sen_bench.no_such_group") == {}
+
+
+def test_only_subclasses_are_loaded() -> None:
+    assert load_plugin("sen_bench.blocks", "capsule", nn.Module) is CapsuleBlock
+    with pytest.raises(TypeError, match=r"'capsule' of sen_bench\.blocks is .*CapsuleBlock.*, which is not a Linear"):
+        load_plugin("sen_bench.blocks", "capsule", nn.Linear)
+    with pytest.raises(KeyError):
+        load_plugin("sen_bench.blocks", "capsul", nn.Module)
+
+
+def test_guard_raises_the_answer_in_place_of_what_the_plugin_raised(caplog: pytest.LogCaptureFixture) -> None:
+    cause = ZeroDivisionError("boom")
+
+    def plugin() -> None:
+        raise cause
+
+    with (
+        caplog.at_level(logging.DEBUG, logger="sen_bench"),
+        pytest.raises(RuntimeError, match=r"^it raised boom$") as raised,
+        guard("The plug-in failed.", lambda error: RuntimeError(f"it raised {error}")),
+    ):
+        plugin()
+    assert raised.value.__cause__ is cause
+    assert "The plug-in failed." in caplog.text
+    assert "in plugin" in caplog.text
+
+
+def test_guard_without_an_answer_lets_the_rest_go_on() -> None:
+    seen: list[Exception] = []
+    for error in (ValueError("one"), StopIteration("two")):
+        with guard("The plug-in failed.", seen.append):
+            raise error
+    assert [str(error) for error in seen] == ["one", "two"]
+
+
+@pytest.mark.parametrize("error", [OSError(), KeyboardInterrupt()])
+def test_guard_leaves_alone_what_is_not_the_plugins(error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised, guard("The plug-in failed.", lambda _: ValueError(), passing=OSError):
+        raise error
+    assert raised.value is error
