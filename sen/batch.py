@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sen.graph import Graph, GraphArrays
+from sen.ops import segment_sum
 
 __all__ = ["CrystalBatch", "Formulas", "to_tensors"]
 
@@ -139,6 +140,10 @@ class CrystalBatch(GraphArrays[Tensor]):
         """Share of each node in the atoms of its crystal, float [N]."""
         total = self.multiplicity.new_zeros(self.n_crystals).index_add_(0, self.crystal, self.multiplicity)
         return self.multiplicity / total[self.crystal]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Average `values` [N, D] over the atoms of each crystal, [B, D]."""
+        return segment_sum(self.weight.unsqueeze(-1) * values, self.crystal, self.n_crystals)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> CrystalBatch:
         """Return the batch on another device, its floating point tensors in another precision."""

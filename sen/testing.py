@@ -172,8 +172,7 @@ class BlockContracts:
         self.assert_same_answer([permuted(crystal) for crystal in self.crystals()])
 
     def test_rotation_does_not_matter(self) -> None:
-        rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
-        rotation *= np.sign(np.linalg.det(rotation))
+        rotation = _rotation()
         self.assert_same_answer([replace(c, lattice=c.lattice @ rotation) for c in self.crystals()])
 
     def test_reflection_does_not_matter(self) -> None:
@@ -256,8 +255,7 @@ class BlockContracts:
         crystals = self.crystals()
         if "vectors" not in self.output(crystals).symmetry.extras:
             raise SkipTest("the block has no vectors")
-        rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
-        rotation *= np.sign(np.linalg.det(rotation))
+        rotation = _rotation()
         changes = {"rotation": rotation}
         if not self.block.chiral:
             changes["reflection"] = rotation @ np.diag([1.0, 1.0, -1.0])
@@ -342,6 +340,14 @@ def assert_close(found: Tensor, expected: Tensor, what: str, tolerance: float = 
     """Fail, telling the error, unless two tensors agree relative to the largest number expected."""
     error = float((found - expected).abs().max() / expected.abs().max())
     require(error < tolerance, f"{what} differ by {error:.1e}, relative; allowed are {tolerance:.0e}")
+
+
+def _rotation() -> NDArray[np.float64]:
+    """Return a rotation about an axis, by an angle, that have nothing to do with the crystals."""
+    rotation: NDArray[np.float64]
+    rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
+    rotation *= np.sign(np.linalg.det(rotation))
+    return rotation
 
 
 def _large_crystal() -> Crystal:

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import Config
-from sen.ops import segment_sum
 
 __all__ = ["DenseNetBlock", "DenseNetConfig"]
 
@@ -63,7 +62,7 @@ class DenseNetBlock(SymmetryBlock):
         """Read [N, width] as maps, average their last features over the map, and these over the atoms of a crystal."""
         maps = env.view(len(env), 1, self.config.map_height, -1)
         atoms = self.layers(maps).mean((2, 3))
-        return SymmetryOutput(atoms, segment_sum(graph.weight.unsqueeze(-1) * atoms, graph.crystal, graph.n_crystals))
+        return SymmetryOutput(atoms, graph.mean(atoms))
 
 
 def _convolution(channels: int, filters: int, size: int, stride: int = 1) -> nn.Conv2d:

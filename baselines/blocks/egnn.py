@@ -55,8 +55,7 @@ class EGNNBlock(SymmetryBlock):
             if step is not None:
                 moved = moved + step
                 edges = edges + step.index_select(0, graph.neighbor) - step.index_select(0, graph.center)
-        material = segment_sum(graph.weight.unsqueeze(-1) * atoms, graph.crystal, graph.n_crystals)
-        return SymmetryOutput(atoms, material, {"vectors": moved.unsqueeze(1)})
+        return SymmetryOutput(atoms, graph.mean(atoms), {"vectors": moved.unsqueeze(1)})
 
 
 class _Layer(nn.Module):

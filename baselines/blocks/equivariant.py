@@ -23,7 +23,6 @@ from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import Config
 from sen.features import GaussianExpansion, initialise
-from sen.ops import segment_sum
 
 __all__ = [
     "LMAX",
@@ -264,5 +263,4 @@ class EquivariantBlock(SymmetryBlock):
         for layer in self.layers:
             last, features = features, layer(features, edges, graph)
         atoms = self.head(features[0].squeeze(1))
-        material = segment_sum(graph.weight.unsqueeze(-1) * atoms, graph.crystal, graph.n_crystals)
-        return SymmetryOutput(atoms, material, {"vectors": last[1].mT})
+        return SymmetryOutput(atoms, graph.mean(atoms), {"vectors": last[1].mT})

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import Config
-from sen.ops import segment_sum
 
 __all__ = ["MLPBlock", "MLPConfig"]
 
@@ -40,4 +39,4 @@ class MLPBlock(SymmetryBlock):
     def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
         """Apply the perceptron to [N, width] and average over the atoms of each crystal."""
         atoms = self.layers(env)
-        return SymmetryOutput(atoms, segment_sum(graph.weight.unsqueeze(-1) * atoms, graph.crystal, graph.n_crystals))
+        return SymmetryOutput(atoms, graph.mean(atoms))

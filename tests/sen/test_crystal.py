@@ -4,18 +4,7 @@ import numpy as np
 import pytest
 
 from sen.crystal import SYMBOLS, Crystal, crystal_system, refine
-
-CUBE = np.eye(3)
-FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
-ROCKSALT = (5.64 * CUBE, np.concatenate([FCC, FCC + 0.5 * CUBE[0]]), [11] * 4 + [17] * 4)
-U = 0.305
-RUTILE = (
-    np.diag([4.594, 4.594, 2.959]),
-    np.array(
-        [[0, 0, 0], [0.5, 0.5, 0.5], [U, U, 0], [1 - U, 1 - U, 0], [0.5 + U, 0.5 - U, 0.5], [0.5 - U, 0.5 + U, 0.5]]
-    ),
-    [22, 22, 8, 8, 8, 8],
-)
+from tests.sen.structures import CUBE, ROCKSALT, RUTILE
 
 
 def supercell(lattice, positions, numbers, repeat):

@@ -8,17 +8,7 @@ import pytest
 
 from sen.crystal import Crystal, refine
 from sen.graph import Graph, build_graph
-
-CUBE = np.eye(3)
-FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
-U = 0.305
-RUTILE = (
-    np.diag([4.594, 4.594, 2.959]),
-    np.array(
-        [[0, 0, 0], [0.5, 0.5, 0.5], [U, U, 0], [1 - U, 1 - U, 0], [0.5 + U, 0.5 - U, 0.5], [0.5 - U, 0.5 + U, 0.5]]
-    ),
-    [22, 22, 8, 8, 8, 8],
-)
+from tests.sen.structures import CUBE, FCC, ROCKSALT, RUTILE
 
 
 def raw(lattice, positions, numbers) -> Crystal:
@@ -58,7 +48,7 @@ def test_bcc():
 
 
 def test_rocksalt_asymmetric():
-    crystal = refine(5.64 * CUBE, np.concatenate([FCC, FCC + 0.5 * CUBE[0]]), [11] * 4 + [17] * 4)
+    crystal = refine(*ROCKSALT)
     graph = build_graph(crystal, max_neighbors=12, cells="asymmetric")
     assert graph.vector is None
     assert graph.multiplicity.tolist() == [1, 1]
