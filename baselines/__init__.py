@@ -1,1 +1,1 @@
-"""Blocks that take the place of the capsule block in SEN, for comparison."""
+"""Blocks that replace the capsule block in SEN, for comparison."""

@@ -1,4 +1,4 @@
-"""The seam: what a symmetry block is given, and what it returns."""
+"""The seam: what a symmetry block receives and what it returns."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["SymmetryBlock", "SymmetryOutput"]
 
 @dataclass(frozen=True)
 class SymmetryOutput:
-    """What a block returns.
+    """What a block returns for B crystals with N nodes.
 
     Attributes:
         atoms: Environment of each node after the block, [N, D].
         material: Vector of each crystal from which the property is predicted, [B, material_width].
-        extras: Further tensors for the reports, such as capsule poses and presences.
+        extras: Further tensors for the reports by name, such as capsule poses and presences.
     """
 
     atoms: Tensor
@@ -32,14 +32,14 @@ class SymmetryOutput:
 class SymmetryBlock(nn.Module, ABC):
     """The symmetry stage of SEN, between feature extraction and property head.
 
-    A block must give the same answer for any description of the same crystal; `sen.testing` holds the tests that say
-    so. Register it under the entry point group `sen_bench.blocks`.
+    A block must give the same answer for any description of the same crystal; `sen.testing` has the contract tests for
+    that. Register it under the entry point group `sen_bench.blocks`.
 
     Attributes:
         Config: Its hyper-parameters.
-        needs_vectors: True where it reads `graph.vector`; it is then given full cells instead of asymmetric units, and
-            equal environments of equivalent atoms.
-        chiral: True where it may tell a crystal from its mirror image, for which it must read vectors.
+        needs_vectors: Whether it reads `graph.vector`; it then receives full cells instead of asymmetric units, with
+            equal environments for equivalent atoms.
+        chiral: Whether it may distinguish a crystal from its mirror image, for which it must read vectors.
         source: The publication it follows.
         material_width: Width of `SymmetryOutput.material`, set by the constructor.
     """

@@ -1,7 +1,7 @@
 """The capsule block: symmetry perception after stacked capsule autoencoders (paper Eq. 8-9 and Box 2).
 
-Capsules are found in the atoms' 12x16 environment maps. Their poses are plane affine maps that act on features, not on
-the crystal.
+Capsules are found in the atoms' 12x16 environment maps. Their poses are affine maps of a plane; they act on features,
+not on the crystal.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ class CapsuleConfig(Config):
     map_height: int = Field(12, ge=1, description="Rows of the map that an environment forms (12 x 16 = 192).")
     filters: int = Field(256, ge=1, description="Filters of each of the three 3x3 convolutions of stride 2.")
     capsules: int = Field(16, ge=1, description="Part capsules of a crystal.")
-    capsule_width: int = Field(128, ge=2, multiple_of=2, description="Width of a capsule; read as plane points.")
-    split_width: int = Field(192, ge=1, description="Units of the self-attention that splits the capsules.")
+    capsule_width: int = Field(128, ge=2, multiple_of=2, description="Width of a capsule, read as points of a plane.")
+    split_width: int = Field(192, ge=1, description="Width of the self-attention that splits the capsules.")
     heads: int = Field(4, ge=1, description="Heads of that self-attention; must divide split_width.")
 
 
 def affine(pose: Tensor) -> tuple[Tensor, Tensor]:
-    """Plane affine map of a pose [..., 6] = (scale x, scale y, rotation, shear, translation x, translation y).
+    """Return the affine map of a pose [..., 6] = (scale x, scale y, rotation, shear, translation x, translation y).
 
-    Returns the matrix R(rotation) Shear diag(scales) [..., 2, 2] and the translation [..., 2]. Scales are signed, so
-    that reflections and the inversion are among the maps. The zero pose is the identity.
+    Scales are signed, so reflections and the inversion are among the maps. The zero pose is the identity.
+
+    Returns:
+        The matrix R(rotation) Shear diag(scales) [..., 2, 2] and the translation [..., 2].
     """
     scale_x, scale_y, angle, shear = 1 + pose[..., 0], 1 + pose[..., 1], pose[..., 2], pose[..., 3]
     cos, sin = angle.cos(), angle.sin()
@@ -47,7 +49,7 @@ def affine(pose: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def transform(pose: Tensor, chemistry: Tensor) -> Tensor:
-    """Geo-Trans (Eq. 9): read `chemistry` [..., 2n] as n plane points and map each by the affine map of `pose`."""
+    """Geo-Trans (Eq. 9): read `chemistry` [..., 2n] as n points of a plane and apply the affine map of `pose`."""
     matrix, translation = affine(pose)
     points = chemistry.unflatten(-1, (-1, 2))
     mapped: Tensor = points @ matrix.mT + translation.unsqueeze(-2)
@@ -55,7 +57,7 @@ def transform(pose: Tensor, chemistry: Tensor) -> Tensor:
 
 
 def _convolution(channels: int, filters: int) -> nn.Conv2d:
-    """3x3, stride 2, padding 1; weights scaled for ReLU and laid out as CPU and GPU convolve fastest."""
+    """Return a 3x3 convolution of stride 2, its weights scaled for ReLU and in the fastest layout on CPU and GPU."""
     layer = nn.Conv2d(channels, filters, 3, stride=2, padding=1)
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
@@ -84,7 +86,7 @@ class CapsuleBlock(SymmetryBlock):
                 for layer in (_convolution(channels, filters), nn.ReLU(inplace=True))
             )
         )
-        # A bias would cancel in the softmax, hence none.
+        # No bias: it would cancel in the softmax.
         self.logits = nn.Linear(filters, n, bias=False)
         self.parts = nn.Parameter(torch.randn(n, filters, capsule) / filters**0.5)
         self.parts_bias = nn.Parameter(torch.zeros(n, capsule))
@@ -94,13 +96,17 @@ class CapsuleBlock(SymmetryBlock):
         self.split = nn.Linear(split, POSE + capsule + 1)
 
     def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
-        """Extras: pose [B, K, 6], presence [B, K], capsules [B, K, width], share of each capsule in an atom [N, K]."""
+        """Map environments [N, width] to capsules of the crystals, and capsules back to environments.
+
+        The extras of K capsules are `pose` [B, K, 6], `presence` [B, K], `capsules` [B, K, capsule_width] and `share`,
+        the share of each capsule in an atom, [N, K].
+        """
         attention, parts = self.part_capsules(env, graph)
         pose, chemistry, presence = self.split_capsules(parts)
         updated = transform(pose, chemistry)
         sigma = updated * presence.unsqueeze(-1)
-        # Each atom receives the capsules in the proportion in which they attend to it: the attention transposed. The
-        # multiplicity, by which each is larger, drops out; the smallest number keeps an atom nobody attends to finite.
+        # Each atom receives the capsules in proportion to their attention to it: the attention transposed. The
+        # multiplicity of the atom cancels; `eps` keeps an atom finite that no capsule attends to.
         share = F.normalize(attention.sum(1), p=1, dim=1, eps=torch.finfo(attention.dtype).tiny)
         atoms = torch.einsum("nk,nkd->nd", share, sigma.index_select(0, graph.crystal))
         extras = {"pose": pose, "presence": presence, "capsules": updated, "share": share}
@@ -109,7 +115,8 @@ class CapsuleBlock(SymmetryBlock):
     def part_capsules(self, env: Tensor, graph: CrystalBatch) -> tuple[Tensor, Tensor]:
         """`Att_Conv`: softmax over all (atom, position) pairs of a crystal.
 
-        Returns the attention weights [N, positions, capsules] and the part capsules [B, capsules, capsule_width].
+        Returns:
+            The attention weights [N, positions, capsules] and the part capsules [B, capsules, capsule_width].
         """
         maps = env.view(len(env), 1, self.config.map_height, -1)
         features = self.convolutions(maps.contiguous(memory_format=torch.channels_last))
@@ -122,7 +129,7 @@ class CapsuleBlock(SymmetryBlock):
             graph.n_crystals,
             graph.multiplicity.repeat_interleave(positions),
         ).view_as(logits)
-        # Pooling before the capsules' own linear maps is the same sum and costs far less than mapping every position.
+        # Pooling before the linear maps of the capsules gives the same sum, far cheaper than mapping every position.
         per_atom = torch.einsum("npk,npf->nkf", weights, features)
         pooled = segment_sum(per_atom.flatten(1), graph.crystal, graph.n_crystals).view(-1, *self.parts.shape[:2])
         return weights, torch.einsum("bkf,kfd->bkd", pooled, self.parts) + self.parts_bias
@@ -130,8 +137,9 @@ class CapsuleBlock(SymmetryBlock):
     def split_capsules(self, parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`F_split`: self-attention over the capsules of a crystal.
 
-        Returns the poses [B, capsules, 6], the chemical environments [B, capsules, capsule_width] and the presences
-        [B, capsules] in (0, 1).
+        Returns:
+            The poses [B, capsules, 6], the chemical environments [B, capsules, capsule_width] and the presences
+            [B, capsules] in (0, 1).
         """
         normed = self.norm(parts)
         heads = self.config.heads

@@ -8,7 +8,7 @@ __all__ = ["Config", "SENConfig"]
 
 
 class Config(BaseModel):
-    """Base of every configuration: immutable, no field that does not exist, no value of another type or not finite."""
+    """Base of every configuration: immutable; unknown fields, values of another type, NaN and infinity are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -16,7 +16,7 @@ class Config(BaseModel):
 class SENConfig(Config):
     """Feature extraction and property head (paper Eq. 2, 5-7 and Box 1).
 
-    Defaults are the paper's values where the paper gives one; the rest is decided in docs/decisions.md.
+    Defaults are the paper's values where the paper gives one; docs/decisions.md explains the others.
     """
 
     atom_embedding: int = Field(128, ge=1, description="Width of the embedding of an element (paper: 128).")
@@ -24,7 +24,7 @@ class SENConfig(Config):
     environment_width: int = Field(
         192, ge=1, description="Width of the chemical environment of an atom (paper: N x 192)."
     )
-    gaussians: int = Field(100, ge=2, description="Gaussians that expand a bond length, centres spread evenly.")
+    gaussians: int = Field(100, ge=2, description="Gaussians that expand a bond length, with evenly spaced centres.")
     gaussian_range: float = Field(6.0, gt=0, description="Centre of the last Gaussian in Å; the first is at 0.")
     gaussian_width: float = Field(0.5, gt=0, description="Width w of the Gaussians exp(-(d - c)^2 / w^2) in Å.")
     rounds: int = Field(3, ge=1, description="Rounds of environment update between atoms and bonds.")

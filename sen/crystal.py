@@ -24,7 +24,7 @@ SYMBOLS = tuple(_SYMBOLS.split())
 _LAST_SPACE_GROUP = (0, 2, 15, 74, 142, 167, 194, 230)
 CRYSTAL_SYSTEMS = ("unknown", "triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
 
-# Refinement may move an atom by this much; beyond it the idealised cell is another crystal than the one computed.
+# Refinement may move an atom this far in Å; farther, the idealised cell would be another crystal than the one given.
 _MAX_MOVE = 0.02
 
 
@@ -59,10 +59,11 @@ def crystal_system(space_group: int) -> str:
 def refine(lattice: ArrayLike, positions: ArrayLike, numbers: ArrayLike, symprec: float = 0.01) -> Crystal:
     """Return the refined standard primitive cell of a crystal, in which equivalent atoms are equivalent to rounding.
 
-    The symmetry search is moyopy's. The cell is kept as it was given, with one orbit per atom, where the search fails
-    or the refinement moves an atom by more than 0.02 Å. An atom's move is measured in fractional coordinates of the
-    standard primitive cell, where neither rotation nor strain shows, less the mean move of all atoms (the choice of
-    origin); the strain is judged apart, by how far it displaces the end of a lattice vector: both must stay below.
+    The symmetry search is moyopy's. Where it fails, or where the refinement would move an atom by more than 0.02 Å, the
+    cell is returned as given, with one orbit per atom. The move of an atom is measured in fractional coordinates of the
+    standard primitive cell, which neither rotation nor strain changes, relative to the mean move of all atoms (the
+    choice of origin). Strain is measured separately, by how far it displaces the end of a lattice vector, and has the
+    same limit.
 
     Args:
         lattice: Lattice vectors as rows in Å, [3, 3].
@@ -118,7 +119,7 @@ def find_symmetry(lattice: ArrayLike, positions: ArrayLike, numbers: ArrayLike, 
 
 @functools.cache
 def _moyopy() -> Any:
-    """Import moyopy, without its messages about omitted operations: none is missing in the end."""
+    """Import moyopy and silence its messages about omitted operations, none of which its results lack."""
     import moyopy
 
     logging.getLogger("moyo").setLevel(logging.ERROR)
@@ -126,12 +127,12 @@ def _moyopy() -> Any:
 
 
 def _largest_move(before: NDArray[Any], after: NDArray[Any], moves: NDArray[Any]) -> float:
-    """Return the farthest that an atom (fractional `moves` [n, 3]) or the end of a lattice vector moves, in Å."""
+    """Return the largest displacement in Å of an atom (fractional `moves` [n, 3]) or the end of a lattice vector."""
     moves = moves - moves[0]
     moves -= np.rint(moves)
     moves -= moves.mean(axis=0)
     deformation = np.linalg.solve(before, after)
-    # Green-Lagrange strain: blind to the rotation that the standard orientation brings with it.
+    # Green-Lagrange strain, which does not depend on the rotation to the standard orientation.
     strain = (deformation @ deformation.T - np.eye(3)) / 2
     displaced = np.concatenate([moves @ after, before @ strain])
     return float(np.sqrt((displaced**2).sum(axis=1).max()))

@@ -1,4 +1,4 @@
-"""What the model is told of an element: its number, its place in the periodic table and some of its properties."""
+"""What the model knows of an element: its number, its place in the periodic table and some of its properties."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def element_table() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.fl
     """Return group [119], period [119] and properties [119, 6] by atomic number; row 0 belongs to no element.
 
     The properties are the logarithm of the mass, Pauling's electronegativity, atomic radius, first ionisation energy,
-    electron affinity and molar volume, as pymatgen carries them, standardised over the elements; 0 where not known.
+    electron affinity and molar volume, from pymatgen, standardised over the elements; 0 where unknown.
     """
     from pymatgen.core.periodic_table import Element
 
     group, period = np.zeros((2, N_ELEMENTS + 1), dtype=np.int64)
     properties = np.full((N_ELEMENTS + 1, len(_PROPERTIES)), np.nan)
-    with warnings.catch_warnings(action="ignore"):  # pymatgen warns of every value that it does not have
+    with warnings.catch_warnings(action="ignore"):  # pymatgen warns about each missing value
         for number in range(1, N_ELEMENTS + 1):
             element = Element.from_Z(number)
             group[number], period[number] = element.group, element.row
@@ -38,7 +38,7 @@ def element_table() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.fl
 
 
 def _look_up(element: object, name: str) -> float:
-    """Return a property, NaN where pymatgen has none, which it says in more than one way."""
+    """Return a property of an element; NaN where pymatgen has none, whether it raises or returns None."""
     try:
         value = getattr(element, name)
     except (KeyError, AttributeError):
@@ -47,11 +47,11 @@ def _look_up(element: object, name: str) -> float:
 
 
 class ElementEmbedding(nn.Module):
-    """Atomic numbers [N] to [N, width]: the sum of embeddings of number, group and period and of the properties.
+    """Embed atomic numbers [N] as [N, width]: the sum of embeddings of number, group, period and properties.
 
     This is the atom information of Xie and Grossman (Phys. Rev. Lett. 120, 145301 (2018)), whose procedure the paper
-    follows. Without it a model learns from a small data set that caesium resembles rubidium, or does not.
-    The table travels with the weights.
+    follows. Without it a model would have to learn from the data that caesium resembles rubidium, for which a small
+    data set may not suffice. The table is saved with the weights.
     """
 
     group: Tensor
@@ -68,10 +68,10 @@ class ElementEmbedding(nn.Module):
         self.of_group = nn.Embedding(int(group.max()) + 1, width)
         self.of_period = nn.Embedding(int(period.max()) + 1, width)
         self.of_properties = nn.Linear(properties.shape[1], width, bias=False)
-        nn.init.normal_(self.of_number.weight, std=0.5)  # so that relatives begin alike
+        nn.init.normal_(self.of_number.weight, std=0.5)  # small, so similar elements start with similar embeddings
 
     def forward(self, numbers: Tensor) -> Tensor:
-        """Embed atomic numbers."""
+        """Embed atomic numbers [N] as [N, width]."""
         place: Tensor = self.of_group(self.group[numbers]) + self.of_period(self.period[numbers])
         element: Tensor = self.of_number(numbers) + self.of_properties(self.properties[numbers])
         return place + element

@@ -1,7 +1,7 @@
 """Feature extraction: from atoms and bonds to the chemical environment of each atom (paper Eq. 2, 5-7, Box 1).
 
-Every weight that a node receives sums to one over the bonds of an atom, the elements of a formula or the atoms of a
-crystal, so that nothing depends on how many cells of the crystal are looked at.
+All weights sum to one over the bonds of an atom, the elements of a formula or the atoms of a crystal, so the result
+does not depend on how many cells of the crystal the graph has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["FeatureExtraction", "GaussianExpansion", "LSTMAttention", "Stoichiom
 
 
 class GaussianExpansion(nn.Module):
-    """Distances [K] in Å to Gaussians [K, n]: exp(-(d - c)^2 / w^2), the bond features of Xie and Grossman (2018)."""
+    """Expand distances in Gaussians exp(-(d - c)^2 / w^2), the bond features of Xie and Grossman (2018)."""
 
     centers: Tensor
 
@@ -33,14 +33,14 @@ class GaussianExpansion(nn.Module):
         self.excited = width * math.sqrt(math.pi / 2) * (n - 1) / stop
 
     def forward(self, distance: Tensor) -> Tensor:
-        """Expand distances [K] in Å to [K, n]."""
+        """Return the values of the n Gaussians, [K, n], at distances [K] in Å."""
         return torch.exp(-(((distance.unsqueeze(-1) - self.centers) / self.width) ** 2))
 
 
 def initialise(module: nn.Module) -> None:
     """Draw the weights of all linear maps below `module` so that signals keep their size (He et al. 2015).
 
-    torch's default shrinks them at every layer; what a bond length tells an atom would all but vanish.
+    torch's default shrinks signals at every layer; the influence of bond lengths on atoms would all but vanish.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
@@ -50,12 +50,12 @@ def initialise(module: nn.Module) -> None:
 
 
 class BondAttention(nn.Module):
-    """What the bonds of an atom say together: attention over messages made of centre, neighbour and bond.
+    """Attention over the bonds of an atom, whose messages depend on centre, neighbour and bond.
 
-    Linear maps of the atoms are taken per atom before they are gathered to the bonds, of which there are many more.
+    Linear maps of atoms are applied before atoms are gathered to bonds, which are far more numerous.
 
     Args:
-        width: Width of atoms and bonds that come in.
+        width: Width of the atoms and bonds that it reads.
         out: Width of messages and of their pooled sum.
         heads: Attention heads, each over out / heads channels.
     """
@@ -95,7 +95,7 @@ class EnvironmentEncoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def scale_bonds(self) -> None:
-        """Draw the weights of the bonds anew for the few Gaussians that a bond length excites, instead of for all."""
+        """Draw the weights of the bonds again, for the few Gaussians that a bond length excites instead of for all."""
         nn.init.normal_(self.bonds.weight, std=self.expansion.excited**-0.5)
 
     def forward(self, embedding: Tensor, graph: CrystalBatch) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ class EnvironmentEncoder(nn.Module):
 class SetPooling(nn.Module):
     """`SET`: attention pooling of an atom's bonds, each joined with the atom, then a row-wise feed-forward (Eq. 5).
 
-    After Lee et al., ICML 2019 (pooling by multi-head attention). An atom without bonds keeps what it knows of itself.
+    After Lee et al., ICML 2019 (pooling by multi-head attention). An atom without bonds keeps its own features.
     """
 
     def __init__(self, config: SENConfig) -> None:
@@ -158,9 +158,9 @@ class StoichiometryAttention(nn.Module):
 
 
 class LSTMAttention(nn.Module):
-    """`Att_LSTM`: an LSTM asks all atoms of its crystal T times and gives the answer back to them (Eq. 7).
+    """`Att_LSTM`: an LSTM reads all atoms of its crystal T times and returns what it has read to them (Eq. 7).
 
-    The reading is Set2Set (Vinyals et al., ICLR 2016), linear in the number of atoms.
+    It reads by Set2Set (Vinyals et al., ICLR 2016), whose cost is linear in the number of atoms.
     """
 
     def __init__(self, width: int, rounds: int) -> None:
@@ -187,7 +187,7 @@ class LSTMAttention(nn.Module):
 
 
 class FeatureExtraction(nn.Module):
-    """The feature extraction block: a batch of crystals to chemical environments x^c [N, environment_width]."""
+    """Feature extraction: the chemical environments x^c [N, environment_width] of a batch of crystals."""
 
     def __init__(self, config: SENConfig) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ __all__ = ["SEN", "SENOutput"]
 
 @dataclass(frozen=True)
 class SENOutput:
-    """Prediction of each crystal [B] in standardised units, with what led to it.
+    """Predictions for B crystals and the intermediate results that led to them.
 
     Attributes:
         prediction: Standardised target, or the logit of the positive class, [B].
@@ -33,7 +33,7 @@ class SENOutput:
 class SEN(nn.Module):
     """Symmetry-enhanced equivariance network with a pluggable symmetry stage.
 
-    The network predicts (y - shift) / scale; both constants come from training rows and travel with the weights.
+    The network predicts (y - shift) / scale; both constants come from training rows and are saved with the weights.
 
     Args:
         config: Hyper-parameters of feature extraction and head.

@@ -1,4 +1,4 @@
-"""Reductions over the atoms of a crystal or the bonds of an atom, each counting a node as often as it occurs."""
+"""Reductions over segments: the atoms of a crystal, the bonds of an atom, the elements of a formula."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ __all__ = ["attend", "segment_softmax", "segment_sum"]
 
 
 def segment_sum(values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
-    """Sum the rows of `values` [R, ...] that share a segment; `segment` [R] names it. Returns [n_segments, ...]."""
+    """Sum `values` [R, ...] over the rows of each segment, [n_segments, ...]; `segment` [R] is the segment of a row."""
     return values.new_zeros(n_segments, *values.shape[1:]).index_add(0, segment, values)
 
 
 def segment_softmax(logits: Tensor, segment: Tensor, n_segments: int, multiplicity: Tensor | None = None) -> Tensor:
     """Return the softmax of `logits` [R, H] over the rows of each segment, [R, H].
 
-    A row of multiplicity m counts as m equal rows: log m is added to its logits and the weight returned is the sum of
-    the m weights. This is what makes an asymmetric unit and its full cell agree.
+    A row of multiplicity m counts as m equal rows: log m is added to its logits, and its weight is the sum of the m
+    weights. This makes asymmetric units and full cells agree.
     """
-    from torch_geometric.utils import softmax  # here, because it takes seconds to load
+    from torch_geometric.utils import softmax  # not at the top: it takes seconds to load
 
     if multiplicity is not None:
         logits = logits + multiplicity.log().unsqueeze(-1)

@@ -5,8 +5,8 @@ A block's test file is one subclass::
     class TestMyBlock(BlockContracts):
         block = MyBlock
 
-All of them work in float64 on crystals whose answer cannot depend on how they are written down. `run_contracts`, behind
-`sen-bench check-block`, tries them without pytest.
+Most of them compare, in float64, the answers for several descriptions of the same crystals. `run_contracts`, which
+`sen-bench check-block` calls, runs them without pytest.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SINGLE_TOLERANCE = 1e-4
 
 
 def sample_crystals() -> list[Crystal]:
-    """Crystals that differ in what is hard about them: high and no symmetry, one atom, no neighbours, many elements."""
+    """Return crystals with different difficulties: high symmetry or none, one atom, no neighbours, many elements."""
 
     def crystal(cell: Sequence[float] | NDArray[np.float64], symbols: str, positions: object) -> Crystal:
         numbers = [SYMBOLS.index(symbol) + 1 for symbol in symbols.split()]
@@ -75,30 +75,30 @@ def collate(graphs: Sequence[Graph], dtype: torch.dtype = torch.float64) -> Crys
 
 
 class BlockContracts:
-    """What a block must satisfy alone and within SEN; subclass it with `block` set.
+    """What a block must satisfy, alone and within SEN; subclass it and set `block`.
 
-    The contracts about the seam, `test_seam_...`, come first: a block that breaks one can keep no other.
+    The contracts about the seam, `test_seam_...`, come first: a block that breaks one of them can keep no other.
     """
 
     block: ClassVar[type[SymmetryBlock]]
 
     def crystals(self) -> Sequence[Crystal]:
-        """The crystals to try, all different; a subclass may have others."""
+        """Return the crystals to test with, all different; a subclass may return others."""
         return sample_crystals()
 
     def model(self, seed: int = 0) -> SEN:
-        """SEN with the block in float64, its weights drawn from `seed`, ready for evaluation."""
+        """Return SEN with the block in float64, in evaluation mode, its weights drawn from `seed`."""
         torch.manual_seed(seed)
         config = SENConfig()
         return SEN(config, self.block(config.environment_width, self.block.Config())).double().eval()
 
     def batch(self, crystals: Sequence[Crystal], cells: Cells | None = None) -> CrystalBatch:
-        """A batch of the kind of graph the block asks for."""
+        """Return a batch of crystals, as the kind of graph that the block needs by default."""
         cells = cells or ("full" if self.block.needs_vectors else "asymmetric")
         return collate([build_graph(crystal, cells=cells) for crystal in crystals])
 
     def output(self, crystals: Sequence[Crystal], cells: Cells | None = None) -> SENOutput:
-        """What the model says of crystals."""
+        """Return the output of the model for crystals."""
         with torch.no_grad():
             output: SENOutput = self.model()(self.batch(crystals, cells))
         return output
@@ -118,7 +118,7 @@ class BlockContracts:
         for name in ("needs_vectors", "chiral"):
             require(isinstance(getattr(block, name), bool), f"its {name} is {getattr(block, name)!r}, not a bool")
         require(block.needs_vectors or not block.chiral, "it is declared chiral, but distances have no handedness")
-        require(isinstance(block.source, str), f"its source is {block.source!r}, not a text")
+        require(isinstance(block.source, str), f"its source is {block.source!r}, not a string")
 
     def test_seam_default_block_declares_the_width_of_its_material_vectors(self) -> None:
         block = self.block(SENConfig().environment_width, self.block.Config())
@@ -151,11 +151,11 @@ class BlockContracts:
             environment = model.features(batch)
             before = environment.clone()
             model.block(environment, batch)
-        require(torch.equal(environment, before), "forward changes the environments it is given, in place")
+        require(torch.equal(environment, before), "forward changes in place the environments that it receives")
 
     def test_different_crystals_get_different_answers(self) -> None:
         prediction = self.output(self.crystals()).prediction
-        require(len(prediction.unique()) == len(prediction), "crystals that differ are predicted to be the same")
+        require(len(prediction.unique()) == len(prediction), "different crystals get the same prediction")
 
     def test_order_of_atoms_does_not_matter(self) -> None:
         rng = np.random.default_rng(1)
@@ -177,7 +177,7 @@ class BlockContracts:
 
     def test_reflection_does_not_matter(self) -> None:
         if self.block.chiral:
-            raise SkipTest("a chiral block may tell a crystal from its mirror image")
+            raise SkipTest("a chiral block may distinguish a crystal from its mirror image")
         mirror = np.diag([1.0, 1.0, -1.0])
         self.assert_same_answer([replace(c, lattice=c.lattice @ mirror) for c in self.crystals()])
 
@@ -199,7 +199,7 @@ class BlockContracts:
 
     def test_asymmetric_unit_and_full_cell_agree(self) -> None:
         if self.block.needs_vectors:
-            raise SkipTest("a block that reads edge vectors is never given asymmetric units")
+            raise SkipTest("a block that reads edge vectors never receives asymmetric units")
         asymmetric = self.output(self.crystals(), "asymmetric")
         full = self.output(self.crystals(), "full")
         assert_close(asymmetric.symmetry.material, full.symmetry.material, "material vectors")
@@ -225,8 +225,8 @@ class BlockContracts:
         require(torch.equal(first, second), "the same weights and crystals give different answers")
 
     def test_gradients_are_the_same_every_time(self) -> None:
-        # Indexing with a tensor adds its gradients in whatever order the threads come; `index_select` does not. On the
-        # CPU it does so in single precision, and where the threads share the atoms of a crystal.
+        # Indexing with a tensor sums gradients in the order in which threads arrive; `index_select` does not. On the
+        # CPU this changes results in single precision, where threads share the atoms of a crystal.
         model, batch = self.model().float(), self.batch([_large_crystal()]).to(dtype=torch.float32)
 
         def gradients() -> list[Tensor]:
@@ -276,7 +276,7 @@ class BlockContracts:
 
 @dataclass(frozen=True)
 class ContractResult:
-    """What became of one contract.
+    """The result of one contract.
 
     Attributes:
         contract: Its name in words.
@@ -290,10 +290,11 @@ class ContractResult:
 
 
 def run_contracts(name: str) -> Iterator[ContractResult]:
-    """Put the block that is registered under a name through the contracts, at its default configuration.
+    """Test the block that is registered under a name, in its default configuration, against the contracts.
 
-    Yields the result of each contract as soon as it is known. Whatever the block raises is a broken contract, and its
-    traceback goes to the logger `sen_bench` at level DEBUG. After a broken contract about the seam the rest is skipped.
+    Yields the result of each contract as soon as it is known. A contract in which the block raises an exception is
+    broken, and the traceback goes to the logger `sen_bench` at level DEBUG. After a broken contract about the seam, the
+    others are skipped.
     """
 
     class Contracts(BlockContracts):
@@ -337,13 +338,13 @@ def require(condition: bool, message: str) -> None:
 
 
 def assert_close(found: Tensor, expected: Tensor, what: str, tolerance: float = TOLERANCE) -> None:
-    """Fail, telling the error, unless two tensors agree relative to the largest number expected."""
+    """Fail, with the error in the message, unless two tensors agree relative to the largest expected number."""
     error = float((found - expected).abs().max() / expected.abs().max())
     require(error < tolerance, f"{what} differ by {error:.1e}, relative; allowed are {tolerance:.0e}")
 
 
 def _rotation() -> NDArray[np.float64]:
-    """Return a rotation about an axis, by an angle, that have nothing to do with the crystals."""
+    """Return a rotation that is unrelated to the axes of the crystals."""
     rotation: NDArray[np.float64]
     rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
     rotation *= np.sign(np.linalg.det(rotation))
@@ -351,7 +352,7 @@ def _rotation() -> NDArray[np.float64]:
 
 
 def _large_crystal() -> Crystal:
-    """A crystal of 125 atoms that no symmetry relates, neighbours far apart in their order."""
+    """Return a crystal of 125 atoms without symmetry, in an order that separates neighbours."""
     rng = np.random.default_rng(3)
     sites = rng.permutation(np.stack(np.meshgrid(*[np.arange(5)] * 3), axis=-1).reshape(-1, 3))
     positions = (sites + rng.uniform(0, 0.2, sites.shape)) / 5
@@ -359,7 +360,7 @@ def _large_crystal() -> Crystal:
 
 
 def _in_cell(crystal: Crystal, transformation: NDArray[np.int64]) -> Crystal:
-    """Describe a crystal in the cell whose lattice vectors are the rows of `transformation` in those of the crystal."""
+    """Return a crystal in the cell whose lattice vectors, in terms of its own, are the rows of `transformation`."""
     size = round(abs(np.linalg.det(transformation)))
     inverse = np.linalg.inv(transformation)
     reach = range(-4, 5)

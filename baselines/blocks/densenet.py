@@ -1,6 +1,6 @@
 """The `densenet` block: densely connected 3x3 convolutions on each atom's 12x16 map, then the mean over the atoms.
 
-DenseNet-BC of Huang et al. with GroupNorm in the place of BatchNorm, so that no prediction depends on its batch.
+DenseNet-BC of Huang et al., with GroupNorm instead of BatchNorm, because a prediction must not depend on its batch.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class DenseNetConfig(Config):
         (3, 6, 16), min_length=1, description="Layers of each dense block; a transition between blocks."
     )
     growth: int = Field(32, ge=1, description="Channels that a layer adds; the first convolution makes twice as many.")
-    bottleneck: int = Field(4, ge=1, description="Channels that a layer's 3x3 convolution reads, in units of `growth`.")
-    group: int = Field(16, ge=1, description="Channels that GroupNorm treats together; must divide `growth`.")
+    bottleneck: int = Field(4, ge=1, description="Channels that a layer's 3x3 convolution reads, divided by `growth`.")
+    group: int = Field(16, ge=1, description="Channels that GroupNorm normalises together; must divide `growth`.")
 
 
 class DenseNetBlock(SymmetryBlock):
@@ -45,7 +45,7 @@ class DenseNetBlock(SymmetryBlock):
             raise ValueError(f"group ({config.group}) must divide growth ({config.growth}).")
         self.config = config
         channels = 2 * config.growth
-        # As Huang et al. begin on large images: at full size the maps would cost four times as much.
+        # Stride 2, as in Huang et al. for large images: maps of full size would cost four times as much.
         stages: list[nn.Module] = [_convolution(1, channels, 3, stride=2)]
         for i, n_layers in enumerate(config.layers):
             if i:
@@ -59,14 +59,14 @@ class DenseNetBlock(SymmetryBlock):
         self.material_width = channels
 
     def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
-        """Read [N, width] as maps, average their last features over the map, and these over the atoms of a crystal."""
+        """Read environments [N, width] as maps; average the features of a map, then those of the atoms of a crystal."""
         maps = env.view(len(env), 1, self.config.map_height, -1)
         atoms = self.layers(maps).mean((2, 3))
         return SymmetryOutput(atoms, graph.mean(atoms))
 
 
 def _convolution(channels: int, filters: int, size: int, stride: int = 1) -> nn.Conv2d:
-    """Square kernel, weights scaled for ReLU; without a bias, which the next GroupNorm would mostly take away again."""
+    """Return a convolution, its weights scaled for ReLU, without a bias: the next GroupNorm would mostly remove it."""
     layer = nn.Conv2d(channels, filters, size, stride=stride, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     return layer
@@ -77,7 +77,7 @@ def _normalise(channels: int, group: int) -> tuple[nn.Module, nn.Module]:
 
 
 class _DenseStage(nn.Module):
-    """A dense block: every layer reads what came in and what all layers before it made."""
+    """A dense block: every layer reads the input and the output of all layers before it."""
 
     def __init__(self, channels: int, n_layers: int, config: DenseNetConfig) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _DenseStage(nn.Module):
 
 
 class _Transition(nn.Module):
-    """Between dense blocks: fewer channels, and maps of half the size; what is odd is rounded up."""
+    """A transition between dense blocks: fewer channels, and maps of half the size, rounded up."""
 
     def __init__(self, channels: int, out: int, group: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """The `egnn` block: E(n)-equivariant message passing with coordinate updates, then the mean over the atoms.
 
-The layers of Satorras et al., Eq. 3-6, in a periodic crystal. Coordinates are never needed, only how far the atoms have
-moved and the edge vectors, which follow: r_ij <- r_ij + dx_j - dx_i, whichever image of the neighbour an edge leads to.
+The layers are those of Satorras et al., Eq. 3-6, in a periodic crystal. They need no coordinates, only displacements of
+atoms and the edge vectors, which follow them: r_ij <- r_ij + dx_j - dx_i for every image of a neighbour.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sen.ops import segment_sum
 
 __all__ = ["EGNNBlock", "EGNNConfig"]
 
-#: Squared distances are given to the messages in units of its square: a usual distance between neighbours in Å.
+#: A typical distance between neighbours in Å; messages read squared distances divided by its square.
 LENGTH = 3.0
 
 
@@ -41,11 +41,11 @@ class EGNNBlock(SymmetryBlock):
         super().__init__(width, config)
         self.material_width = config.width
         self.embedding = nn.Linear(width, config.width)
-        # Where the atoms go after the last messages would reach nobody.
+        # No layer would read displacements that follow the last messages.
         self.layers = nn.ModuleList(_Layer(config, moves=i + 1 < config.layers) for i in range(config.layers))
 
     def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
-        """Extras: what all layers together moved the atoms, `vectors` [N, 1, 3] in Å."""
+        """Update environments [N, width]; the extra `vectors` [N, 1, 3] is the total displacement of each atom in Å."""
         if graph.vector is None:
             raise ValueError("egnn reads edge vectors, which asymmetric units do not have: give it full cells.")
         atoms, edges = self.embedding(env), graph.vector
@@ -61,15 +61,15 @@ class EGNNBlock(SymmetryBlock):
 class _Layer(nn.Module):
     """One E(n) layer: messages (Eq. 3), coordinates (Eq. 4), pooled messages (Eq. 5), environments (Eq. 6).
 
-    Both sums over neighbours are means: how many there are is decided by the cap of the graph, and an atom without any
-    stays where it is. An atom moves by less than 1 Å, because the differences of coordinates are divided by their
-    length plus 1 Å, as in the authors' code, and their weights are bounded by tanh.
+    Both sums over neighbours are means, because the number of neighbours depends on the cap of the graph; an atom
+    without neighbours does not move. An atom moves by less than 1 Å, because differences of coordinates are divided by
+    their length plus 1 Å, as in the authors' code, and their weights are bounded by tanh.
     """
 
     def __init__(self, config: EGNNConfig, *, moves: bool) -> None:
         super().__init__()
         width, message = config.width, config.message
-        # The first linear map of Eq. 3 is taken per atom before it is gathered to the edges, of which there are more.
+        # The first linear map of Eq. 3 is applied to atoms before they are gathered to edges, which are more numerous.
         self.center = nn.Linear(width, message)
         self.neighbor = nn.Linear(width, message, bias=False)
         self.distance = nn.Linear(1, message, bias=False)
@@ -84,7 +84,7 @@ class _Layer(nn.Module):
         )
 
     def forward(self, atoms: Tensor, edges: Tensor, graph: CrystalBatch) -> tuple[Tensor, Tensor | None]:
-        """Return the environments [N, width] and what the atoms move, [N, 3] in Å; None from the last layer."""
+        """Return the environments [N, width] and the displacements [N, 3] in Å, which the last layer does not have."""
         length = torch.linalg.vector_norm(edges, dim=1, keepdim=True)
         messages = self.edge(
             self.center(atoms).index_select(0, graph.center)

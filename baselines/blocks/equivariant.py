@@ -1,9 +1,9 @@
-"""What the blocks `tfn` and `se3` share: features of O(3), their products with spherical harmonics, gates, the frame.
+"""Common parts of the blocks `tfn` and `se3`: features of O(3), products with spherical harmonics, gates, base class.
 
 Features are a list with one tensor [N, 2l + 1, C_l] for each degree l, of parity (-1)^l: scalars 0e, polar vectors 1o,
-tensors 2e. Irreps, coupling coefficients and harmonics are e3nn's. Components stand before channels, so that all
-arithmetic runs along the channels: `e3nn.o3.TensorProduct`, in which components stand last, takes several times longer
-on a CPU and gives the same numbers (tested).
+tensors 2e. Irreps, coupling coefficients and harmonics are e3nn's. Components come before channels, so all arithmetic
+runs along the channels; `e3nn.o3.TensorProduct`, where components come last, gives the same numbers (tested) but takes
+several times longer on a CPU.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class EquivariantConfig(Config):
     """Sizes chosen so that SEN with the block has about as many parameters as with the capsule block."""
 
     scalars: int = Field(384, ge=1, description="Scalar channels of an atom.")
-    channels: int = Field(64, ge=1, description="Channels of vectors, tensors and what neighbours send.")
+    channels: int = Field(64, ge=1, description="Channels of vectors, tensors and messages.")
     layers: int = Field(3, ge=2, description="Layers; the first makes vectors, the last makes scalars only.")
     gaussians: int = Field(20, ge=2, description="Gaussians that expand an edge's length for the radial networks.")
     gaussian_range: float = Field(6.0, gt=0, description="Centre of the last Gaussian in Å; the first is at 0.")
     gaussian_width: float = Field(0.5, gt=0, description="Width w of the Gaussians exp(-(d - c)^2 / w^2) in Å.")
-    radial_hidden: int = Field(64, ge=1, description="Hidden units of a radial network.")
-    hidden: int = Field(1024, ge=1, description="Hidden units of the perceptron that reads the scalars in the end.")
+    radial_hidden: int = Field(64, ge=1, description="Hidden width of a radial network.")
+    hidden: int = Field(1024, ge=1, description="Hidden width of the perceptron that reads the final scalars.")
     width: int = Field(512, ge=1, description="Width of an atom's environment after the block.")
 
 
@@ -62,7 +62,7 @@ def _irrep(degree: int) -> o3.Irrep:
 
 
 def _paths(lmax_in: int, lmax_out: int) -> list[Path]:
-    """All ways (l1, l2, l3) to couple features of degree l1 with harmonics of degree l2 to features of degree l3."""
+    """Return all ways (l1, l2, l3) to couple features of degree l1 and harmonics of degree l2 to degree l3."""
     return [
         (l1, l2, l3)
         for l3 in range(lmax_out + 1)
@@ -74,10 +74,10 @@ def _paths(lmax_in: int, lmax_out: int) -> list[Path]:
 
 @dataclass(frozen=True)
 class Edges:
-    """What the layers of a block know of the edges.
+    """The edges as the layers of a block read them.
 
     Attributes:
-        radial: Gaussians of their lengths, [K, G].
+        radial: Gaussians of the lengths, [K, G].
         couplings: For each path with l2 > 0 the matrix that maps features of the neighbour, [K, 2 l3 + 1, 2 l1 + 1].
     """
 
@@ -94,10 +94,10 @@ class EdgeEncoder(nn.Module):
         super().__init__()
         self.expansion = GaussianExpansion(config.gaussians, config.gaussian_range, config.gaussian_width)
         self.paths = [path for path in _paths(LMAX, LMAX) if path[1] > 0]
-        # e3nn keeps what it computes here for the whole process: it must not be tensors of the meta device.
+        # e3nn caches these coefficients for the whole process, so they must not be tensors of the meta device.
         with torch.device("cpu"):
             coefficients = torch.cat([_coefficients(*path) for path in self.paths], dim=1)
-        # In float64 whatever the weights are: coefficients that were rounded once are not equivariant to 1e-9 again.
+        # In float64, whatever the type of the weights: rounded coefficients are no longer equivariant to 1e-9.
         self.register_buffer("coefficients", coefficients, persistent=False)
 
     def forward(self, graph: CrystalBatch) -> Edges:
@@ -113,7 +113,7 @@ class EdgeEncoder(nn.Module):
 
 
 def _coefficients(l1: int, l2: int, l3: int) -> Tensor:
-    """Linear map from the 9 harmonics to the coupling matrix of a path, [9, (2 l3 + 1)(2 l1 + 1)].
+    """Return the linear map from the 9 harmonics to the coupling matrix of a path, [9, (2 l3 + 1)(2 l1 + 1)].
 
     The normalisation is e3nn's "component": components of variance 1 give components of variance 1.
     """
@@ -124,11 +124,11 @@ def _coefficients(l1: int, l2: int, l3: int) -> Tensor:
 
 
 class EquivariantLinear(nn.Module):
-    """Mix the channels of each degree; only scalars may have a bias. TFN calls it self-interaction.
+    """Mix the channels of each degree; only scalars may have a bias. TFN calls this self-interaction.
 
     Args:
-        widths: Channels that come in, for each degree from 0 on.
-        out: Channels that leave, for each degree from 0 on; the shorter list says which degrees leave.
+        widths: Input channels of each degree, from degree 0 on.
+        out: Output channels of each degree, from degree 0 on; the output has the degrees that both lists have.
         bias: Whether scalars have one.
     """
 
@@ -155,8 +155,8 @@ class TensorProduct(nn.Module):
         lmax_in: Highest degree of the features.
         lmax_out: Highest degree of the product.
         channels: Channels of every degree.
-        expansion: The Gaussians of which R is a perceptron.
-        hidden: Its hidden units.
+        expansion: The Gaussians that the perceptron R reads.
+        hidden: The hidden width of R.
     """
 
     def __init__(self, lmax_in: int, lmax_out: int, channels: int, expansion: GaussianExpansion, hidden: int) -> None:
@@ -164,10 +164,10 @@ class TensorProduct(nn.Module):
         self.paths = _paths(lmax_in, lmax_out)
         self.channels = channels
         first, last = nn.Linear(len(expansion.centers), hidden), nn.Linear(hidden, len(self.paths) * channels)
-        # For the few Gaussians that a length excites, as in sen.features.
+        # Scaled for the few Gaussians that a length excites, as in sen.features.
         nn.init.normal_(first.weight, std=expansion.excited**-0.5)
         nn.init.kaiming_normal_(last.weight, nonlinearity="relu")
-        # The products of all paths to a degree are added up.
+        # The products of all paths to a degree are summed.
         with torch.no_grad():
             for (_, _, l3), weight in zip(self.paths, last.weight.split(channels), strict=True):
                 weight.mul_(sum(path[2] == l3 for path in self.paths) ** -0.5)
@@ -186,7 +186,7 @@ class TensorProduct(nn.Module):
                 product = weight * x
             elif l1 == 0:
                 product = edges.couplings[l1, l2, l3] * (weight * x)
-            elif l3 < l1:  # weigh where there are fewer components
+            elif l3 < l1:  # apply the weight where there are fewer components
                 product = weight * (edges.couplings[l1, l2, l3] @ x)
             else:
                 product = edges.couplings[l1, l2, l3] @ (weight * x)
@@ -198,15 +198,15 @@ class TensorProduct(nn.Module):
 
 
 class GatedUpdate(nn.Module):
-    """Add to features what comes from the neighbours and from themselves, both mixed, through gates.
+    """Add to features, through gates, the mixed messages of the neighbours and the mixed features themselves.
 
     Scalars pass a SiLU; each channel of a higher degree is multiplied by the sigmoid of a scalar of its own (Weiler et
     al., NeurIPS 2018).
 
     Args:
         widths: Channels of the features, for each degree.
-        messages: Channels of what comes from the neighbours, for each degree.
-        out: Channels of the result, for each degree; those of the features where these have the degree.
+        messages: Channels of the messages, for each degree.
+        out: Channels of the result, for each degree; the same as those of the features in the degrees that these have.
     """
 
     def __init__(self, widths: Sequence[int], messages: Sequence[int], out: Sequence[int]) -> None:
@@ -227,10 +227,10 @@ class GatedUpdate(nn.Module):
 
 
 class EquivariantBlock(SymmetryBlock):
-    """Layers that turn the scalars of atoms to vectors and tensors and back to scalars, from which a perceptron reads.
+    """Layers that turn the scalars of atoms into vectors and tensors and back into scalars, which a perceptron reads.
 
     Args:
-        width: Channels of the environments that come in.
+        width: Channels of the environments that it reads.
         config: Sizes.
     """
 
@@ -257,7 +257,7 @@ class EquivariantBlock(SymmetryBlock):
         """Build a layer that maps (features, edges, graph) to features; channels are given for each degree."""
 
     def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
-        """Extras: vectors [N, channels, 3], Cartesian: the polar vectors that enter the last layer."""
+        """Update environments [N, width]; the extra `vectors` [N, channels, 3] enter the last layer."""
         edges = self.edges(graph)
         features = [self.inputs(env).unsqueeze(1)]
         for layer in self.layers:

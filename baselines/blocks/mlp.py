@@ -20,7 +20,7 @@ class MLPConfig(Config):
 
 
 class MLPBlock(SymmetryBlock):
-    """No symmetry perception at all: what the features already know is all there is."""
+    """No symmetry perception: the block adds nothing to what the features contain."""
 
     Config = MLPConfig
     source = "baseline of Liang et al., Nat. Commun. 14, 5198 (2023)"

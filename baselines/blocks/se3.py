@@ -34,12 +34,12 @@ class SE3Config(EquivariantConfig):
 class SE3Block(EquivariantBlock):
     """SE(3)-Transformer of Fuchs et al., NeurIPS 2020 (arXiv:2006.10503), on full cells.
 
-    Where it departs: the points are the atoms of a crystal, and the edges lead to all periodic images in the neighbour
-    list, those of the atom itself included (whole shells until there are `graph.max_neighbors`). The group is O(3) with
-    0e + 1o + 2e, so that handedness is not seen. Tensor products act channel by channel and are added up over the
-    paths; linear maps before and after mix the channels. Keys have fewer channels than values. Gates take the place of
-    norm nonlinearities, and layers are residual with a linear self-interaction, which is all that an atom without
-    neighbours receives.
+    Differences from the paper: the points are the atoms of a crystal, and the edges lead to all periodic images in the
+    neighbour list, those of the atom itself included (whole shells until there are `graph.max_neighbors`). The group is
+    O(3) with 0e + 1o + 2e, so the block does not see handedness. Tensor products act channel by channel and are summed
+    over the paths; linear maps before and after mix the channels. Keys have fewer channels than values. Gates replace
+    norm nonlinearities, and layers are residual with a linear self-interaction, which alone updates an atom without
+    neighbours.
     """
 
     Config = SE3Config
@@ -89,7 +89,7 @@ class _Attention(nn.Module):
         return updated
 
     def logits(self, features: Features, edges: Edges, graph: CrystalBatch) -> Tensor:
-        """Scalar products of queries and keys, [K, heads]."""
+        """Return the scalar products of queries and keys, [K, heads]."""
         queries = [x.index_select(0, graph.center) for x in self.query(features)]
         keys = self.key(self.key_source(features), edges, graph)
         products = [(query * key).unflatten(2, (self.heads, -1)) for query, key in zip(queries, keys, strict=True)]

@@ -26,18 +26,20 @@ __all__ = ["TFNBlock", "TFNConfig"]
 class TFNConfig(EquivariantConfig):
     """Sizes chosen so that SEN with this block has about as many parameters as with the capsule block."""
 
-    neighbors: float = Field(16.0, gt=0, description="Sums over neighbours are divided by the root of this number.")
+    neighbors: float = Field(
+        16.0, gt=0, description="Sums over neighbours are divided by the square root of this number."
+    )
 
 
 class TFNBlock(EquivariantBlock):
     """Tensor field network of Thomas et al., arXiv:1802.08219 (2018), on full cells.
 
-    Where it departs: the points are the atoms of a crystal, and the edges lead to all periodic images in the neighbour
-    list (whole shells until there are `graph.max_neighbors`). The group is O(3) with 0e + 1o + 2e, so that handedness
-    is not seen. Filters act channel by channel, and the products are added up over the paths; self-interactions before
-    and after mix the channels. Sums over neighbours are divided by a constant, never by anything of the batch. Gates
-    take the place of norm nonlinearities, and layers are residual. Radial networks have no cut-off: the neighbour list
-    ends with a shell and not at a radius, and what the feature extraction knows of neighbours ends there too.
+    Differences from the paper: the points are the atoms of a crystal, and the edges lead to all periodic images in the
+    neighbour list (whole shells until there are `graph.max_neighbors`). The group is O(3) with 0e + 1o + 2e, so the
+    block does not see handedness. Filters act channel by channel, and the products are summed over the paths;
+    self-interactions before and after mix the channels. Sums over neighbours are divided by a constant, never by
+    anything of the batch. Gates replace norm nonlinearities, and layers are residual. Radial networks have no cutoff,
+    because the neighbour list ends with a shell and not at a radius; the feature extraction reads the same list.
     """
 
     Config = TFNConfig

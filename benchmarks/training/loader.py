@@ -16,14 +16,14 @@ __all__ = ["GraphTensors", "epoch_batches", "evaluation_batches"]
 
 
 def _ragged(start: Tensor, count: Tensor, total: int) -> Tensor:
-    """Concatenate the ranges start[i] .. start[i] + count[i] - 1, of `total` numbers in all."""
+    """Concatenate the ranges from start[i] to start[i] + count[i] - 1, of `total` numbers in all."""
     ends = count.cumsum(0)
     shift = torch.repeat_interleave(start - (ends - count), count, output_size=total)
     return torch.arange(total, device=start.device) + shift
 
 
 def _offsets(count: Tensor) -> Tensor:
-    """[0, count[0], count[0] + count[1], ...]."""
+    """Return [0, count[0], count[0] + count[1], ...]."""
     return torch.cat([count.new_zeros(1), count.cumsum(0)])
 
 
@@ -116,7 +116,7 @@ def epoch_batches(
 ) -> list[NDArray[np.int64]]:
     """Cut a random order of `crystals` into batches of at most `size` crystals and `edge_budget` neighbours.
 
-    A crystal larger than the budget is a batch of its own, so memory is bounded by the largest crystal.
+    A crystal larger than the budget is alone in its batch, so the largest crystal bounds memory.
     """
     return list(_pack(rng.permutation(crystals), n_neighbors, size, edge_budget))
 
@@ -124,6 +124,6 @@ def epoch_batches(
 def evaluation_batches(
     crystals: NDArray[np.int64], n_neighbors: NDArray[np.int64], *, edge_budget: int
 ) -> list[NDArray[np.int64]]:
-    """Cut `crystals`, ordered by their number of neighbours, into batches of at most `edge_budget` of them."""
+    """Cut `crystals`, ordered by their number of neighbours, into batches of at most `edge_budget` neighbours."""
     order = crystals[np.argsort(n_neighbors[crystals], kind="stable")]
     return list(_pack(order, n_neighbors, len(order), edge_budget))

@@ -18,7 +18,7 @@ from sen.testing import assert_close, collate, sample_crystals
 
 
 def full_cells(crystals: Sequence[Crystal]) -> tuple[CrystalBatch, CrystalBatch]:
-    """A batch in float64 as it is, and with all features to be computed atom by atom."""
+    """A batch in float64, and the same batch without asymmetric units, so that features are computed atom by atom."""
     batch = collate([build_graph(crystal, cells="full") for crystal in crystals])
     return batch, replace(batch, asymmetric=None, orbit=None)
 
@@ -64,7 +64,9 @@ def test_features_of_full_cells_are_those_of_their_asymmetric_units(crystals: li
 
 
 @pytest.mark.parametrize("block", ["egnn", "se3", "tfn"])
-def test_vector_blocks_predict_and_learn_the_same_without_units(block: str, real_crystals: list[Crystal]) -> None:
+def test_vector_blocks_predict_and_learn_the_same_without_asymmetric_units(
+    block: str, real_crystals: list[Crystal]
+) -> None:
     """In training, with dropout 0: with any other, masks are drawn for each orbit instead of each atom."""
     torch.manual_seed(0)
     config, cls = SENConfig(dropout=0), load_block(block)

@@ -17,7 +17,7 @@ def raw(lattice, positions, numbers) -> Crystal:
 
 
 def rows(graph: Graph, values: np.ndarray) -> list[np.ndarray]:
-    """The values of each node's edges, each as often as it has neighbours."""
+    """The values of each node's edges, repeated by their multiplicity."""
     edges = [slice(start, stop) for start, stop in pairwise(graph.edge_ptr)]
     multiplicity = graph.edge_multiplicity
     return [np.repeat(values[edge], 1 if multiplicity is None else multiplicity[edge]) for edge in edges]
@@ -63,7 +63,7 @@ def test_rocksalt_asymmetric():
 
 
 def test_only_equal_lengths_to_one_orbit_are_merged():
-    # A chain with neighbours at 2 Å: one orbit twice as often as the other two, which are apart by their orbit alone.
+    # A chain with neighbours at 2 Å: one orbit has twice the atoms of the other two, which differ only by their orbit.
     chain = np.diag([8.0, 20.0, 20.0])
     positions = [[0, 0, 0], [0.25, 0, 0], [0.5, 0, 0], [0.75, 0, 0]]
     crystal = Crystal(chain, np.array(positions), np.array([3, 9, 3, 9], np.uint8), np.array([0, 1, 0, 2]), 1)
@@ -140,7 +140,7 @@ def test_asymmetric_agrees_with_full():
             assert sorted(zip(node_distances.round(6), node_neighbors, strict=True)) == seen
 
 
-def test_full_cell_has_the_asymmetric_unit_beside_it():
+def test_full_cell_includes_its_asymmetric_unit():
     crystal = refine(*RUTILE)
     # Labels of orbits may have gaps and any order.
     crystal = replace(crystal, orbit=np.array([7, 3], np.int32)[crystal.orbit])
@@ -153,7 +153,7 @@ def test_full_cell_has_the_asymmetric_unit_beside_it():
     np.testing.assert_array_equal(np.bincount(graph.orbit), graph.asymmetric.multiplicity)
 
 
-def test_units_of_a_cell_without_symmetry_are_its_atoms(random_crystal):
+def test_asymmetric_unit_of_a_cell_without_symmetry_is_the_cell(random_crystal):
     graph = build_graph(random_crystal, cells="full")
     assert graph.orbit.tolist() == list(range(12))
     np.testing.assert_array_equal(graph.asymmetric.numbers, graph.numbers)

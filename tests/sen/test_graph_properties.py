@@ -334,17 +334,17 @@ def test_asymmetric_units_are_full_cells_orbit_by_orbit(made, cap):
     crystal = refine(made[0].lattice, made[0].positions, made[0].numbers)
     assume(not is_ambiguous(crystal, 5.0))
     full = build_graph(crystal, max_neighbors=cap, cells="full")
-    units = build_graph(crystal, max_neighbors=cap, cells="asymmetric")
-    assert units.vector is None
-    assert units.multiplicity.tolist() == np.bincount(crystal.orbit).tolist()
+    asymmetric = build_graph(crystal, max_neighbors=cap, cells="asymmetric")
+    assert asymmetric.vector is None
+    assert asymmetric.multiplicity.tolist() == np.bincount(crystal.orbit).tolist()
     for atom, orbit in enumerate(crystal.orbit.tolist()):
-        assert full.numbers[atom] == units.numbers[orbit]
+        assert full.numbers[atom] == asymmetric.numbers[orbit]
         seen = slice(*full.edge_ptr[atom : atom + 2])
-        told = slice(*units.edge_ptr[orbit : orbit + 2])
-        for other in range(len(units.numbers)):
-            like = units.neighbor[told] == other
+        own = slice(*asymmetric.edge_ptr[orbit : orbit + 2])
+        for other in range(len(asymmetric.numbers)):
+            like = asymmetric.neighbor[own] == other
             np.testing.assert_allclose(
-                np.repeat(units.distance[told][like], units.edge_multiplicity[told][like]),
+                np.repeat(asymmetric.distance[own][like], asymmetric.edge_multiplicity[own][like]),
                 full.distance[seen][crystal.orbit[full.neighbor[seen]] == other],
                 atol=ROUNDING,
                 rtol=0,

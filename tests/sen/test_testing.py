@@ -22,7 +22,7 @@ Check = Callable[[object], dict[str, ContractResult]]
 
 @pytest.fixture
 def check(monkeypatch: pytest.MonkeyPatch) -> Check:
-    """Put anything through the contracts as if a package had registered it."""
+    """Test anything against the contracts as if a package had registered it."""
 
     def run(block: object) -> dict[str, ContractResult]:
         monkeypatch.setattr("sen.testing.load_block", lambda _name: block)
@@ -32,7 +32,7 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Check:
 
 
 class Small(MLPBlock):
-    """A block that keeps all contracts, for others to break one."""
+    """A block that keeps all contracts; its subclasses break one each."""
 
     def __init__(self, width: int, _config: MLPConfig) -> None:
         super().__init__(width, MLPConfig(hidden=8, width=4))
@@ -129,7 +129,7 @@ OUTPUT = "seam: output has the declared shapes"
         (ChangesItsInput, "seam: environments given are left as they are", "in place"),
     ],
 )
-def test_broken_seam_is_told_by_its_contract_and_nothing_else_is_tried(
+def test_broken_seam_breaks_its_contract_and_skips_all_later_ones(
     check: Check, block: object, contract: str, reason: str
 ) -> None:
     results = check(block)
@@ -141,7 +141,7 @@ def test_broken_seam_is_told_by_its_contract_and_nothing_else_is_tried(
 
 
 class ReadsVectors(SymmetryBlock):
-    """One linear map, for others to combine with the edge vectors."""
+    """One linear map, which subclasses combine with the edge vectors."""
 
     Config = Config
     needs_vectors = True
@@ -153,7 +153,7 @@ class ReadsVectors(SymmetryBlock):
 
 
 class Compass(ReadsVectors):
-    """Breaks many contracts at once: it looks where edges point, at the batch, at the number of atoms."""
+    """Breaks many contracts at once: it depends on directions of edges, on the batch and on the number of atoms."""
 
     def __init__(self, width: int, config: Config) -> None:
         super().__init__(width, config)
@@ -166,7 +166,7 @@ class Compass(ReadsVectors):
         return SymmetryOutput(atoms, segment_sum(atoms, graph.crystal, graph.n_crystals))
 
 
-def test_broken_symmetries_are_told_apart(check: Check) -> None:
+def test_broken_symmetries_are_distinguished(check: Check) -> None:
     results = check(Compass)
     failed = {name for name, result in results.items() if result.outcome == "failed"}
     assert failed == {
@@ -181,7 +181,7 @@ def test_broken_symmetries_are_told_apart(check: Check) -> None:
 
 
 class Handed(ReadsVectors):
-    """Sums triple products of each atom's edges, which a reflection gives the other sign."""
+    """Sums triple products of each atom's edges, whose sign a reflection changes."""
 
     chiral = True
 
@@ -199,7 +199,7 @@ class HandedUndeclared(Handed):
     chiral = False
 
 
-def test_only_a_block_declared_chiral_may_tell_mirror_images_apart(check: Check) -> None:
+def test_only_a_block_declared_chiral_may_distinguish_mirror_images(check: Check) -> None:
     reflection = "reflection does not matter"
     declared, undeclared = check(Handed), check(HandedUndeclared)
     assert {name for name, result in declared.items() if result.outcome == "failed"} == set()
@@ -213,7 +213,7 @@ class Imprecise(Small):
         return SymmetryOutput(output.atoms, output.material * (1 + output.atoms.new_tensor(1e-5) * 1e5 - 1))
 
 
-def test_single_precision_that_loses_the_answer_is_told(check: Check) -> None:
+def test_single_precision_that_loses_the_answer_is_reported(check: Check) -> None:
     results = check(Imprecise)
     assert [name for name, result in results.items() if result.outcome == "failed"] == [
         "single precision agrees with double"
@@ -229,12 +229,12 @@ class GathersByIndexing(Small):
         return super().forward(env + around, graph)
 
 
-def test_gradients_that_come_in_the_order_of_threads_are_told() -> None:
+def test_gradients_that_depend_on_the_order_of_threads_are_reported() -> None:
     contracts = BlockContracts()
     contracts.block = GathersByIndexing
 
     def try_often() -> None:
-        # On a busy machine the threads may come in one order several times.
+        # On a busy machine, threads may arrive in the same order several times.
         for _ in range(20):
             contracts.test_gradients_are_the_same_every_time()
 
@@ -249,7 +249,7 @@ def test_traceback_is_logged_for_those_who_ask(check: Check, caplog: pytest.LogC
     assert "raise ZeroDivisionError" in caplog.text
 
 
-def test_real_crystals_hold_what_the_contracts_are_to_be_tried_on(real_crystals: list[Crystal]) -> None:
+def test_real_crystals_include_the_cases_that_contracts_need(real_crystals: list[Crystal]) -> None:
     if len(real_crystals) < 25:
         pytest.skip("needs matbench_log_kvrh.partial.json.gz")
     assert sum(len(crystal) == 1 for crystal in real_crystals) == 4

@@ -93,7 +93,7 @@ def test_full_cells_have_their_asymmetric_units_from_the_cache_that_those_have_a
                 np.testing.assert_array_equal(found, expected, field.name)
 
 
-def test_damaged_units_are_rebuilt_alone(table, tmp_path, caplog):
+def test_damaged_asymmetric_units_are_rebuilt_alone(table, tmp_path, caplog):
     settings = GraphSettings(cells="full")
     expected = build_graphs(table, settings, jobs=1)
     (array,) = (tmp_path / "cache").glob("*/edge_multiplicity.npy")  # full cells have none

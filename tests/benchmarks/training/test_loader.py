@@ -54,7 +54,7 @@ def test_batch_of_full_cells_has_the_asymmetric_units_of_the_same_crystals() -> 
     assert torch.equal(torch.bincount(batch.orbit), batch.asymmetric.multiplicity.long())
 
 
-def test_units_go_where_their_batch_goes() -> None:
+def test_asymmetric_units_move_with_their_batch() -> None:
     batch = collate([build_graph(crystal, cells="full") for crystal in sample_crystals()])
     single = batch.to(dtype=torch.float32)
     assert single.asymmetric is not None
