@@ -8,22 +8,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablations.comparison import Comparison, Finished, VariantScore, as_facts, compare, read_finished, summary_row
 from ablations.grid import Setting, Variant
 from ablations.judge import Judge, JudgedRows
 from ablations.paper import SCALE, paper_mae
+from benchmarks.base import latex
 from benchmarks.base.cache import digest
 from benchmarks.base.console import figures
 from benchmarks.base.errors import UsageError
 from benchmarks.base.files import write_bytes, write_json
-from benchmarks.base.latex import escape
 from benchmarks.results.metrics import PrimaryMetric
 from benchmarks.training.plans import PlannedTraining
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 __all__ = ["Result", "evaluate", "write_result"]
 
@@ -128,7 +125,7 @@ def _cells(all_finished: Sequence[Finished]) -> list[dict[str, Any]]:
     return [
         {
             "block": finished.setting.block,
-            **finished.setting.values,  # noqa: PD011 - no data frame
+            **finished.setting.values,
             "seed": training.seed,
             "fold": training.fold,
             **(
@@ -162,12 +159,11 @@ def _joined(value: Any) -> Any:
 
 def _latex(result: Result, unit: str) -> str:
     """Return the two tables for LaTeX."""
-    import pandas as pd
-
     task, plans = result.variants[0].plan.dataset.task, [variant.plan for variant in result.variants]
     label, of = f"{result.metric.label}{f' ({unit})' if unit else ''}", f" ({unit})" if unit else ""
     any_ensemble = any(math.isfinite(row.ensemble) for row in result.rows)
-    table = pd.DataFrame(
+    any_paper = any(paper is not None for paper in result.paper)
+    lines = [
         {
             "block": str(row.setting),
             label: figures(row.mean),
@@ -176,11 +172,11 @@ def _latex(result: Result, unit: str) -> str:
             **({"seeds averaged": figures(row.ensemble)} if any_ensemble else {}),
             "trainings": f"{row.trainings} of {row.trainings + row.missing}",
             "parameters": f"{row.parameters:,}",
-            **({} if paper is None else {"paper (scaled)": f"{paper:.2f}", "paper (eV)": f"{paper * SCALE:.2f}"}),
+            **({"paper (scaled)": _decimals(paper), "paper (eV)": _decimals(paper, SCALE)} if any_paper else {}),
         }
         for row, paper in zip(result.rows, result.paper, strict=True)
-    ).fillna("--")
-    differences = pd.DataFrame(
+    ]
+    differences = [
         {
             "block": comparison.variant,
             "against": comparison.against,
@@ -190,40 +186,41 @@ def _latex(result: Result, unit: str) -> str:
             "verdict": comparison.verdict,
         }
         for comparison in result.comparisons
-    )
+    ]
     notes = [f"{label} on {result.judge.rows} rows, mean over folds of the mean over seeds."]
     notes += [f"Partial data: {plans[0].dataset.coverage:.1%} of the rows."] if not plans[0].dataset.is_complete else []
     limits = sorted({plan.config.limit for plan in plans if plan.config.limit is not None})
     notes += [f"Trained on at most {' or '.join(map(str, limits))} rows of each fold."] if limits else []
     notes += [f"Not finished: {'; '.join(map(str, result.absent))}."] if result.absent else []
-    parts = [r"% \usepackage{booktabs}", _booktabs(table, f"{task.name}: {' '.join(notes)}", f"tab:{task.name}")]
-    if len(differences):
+    parts = [r"% \usepackage{booktabs}", _latex_table(lines, f"{task.name}: {' '.join(notes)}", f"tab:{task.name}")]
+    if differences:
         caption = (
             f"{task.name}: paired differences; interval: bootstrap over test rows, p: corrected resampled t-test over "
             "folds (Nadeau and Bengio 2003), adjusted after Holm for the comparisons with the same block. The best "
             "block was chosen on these rows."
         )
-        parts.append(_booktabs(differences, caption, f"tab:{task.name}-differences"))
+        parts.append(_latex_table(differences, caption, f"tab:{task.name}-differences"))
     return "\n".join(parts)
 
 
-def _booktabs(frame: DataFrame, caption: str, label: str) -> str:
-    from pandas import Series
+def _decimals(paper: float | None, scale: float = 1) -> str:
+    return "--" if paper is None else f"{paper * scale:.2f}"
 
-    escaped = frame.rename(columns=_escape).apply(lambda column: Series([_escape(str(cell)) for cell in column]))
-    # Names and verdicts are text, what stands between them numbers.
-    is_text = [name in {"block", "against", "verdict"} for name in frame.columns]
-    text: str = escaped.to_latex(
-        index=False,
-        escape=False,
-        caption=_escape(caption),
+
+def _latex_table(lines: Sequence[Mapping[str, str]], caption: str, label: str) -> str:
+    """Return lines with the same columns as a LaTeX float."""
+    columns = list(lines[0])
+    return latex.table(
+        [_with_minus(column) for column in columns],
+        [[_with_minus(cell) for cell in line.values()] for line in lines],
+        # Names and verdicts are text; the columns between them are numbers.
+        alignment="".join("l" if name in {"block", "against", "verdict"} else "r" for name in columns),
+        caption=_with_minus(caption),
         label=label,
-        position="htbp",
-        column_format="".join("l" if each else "r" for each in is_text),
+        begin=(r"\begin{table}[htbp]",),
     )
-    return text
 
 
-def _escape(text: str) -> str:
-    """Escape a text in which numbers have hyphens for their signs."""
-    return escape(re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text))
+def _with_minus(text: str) -> str:
+    """Return a text with minus signs in place of the hyphens before numbers."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)
