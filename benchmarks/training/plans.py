@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.base.workers import Progress
@@ -15,9 +15,9 @@ from benchmarks.data.folds import Fold, check_fold_numbers, make_folds
 from benchmarks.data.graph_table import GraphTable, build_graphs
 from benchmarks.results.run_config import RunConfig
 from benchmarks.results.store import Run, Training, other_code
-from benchmarks.training.trainer import build_model
+from benchmarks.training.trainer import check_block
 
-__all__ = ["Overwrite", "Plan", "PlannedTraining", "make_plan"]
+__all__ = ["Overwrite", "Plan", "PlannedTraining", "make_plan", "run_facts"]
 
 Overwrite = Literal["only-missing", "always", "never"]
 
@@ -68,6 +68,24 @@ class PlannedTraining(NamedTuple):
     training: Training
 
 
+def run_facts(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    """Return what config.json of a run records: its configuration, its task and its data."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "task": dataset.task.facts(),
+        "data": {
+            "source": dataset.source,
+            "digest": dataset.table.digest,
+            "rows": len(dataset.table),
+            "official_rows": dataset.task.n_rows,
+            "coverage": dataset.coverage,
+            "is_complete": dataset.is_complete,
+            "read_as_hydrogen": dataset.read_as_hydrogen,
+            "skipped": [row._asdict() for row in dataset.skipped],
+        },
+    }
+
+
 def make_plan(
     config: RunConfig,
     dataset: Dataset,
@@ -101,21 +119,7 @@ def make_plan(
         raise type(error)(f"{dataset.source}: {error}") from None
     # A run has one configuration: that of the first fold, from which the others differ by a few rows.
     config = config.settle(len(first.train))
-    build_model(config)  # refuses what its block refuses
-    facts = {
-        "config": config.model_dump(mode="json"),
-        "task": task.facts(),
-        "data": {
-            "source": dataset.source,
-            "digest": table.digest,
-            "rows": len(table),
-            "official_rows": task.n_rows,
-            "coverage": dataset.coverage,
-            "is_complete": dataset.is_complete,
-            "read_as_hydrogen": dataset.read_as_hydrogen,
-            "skipped": [row._asdict() for row in dataset.skipped],
-        },
-    }
+    check_block(config)
     run = Run(out / task.name / f"{config.block_name}-{config.digest(dataset.digest)}")
     trainings = [Training(seed, fold) for seed in seeds for fold in folds]
     if overwrite == "never" and (there := [training for training in run.trainings() if training in trainings]):
@@ -124,7 +128,7 @@ def make_plan(
         )
     if not is_trial:
         _tell_new_unit(run, task.unit)
-        run.write_config(facts)
+        run.write_config(run_facts(config, dataset))
     graphs = build_graphs(table, config.graph, jobs=-1, progress=progress)
     if overwrite == "always":
         run.discard(trainings)

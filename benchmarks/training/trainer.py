@@ -44,6 +44,7 @@ __all__ = [
     "TrainedFold",
     "Update",
     "build_model",
+    "check_block",
     "explain_failure",
     "n_parameters",
     "predict",
@@ -91,6 +92,17 @@ class TrainedFold:
     seconds_before: float
 
 
+def check_block(config: RunConfig) -> None:
+    """Check that a model can be built with the configured block. Only the block is built, which is the cheaper part.
+
+    Raises:
+        UsageError: See `build_model`.
+    """
+    block = get_block(config.block_name)
+    with _refusals_explained(config.block_name):
+        nn.LayerNorm(block(config.sen.environment_width, config.block).material_width)  # what the head begins with
+
+
 def build_model(config: RunConfig) -> SEN:
     """Build SEN with the configured block, its weights drawn from torch's current random state.
 
@@ -98,11 +110,18 @@ def build_model(config: RunConfig) -> SEN:
         UsageError: The block refuses its configuration, or cannot be built at all.
     """
     block = get_block(config.block_name)
-    try:
+    with _refusals_explained(config.block_name):
         return SEN(config.sen, block(config.sen.environment_width, config.block))
+
+
+@contextmanager
+def _refusals_explained(block_name: str) -> Iterator[None]:
+    """Turn what a block raises when it is built into a sentence."""
+    try:
+        yield
     except Exception as error:  # whatever a plug-in raises
         raised = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise UsageError(f"The block {config.block_name!r} cannot be built: {raised}{error}") from error
+        raise UsageError(f"The block {block_name!r} cannot be built: {raised}{error}") from error
 
 
 def explain_failure(error: Exception, block_name: str, device: str) -> RunError:

@@ -87,3 +87,15 @@ def test_references_belong_to_the_folds_that_they_are_of() -> None:
     known = {"folds": [0], "references": {"trees": 1.5}}
     assert _with_references({"folds": [0], "mean": 2}, known) == {"folds": [0], "mean": 2, "references": {"trees": 1.5}}
     assert _with_references({"folds": [0, 1]}, known) == {"folds": [0, 1]}
+
+
+def test_a_configuration_that_its_block_refuses_is_found_without_building_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.training.trainer.SEN", None)
+    dataset = load_dataset(get_task("prototypes"))
+    refused = build_config("prototypes", "capsule", assignments=["block.map_height=7"])
+    with pytest.raises(UsageError, match=r"'capsule' cannot be built: map_height \(7\) must divide the environment"):
+        make_plan(refused, dataset, folds=[0], seeds=[0], out=tmp_path)
+    assert not list(tmp_path.iterdir())
+    make_plan(build_config("prototypes", "capsule"), dataset, folds=[0], seeds=[0], out=tmp_path)
