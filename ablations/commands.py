@@ -13,27 +13,12 @@ import typer
 from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
-    BadRowOption,
-    BatchSizeOption,
-    ConfigOption,
-    DataDir,
-    DeviceOption,
-    EpochsOption,
-    FoldsOption,
-    KindOption,
-    LimitOption,
-    OutOption,
-    PrecisionOption,
-    SeedOption,
-    SeedsOption,
-    SplitOption,
-    TargetOption,
-    UnitOption,
+    TASK_HELP,
+    TrainingOptions,
     check_jobs,
     choose_folds,
-    configuration_flags,
-    find_data,
     tell_how_to_go_on,
+    with_training_options,
 )
 
 if TYPE_CHECKING:
@@ -48,22 +33,14 @@ if TYPE_CHECKING:
 __all__ = ["ablate"]
 
 
+@with_training_options
 def ablate(
+    *,
     blocks: Annotated[
         str, typer.Option(help="Blocks to compare, such as mlp,egnn,capsule; all: every installed one.")
     ] = "all",
-    task: Annotated[
-        str, typer.Option(help="Name of a task (`sen-bench tasks` lists them), or the folder or file of own data.")
-    ] = "prototypes",
-    folds: FoldsOption = None,
-    seed: SeedOption = 0,
-    seeds: SeedsOption = 1,
-    epochs: EpochsOption = None,
-    batch_size: BatchSizeOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = None,
-    data_dir: DataDir = None,
-    out: OutOption = Path("runs"),
+    task: Annotated[str, typer.Option(help=TASK_HELP)] = "prototypes",
+    options: TrainingOptions,
     jobs: Annotated[
         int | None, typer.Option(help="Trainings at the same time on this machine; -1: one per core. Default: 1.")
     ] = None,
@@ -74,8 +51,6 @@ def ablate(
         str | None,
         typer.Option(help="Address of the cluster's scheduler, such as tcp://host:8786, or its --scheduler-file."),
     ] = None,
-    limit: LimitOption = None,
-    config: ConfigOption = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,11 +66,6 @@ def ablate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each block.")
     ] = False,
-    target: TargetOption = None,
-    kind: KindOption = None,
-    split: SplitOption = None,
-    unit: UnitOption = None,
-    on_bad_row: BadRowOption = None,
 ) -> None:
     """Train SEN with several blocks on the same folds and seeds, and compare their errors with statistics.
 
@@ -110,19 +80,25 @@ def ablate(
     if jobs is not None:
         check_jobs(jobs)
     _check_backend(backend, scheduler, jobs)
+    device = options.device
     check_device_name(device)
     names = parse_blocks(blocks)
     assignments, axes = parse_axes(set_ or ())
-    chosen, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit})
-    wanted = choose_folds(folds, chosen)
-    flags = configuration_flags(epochs=epochs, batch_size=batch_size, precision=precision, limit=limit)
+    chosen, load = options.find_data(task)
+    folds = choose_folds(options.folds, chosen)
     settings = build_settings(
-        chosen.name, names, axes, defaults=chosen.defaults, file=config, flags=flags, assignments=assignments
+        chosen.name,
+        names,
+        axes,
+        defaults=chosen.defaults,
+        file=options.config,
+        flags=options.flags,
+        assignments=assignments,
     )
     check_seams(names)
     try:
         with ExitStack() as stack:
-            cluster = _connect(stack, scheduler, out)
+            cluster = _connect(stack, scheduler, options.out)
             if cluster is None:
                 device = pick_device(device)
             with RunDisplay() as display:
@@ -133,9 +109,9 @@ def ablate(
                         make_plan(
                             setting.config,
                             dataset,
-                            folds=wanted,
-                            seeds=range(seed, seed + seeds),
-                            out=out,
+                            folds=folds,
+                            seeds=options.all_seeds,
+                            out=options.out,
                             progress=display.progress(f"Building graphs for {setting}"),
                             is_trial=dry_run,
                         ),

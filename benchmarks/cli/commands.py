@@ -14,59 +14,35 @@ from benchmarks.base.errors import RunError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
     BadRowOption,
-    BatchSizeOption,
-    BlockOption,
-    ConfigOption,
     DataDir,
     DeviceOption,
-    EpochsOption,
-    FoldsOption,
     KindOption,
-    LimitOption,
-    OutOption,
-    PrecisionOption,
-    SeedOption,
-    SeedsOption,
     SetOption,
-    SplitOption,
     TargetOption,
     TaskArgument,
-    UnitOption,
+    TrainingOptions,
     check_jobs,
     choose_folds,
-    configuration_flags,
     find_data,
     tell_how_to_go_on,
+    with_training_options,
 )
 
 __all__ = ["blocks", "check_block", "export", "predict", "prepare", "run", "status", "tasks"]
 
 
+@with_training_options
 def run(
     task: TaskArgument,
-    block: BlockOption = "capsule",
-    folds: FoldsOption = None,
-    seed: SeedOption = 0,
-    seeds: SeedsOption = 1,
-    epochs: EpochsOption = None,
-    batch_size: BatchSizeOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = None,
-    data_dir: DataDir = None,
-    out: OutOption = Path("runs"),
+    *,
+    block: Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")] = "capsule",
+    options: TrainingOptions,
     jobs: Annotated[int, typer.Option(help="Folds and seeds trained at the same time; -1: one per core.")] = 1,
-    limit: LimitOption = None,
-    config: ConfigOption = None,
     set_: SetOption = None,
     overwrite: Annotated[
         Literal["only-missing", "always", "never"],
         typer.Option(help="Folds that are finished: keep them, delete them all and train again, or refuse to run."),
     ] = "only-missing",
-    target: TargetOption = None,
-    kind: KindOption = None,
-    split: SplitOption = None,
-    unit: UnitOption = None,
-    on_bad_row: BadRowOption = None,
 ) -> None:
     """Train SEN with a block under the official folds of a task and report its errors.
 
@@ -77,12 +53,16 @@ def run(
     from benchmarks.results.run_config import build_config
 
     check_jobs(jobs)
-    chosen, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit})
-    flags = configuration_flags(epochs=epochs, batch_size=batch_size, precision=precision, limit=limit)
-    configuration = build_config(
-        chosen.name, block, defaults=chosen.defaults, file=config, flags=flags, assignments=set_ or ()
+    chosen, load = options.find_data(task)
+    config = build_config(
+        chosen.name,
+        block,
+        defaults=chosen.defaults,
+        file=options.config,
+        flags=options.flags,
+        assignments=set_ or (),
     )
-    wanted = choose_folds(folds, chosen)
+    folds = choose_folds(options.folds, chosen)
     words = ["sen-bench", *sys.argv[1:]]
     try:
         with RunDisplay() as display:
@@ -91,14 +71,14 @@ def run(
             from benchmarks.training.plans import make_plan
             from benchmarks.training.summary import references, summarise
 
-            device = pick_device(device)
+            device = pick_device(options.device)
             dataset = load(display, -1)
             plan = make_plan(
-                configuration,
+                config,
                 dataset,
-                folds=wanted,
-                seeds=range(seed, seed + seeds),
-                out=out,
+                folds=folds,
+                seeds=options.all_seeds,
+                out=options.out,
                 overwrite=overwrite,
                 progress=display.progress("Building graphs"),
             )
