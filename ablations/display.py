@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from threading import Lock
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,9 +16,9 @@ from rich.text import Text
 from ablations.grid import Variant
 from ablations.judge import Judge, JudgedRows
 from ablations.paper import SCALE
-from benchmarks.base.console import count, drawn, duration, figures, make_console
+from benchmarks.base.console import count, duration, figures, make_console
 from benchmarks.base.errors import SenBenchError
-from benchmarks.cli.progress import recipe, show_notes
+from benchmarks.cli.progress import TrainingDisplay, recipe, show_notes
 from benchmarks.results.store import Training
 
 if TYPE_CHECKING:
@@ -63,31 +60,30 @@ class _Line:
         return len(self.left) * self.variant.plan.config.training.epochs - sum(self.under_way.values())
 
 
-class GridDisplay:
-    """One live view of the grid on a terminal; a line for each finished training everywhere.
+class GridDisplay(TrainingDisplay):
+    """What `ablate` shows while it trains: a table of the grid on a terminal.
 
     Args:
         variants: The grid.
         workers: Trainings at the same time.
-        judge: Which rows judge; of the others nothing is shown.
+        judge: Which rows judge; nothing is shown of the others.
     """
 
+    lines_per_training = 5
+
     def __init__(self, variants: Sequence[Variant], workers: int, judge: JudgedRows) -> None:
-        self.console = make_console()
+        super().__init__()
         self._lines = {variant.plan: _Line(variant, set(variant.plan.missing)) for variant in variants}
         self._workers = workers
-        self._cells = sum(len(variant.plan.missing) for variant in variants)
+        self._n_missing = sum(len(variant.plan.missing) for variant in variants)
         task = variants[0].plan.dataset.task
         self._judge = Judge(task.kind, judge)
         self._unit = f" {task.unit}" if task.unit else ""
-        self._told = "" if judge == "test" else f"{judge} "
         self._label = _label(self._judge, task.unit)
         for line in self._lines.values():
             plan = line.variant.plan
             done = [each for each in plan.trainings if each not in line.left]
             line.scores = [self._judge.score(plan.run, each, plan.run.read_metrics(each)) for each in done]
-        # Epochs are told by threads that listen to workers.
-        self._lock = Lock()
         self._start = time.monotonic()
         self._live = Live(
             console=self.console,
@@ -95,62 +91,38 @@ class GridDisplay:
             refresh_per_second=_REDRAWN_PER_SECOND,
             transient=True,
         )
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        """Begin to draw."""
-        if self.console.is_terminal:
-            self._stack.enter_context(drawn(self._live))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop drawing, whatever happened."""
-        self._stack.close()
-
-    def epoch(self, planned: PlannedTraining, epoch: Epoch) -> None:
-        """Note how far a training is."""
-        line = self._lines[planned.plan]
-        with self._lock:
-            if planned.training not in line.left:  # a message that arrives after the result
-                return
-            line.under_way[planned.training] = epoch.epoch
-        line.epoch_seconds = epoch.seconds / epoch.epoch
-        epochs = planned.plan.config.training.epochs
-        if not self.console.is_terminal and epoch.epoch % max(1, epochs // 5) == 0:
-            self._print(
-                f"{line.variant}, {planned.training}: epoch {epoch.epoch} of {epochs}, validation "
-                f"{figures(epoch.validation)}{self._unit}"
-            )
 
     def end(self, planned: PlannedTraining, outcome: dict[str, Any] | SenBenchError) -> None:
-        """Print the line of a training that ended."""
+        """Print a line about a training that has ended, and count it for its variant."""
         line = self._lines[planned.plan]
-        with self._lock:
-            line.left.discard(planned.training)
-            line.under_way.pop(planned.training, None)
-        place = f"{line.variant}, {planned.training}"
         if isinstance(outcome, SenBenchError):
             line.failed += 1
-            self._print(f"{place} failed: {outcome}", style="red")
-            return
-        score = self._judge.score(planned.plan.run, planned.training, outcome)
-        line.scores.append(score)
-        line.epoch_seconds = outcome["wall_seconds"] / outcome["epochs"]
-        left = sum(len(each.left) for each in self._lines.values())
-        self._print(
-            f"{place}: {self._told}{figures(score)}{self._unit} in {duration(outcome['wall_seconds'])}; "
-            f"{self._cells - left} of {count(self._cells, 'training')} ended{self._time_left()}"
+        else:
+            line.scores.append(self._judge.score(planned.plan.run, planned.training, outcome))
+            line.epoch_seconds = outcome["wall_seconds"] / outcome["epochs"]
+        super().end(planned, outcome)
+
+    def _name(self, planned: PlannedTraining) -> str:
+        return f"{self._lines[planned.plan].variant}, {planned.training}"
+
+    def _advance(self, planned: PlannedTraining, epoch: Epoch) -> None:
+        line = self._lines[planned.plan]
+        line.under_way[planned.training] = epoch.epoch
+        line.epoch_seconds = epoch.seconds / epoch.epoch
+
+    def _close(self, planned: PlannedTraining) -> None:
+        line = self._lines[planned.plan]
+        line.left.discard(planned.training)
+        line.under_way.pop(planned.training, None)
+
+    def _result(self, planned: PlannedTraining, record: dict[str, Any]) -> str:
+        score = self._lines[planned.plan].scores[-1]
+        rows = "" if self._judge.rows == "test" else f"{self._judge.rows} "
+        n_left = sum(len(line.left) for line in self._lines.values())
+        return (
+            f"{self._name(planned)}: {rows}{figures(score)}{self._unit} in {duration(record['wall_seconds'])}; "
+            f"{self._n_missing - n_left} of {count(self._n_missing, 'training')} ended{self._time_left()}"
         )
-
-    def wait(self, pending: Sequence[PlannedTraining]) -> None:
-        """Say which trainings are in the hands of other processes."""
-        names = "; ".join(f"{self._lines[planned.plan].variant}, {planned.training}" for planned in pending)
-        self._print(f"Another process is training {names}: waiting for it.")
-
-    def _print(self, text: str, style: str = "") -> None:
-        self.console.print(text, style=style, soft_wrap=True)
 
     def _seconds_left(self) -> float | None:
         known = [line.epoch_seconds for line in self._lines.values() if line.epoch_seconds is not None]
