@@ -209,7 +209,7 @@ def _conclude(
     from benchmarks.base.console import count
 
     result = evaluate(variants, judge)
-    if result.rows:
+    if result.summaries:
         folder = write_result(result, failures, shlex.join(["sen-bench", *sys.argv[1:]]))
         show_result(result, str(folder))
     if failures:

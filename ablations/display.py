@@ -23,7 +23,7 @@ from benchmarks.results.store import Training
 
 if TYPE_CHECKING:
     from ablations.cost import Cost
-    from ablations.results import Result
+    from ablations.results import AblationResult
     from benchmarks.training.plans import Plan, PlannedTraining
     from benchmarks.training.trainer import Epoch
 
@@ -207,14 +207,14 @@ def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> T
     return table
 
 
-def show_result(result: Result, folder: str) -> None:
+def show_result(result: AblationResult, folder: str) -> None:
     """Print the table and the comparisons of an ablation, and where its files are."""
     console = make_console()
     plan = result.variants[0].plan
     compact = console.width < _WIDE
     console.print()
     console.print(_table_of_results(result, compact=compact))
-    if incomplete := [row for row in result.rows if row.missing]:
+    if incomplete := [row for row in result.summaries if row.missing]:
         told = "; ".join(
             f"{row.setting} ({row.trainings} of {row.trainings + row.missing} trainings)" for row in incomplete
         )
@@ -253,11 +253,11 @@ def _say(console: Console, text: str) -> None:
     console.print(text, soft_wrap=False)
 
 
-def _table_of_results(result: Result, *, compact: bool) -> Table:
+def _table_of_results(result: AblationResult, *, compact: bool) -> Table:
     task = result.variants[0].plan.dataset.task
     table = Table(title=f"{task.name}: {result.judge.rows} rows", title_justify="left")
     headings = ["block", _label(result.judge, task.unit), "std, folds", "std, seeds"]
-    any_ensemble = any(math.isfinite(row.ensemble) for row in result.rows)
+    any_ensemble = any(math.isfinite(row.ensemble) for row in result.summaries)
     headings += ["seeds averaged", "parameters"] if any_ensemble else ["parameters"]
     if not compact:
         headings += ["folds", "seeds", "rows", "an epoch", "memory"]
@@ -266,7 +266,7 @@ def _table_of_results(result: Result, *, compact: bool) -> Table:
         headings += ["paper, eV"] if compact else ["paper, scaled units", "paper, eV"]
     for heading in headings:
         _add_column(table, heading, is_text=heading == "block")
-    for row, paper in zip(result.rows, result.paper, strict=True):
+    for row, paper in zip(result.summaries, result.paper, strict=True):
         share = row.parameters_beside_capsule
         cells = [
             str(row.setting),
@@ -291,7 +291,7 @@ def _table_of_results(result: Result, *, compact: bool) -> Table:
     return table
 
 
-def _table_of_comparisons(result: Result, *, compact: bool) -> Table:
+def _table_of_comparisons(result: AblationResult, *, compact: bool) -> Table:
     unit = result.variants[0].plan.dataset.task.unit
     title = f"Paired differences on the same test rows{f', in {unit}' if unit else ''}"
     table = Table(title=title, title_justify="left")

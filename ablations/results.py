@@ -10,39 +10,40 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ablations.comparison import Comparison, Finished, VariantScore, as_facts, compare, read_finished, summary_row
+from ablations.comparison import Comparison, compare
 from ablations.grid import Setting, Variant
 from ablations.judge import Judge, JudgedRows
 from ablations.paper import SCALE, paper_mae
+from ablations.scores import FinishedVariant, VariantSummary, read_finished, summarise_variant
 from benchmarks.base import latex
 from benchmarks.base.cache import digest
 from benchmarks.base.console import figures
 from benchmarks.base.errors import UsageError
-from benchmarks.base.files import write_bytes, write_json
+from benchmarks.base.files import plain, write_bytes, write_json
 from benchmarks.results.metrics import PrimaryMetric
 from benchmarks.training.plans import PlannedTraining
 
-__all__ = ["Result", "evaluate", "write_result"]
+__all__ = ["AblationResult", "evaluate", "write_result"]
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class AblationResult:
     """What a grid says so far.
 
     Attributes:
         variants: All of the grid.
         finished: What is finished of each, in the same order.
         judge: What the variants are judged by.
-        rows: Lines of the table, best first, incomplete ones last.
+        summaries: Lines of the table, best first, incomplete ones last.
         absent: The variants of which nothing is finished.
         comparisons: Paired differences.
         paper: The paper's mean absolute error of each line in its scaled units, where the paper has one.
     """
 
     variants: Sequence[Variant]
-    finished: Sequence[Finished]
+    finished: Sequence[FinishedVariant]
     judge: Judge
-    rows: Sequence[VariantScore]
+    summaries: Sequence[VariantSummary]
     absent: Sequence[Setting]
     comparisons: Sequence[Comparison]
     paper: Sequence[float | None]
@@ -53,7 +54,7 @@ class Result:
         return self.judge.metric
 
 
-def evaluate(variants: Sequence[Variant], judge: JudgedRows = "test") -> Result:
+def evaluate(variants: Sequence[Variant], judge: JudgedRows = "test") -> AblationResult:
     """Read what is finished of the variants, at least one, and compare it, judged by these rows.
 
     Raises:
@@ -61,13 +62,14 @@ def evaluate(variants: Sequence[Variant], judge: JudgedRows = "test") -> Result:
     """
     task = variants[0].plan.dataset.task
     finished = [read_finished(variant, judge) for variant in variants]
-    rows = [summary_row(one, finished) for one in sorted((one for one in finished if one.records), key=Finished.rank)]
-    paper = [paper_mae(task.name, row.setting.block) if judge == "test" else None for row in rows]
+    begun = sorted((one for one in finished if one.records), key=FinishedVariant.rank)
+    summaries = [summarise_variant(one, finished) for one in begun]
+    paper = [paper_mae(task.name, summary.setting.block) if judge == "test" else None for summary in summaries]
     absent = [one.setting for one in finished if not one.records]
-    return Result(variants, finished, Judge(task.kind, judge), rows, absent, compare(finished), paper)
+    return AblationResult(variants, finished, Judge(task.kind, judge), summaries, absent, compare(finished), paper)
 
 
-def write_result(result: Result, failures: Mapping[PlannedTraining, Exception], command: str) -> Path:
+def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exception], command: str) -> Path:
     """Write the result beside its runs, each file whole or not at all, and return the folder.
 
     `ablation.json` holds everything; `table.csv`, `comparisons.csv` and `cells.csv` (one line for each training) the
@@ -83,8 +85,10 @@ def write_result(result: Result, failures: Mapping[PlannedTraining, Exception], 
     folder = plans[0].run.path.parent / f"ablation-{name}"
     task = plans[0].dataset.task
     unit = task.unit
-    table = [{**as_facts(row), **_paper_columns(paper)} for row, paper in zip(result.rows, result.paper, strict=True)]
-    comparisons = [as_facts(comparison) for comparison in result.comparisons]
+    table = [
+        {**_as_facts(row), **_paper_columns(paper)} for row, paper in zip(result.summaries, result.paper, strict=True)
+    ]
+    comparisons = [_as_facts(comparison) for comparison in result.comparisons]
     facts = {
         "command": command,
         "task": task.facts(),
@@ -116,11 +120,20 @@ def write_result(result: Result, failures: Mapping[PlannedTraining, Exception], 
     return folder
 
 
+def _as_facts(line: VariantSummary | Comparison) -> dict[str, Any]:
+    """Return a line as JSON has it: numbers that are not finite are None."""
+    facts = dict(vars(line))
+    if isinstance(line, VariantSummary):
+        facts = {"block": line.setting.block, "values": dict(facts.pop("setting").values), **facts}
+    found: dict[str, Any] = plain(facts)
+    return found
+
+
 def _paper_columns(paper: float | None) -> dict[str, float]:
     return {} if paper is None else {"paper_mae_scaled": paper, "paper_mae_ev": paper * SCALE}
 
 
-def _cells(all_finished: Sequence[Finished]) -> list[dict[str, Any]]:
+def _cells(all_finished: Sequence[FinishedVariant]) -> list[dict[str, Any]]:
     """Return a line for every training."""
     return [
         {
@@ -157,11 +170,11 @@ def _joined(value: Any) -> Any:
     return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
-def _latex(result: Result, unit: str) -> str:
+def _latex(result: AblationResult, unit: str) -> str:
     """Return the two tables for LaTeX."""
     task, plans = result.variants[0].plan.dataset.task, [variant.plan for variant in result.variants]
     label, of = f"{result.metric.label}{f' ({unit})' if unit else ''}", f" ({unit})" if unit else ""
-    any_ensemble = any(math.isfinite(row.ensemble) for row in result.rows)
+    any_ensemble = any(math.isfinite(row.ensemble) for row in result.summaries)
     any_paper = any(paper is not None for paper in result.paper)
     lines = [
         {
@@ -174,7 +187,7 @@ def _latex(result: Result, unit: str) -> str:
             "parameters": f"{row.parameters:,}",
             **({"paper (scaled)": _decimals(paper), "paper (eV)": _decimals(paper, SCALE)} if any_paper else {}),
         }
-        for row, paper in zip(result.rows, result.paper, strict=True)
+        for row, paper in zip(result.summaries, result.paper, strict=True)
     ]
     differences = [
         {
