@@ -30,22 +30,22 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant against another on the trainings that both have.
+    """A variant compared with another on the trainings that both have finished.
 
     Attributes:
-        variant: Name of the one.
-        against: Name of the other.
-        difference: Mean over folds of the difference of scores, one less the other, in the unit of the target.
-        low: Lower end of its 95 % bootstrap interval over test rows; that of balanced accuracies pools the folds, and
-            is NaN with fewer rows of a class than FEWEST_OF_A_CLASS.
-        high: Upper end.
-        p: Of the corrected resampled t-test over folds; NaN for one fold.
-        p_holm: Adjusted (Holm) for all comparisons with the same reference: the best, or a variant of capsule; the
-            larger of two where both are.
+        variant: Name of the first variant.
+        against: Name of the second.
+        difference: Mean over folds of the difference of scores, first less second, in the unit of the target.
+        low: Lower end of the 95 % bootstrap interval of the difference over test rows. The interval of balanced
+            accuracies pools the folds, and is NaN with fewer rows of a class than FEWEST_OF_A_CLASS.
+        high: Upper end of the interval.
+        p: p-value of the corrected resampled t-test over folds; NaN for one fold.
+        p_holm: p-value adjusted after Holm for all comparisons with the same reference, which is the best variant or a
+            variant of capsule; the larger of two values where both are references.
         folds: Folds compared.
         seeds: Seeds compared.
-        rows: Test rows compared.
-        verdict: In words.
+        rows: Number of test rows compared.
+        verdict: Conclusion in words.
     """
 
     variant: str
@@ -62,12 +62,12 @@ class Comparison:
 
 
 def compare(all_finished: Sequence[FinishedVariant]) -> list[Comparison]:
-    """Compare every variant with the best, and with capsule where that is another.
+    """Compare every variant with the best one, and with capsule where that is another.
 
-    The best is that of the complete ones; only where none is, of what there is.
+    The best one is chosen among the complete variants, or among all of them where none is complete.
 
-    In official folds validation rows differ from seed to seed, and what was predicted of them is not kept: judged by
-    them, nothing is compared row by row.
+    Validation rows of the official folds differ from seed to seed, and their predictions are not kept. Where validation
+    rows judge, variants cannot be compared row by row, and the result is empty.
     """
     begun = [finished for finished in all_finished if finished.predictions]
     if len(begun) < 2:
@@ -84,7 +84,7 @@ def compare(all_finished: Sequence[FinishedVariant]) -> list[Comparison]:
 
 
 def _adjusted(found: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return the p-values, adjusted for the comparisons with the same reference, which may be on either side of one."""
+    """Return the p-values, adjusted for all comparisons with the same reference, on either side of them."""
     adjusted = np.zeros(len(found))
     for reference in {facts["against"] for facts in found}:
         family = [i for i, facts in enumerate(found) if reference in {facts["variant"], facts["against"]}]
@@ -93,7 +93,7 @@ def _adjusted(found: Sequence[Mapping[str, Any]]) -> list[float]:
 
 
 def _compare(one: FinishedVariant, other: FinishedVariant) -> dict[str, Any] | None:
-    """Return the facts of a comparison, all but what depends on other comparisons; None without common trainings."""
+    """Return the facts of a comparison that do not depend on the other ones; None without common trainings."""
     trainings = sorted(one.records.keys() & other.records.keys())
     if not trainings:
         return None
@@ -121,10 +121,10 @@ def _compare(one: FinishedVariant, other: FinishedVariant) -> dict[str, Any] | N
 
 
 def _targets(one: FinishedVariant, other: FinishedVariant, trainings: Sequence[Training]) -> NDArray[np.float64]:
-    """Return the targets of the test rows in these trainings, fold by fold, which must be the same rows for both.
+    """Return the targets of the test rows of these trainings, fold by fold.
 
     Raises:
-        DataError: They are not.
+        DataError: The two variants were not tested on the same rows.
     """
     first = {training.fold: training for training in reversed(trainings)}
     for training in trainings:
@@ -134,7 +134,7 @@ def _targets(one: FinishedVariant, other: FinishedVariant, trainings: Sequence[T
 
 
 def _by_row(finished: FinishedVariant, trainings: Sequence[Training]) -> NDArray[np.float64]:
-    """Return, fold by fold, each row's absolute error, or the share of its labels that are right, over the seeds."""
+    """Return each row's absolute error, or share of right labels, averaged over the seeds, fold by fold."""
     columns = []
     for fold in sorted({training.fold for training in trainings}):
         parts = [finished.predictions[training] for training in trainings if training.fold == fold]
@@ -145,7 +145,7 @@ def _by_row(finished: FinishedVariant, trainings: Sequence[Training]) -> NDArray
 
 
 def _fold_weights(finished: FinishedVariant, trainings: Sequence[Training]) -> NDArray[np.float64]:
-    """Return, fold by fold, the weight of each row in the mean over folds, relative to that in the mean over rows."""
+    """Return the weight of each row in the mean over folds, relative to that in the mean over rows, fold by fold."""
     size_of = {training.fold: len(finished.predictions[training].ids) for training in trainings}
     sizes = np.array([size_of[fold] for fold in sorted(size_of)])
     weights: NDArray[np.float64] = np.repeat(sizes.sum() / (len(sizes) * sizes), sizes)
@@ -155,7 +155,7 @@ def _fold_weights(finished: FinishedVariant, trainings: Sequence[Training]) -> N
 def _balanced_accuracy_difference(
     one: NDArray[np.float64], other: NDArray[np.float64], target: NDArray[np.float64], axis: int
 ) -> NDArray[np.float64]:
-    """Difference of balanced accuracies from the share of right labels and the true labels of rows along an axis."""
+    """Return the difference of balanced accuracies from the shares of right labels and the true labels of rows."""
     difference = one - other
     positive = target.sum(axis)
     negative = target.shape[axis] - positive
@@ -167,7 +167,7 @@ def _balanced_accuracy_difference(
 
 
 def _verdict(facts: Mapping[str, Any], metric: PrimaryMetric) -> str:
-    """Say in words what a comparison shows."""
+    """Return the conclusion of a comparison in words."""
     low, high, p = facts["low"], facts["high"], facts["p_holm"]
     one_fold = len(facts["folds"]) == 1
     beyond_chance = low > 0 or high < 0

@@ -24,15 +24,15 @@ REFERENCE = "capsule"
 
 @dataclass(frozen=True, eq=False)
 class FinishedVariant:
-    """What is finished of a variant, among the folds and seeds asked for.
+    """The finished trainings of a variant, among the folds and seeds asked for.
 
     Attributes:
-        setting: Its block and values.
-        judge: What it is judged by.
-        records: What was recorded of each training.
+        setting: Block and values.
+        judge: How the trainings are scored.
+        records: Record of each training, the content of its metrics.json.
         score: Score of each training.
-        predictions: What each training predicted of its test rows; empty where those do not judge.
-        missing: How many trainings are not finished.
+        predictions: Predictions of each training for its test rows; empty where validation rows judge.
+        missing: Number of trainings that are not finished.
     """
 
     setting: Setting
@@ -44,7 +44,7 @@ class FinishedVariant:
 
     @property
     def metric(self) -> PrimaryMetric:
-        """What the scores are."""
+        """Metric of the scores."""
         return self.judge.metric
 
     @property
@@ -53,18 +53,19 @@ class FinishedVariant:
         return statistics.fmean(self.scores(sorted(self.records)).values())
 
     def rank(self) -> tuple[bool, float]:
-        """Sort key, best first: what is not complete comes last, and so does a score that is no number."""
+        """Sort key, best first; incomplete variants come last, and so do means that are NaN."""
         mean = -self.mean if self.metric.higher_is_better else self.mean
         return self.missing > 0, math.inf if math.isnan(mean) else mean
 
     def scores(self, trainings: Sequence[Training]) -> dict[int, float]:
-        """Mean score over the seeds of each fold in these trainings."""
+        """Mean score over the seeds, for each fold of these trainings."""
         return fold_means({training: self.score[training] for training in trainings})
 
     def ensemble(self) -> float:
-        """Mean over the folds of the score of predictions averaged over the seeds; NaN with one seed, or unlike folds.
+        """Mean over the folds of the score of predictions averaged over the seeds.
 
-        The averaged models are judged together: what a user gets who trains all of them (`sen-bench export`).
+        It is the score of the models together, which `sen-bench export` writes. NaN with a single seed, or where the
+        folds do not have the same seeds.
 
         Raises:
             DataError: The seeds of a fold did not predict the same rows.
@@ -86,7 +87,7 @@ class FinishedVariant:
 
 
 def read_finished(variant: Variant, rows: JudgedRows) -> FinishedVariant:
-    """Read what is finished of a variant, to be judged by these rows.
+    """Read the finished trainings of a variant, scored on these rows.
 
     Raises:
         DataError: Predictions, or a history, cannot be read.
@@ -99,7 +100,7 @@ def read_finished(variant: Variant, rows: JudgedRows) -> FinishedVariant:
         variant.setting,
         judge,
         records,
-        {unit: judge.score(run, unit, record) for unit, record in records.items()},
+        {training: judge.score(run, training, record) for training, record in records.items()},
         {training: run.read_predictions(training) for training in trainings} if rows == "test" else {},
         len(wanted - set(trainings)),
     )
@@ -107,7 +108,7 @@ def read_finished(variant: Variant, rows: JudgedRows) -> FinishedVariant:
 
 @dataclass(frozen=True)
 class VariantSummary:
-    """A line of the table.
+    """A line of the table of results.
 
     Attributes:
         setting: Block and values.
@@ -115,15 +116,15 @@ class VariantSummary:
         std_folds: Standard deviation over folds (ddof 0, as MatBench).
         std_seeds: Standard deviation (ddof 1) of the seeds' own means over the same folds; NaN for a single seed.
         ensemble: Mean over folds of the score of predictions averaged over the seeds; NaN for a single seed.
-        folds: Folds that count.
-        seeds: Seeds that count.
-        trainings: Trainings that count.
-        missing: Trainings asked for that are not finished.
-        rows: Rows that judge.
-        parameters: Of SEN with the block.
-        parameters_beside_capsule: Relative to capsule's, less one; NaN where capsule is not in the grid.
+        folds: Folds of the finished trainings.
+        seeds: Seeds of the finished trainings.
+        trainings: Number of finished trainings.
+        missing: Number of trainings asked for that are not finished.
+        rows: Number of rows that judge.
+        parameters: Number of parameters of SEN with the block.
+        parameters_beside_capsule: Relative difference from capsule's parameters; NaN where capsule is not in the grid.
         epoch_seconds: Median wall time of an epoch.
-        peak_memory_bytes: Largest memory of a training: that of the GPU where it took place on one, else resident.
+        peak_memory_bytes: Largest memory of a training: of the GPU for trainings on one, resident for the others.
     """
 
     setting: Setting
@@ -143,7 +144,7 @@ class VariantSummary:
 
 
 def summarise_variant(finished: FinishedVariant, all_finished: Sequence[FinishedVariant]) -> VariantSummary:
-    """Summarise what is finished of a variant, at least one training."""
+    """Summarise a variant of which at least one training is finished."""
     records, trainings = finished.records, sorted(finished.records)
     scores = list(finished.scores(trainings).values())
     seeds = sorted({training.seed for training in trainings})
@@ -178,7 +179,7 @@ def summarise_variant(finished: FinishedVariant, all_finished: Sequence[Finished
 
 
 def find_reference(finished: FinishedVariant, all_finished: Sequence[FinishedVariant]) -> FinishedVariant | None:
-    """Return the finished capsule variant with the same values on the other axes."""
+    """Return the variant of capsule with the same values on the other axes; None where none is finished."""
     for other in all_finished:
         if other.setting.block == REFERENCE and other.setting.values == finished.setting.values and other.records:
             return other

@@ -24,7 +24,7 @@ from benchmarks.cli.options import (
     check_jobs,
     choose_folds,
     find_data,
-    tell_how_to_go_on,
+    show_how_to_continue,
     with_training_options,
 )
 
@@ -100,7 +100,7 @@ def run(
                 summary["references"] = references(plan, summary["folds"])
                 plan.run.write_summary(lambda: _with_references(summarise(plan), summary))
     except (KeyboardInterrupt, Interrupted) as interrupted:
-        tell_how_to_go_on(interrupted, words)
+        show_how_to_continue(interrupted, words)
         raise typer.Exit(130) from None
     show_result(plan, summary)
     if failures:

@@ -32,7 +32,7 @@ __all__ = [
     "check_jobs",
     "choose_folds",
     "find_data",
-    "tell_how_to_go_on",
+    "show_how_to_continue",
     "with_training_options",
 ]
 
@@ -177,7 +177,7 @@ def find_data(
     )
 
 
-def tell_how_to_go_on(interrupted: BaseException, words: Sequence[str]) -> None:
+def show_how_to_continue(interrupted: BaseException, words: Sequence[str]) -> None:
     """Say that trainings were stopped, where each is, and which command line goes on."""
     place = f" ({interrupted})" if str(interrupted) else ""
     typer.echo(f"Stopped{place}. Finished folds are kept. To go on:\n  {shlex.join(words)}", err=True)

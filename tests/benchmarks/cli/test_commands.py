@@ -340,7 +340,7 @@ def test_prepare_fills_the_cache_once(write_data: Write, sen_bench: Command) -> 
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")} == before
 
 
-def test_deuterium_in_official_data_is_told(write_data: Write, sen_bench: Command) -> None:
+def test_deuterium_in_official_data_is_reported(write_data: Write, sen_bench: Command) -> None:
     rows = rocksalts(12, seed=7)
     for crystal, _ in rows[2:9]:
         crystal["sites"][0]["species"][0]["element"] = "D"

@@ -220,8 +220,8 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, run_h
     run.process.terminate()
     run.end(130)
     answer = run_here(out, epochs=12)
-    for told in (run.out, answer.out):
-        assert "Going on from where they were stopped: fold 0, seed 0." in told
+    for message in (run.out, answer.out):
+        assert "Going on from where they were stopped: fold 0, seed 0." in message
     assert predictions(out) == predictions(tmp_path / "undisturbed")
     assert sorted(sessions(out)) == [1, 3]
 

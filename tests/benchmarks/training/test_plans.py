@@ -41,7 +41,7 @@ def test_the_regularisation_of_a_run_is_that_of_its_training_rows(
     assert plans[0].run.path == plans[1].run.path
 
 
-def test_results_of_another_release_are_kept_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_results_of_another_release_are_kept_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = load_dataset(get_task("prototypes"))
     config = build_config("prototypes", "mlp", flags={"limit": 100})
     run = make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path).run
@@ -49,14 +49,14 @@ def test_results_of_another_release_are_kept_and_told(tmp_path: Path, caplog: py
         finish(run, Training(0, fold), release)
     plan = make_plan(config, dataset, folds=[0, 1, 2, 3], seeds=[0], out=tmp_path)
     assert plan.missing == [Training(0, 3)]
-    (told,) = caplog.messages
-    assert told == (
+    (message,) = caplog.messages
+    assert message == (
         f"{run.path}: fold 1, seed 0; fold 2, seed 0 was trained with sen-bench 0.0.1 (this is {version('sen-bench')}) "
         "and is kept as it is; --overwrite always trains it anew."
     )
 
 
-def test_another_unit_of_the_same_results_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_unit_of_the_same_results_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = load_dataset(get_task("prototypes"))
     config = build_config("prototypes", "mlp", flags={"limit": 100})
 
@@ -76,7 +76,7 @@ def test_another_unit_of_the_same_results_is_told(tmp_path: Path, caplog: pytest
     assert caplog.messages == [f"{run.path}: its unit was not given and is meV from now on (--unit)."]
 
 
-def test_rows_that_a_task_does_not_have_are_told_with_their_file(tmp_path: Path) -> None:
+def test_rows_that_a_task_does_not_have_are_reported_with_their_file(tmp_path: Path) -> None:
     dataset = load_dataset(get_task("prototypes"))
     few = replace(dataset, task=replace(dataset.task, n_rows=1000))
     with pytest.raises(DataError, match=f"^{re.escape(dataset.source)}: .* has the rows 0 to 999"):
