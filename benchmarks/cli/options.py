@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they mean. Heavy imports happen inside the functions."""
+"""Options that several commands share, and what they mean. Heavy imports happen inside the functions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ TaskArgument = Annotated[str, typer.Argument(help=TASK_HELP)]
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        help="Folder that holds the MatBench files (NAME.json.gz), or receives them; default: SEN_BENCH_DATA."
+        help="Folder of the MatBench files (NAME.json.gz), to which missing ones are downloaded. "
+        "Default: SEN_BENCH_DATA."
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -82,7 +83,7 @@ class TrainingOptions:
     out: Annotated[Path, typer.Option(help="Folder of the run store.")] = Path("runs")
     limit: Annotated[
         int | None,
-        typer.Option(help="Train and validate on at most so many rows of each fold; all test rows are predicted."),
+        typer.Option(help="Largest number of rows to train and validate on in each fold; all test rows are predicted."),
     ] = None
     config: Annotated[
         Path | None,
@@ -177,27 +178,27 @@ def find_data(
     )
 
 
-def show_how_to_continue(interrupted: BaseException, words: Sequence[str]) -> None:
-    """Say that trainings were stopped, where each is, and which command line goes on."""
+def show_how_to_continue(interrupted: BaseException, command_line: Sequence[str]) -> None:
+    """Say that trainings were stopped, how far each of them is, and which command line continues them."""
     place = f" ({interrupted})" if str(interrupted) else ""
-    typer.echo(f"Stopped{place}. Finished folds are kept. To go on:\n  {shlex.join(words)}", err=True)
+    typer.echo(f"Stopped{place}. Finished folds are kept. To continue:\n  {shlex.join(command_line)}", err=True)
 
 
 def check_jobs(jobs: int) -> None:
-    """Check the number of processes asked for.
+    """Check that --jobs is a number of processes.
 
     Raises:
-        UsageError: It is none.
+        UsageError: It is not.
     """
     if jobs < -1 or jobs == 0:
         raise UsageError(f"--jobs takes a number of processes, or -1 for one per core, not {jobs}.")
 
 
 def choose_folds(text: str | None, task: Task) -> list[int]:
-    """Return the folds in a list such as "0,1", or those that a task takes unless told.
+    """Return the folds in a list such as "0,1", or the default folds of a task.
 
     Raises:
-        UsageError: It is no such list, or the task has no such fold.
+        UsageError: The text is not such a list, or the task has no such fold.
     """
     from benchmarks.data.folds import check_fold_numbers
 

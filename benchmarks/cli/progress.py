@@ -1,4 +1,4 @@
-"""What is said before crystals are read and models trained, and how far that is."""
+"""What commands show while crystals are read and models trained."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = ["RunDisplay", "TrainingDisplay", "recipe", "show_notes"]
 
-# Rows named where there may be many.
+# Number of rows that are named where there may be many.
 _SHOWN = 5
 
 
 def recipe(config: RunConfig) -> str:
-    """Tell the epochs, and the weight decay and dropout that follow from the training rows unless given."""
+    """Return a sentence on the epochs, and on weight decay and dropout, which depend on the number of training rows."""
     return (
         f"Epochs: {config.training.epochs}, weight decay: {config.training.weight_decay:g}, "
         f"dropout: {config.sen.dropout:g}."
@@ -47,13 +47,13 @@ def recipe(config: RunConfig) -> str:
 
 
 def show_notes(console: Console, dataset: Dataset) -> None:
-    """Print what was done to the data: rows left out, and isotopes that the model does not tell apart."""
+    """Print what was changed in the data: rows that were left out, and isotopes that were read as hydrogen."""
     if skipped := dataset.skipped:
-        console.print(f"{count(len(skipped))} left out because of what is wrong with them:", soft_wrap=True)
+        console.print(f"{count(len(skipped))} left out because they cannot be used:", soft_wrap=True)
         for row in skipped[:_SHOWN]:
             console.print(f"  row {row.id} {row.problem}", soft_wrap=True)
         if len(skipped) > _SHOWN:
-            console.print(f"  and {len(skipped) - _SHOWN:,} more; config.json of a run lists all of them")
+            console.print(f"  and {len(skipped) - _SHOWN:,} more; config.json in the folder of a run lists all of them")
     if ids := dataset.read_as_hydrogen:
         some = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
         verb = "holds" if len(ids) == 1 else "hold"
@@ -61,13 +61,13 @@ def show_notes(console: Console, dataset: Dataset) -> None:
 
 
 class TrainingDisplay(ABC):
-    """What a command shows while it trains: a live view on a terminal, and lines that stay, everywhere.
+    """What a command shows while it trains: a live view on a terminal, and lines that stay in any output.
 
-    `execute` calls `epoch`, `end` and `wait`.
+    `benchmarks.training.execution.execute` calls `epoch`, `end` and `wait`.
 
     Attributes:
-        console: Where everything is printed.
-        lines_per_training: Lines about the progress of a training where there is no terminal.
+        console: Console that everything is printed on.
+        lines_per_training: Number of lines about the epochs of a training, where there is no terminal.
     """
 
     lines_per_training = 10
@@ -143,7 +143,7 @@ class TrainingDisplay(ABC):
 
 
 class RunDisplay(TrainingDisplay):
-    """What commands show of one run, or of crystals that they read: progress bars on a terminal."""
+    """What commands show of one run, or of the crystals that they read: progress bars on a terminal."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class RunDisplay(TrainingDisplay):
         if plan.missing:
             self.console.print(recipe(plan.config))
         if plan.under_way:
-            self.console.print(f"Going on from where they were stopped: {'; '.join(map(str, plan.under_way))}.")
+            self.console.print(f"Continuing where they were stopped: {'; '.join(map(str, plan.under_way))}.")
         self._unit = f" {task.unit}" if task.unit else ""
         self._epochs = plan.config.training.epochs
         if plan.missing:
@@ -196,7 +196,7 @@ class RunDisplay(TrainingDisplay):
     def _advance(self, planned: PlannedTraining, epoch: Epoch) -> None:
         if planned not in self._bar_of:
             self._bar_of[planned] = self._bars.add_task(self._name(planned), total=self._epochs)
-        # A training that goes on begins in the middle.
+        # A training that continues begins in the middle.
         self._bars.advance(self._all, epoch.epoch - self._completed(planned))
         self._bars.update(self._bar_of[planned], completed=epoch.epoch, description=self._progress(planned, epoch))
 

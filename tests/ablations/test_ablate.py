@@ -372,7 +372,7 @@ def test_rows_left_out_are_reported_with_the_results(write_data: Write, sen_benc
         *(*BRIEF, *SMALL[2:], "--out", tmp_path / "runs"),
     )
     assert answer.code == 0, answer.err
-    assert "1 row left out because of what is wrong with them:\n  row 7 has no number" in answer.out
+    assert "1 row left out because they cannot be used:\n  row 7 has no number" in answer.out
 
 
 @pytest.mark.usefixtures("unlearnt")
@@ -405,7 +405,7 @@ def test_interrupted_grid_goes_on_by_the_same_command(
         stopped = sen_bench(*grid(data, out, "--epochs", 3))
     assert stopped.code == 130
     assert re.search(r"mlp-[0-9a-f]{10}, fold 1, seed 0: in epoch 3 of 3, its state is saved", stopped.err)
-    assert "To go on:\n  sen-bench ablate --task matbench_jdft2d" in stopped.err
+    assert "To continue:\n  sen-bench ablate --task matbench_jdft2d" in stopped.err
     assert len(list(out.rglob("*.state.safetensors"))) == 1
     again = sen_bench(*grid(data, out, "--epochs", 3))
     assert again.code == 0, again.err

@@ -207,7 +207,7 @@ def test_lost_scheduler_ends_the_grid_with_its_reason(dask: Dask, write_data: Wr
     assert "Traceback" not in error
 
 
-def test_client_that_has_lost_the_scheduler_is_not_asked_to_report_it(dask: Dask) -> None:
+def test_lost_scheduler_is_not_called_any_more(dask: Dask) -> None:
     from benchmarks.training.cluster import Cluster
 
     with Cluster(dask.address) as cluster:

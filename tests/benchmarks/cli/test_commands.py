@@ -225,7 +225,7 @@ def test_interrupted_run_says_how_to_go_on(
     monkeypatch.setattr(RunDisplay, "start", interrupt)
     answer = sen_bench(*run_arguments(write_data(rocksalts(40)), tmp_path / "runs"))
     assert answer.code == 130
-    assert "Finished folds are kept. To go on:\n  sen-bench run" in answer.err
+    assert "Finished folds are kept. To continue:\n  sen-bench run" in answer.err
     assert not [path for path in (tmp_path / "runs").rglob("*fold_*") if path.is_dir()]
 
 
@@ -245,7 +245,7 @@ def test_ctrl_c_while_a_result_is_stored_matters_only_where_something_is_left(
     assert answer.code == code, answer.err
     assert "fold 0, seed 0: MAE" in answer.out
     assert ("test rows in" in answer.out) == (code == 0)
-    assert ("To go on:" in answer.err) == (code == 130)
+    assert ("To continue:" in answer.err) == (code == 130)
 
 
 @pytest.mark.usefixtures("unlearnt")
@@ -496,7 +496,7 @@ def test_prepare_takes_the_graph_table_and_loads_no_torch(
     answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data, "--config", file)
     assert answer.code == 0, answer.err
     # The first shell of 6 around each of 2 ions, which is one edge of each.
-    assert "40 graph nodes, 240 neighbours of theirs, 40 edges" in answer.out
+    assert "40 graph nodes with 240 neighbours, 40 edges" in answer.out
     assert sen_bench("prepare", "matbench_jdft2d", "--data-dir", data, "--set", "sen.rounds=2").code == 2
     modules = (
         "benchmarks.cli.display, benchmarks.data.dataset, benchmarks.results.run_config, benchmarks.data.graph_table"

@@ -209,7 +209,7 @@ def test_block_without_material_width_is_reported_before_anything_is_trained(
         ("importless", "import a_package_that_is_not_there\n", "a_package_that_is_not_there"),
     ],
 )
-def test_what_is_no_block_is_reported(
+def test_what_is_not_a_block_is_named(
     install: Install, sen_bench: Command, name: str, source: str, reason: str
 ) -> None:
     install(name, source)
