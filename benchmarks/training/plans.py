@@ -1,4 +1,4 @@
-"""What is going to be trained: a configuration on a data set, and the folds and seeds of it that are missing."""
+"""What is to be trained: a configuration on a data set, and the folds and seeds that are missing."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Plan:
     Attributes:
         config: The configuration.
         dataset: The crystals.
-        graphs: Their graphs.
-        run: Where results go.
-        trainings: The folds and seeds asked for.
-        missing: Those of them that have to be trained.
+        graphs: Graphs of the crystals.
+        run: The run, which stores the results.
+        trainings: The trainings asked for, one for each fold and seed.
+        missing: Those of them that are not finished.
     """
 
     config: RunConfig
@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def pending(self) -> list[PlannedTraining]:
-        """The missing trainings, as `execute` takes them."""
+        """The missing trainings, each with this plan."""
         return [PlannedTraining(self, training) for training in self.missing]
 
     @property
@@ -62,7 +62,7 @@ class Plan:
 
 
 class PlannedTraining(NamedTuple):
-    """A training of a plan: what one worker trains at a time."""
+    """A training with its plan: what one worker trains at a time."""
 
     plan: Plan
     training: Training
@@ -97,15 +97,24 @@ def make_plan(
     progress: Progress | None = None,
     is_trial: bool = False,
 ) -> Plan:
-    """Settle the configuration, build the graphs, open the run folder and see which folds are missing.
+    """Settle the configuration, open the run folder, build the graphs and find the trainings that are missing.
 
-    With `overwrite` "always", results and states of the trainings are discarded, so that all are missing. A trial
-    writes nothing into the store.
+    Args:
+        config: The configuration.
+        dataset: The crystals.
+        folds: Numbers of the folds.
+        seeds: The seeds; each trains all folds.
+        out: Folder of the run store.
+        overwrite: Whether to keep finished trainings ("only-missing"), to discard their results and states first, so
+            that all are missing ("always"), or to refuse to train where results exist ("never").
+        progress: Called with the number of graphs that are built.
+        is_trial: Whether to write nothing into the store.
 
     Raises:
-        UsageError: A fold or seed that cannot be, too few rows, a block that refuses its configuration, a folder that
-            cannot be written, results that exist although `overwrite` is "never", or trainings that another process is
-            training although it is "always".
+        UsageError: A fold or seed is not valid, there are too few rows, the block refuses its configuration, a folder
+            cannot be written, results exist although `overwrite` is "never", or another process is training although it
+            is "always".
+        DataError: The rows of the data set are not those of its task.
     """
     task, table = dataset.task, dataset.table
     check_fold_numbers(folds, task.split)
@@ -127,24 +136,24 @@ def make_plan(
             f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
         )
     if not is_trial:
-        _tell_new_unit(run, task.unit)
+        _warn_of_new_unit(run, task.unit)
         run.write_config(run_facts(config, dataset))
     graphs = build_graphs(table, config.graph, jobs=-1, progress=progress)
     if overwrite == "always":
         run.discard(trainings)
     finished = [training for training in run.trainings() if training in trainings]
-    for told in other_code(run, finished, config.block_name):
-        logging.getLogger("sen_bench").warning("%s and is kept as it is; --overwrite always trains it anew.", told)
+    for difference in other_code(run, finished, config.block_name):
+        logging.getLogger("sen_bench").warning("%s and is kept as it is; --overwrite always repeats it.", difference)
     return Plan(
         config, dataset, graphs, run, trainings, [training for training in trainings if training not in finished]
     )
 
 
-def _tell_new_unit(run: Run, unit: str) -> None:
-    """Say where the results of a run are about to be given in another unit: it is a label, and no part of its name."""
+def _warn_of_new_unit(run: Run, unit: str) -> None:
+    """Warn where the results of a run get another unit, which is only a label and does not make it another run."""
     try:
         before = run.read_config()["task"]["unit"]
-    except (DataError, KeyError, TypeError):  # a new run, or a damaged config.json, which is written anew
+    except (DataError, KeyError, TypeError):  # a new run, or a damaged config.json, which is written again
         return
     if before != unit and (run.trainings() or run.under_way()):
         logging.getLogger("sen_bench").warning(

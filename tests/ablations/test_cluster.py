@@ -192,7 +192,7 @@ def test_lost_workers_are_reported_and_ctrl_c_ends_the_waiting(dask: Dask, write
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert "or kept as it was last saved" in error
+    assert "or kept in its last saved state" in error
     assert "Traceback" not in error
 
 

@@ -52,7 +52,7 @@ def test_results_of_another_release_are_kept_and_reported(tmp_path: Path, caplog
     (message,) = caplog.messages
     assert message == (
         f"{run.path}: fold 1, seed 0; fold 2, seed 0 was trained with sen-bench 0.0.1 (this is {version('sen-bench')}) "
-        "and is kept as it is; --overwrite always trains it anew."
+        "and is kept as it is; --overwrite always repeats it."
     )
 
 
