@@ -134,7 +134,7 @@ def test_judged_by_validation_rows_nothing_of_the_test_rows_is_shown(
         for value in metrics.values():
             assert str(value) not in answer.out + written
 
-    # The same trainings judged by their test rows are another result, beside this one.
+    # The same trainings judged by their test rows are another result, next to this one.
     again = sen_bench(*grid(data, out, "--seeds", 2, "--epochs", 3))
     assert " trainings ended" not in again.out
     assert len(list(out.rglob("ablation.json"))) == 2

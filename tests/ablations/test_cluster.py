@@ -47,7 +47,7 @@ class Dask:
         return process, log
 
     def workers(self, n: int, preparation: str = "") -> list[subprocess.Popen[bytes]]:
-        # Soon there is a state to go on from, and saving it is not most of the work.
+        # Soon there is a state to continue from, and saving it is not most of the work.
         preload = self.folder / "preload.py"
         preload.write_text(f"from benchmarks.training import trainer\ntrainer.CHECKPOINT_SECONDS = 0.2\n{preparation}")
         options = ("--nthreads", "1", "--no-nanny", "--preload", str(preload))
@@ -143,7 +143,7 @@ def test_grid_on_two_workers_of_which_one_is_killed(
     assert content["failures"] == []
     assert "2 of 2 trainings ended" in answer.out
     sessions = sorted(len(json.loads(file.read_text())["sessions"]) for file in out.rglob("metrics.json"))
-    assert sessions == [1, 2], "the killed training did not go on from its state"
+    assert sessions == [1, 2], "the killed training did not continue from its state"
 
     # What the cluster made is what one machine makes.
     answer = sen_bench(*grid(data, tmp_path / "here", ""))

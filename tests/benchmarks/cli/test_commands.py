@@ -23,6 +23,7 @@ from rich.console import Console
 
 from benchmarks.base.errors import RunError
 from benchmarks.base.files import file_digest
+from benchmarks.cli.commands import _with_references
 from benchmarks.cli.progress import RunDisplay
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.store import Run, Training
@@ -110,7 +111,7 @@ def test_overwriting_discards_all_that_was_asked_for_before_it_begins(
     assert failed.code == 1
     assert "fold 0, seed 0 failed: No [memory] left." in failed.out
     assert failed.err.splitlines()[-1].endswith("--overwrite=only-missing")
-    assert run.trainings() == []  # old and new results are never beside each other
+    assert run.trainings() == []  # old and new results never stand side by side
     assert json.loads((run.path / "summary.json").read_text())["trainings"] == []
     never = sen_bench(*arguments, "--seeds", 2, "--overwrite", "never")
     assert never.err.splitlines()[-1].endswith("--seeds 2 --overwrite only-missing")
@@ -517,3 +518,9 @@ def test_warnings_are_written_above_the_bars(monkeypatch: pytest.MonkeyPatch) ->
     assert "It stalls.\n" in terminal.getvalue()
     assert "Downloading [MB]" in terminal.getvalue()
     assert handler.stream is sys.stderr
+
+
+def test_references_belong_to_the_folds_that_they_are_of() -> None:
+    known = {"folds": [0], "references": {"trees": 1.5}}
+    assert _with_references({"folds": [0], "mean": 2}, known) == {"folds": [0], "mean": 2, "references": {"trees": 1.5}}
+    assert _with_references({"folds": [0, 1]}, known) == {"folds": [0, 1]}

@@ -46,7 +46,7 @@ OPTIONS = (
 
 @dataclass
 class Started:
-    """A run under way, and what it has said so far."""
+    """A run under way, and its output so far."""
 
     process: subprocess.Popen[bytes]
     log: Path

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.cli.commands import _with_references
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.tasks import get_task
 from benchmarks.results.run_config import build_config
@@ -81,12 +80,6 @@ def test_rows_that_a_task_does_not_have_are_reported_with_their_file(tmp_path: P
     few = replace(dataset, task=replace(dataset.task, n_rows=1000))
     with pytest.raises(DataError, match=f"^{re.escape(dataset.source)}: .* has the rows 0 to 999"):
         make_plan(build_config("prototypes", "mlp"), few, folds=[0], seeds=[0], out=tmp_path)
-
-
-def test_references_belong_to_the_folds_that_they_are_of() -> None:
-    known = {"folds": [0], "references": {"trees": 1.5}}
-    assert _with_references({"folds": [0], "mean": 2}, known) == {"folds": [0], "mean": 2, "references": {"trees": 1.5}}
-    assert _with_references({"folds": [0, 1]}, known) == {"folds": [0, 1]}
 
 
 def test_a_configuration_that_its_block_refuses_is_found_without_building_a_model(
