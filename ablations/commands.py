@@ -1,4 +1,4 @@
-"""The command of this room. Heavy imports happen inside it, so that --help answers at once."""
+"""The command `sen-bench ablate`. Heavy imports happen inside it, so that --help answers at once."""
 
 from __future__ import annotations
 
@@ -13,27 +13,12 @@ import typer
 from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
-    BadRowOption,
-    BatchSizeOption,
-    ConfigOption,
-    DataDir,
-    DeviceOption,
-    EpochsOption,
-    FoldsOption,
-    KindOption,
-    LimitOption,
-    OutOption,
-    PrecisionOption,
-    SeedOption,
-    SeedsOption,
-    SplitOption,
-    TargetOption,
-    UnitOption,
+    TASK_HELP,
+    TrainingOptions,
     check_jobs,
     choose_folds,
-    configuration_flags,
-    find_data,
-    tell_how_to_go_on,
+    show_how_to_continue,
+    with_training_options,
 )
 
 if TYPE_CHECKING:
@@ -48,22 +33,14 @@ if TYPE_CHECKING:
 __all__ = ["ablate"]
 
 
+@with_training_options
 def ablate(
+    *,
     blocks: Annotated[
         str, typer.Option(help="Blocks to compare, such as mlp,egnn,capsule; all: every installed one.")
     ] = "all",
-    task: Annotated[
-        str, typer.Option(help="Name of a task (`sen-bench tasks` lists them), or the folder or file of own data.")
-    ] = "prototypes",
-    folds: FoldsOption = None,
-    seed: SeedOption = 0,
-    seeds: SeedsOption = 1,
-    epochs: EpochsOption = None,
-    batch_size: BatchSizeOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = None,
-    data_dir: DataDir = None,
-    out: OutOption = Path("runs"),
+    task: Annotated[str, typer.Option(help=TASK_HELP)] = "prototypes",
+    options: TrainingOptions,
     jobs: Annotated[
         int | None, typer.Option(help="Trainings at the same time on this machine; -1: one per core. Default: 1.")
     ] = None,
@@ -74,32 +51,25 @@ def ablate(
         str | None,
         typer.Option(help="Address of the cluster's scheduler, such as tcp://host:8786, or its --scheduler-file."),
     ] = None,
-    limit: LimitOption = None,
-    config: ConfigOption = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="FIELD=VALUE[,VALUE...]",
-            help="Set any configuration field; several values are a further axis of the grid: sen.rounds=1,3,5.",
+            help="Set any configuration field; several values add an axis to the grid: sen.rounds=1,3,5.",
         ),
     ] = None,
     judge: Annotated[
         Literal["test", "validation"],
-        typer.Option(help="Rows that judge. To choose a recipe, validation: nothing of the test rows is shown then."),
+        typer.Option(help="Rows to judge by. Choose recipes by validation: then nothing about the test rows is shown."),
     ] = "test",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each block.")
     ] = False,
-    target: TargetOption = None,
-    kind: KindOption = None,
-    split: SplitOption = None,
-    unit: UnitOption = None,
-    on_bad_row: BadRowOption = None,
 ) -> None:
     """Train SEN with several blocks on the same folds and seeds, and compare their errors with statistics.
 
-    Every training is an ordinary run of the store: what is finished is never repeated, and the same command goes on
+    Every variant is an ordinary run in the store. Finished trainings are never repeated: the same command continues
     where it was stopped.
     """
     from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_blocks
@@ -110,19 +80,25 @@ def ablate(
     if jobs is not None:
         check_jobs(jobs)
     _check_backend(backend, scheduler, jobs)
+    device = options.device
     check_device_name(device)
     names = parse_blocks(blocks)
     assignments, axes = parse_axes(set_ or ())
-    chosen, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit})
-    wanted = choose_folds(folds, chosen)
-    flags = configuration_flags(epochs=epochs, batch_size=batch_size, precision=precision, limit=limit)
+    chosen, load = options.find_data(task)
+    folds = choose_folds(options.folds, chosen)
     settings = build_settings(
-        chosen.name, names, axes, defaults=chosen.defaults, file=config, flags=flags, assignments=assignments
+        chosen.name,
+        names,
+        axes,
+        defaults=chosen.defaults,
+        file=options.config,
+        flags=options.flags,
+        assignments=assignments,
     )
     check_seams(names)
     try:
         with ExitStack() as stack:
-            cluster = _connect(stack, scheduler, out)
+            cluster = _connect(stack, scheduler, options.out)
             if cluster is None:
                 device = pick_device(device)
             with RunDisplay() as display:
@@ -133,9 +109,9 @@ def ablate(
                         make_plan(
                             setting.config,
                             dataset,
-                            folds=wanted,
-                            seeds=range(seed, seed + seeds),
-                            out=out,
+                            folds=folds,
+                            seeds=options.all_seeds,
+                            out=options.out,
                             progress=display.progress(f"Building graphs for {setting}"),
                             is_trial=dry_run,
                         ),
@@ -147,7 +123,7 @@ def ablate(
                 return
             failures = _train(variants, device, jobs or 1, cluster, judge)
     except (KeyboardInterrupt, Interrupted) as interrupted:
-        tell_how_to_go_on(interrupted, ["sen-bench", *sys.argv[1:]])
+        show_how_to_continue(interrupted, ["sen-bench", *sys.argv[1:]])
         raise typer.Exit(130) from None
     _conclude(variants, failures, judge)
 
@@ -175,23 +151,23 @@ def _show_cost(variants: Sequence[Variant], device: str, workers: int) -> None:
     from benchmarks.cli.progress import RunDisplay
 
     device, threads = pick_device(device), max(1, n_threads() // workers)
-    open_ = [variant for variant in variants if variant.plan.missing]
+    unfinished = [variant for variant in variants if variant.plan.missing]
     costs = {}
     with RunDisplay() as display:
         advance = display.progress("Probing")
-        for done, variant in enumerate(open_, start=1):
+        for done, variant in enumerate(unfinished, start=1):
             try:
                 costs[variant.plan] = probe(variant.plan, device=device, threads=threads)
             except SenBenchError as error:
                 typer.echo(f"{variant} cannot be trained: {error}", err=True)
-            advance(done, len(open_))
+            advance(done, len(unfinished))
     show_plan(variants, costs, workers, threads)
-    if len(costs) < len(open_):
-        raise RunError("Some of this cannot be trained, for the reasons told above.")
+    if len(costs) < len(unfinished):
+        raise RunError("Some of the variants cannot be trained, for the reasons above.")
 
 
 def _connect(stack: ExitStack, scheduler: str | None, out: Path) -> Cluster | None:
-    """Connect to the cluster, if there is one, until the stack is closed."""
+    """Connect to the cluster, if one is asked for, until the stack is closed."""
     if scheduler is None:
         return None
     from benchmarks.training.cluster import Cluster
@@ -207,7 +183,7 @@ def _train(
     from ablations.display import GridDisplay
     from benchmarks.training.execution import execute
 
-    # Seed by seed and fold by fold, so that a grid that is stopped has something of every block.
+    # Seed by seed and fold by fold, so that a grid that is stopped has results of every block.
     pending = sorted(
         (planned for variant in variants for planned in variant.plan.pending), key=lambda planned: planned.training
     )
@@ -227,13 +203,13 @@ def _train(
 def _conclude(
     variants: Sequence[Variant], failures: Mapping[PlannedTraining, SenBenchError], judge: JudgedRows
 ) -> None:
-    """Show and store the result, and end with the failures, if there are any."""
+    """Show and store the result, then raise an error that lists the failures, if there are any."""
     from ablations.display import show_result
     from ablations.results import evaluate, write_result
     from benchmarks.base.console import count
 
     result = evaluate(variants, judge)
-    if result.rows:
+    if result.summaries:
         folder = write_result(result, failures, shlex.join(["sen-bench", *sys.argv[1:]]))
         show_result(result, str(folder))
     if failures:
@@ -241,5 +217,5 @@ def _conclude(
         names = {variant.plan: str(variant) for variant in variants}
         for planned, error in failures.items():
             reasons.setdefault((names[planned.plan], str(error)), []).append(str(planned.training))
-        told = "\n".join(f"  {name} ({'; '.join(trainings)}): {why}" for (name, why), trainings in reasons.items())
-        raise RunError(f"{count(len(failures), 'training')} failed, and the same command tries again:\n{told}")
+        lines = "\n".join(f"  {name} ({'; '.join(trainings)}): {why}" for (name, why), trainings in reasons.items())
+        raise RunError(f"{count(len(failures), 'training')} failed, and the same command tries again:\n{lines}")

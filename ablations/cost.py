@@ -1,4 +1,4 @@
-"""What a training will cost, from a few steps of it."""
+"""What a training will cost, estimated from a few steps of it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sen.registry import guard
 
 __all__ = ["Cost", "probe"]
 
-# The first step pays for memory and kernels that later ones find ready, and for the set-up; it does not count.
+# The first step also allocates memory and loads kernels; it is not counted.
 _STEPS = 7
 _PREDICTED = 256
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall time of one training on the machine and threads it was probed with.
+    """Wall time of one training, on the machine and with the threads of the probe.
 
     Attributes:
         epoch_seconds: An epoch, validation included.
@@ -41,12 +41,12 @@ class Cost:
 
 
 def probe(plan: Plan, *, device: str, threads: int) -> Cost:
-    """Train a few steps of the plan's first training, whose state is thrown away, and extrapolate.
+    """Train a few steps of the plan's first training, discard its state, and extrapolate.
 
     Args:
         plan: What would be trained.
         device: "cpu", "cuda" or "cuda:N".
-        threads: CPU threads, as many as a worker would have.
+        threads: CPU threads that a worker would have.
 
     Raises:
         SenBenchError: It cannot be trained.
@@ -71,7 +71,7 @@ def _probe(plan: Plan, device: str, threads: int) -> Cost:
             edge_budget=config.training.edge_budget,
             rng=np.random.default_rng(0),
         )
-        # No further than the end of the epoch, behind which validation is asked whether to stop as well.
+        # At most one epoch: after it `stop` is also called between the batches of the validation.
         moments, n_steps = [time.perf_counter()], min(_STEPS, len(batches))
 
         def stop() -> bool:

@@ -1,15 +1,12 @@
-"""What `sen-bench ablate` shows: the plan, one live view of the grid, the result."""
+"""What `sen-bench ablate` shows: the plan, the live view of the grid, the result."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from threading import Lock
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,34 +16,34 @@ from rich.text import Text
 from ablations.grid import Variant
 from ablations.judge import Judge, JudgedRows
 from ablations.paper import SCALE
-from benchmarks.base.console import count, drawn, duration, figures, make_console
+from benchmarks.base.console import count, duration, figures, make_console
 from benchmarks.base.errors import SenBenchError
-from benchmarks.cli.progress import recipe, show_notes
+from benchmarks.cli.progress import TrainingDisplay, recipe, show_notes
 from benchmarks.results.store import Training
 
 if TYPE_CHECKING:
     from ablations.cost import Cost
-    from ablations.results import Result
+    from ablations.results import AblationResult
     from benchmarks.training.plans import Plan, PlannedTraining
     from benchmarks.training.trainer import Epoch
 
 __all__ = ["GridDisplay", "show_plan", "show_result"]
 
 _REDRAWN_PER_SECOND = 2
-# Narrower terminals are shown fewer columns; the files have all.
+# Narrower terminals show fewer columns; the files have all of them.
 _WIDE = 130
 
 
 @dataclass
 class _Line:
-    """Where a variant is.
+    """A line of the live view: the progress of a variant.
 
     Attributes:
         variant: The variant.
-        left: Units without an outcome.
-        scores: Scores of the finished ones, those found at the start included.
-        failed: Number of units that failed.
-        under_way: Epochs done of each unit under way.
+        left: Trainings that have neither finished nor failed.
+        scores: Scores of the finished trainings, including those that were finished before.
+        failed: Number of trainings that failed.
+        under_way: Number of finished epochs of each training under way.
         epoch_seconds: Wall time of an epoch, once known.
     """
 
@@ -59,35 +56,34 @@ class _Line:
 
     @property
     def epochs_left(self) -> int:
-        """Epochs until all units are done."""
+        """Number of epochs until all trainings are finished."""
         return len(self.left) * self.variant.plan.config.training.epochs - sum(self.under_way.values())
 
 
-class GridDisplay:
-    """One live view of the grid on a terminal; a line for each finished training everywhere.
+class GridDisplay(TrainingDisplay):
+    """What `ablate` shows while it trains: a table of the grid on a terminal.
 
     Args:
         variants: The grid.
         workers: Trainings at the same time.
-        judge: Which rows judge; of the others nothing is shown.
+        judge: Rows that judge; results on other rows are not shown.
     """
 
+    lines_per_training = 5
+
     def __init__(self, variants: Sequence[Variant], workers: int, judge: JudgedRows) -> None:
-        self.console = make_console()
+        super().__init__()
         self._lines = {variant.plan: _Line(variant, set(variant.plan.missing)) for variant in variants}
         self._workers = workers
-        self._cells = sum(len(variant.plan.missing) for variant in variants)
+        self._n_missing = sum(len(variant.plan.missing) for variant in variants)
         task = variants[0].plan.dataset.task
         self._judge = Judge(task.kind, judge)
         self._unit = f" {task.unit}" if task.unit else ""
-        self._told = "" if judge == "test" else f"{judge} "
         self._label = _label(self._judge, task.unit)
         for line in self._lines.values():
             plan = line.variant.plan
             done = [each for each in plan.trainings if each not in line.left]
             line.scores = [self._judge.score(plan.run, each, plan.run.read_metrics(each)) for each in done]
-        # Epochs are told by threads that listen to workers.
-        self._lock = Lock()
         self._start = time.monotonic()
         self._live = Live(
             console=self.console,
@@ -95,68 +91,44 @@ class GridDisplay:
             refresh_per_second=_REDRAWN_PER_SECOND,
             transient=True,
         )
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        """Begin to draw."""
-        if self.console.is_terminal:
-            self._stack.enter_context(drawn(self._live))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop drawing, whatever happened."""
-        self._stack.close()
-
-    def epoch(self, planned: PlannedTraining, epoch: Epoch) -> None:
-        """Note how far a training is."""
-        line = self._lines[planned.plan]
-        with self._lock:
-            if planned.training not in line.left:  # a message that arrives after the result
-                return
-            line.under_way[planned.training] = epoch.epoch
-        line.epoch_seconds = epoch.seconds / epoch.epoch
-        epochs = planned.plan.config.training.epochs
-        if not self.console.is_terminal and epoch.epoch % max(1, epochs // 5) == 0:
-            self._print(
-                f"{line.variant}, {planned.training}: epoch {epoch.epoch} of {epochs}, validation "
-                f"{figures(epoch.validation)}{self._unit}"
-            )
 
     def end(self, planned: PlannedTraining, outcome: dict[str, Any] | SenBenchError) -> None:
-        """Print the line of a training that ended."""
+        """Print a line about a training that has ended, and count it for its variant."""
         line = self._lines[planned.plan]
-        with self._lock:
-            line.left.discard(planned.training)
-            line.under_way.pop(planned.training, None)
-        place = f"{line.variant}, {planned.training}"
         if isinstance(outcome, SenBenchError):
             line.failed += 1
-            self._print(f"{place} failed: {outcome}", style="red")
-            return
-        score = self._judge.score(planned.plan.run, planned.training, outcome)
-        line.scores.append(score)
-        line.epoch_seconds = outcome["wall_seconds"] / outcome["epochs"]
-        left = sum(len(each.left) for each in self._lines.values())
-        self._print(
-            f"{place}: {self._told}{figures(score)}{self._unit} in {duration(outcome['wall_seconds'])}; "
-            f"{self._cells - left} of {count(self._cells, 'training')} ended{self._time_left()}"
+        else:
+            line.scores.append(self._judge.score(planned.plan.run, planned.training, outcome))
+            line.epoch_seconds = outcome["wall_seconds"] / outcome["epochs"]
+        super().end(planned, outcome)
+
+    def _name(self, planned: PlannedTraining) -> str:
+        return f"{self._lines[planned.plan].variant}, {planned.training}"
+
+    def _advance(self, planned: PlannedTraining, epoch: Epoch) -> None:
+        line = self._lines[planned.plan]
+        line.under_way[planned.training] = epoch.epoch
+        line.epoch_seconds = epoch.seconds / epoch.epoch
+
+    def _close(self, planned: PlannedTraining) -> None:
+        line = self._lines[planned.plan]
+        line.left.discard(planned.training)
+        line.under_way.pop(planned.training, None)
+
+    def _result(self, planned: PlannedTraining, record: dict[str, Any]) -> str:
+        score = self._lines[planned.plan].scores[-1]
+        rows = "" if self._judge.rows == "test" else f"{self._judge.rows} "
+        n_left = sum(len(line.left) for line in self._lines.values())
+        return (
+            f"{self._name(planned)}: {rows}{figures(score)}{self._unit} in {duration(record['wall_seconds'])}; "
+            f"{self._n_missing - n_left} of {count(self._n_missing, 'training')} ended{self._time_left()}"
         )
-
-    def wait(self, pending: Sequence[PlannedTraining]) -> None:
-        """Say which trainings are in the hands of other processes."""
-        names = "; ".join(f"{self._lines[planned.plan].variant}, {planned.training}" for planned in pending)
-        self._print(f"Another process is training {names}: waiting for it.")
-
-    def _print(self, text: str, style: str = "") -> None:
-        self.console.print(text, style=style, soft_wrap=True)
 
     def _seconds_left(self) -> float | None:
         known = [line.epoch_seconds for line in self._lines.values() if line.epoch_seconds is not None]
         if not known:
             return None
-        # A variant that has not begun is taken to cost what the others do on average.
+        # For a variant that has not begun, assume the average of the others.
         typical = sum(known) / len(known)
         work = sum(line.epochs_left * (line.epoch_seconds or typical) for line in self._lines.values())
         return work / max(1, min(self._workers, sum(len(line.left) for line in self._lines.values())))
@@ -177,13 +149,13 @@ class GridDisplay:
                 str(line.variant),
                 f"{len(plan.trainings) - len(line.left) - line.failed} of {len(plan.trainings)}",
                 str(line.failed or ""),
-                "; ".join(f"{unit}: {epoch}/{plan.config.training.epochs}" for unit, epoch in under_way),
+                "; ".join(f"{training}: {epoch}/{plan.config.training.epochs}" for training, epoch in under_way),
                 figures(sum(line.scores) / len(line.scores)) if line.scores else "",
                 "" if seconds is None else _seconds(seconds),
                 "" if seconds is None or not line.left else duration(line.epochs_left * seconds / self._workers),
             )
         elapsed = duration(time.monotonic() - self._start)
-        return Group(table, Text(f"{elapsed} gone{self._time_left()}; Ctrl-C stops, the same command goes on."))
+        return Group(table, Text(f"{elapsed} gone{self._time_left()}; Ctrl-C stops, the same command continues."))
 
 
 def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: int, threads: int) -> None:
@@ -191,33 +163,33 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
 
     Args:
         variants: The grid.
-        costs: Of the plans that have anything left to do.
-        workers: Trainings at the same time.
-        threads: Threads of each, with which costs were measured.
+        costs: Cost of a training of each plan that has trainings left to do.
+        workers: Number of trainings at the same time.
+        threads: Threads of each training, with which the costs were measured.
     """
     console = make_console()
     console.print(_table_of_plan(variants, costs))
     for variant in variants[:1]:
         show_notes(console, variant.plan.dataset)
-    _say_recipes(console, variants)
+    _print_recipes(console, variants)
     if not any(variant.plan.missing for variant in variants):
         console.print("Everything is finished: the command without --dry-run shows the result.")
         return
-    cells = sum(len(plan.missing) for plan in costs)
-    if not cells:
+    n_missing = sum(len(plan.missing) for plan in costs)
+    if not n_missing:
         return
     work = sum(cost.training_seconds * len(plan.missing) for plan, cost in costs.items())
     console.print(
-        f"{count(cells, 'training')} to do, {workers} at a time: about {duration(work / workers)}, from a few steps of "
-        f"each block with {count(threads, 'thread')} on this machine. Less where a training stops early "
-        "(training.patience) or goes on from a state."
+        f"{count(n_missing, 'training')} to do, {workers} at a time: about {duration(work / workers)}, estimated from "
+        f"a few steps of each block with {count(threads, 'thread')} on this machine. Trainings that stop early "
+        "(training.patience) or continue from a saved state take less."
     )
 
 
 def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> Table:
     table = Table(title=f"Plan: {variants[0].plan.dataset.task.name}", title_justify="left")
-    states, costs_of = ("finished", "to do", "of those begun"), ("parameters", "an epoch", "a training", "all")
-    for heading in ("block", "run", *states, *costs_of):
+    numbers = ("finished", "to do", "of those begun", "parameters", "an epoch", "a training", "all")
+    for heading in ("block", "run", *numbers):
         table.add_column(heading, justify="left" if heading in {"block", "run"} else "right", overflow="fold")
     for variant in variants:
         plan, cost = variant.plan, costs.get(variant.plan)
@@ -235,57 +207,57 @@ def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> T
     return table
 
 
-def show_result(result: Result, folder: str) -> None:
+def show_result(result: AblationResult, folder: str) -> None:
     """Print the table and the comparisons of an ablation, and where its files are."""
     console = make_console()
-    plan = result.variants[0].plan
+    dataset = result.dataset
     compact = console.width < _WIDE
     console.print()
     console.print(_table_of_results(result, compact=compact))
-    if incomplete := [row for row in result.rows if row.missing]:
-        told = "; ".join(
+    if incomplete := [row for row in result.summaries if row.missing]:
+        names = "; ".join(
             f"{row.setting} ({row.trainings} of {row.trainings + row.missing} trainings)" for row in incomplete
         )
-        _say(console, f"Not complete, and therefore ranked last: {told}.")
+        _print(console, f"Not complete, and therefore ranked last: {names}.")
     if result.absent:
-        _say(console, f"Nothing is finished of {'; '.join(map(str, result.absent))}.")
+        _print(console, f"No training is finished of {'; '.join(map(str, result.absent))}.")
     if result.comparisons:
         console.print(_table_of_comparisons(result, compact=compact))
-        _say(
+        _print(
             console,
             "Difference: first less second, mean over the folds that both have. Interval: 95 %, bootstrap over test "
             "rows, not adjusted for the number of comparisons. p: corrected resampled t-test over folds (Nadeau and "
-            "Bengio 2003), adjusted after Holm for the comparisons with the same block. The best was chosen on these "
-            "rows: that it would win on others is not shown.",
+            "Bengio 2003), adjusted after Holm for the comparisons with the same block. The best block was chosen on "
+            "these rows, which does not show that it is the best on others.",
         )
-    show_notes(console, plan.dataset)
-    _say_recipes(console, result.variants)
-    if not plan.dataset.is_complete:
-        _say(console, f"Partial data: {plan.dataset.coverage:.1%} of the rows of {plan.dataset.task.name}.")
-    if limits := sorted({each.plan.config.limit for each in result.variants if each.plan.config.limit is not None}):
-        rows = " or ".join(f"{limit:,}" for limit in limits)
-        _say(console, f"Trained on at most {rows} rows of each fold (limit); the t-test is conservative then.")
+    show_notes(console, dataset)
+    _print_recipes(console, result.variants)
+    if not dataset.is_complete:
+        _print(console, f"Partial data: {dataset.coverage:.1%} of the rows of {dataset.task.name}.")
+    if result.limits:
+        rows = " or ".join(f"{limit:,}" for limit in result.limits)
+        _print(console, f"Trained on at most {rows} rows of each fold (limit), which makes the t-test conservative.")
     console.print(f"Files: {folder}", soft_wrap=True)
 
 
-def _say_recipes(console: Console, variants: Sequence[Variant]) -> None:
-    """Print what depends on the number of training rows unless it is given."""
-    told: dict[str, list[str]] = {}
+def _print_recipes(console: Console, variants: Sequence[Variant]) -> None:
+    """Print the settings that depend on the number of training rows unless they are given."""
+    names_of: dict[str, list[str]] = {}
     for variant in variants:
-        told.setdefault(recipe(variant.plan.config), []).append(str(variant))
-    for line, names in told.items():
-        _say(console, line if len(told) == 1 else f"{'; '.join(names)}: {line}")
+        names_of.setdefault(recipe(variant.plan.config), []).append(str(variant))
+    for line, names in names_of.items():
+        _print(console, line if len(names_of) == 1 else f"{'; '.join(names)}: {line}")
 
 
-def _say(console: Console, text: str) -> None:
+def _print(console: Console, text: str) -> None:
     console.print(text, soft_wrap=False)
 
 
-def _table_of_results(result: Result, *, compact: bool) -> Table:
-    task = result.variants[0].plan.dataset.task
+def _table_of_results(result: AblationResult, *, compact: bool) -> Table:
+    task = result.dataset.task
     table = Table(title=f"{task.name}: {result.judge.rows} rows", title_justify="left")
     headings = ["block", _label(result.judge, task.unit), "std, folds", "std, seeds"]
-    any_ensemble = any(math.isfinite(row.ensemble) for row in result.rows)
+    any_ensemble = any(math.isfinite(row.ensemble) for row in result.summaries)
     headings += ["seeds averaged", "parameters"] if any_ensemble else ["parameters"]
     if not compact:
         headings += ["folds", "seeds", "rows", "an epoch", "memory"]
@@ -294,7 +266,7 @@ def _table_of_results(result: Result, *, compact: bool) -> Table:
         headings += ["paper, eV"] if compact else ["paper, scaled units", "paper, eV"]
     for heading in headings:
         _add_column(table, heading, is_text=heading == "block")
-    for row, paper in zip(result.rows, result.paper, strict=True):
+    for row, paper in zip(result.summaries, result.paper, strict=True):
         share = row.parameters_beside_capsule
         cells = [
             str(row.setting),
@@ -319,8 +291,8 @@ def _table_of_results(result: Result, *, compact: bool) -> Table:
     return table
 
 
-def _table_of_comparisons(result: Result, *, compact: bool) -> Table:
-    unit = result.variants[0].plan.dataset.task.unit
+def _table_of_comparisons(result: AblationResult, *, compact: bool) -> Table:
+    unit = result.dataset.task.unit
     title = f"Paired differences on the same test rows{f', in {unit}' if unit else ''}"
     table = Table(title=title, title_justify="left")
     headings = ["block", "against", "difference", "95 % interval", "p", "verdict"]
@@ -341,7 +313,7 @@ def _table_of_comparisons(result: Result, *, compact: bool) -> Table:
 
 
 def _add_column(table: Table, heading: str, *, is_text: bool) -> None:
-    """Add a column: text is folded where a line is short, numbers are never cut."""
+    """Add a column. Text wraps where the line is short; numbers are never cut."""
     table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
 
 

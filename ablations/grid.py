@@ -1,4 +1,4 @@
-"""The grid of an ablation: every block with every combination of values of the further axes, each an ordinary run."""
+"""The grid of an ablation: every block with every combination of values on the other axes, each an ordinary run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Setting:
 
     Attributes:
         block: Name of the block.
-        values: Field and value, as they were written, for each further axis.
+        values: Field and value, as the user wrote them, on each other axis.
         config: The configuration.
     """
 
@@ -33,24 +33,24 @@ class Setting:
     config: RunConfig
 
     def __str__(self) -> str:
-        """How tables and messages name it: "capsule, sen.rounds=3"."""
+        """Name in tables and messages: "capsule, sen.rounds=3"."""
         return ", ".join([self.block, *(f"{field}={value}" for field, value in self.values.items())])
 
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A setting and the run that trains it."""
+    """A setting with the plan of its run."""
 
     setting: Setting
     plan: Plan
 
     def __str__(self) -> str:
-        """The setting's name."""
+        """Name of the setting."""
         return str(self.setting)
 
 
 def parse_blocks(text: str) -> list[str]:
-    """Return the blocks in a list such as "mlp,egnn,capsule"; "all" are all that are installed.
+    """Return the blocks in a list such as "mlp,egnn,capsule"; "all" stands for all that are installed.
 
     Raises:
         UsageError: The list is empty, names a block twice, or one that is not installed.
@@ -64,19 +64,22 @@ def parse_blocks(text: str) -> list[str]:
     if not names:
         raise UsageError("--blocks names no block: give some, such as mlp,egnn,capsule, or all.")
     if "all" in names:
-        raise UsageError("--blocks all stands by itself: it is every installed block.")
+        raise UsageError("--blocks all stands by itself: it means every installed block.")
     for name, count in Counter(names).items():
         check_block_name(name)
         if count > 1:
-            raise UsageError(f"--blocks names {name} {count} times: a block is compared once.")
+            raise UsageError(f"--blocks names {name} {count} times: name each block once.")
     return names
 
 
 def parse_axes(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Part `--set` into assignments of one value and axes of several: "sen.rounds=1,3,5".
+    """Separate `--set` into assignments of one value and axes with several: "sen.rounds=1,3,5".
+
+    Returns:
+        The assignments of one value, and the values on the axis of each other field.
 
     Raises:
-        UsageError: A field is given twice, or a value of an axis is empty or is repeated.
+        UsageError: A field is given twice, or a value of an axis is empty or repeated.
     """
     fixed: list[str] = []
     axes: dict[str, list[str]] = {}
@@ -85,20 +88,20 @@ def parse_axes(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[st
         field, _, text = assignment.partition("=")
         field = field.strip()
         if field in fields:
-            raise UsageError(f"--set gives {field} twice: name all its values at once, such as {field}=1,2.")
+            raise UsageError(f"--set gives {field} twice: list all its values at once, such as {field}=1,2.")
         fields.add(field)
         values = _split(text)
         if len(values) == 1:
             fixed.append(assignment)
             continue
         if "" in values or len(set(values)) < len(values):
-            raise UsageError(f"--set {assignment}: an axis is a list of values, none empty and all different.")
+            raise UsageError(f"--set {assignment}: the values of an axis must all be different, and none empty.")
         axes[field] = values
     return fixed, axes
 
 
 def _split(text: str) -> list[str]:
-    """Split at the commas that stand outside the lists, objects and texts of JSON."""
+    """Split at the commas outside the arrays, objects and strings of JSON."""
     values, depth, quoted = [""], 0, False
     for char in text:
         quoted ^= char == '"'
@@ -123,7 +126,8 @@ def build_settings(
     """Build the configuration of every point of the grid, see `benchmarks.results.run_config.build_config`.
 
     Raises:
-        UsageError: A field does not exist, for one of the blocks perhaps, a value does not fit, or two points are one.
+        UsageError: A field does not exist, perhaps only for one of the blocks; a value does not fit; or two points are
+            the same configuration.
     """
     from benchmarks.results.run_config import build_config
 
@@ -134,7 +138,7 @@ def build_settings(
         try:
             config = build_config(task, block, defaults=defaults, file=file, flags=flags, assignments=added)
         except UsageError as error:
-            # Fields of a block are those of that block alone.
+            # Each block has its own fields.
             raise UsageError(f"Block {block}: {error}" if "block." in str(error) else str(error)) from None
         setting = Setting(block, point, config)
         if same := [other for other in settings if other.config == config]:
@@ -144,10 +148,10 @@ def build_settings(
 
 
 def check_seams(blocks: Sequence[str]) -> None:
-    """Hold blocks to the contracts of the seam before hours are spent on them.
+    """Check that blocks keep the contracts of the seam, before hours are spent on them.
 
     Raises:
-        UsageError: A block breaks one, and which.
+        UsageError: A block breaks a contract; the message names it.
     """
     from sen.testing import run_contracts
 
@@ -156,5 +160,5 @@ def check_seams(blocks: Sequence[str]) -> None:
             if result.outcome == "failed":
                 raise UsageError(
                     f"The block {block!r} breaks the contract {result.contract!r} ({printable(result.reason, 200)}). "
-                    f"`sen-bench check-block {block}` tells more; leave the block out of --blocks to go on without it."
+                    f"`sen-bench check-block {block}` says more; leave it out of --blocks to continue without it."
                 )

@@ -1,4 +1,4 @@
-"""What a grid is judged by: the test rows, or the validation rows where a recipe is still to be chosen."""
+"""The rows that judge a grid: test rows, or validation rows while a recipe is still being chosen."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _VALIDATION = {
 class Judge:
     """How trainings are scored.
 
-    Judged by validation rows, nothing that a training did on test rows is read or shown: who chooses a recipe by what
-    is shown chooses it within the protocol. The score is then the validation error of the epoch whose weights are
-    kept, the lowest of all epochs; it flatters every recipe a little, and the noisier one more.
+    With validation rows, nothing that a training did on test rows is read or shown, so that a recipe can be chosen
+    within the protocol. The score is then the validation error of the epoch whose weights are kept, which is the lowest
+    of all epochs. It is a little too good for every recipe, and more so for a noisier one.
 
     Attributes:
         kind: "regression" or "classification".
-        rows: Which rows judge.
+        rows: Rows that judge.
     """
 
     kind: Kind
@@ -44,10 +44,10 @@ class Judge:
         return primary_metric(self.kind) if self.rows == "test" else _VALIDATION[self.kind]
 
     def score(self, run: Run, training: Training, record: Mapping[str, Any]) -> float:
-        """Return the score of a finished training; NaN where it is none.
+        """Return the score of a finished training; NaN where its record has none.
 
         Raises:
-            DataError: Its history cannot be read.
+            DataError: The history of the training cannot be read.
         """
         if self.rows == "test":
             value = record["metrics"][self.metric.name]

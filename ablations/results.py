@@ -1,4 +1,4 @@
-"""The result of an ablation and the files it is kept in."""
+"""The result of an ablation, and the files that keep it."""
 
 from __future__ import annotations
 
@@ -8,73 +8,88 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ablations.comparison import Comparison, Finished, VariantScore, as_facts, compare, read_finished, summary_row
+from ablations.comparison import Comparison, compare
 from ablations.grid import Setting, Variant
 from ablations.judge import Judge, JudgedRows
 from ablations.paper import SCALE, paper_mae
+from ablations.scores import FinishedVariant, VariantSummary, read_finished, summarise_variant
+from benchmarks.base import latex
 from benchmarks.base.cache import digest
 from benchmarks.base.console import figures
 from benchmarks.base.errors import UsageError
-from benchmarks.base.files import write_bytes, write_json
-from benchmarks.base.latex import escape
+from benchmarks.base.files import plain, write_bytes, write_json
+from benchmarks.data.dataset import Dataset
 from benchmarks.results.metrics import PrimaryMetric
 from benchmarks.training.plans import PlannedTraining
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-__all__ = ["Result", "evaluate", "write_result"]
+__all__ = ["AblationResult", "evaluate", "write_result"]
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """What a grid says so far.
+class AblationResult:
+    """The result of the finished trainings of a grid.
 
     Attributes:
-        variants: All of the grid.
-        finished: What is finished of each, in the same order.
-        judge: What the variants are judged by.
-        rows: Lines of the table, best first, incomplete ones last.
-        absent: The variants of which nothing is finished.
+        variants: All variants of the grid.
+        finished: The finished trainings of each variant, in the same order.
+        judge: How the variants are scored.
+        summaries: Lines of the table, best first, incomplete variants last.
+        absent: Settings of the variants without a finished training.
         comparisons: Paired differences.
-        paper: The paper's mean absolute error of each line in its scaled units, where the paper has one.
+        paper: The paper's mean absolute error for each line, in its scaled units; None where the paper gives none.
     """
 
     variants: Sequence[Variant]
-    finished: Sequence[Finished]
+    finished: Sequence[FinishedVariant]
     judge: Judge
-    rows: Sequence[VariantScore]
+    summaries: Sequence[VariantSummary]
     absent: Sequence[Setting]
     comparisons: Sequence[Comparison]
     paper: Sequence[float | None]
 
     @property
     def metric(self) -> PrimaryMetric:
-        """What the scores are."""
+        """Metric of the scores."""
         return self.judge.metric
 
+    @property
+    def dataset(self) -> Dataset:
+        """The data set of all variants."""
+        return self.variants[0].plan.dataset
 
-def evaluate(variants: Sequence[Variant], judge: JudgedRows = "test") -> Result:
-    """Read what is finished of the variants, at least one, and compare it, judged by these rows.
+    @property
+    def limits(self) -> list[int]:
+        """The limits on the training rows of a fold that variants have, sorted."""
+        return sorted({v.plan.config.limit for v in self.variants if v.plan.config.limit is not None})
+
+
+def evaluate(variants: Sequence[Variant], judge: JudgedRows = "test") -> AblationResult:
+    """Read the finished trainings of at least one variant, and compare the variants by their scores on these rows.
 
     Raises:
         DataError: A result is not of this version.
     """
     task = variants[0].plan.dataset.task
     finished = [read_finished(variant, judge) for variant in variants]
-    rows = [summary_row(one, finished) for one in sorted((one for one in finished if one.records), key=Finished.rank)]
-    paper = [paper_mae(task.name, row.setting.block) if judge == "test" else None for row in rows]
+    begun = sorted((one for one in finished if one.records), key=FinishedVariant.rank)
+    summaries = [summarise_variant(one, finished) for one in begun]
+    paper = [paper_mae(task.name, summary.setting.block) if judge == "test" else None for summary in summaries]
     absent = [one.setting for one in finished if not one.records]
-    return Result(variants, finished, Judge(task.kind, judge), rows, absent, compare(finished), paper)
+    return AblationResult(variants, finished, Judge(task.kind, judge), summaries, absent, compare(finished), paper)
 
 
-def write_result(result: Result, failures: Mapping[PlannedTraining, Exception], command: str) -> Path:
-    """Write the result beside its runs, each file whole or not at all, and return the folder.
+def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exception], command: str) -> Path:
+    """Write the result into a folder next to its runs, each file whole or not at all, and return the folder.
 
-    `ablation.json` holds everything; `table.csv`, `comparisons.csv` and `cells.csv` (one line for each training) the
-    numbers; `table.tex` two tables for LaTeX with booktabs.
+    `ablation.json` holds everything; `table.csv`, `comparisons.csv` and `cells.csv` (one line for each training) hold
+    the numbers; `table.tex` holds two tables for LaTeX with booktabs.
+
+    Args:
+        result: The result.
+        failures: The trainings that failed, with the reason.
+        command: The command line that gave the result.
 
     Raises:
         UsageError: The folder cannot be written.
@@ -82,17 +97,19 @@ def write_result(result: Result, failures: Mapping[PlannedTraining, Exception], 
     plans = [variant.plan for variant in result.variants]
     trainings = sorted({str(training) for plan in plans for training in plan.trainings})
     judged = {} if result.judge.rows == "test" else {"judge": result.judge.rows}
+    # The keys are part of the name of the folder.
     name = digest(runs=sorted(plan.run.path.name for plan in plans), units=trainings, **judged)[:10]
     folder = plans[0].run.path.parent / f"ablation-{name}"
-    task = plans[0].dataset.task
-    unit = task.unit
-    table = [{**as_facts(row), **_paper_columns(paper)} for row, paper in zip(result.rows, result.paper, strict=True)]
-    comparisons = [as_facts(comparison) for comparison in result.comparisons]
+    task = result.dataset.task
+    table = [
+        {**_as_facts(row), **_paper_columns(paper)} for row, paper in zip(result.summaries, result.paper, strict=True)
+    ]
+    comparisons = [_as_facts(comparison) for comparison in result.comparisons]
     facts = {
         "command": command,
         "task": task.facts(),
-        "coverage": plans[0].dataset.coverage,
-        "limit": sorted({plan.config.limit for plan in plans if plan.config.limit is not None}),
+        "coverage": result.dataset.coverage,
+        "limit": result.limits,
         "metric": result.metric.name,
         "judge": result.judge.rows,
         "runs": {str(variant): str(variant.plan.run.path) for variant in result.variants},
@@ -109,26 +126,37 @@ def write_result(result: Result, failures: Mapping[PlannedTraining, Exception], 
         write_json(folder / "ablation.json", facts)
         _write_csv(
             folder / "table.csv",
-            [{**line, "metric": result.metric.name, "unit": unit, "judge": result.judge.rows} for line in table],
+            [{**line, "metric": result.metric.name, "unit": task.unit, "judge": result.judge.rows} for line in table],
         )
         _write_csv(folder / "comparisons.csv", comparisons, [field.name for field in fields(Comparison)])
-        _write_csv(folder / "cells.csv", _cells(result.finished))
-        write_bytes(folder / "table.tex", _latex(result, unit).encode())
+        _write_csv(folder / "cells.csv", _lines_of_trainings(result.finished))
+        write_bytes(folder / "table.tex", _latex(result).encode())
     except OSError as error:
-        raise UsageError(f"{folder} cannot be written ({error.strerror}): make room, and repeat the command.") from None
+        raise UsageError(
+            f"{folder} cannot be written ({error.strerror}): free some space, and repeat the command."
+        ) from None
     return folder
+
+
+def _as_facts(line: VariantSummary | Comparison) -> dict[str, Any]:
+    """Return a line for JSON, where numbers that are not finite are None."""
+    facts = dict(vars(line))
+    if isinstance(line, VariantSummary):
+        facts = {"block": line.setting.block, "values": dict(facts.pop("setting").values), **facts}
+    found: dict[str, Any] = plain(facts)
+    return found
 
 
 def _paper_columns(paper: float | None) -> dict[str, float]:
     return {} if paper is None else {"paper_mae_scaled": paper, "paper_mae_ev": paper * SCALE}
 
 
-def _cells(all_finished: Sequence[Finished]) -> list[dict[str, Any]]:
-    """Return a line for every training."""
+def _lines_of_trainings(all_finished: Sequence[FinishedVariant]) -> list[dict[str, Any]]:
+    """Return a line for each finished training."""
     return [
         {
             "block": finished.setting.block,
-            **finished.setting.values,  # noqa: PD011 - no data frame
+            **finished.setting.values,
             "seed": training.seed,
             "fold": training.fold,
             **(
@@ -160,14 +188,14 @@ def _joined(value: Any) -> Any:
     return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
-def _latex(result: Result, unit: str) -> str:
-    """Return the two tables for LaTeX."""
-    import pandas as pd
-
-    task, plans = result.variants[0].plan.dataset.task, [variant.plan for variant in result.variants]
-    label, of = f"{result.metric.label}{f' ({unit})' if unit else ''}", f" ({unit})" if unit else ""
-    any_ensemble = any(math.isfinite(row.ensemble) for row in result.rows)
-    table = pd.DataFrame(
+def _latex(result: AblationResult) -> str:
+    """Return the table of results and that of comparisons for LaTeX."""
+    task = result.dataset.task
+    unit = f" ({task.unit})" if task.unit else ""
+    label = f"{result.metric.label}{unit}"
+    any_ensemble = any(math.isfinite(row.ensemble) for row in result.summaries)
+    any_paper = any(paper is not None for paper in result.paper)
+    lines = [
         {
             "block": str(row.setting),
             label: figures(row.mean),
@@ -176,54 +204,57 @@ def _latex(result: Result, unit: str) -> str:
             **({"seeds averaged": figures(row.ensemble)} if any_ensemble else {}),
             "trainings": f"{row.trainings} of {row.trainings + row.missing}",
             "parameters": f"{row.parameters:,}",
-            **({} if paper is None else {"paper (scaled)": f"{paper:.2f}", "paper (eV)": f"{paper * SCALE:.2f}"}),
+            **({"paper (scaled)": _decimals(paper), "paper (eV)": _decimals(paper, SCALE)} if any_paper else {}),
         }
-        for row, paper in zip(result.rows, result.paper, strict=True)
-    ).fillna("--")
-    differences = pd.DataFrame(
+        for row, paper in zip(result.summaries, result.paper, strict=True)
+    ]
+    differences = [
         {
             "block": comparison.variant,
             "against": comparison.against,
-            f"difference{of}": figures(comparison.difference, 3),
+            f"difference{unit}": figures(comparison.difference, 3),
             "95 % interval": f"{figures(comparison.low, 3)} to {figures(comparison.high, 3)}",
             "p (Holm)": figures(comparison.p_holm, 2),
             "verdict": comparison.verdict,
         }
         for comparison in result.comparisons
-    )
+    ]
     notes = [f"{label} on {result.judge.rows} rows, mean over folds of the mean over seeds."]
-    notes += [f"Partial data: {plans[0].dataset.coverage:.1%} of the rows."] if not plans[0].dataset.is_complete else []
-    limits = sorted({plan.config.limit for plan in plans if plan.config.limit is not None})
-    notes += [f"Trained on at most {' or '.join(map(str, limits))} rows of each fold."] if limits else []
-    notes += [f"Not finished: {'; '.join(map(str, result.absent))}."] if result.absent else []
-    parts = [r"% \usepackage{booktabs}", _booktabs(table, f"{task.name}: {' '.join(notes)}", f"tab:{task.name}")]
-    if len(differences):
+    if not result.dataset.is_complete:
+        notes.append(f"Partial data: {result.dataset.coverage:.1%} of the rows.")
+    if result.limits:
+        notes.append(f"Trained on at most {' or '.join(map(str, result.limits))} rows of each fold.")
+    if result.absent:
+        notes.append(f"Not finished: {'; '.join(map(str, result.absent))}.")
+    parts = [r"% \usepackage{booktabs}", _latex_table(lines, f"{task.name}: {' '.join(notes)}", f"tab:{task.name}")]
+    if differences:
         caption = (
             f"{task.name}: paired differences; interval: bootstrap over test rows, p: corrected resampled t-test over "
             "folds (Nadeau and Bengio 2003), adjusted after Holm for the comparisons with the same block. The best "
             "block was chosen on these rows."
         )
-        parts.append(_booktabs(differences, caption, f"tab:{task.name}-differences"))
+        parts.append(_latex_table(differences, caption, f"tab:{task.name}-differences"))
     return "\n".join(parts)
 
 
-def _booktabs(frame: DataFrame, caption: str, label: str) -> str:
-    from pandas import Series
+def _decimals(paper: float | None, scale: float = 1) -> str:
+    return "--" if paper is None else f"{paper * scale:.2f}"
 
-    escaped = frame.rename(columns=_escape).apply(lambda column: Series([_escape(str(cell)) for cell in column]))
-    # Names and verdicts are text, what stands between them numbers.
-    is_text = [name in {"block", "against", "verdict"} for name in frame.columns]
-    text: str = escaped.to_latex(
-        index=False,
-        escape=False,
-        caption=_escape(caption),
+
+def _latex_table(lines: Sequence[Mapping[str, str]], caption: str, label: str) -> str:
+    """Return lines, which all have the same columns, as a LaTeX float."""
+    columns = list(lines[0])
+    return latex.table(
+        [_with_minus(column) for column in columns],
+        [[_with_minus(cell) for cell in line.values()] for line in lines],
+        # Names and verdicts are text; the columns between them are numbers.
+        alignment="".join("l" if name in {"block", "against", "verdict"} else "r" for name in columns),
+        caption=_with_minus(caption),
         label=label,
-        position="htbp",
-        column_format="".join("l" if each else "r" for each in is_text),
+        begin=(r"\begin{table}[htbp]",),
     )
-    return text
 
 
-def _escape(text: str) -> str:
-    """Escape a text in which numbers have hyphens for their signs."""
-    return escape(re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text))
+def _with_minus(text: str) -> str:
+    """Replace hyphens before numbers by minus signs."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)

@@ -1,4 +1,4 @@
-"""The `sen-bench` command: its entry, the commands of this package, their options, and what they show.
+"""The `sen-bench` command: its entry point, the commands of this package, their options and what they show.
 
 It imports every other part of `benchmarks` and `sen`. Only the commands of `ablations` and `reports` import it.
 """

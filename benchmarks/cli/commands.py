@@ -1,4 +1,4 @@
-"""The commands of this room. Heavy imports happen inside them, so that --help answers at once."""
+"""The commands that `benchmarks` provides. Heavy imports happen inside them, so that --help answers at once."""
 
 from __future__ import annotations
 
@@ -14,76 +14,56 @@ from benchmarks.base.errors import RunError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
     BadRowOption,
-    BatchSizeOption,
-    BlockOption,
-    ConfigOption,
     DataDir,
     DeviceOption,
-    EpochsOption,
-    FoldsOption,
     KindOption,
-    LimitOption,
-    OutOption,
-    PrecisionOption,
-    SeedOption,
-    SeedsOption,
     SetOption,
-    SplitOption,
     TargetOption,
     TaskArgument,
-    UnitOption,
+    TrainingOptions,
     check_jobs,
     choose_folds,
-    configuration_flags,
     find_data,
-    tell_how_to_go_on,
+    show_how_to_continue,
+    with_training_options,
 )
 
 __all__ = ["blocks", "check_block", "export", "predict", "prepare", "run", "status", "tasks"]
 
 
+@with_training_options
 def run(
     task: TaskArgument,
-    block: BlockOption = "capsule",
-    folds: FoldsOption = None,
-    seed: SeedOption = 0,
-    seeds: SeedsOption = 1,
-    epochs: EpochsOption = None,
-    batch_size: BatchSizeOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = None,
-    data_dir: DataDir = None,
-    out: OutOption = Path("runs"),
-    jobs: Annotated[int, typer.Option(help="Folds and seeds trained at the same time; -1: one per core.")] = 1,
-    limit: LimitOption = None,
-    config: ConfigOption = None,
+    *,
+    block: Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")] = "capsule",
+    options: TrainingOptions,
+    jobs: Annotated[int, typer.Option(help="Trainings at the same time; -1: one per core.")] = 1,
     set_: SetOption = None,
     overwrite: Annotated[
         Literal["only-missing", "always", "never"],
-        typer.Option(help="Folds that are finished: keep them, delete them all and train again, or refuse to run."),
+        typer.Option(help="Finished folds: keep them, delete them all and train again, or refuse to run."),
     ] = "only-missing",
-    target: TargetOption = None,
-    kind: KindOption = None,
-    split: SplitOption = None,
-    unit: UnitOption = None,
-    on_bad_row: BadRowOption = None,
 ) -> None:
-    """Train SEN with a block under the official folds of a task and report its errors.
+    """Train SEN with a block on the official folds of a task, and report its errors.
 
-    Finished folds are kept: the same command goes on where it was stopped.
+    Finished folds are kept: the same command continues where it was stopped.
     """
     from benchmarks.cli.display import show_result
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.results.run_config import build_config
 
     check_jobs(jobs)
-    chosen, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit})
-    flags = configuration_flags(epochs=epochs, batch_size=batch_size, precision=precision, limit=limit)
-    configuration = build_config(
-        chosen.name, block, defaults=chosen.defaults, file=config, flags=flags, assignments=set_ or ()
+    chosen, load = options.find_data(task)
+    config = build_config(
+        chosen.name,
+        block,
+        defaults=chosen.defaults,
+        file=options.config,
+        flags=options.flags,
+        assignments=set_ or (),
     )
-    wanted = choose_folds(folds, chosen)
-    words = ["sen-bench", *sys.argv[1:]]
+    folds = choose_folds(options.folds, chosen)
+    command_line = ["sen-bench", *sys.argv[1:]]
     try:
         with RunDisplay() as display:
             from benchmarks.base.machine import pick_device
@@ -91,19 +71,19 @@ def run(
             from benchmarks.training.plans import make_plan
             from benchmarks.training.summary import references, summarise
 
-            device = pick_device(device)
+            device = pick_device(options.device)
             dataset = load(display, -1)
             plan = make_plan(
-                configuration,
+                config,
                 dataset,
-                folds=wanted,
-                seeds=range(seed, seed + seeds),
-                out=out,
+                folds=folds,
+                seeds=options.all_seeds,
+                out=options.out,
                 overwrite=overwrite,
                 progress=display.progress("Building graphs"),
             )
-            # From here on: what was to be trained again has been discarded.
-            words = _keeping_what_is_finished(words)
+            # The results to be trained again are discarded by now.
+            command_line = _keeping_finished_folds(command_line)
             display.start(plan, device)
             with note_signals() as stop:
                 failures = execute(
@@ -120,26 +100,26 @@ def run(
                 summary["references"] = references(plan, summary["folds"])
                 plan.run.write_summary(lambda: _with_references(summarise(plan), summary))
     except (KeyboardInterrupt, Interrupted) as interrupted:
-        tell_how_to_go_on(interrupted, words)
+        show_how_to_continue(interrupted, command_line)
         raise typer.Exit(130) from None
     show_result(plan, summary)
     if failures:
         names = "; ".join(str(planned.training) for planned in failures)
         raise RunError(
-            f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons told above, and have no result: "
-            f"{names}. To try them again:\n  {shlex.join(words)}"
+            f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons above, and have no result: "
+            f"{names}. To try them again:\n  {shlex.join(command_line)}"
         )
 
 
 def _with_references(fresh: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Add references to a summary, unless another process has finished a fold since, which they are not of."""
+    """Add the known references to a fresh summary, unless another process has finished a fold in the meantime."""
     same = fresh["folds"] == known["folds"]
     return {**fresh, **({"references": known["references"]} if same else {})}
 
 
-def _keeping_what_is_finished(words: list[str]) -> list[str]:
-    """Return a command line as it goes on, whatever it said of finished folds."""
-    words = list(words)
+def _keeping_finished_folds(command_line: list[str]) -> list[str]:
+    """Return the command line that continues another one, with --overwrite only-missing in place of other values."""
+    words = list(command_line)
     for at, word in enumerate(words):
         if word.startswith("--overwrite="):
             words[at] = "--overwrite=only-missing"
@@ -152,7 +132,7 @@ def prepare(
     task: TaskArgument,
     data_dir: DataDir = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file; only its table graph matters here.")
+        Path | None, typer.Option("--config", help="TOML file, of which only the table graph is read.")
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -163,9 +143,9 @@ def prepare(
     kind: KindOption = None,
     on_bad_row: BadRowOption = None,
 ) -> None:
-    """Read the crystals of a task and build their graphs into the cache, so that runs start at once.
+    """Read the crystals of a task and store their graphs in the cache, so that runs start at once.
 
-    A block that reads edge vectors needs graph.cells=full.
+    Blocks that read edge vectors need graph.cells=full.
     """
     from benchmarks.cli.display import show_preparation
     from benchmarks.cli.progress import RunDisplay
@@ -189,9 +169,9 @@ def predict(
     ] = "table",
     device: DeviceOption = "auto",
 ) -> None:
-    """Predict structures by all models of a run: mean and spread over its folds and seeds.
+    """Predict the target of structures with all models of a run: mean and spread over its folds and seeds.
 
-    It says which elements the models never saw in training.
+    The command names elements that the models never saw in training.
     """
     from benchmarks.cli.display import show_predictions
     from benchmarks.cli.progress import RunDisplay
@@ -211,11 +191,11 @@ def predict(
     for problem in problems:
         typer.echo(str(problem), err=True)
     if problems:
-        raise RunError(f"{len(problems)} of {len(files)} structures cannot be predicted, for the reasons told above.")
+        raise RunError(f"{len(problems)} of {len(files)} structures cannot be predicted, for the reasons above.")
 
 
 def tasks(data_dir: DataDir = None) -> None:
-    """List the tasks, with rows, target and unit, and whether their data are at hand."""
+    """List the tasks, with rows, target and unit, and whether their data are available."""
     from benchmarks.cli.display import show_tasks
 
     show_tasks(data_dir)
@@ -229,9 +209,9 @@ def blocks() -> None:
 
 
 def check_block(name: Annotated[str, typer.Argument(help="Block; `sen-bench blocks` lists them.")]) -> None:
-    """Put a block through the contracts that all blocks must keep, such as that no rotation changes an answer.
+    """Test a block against the contracts that all blocks must keep, such as that no rotation changes a prediction.
 
-    SEN_BENCH_DEBUG=1 shows the traceback of what fails.
+    SEN_BENCH_DEBUG=1 shows the tracebacks of failures.
     """
     from benchmarks.cli.display import show_contract
     from benchmarks.results.run_config import check_block_name
@@ -248,7 +228,7 @@ def check_block(name: Annotated[str, typer.Argument(help="Block; `sen-bench bloc
 
 
 def status(out: Annotated[Path, typer.Argument(help="Folder of the run store.")] = Path("runs")) -> None:
-    """List the runs in a store: what is finished and with what result."""
+    """List the runs in a store, with their finished folds and results."""
     from benchmarks.cli.display import show_status
 
     show_status(out)
@@ -266,7 +246,7 @@ def export(
 ) -> None:
     """Write finished runs as an official MatBench submission file.
 
-    All five folds of every seed are needed, on complete official data. Predictions are averaged over the seeds.
+    Every seed needs all five folds, on complete official data. Predictions are averaged over the seeds.
     """
     from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What the commands show when they are done."""
+"""What the commands show when they have finished."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
 
 
 def show_result(plan: Plan, summary: dict[str, Any]) -> None:
-    """Print the finished folds of a run, what is published on them or references, and where the files are."""
+    """Print the finished folds of a run, published results or references on the same folds, and where the files are."""
     console, task = make_console(), plan.dataset.task
     if not summary["trainings"]:
         return
@@ -65,7 +65,7 @@ def show_result(plan: Plan, summary: dict[str, Any]) -> None:
     if not plan.dataset.is_complete:
         console.print(
             f"Partial data: {summary['coverage']:.1%} of the rows of {task.name}, not verified by the official hash. "
-            "The published models were trained and tested on all rows; this result has no rank among them."
+            "The published models were trained and tested on all rows, so that this result has no rank among them."
         )
     if plan.config.limit is not None:
         console.print(f"Trained on at most {plan.config.limit:,} rows of each fold (--limit).")
@@ -95,7 +95,7 @@ def _fold_table(plan: Plan, summary: dict[str, Any]) -> Table:
 
 
 def _show_references(console: Console, plan: Plan, summary: dict[str, Any]) -> None:
-    """Print the result beside models that know little."""
+    """Print the result next to those of reference models."""
     task, metric = plan.dataset.task, primary_metric(plan.dataset.task.kind)
     table = Table(title=f"{metric.label} beside references on the same test rows", title_justify="left")
     table.add_column("model")
@@ -108,14 +108,14 @@ def _show_references(console: Console, plan: Plan, summary: dict[str, Any]) -> N
 
 
 def _show_leaderboard(console: Console, plan: Plan, summary: dict[str, Any]) -> None:
-    """Print the published models on the same folds, with this run in its place."""
+    """Print the published models on the same folds, with this run among them in order."""
     task, metric, folds = plan.dataset.task, primary_metric(plan.dataset.task.kind), summary["folds"]
     mean, std = summary["mean"][metric.name], summary["std"][metric.name]
     scores = [(entry.model, *_on_folds(entry, folds)) for entry in published(task.name)]
     scores.append((_ours(plan), mean, std))
     scores.sort(key=lambda row: row[1], reverse=metric.higher_is_better)
     plural = "s" if len(folds) > 1 else ""
-    which = "the five folds" if len(folds) == N_FOLDS else f"of fold{plural} {', '.join(map(str, folds))} alone"
+    which = "the five folds" if len(folds) == N_FOLDS else f"only fold{plural} {', '.join(map(str, folds))}"
     table = Table(title=f"Published leaderboard, {which}", title_justify="left")
     unit = f" ({task.unit})" if task.unit else ""
     for heading in ("", "model", f"{metric.label}{unit}", "std"):
@@ -149,22 +149,21 @@ def _on_folds(entry: LeaderboardEntry, folds: list[int]) -> tuple[float, float]:
 
 
 def show_preparation(dataset: Dataset, graphs: GraphTable) -> None:
-    """Print what the cache now holds of a task."""
+    """Print what the cache holds for a task."""
     table = dataset.table
     n_nodes, n_edges, n_neighbors = len(graphs.numbers), len(graphs.neighbor), graphs.n_neighbors.sum()
     systems, counts = np.unique(table.crystal_system, return_counts=True)
     console = make_console()
     console.print(
         f"{dataset.task.name} ({dataset.source}): {len(table):,} crystals ({dataset.coverage:.1%} of the task), "
-        f"{len(table.numbers):,} atoms, {n_nodes:,} graph nodes, {n_neighbors:,} neighbours of theirs, "
-        f"{n_edges:,} edges."
+        f"{len(table.numbers):,} atoms, {n_nodes:,} graph nodes with {n_neighbors:,} neighbours, {n_edges:,} edges."
     )
     console.print(", ".join(f"{count:,} {name}" for name, count in zip(systems, counts, strict=True)) + ".")
     show_notes(console, dataset)
 
 
 def show_submission(path: Path, submission: Submission) -> None:
-    """Print what a submission file of ours holds, as MatBench scores it, and what to do with it."""
+    """Print the scores of a submission file that `export` wrote, and how to submit it."""
     table = Table(title="MatBench submission, over the five folds", title_justify="left")
     for heading in ("task", "metric", "mean", "std", "seeds"):
         table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left")
@@ -183,19 +182,19 @@ def show_submission(path: Path, submission: Submission) -> None:
     console.print(table)
     if averaged:
         console.print(
-            "Predictions are averaged over the seeds, so that these scores are those of an ensemble; "
-            "`sen-bench run` shows the mean of the seeds' own scores."
+            "Predictions are averaged over the seeds: these are the scores of an ensemble, whereas `sen-bench run` "
+            "shows the mean of the scores of the seeds."
         )
     if left_out:
         console.print(
-            f"{', '.join(left_out)}: the spread over the seeds is not in the file, because matbench takes no "
+            f"{', '.join(left_out)}: the file does not hold the spread over the seeds, because matbench takes no "
             "uncertainty for a classification."
         )
     console.print(f"File: {path}", soft_wrap=True)
     console.print(
-        "To submit it: a pull request to github.com/materialsproject/matbench with a folder "
+        "To submit it, make a pull request to github.com/materialsproject/matbench with a folder "
         "benchmarks/matbench_v0.1_NAME that holds it as results.json.gz, an info.json and your code; "
-        "docs/how-to/submit-to-matbench.md tells more.",
+        "see docs/how-to/submit-to-matbench.md.",
         soft_wrap=True,
     )
 
@@ -260,7 +259,7 @@ def _show_prediction_table(ensemble: Ensemble, predictions: Sequence[Prediction]
 
 
 def _never_seen(elements: dict[str, int], n_models: int) -> str:
-    """Name elements that models never saw, and how many models where others did: "Xe, F (2 of 5 models)"."""
+    """List elements that models never saw, and how many models unless it is all of them: "Xe, F (2 of 5 models)"."""
     return ", ".join(e if n == n_models else f"{e} ({n} of {n_models} models)" for e, n in elements.items())
 
 
@@ -281,7 +280,7 @@ def show_tasks(data_dir: Path | None) -> None:
     console = make_console()
     console.print(table)
     console.print(
-        "prototypes is a demonstration, not a benchmark. Data: --data-dir or SEN_BENCH_DATA, else downloaded."
+        "prototypes is a demonstration, not a benchmark. Data: --data-dir or SEN_BENCH_DATA, otherwise downloaded."
     )
 
 
@@ -298,17 +297,17 @@ def _data_state(task: Task, data_dir: Path | None) -> str:
 
 
 def show_blocks() -> None:
-    """Print the installed blocks; the parameters are those of SEN with the block at default sizes.
+    """Print the installed blocks, with the number of parameters at default sizes.
 
     Raises:
-        RunError: Some cannot be loaded or built; the others are printed.
+        RunError: Some blocks cannot be loaded or built; the others are printed.
     """
     from benchmarks.results.run_config import build_config
     from benchmarks.training.trainer import build_model, n_parameters
     from sen.registry import block_names
 
     table = Table(title="Symmetry blocks")
-    for heading in ("block", "parameters", "of SEN in all", "beside capsule", "reads", "source"):
+    for heading in ("block", "parameters", "SEN in all", "relative to capsule", "reads", "source"):
         table.add_column(heading, justify="left" if heading in {"block", "reads", "source"} else "right")
     models: dict[str, SEN] = {}
     broken: list[str] = []
@@ -329,7 +328,7 @@ def show_blocks() -> None:
 
 
 def show_contract(result: ContractResult) -> None:
-    """Print a line about a contract that a block was put through."""
+    """Print a line about a contract that a block was tested against."""
     style = {"passed": "green", "failed": "red", "skipped": "yellow"}[result.outcome]
     reason = f": {printable(result.reason, 300)}" if result.reason else ""
     make_console().print(Text.assemble((f"{result.outcome:7}", style), f"  {result.contract}{reason}"), soft_wrap=True)
@@ -352,7 +351,7 @@ def show_status(root: Path) -> None:
 
 
 def _status(run: Run) -> list[str]:
-    """Return the cells of a run's line."""
+    """Return a run's line of the table."""
     from benchmarks.results.store import fold_means
 
     facts = run.read_config()

@@ -1,4 +1,4 @@
-"""The `sen-bench` command: subcommands of all rooms, found through the entry point group `sen_bench.commands`."""
+"""The `sen-bench` command, whose subcommands are found through the entry point group `sen_bench.commands`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["main"]
 
 
 def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
-    """Answer Ctrl-C in a command with a sentence and the exit code of a stopped program."""
+    """Turn Ctrl-C in a command into a sentence and the exit code of a stopped program."""
 
     @functools.wraps(command)
     def call(*arguments: Any, **options: Any) -> None:
         try:
             command(*arguments, **options)
         except KeyboardInterrupt:
-            typer.echo("Stopped. What is finished is kept; the same command does the rest.", err=True)
+            typer.echo("Stopped. Finished work is kept; the same command does the rest.", err=True)
             raise typer.Exit(130) from None
 
     return call
@@ -48,13 +48,13 @@ def _sen_bench(
 
 
 def main() -> None:
-    """Run `sen-bench`; its errors, and paths that the system refuses, become a sentence on stderr and an exit code."""
+    """Run `sen-bench`. Its errors, and paths that the system refuses, become a sentence on stderr and an exit code."""
     raise_at_signals()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if os.environ.get("SEN_BENCH_DEBUG"):
         logging.getLogger("sen_bench").setLevel(logging.DEBUG)
-    # Read by GNU OpenMP when torch is loaded: threads that wait for each other soon go to sleep. With its default, by
-    # which they spin on, a training step took dozens of times as long once other processes used the cores.
+    # GNU OpenMP reads this when torch is loaded: threads that wait for each other soon go to sleep. By default they
+    # spin, and a training step took dozens of times as long when other processes used the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     app = typer.Typer(
         callback=_sen_bench,
@@ -71,9 +71,9 @@ def main() -> None:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        # Such as a folder that belongs to somebody else: on any path, and whatever is asked about it.
+        # Any access to any path may fail so, such as one to the folder of another user.
         if error.filename is None:
             raise
-        logging.getLogger("sen_bench").debug("What the system refused:", exc_info=True)
+        logging.getLogger("sen_bench").debug("The system refused this access:", exc_info=True)
         typer.echo(f"Error: {error.filename} cannot be used ({error.strerror}).", err=True)
         sys.exit(UsageError.exit_code)

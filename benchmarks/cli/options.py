@@ -1,9 +1,12 @@
-"""Options that several commands have, and what they mean. Heavy imports happen inside the functions."""
+"""Options that several commands share, and what they mean. Heavy imports happen inside the functions."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,53 +20,35 @@ if TYPE_CHECKING:
     from benchmarks.data.tasks import Task
 
 __all__ = [
+    "TASK_HELP",
     "BadRowOption",
-    "BatchSizeOption",
-    "BlockOption",
-    "ConfigOption",
     "DataDir",
     "DeviceOption",
-    "EpochsOption",
-    "FoldsOption",
     "KindOption",
-    "LimitOption",
-    "OutOption",
-    "PrecisionOption",
-    "SeedOption",
-    "SeedsOption",
     "SetOption",
-    "SplitOption",
     "TargetOption",
     "TaskArgument",
-    "UnitOption",
+    "TrainingOptions",
     "check_jobs",
     "choose_folds",
-    "configuration_flags",
     "find_data",
-    "tell_how_to_go_on",
+    "show_how_to_continue",
+    "with_training_options",
 ]
 
-TaskArgument = Annotated[
-    str,
-    typer.Argument(help="Name of a task (`sen-bench tasks` lists them), or the folder or file of own data."),
-]
-BlockOption = Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")]
+TASK_HELP = "Name of a task (`sen-bench tasks` lists them), or the folder or file of own data."
+TaskArgument = Annotated[str, typer.Argument(help=TASK_HELP)]
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        help="Folder that holds the MatBench files (NAME.json.gz), or receives them; default: SEN_BENCH_DATA."
+        help="Folder of the MatBench files (NAME.json.gz), to which missing ones are downloaded. "
+        "Default: SEN_BENCH_DATA."
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Set any configuration field, such as training.epochs=50."),
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", help="TOML file with the tables graph, sen, block and training; or paper, the paper's settings."
-    ),
 ]
 _OWN = "Own data"
 TargetOption = Annotated[
@@ -77,30 +62,88 @@ BadRowOption = Annotated[
     Literal["fail", "skip"] | None,
     typer.Option(help="Rows that cannot be used: refuse the data (default), or leave them out.", rich_help_panel=_OWN),
 ]
-SplitOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="folds|holdout:A/B/C",
-        help="Five folds (default), or shares of training, validation and test rows.",
-        rich_help_panel=_OWN,
-    ),
-]
-UnitOption = Annotated[str | None, typer.Option(help="Unit of the target, for tables.", rich_help_panel=_OWN)]
-FoldsOption = Annotated[
-    str | None, typer.Option(help="Folds to run, such as 0,1. Default: all five; for `prototypes` fold 0.")
-]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first run.")]
-SeedsOption = Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --seed.")]
-EpochsOption = Annotated[
-    int | None, typer.Option(help="Passes over the training rows. Default: 60; for `prototypes` 30.")
-]
-BatchSizeOption = Annotated[int | None, typer.Option(help="Crystals in a batch. Default: 32.")]
-PrecisionOption = Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")]
-OutOption = Annotated[Path, typer.Option(help="Folder of the run store.")]
-LimitOption = Annotated[
-    int | None,
-    typer.Option(help="Train and validate on at most so many rows of each fold; all test rows are predicted."),
-]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The options that `run` and `ablate` share: each field is one of them, with its default."""
+
+    folds: Annotated[
+        str | None, typer.Option(help="Folds to run, such as 0,1. Default: all five; for `prototypes` fold 0.")
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first run.")] = 0
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --seed.")] = 1
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training rows. Default: 60; for `prototypes` 30.")
+    ] = None
+    batch_size: Annotated[int | None, typer.Option(help="Crystals in a batch. Default: 32.")] = None
+    device: DeviceOption = "auto"
+    precision: Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")] = None
+    data_dir: DataDir = None
+    out: Annotated[Path, typer.Option(help="Folder of the run store.")] = Path("runs")
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Largest number of rows to train and validate on in each fold; all test rows are predicted."),
+    ] = None
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", help="TOML file with the tables graph, sen, block and training; or paper, the paper's settings."
+        ),
+    ] = None
+    target: TargetOption = None
+    kind: KindOption = None
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="folds|holdout:A/B/C",
+            help="Five folds (default), or shares of training, validation and test rows.",
+            rich_help_panel=_OWN,
+        ),
+    ] = None
+    unit: Annotated[str | None, typer.Option(help="Unit of the target, for tables.", rich_help_panel=_OWN)] = None
+    on_bad_row: BadRowOption = None
+
+    @property
+    def all_seeds(self) -> range:
+        """The seeds asked for."""
+        return range(self.seed, self.seed + self.seeds)
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """The fields of the configuration that have an option of their own, as `build_config` takes them."""
+        return {
+            "training.epochs": self.epochs,
+            "training.batch_size": self.batch_size,
+            "training.precision": self.precision,
+            "limit": self.limit,
+        }
+
+    def find_data(self, name: str) -> tuple[Task, Callable[[RunDisplay, int], Dataset]]:
+        """Return the task of this name, or own data, and what loads its crystals; see `find_data`."""
+        about_own_data = {"target": self.target, "kind": self.kind, "split": self.split, "unit": self.unit}
+        return find_data(name, self.data_dir, self.on_bad_row, about_own_data)
+
+
+def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take the options of `TrainingOptions` on its command line, where its parameter `options` stands.
+
+    typer reads the options of a command from its signature. The function returned has a signature with the fields of
+    `TrainingOptions` in place of `options`; it collects them and passes them to the command as one object.
+    """
+    shared = inspect.signature(TrainingOptions, eval_str=True).parameters
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        parameters += shared.values() if parameter.name == "options" else [parameter]
+
+    @functools.wraps(command)
+    def call(**given: Any) -> None:
+        options = TrainingOptions(**{name: given.pop(name) for name in shared})
+        command(options=options, **given)
+
+    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    call.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    return call
 
 
 def find_data(
@@ -135,27 +178,27 @@ def find_data(
     )
 
 
-def tell_how_to_go_on(interrupted: BaseException, words: Sequence[str]) -> None:
-    """Say that trainings were stopped, where each is, and which command line goes on."""
+def show_how_to_continue(interrupted: BaseException, command_line: Sequence[str]) -> None:
+    """Say that trainings were stopped, how far each of them is, and which command line continues them."""
     place = f" ({interrupted})" if str(interrupted) else ""
-    typer.echo(f"Stopped{place}. Finished folds are kept. To go on:\n  {shlex.join(words)}", err=True)
+    typer.echo(f"Stopped{place}. Finished folds are kept. To continue:\n  {shlex.join(command_line)}", err=True)
 
 
 def check_jobs(jobs: int) -> None:
-    """Check the number of processes asked for.
+    """Check that --jobs is a number of processes.
 
     Raises:
-        UsageError: It is none.
+        UsageError: It is not.
     """
     if jobs < -1 or jobs == 0:
         raise UsageError(f"--jobs takes a number of processes, or -1 for one per core, not {jobs}.")
 
 
 def choose_folds(text: str | None, task: Task) -> list[int]:
-    """Return the folds in a list such as "0,1", or those that a task takes unless told.
+    """Return the folds in a list such as "0,1", or the default folds of a task.
 
     Raises:
-        UsageError: It is no such list, or the task has no such fold.
+        UsageError: The text is not such a list, or the task has no such fold.
     """
     from benchmarks.data.folds import check_fold_numbers
 
@@ -167,15 +210,3 @@ def choose_folds(text: str | None, task: Task) -> list[int]:
         raise UsageError(f"--folds takes numbers from 0 to 4 separated by commas, such as 0,1, not {text!r}.") from None
     check_fold_numbers(folds, task.split)
     return folds
-
-
-def configuration_flags(
-    *, epochs: int | None, batch_size: int | None, precision: str | None, limit: int | None
-) -> dict[str, Any]:
-    """Return the fields of the configuration that have options of their own, as `run_config` takes them."""
-    return {
-        "training.epochs": epochs,
-        "training.batch_size": batch_size,
-        "training.precision": precision,
-        "limit": limit,
-    }

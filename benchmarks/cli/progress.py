@@ -1,7 +1,8 @@
-"""What is said before crystals are read and models trained, and how far that is."""
+"""What commands show while crystals are read and models trained."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from threading import Lock
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,18 +29,17 @@ if TYPE_CHECKING:
     from benchmarks.base.workers import Progress as ProgressCallback
     from benchmarks.data.dataset import Dataset
     from benchmarks.results.run_config import RunConfig
-    from benchmarks.results.store import Training
     from benchmarks.training.plans import Plan, PlannedTraining
     from benchmarks.training.trainer import Epoch
 
-__all__ = ["RunDisplay", "recipe", "show_notes"]
+__all__ = ["RunDisplay", "TrainingDisplay", "recipe", "show_notes"]
 
-# Rows named where there may be many.
+# Number of rows that are named where there may be many.
 _SHOWN = 5
 
 
 def recipe(config: RunConfig) -> str:
-    """Tell the epochs, and the weight decay and dropout that follow from the training rows unless given."""
+    """Return a sentence on the epochs, and on weight decay and dropout, which depend on the number of training rows."""
     return (
         f"Epochs: {config.training.epochs}, weight decay: {config.training.weight_decay:g}, "
         f"dropout: {config.sen.dropout:g}."
@@ -46,25 +47,107 @@ def recipe(config: RunConfig) -> str:
 
 
 def show_notes(console: Console, dataset: Dataset) -> None:
-    """Print what was done to the data: rows left out, and isotopes that the model does not tell apart."""
+    """Print what was changed in the data: rows that were left out, and isotopes that were read as hydrogen."""
     if skipped := dataset.skipped:
-        console.print(f"{count(len(skipped))} left out because of what is wrong with them:", soft_wrap=True)
+        console.print(f"{count(len(skipped))} left out because they cannot be used:", soft_wrap=True)
         for row in skipped[:_SHOWN]:
             console.print(f"  row {row.id} {row.problem}", soft_wrap=True)
         if len(skipped) > _SHOWN:
-            console.print(f"  and {len(skipped) - _SHOWN:,} more; config.json of a run lists all of them")
+            console.print(f"  and {len(skipped) - _SHOWN:,} more; config.json in the folder of a run lists all of them")
     if ids := dataset.read_as_hydrogen:
         some = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
         verb = "holds" if len(ids) == 1 else "hold"
         console.print(f"{count(len(ids))} {verb} deuterium or tritium, read as hydrogen ({some}).", soft_wrap=True)
 
 
-class RunDisplay:
-    """Progress bars on a terminal, one line per finished fold everywhere."""
+class TrainingDisplay(ABC):
+    """What a command shows while it trains: a live view on a terminal, and lines that stay in any output.
+
+    `benchmarks.training.execution.execute` calls `epoch`, `end` and `wait`.
+
+    Attributes:
+        console: Console that everything is printed on.
+        lines_per_training: Number of lines about the epochs of a training, where there is no terminal.
+    """
+
+    lines_per_training = 10
+    _live: Live | Progress
 
     def __init__(self) -> None:
         self.console = make_console()
-        self._bars = Progress(
+        self._unit = ""
+        self._ended: set[PlannedTraining] = set()
+        # Threads that listen to workers report epochs.
+        self._lock = Lock()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        if self.console.is_terminal:
+            self._stack.enter_context(drawn(self._live))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop drawing, whatever happened."""
+        self._stack.close()
+
+    def epoch(self, planned: PlannedTraining, epoch: Epoch) -> None:
+        """Show that an epoch has ended; without a terminal, print a line about some of them."""
+        with self._lock:
+            if planned in self._ended:  # a message of a worker that arrives after its result
+                return
+            self._advance(planned, epoch)
+        epochs = planned.plan.config.training.epochs
+        if not self.console.is_terminal and epoch.epoch % max(1, epochs // self.lines_per_training) == 0:
+            left = epoch.seconds / epoch.epoch * (epochs - epoch.epoch)
+            self._print(f"{self._progress(planned, epoch)}, epoch {epoch.epoch} of {epochs}, {duration(left)} left")
+
+    def end(self, planned: PlannedTraining, outcome: dict[str, Any] | SenBenchError) -> None:
+        """Print a line about a training that has ended: its result, or why it failed."""
+        with self._lock:
+            self._ended.add(planned)
+            self._close(planned)
+        if isinstance(outcome, SenBenchError):
+            self._print(f"{self._name(planned)} failed: {outcome}", style="red")
+        else:
+            self._print(self._result(planned, outcome))
+
+    def wait(self, pending: Sequence[PlannedTraining]) -> None:
+        """Say which trainings another process is training."""
+        names = "; ".join(map(self._name, pending))
+        self._print(f"Another process is training {names}: waiting for it.")
+
+    def _progress(self, planned: PlannedTraining, epoch: Epoch) -> str:
+        return f"{self._name(planned)}: validation {figures(epoch.validation)}{self._unit}"
+
+    def _print(self, text: str, style: str = "") -> None:
+        self.console.print(text, style=style, soft_wrap=True)
+
+    @abstractmethod
+    def _name(self, planned: PlannedTraining) -> str:
+        """Name of a training in lines."""
+
+    @abstractmethod
+    def _advance(self, planned: PlannedTraining, epoch: Epoch) -> None:
+        """Show a finished epoch in the live view."""
+
+    @abstractmethod
+    def _close(self, planned: PlannedTraining) -> None:
+        """Take a training that has ended out of the live view."""
+
+    @abstractmethod
+    def _result(self, planned: PlannedTraining, record: dict[str, Any]) -> str:
+        """The line about a finished training."""
+
+
+class RunDisplay(TrainingDisplay):
+    """What commands show of one run, or of the crystals that they read: progress bars on a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._live = self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
@@ -75,23 +158,7 @@ class RunDisplay:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self._trainings: dict[Training, TaskID] = {}
-        self._ended: set[Training] = set()
-        self._unit = ""
-        # Epochs are told by threads that listen to workers.
-        self._lock = Lock()
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        """Begin to draw."""
-        self._stack.enter_context(drawn(self._bars))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop drawing, whatever happened."""
-        self._stack.close()
+        self._bar_of: dict[PlannedTraining, TaskID] = {}
 
     def progress(self, description: str) -> ProgressCallback:
         """Return a callback (done, total) that draws a bar, from its first call on."""
@@ -106,7 +173,7 @@ class RunDisplay:
         return advance
 
     def start(self, plan: Plan, device: str) -> None:
-        """Say what is going to be done and draw a bar for all epochs of all missing trainings."""
+        """Print what is going to be done, and draw a bar for all epochs of all missing trainings."""
         table, task = plan.dataset.table, plan.dataset.task
         share = "" if plan.dataset.is_complete else f" ({plan.dataset.coverage:.1%} of the task: partial data)"
         self.console.print(
@@ -117,48 +184,34 @@ class RunDisplay:
         if plan.missing:
             self.console.print(recipe(plan.config))
         if plan.under_way:
-            self.console.print(f"Going on from where they were stopped: {'; '.join(map(str, plan.under_way))}.")
+            self.console.print(f"Continuing where they were stopped: {'; '.join(map(str, plan.under_way))}.")
         self._unit = f" {task.unit}" if task.unit else ""
         self._epochs = plan.config.training.epochs
         if plan.missing:
             self._all = self._bars.add_task("All epochs", total=self._epochs * len(plan.missing))
 
-    def epoch(self, planned: PlannedTraining, epoch: Epoch) -> None:
-        """Move the bars of a training; where there is no terminal to draw them on, print a line now and then."""
-        training = planned.training
-        progress = f"{training}: validation {figures(epoch.validation)}{self._unit}"
-        with self._lock:
-            if training in self._ended:  # a message of a worker that arrives after its result
-                return
-            if training not in self._trainings:
-                self._trainings[training] = self._bars.add_task(f"{training}", total=self._epochs)
-            bar = self._bars.tasks[self._bars.task_ids.index(self._trainings[training])]
-            # A training that goes on begins in the middle.
-            self._bars.advance(self._all, epoch.epoch - bar.completed)
-            self._bars.update(bar.id, completed=epoch.epoch, description=progress)
-        if not self.console.is_terminal and epoch.epoch % max(1, self._epochs // 10) == 0:
-            left = epoch.seconds / epoch.epoch * (self._epochs - epoch.epoch)
-            self.console.print(f"{progress}, epoch {epoch.epoch} of {self._epochs}, {duration(left)} left")
+    def _name(self, planned: PlannedTraining) -> str:
+        return str(planned.training)
 
-    def wait(self, pending: Sequence[PlannedTraining]) -> None:
-        """Say which trainings another process is training."""
-        trainings = "; ".join(str(planned.training) for planned in pending)
-        self.console.print(f"Another process is training {trainings}: waiting for it.")
+    def _advance(self, planned: PlannedTraining, epoch: Epoch) -> None:
+        if planned not in self._bar_of:
+            self._bar_of[planned] = self._bars.add_task(self._name(planned), total=self._epochs)
+        # A training that continues begins in the middle.
+        self._bars.advance(self._all, epoch.epoch - self._completed(planned))
+        self._bars.update(self._bar_of[planned], completed=epoch.epoch, description=self._progress(planned, epoch))
 
-    def end(self, planned: PlannedTraining, outcome: dict[str, Any] | SenBenchError) -> None:
-        """Print the line of a training that ended."""
-        training = planned.training
-        with self._lock:
-            self._ended.add(training)
-            if training in self._trainings:
-                done = self._bars.tasks[self._bars.task_ids.index(self._trainings[training])].completed
-                self._bars.advance(self._all, self._epochs - done)
-                self._bars.remove_task(self._trainings.pop(training))
-        if not isinstance(outcome, dict):
-            self.console.print(f"{training} failed: {outcome}", style="red")
-            return
-        name = primary_metric(outcome["kind"]).name
-        self.console.print(
-            f"{training}: {METRIC_LABELS[name]} {figures(outcome['metrics'][name])}{self._unit} "
-            f"(best epoch {outcome['best_epoch']} of {outcome['epochs']}, {duration(outcome['wall_seconds'])})"
+    def _close(self, planned: PlannedTraining) -> None:
+        if planned in self._bar_of:
+            self._bars.advance(self._all, self._epochs - self._completed(planned))
+            self._bars.remove_task(self._bar_of.pop(planned))
+
+    def _completed(self, planned: PlannedTraining) -> float:
+        """Epochs that the bar of a training shows."""
+        return next(task.completed for task in self._bars.tasks if task.id == self._bar_of[planned])
+
+    def _result(self, planned: PlannedTraining, record: dict[str, Any]) -> str:
+        name = primary_metric(record["kind"]).name
+        return (
+            f"{self._name(planned)}: {METRIC_LABELS[name]} {figures(record['metrics'][name])}{self._unit} "
+            f"(best epoch {record['best_epoch']} of {record['epochs']}, {duration(record['wall_seconds'])})"
         )

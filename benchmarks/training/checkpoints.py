@@ -1,4 +1,4 @@
-"""The state of a training that is under way: one file, replaced in one step and checked by hash when it is read."""
+"""The state of a training under way: one file, replaced in one step and checked by its hash when it is read."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class DamagedCheckpoint(Exception):  # noqa: N818 - a state of the file that tra
 
 
 class Checkpoint(NamedTuple):
-    """What a training needs to go on: its tensors by name, and facts that JSON can express."""
+    """The state from which a training continues: tensors by name, and facts that JSON can express."""
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint as a safetensors file that takes the place of the older one when it is whole.
+    """Write a checkpoint as a safetensors file, which replaces an older one when it is complete.
 
     Raises:
-        OSError: It cannot be written; the older one is still there.
+        OSError: The file cannot be written; the older one is still there.
     """
     from safetensors.torch import save
 
@@ -47,7 +47,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint whose tensors lie on the CPU.
+    """Read a checkpoint, with its tensors on the CPU.
 
     Raises:
         DamagedCheckpoint: The file is cut, altered, of another format version, or cannot be read.
@@ -72,7 +72,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _is_cut(path: Path) -> bool:
-    """Whether a safetensors file is shorter than its header, or shorter than its header says."""
+    """Whether a safetensors file ends within its header, or earlier than its header says."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")

@@ -1,6 +1,6 @@
-"""Cells trained by the workers of a Dask cluster, which share the run store and the cache with this process.
+"""Trainings on the workers of a Dask cluster, which share the run store and the cache with this process.
 
-Everything goes by way of the scheduler, so that workers need not reach this process by the network.
+All communication goes through the scheduler, so that workers need no network connection to this process.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from benchmarks.training.trainer import Epoch
 __all__ = ["Cluster"]
 
 _CONNECT_SECONDS = 10.0
-# Schedulers of batch systems take a while to start workers.
+# Batch systems take a while to start workers.
 _WORKERS_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 # How often a training asks the scheduler whether to stop.
 _ASK_SECONDS = 1.0
 
 _ASK_WORKERS_SECONDS = 5.0
-# A scheduler may not know its workers for a moment.
+# A scheduler may briefly not know its workers.
 _PATIENCE_SECONDS = 10.0
-# After this long a scheduler that does not answer a worker counts as gone.
+# A scheduler that does not answer a worker for this long counts as lost.
 _SILENCE_SECONDS = 30.0
-# After this long nobody waits for workers that were told to stop.
+# How long to wait for workers that were asked to stop.
 _STOP_SECONDS = 60.0
 
-# What a client raises while it loses its scheduler: for a moment it has none to call (AttributeError).
+# What a client raises while it loses its scheduler; AttributeError when it briefly has none to call.
 _LOST = (OSError, RuntimeError, AttributeError)
 
-# Random numbers of torch belong to the process: two trainings in it at once would draw from one stream.
+# torch has one random state for the process, so that two trainings at once would draw from the same stream.
 _training = Lock()
 
 
@@ -55,10 +55,10 @@ class Cluster:
     """A Dask scheduler and its workers.
 
     Args:
-        scheduler: Address of the scheduler, such as tcp://host:8786, or the file that it has written its address into.
+        scheduler: Address of the scheduler, such as tcp://host:8786, or the file with the address that it has written.
 
     Raises:
-        UsageError: `distributed` is not installed, or there is no scheduler at the address.
+        UsageError: `distributed` is not installed, or no scheduler answers at the address.
     """
 
     def __init__(self, scheduler: str) -> None:
@@ -72,7 +72,7 @@ class Cluster:
         except (OSError, ValueError, TypeError, TimeoutError) as error:
             raise UsageError(
                 f"No Dask scheduler answers at {self._scheduler} ({str(error) or type(error).__name__}): start one "
-                "with `dask scheduler` and name the address that it prints with --scheduler."
+                "with `dask scheduler` and give the address that it prints to --scheduler."
             ) from None
 
     def __enter__(self) -> Self:
@@ -80,12 +80,12 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the cluster as it is, and disconnect."""
+        """Disconnect; the cluster keeps running."""
         with suppress(OSError, TimeoutError):
             self._client.close()
 
     def n_workers(self) -> int:
-        """Number of workers that the scheduler has now."""
+        """Return the number of workers that the scheduler has at present."""
         return len(self._workers())
 
     def _workers(self) -> dict[str, Any]:
@@ -93,13 +93,13 @@ class Cluster:
         return workers
 
     def check_workers(self, store: Path) -> None:
-        """Check that there are workers, and that each sees what it needs.
+        """Check that there are workers, and that each of them has what it needs.
 
         Args:
-            store: Folder of the run store; it and the cache are made where they are not there.
+            store: Folder of the run store. The folders of the store and the cache are created if they do not exist.
 
         Raises:
-            UsageError: There are no workers, or one lacks sen-bench or cannot see the store or the cache.
+            UsageError: There are no workers, or one lacks sen-bench or cannot write to the store or the cache.
         """
         try:
             self._client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
@@ -113,7 +113,7 @@ class Cluster:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise UsageError(f"The folder {folder} cannot be made ({error.strerror}).") from None
+                raise UsageError(f"The folder {folder} cannot be created ({error.strerror}).") from None
         here = provenance()
         with _marks(folders) as marks:
             answers = self._client.run(_look, marks, on_error="return")
@@ -122,15 +122,15 @@ class Cluster:
             if lacks:
                 raise UsageError(
                     f"The worker {worker} of the cluster lacks {lacks}: workers need sen-bench as installed here, "
-                    "and the run store (--out) and the cache (SEN_BENCH_CACHE) at the same paths as here, to write in."
+                    "and the run store (--out) and the cache (SEN_BENCH_CACHE) at the same paths as here, writable."
                 )
             for name in ("sen-bench", "git_commit", "torch"):
                 if answer[1][name] != here[name]:
-                    _warn(f"The worker {worker} has {name} {answer[1][name]}, and this process {here[name]}.")
+                    _warn(f"The worker {worker} has {name} {answer[1][name]}, but this process has {here[name]}.")
         if several := [address for address, facts in self._workers().items() if facts["nthreads"] > 1]:
             _warn(
                 f"{several[0]} has more than one thread, but trains one fold at a time: start workers with "
-                "--nthreads 1, and as many of them as folds are to be trained at once."
+                "--nthreads 1, one for each fold that is to be trained at the same time."
             )
 
     def train(
@@ -141,29 +141,29 @@ class Cluster:
         stop: StopRequest,
         on_epoch: Callable[[PlannedTraining, Epoch], None],
     ) -> Generator[tuple[PlannedTraining, Outcome]]:
-        """Yield what becomes of each planned; a planned whose worker is lost goes on from its state on another."""
+        """Yield the outcome of each planned training. One whose worker is lost continues from its state on another."""
         from distributed import Event
 
         topic = f"sen-bench-{uuid.uuid4().hex}"
-        word = Event(topic, client=self._client)
+        stopped = Event(topic, client=self._client)
 
-        def hear(event: tuple[float, tuple[int, Sequence[Any]]]) -> None:
+        def receive(event: tuple[float, tuple[int, Sequence[Any]]]) -> None:
             index, epoch = event[1]
             on_epoch(pending[index], Epoch(*epoch))
 
-        def tell() -> None:
+        def set_stopped() -> None:
             with suppress(*_LOST):
-                word.set()
+                stopped.set()
 
-        def tell_to_stop() -> None:
-            # In a thread, because this is called from a signal handler, whose thread may hold the client's locks.
-            Thread(target=tell, daemon=True).start()
+        def stop_workers() -> None:
+            # In a thread, because a signal handler calls this, and its thread may hold the client's locks.
+            Thread(target=set_stopped, daemon=True).start()
 
-        self._client.subscribe_topic(topic, hear)
-        with stop.calling(tell_to_stop):
+        self._client.subscribe_topic(topic, receive)
+        with stop.calling(stop_workers):
             futures = {
                 self._client.submit(
-                    _train_on_worker, index, _elsewhere(planned), device, topic, key=f"{topic}-{index}", pure=False
+                    _train_on_worker, index, _for_worker(planned), device, topic, key=f"{topic}-{index}", pure=False
                 ): planned
                 for index, planned in enumerate(pending)
             }
@@ -171,16 +171,16 @@ class Cluster:
                 for future in self._ended(list(futures), stop):
                     yield futures.pop(future), self._outcome(future, stop)
                 for planned in futures.values():
-                    yield planned, self._unended(stop)
+                    yield planned, self._lost_outcome(stop)
             finally:
-                # A scheduler that is gone needs no telling.
+                # A lost scheduler has nothing to stop.
                 with suppress(*_LOST):
-                    word.set()
+                    stopped.set()
                     self._client.cancel(list(futures))
                     self._client.unsubscribe_topic(topic)
 
     def _ended(self, futures: list[Any], stop: StopRequest) -> Iterator[Any]:
-        """Yield futures as they end, until there is no hope for the rest; say so while no worker is left to end one."""
+        """Yield futures as they end, until the others cannot end any more; warn while there are no workers."""
         alone, asked, stopped, seen = False, time.monotonic(), 0.0, time.monotonic()
         while futures and self._client.status == "running":
             if ended := [future for future in futures if future.done()]:
@@ -204,21 +204,21 @@ class Cluster:
             elif now - seen > _PATIENCE_SECONDS and not alone:
                 alone = True
                 _warn(
-                    f"All workers of {self._scheduler} are lost. What they had begun goes on from its last saved "
-                    "state when the scheduler has workers again; Ctrl-C stops the waiting."
+                    f"All workers of {self._scheduler} are lost. Their trainings continue from the last saved state "
+                    "when the scheduler has workers again; Ctrl-C stops the waiting."
                 )
 
-    def _unended(self, stop: StopRequest) -> Outcome:
-        """What became of a planned of which nothing is heard any more."""
+    def _lost_outcome(self, stop: StopRequest) -> Outcome:
+        """Return the outcome of a training that sends no messages any more."""
         if stop:
-            return Interrupted("not begun, or kept as it was last saved")
+            return Interrupted("not begun, or kept in its last saved state")
         return RunError(f"the connection to the scheduler at {self._scheduler} was lost.")
 
     def _outcome(self, future: Any, stop: StopRequest) -> Outcome:
         from distributed import KilledWorker
 
         if future.cancelled():
-            return self._unended(stop)
+            return self._lost_outcome(stop)
         error = future.exception()
         if error is None:
             outcome: Outcome = future.result()
@@ -235,10 +235,10 @@ def _is_address(scheduler: object) -> bool:
 def _read_address(path: str) -> str:
     """Return the address in a file that `dask scheduler --scheduler-file` wrote.
 
-    Read here, because distributed waits without end for a file that is not there.
+    It is not left to distributed, which waits without end for a file that does not exist.
 
     Raises:
-        UsageError: It is no such file.
+        UsageError: The file does not exist, cannot be read or holds no address.
     """
     try:
         content = json.loads(Path(path).read_text())
@@ -263,15 +263,15 @@ def _warn(sentence: str) -> None:
     logging.getLogger("sen_bench").warning(sentence)
 
 
-def _elsewhere(planned: PlannedTraining) -> PlannedTraining:
-    """Return the planned as a process in another folder understands it."""
+def _for_worker(planned: PlannedTraining) -> PlannedTraining:
+    """Return a planned training for a process in another working directory."""
     plan, training = planned
     return PlannedTraining(replace(plan, run=Run(plan.run.path.resolve())), training)
 
 
 @contextmanager
 def _marks(folders: Sequence[Path]) -> Iterator[list[str]]:
-    """Put a file into each folder that only who sees the same folder can see."""
+    """Put a file into each folder, by which a worker can see whether it shares the folder."""
     marks = [folder / f".sen-bench-{uuid.uuid4().hex}" for folder in folders]
     try:
         for mark in marks:
@@ -283,7 +283,7 @@ def _marks(folders: Sequence[Path]) -> Iterator[list[str]]:
 
 
 def _look(marks: list[str]) -> tuple[list[str], dict[str, str | None]]:
-    """Return the folders that this worker does not share, and what it runs."""
+    """Return the folders that this worker does not share or cannot write to, and its software."""
     shared = (os.path.exists(mark) and os.access(os.path.dirname(mark), os.W_OK) for mark in marks)  # noqa: PTH110, PTH120
     return [os.path.dirname(mark) for mark, is_there in zip(marks, shared, strict=True) if not is_there], provenance()  # noqa: PTH120
 
@@ -307,10 +307,10 @@ def _train_on_worker(index: int, planned: PlannedTraining, device: str, topic: s
 
 
 def _asking(topic: str) -> Callable[[], bool]:
-    """Return what asks the scheduler whether to stop, once in a while; one that is long gone is a reason to stop."""
+    """Return a function that regularly asks the scheduler whether to stop, which is also true once it is lost."""
     from distributed import Event
 
-    word, stopped = Event(topic), False
+    event, stopped = Event(topic), False
     asked, answered = -math.inf, time.monotonic()
 
     def stop() -> bool:
@@ -319,7 +319,7 @@ def _asking(topic: str) -> Callable[[], bool]:
         if not stopped and now - asked > _ASK_SECONDS:
             asked = now
             try:
-                stopped = bool(word.is_set())
+                stopped = bool(event.is_set())
                 answered = now
             except (OSError, TimeoutError):
                 stopped = now - answered > _SILENCE_SECONDS

@@ -1,4 +1,4 @@
-"""Cells trained one after the other, by worker processes, or by the workers of a cluster, each stored when finished."""
+"""Trainings one after the other, in worker processes or on a cluster; each is stored when it is finished."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ OnEpoch = Callable[[PlannedTraining, Epoch], None]
 Outcomes = Generator[tuple[PlannedTraining, Outcome]]
 
 
-def n_workers(jobs: int, n_cells: int) -> int:
-    """Number of trainings at the same time: as many as asked for, -1 for one per core, but no more than pending."""
-    return max(1, min(n_cores() if jobs < 0 else jobs, n_cells))
+def n_workers(jobs: int, n_pending: int) -> int:
+    """Return the number of trainings at the same time: `jobs`, or one per core for -1, but at most all pending ones."""
+    return max(1, min(n_cores() if jobs < 0 else jobs, n_pending))
 
 
 def execute(
@@ -48,25 +48,25 @@ def execute(
     on_end: Callable[[PlannedTraining, dict[str, Any] | SenBenchError], None] = lambda *_: None,
     on_wait: Callable[[Sequence[PlannedTraining]], None] = lambda *_: None,
 ) -> dict[PlannedTraining, SenBenchError]:
-    """Train pending, several at a time where `jobs` says so, and store each when it is finished.
+    """Train, up to `jobs` at the same time, and store each training when it is finished.
 
-    A planned that another process is training is left to it; when it is done, its result is taken.
+    Trainings that another process is working on are left to it; their results are read when it has finished.
 
     Args:
-        pending: What to train, of one plan or several.
+        pending: The trainings to do, of one plan or several.
         device: "cpu", "cuda" (any GPU that is free) or "cuda:N"; on a cluster also "auto".
-        stop: Whether to stop; the pending under way then save their state.
-        jobs: Processes; the cores are divided among them. With one, training takes place in this process.
-        cluster: Its workers train instead, as many as there are.
-        on_epoch: Called after every epoch of every planned, in this process.
-        on_end: Called with a planned's record, or with why it failed.
-        on_wait: Called with the pending that others are training, when nothing else is left to do.
+        stop: Whether to stop; the trainings under way then save their state.
+        jobs: Number of processes, which share the cores. With one, training takes place in this process.
+        cluster: Cluster whose workers train in place of processes on this machine, all at the same time.
+        on_epoch: Called after every epoch of every training, in this process.
+        on_end: Called with each training that ends, and its record or the reason why it failed.
+        on_wait: Called with the trainings that other processes are working on, when nothing else is left to do.
 
     Returns:
-        The pending that failed, with the reason; one failure stops no other planned.
+        The trainings that failed, with the reason. A failure does not stop the others.
 
     Raises:
-        Interrupted: Somebody asked to stop before all had ended; the message says what is saved.
+        Interrupted: A stop was requested before all trainings had ended; the message says what is saved.
     """
     failures: dict[PlannedTraining, SenBenchError] = {}
     plans = {planned.plan for planned in pending}
@@ -106,17 +106,17 @@ def _ended(
     planned: PlannedTraining, outcome: dict[str, Any] | SenBenchError | Interrupted
 ) -> dict[str, Any] | SenBenchError:
     if isinstance(outcome, Interrupted):
-        return RunError(f"It was interrupted ({outcome}), and nobody asked for it.")
+        return RunError(f"It was interrupted ({outcome}), although no stop was requested.")
     if isinstance(outcome, dict) and not planned.plan.run.is_finished(planned.training):
         return RunError(f"Its result did not reach {planned.plan.run.path}: do all workers write to the same folder?")
     return outcome
 
 
 def _wait(taken: Sequence[PlannedTraining], stop: StopRequest) -> None:
-    """Wait until at least one of the pending that others are training is free.
+    """Wait until another process has let go of at least one of the trainings that it had taken.
 
     Raises:
-        Interrupted: Somebody asked to stop.
+        Interrupted: A stop was requested.
     """
     locks = [plan.run.lock(training) for plan, training in taken]
     while locks and not any(map(_is_free, locks)):
@@ -144,8 +144,8 @@ def _in_parallel(
 ) -> Outcomes:
     """Train in processes of joblib.
 
-    When one dies, the others die with it. Those not begun are given new ones; those under way are tried once more, each
-    by itself, because nobody knows which it was.
+    When one process dies, joblib ends the others. The trainings that had not begun get new processes. Those under way
+    are tried once more, one at a time, because it is not known which of them made its process die.
     """
     groups = [list(pending)]
     while groups and not stop:
@@ -163,7 +163,7 @@ def _in_parallel(
         if len(untouched) < len(group):
             groups[:0] = [untouched] if untouched else []
         else:
-            # Ctrl-C also kills workers that are still being loaded, before they can ignore it.
+            # Ctrl-C also kills workers that are starting and do not ignore it yet.
             why = Interrupted("not begun") if stop else RunError(f"{_DIED} ({reason}).")
             yield from ((planned, why) for planned in untouched)
 
@@ -174,10 +174,10 @@ _DIED = "its worker process died; a system that runs out of memory kills the lar
 def _in_pool(
     pending: Sequence[PlannedTraining], device: str, jobs: int, stop: StopRequest, on_epoch: OnEpoch
 ) -> Generator[tuple[PlannedTraining, Outcome], None, tuple[list[PlannedTraining], list[PlannedTraining], str]]:
-    """Yield the outcomes of pending until all are done or a process dies.
+    """Yield the outcomes of trainings until all have ended or a process dies.
 
     Returns:
-        The pending that were under way then, those that were not begun, and what joblib says.
+        The trainings that were under way then, those that had not begun, and the message of joblib.
     """
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
@@ -185,7 +185,7 @@ def _in_pool(
     begun: set[int] = set()
     ended: set[int] = set()
 
-    def hear(message: tuple[int, Epoch | None]) -> None:
+    def receive(message: tuple[int, Epoch | None]) -> None:
         index, epoch = message
         begun.add(index)
         if epoch is not None:
@@ -193,14 +193,14 @@ def _in_pool(
 
     workers, reason = n_workers(jobs, len(pending)), ""
     threads = max(1, n_threads() // workers)
-    with Hub(hear).listening() as hub, stop.calling(hub.stop):
+    with Hub(receive).listening() as hub, stop.calling(hub.stop):
         tasks = (
             delayed(_train_in_worker)(index, planned, device, threads, hub.address)
             for index, planned in enumerate(pending)
         )
         results: Iterable[tuple[int, Outcome]] = ()
         try:
-            # With one job joblib would train in this process, which a dying training would take along.
+            # With one job joblib would train in this process, which would die with the training.
             results = Parallel(n_jobs=max(2, workers), return_as="generator_unordered", batch_size=1)(tasks)
             for index, outcome in results:
                 ended.add(index)
@@ -210,7 +210,7 @@ def _in_pool(
         except OSError as error:
             raise RunError(f"Worker processes cannot be started ({error.strerror}): try fewer --jobs.") from error
         finally:
-            # Whatever ends this, joblib would kill its workers: let them save their state first.
+            # Let the workers save their state before joblib kills them, whatever ends this block.
             hub.stop()
             with suppress(BrokenProcessPool):
                 for _ in results:
@@ -222,10 +222,10 @@ def _in_pool(
 def _train_in_worker(
     index: int, planned: PlannedTraining, device: str, threads: int, hub: Address
 ) -> tuple[int, Outcome]:
-    ignore_signals()  # the word to stop comes by the line
+    ignore_signals()  # the request to stop comes through the line
     try:
         line = Line(hub)
-    except (OSError, EOFError, AuthenticationError):  # the process that started this one is gone
+    except (OSError, EOFError, AuthenticationError):  # the process that started this one has ended
         return index, Interrupted("not begun")
     with held_alive(hub.process), line:
         line.send((index, None))

@@ -1,4 +1,4 @@
-"""What is going to be trained: a configuration on a data set, and the folds and seeds of it that are missing."""
+"""What is to be trained: a configuration on a data set, and the folds and seeds that are missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.base.workers import Progress
@@ -15,9 +15,9 @@ from benchmarks.data.folds import Fold, check_fold_numbers, make_folds
 from benchmarks.data.graph_table import GraphTable, build_graphs
 from benchmarks.results.run_config import RunConfig
 from benchmarks.results.store import Run, Training, other_code
-from benchmarks.training.trainer import build_model
+from benchmarks.training.trainer import check_block
 
-__all__ = ["Overwrite", "Plan", "PlannedTraining", "make_plan"]
+__all__ = ["Overwrite", "Plan", "PlannedTraining", "make_plan", "run_facts"]
 
 Overwrite = Literal["only-missing", "always", "never"]
 
@@ -29,10 +29,10 @@ class Plan:
     Attributes:
         config: The configuration.
         dataset: The crystals.
-        graphs: Their graphs.
-        run: Where results go.
-        trainings: The folds and seeds asked for.
-        missing: Those of them that have to be trained.
+        graphs: Graphs of the crystals.
+        run: The run, which stores the results.
+        trainings: The trainings asked for, one for each fold and seed.
+        missing: Those of them that are not finished.
     """
 
     config: RunConfig
@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def pending(self) -> list[PlannedTraining]:
-        """The missing trainings, as `execute` takes them."""
+        """The missing trainings, each with this plan."""
         return [PlannedTraining(self, training) for training in self.missing]
 
     @property
@@ -62,10 +62,28 @@ class Plan:
 
 
 class PlannedTraining(NamedTuple):
-    """A training of a plan: what one worker trains at a time."""
+    """A training with its plan: what one worker trains at a time."""
 
     plan: Plan
     training: Training
+
+
+def run_facts(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    """Return what config.json of a run records: its configuration, its task and its data."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "task": dataset.task.facts(),
+        "data": {
+            "source": dataset.source,
+            "digest": dataset.table.digest,
+            "rows": len(dataset.table),
+            "official_rows": dataset.task.n_rows,
+            "coverage": dataset.coverage,
+            "is_complete": dataset.is_complete,
+            "read_as_hydrogen": dataset.read_as_hydrogen,
+            "skipped": [row._asdict() for row in dataset.skipped],
+        },
+    }
 
 
 def make_plan(
@@ -79,15 +97,24 @@ def make_plan(
     progress: Progress | None = None,
     is_trial: bool = False,
 ) -> Plan:
-    """Settle the configuration, build the graphs, open the run folder and see which folds are missing.
+    """Settle the configuration, open the run folder, build the graphs and find the trainings that are missing.
 
-    With `overwrite` "always", results and states of the trainings are discarded, so that all are missing. A trial
-    writes nothing into the store.
+    Args:
+        config: The configuration.
+        dataset: The crystals.
+        folds: Numbers of the folds.
+        seeds: The seeds; each trains all folds.
+        out: Folder of the run store.
+        overwrite: Whether to keep finished trainings ("only-missing"), to discard their results and states first, so
+            that all are missing ("always"), or to refuse to train where results exist ("never").
+        progress: Called with the number of graphs that are built.
+        is_trial: Whether to write nothing into the store.
 
     Raises:
-        UsageError: A fold or seed that cannot be, too few rows, a block that refuses its configuration, a folder that
-            cannot be written, results that exist although `overwrite` is "never", or trainings that another process is
-            training although it is "always".
+        UsageError: A fold or seed is not valid, there are too few rows, the block refuses its configuration, a folder
+            cannot be written, results exist although `overwrite` is "never", or another process is training although it
+            is "always".
+        DataError: The rows of the data set are not those of its task.
     """
     task, table = dataset.task, dataset.table
     check_fold_numbers(folds, task.split)
@@ -101,21 +128,7 @@ def make_plan(
         raise type(error)(f"{dataset.source}: {error}") from None
     # A run has one configuration: that of the first fold, from which the others differ by a few rows.
     config = config.settle(len(first.train))
-    build_model(config)  # refuses what its block refuses
-    facts = {
-        "config": config.model_dump(mode="json"),
-        "task": task.facts(),
-        "data": {
-            "source": dataset.source,
-            "digest": table.digest,
-            "rows": len(table),
-            "official_rows": task.n_rows,
-            "coverage": dataset.coverage,
-            "is_complete": dataset.is_complete,
-            "read_as_hydrogen": dataset.read_as_hydrogen,
-            "skipped": [row._asdict() for row in dataset.skipped],
-        },
-    }
+    check_block(config)
     run = Run(out / task.name / f"{config.block_name}-{config.digest(dataset.digest)}")
     trainings = [Training(seed, fold) for seed in seeds for fold in folds]
     if overwrite == "never" and (there := [training for training in run.trainings() if training in trainings]):
@@ -123,24 +136,24 @@ def make_plan(
             f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
         )
     if not is_trial:
-        _tell_new_unit(run, task.unit)
-        run.write_config(facts)
+        _warn_of_new_unit(run, task.unit)
+        run.write_config(run_facts(config, dataset))
     graphs = build_graphs(table, config.graph, jobs=-1, progress=progress)
     if overwrite == "always":
         run.discard(trainings)
     finished = [training for training in run.trainings() if training in trainings]
-    for told in other_code(run, finished, config.block_name):
-        logging.getLogger("sen_bench").warning("%s and is kept as it is; --overwrite always trains it anew.", told)
+    for difference in other_code(run, finished, config.block_name):
+        logging.getLogger("sen_bench").warning("%s and is kept as it is; --overwrite always repeats it.", difference)
     return Plan(
         config, dataset, graphs, run, trainings, [training for training in trainings if training not in finished]
     )
 
 
-def _tell_new_unit(run: Run, unit: str) -> None:
-    """Say where the results of a run are about to be given in another unit: it is a label, and no part of its name."""
+def _warn_of_new_unit(run: Run, unit: str) -> None:
+    """Warn where the results of a run get another unit, which is only a label and does not make it another run."""
     try:
         before = run.read_config()["task"]["unit"]
-    except (DataError, KeyError, TypeError):  # a new run, or a damaged config.json, which is written anew
+    except (DataError, KeyError, TypeError):  # a new run, or a damaged config.json, which is written again
         return
     if before != unit and (run.trainings() or run.under_way()):
         logging.getLogger("sen_bench").warning(

@@ -1,4 +1,4 @@
-"""Predictions for structures that belong to no task, by all models of a run."""
+"""Predictions of all models of a run for structures that belong to no task."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ class Sample:
 
     @property
     def elements(self) -> list[str]:
-        """Symbols of its elements, in order of atomic number."""
+        """Symbols of the elements, in order of atomic number."""
         return [SYMBOLS[number - 1] for number in np.unique(self.crystal.numbers)]
 
     @property
     def formula(self) -> str:
-        """Reduced formula: "NaCl"."""
+        """Reduced formula, such as "NaCl"."""
         return reduced_formula(self.crystal.numbers)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the models of a run say about a structure.
+    """Predictions of the models of a run for a structure.
 
     Attributes:
         sample: The structure.
         by_model: Prediction of each model in the unit of the target, or its probability of a true label, [models].
-        never_seen: Elements that were in no training row of some models, and the number of those models.
+        never_seen: Elements that some models have not seen in any training row, and the number of those models.
     """
 
     sample: Sample
@@ -74,15 +74,15 @@ class Prediction:
 
     @property
     def spread(self) -> float:
-        """Standard deviation over the models (ddof 1); NaN of a single one. No bound on the error."""
+        """Standard deviation over the models (ddof 1); NaN for a single one. It is no bound on the error."""
         return float(np.std(self.by_model, ddof=1)) if len(self.by_model) > 1 else math.nan
 
 
 def load_weights(model: SEN, run: Run, training: Training) -> None:
-    """Give a model of a run's configuration the weights of a finished training.
+    """Load the weights of a finished training into a model with the configuration of its run.
 
     Raises:
-        DataError: They were removed, or do not fit: another version of the code made them.
+        DataError: The weights were removed, or do not fit because another version of the code made them.
     """
     try:
         model.load_state_dict(run.read_weights(training))
@@ -94,10 +94,10 @@ def load_weights(model: SEN, run: Run, training: Training) -> None:
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the structure files among paths, those in a folder in the order of their names.
+    """Return the structure files among paths; those of a folder are in the order of their names.
 
     Raises:
-        UsageError: A path does not exist, is no structure file by its name, or is a folder without any.
+        UsageError: A path does not exist, or is a folder without structure files.
     """
     files = []
     for path in paths:
@@ -111,10 +111,13 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_samples(files: Sequence[Path], progress: Progress | None = None) -> tuple[list[Sample], list[DataError]]:
-    """Read and refine structures; those that cannot be used are left out, and why is returned.
+    """Read and refine structures.
+
+    Returns:
+        The structures that can be used, and what is wrong with the others.
 
     Raises:
-        UsageError: A file is no structure file by its name.
+        UsageError: The name of a file is not that of a structure file.
     """
     samples, problems = [], []
     for done, file in enumerate(files, start=1):
@@ -137,14 +140,14 @@ class Ensemble:
         run: The run.
 
     Attributes:
-        facts: What the run recorded of its task and data.
-        config: Its configuration.
+        facts: Task and data of the run, as it recorded them.
+        config: Configuration of the run.
         trainings: Fold and seed of each model.
 
     Raises:
         UsageError: The run has no finished fold, its block is not installed, or its configuration is of another
             version.
-        DataError: Its config.json cannot be read.
+        DataError: The file config.json of the run cannot be read.
     """
 
     def __init__(self, run: Run) -> None:
@@ -154,20 +157,20 @@ class Ensemble:
         self.trainings: list[Training] = run.trainings()
         if not self.trainings:
             raise UsageError(f"{run.path} has no finished fold yet, and so no model that could predict.")
-        for told in other_code(run, self.trainings, self.config.block_name):
-            logging.getLogger("sen_bench").warning("%s, and what is installed may be another model.", told)
+        for difference in other_code(run, self.trainings, self.config.block_name):
+            logging.getLogger("sen_bench").warning("%s, and what is installed may be another model.", difference)
 
     def predict(self, samples: Sequence[Sample], device: str, progress: Progress | None = None) -> list[Prediction]:
-        """Predict structures by every model.
+        """Predict structures with every model.
 
         Args:
             samples: The structures, at least one.
             device: "cpu", "cuda" or "cuda:N".
-            progress: Told how many models are done.
+            progress: Called with the number of models that have predicted.
 
         Raises:
-            DataError: The weights were removed, or do not fit the configuration: another version of the code made them.
-            RunError: The block, a plug-in's, raises.
+            DataError: The weights were removed, or do not fit because another version of the code made them.
+            RunError: The block of a plug-in raises.
         """
         prepare_arithmetic(n_threads())
         settings = self.config.graph.model_dump()

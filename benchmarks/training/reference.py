@@ -1,4 +1,4 @@
-"""A reference that knows only the composition: what a structure model has to beat."""
+"""A reference model that knows only the composition, which a model of structures has to beat."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def element_fractions(table: CrystalTable) -> NDArray[np.float64]:
     """Return the atomic fraction of every element in every crystal, [M, 118]; column Z - 1 belongs to element Z."""
     n_atoms = np.diff(table.ptr)
     crystal = np.repeat(np.arange(len(n_atoms)), n_atoms)
-    cell = crystal * _N_ELEMENTS + table.numbers.astype(np.int64) - 1
-    counts = np.bincount(cell, minlength=len(n_atoms) * _N_ELEMENTS).reshape(-1, _N_ELEMENTS)
+    entry = crystal * _N_ELEMENTS + table.numbers.astype(np.int64) - 1
+    counts = np.bincount(entry, minlength=len(n_atoms) * _N_ELEMENTS).reshape(-1, _N_ELEMENTS)
     fractions: NDArray[np.float64] = counts / n_atoms[:, None]
     return fractions
 
@@ -28,7 +28,7 @@ def element_fractions(table: CrystalTable) -> NDArray[np.float64]:
 def extra_trees_on_composition(table: CrystalTable, fold: Fold, kind: Kind, *, seed: int = 0) -> NDArray[np.float64]:
     """Fit extremely randomised trees on the element fractions of a fold and predict its test rows.
 
-    There is nothing to tune and nothing to stop, so the validation rows are trained on as well.
+    The trees need no tuning and no stopping, so that they are fitted to the validation rows as well.
 
     Args:
         table: The crystals of the task.
@@ -44,7 +44,7 @@ def extra_trees_on_composition(table: CrystalTable, fold: Fold, kind: Kind, *, s
     fractions = element_fractions(table)
     known = np.concatenate([fold.train, fold.validation])
     trees = {"regression": ExtraTreesRegressor, "classification": ExtraTreesClassifier}[kind]
-    # One job: several add up their trees in the order in which they finish, which rounds differently each time.
+    # One job, because several jobs sum their trees in the order in which they finish, and rounding depends on it.
     model = trees(_N_TREES, random_state=seed, n_jobs=1).fit(fractions[known], table.target[known])
     prediction: NDArray[np.float64]
     if kind == "regression":

@@ -1,4 +1,4 @@
-"""What the finished trainings of a run say together, beside what models that know little would say."""
+"""Summary of the finished trainings of a run, and the errors of reference models on the same rows."""
 
 from __future__ import annotations
 
@@ -18,44 +18,43 @@ __all__ = ["references", "summarise"]
 
 
 def summarise(plan: Plan) -> dict[str, Any]:
-    """Summarise everything that is finished in the run, whichever command asked for it.
+    """Summarise all finished trainings of the run of a plan, including those that the plan does not ask for.
 
     A fold's score is the mean over its seeds; mean and standard deviation (ddof 0, as MatBench) are over the folds.
     """
     task = plan.dataset.task
-    trainings = plan.run.trainings()
-    records = [plan.run.read_metrics(training) for training in trainings]
-    names = list(records[0]["metrics"]) if records else []
+    records = {training: plan.run.read_metrics(training) for training in plan.run.trainings()}
+    first = next(iter(records.values()), None)
     scores = {
-        name: list(fold_means({u: r["metrics"][name] for u, r in zip(trainings, records, strict=True)}).values())
-        for name in names
+        name: list(fold_means({training: record["metrics"][name] for training, record in records.items()}).values())
+        for name in (first["metrics"] if first else ())
     }
-    seeds = {training.seed for training in trainings}
     return {
         "task": task.name,
         "block": plan.config.block_name,
         "coverage": plan.dataset.coverage,
         "limit": plan.config.limit,
         "primary_metric": primary_metric(task.kind).name,
-        "folds": sorted({training.fold for training in trainings}),
-        "seeds": sorted(seeds),
-        "is_official": is_official(plan.run.read_config(), trainings),
+        "folds": sorted({training.fold for training in records}),
+        "seeds": sorted({training.seed for training in records}),
+        "is_official": is_official(plan.run.read_config(), list(records)),
         "trainings": [
-            {"seed": u.seed, "fold": u.fold, **r["metrics"]} for u, r in zip(trainings, records, strict=True)
+            {"seed": training.seed, "fold": training.fold, **record["metrics"]} for training, record in records.items()
         ],
         "mean": {name: statistics.fmean(column) for name, column in scores.items()},
         "std": {name: float(np.std(column)) for name, column in scores.items()},
-        "wall_seconds": sum(record["wall_seconds"] for record in records),
-        "peak_memory_bytes": max((record["peak_memory_bytes"] for record in records), default=None),
-        "parameters": records[0]["parameters"] if records else None,
-        "device": ", ".join(sorted({record["device"] for record in records})) or None,
+        "wall_seconds": sum(record["wall_seconds"] for record in records.values()),
+        "peak_memory_bytes": max((record["peak_memory_bytes"] for record in records.values()), default=None),
+        "parameters": first["parameters"] if first else None,
+        "device": ", ".join(sorted({record["device"] for record in records.values()})) or None,
     }
 
 
 def references(plan: Plan, folds: Sequence[int]) -> dict[str, float]:
-    """Errors on the test rows of these folds of models that know little: composition alone, the mean alone.
+    """Return the errors of reference models on the test rows of these folds.
 
-    Shown where nothing is published to compare with. Those in summary.json are taken where they are of the same folds.
+    The references are extremely randomised trees on the composition and, for a regression, the mean of the target. They
+    are shown where no published results exist. Errors in summary.json are reused if they are of the same folds.
     """
     known = plan.run.read_summary()
     if known.get("folds") == list(folds) and "references" in known:

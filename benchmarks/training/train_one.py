@@ -1,4 +1,4 @@
-"""The training of one training, from its plan to its folder in the run store."""
+"""One training, from its plan to its folder in the run store."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from sen.registry import block_code
 __all__ = ["Outcome", "train_one"]
 
 Outcome = dict[str, Any] | SenBenchError | Interrupted | None
-"""What became of a training: its record, or why there is none; None where another process is training it."""
+"""Outcome of a training: its record, or why there is none; None if another process is working on it."""
 
 
 def train_one(
     planned: PlannedTraining, device: str, threads: int, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
 ) -> Outcome:
-    """Train a training, predict its test rows once, and store; or return why that did not happen.
+    """Train one fold with one seed, predict its test rows once, and store the result; or return why that failed.
 
     Args:
         planned: The training and its plan.
         device: "cpu", "cuda:N", or "cuda" for a GPU that no other training on this machine holds.
         threads: CPU threads to compute with.
         on_epoch: Called after every epoch.
-        stop: Asked after every step whether to stop.
+        stop: Called after every step; whether to stop.
     """
     plan, training = planned
     run = plan.run
@@ -46,7 +46,7 @@ def train_one(
             hold_device(device) as held,
         ):
             run.sweep(training)
-            if run.is_finished(training):  # by another process, since the plan was made
+            if run.is_finished(training):  # another process has finished it since the plan was made
                 return run.read_metrics(training)
             return _train_and_store(planned, held, threads, on_epoch, stop)
     except Timeout:
@@ -93,7 +93,7 @@ def _train_and_store(
     target = np.asarray(table.target[fold.test])
     try:
         metrics = score(task.kind, target, prediction)
-    except RunError:  # no finite prediction, as the same weights would give again
+    except RunError:  # predictions are not finite, and would be the same again from this state
         plan.run.state_path(training).unlink(missing_ok=True)
         raise
     on_gpu = device.startswith("cuda")

@@ -1,4 +1,4 @@
-"""Training of one fold: MAE (or binary cross-entropy) with AdamW, warm-up and decay, clipping, averaged weights."""
+"""Training on one fold: MAE (or binary cross-entropy), AdamW, warm-up and decay, clipping, averaged weights."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from sen.elements import ElementEmbedding
 from sen.model import SEN
 from sen.registry import block_code, guard
 
-# A state is some 90 MB at the default sizes: writing it costs less than one per cent of a minute's training.
+# A state has some 90 MB at the default sizes: writing it takes less than one per cent of a minute's training.
 CHECKPOINT_SECONDS = 60.0
 
 Model = TypeVar("Model", bound=nn.Module)
 
-# The best of many epochs beats a constant by chance, but not by this factor.
+# The best of many epochs may beat a constant by chance, but not by this factor.
 _LEARNT = 0.98
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "TrainedFold",
     "Update",
     "build_model",
+    "check_block",
     "guard_model",
     "n_parameters",
     "predict",
@@ -74,14 +75,14 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainedFold:
-    """What came out of a training.
+    """The model of a finished training, and how it was trained.
 
     Attributes:
         model: SEN with the averaged weights of the best epoch.
         history: One entry per epoch.
         best_epoch: Number of the epoch with the lowest validation error.
-        sessions: What the processes that took part said of themselves, more than one where the training was continued.
-        seconds_before: Wall time of the earlier ones.
+        sessions: Facts about the processes that trained, several where the training was continued.
+        seconds_before: Wall time of all of them but the last.
     """
 
     model: SEN
@@ -91,20 +92,34 @@ class TrainedFold:
     seconds_before: float
 
 
+def check_block(config: RunConfig) -> None:
+    """Check that the configured block can be built, at a lower cost than that of a whole model.
+
+    Raises:
+        UsageError: See `build_model`.
+    """
+    block = get_block(config.block_name)
+    with _guard_construction(config.block_name):
+        nn.LayerNorm(block(config.sen.environment_width, config.block).material_width)  # what the head begins with
+
+
 def build_model(config: RunConfig) -> SEN:
     """Build SEN with the configured block, its weights drawn from torch's current random state.
 
     Raises:
         UsageError: The block refuses its configuration, or cannot be built at all.
     """
-    name, block = config.block_name, get_block(config.block_name)
+    block = get_block(config.block_name)
+    with _guard_construction(config.block_name):
+        return SEN(config.sen, block(config.sen.environment_width, config.block))
 
+
+def _guard_construction(block_name: str) -> AbstractContextManager[None]:
     def explain(error: Exception) -> UsageError:
         raised = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        return UsageError(f"The block {name!r} cannot be built: {raised}{error}")
+        return UsageError(f"The block {block_name!r} cannot be built: {raised}{error}")
 
-    with guard(f"The block {name!r} cannot be built.", explain):
-        return SEN(config.sen, block(config.sen.environment_width, config.block))
+    return guard(f"The block {block_name!r} cannot be built.", explain)
 
 
 def guard_model(
@@ -131,9 +146,9 @@ def guard_model(
 
 
 def untrained_model(config: RunConfig, seed: int, fold: int) -> tuple[SEN, np.random.Generator]:
-    """Return the model from which the training of a fold begins, and the generator of what follows in it.
+    """Return the model from which the training on a fold begins, and the random generator of that training.
 
-    torch's random state is set as well: what it draws next is the dropout of the training.
+    The random state of torch is set as well: it draws the weights here, and the dropout of the training next.
 
     Raises:
         UsageError: The block refuses its configuration, or cannot be built at all.
@@ -144,7 +159,7 @@ def untrained_model(config: RunConfig, seed: int, fold: int) -> tuple[SEN, np.ra
 
 
 def n_parameters(module: nn.Module) -> int:
-    """Return how many numbers training adjusts in a module."""
+    """Return the number of trainable parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -157,10 +172,10 @@ def predict(
     edge_budget: int,
     stop: Callable[[], bool] = lambda: False,
 ) -> NDArray[np.float64]:
-    """Predict the crystals [M] at these positions, in their order: target units, or logits for classification.
+    """Predict the crystals at these positions [M], in this order: in units of the target, or logits for classification.
 
     Raises:
-        Interrupted: `stop`, asked before every batch, said so.
+        Interrupted: `stop`, which is called before every batch, returned true.
     """
     model.eval()
     batches = evaluation_batches(crystals, graphs.n_neighbors, edge_budget=edge_budget)
@@ -196,7 +211,7 @@ def train_fold(
     session: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> TrainedFold:
-    """Train on the fold's training rows, choose the epoch on its validation rows, never look at its test rows.
+    """Train on the fold's training rows and choose the epoch by its validation rows; its test rows are never read.
 
     Args:
         config: The run's configuration.
@@ -204,18 +219,18 @@ def train_fold(
         target: Target of every row [M]; 0 or 1 for classification. Only training and validation rows are read.
         fold: Positions of the rows.
         kind: "regression" or "classification".
-        seed: Decides initial weights, order of batches and dropout, together with the fold.
+        seed: Determines initial weights, order of batches and dropout, together with the fold.
         on_epoch: Called after every epoch.
-        checkpoint: File that keeps the state of the training: every minute, when it is stopped, and in the end. A
-            state that is there is continued; on the same kind of CPU with as many threads the result is the same as
-            without the interruption. A training that failed leaves none.
-        session: What to record of this process in `TrainedFold.sessions`.
-        stop: Asked after every step whether to stop.
+        checkpoint: File for the state of the training, which is saved every minute, when it is stopped, and at the end.
+            If the file exists, the training continues from it; on the same kind of CPU with the same number of threads
+            the result is the same as without the interruption. A training that fails removes it.
+        session: Facts about this process to add to `TrainedFold.sessions`.
+        stop: Called after every step; whether to stop.
 
     Raises:
         UsageError: The block refuses its configuration.
-        RunError: Training diverged: a loss that is not finite, or not 2 % better in the end than a constant.
-        Interrupted: `stop` said so; the message says where the training is and whether its state is saved.
+        RunError: The loss is not finite, or the best epoch is not 2 % better than a constant.
+        Interrupted: `stop` returned true; the message says where the training is and whether its state is saved.
     """
     begin = partial(_Training, config, graphs, target, fold, kind=kind, seed=seed, session=session or {})
     training = begin()
@@ -224,7 +239,7 @@ def train_fold(
             training.restore(read_checkpoint(checkpoint))
         except DamagedCheckpoint as damage:
             logging.getLogger("sen_bench").warning(
-                "The checkpoint %s %s: it is not used, and the training begins anew.", checkpoint, damage
+                "The checkpoint %s %s: it is not used, and the training starts over.", checkpoint, damage
             )
             training = begin()
     if training.history:
@@ -248,10 +263,10 @@ def train_fold(
 
 
 class _Training:
-    """A training under way: all that its next step depends on, so that it can be written down and continued.
+    """A training under way, with everything that its next step depends on, so that it can be saved and continued.
 
     Attributes:
-        epoch: The epoch it is in, counted from 1.
+        epoch: The current epoch, counted from 1.
         history: One entry per finished epoch.
     """
 
@@ -293,11 +308,11 @@ class _Training:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all epochs are done, or the validation error has not improved for as long as patience goes."""
+        """Whether all epochs are done, or the validation error has not improved for `patience` epochs."""
         return self.epoch > self._recipe.epochs or self.epoch - 1 - self._best_epoch >= self._recipe.patience
 
     def run_epoch(self, checkpoint: Path | None, stop: Callable[[], bool]) -> Epoch:
-        """Run the epoch, or what is left of it, and return its line of the history."""
+        """Run the rest of the current epoch, and return its line of the history."""
         recipe, fold = self._recipe, self._fold
         batches = epoch_batches(
             fold.train, self._graphs.n_neighbors, size=recipe.batch_size, edge_budget=recipe.edge_budget, rng=self._rng
@@ -337,7 +352,7 @@ class _Training:
         Raises:
             RunError: It is not 2 % better than a constant on the validation rows.
         """
-        # Where validation rows are all alike a constant may be exact, and there is nothing to be better than.
+        # If all validation rows have the same target, a constant may be exact, and nothing can be better.
         if not self._best < (_LEARNT * self._constant_error or math.inf):
             raise RunError(
                 f"Training collapsed: the best validation error is {self._best:.4g}, less than {1 - _LEARNT:.0%} below "
@@ -348,7 +363,7 @@ class _Training:
         return TrainedFold(self._model, self.history, self._best_epoch, self._sessions, self._seconds_before)
 
     def save(self, path: Path) -> bool:
-        """Write the state; a disk that refuses is no reason to give up the training, and is said."""
+        """Save the state, and return whether that succeeded. A failure is only logged: the training continues."""
         self._saved = time.perf_counter()
         try:
             write_checkpoint(path, self._state())
@@ -358,10 +373,10 @@ class _Training:
         return True
 
     def restore(self, state: Checkpoint) -> None:
-        """Take over a state that was saved.
+        """Continue from a saved state.
 
         Raises:
-            DamagedCheckpoint: It is not a state of such a training, and this one is of no use any more.
+            DamagedCheckpoint: It is not a state of this training, which must not be used after the error.
         """
         tensors, facts = partial(_below, state.tensors), state.facts
         if facts.get("identity") != self._identity:
@@ -438,9 +453,10 @@ class _Training:
 
 
 def _identity(config: RunConfig, target: NDArray[np.float64], fold: Fold, kind: str, seed: int) -> str:
-    """Hash of what decides a training apart from the crystals, which the run's folder stands for, and the device.
+    """Return a hash of everything that determines a training, except the crystals and the device.
 
-    A training that went on with another version would be neither the one nor the other.
+    The folder of the run stands for the crystals. The versions of the code are included, because a training that was
+    continued by another version would belong to neither of them.
     """
     code = f"sen-bench {version('sen-bench')} torch {torch.__version__.partition('+')[0]}"
     if of_plug_in := block_code(config.block_name):
@@ -452,7 +468,7 @@ def _identity(config: RunConfig, target: NDArray[np.float64], fold: Fold, kind: 
 
 
 def _below(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with `part`, without that beginning."""
+    """Return the tensors whose names begin with `part`, without that prefix."""
     return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
 
 
@@ -475,7 +491,7 @@ def _backward(
 
 @contextmanager
 def _multiplied_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Let the GPU multiply float32 matrices with the 10 bits of TF32, if that is the precision."""
+    """Let a GPU multiply float32 matrices with the 10 bits of TF32, if that is the precision."""
     if precision != "tf32" or device.type != "cuda":
         yield
         return
@@ -489,9 +505,9 @@ def _multiplied_in(precision: str, device: torch.device) -> Iterator[None]:
 
 
 class Update(Generic[Model]):
-    """What follows the gradients of a step: they are clipped, AdamW moves the weights, and these are averaged.
+    """The update of the weights in a step: gradients are clipped, AdamW moves the weights, and these are averaged.
 
-    The average is an exponential moving one whose decay grows from 0 to `ema_decay`, as (1 + n) / (10 + n) after n
+    The average is an exponential moving average. Its decay grows from 0 to `ema_decay`, as (1 + n) / (10 + n) after n
     steps, so that it forgets the first weights. Nothing here waits for the device.
 
     Attributes:
@@ -508,7 +524,7 @@ class Update(Generic[Model]):
 
     @torch.no_grad()
     def __call__(self, rate: float) -> None:
-        """Make the step at a learning rate, and clear the gradients."""
+        """Update the weights with a learning rate, and clear the gradients."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.clip_norm)
@@ -522,7 +538,7 @@ class Update(Generic[Model]):
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    # Biases, norms and embeddings of elements that a batch does not contain must not be pulled to zero.
+    # Decay must not pull biases, norms and embeddings of elements that a batch does not contain to zero.
     embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding | ElementEmbedding)]
     embedded = {id(p) for module in embeddings for p in module.parameters()}
     decayed = [
@@ -534,14 +550,14 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
 
 
 def _learning_rate(progress: float, warmup: float) -> float:
-    """Factor on the peak rate after this share of the training: linear warm-up, then half a cosine to zero."""
+    """Return the factor on the peak rate after this share of the training: linear warm-up, then half a cosine to 0."""
     if progress < warmup:
         return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
 def _constant_error(train: NDArray[np.float64], validation: NDArray[np.float64], kind: str) -> float:
-    """Validation error of the best constant that the training rows give: their median, or their share of ones."""
+    """Return the validation error of the best constant for the training rows: their median, or their share of ones."""
     if kind == "regression":
         return float(np.abs(validation - np.median(train)).mean())
     p = min(max(float(train.mean()), 1e-6), 1 - 1e-6)

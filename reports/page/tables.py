@@ -9,7 +9,7 @@ import re
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.base.latex import escape
+from benchmarks.base import latex
 from reports.page.section import Table, Value
 
 __all__ = ["as_csv", "as_latex", "is_numeric", "shown"]
@@ -53,26 +53,14 @@ def as_csv(table: Table) -> str:
 
 def as_latex(table: Table, label: str) -> str:
     """Return a table as a LaTeX float; it needs the package booktabs."""
-    columns = "".join("r" if is_numeric(table, i) else "l" for i in range(len(table.columns)))
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape(table.caption)}}}",
-        rf"\label{{tab:{re.sub('[^A-Za-z0-9-]', '-', label)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        _latex_row(table.columns),
-        r"\midrule",
-        *map(_latex_row, shown(table)),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(escape, cells)) + r" \\"
+    return latex.table(
+        table.columns,
+        shown(table),
+        alignment="".join("r" if is_numeric(table, i) else "l" for i in range(len(table.columns))),
+        caption=table.caption,
+        label=f"tab:{re.sub('[^A-Za-z0-9-]', '-', label)}",
+        begin=(r"\begin{table}", r"\centering"),
+    )
 
 
 def _decimals(cells: Sequence[Value], digits: int) -> int:

@@ -94,7 +94,7 @@ def test_grid_is_trained_compared_and_never_repeated(write_data: Write, sen_benc
     assert " trainings ended" not in second.out
     assert result(out)["table"] == content["table"]
 
-    # The cells are ordinary runs: `run` finds them, and the grid finds what `run` has done.
+    # The variants are ordinary runs: `run` finds them, and the grid finds what `run` has done.
     run = sen_bench("run", *grid(data, out)[2:3], *SMALL, "--set", "sen.rounds=2", "--folds", "0,1,2", *BRIEF,
                     "--data-dir", data, "--out", out)  # fmt: skip
     assert "1 of 3 trainings to do" in run.out
@@ -134,7 +134,7 @@ def test_judged_by_validation_rows_nothing_of_the_test_rows_is_shown(
         for value in metrics.values():
             assert str(value) not in answer.out + written
 
-    # The same trainings judged by their test rows are another result, beside this one.
+    # The same trainings judged by their test rows are another result, next to this one.
     again = sen_bench(*grid(data, out, "--seeds", 2, "--epochs", 3))
     assert " trainings ended" not in again.out
     assert len(list(out.rglob("ablation.json"))) == 2
@@ -156,7 +156,7 @@ def test_blocks_side_by_side_in_parallel(
 
 
 @pytest.mark.usefixtures("unlearnt")
-def test_failed_cell_stops_no_other_and_is_told(
+def test_failed_training_stops_no_other_and_is_reported(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
     # Sound to the contracts of the seam, which evaluate; it raises when it is trained.
@@ -176,12 +176,12 @@ def test_failed_cell_stops_no_other_and_is_told(
     assert [failure["training"] for failure in content["failures"]] == ["fold 0, seed 0", "fold 1, seed 0"]
     assert content["comparisons"] == []
     assert content["absent"] == ["raises"]
-    assert "Nothing is finished of raises." in answer.out
+    assert "No training is finished of raises." in answer.out
     assert "Not finished: raises." in next(out.rglob("table.tex")).read_text()
 
 
 @pytest.mark.usefixtures("plugins_in_workers")
-def test_dying_worker_takes_no_other_cell_along(
+def test_dying_worker_takes_no_other_training_along(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
     dies = "\n        import os\n        if self.training: os._exit(3)\n        return super().forward(env, graph)"
@@ -195,7 +195,7 @@ def test_dying_worker_takes_no_other_cell_along(
     assert [(row["block"], row["trainings"]) for row in result(out)["table"]] == [("mlp", 2)]
 
 
-def test_workers_that_cannot_begin_are_told(
+def test_workers_that_cannot_begin_are_reported(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from benchmarks.training import execution
@@ -239,7 +239,7 @@ def test_numbers_are_whole_on_a_narrow_terminal(
         assert f"{row['parameters']:,}" in answer.out
 
 
-def test_workers_that_the_system_refuses_are_told(
+def test_workers_that_the_system_refuses_are_reported(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from benchmarks.training import execution
@@ -259,7 +259,7 @@ def test_workers_that_the_system_refuses_are_told(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--blocks", "mlp,nonsense"), "There is no block called 'nonsense'"),
         (("--blocks", ""), "names no block"),
@@ -276,12 +276,12 @@ def test_workers_that_the_system_refuses_are_told(
         ),
     ],
 )
-def test_wrong_use_is_told_before_anything_is_read(
-    sen_bench: Command, tmp_path: Path, options: tuple[str, ...], told: str
+def test_wrong_use_is_reported_before_anything_is_read(
+    sen_bench: Command, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     answer = sen_bench("ablate", "--out", tmp_path / "runs", *options)
     assert answer.code == 2
-    assert told in answer.err
+    assert message in answer.err
     assert not (tmp_path / "runs").exists()
 
 
@@ -318,7 +318,7 @@ def test_dry_run_shows_the_plan_and_trains_nothing(write_data: Write, sen_bench:
 
 
 @pytest.mark.usefixtures("unlearnt")
-def test_results_tell_the_recipe_of_each_setting(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+def test_results_show_the_recipe_of_each_setting(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     axis = ("--blocks", "mlp", "--set", "sen.dropout=0,0.1", "--folds", "0", *QUICK[:6], *QUICK[8:], *BRIEF)
     answer = sen_bench("ablate", *TASK, *axis, "--data-dir", data, "--out", out)
@@ -327,7 +327,7 @@ def test_results_tell_the_recipe_of_each_setting(write_data: Write, sen_bench: C
     assert "mlp, sen.dropout=0.1: Epochs: 1, weight decay: 0.01, dropout: 0.1." in answer.out
 
 
-def test_dry_run_tells_what_cannot_be_trained(
+def test_dry_run_says_what_cannot_be_trained(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
     forward = 'if self.training: raise ValueError("singular")\n        return super().forward(env, graph)'
@@ -363,7 +363,7 @@ def test_results_of_another_version_are_not_taken(
 
 
 @pytest.mark.usefixtures("unlearnt")
-def test_rows_left_out_are_told_with_the_results(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+def test_rows_left_out_are_reported_with_the_results(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     rows = rocksalts(60)
     rows[7][1] = float("nan")
     data = (write_data(rows, "gaps", "gap") / "gaps.partial.json.gz").rename(tmp_path / "gaps.json.gz")
@@ -372,7 +372,7 @@ def test_rows_left_out_are_told_with_the_results(write_data: Write, sen_bench: C
         *(*BRIEF, *SMALL[2:], "--out", tmp_path / "runs"),
     )
     assert answer.code == 0, answer.err
-    assert "1 row left out because of what is wrong with them:\n  row 7 has no number" in answer.out
+    assert "1 row left out because they cannot be used:\n  row 7 has no number" in answer.out
 
 
 @pytest.mark.usefixtures("unlearnt")
@@ -395,9 +395,9 @@ def test_interrupted_grid_goes_on_by_the_same_command(
     assert sen_bench(*grid(data, undisturbed, "--epochs", 3)).code == 0
     note = GridDisplay.epoch
 
-    def interrupt(display: GridDisplay, cell: PlannedTraining, epoch: Epoch) -> None:
-        note(display, cell, epoch)
-        if cell.training.fold == 1 and epoch.epoch == 2:
+    def interrupt(display: GridDisplay, planned: PlannedTraining, epoch: Epoch) -> None:
+        note(display, planned, epoch)
+        if planned.training.fold == 1 and epoch.epoch == 2:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
@@ -405,7 +405,7 @@ def test_interrupted_grid_goes_on_by_the_same_command(
         stopped = sen_bench(*grid(data, out, "--epochs", 3))
     assert stopped.code == 130
     assert re.search(r"mlp-[0-9a-f]{10}, fold 1, seed 0: in epoch 3 of 3, its state is saved", stopped.err)
-    assert "To go on:\n  sen-bench ablate --task matbench_jdft2d" in stopped.err
+    assert "To continue:\n  sen-bench ablate --task matbench_jdft2d" in stopped.err
     assert len(list(out.rglob("*.state.safetensors"))) == 1
     again = sen_bench(*grid(data, out, "--epochs", 3))
     assert again.code == 0, again.err

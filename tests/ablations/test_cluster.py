@@ -47,7 +47,7 @@ class Dask:
         return process, log
 
     def workers(self, n: int, preparation: str = "") -> list[subprocess.Popen[bytes]]:
-        # Soon there is a state to go on from, and saving it is not most of the work.
+        # Soon there is a state to continue from, and saving it is not most of the work.
         preload = self.folder / "preload.py"
         preload.write_text(f"from benchmarks.training import trainer\ntrainer.CHECKPOINT_SECONDS = 0.2\n{preparation}")
         options = ("--nthreads", "1", "--no-nanny", "--preload", str(preload))
@@ -143,7 +143,7 @@ def test_grid_on_two_workers_of_which_one_is_killed(
     assert content["failures"] == []
     assert "2 of 2 trainings ended" in answer.out
     sessions = sorted(len(json.loads(file.read_text())["sessions"]) for file in out.rglob("metrics.json"))
-    assert sessions == [1, 2], "the killed training did not go on from its state"
+    assert sessions == [1, 2], "the killed training did not continue from its state"
 
     # What the cluster made is what one machine makes.
     answer = sen_bench(*grid(data, tmp_path / "here", ""))
@@ -182,7 +182,7 @@ def test_ctrl_c_saves_the_state_on_the_workers(dask: Dask, write_data: Write, tm
     assert len(states(out)) == 1
 
 
-def test_lost_workers_are_told_and_ctrl_c_ends_the_waiting(dask: Dask, write_data: Write, tmp_path: Path) -> None:
+def test_lost_workers_are_reported_and_ctrl_c_ends_the_waiting(dask: Dask, write_data: Write, tmp_path: Path) -> None:
     (worker,) = dask.workers(1)
     process = start_long(dask, write_data(rocksalts(60)), tmp_path / "runs", IMPATIENT)
     worker.kill()
@@ -192,7 +192,7 @@ def test_lost_workers_are_told_and_ctrl_c_ends_the_waiting(dask: Dask, write_dat
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert "or kept as it was last saved" in error
+    assert "or kept in its last saved state" in error
     assert "Traceback" not in error
 
 
@@ -207,7 +207,7 @@ def test_lost_scheduler_ends_the_grid_with_its_reason(dask: Dask, write_data: Wr
     assert "Traceback" not in error
 
 
-def test_client_that_has_lost_the_scheduler_is_not_asked_to_tell_it(dask: Dask) -> None:
+def test_lost_scheduler_is_not_called_any_more(dask: Dask) -> None:
     from benchmarks.training.cluster import Cluster
 
     with Cluster(dask.address) as cluster:
@@ -220,7 +220,7 @@ def test_client_that_has_lost_the_scheduler_is_not_asked_to_tell_it(dask: Dask) 
         assert list(cluster.train([], device="cpu", stop=StopRequest(), on_epoch=lambda *_: None)) == []
 
 
-def test_scheduler_that_does_not_answer_is_told(
+def test_scheduler_that_does_not_answer_is_reported(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.training.cluster._CONNECT_SECONDS", 0.5)
@@ -263,7 +263,7 @@ def test_scheduler_is_found_by_its_file(
 @pytest.mark.parametrize(
     "content", [b"", b"\xff", b"[1]", b"{}", b'{"address": 1}', b'{"address": "x"}', b"[" * 100000]
 )
-def test_file_that_is_not_of_a_scheduler_is_told(
+def test_file_that_is_not_of_a_scheduler_is_reported(
     write_data: Write, sen_bench: Command, tmp_path: Path, content: bytes
 ) -> None:
     path = tmp_path / "scheduler.json"
@@ -276,7 +276,7 @@ def test_file_that_is_not_of_a_scheduler_is_told(
     assert f"{tmp_path} (--scheduler) cannot be read (Is a directory)" in answer.err
 
 
-def test_scheduler_without_workers_is_told(
+def test_scheduler_without_workers_is_reported(
     dask: Dask, write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.training.cluster._WORKERS_SECONDS", 0.5)
@@ -285,7 +285,7 @@ def test_scheduler_without_workers_is_told(
     assert f"The scheduler at {dask.address} has no workers: start some, such as `OMP_NUM_THREADS=1 dask" in answer.err
 
 
-def test_worker_that_lacks_something_is_told(dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_lacks_something_is_reported(dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import benchmarks.training.cluster as cluster_module
     from benchmarks.training.cluster import Cluster
 

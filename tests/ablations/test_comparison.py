@@ -1,88 +1,29 @@
+"""Comparisons of variants, and their verdicts."""
+
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from ablations.comparison import Comparison, Finished, compare, summary_row
-from ablations.grid import Setting
-from ablations.judge import Judge
+from ablations.comparison import Comparison, compare
+from ablations.scores import FinishedVariant, summarise_variant
 from benchmarks.base.errors import DataError
 from benchmarks.results.metrics import classification_metrics, regression_metrics
-from benchmarks.results.run_config import build_config
 from benchmarks.results.store import Predictions, Training
-
-N_TEST, FOLDS = 200, 5
-
-
-def finished(
-    block: str,
-    error: float,
-    *,
-    seeds: int = 1,
-    folds: int = FOLDS,
-    fold_effect: float = 0.0,
-    values: dict[str, str] | None = None,
-    parameters: int = 100,
-    kind: str = "regression",
-) -> Finished:
-    """A block whose predictions are off by normal noise of that width, or whose labels are wrong so often."""
-    records: dict[Training, dict[str, Any]] = {}
-    predictions: dict[Training, Predictions] = {}
-    for seed in range(seeds):
-        for fold in range(folds):
-            truth = np.random.default_rng(fold).normal(size=N_TEST)
-            noise = np.random.default_rng([fold, seed, len(block), ord(block[0])])
-            if kind == "regression":
-                prediction = truth + noise.normal(0, error + fold_effect * fold, N_TEST)
-                metrics = regression_metrics(truth, prediction)
-            else:
-                truth = (truth > 0).astype(float)
-                prediction = np.where(noise.random(N_TEST) < error, 1 - truth, truth)
-                metrics = classification_metrics(truth, prediction)
-            training = Training(seed, fold)
-            ids = [f"row-{fold}-{i}" for i in range(N_TEST)]
-            predictions[training] = Predictions(ids, truth, prediction)
-            records[training] = {
-                "metrics": metrics, "parameters": parameters, "wall_seconds": 30.0, "epochs": 10 + fold,
-                "peak_memory_bytes": 2**30, "rows": {"train": 720, "validation": 80, "test": N_TEST},
-            }  # fmt: skip
-    setting = Setting(block, values or {}, build_config("prototypes", "mlp"))
-    judge = Judge(kind)  # type: ignore[arg-type]
-    score = {training: record["metrics"][judge.metric.name] for training, record in records.items()}
-    return Finished(setting, judge, records, score, predictions)
+from tests.ablations.made_variants import N_TEST, finished
 
 
 def by_pair(comparisons: list[Comparison]) -> dict[tuple[str, str], Comparison]:
     return {(comparison.variant, comparison.against): comparison for comparison in comparisons}
 
 
-def test_table_gives_means_and_both_spreads_as_numpy_does() -> None:
-    one = finished("mlp", 1.0, seeds=3, fold_effect=0.2, parameters=110)
-    row = summary_row(one, [one, finished("capsule", 1.0)])
-    mae = np.array([[one.records[Training(s, f)]["metrics"]["mae"] for f in range(FOLDS)] for s in range(3)])
-    assert row.mean == pytest.approx(mae.mean())
-    assert row.std_folds == pytest.approx(mae.mean(0).std())
-    assert row.std_seeds == pytest.approx(mae.mean(1).std(ddof=1))
-    assert (row.folds, row.seeds, row.trainings, row.rows) == (list(range(5)), [0, 1, 2], 15, 5 * N_TEST)
-    assert row.parameters_beside_capsule == pytest.approx(0.1)
-    assert row.epoch_seconds == pytest.approx(30 / 12)
-
-
-def test_spread_over_seeds_needs_the_same_folds_of_each() -> None:
-    one = finished("mlp", 1.0, seeds=2)
-    row = summary_row(replace(one, records=dict(list(one.records.items())[:-1])), [one])
-    assert math.isnan(row.std_seeds)
-    assert math.isnan(row.parameters_beside_capsule)
-
-
 def test_clear_difference_is_found_and_chance_is_not() -> None:
     best, same, worse = finished("capsule", 1.0), finished("egnn", 1.01), finished("mlp", 2.0)
     found = by_pair(compare([worse, best, same]))
-    winner = min((best, same), key=lambda one: summary_row(one, []).mean)
+    winner = min((best, same), key=lambda one: summarise_variant(one, []).mean)
     other = {"capsule": "egnn", "egnn": "capsule"}[winner.setting.block]
     assert found[other, winner.setting.block].verdict == "not distinguishable"
     clear = found["mlp", winner.setting.block]
@@ -116,7 +57,7 @@ def test_interval_is_that_of_the_mean_over_folds_of_unlike_sizes() -> None:
     few = Predictions(*(part[:20] for part in one.predictions[training]))
     off = few._replace(prediction=few.target + 10 + np.random.default_rng(0).normal(size=20))
 
-    def with_fold(whole: Finished, part: Predictions) -> Finished:
+    def with_fold(whole: FinishedVariant, part: Predictions) -> FinishedVariant:
         """Let fold 0 be these rows, and seed 0 lack it."""
         trainings = [Training(0, 1), training, Training(1, 1)]
         score = {**whole.score, training: regression_metrics(part.target, part.prediction)["mae"]}
@@ -147,17 +88,8 @@ def test_incomplete_block_is_ranked_last_and_is_not_the_best() -> None:
     easy = finished("mlp", 0.1, folds=1)
     easy = replace(easy, missing=4)
     whole = finished("capsule", 1.0)
-    assert sorted([easy, whole], key=Finished.rank) == [whole, easy]
+    assert sorted([easy, whole], key=FinishedVariant.rank) == [whole, easy]
     assert [(c.variant, c.against) for c in compare([easy, whole])] == [("mlp", "capsule")]
-
-
-def test_score_that_is_no_number_is_ranked_last() -> None:
-    broken, whole = finished("mlp", 0.1), finished("capsule", 1.0)
-    broken = replace(broken, score={**broken.score, Training(0, 0): math.nan})
-    assert sorted([broken, whole], key=Finished.rank) == [whole, broken]
-    row = summary_row(broken, [])
-    assert math.isnan(row.mean)
-    assert math.isnan(row.std_folds)
 
 
 def test_axes_are_compared_with_capsule_at_the_same_values() -> None:
@@ -176,11 +108,11 @@ def test_classification_is_judged_by_balanced_accuracy() -> None:
     (only,) = compare([bad, good])
     assert (only.variant, only.against, only.verdict) == ("mlp", "capsule", "worse")
     assert only.low < only.difference < only.high < 0
-    assert only.difference == pytest.approx(summary_row(bad, []).mean - summary_row(good, []).mean)
+    assert only.difference == pytest.approx(summarise_variant(bad, []).mean - summarise_variant(good, []).mean)
 
 
 def test_a_few_rows_of_a_class_decide_nothing() -> None:
-    def rare(block: str, hits: float) -> Finished:
+    def rare(block: str, hits: float) -> FinishedVariant:
         one = finished(block, 0.0, folds=1, kind="classification")
         truth = np.zeros(N_TEST)
         truth[:9] = 1
@@ -201,23 +133,3 @@ def test_other_test_rows_cannot_be_compared() -> None:
     changed = {**other.predictions, Training(0, 2): part._replace(ids=part.ids[::-1])}
     with pytest.raises(DataError, match="not tested on the same rows of fold 2, seed 0"):
         compare([one, replace(other, predictions=changed)])
-
-
-def test_predictions_averaged_over_seeds_are_scored_as_one_model() -> None:
-    one = finished("mlp", 1.0, seeds=3)
-    row = summary_row(one, [])
-    by_hand = []
-    for fold in range(FOLDS):
-        parts = [one.predictions[Training(seed, fold)] for seed in range(3)]
-        by_hand.append(np.abs(np.mean([part.prediction for part in parts], axis=0) - parts[0].target).mean())
-    assert row.ensemble == pytest.approx(np.mean(by_hand))
-    assert row.ensemble < 0.7 * row.mean  # independent noise of three seeds: 1 / sqrt(3)
-    votes = finished("mlp", 0.2, seeds=3, kind="classification")
-    assert summary_row(votes, []).ensemble > summary_row(votes, []).mean
-
-
-def test_seeds_are_not_averaged_where_a_fold_lacks_one() -> None:
-    one = finished("mlp", 1.0, seeds=2)
-    lacking = dict(list(one.predictions.items())[:-1])
-    assert math.isnan(replace(one, predictions=lacking).ensemble())
-    assert math.isnan(finished("mlp", 1.0).ensemble())

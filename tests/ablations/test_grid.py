@@ -20,7 +20,7 @@ def test_blocks_in_the_order_given_or_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "names no block"),
         (" , ", "names no block"),
@@ -29,8 +29,8 @@ def test_blocks_in_the_order_given_or_all() -> None:
         ("mlp,capsul", "no block called 'capsul'. Did you mean capsule?"),
     ],
 )
-def test_bad_lists_of_blocks_are_told(text: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told.replace("?", r"\?")):
+def test_bad_lists_of_blocks_are_reported(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message.replace("?", r"\?")):
         parse_blocks(text)
 
 
@@ -45,7 +45,7 @@ def test_values_separated_by_commas_are_an_axis() -> None:
 
 
 @pytest.mark.parametrize("assignments", [["sen.rounds=1,1"], ["sen.rounds=1,,2"], ["sen.rounds=1", "sen.rounds=2"]])
-def test_bad_axes_are_told(assignments: list[str]) -> None:
+def test_bad_axes_are_reported(assignments: list[str]) -> None:
     with pytest.raises(UsageError, match=r"sen\.rounds"):
         parse_axes(assignments)
 
@@ -71,7 +71,7 @@ def test_values_written_differently_are_one_configuration() -> None:
         settings(["mlp"], "sen.dropout=0,0.0")
 
 
-def test_broken_seam_is_told_with_its_contract(install: Install) -> None:
+def test_broken_seam_is_reported_with_its_contract(install: Install) -> None:
     install("tensor", f"{BLOCK}\n    def forward(self, env, graph): return super().forward(env, graph).material\n")
     install("raises", f'{BLOCK}\n    def forward(self, env, graph): raise ValueError("singular")\n')
     check_seams(["mlp"])

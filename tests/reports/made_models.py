@@ -18,6 +18,7 @@ from benchmarks.results.metrics import regression_metrics
 from benchmarks.results.run_config import build_config
 from benchmarks.results.store import Run, Training
 from benchmarks.training.loader import GraphTensors
+from benchmarks.training.plans import run_facts
 from benchmarks.training.trainer import build_model, predict
 from sen.crystal import Crystal, refine
 from tests.benchmarks.conftest import structure, write_packed
@@ -98,22 +99,8 @@ def store_models(
     """Store a run whose models have random weights and whose predictions are those of these models."""
     task, table = dataset.task, dataset.table
     config = build_config(task.name, block, flags={**SMALL, **BLOCKS[block]})
-    facts = {
-        "config": config.model_dump(mode="json"),
-        "task": task.facts(),
-        "data": {
-            "source": dataset.source,
-            "digest": table.digest,
-            "rows": len(table),
-            "official_rows": task.n_rows,
-            "coverage": dataset.coverage,
-            "is_complete": dataset.is_complete,
-            "read_as_hydrogen": [],
-            "skipped": [],
-        },
-    }
     run = Run(root / task.name / f"{block}-{config.digest(dataset.digest)}")
-    run.write_config(facts)
+    run.write_config(run_facts(config, dataset))
     graphs = GraphTensors(build_graphs(table, config.graph, jobs=1))
     origin = provenance()
     for seed in seeds:

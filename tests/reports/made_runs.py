@@ -20,6 +20,7 @@ from benchmarks.data.tasks import TASKS
 from benchmarks.results.metrics import classification_metrics, mean_absolute_deviation, regression_metrics
 from benchmarks.results.run_config import build_config
 from benchmarks.results.store import Run, Training
+from benchmarks.training.plans import run_facts
 from tests.benchmarks.conftest import rocksalts
 
 N_ROWS = 60
@@ -83,20 +84,8 @@ def make_run(
     """Store a run whose predictions are the targets and noise of this size, another for each seed."""
     task, table = dataset.task, dataset.table
     config = build_config(task.name, block, flags=flags)
-    facts = {
-        "config": {**config.model_dump(mode="json"), "block_name": name or block},
-        "task": task.facts(),
-        "data": {
-            "source": dataset.source,
-            "digest": table.digest,
-            "rows": len(table),
-            "official_rows": task.n_rows,
-            "coverage": dataset.coverage,
-            "is_complete": dataset.is_complete,
-            "read_as_hydrogen": [],
-            "skipped": [],
-        },
-    }
+    facts = run_facts(config, dataset)
+    facts["config"]["block_name"] = name or block
     run = Run(root / task.name / f"{block}-{config.digest(dataset.digest)}")
     run.write_config(facts)
     origin = provenance()

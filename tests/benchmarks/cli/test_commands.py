@@ -23,6 +23,7 @@ from rich.console import Console
 
 from benchmarks.base.errors import RunError
 from benchmarks.base.files import file_digest
+from benchmarks.cli.commands import _with_references
 from benchmarks.cli.progress import RunDisplay
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.store import Run, Training
@@ -110,7 +111,7 @@ def test_overwriting_discards_all_that_was_asked_for_before_it_begins(
     assert failed.code == 1
     assert "fold 0, seed 0 failed: No [memory] left." in failed.out
     assert failed.err.splitlines()[-1].endswith("--overwrite=only-missing")
-    assert run.trainings() == []  # old and new results are never beside each other
+    assert run.trainings() == []  # old and new results never stand side by side
     assert json.loads((run.path / "summary.json").read_text())["trainings"] == []
     never = sen_bench(*arguments, "--seeds", 2, "--overwrite", "never")
     assert never.err.splitlines()[-1].endswith("--seeds 2 --overwrite only-missing")
@@ -225,7 +226,7 @@ def test_interrupted_run_says_how_to_go_on(
     monkeypatch.setattr(RunDisplay, "start", interrupt)
     answer = sen_bench(*run_arguments(write_data(rocksalts(40)), tmp_path / "runs"))
     assert answer.code == 130
-    assert "Finished folds are kept. To go on:\n  sen-bench run" in answer.err
+    assert "Finished folds are kept. To continue:\n  sen-bench run" in answer.err
     assert not [path for path in (tmp_path / "runs").rglob("*fold_*") if path.is_dir()]
 
 
@@ -245,7 +246,7 @@ def test_ctrl_c_while_a_result_is_stored_matters_only_where_something_is_left(
     assert answer.code == code, answer.err
     assert "fold 0, seed 0: MAE" in answer.out
     assert ("test rows in" in answer.out) == (code == 0)
-    assert ("To go on:" in answer.err) == (code == 130)
+    assert ("To continue:" in answer.err) == (code == 130)
 
 
 @pytest.mark.usefixtures("unlearnt")
@@ -343,7 +344,7 @@ def test_prepare_fills_the_cache_once(write_data: Write, sen_bench: Command) -> 
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")} == before
 
 
-def test_deuterium_in_official_data_is_told(write_data: Write, sen_bench: Command) -> None:
+def test_deuterium_in_official_data_is_reported(write_data: Write, sen_bench: Command) -> None:
     rows = rocksalts(12, seed=7)
     for crystal, _ in rows[2:9]:
         crystal["sites"][0]["species"][0]["element"] = "D"
@@ -499,7 +500,7 @@ def test_prepare_takes_the_graph_table_and_loads_no_torch(
     answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data, "--config", file)
     assert answer.code == 0, answer.err
     # The first shell of 6 around each of 2 ions, which is one edge of each.
-    assert "40 graph nodes, 240 neighbours of theirs, 40 edges" in answer.out
+    assert "40 graph nodes with 240 neighbours, 40 edges" in answer.out
     assert sen_bench("prepare", "matbench_jdft2d", "--data-dir", data, "--set", "sen.rounds=2").code == 2
     modules = (
         "benchmarks.cli.display, benchmarks.data.dataset, benchmarks.results.run_config, benchmarks.data.graph_table"
@@ -520,3 +521,9 @@ def test_warnings_are_written_above_the_bars(monkeypatch: pytest.MonkeyPatch) ->
     assert "It stalls.\n" in terminal.getvalue()
     assert "Downloading [MB]" in terminal.getvalue()
     assert handler.stream is sys.stderr
+
+
+def test_references_belong_to_the_folds_that_they_are_of() -> None:
+    known = {"folds": [0], "references": {"trees": 1.5}}
+    assert _with_references({"folds": [0], "mean": 2}, known) == {"folds": [0], "mean": 2, "references": {"trees": 1.5}}
+    assert _with_references({"folds": [0, 1]}, known) == {"folds": [0, 1]}

@@ -73,28 +73,28 @@ def test_how_to_adds_a_block(
     assert "gated" in listed.out
 
 
-def test_block_that_raises_is_told_in_one_sentence(
+def test_block_that_raises_is_reported_in_one_sentence(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     forward = 'def forward(self, env, graph): raise ValueError("the matrix is singular,\\nand not even square")'
     install("raises", f"{BLOCK}\n    {forward}\n")
     check = sen_bench("check-block", "raises")
     assert check.code == 1
-    told = "ValueError: the matrix is singular, and not even square"
-    assert f"failed   seam: output has the declared shapes: {told}" in check.out.splitlines()
+    message = "ValueError: the matrix is singular, and not even square"
+    assert f"failed   seam: output has the declared shapes: {message}" in check.out.splitlines()
     assert check.err.splitlines() == ["Error: The block 'raises' breaks 1 of 20 contracts."]
 
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
     with caplog.at_level(logging.DEBUG, logger="sen_bench"):
         run = sen_bench("run", "matbench_jdft2d", "--block", "raises", "--data-dir", data, "--out", out, *SMALL_SEN)
     assert run.code == 1
-    assert f"fold 0, seed 0 failed: SEN with the block 'raises' raised {told}. `sen-bench check-block" in run.out
+    assert f"fold 0, seed 0 failed: SEN with the block 'raises' raised {message}. `sen-bench check-block" in run.out
     assert "1 of 1 trainings failed" in run.err
     assert "in forward" in caplog.text
     assert not list(out.rglob("fold_0"))
 
 
-def test_result_of_other_code_of_a_block_is_kept_and_told(
+def test_result_of_other_code_of_a_block_is_kept_and_reported(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / "runs"
@@ -112,13 +112,13 @@ def test_result_of_other_code_of_a_block_is_kept_and_told(
     again = sen_bench(*arguments, *SMALL_SEN)
     assert again.code == 0
     assert "0 of 1 trainings to do" in again.out
-    told = "fold 0, seed 0 was trained with other code of the block 'edited' than is installed now"
-    assert f"{told} and is kept as it is" in caplog.text
+    message = "fold 0, seed 0 was trained with other code of the block 'edited' than is installed now"
+    assert f"{message} and is kept as it is" in caplog.text
     crystal = tmp_path / "a.cif"
     Structure.from_dict(rocksalts(1)[0][0]).to(str(crystal))
     run = metrics.parents[2]
     assert sen_bench("predict", run, crystal).code == 0
-    assert f"{told}, and what is installed may be another model." in caplog.text
+    assert f"{message}, and what is installed may be another model." in caplog.text
     page = tmp_path / "explained.html"
     assert sen_bench("explain", run, "--crystals", crystal, "-o", page).code == 0
     assert "than is installed now, and the environments are those of what is installed" in page.read_text()
@@ -168,7 +168,7 @@ def test_lack_of_memory_is_no_fault_of_the_block(
     assert "fold 0, seed 0 failed: cpu ran out of memory: lower training.batch_size" in run.out
 
 
-def test_block_that_breaks_the_seam_is_told_in_one_sentence(
+def test_block_that_breaks_the_seam_is_reported_in_one_sentence(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
     install(
@@ -184,7 +184,7 @@ def test_block_that_breaks_the_seam_is_told_in_one_sentence(
     assert "the block 'tensor' raised AttributeError" in run.out
 
 
-def test_block_without_material_width_is_told_before_anything_is_trained(
+def test_block_without_material_width_is_reported_before_anything_is_trained(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
     install("widthless", BLOCK + "        del self.material_width\n")
@@ -209,7 +209,9 @@ def test_block_without_material_width_is_told_before_anything_is_trained(
         ("importless", "import a_package_that_is_not_there\n", "a_package_that_is_not_there"),
     ],
 )
-def test_what_is_no_block_is_told(install: Install, sen_bench: Command, name: str, source: str, reason: str) -> None:
+def test_what_is_not_a_block_is_named(
+    install: Install, sen_bench: Command, name: str, source: str, reason: str
+) -> None:
     install(name, source)
     answer = sen_bench("check-block", name)
     assert answer.code == 1
@@ -232,18 +234,18 @@ def test_check_needs_no_pytest() -> None:
 
 
 @pytest.mark.parametrize("config", ["", "Config = dict", "Config = BaseModel"])
-def test_block_without_a_config_of_its_own_is_told_in_one_sentence(
+def test_block_without_a_config_of_its_own_is_reported_in_one_sentence(
     install: Install, sen_bench: Command, config: str
 ) -> None:
     forms = "from pydantic import BaseModel\nfrom sen.blocks import SymmetryBlock"
     body = f"{config}\n    def __init__(self, width, config): ...\n    def forward(self, env, graph): ..."
     install("bare", f"{forms}\n\nclass Block(SymmetryBlock):\n    {body}\n")
-    told = "The block 'bare' cannot be used: its Config is no subclass of sen.config.Config."
+    message = "The block 'bare' cannot be used: its Config is no subclass of sen.config.Config."
     for command in (("run", "prototypes", "--block", "bare"), ("ablate", "--task", "prototypes", "--blocks", "bare")):
         answer = sen_bench(*command)
-        assert (answer.code, answer.err.splitlines()) == (2, [f"Error: {told}"])
+        assert (answer.code, answer.err.splitlines()) == (2, [f"Error: {message}"])
     listed = sen_bench("blocks")
-    assert (listed.code, listed.err.splitlines()) == (1, [f"Error: {told}"])
+    assert (listed.code, listed.err.splitlines()) == (1, [f"Error: {message}"])
     assert "capsule" in listed.out
 
 

@@ -46,7 +46,7 @@ OPTIONS = (
 
 @dataclass
 class Started:
-    """A run under way, and what it has said so far."""
+    """A run under way, and its output so far."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -211,7 +211,7 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, run_h
     (state,) = states(out)
     saved = state.stat().st_mtime
     assert saved - begin < 5
-    going_on = "of 12, its state is saved). Finished folds are kept. To go on:\n  sen-bench run matbench_jdft2d"
+    going_on = "of 12, its state is saved). Finished folds are kept. To continue:\n  sen-bench run matbench_jdft2d"
     assert going_on in run.err
     assert nothing_half_written(out)
 
@@ -220,13 +220,13 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, run_h
     run.process.terminate()
     run.end(130)
     answer = run_here(out, epochs=12)
-    for told in (run.out, answer.out):
-        assert "Going on from where they were stopped: fold 0, seed 0." in told
+    for message in (run.out, answer.out):
+        assert "Continuing where they were stopped: fold 0, seed 0." in message
     assert predictions(out) == predictions(tmp_path / "undisturbed")
     assert sorted(sessions(out)) == [1, 3]
 
 
-# Without it the faster of two folds may end by itself before the other tells of an epoch.
+# Without it the faster of two folds may end by itself before the other has finished an epoch.
 PATIENT = ("--set", "training.patience=400")
 
 
@@ -325,7 +325,7 @@ def test_overwriting_begins_anew_whatever_lies_there(start: Start, run_here: Her
     assert predictions(out) == {}
     assert len(states(out)) == 1
     answer = run_here(out, "--folds", "0", "--overwrite", "always", epochs=12)
-    assert "Going on" not in answer.out
+    assert "Continuing" not in answer.out
     assert predictions(out) == expected
     assert sessions(out) == [1]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.cli.commands import _with_references
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.tasks import get_task
 from benchmarks.results.run_config import build_config
@@ -41,7 +40,7 @@ def test_the_regularisation_of_a_run_is_that_of_its_training_rows(
     assert plans[0].run.path == plans[1].run.path
 
 
-def test_results_of_another_release_are_kept_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_results_of_another_release_are_kept_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = load_dataset(get_task("prototypes"))
     config = build_config("prototypes", "mlp", flags={"limit": 100})
     run = make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path).run
@@ -49,14 +48,14 @@ def test_results_of_another_release_are_kept_and_told(tmp_path: Path, caplog: py
         finish(run, Training(0, fold), release)
     plan = make_plan(config, dataset, folds=[0, 1, 2, 3], seeds=[0], out=tmp_path)
     assert plan.missing == [Training(0, 3)]
-    (told,) = caplog.messages
-    assert told == (
+    (message,) = caplog.messages
+    assert message == (
         f"{run.path}: fold 1, seed 0; fold 2, seed 0 was trained with sen-bench 0.0.1 (this is {version('sen-bench')}) "
-        "and is kept as it is; --overwrite always trains it anew."
+        "and is kept as it is; --overwrite always repeats it."
     )
 
 
-def test_another_unit_of_the_same_results_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_unit_of_the_same_results_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = load_dataset(get_task("prototypes"))
     config = build_config("prototypes", "mlp", flags={"limit": 100})
 
@@ -76,14 +75,20 @@ def test_another_unit_of_the_same_results_is_told(tmp_path: Path, caplog: pytest
     assert caplog.messages == [f"{run.path}: its unit was not given and is meV from now on (--unit)."]
 
 
-def test_rows_that_a_task_does_not_have_are_told_with_their_file(tmp_path: Path) -> None:
+def test_rows_that_a_task_does_not_have_are_reported_with_their_file(tmp_path: Path) -> None:
     dataset = load_dataset(get_task("prototypes"))
     few = replace(dataset, task=replace(dataset.task, n_rows=1000))
     with pytest.raises(DataError, match=f"^{re.escape(dataset.source)}: .* has the rows 0 to 999"):
         make_plan(build_config("prototypes", "mlp"), few, folds=[0], seeds=[0], out=tmp_path)
 
 
-def test_references_belong_to_the_folds_that_they_are_of() -> None:
-    known = {"folds": [0], "references": {"trees": 1.5}}
-    assert _with_references({"folds": [0], "mean": 2}, known) == {"folds": [0], "mean": 2, "references": {"trees": 1.5}}
-    assert _with_references({"folds": [0, 1]}, known) == {"folds": [0, 1]}
+def test_a_configuration_that_its_block_refuses_is_found_without_building_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.training.trainer.SEN", None)
+    dataset = load_dataset(get_task("prototypes"))
+    refused = build_config("prototypes", "capsule", assignments=["block.map_height=7"])
+    with pytest.raises(UsageError, match=r"'capsule' cannot be built: map_height \(7\) must divide the environment"):
+        make_plan(refused, dataset, folds=[0], seeds=[0], out=tmp_path)
+    assert not list(tmp_path.iterdir())
+    make_plan(build_config("prototypes", "capsule"), dataset, folds=[0], seeds=[0], out=tmp_path)

@@ -83,7 +83,7 @@ def test_every_model_predicts_what_it_predicted_for_its_test_rows(run: Run, file
         assert entry["never_seen"] == {}
 
 
-def test_table_and_csv_tell_the_same(run: Run, files: Path, sen_bench: Command) -> None:
+def test_table_and_csv_show_the_same(run: Run, files: Path, sen_bench: Command) -> None:
     file = files / "mb-jdft2d-001.vasp"
     table = sen_bench("predict", run.path, file)
     assert table.code == 0

@@ -1,0 +1,39 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from pathlib import Path
+
+import typer
+from typer.testing import CliRunner
+
+from ablations.commands import ablate
+from benchmarks.cli.commands import run
+from benchmarks.cli.options import TrainingOptions, with_training_options
+
+SHARED = [field.name for field in fields(TrainingOptions)]
+
+
+def test_a_command_gets_the_shared_options_as_one_object() -> None:
+    calls = []
+
+    @with_training_options
+    def command(name: str, *, options: TrainingOptions, jobs: int = 1) -> None:
+        calls.append((name, options, jobs))
+
+    assert list(inspect.signature(command).parameters) == ["name", *SHARED, "jobs"]
+    app = typer.Typer()
+    app.command()(command)
+    line = ["x", "--seed", "3", "--seeds", "2", "--out", "there", "--config", "paper", "--jobs", "2"]
+    answer = CliRunner().invoke(app, line)
+    assert answer.exit_code == 0, answer.output
+    assert calls == [("x", TrainingOptions(seed=3, seeds=2, out=Path("there"), config=Path("paper")), 2)]
+    assert list(calls[0][1].all_seeds) == [3, 4]
+
+
+def test_run_and_ablate_share_their_options() -> None:
+    for command in (run, ablate):
+        parameters = inspect.signature(command).parameters
+        assert [name for name in parameters if name in SHARED] == SHARED
