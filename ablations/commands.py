@@ -32,7 +32,7 @@ from benchmarks.cli.options import (
     check_jobs,
     choose_folds,
     configuration_flags,
-    find_data,
+    load_data,
     tell_how_to_go_on,
 )
 
@@ -105,6 +105,7 @@ def ablate(
     from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_blocks
     from benchmarks.base.machine import check_device_name, pick_device
     from benchmarks.cli.progress import RunDisplay
+    from benchmarks.data.own_data import find_task
     from benchmarks.training.plans import make_plan
 
     if jobs is not None:
@@ -113,7 +114,7 @@ def ablate(
     check_device_name(device)
     names = parse_blocks(blocks)
     assignments, axes = parse_axes(set_ or ())
-    chosen, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit})
+    chosen = find_task(task, target=target, kind=kind, split=split, unit=unit)
     wanted = choose_folds(folds, chosen)
     flags = configuration_flags(epochs=epochs, batch_size=batch_size, precision=precision, limit=limit)
     settings = build_settings(
@@ -126,7 +127,7 @@ def ablate(
             if cluster is None:
                 device = pick_device(device)
             with RunDisplay() as display:
-                dataset = load(display, -1)
+                dataset = load_data(chosen, data_dir, on_bad_row, display)
                 variants = [
                     Variant(
                         setting,

@@ -35,7 +35,7 @@ from benchmarks.cli.options import (
     check_jobs,
     choose_folds,
     configuration_flags,
-    find_data,
+    load_data,
     tell_how_to_go_on,
 )
 
@@ -74,10 +74,11 @@ def run(
     """
     from benchmarks.cli.display import show_result
     from benchmarks.cli.progress import RunDisplay
+    from benchmarks.data.own_data import find_task
     from benchmarks.results.run_config import build_config
 
     check_jobs(jobs)
-    chosen, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind, "split": split, "unit": unit})
+    chosen = find_task(task, target=target, kind=kind, split=split, unit=unit)
     flags = configuration_flags(epochs=epochs, batch_size=batch_size, precision=precision, limit=limit)
     configuration = build_config(
         chosen.name, block, defaults=chosen.defaults, file=config, flags=flags, assignments=set_ or ()
@@ -92,7 +93,7 @@ def run(
             from benchmarks.training.summary import references, summarise
 
             device = pick_device(device)
-            dataset = load(display, -1)
+            dataset = load_data(chosen, data_dir, on_bad_row, display)
             plan = make_plan(
                 configuration,
                 dataset,
@@ -170,13 +171,14 @@ def prepare(
     from benchmarks.cli.display import show_preparation
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.data.graph_table import build_graphs
+    from benchmarks.data.own_data import find_task
     from benchmarks.results.run_config import build_graph_settings
 
     check_jobs(jobs)
-    _, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind})
+    chosen = find_task(task, target=target, kind=kind)
     settings = build_graph_settings(file=config, assignments=set_ or ())
     with RunDisplay() as display:
-        dataset = load(display, jobs)
+        dataset = load_data(chosen, data_dir, on_bad_row, display, jobs=jobs)
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
     show_preparation(dataset, graphs)
 

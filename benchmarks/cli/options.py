@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -39,7 +39,7 @@ __all__ = [
     "check_jobs",
     "choose_folds",
     "configuration_flags",
-    "find_data",
+    "load_data",
     "tell_how_to_go_on",
 ]
 
@@ -103,35 +103,24 @@ LimitOption = Annotated[
 ]
 
 
-def find_data(
-    name: str, data_dir: Path | None, on_bad_row: Literal["fail", "skip"] | None, options: Mapping[str, str | None]
-) -> tuple[Task, Callable[[RunDisplay, int], Dataset]]:
-    """Return the task that a task argument means, and what loads its crystals with so many jobs."""
+def load_data(
+    task: Task,
+    data_dir: Path | None,
+    on_bad_row: Literal["fail", "skip"] | None,
+    display: RunDisplay,
+    *,
+    jobs: int = -1,
+) -> Dataset:
+    """Load the crystals of a task, and show in bars how far the download and the reading are."""
     from benchmarks.data.dataset import load_dataset
-    from benchmarks.data.own_data import OwnData, find_own_data
-    from benchmarks.data.tasks import get_task
 
-    given: dict[str, Any] = {option: value for option, value in options.items() if value is not None}
-    path = find_own_data(name)
-    if path is None:
-        task = get_task(name)
-        if on_bad_row is not None:
-            given["on_bad_row"] = on_bad_row
-        if given:
-            flags = " and ".join(f"--{option.replace('_', '-')}" for option in given)
-            raise UsageError(f"{flags}: for own data alone. {name} is a task, which decides that itself.")
-        return task, lambda display, jobs: load_dataset(
-            task,
-            data_dir,
-            jobs=jobs,
-            progress=display.progress("Reading crystals"),
-            download_progress=display.progress(f"Downloading {task.file_name} (MB)"),
-        )
-    if data_dir is not None:
-        raise UsageError(f"--data-dir is for the files of tasks; {name} is read from where it is.")
-    own = OwnData(path=path, **given)
-    return own.task, lambda display, jobs: own.load(
-        on_bad_row=on_bad_row or "fail", jobs=jobs, progress=display.progress("Reading crystals")
+    return load_dataset(
+        task,
+        data_dir,
+        on_bad_row=on_bad_row,
+        jobs=jobs,
+        progress=display.progress("Reading crystals"),
+        download_progress=display.progress(f"Downloading {task.file_name} (MB)"),
     )
 
 

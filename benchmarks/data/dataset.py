@@ -5,21 +5,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks.base.cache import digest
+from benchmarks.base.errors import UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, read_matbench_json
+from benchmarks.data.own_data import OnBadRow, SkippedRow, own_data_only, read_own_data
 from benchmarks.data.tasks import DataFile, Task, find_data_file, named_folder, own_folder
 
-__all__ = ["Dataset", "SkippedRow", "load_dataset"]
-
-
-class SkippedRow(NamedTuple):
-    """A row that was left out because it cannot be used; `problem` completes the sentence "row ..."."""
-
-    id: str
-    problem: str
+__all__ = ["Dataset", "load_dataset"]
 
 
 @dataclass(frozen=True)
@@ -62,24 +56,35 @@ def load_dataset(
     task: Task,
     data_dir: Path | None = None,
     *,
+    on_bad_row: OnBadRow | None = None,
     jobs: int = -1,
     progress: Progress | None = None,
     download_progress: Progress | None = None,
 ) -> Dataset:
-    """Load the crystals of a task, from the cache where they were loaded before; download a file that is not at hand.
+    """Load the crystals of a task, from the cache where they were loaded before; a missing official file is downloaded.
 
     Args:
-        task: What to load.
-        data_dir: Folder that holds the data file, or else receives it; None means SEN_BENCH_DATA or, where that names
-            none, the cache.
+        task: What to load; `find_task` returns the task of a name, or of own data.
+        data_dir: Folder that holds the official data file, or receives it; None means SEN_BENCH_DATA or, where that
+            is not set, the cache.
+        on_bad_row: Whether rows of own data that cannot be used are an error ("fail", the default), or are left out and
+            listed in `Dataset.skipped` ("skip").
         jobs: Worker processes; -1 is one per core.
-        progress: Told how far the reading is.
-        download_progress: Told how far the download is, in megabytes.
+        progress: Called with the number of crystals read; not called where the cache has them.
+        download_progress: Called with the megabytes (10^6 bytes) downloaded.
 
     Raises:
-        UsageError: A folder does not exist, or cannot be written.
-        DataError: The data file is not what it should be, or cannot be downloaded.
+        UsageError: A folder does not exist or cannot be written, own data lack a column, or an argument is not for this
+            kind of task.
+        DataError: The data file is not what it should be, or cannot be downloaded; own data have bad rows.
     """
+    if task.path is not None:
+        if data_dir is not None:
+            raise UsageError(f"--data-dir is for the files of tasks; {task.path} is read from where it is.")
+        table, skipped = read_own_data(task, task.path, on_bad_row=on_bad_row or "fail", jobs=jobs, progress=progress)
+        return Dataset(task, table, task.path.name, is_complete=True, skipped=skipped)
+    if on_bad_row is not None:
+        raise own_data_only(task, "on_bad_row")
     if task.name == "prototypes":
         from benchmarks.data.prototypes import make_prototypes
 

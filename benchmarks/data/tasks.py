@@ -50,8 +50,9 @@ class Task:
         sha256: Hash of the official file, hexadecimal.
         licence: Licence of the data, as far as their source states one.
         split: "folds" for MatBench's five, or "holdout:0.8/0.1/0.1" (see `benchmarks.data.folds.check_split`).
-        default_folds: Folds that a run takes unless told which.
-        defaults: Configuration fields whose defaults are others for this task.
+        default_folds: Folds that a run takes by default.
+        defaults: Configuration fields that have other defaults for this task.
+        path: The folder or file of own data; None for a task that sen-bench knows by name.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Task:
     split: str = "folds"
     default_folds: tuple[int, ...] = (0, 1, 2, 3, 4)
     defaults: Mapping[str, object] = field(default_factory=dict)
+    path: Path | None = None
 
     @property
     def is_official(self) -> bool:

@@ -19,8 +19,9 @@ from pymatgen.core import Structure
 
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data import layouts, splitter
-from benchmarks.data.dataset import Dataset
-from benchmarks.data.own_data import OwnData, find_own_data
+from benchmarks.data.dataset import Dataset, load_dataset
+from benchmarks.data.own_data import find_own_data, find_task, own_task
+from benchmarks.data.tasks import TASKS
 from sen.crystal import refine
 from tests.benchmarks.conftest import SMALL, Answer, rocksalts, structure, write_packed
 
@@ -111,8 +112,8 @@ def write(request: pytest.FixtureRequest) -> Write:
 
 
 def load(path: Path, *, on_bad_row: str = "fail", jobs: int = 1, progress: Any = None, **options: Any) -> Dataset:
-    own = OwnData(path=path, **{"target": "gap"} | options)
-    return own.load(on_bad_row=on_bad_row, jobs=jobs, progress=progress)
+    task = own_task(path, **{"target": "gap"} | options)
+    return load_dataset(task, on_bad_row=on_bad_row, jobs=jobs, progress=progress)
 
 
 def rows_of(n: int) -> Rows:
@@ -564,7 +565,23 @@ def test_row_of_another_length_is_bad(tmp_path):
 @pytest.mark.parametrize("name", ["matbench_phonons.json.gz", "matbench_mp_gap.partial.json.gz", "prototypes.csv"])
 def test_the_name_of_a_task_is_taken(tmp_path, name):
     with pytest.raises(UsageError, match=f"sen-bench run {name.partition('.')[0]}.*rename"):
-        _ = OwnData(path=tmp_path / name, target="gap").task
+        own_task(tmp_path / name, target="gap")
+
+
+def test_a_task_is_found_by_its_name_or_made_of_own_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write_csv(tmp_path / "mine", rows_of(12))
+    assert find_task("prototypes") is TASKS["prototypes"]
+    task = find_task("mine.csv", target="gap", split="holdout:0.50/0.25/0.25", unit="eV")
+    assert (task.name, task.target, task.kind, task.unit) == ("mine", "gap", "regression", "eV")
+    assert (task.split, task.default_folds, task.path) == ("holdout:0.5/0.25/0.25", (0,), Path("mine.csv"))
+    assert len(load_dataset(task, jobs=1).table) == 12
+    with pytest.raises(UsageError, match=r"--target and --unit: for own data alone. prototypes is a task"):
+        find_task("prototypes", target="gap", unit="eV")
+    with pytest.raises(UsageError, match=r"--on-bad-row: for own data alone. prototypes is a task"):
+        load_dataset(find_task("prototypes"), on_bad_row="skip")
+    with pytest.raises(UsageError, match=r"--data-dir is for the files of tasks; .*mine.csv is read from where it is"):
+        load_dataset(own_task(path, target="gap"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -572,7 +589,7 @@ def test_the_name_of_a_task_is_taken(tmp_path, name):
     [("gaps.json.gz", "gaps"), ("a.b.csv.gz", "a.b"), ("my data (2).csv", "my_data_2"), ("..csv", "data")],
 )
 def test_name_of_a_run(tmp_path, name, task):
-    assert OwnData(path=tmp_path / name, target="gap").task.name == task
+    assert own_task(tmp_path / name, target="gap").name == task
 
 
 def test_task_names_and_paths(tmp_path, monkeypatch):
