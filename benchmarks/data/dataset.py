@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.base.cache import digest
 from benchmarks.base.errors import UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, read_matbench_json
+from benchmarks.data.folds import Fold, make_folds
 from benchmarks.data.own_data import OnBadRow, SkippedRow, own_data_only, read_own_data
 from benchmarks.data.tasks import DataFile, Task, find_data_file, named_folder, own_folder
 
@@ -33,6 +35,29 @@ class Dataset:
     source: str
     is_complete: bool
     skipped: tuple[SkippedRow, ...] = ()
+    _made: dict[tuple[int, int | None], list[Fold]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def folds(self, seed: int, limit: int | None = None) -> list[Fold]:
+        """Return the folds for a seed, or the one of a holdout split; they are made once.
+
+        Args:
+            seed: Seed of the run, which draws the validation rows.
+            limit: Largest number of training and validation rows of a fold.
+
+        Raises:
+            UsageError: See `make_folds`, as for `DataError`.
+            DataError: The rows are not those of the task.
+        """
+        if (seed, limit) not in self._made:
+            task, table = self.task, self.table
+            self._made[seed, limit] = make_folds(
+                task.kind, table.row, task.n_rows, table.target, seed, limit=limit, split=task.split
+            )
+        return self._made[seed, limit]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the folds, which are megabytes and follow from the rest."""
+        return vars(self) | {"_made": {}}
 
     @property
     def digest(self) -> str:

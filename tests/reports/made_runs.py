@@ -14,7 +14,6 @@ import torch
 
 from benchmarks.base.machine import provenance
 from benchmarks.data.dataset import Dataset, load_dataset
-from benchmarks.data.folds import make_folds
 from benchmarks.data.own_data import own_task
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.metrics import classification_metrics, mean_absolute_deviation, regression_metrics
@@ -100,9 +99,8 @@ def make_run(
     run.write_config(facts)
     origin = provenance()
     for seed in seeds:
-        parts = make_folds(task.kind, table.row, task.n_rows, table.target, seed, limit=config.limit, split=task.split)
         for number in folds:
-            fold = parts[number]
+            fold = dataset.folds(seed, config.limit)[number]
             rng = np.random.default_rng([seed, number, len(block)])
             target = np.asarray(table.target[fold.test])
             prediction = target + noise * rng.normal(size=len(target))
