@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -29,9 +29,13 @@ __all__ = [
     "plain",
     "put_in_place",
     "read_unpacked",
+    "reading",
     "write_bytes",
     "write_json",
 ]
+
+# How files begin that were packed.
+_GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 
 
 def expanded(path: str | Path) -> Path:
@@ -75,9 +79,9 @@ def read_unpacked(path: Path) -> bytes:
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
     try:
-        if raw.startswith(b"\x1f\x8b"):
+        if raw.startswith(_GZIP):
             raw = gzip.decompress(raw)
-        elif raw.startswith(b"BZh"):
+        elif raw.startswith(_BZIP2):
             raw = bz2.decompress(raw)
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise DataError(f"{path} is cut or damaged ({error}).") from None
@@ -87,19 +91,35 @@ def read_unpacked(path: Path) -> bytes:
 
 
 @contextmanager
-def open_unpacked(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
-    """Open a file that is read piece by piece; what gzip packed is unpacked on the way.
+def reading(path: Path) -> Iterator[None]:
+    """Raise DataError where the system refuses to read a file in the block."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+@contextmanager
+def open_unpacked(path: Path, position: Callable[[], str]) -> Iterator[gzip.GzipFile | BufferedReader]:
+    """Open a file to be read in chunks, unpacked where gzip packed it.
+
+    Args:
+        path: The file.
+        position: Returns how far the file was read, such as "row 5", for the message about damage.
 
     Raises:
-        DataError: It is not gzipped although its name says so.
-        OSError: It cannot be read.
+        DataError: The file cannot be read, it is cut or damaged, or it is not gzipped although its name says so.
     """
-    with path.open("rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"
-    if path.suffix == ".gz" and not gzipped:
-        raise DataError(f"{path} is not gzipped although its name ends in .gz; download it again or rename it.")
-    with gzip.open(path) if gzipped else path.open("rb") as file:
-        yield file
+    with reading(path):
+        with path.open("rb") as file:
+            is_gzipped = file.read(len(_GZIP)) == _GZIP
+        if path.suffix == ".gz" and not is_gzipped:
+            raise DataError(f"{path} is not gzipped although its name ends in .gz; download it again or rename it.")
+        try:
+            with gzip.open(path) if is_gzipped else path.open("rb") as file:
+                yield file
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{path} is damaged after {position()} ({error}); download or write it again.") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

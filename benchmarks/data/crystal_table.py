@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from benchmarks.base.cache import CachedArrays, digest, load_or_build
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import file_digest
-from benchmarks.base.workers import Progress, stream
-from benchmarks.data.rows import Fault, read_rows
+from benchmarks.base.workers import Progress
+from benchmarks.data.rows import Fault, read_json_rows
 from benchmarks.data.splitter import RowSplitter, split_file
 from benchmarks.data.tasks import Kind
 from sen.crystal import SYMBOLS, Crystal, crystal_system
@@ -208,18 +208,15 @@ def _pieces(
     if problem := _index_problem(outline.index, row_id):
         raise DataError(f'{path}: "index" {problem}.')
     index = np.array(outline.index, dtype=np.int64)
-    batches = (
-        (rows, outline.columns, target, kind) for rows in split_file(path, RowSplitter()) if rows.strip(b", \t\r\n")
-    )
     done = 0
-    for batch in stream(read_rows, batches, jobs):
-        faults = [batch] if isinstance(batch, Fault) else batch.faults
-        if faults or isinstance(batch, Fault):
+    for chunk in read_json_rows(path, outline.columns, target, kind, jobs):
+        faults = [chunk] if isinstance(chunk, Fault) else chunk.faults
+        if faults or isinstance(chunk, Fault):
             row = int(index[min(done + faults[0].row, len(index) - 1)])
             message = f"{path}: row {row_id(row)} (index {row}) {faults[0].problem}; repair or remove that row."
             raise DataError(message)
-        yield batch.arrays | {"row": index[done : done + batch.n_rows]}
-        done += batch.n_rows
+        yield chunk.arrays | {"row": index[done : done + chunk.n_rows]}
+        done += chunk.n_rows
         if progress is not None:
             progress(done, len(index))
 

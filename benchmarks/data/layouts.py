@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import itertools
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,11 +15,10 @@ from typing import Any, Protocol
 
 from benchmarks.base.cache import digest
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
-from benchmarks.base.files import file_digest, open_unpacked
+from benchmarks.base.files import file_digest, open_unpacked, reading
 from benchmarks.base.workers import stream
 from benchmarks.data.crystal_table import read_outline
-from benchmarks.data.rows import Chunk, Fault, read_chunk, read_rows, read_target
-from benchmarks.data.splitter import RowSplitter, split_file
+from benchmarks.data.rows import Chunk, Fault, read_chunk, read_json_rows, read_target
 from benchmarks.data.structures import BadRow, Form, RawCrystal, parse_file, parse_structure
 from benchmarks.data.tasks import Kind, Task
 
@@ -169,9 +166,7 @@ class _Json:
         return _file_content(self.path)
 
     def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
-        columns = self._outline[1]
-        pieces = (rows for rows in split_file(self.path, RowSplitter()) if rows.strip(b", \t\r\n"))
-        return stream(read_rows, ((rows, columns, task.target, task.kind) for rows in pieces), jobs)
+        return read_json_rows(self.path, self._outline[1], task.target, task.kind, jobs)
 
 
 class _Table:
@@ -356,10 +351,8 @@ def _batched(rows: Iterable[Any], n: int) -> Iterator[list[Any]]:
 
 
 def _file_content(path: Path) -> str:
-    try:
+    with reading(path):
         return file_digest(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
 
 
 def _csv_rows(path: Path) -> Iterator[list[str]]:
@@ -370,16 +363,15 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
     """
     # The default is too small for the CIF of a large cell.
     csv.field_size_limit(sys.maxsize)
-    reader = None
+    reader = csv.reader(())
     try:
-        with open_unpacked(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        with (
+            open_unpacked(path, lambda: f"line {reader.line_num}") as file,
+            io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,
+        ):
             reader = csv.reader(text, strict=True)
             yield from (row for row in reader if row)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is damaged after line {reader.line_num if reader else 0} ({error}).") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not text in UTF-8 ({error}).") from error
     except csv.Error as error:
-        raise DataError(f"{path} is not valid CSV in line {reader.line_num if reader else 0} ({error}).") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+        raise DataError(f"{path} is not valid CSV in line {reader.line_num} ({error}).") from error

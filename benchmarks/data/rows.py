@@ -8,18 +8,20 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.base.errors import printable
-from benchmarks.data.splitter import RowSplitter
+from benchmarks.base.workers import stream
+from benchmarks.data.splitter import RowSplitter, split_file
 from benchmarks.data.structures import BadRow, RawCrystal, parse_dictionary
 from benchmarks.data.tasks import Kind
 from sen.crystal import Crystal, refine
 
-__all__ = ["Chunk", "Fault", "flatten", "read_chunk", "read_rows", "read_target"]
+__all__ = ["Chunk", "Fault", "flatten", "read_chunk", "read_json_chunk", "read_json_rows", "read_target"]
 
 Item = TypeVar("Item")
 
@@ -65,8 +67,17 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
+def read_json_rows(path: Path, columns: list[str], target: str, kind: Kind, jobs: int) -> Iterator[Chunk | Fault]:
+    """Read the rows of a file in the MatBench layout in worker processes, and yield them chunk by chunk in their order.
+
+    A chunk that is not valid JSON comes as the first row of it that is not: nothing after it can be read.
+    """
+    chunks = split_file(path, RowSplitter())
+    return stream(read_json_chunk, ((rows, columns, target, kind) for rows in chunks), jobs)
+
+
 @_without_collector()
-def read_rows(rows: bytes, columns: list[str], target: str, kind: Kind) -> Chunk | Fault:
+def read_json_chunk(rows: bytes, columns: list[str], target: str, kind: Kind) -> Chunk | Fault:
     """Parse, check and refine rows of the MatBench layout, given as comma-separated JSON.
 
     Returns:

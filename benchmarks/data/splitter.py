@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.base.errors import DataError
 from benchmarks.base.files import open_unpacked
 
 __all__ = ["RowSplitter", "split_file"]
@@ -148,14 +145,10 @@ def split_file(path: Path, splitter: RowSplitter) -> Iterator[bytes]:
     """Feed a file, gzipped or not, to a splitter and yield the rows that come out, some hundreds at a time.
 
     Raises:
-        DataError: The file cannot be read, its gzip stream is damaged, or it is none although the name says so.
+        DataError: See `open_unpacked`.
     """
-    try:
-        with open_unpacked(path) as file:
-            while chunk := file.read(_CHUNK):
-                yield splitter.feed(chunk)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        message = f"{path} is damaged after row {splitter.n_rows} ({error}); download it again."
-        raise DataError(message) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+    with open_unpacked(path, lambda: f"row {splitter.n_rows}") as file:
+        while chunk := file.read(_CHUNK):
+            rows = splitter.feed(chunk)
+            if rows.strip(b", \t\r\n"):
+                yield rows

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from benchmarks.base.cache import cache_folder
 from benchmarks.base.errors import DataError, UsageError, suggest
-from benchmarks.base.files import expanded, file_digest
+from benchmarks.base.files import expanded, file_digest, reading
 
 __all__ = [
     "COMPOSITION_TASKS",
@@ -310,10 +310,8 @@ def _matminer_folder() -> Path | None:
 def _check_hash(task: Task, path: Path) -> None:
     if task.sha256 is None:
         return
-    try:
+    with reading(path):
         found = file_digest(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from None
     if found != task.sha256:
         raise DataError(
             f"{path} is not the official file of {task.name}: its sha256 is {found}, the official one {task.sha256}; "

@@ -15,7 +15,7 @@ from benchmarks.base.cache import digest
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data import splitter
 from benchmarks.data.crystal_table import CrystalTable, read_matbench_json, reduced_formula
-from benchmarks.data.rows import read_rows
+from benchmarks.data.rows import read_json_chunk
 from sen.crystal import refine
 
 
@@ -236,7 +236,7 @@ def test_collector_of_cycles_is_left_as_it_was(enabled, rows):
     was_enabled = gc.isenabled()
     try:
         (gc.enable if enabled else gc.disable)()
-        read_rows(rows, ["structure", "gap"], "gap", "regression")
+        read_json_chunk(rows, ["structure", "gap"], "gap", "regression")
         assert gc.isenabled() is enabled
     finally:
         (gc.enable if was_enabled else gc.disable)()
