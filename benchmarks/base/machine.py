@@ -119,8 +119,8 @@ def prepare_arithmetic(threads: int) -> None:
 
     Denormal numbers, to which unused Gaussians and their gradients decay, are flushed to zero: a processor takes many
     times longer to compute with them. And glibc is set to keep the large blocks of memory that every training step
-    frees and takes again; returning them to the system each time made an epoch take half as long again. Other C libraries
-    are left alone.
+    frees and takes again; returning them to the system each time made an epoch take half as long again. Other C
+    libraries are left alone.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The crystals of a task, wherever they come from."""
+"""The crystals of a task, wherever they come from, and their folds."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Dataset:
 
     Attributes:
         task: What is predicted.
-        table: The crystals at hand.
-        source: Name of the file they were read from, or what made them.
+        table: The crystals that were loaded.
+        source: Name of the file that they were read from, or what made them.
         is_complete: Whether these are all rows of the task, verified by hash where there is an official file.
-        skipped: Rows of the user's own data that were left out.
+        skipped: Rows of own data that were left out.
     """
 
     task: Task
@@ -61,7 +61,7 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """Hash of the crystals, their targets and their split: what names a run beside its configuration."""
+        """Hash of the crystals, their targets and their split: with the configuration it names a run."""
         split = self.task.split
         return self.table.digest if split == "folds" else digest(table=self.table.digest, split=split)
 
@@ -73,7 +73,7 @@ class Dataset:
 
     @property
     def coverage(self) -> float:
-        """Share of the official rows that are at hand; 1 where the data set is complete by itself."""
+        """Share of the official rows that were loaded; 1 where the data set is complete by itself."""
         return len(self.table) / self.task.n_rows if self.task.n_rows else 1.0
 
 

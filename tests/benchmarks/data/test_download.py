@@ -432,7 +432,7 @@ def test_disk_full_while_downloading(
 
     monkeypatch.setattr("os.fsync", fsync)
     message = refusal(server.task, folder)
-    assert "no room for matbench_jdft2d.json.gz (3 MB)" in message
+    assert "no space for matbench_jdft2d.json.gz (3 MB)" in message
     assert f"in {tmp_path / 'cache' / 'downloads'} (No space left on device)" in message
     assert "SEN_BENCH_CACHE" in message
     assert not part_of(server.task, tmp_path).exists()
@@ -445,7 +445,7 @@ def test_file_size_limit_while_downloading(server: Server, folder: Path, tmp_pat
         message = refusal(server.task, folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "no room for matbench_jdft2d.json.gz (3 MB)" in message
+    assert "no space for matbench_jdft2d.json.gz (3 MB)" in message
     assert "File too large" in message
     assert not part_of(server.task, tmp_path).exists()
 
@@ -470,7 +470,7 @@ def test_disk_full_when_the_file_is_moved(
     with monkeypatch.context() as patch:
         patch.setattr("shutil.move", move_until_full)
         message = refusal(server.task, folder)
-    assert f"no room for matbench_jdft2d.json.gz (3 MB) in {folder} (No space left on device)" in message
+    assert f"no space for matbench_jdft2d.json.gz (3 MB) in {folder} (No space left on device)" in message
     assert "--data-dir" in message
     assert part_of(server.task, tmp_path).exists() == (failing == 1)
     fetch(server.task, folder)

@@ -123,7 +123,7 @@ def rows_of(n: int) -> Rows:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_every_layout_gives_the_same_crystals(tmp_path, write, jobs, monkeypatch):
     rows = rows_of(9)
-    monkeypatch.setattr(layouts, "_BATCH", 4)
+    monkeypatch.setattr(layouts, "_CHUNK", 4)
     monkeypatch.setattr(splitter, "_CHUNK", 1000)
     seen: list[tuple[int, int]] = []
     dataset = load(write(tmp_path / "mine", rows), jobs=jobs, progress=lambda *done: seen.append(done))
@@ -557,8 +557,8 @@ def test_row_of_another_length_is_bad(tmp_path):
     dataset = load(path, on_bad_row="skip")
     assert dataset.table.ids.tolist() == ["a", "d"]
     assert [(row.id, row.problem) for row in dataset.skipped] == [
-        ("b", "has 2 cells, but the header line names 3 columns"),
-        ("c", "has 4 cells, but the header line names 3 columns"),
+        ("b", "has 2 values, but the header line names 3 columns"),
+        ("c", "has 4 values, but the header line names 3 columns"),
     ]
 
 
@@ -576,9 +576,9 @@ def test_a_task_is_found_by_its_name_or_made_of_own_data(tmp_path, monkeypatch):
     assert (task.name, task.target, task.kind, task.unit) == ("mine", "gap", "regression", "eV")
     assert (task.split, task.default_folds, task.path) == ("holdout:0.5/0.25/0.25", (0,), Path("mine.csv"))
     assert len(load_dataset(task, jobs=1).table) == 12
-    with pytest.raises(UsageError, match=r"--target and --unit: for own data alone. prototypes is a task"):
+    with pytest.raises(UsageError, match=r"--target and --unit: for own data only. prototypes is a task"):
         find_task("prototypes", target="gap", unit="eV")
-    with pytest.raises(UsageError, match=r"--on-bad-row: for own data alone. prototypes is a task"):
+    with pytest.raises(UsageError, match=r"--on-bad-row: for own data only. prototypes is a task"):
         load_dataset(find_task("prototypes"), on_bad_row="skip")
     with pytest.raises(UsageError, match=r"--data-dir is for the files of tasks; .*mine.csv is read from where it is"):
         load_dataset(own_task(path, target="gap"), tmp_path)
@@ -738,9 +738,9 @@ def test_isolated_atoms_and_a_large_cell_are_trained_on_and_predicted(tmp_path: 
         (["mine.csv"], "--target. Available: note, gap"),
         (["mine.csv", "--target", "gap"], "mine.csv: 4 rows cannot be split into 5 folds"),
         (["mine.csv", "--target", "gap", "--split", "holdout:0.01/0.01/0.98"], "too few for this holdout split"),
-        (["prototypes", "--target", "gap"], "--target: for own data alone. prototypes is a task"),
-        (["prototypes", "--on-bad-row", "skip"], "--on-bad-row: for own data alone"),
-        (["matbench_phonons", "--kind", "regression", "--split", "folds"], "--kind and --split: for own data alone"),
+        (["prototypes", "--target", "gap"], "--target: for own data only. prototypes is a task"),
+        (["prototypes", "--on-bad-row", "skip"], "--on-bad-row: for own data only"),
+        (["matbench_phonons", "--kind", "regression", "--split", "folds"], "--kind and --split: for own data only"),
         (["other.csv"], "There is no file or folder other.csv"),
         (["mines"], "There is no task 'mines'"),
     ],

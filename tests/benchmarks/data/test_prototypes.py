@@ -177,5 +177,5 @@ def test_compositions_recur(table: CrystalTable):
 
 def test_pymatgen_without_the_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(prototypes, "files", lambda _: tmp_path)
-    with pytest.raises(DataError, match=r"pymatgen .* does not carry the structure prototypes"):
+    with pytest.raises(DataError, match=r"pymatgen .* lacks the structure prototypes"):
         make_prototypes()
