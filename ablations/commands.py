@@ -32,7 +32,7 @@ from benchmarks.cli.options import (
     check_jobs,
     choose_folds,
     configuration_flags,
-    load_data,
+    load_with_bars,
     tell_how_to_go_on,
 )
 
@@ -127,7 +127,7 @@ def ablate(
             if cluster is None:
                 device = pick_device(device)
             with RunDisplay() as display:
-                dataset = load_data(chosen, data_dir, on_bad_row, display)
+                dataset = load_with_bars(chosen, data_dir, on_bad_row, display)
                 variants = [
                     Variant(
                         setting,

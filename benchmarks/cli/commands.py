@@ -35,7 +35,7 @@ from benchmarks.cli.options import (
     check_jobs,
     choose_folds,
     configuration_flags,
-    load_data,
+    load_with_bars,
     tell_how_to_go_on,
 )
 
@@ -93,7 +93,7 @@ def run(
             from benchmarks.training.summary import references, summarise
 
             device = pick_device(device)
-            dataset = load_data(chosen, data_dir, on_bad_row, display)
+            dataset = load_with_bars(chosen, data_dir, on_bad_row, display)
             plan = make_plan(
                 configuration,
                 dataset,
@@ -178,7 +178,7 @@ def prepare(
     chosen = find_task(task, target=target, kind=kind)
     settings = build_graph_settings(file=config, assignments=set_ or ())
     with RunDisplay() as display:
-        dataset = load_data(chosen, data_dir, on_bad_row, display, jobs=jobs)
+        dataset = load_with_bars(chosen, data_dir, on_bad_row, display, jobs=jobs)
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
     show_preparation(dataset, graphs)
 

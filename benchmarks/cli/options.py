@@ -39,7 +39,7 @@ __all__ = [
     "check_jobs",
     "choose_folds",
     "configuration_flags",
-    "load_data",
+    "load_with_bars",
     "tell_how_to_go_on",
 ]
 
@@ -103,7 +103,7 @@ LimitOption = Annotated[
 ]
 
 
-def load_data(
+def load_with_bars(
     task: Task,
     data_dir: Path | None,
     on_bad_row: Literal["fail", "skip"] | None,

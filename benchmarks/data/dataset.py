@@ -13,7 +13,7 @@ from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, read_matbench_json
 from benchmarks.data.folds import Fold, make_folds
 from benchmarks.data.own_data import OnBadRow, SkippedRow, own_data_only, read_own_data
-from benchmarks.data.tasks import DataFile, Task, find_data_file, named_folder, own_folder
+from benchmarks.data.tasks import DataFile, Task, download_folder, find_data_file, named_folder
 
 __all__ = ["Dataset", "load_dataset"]
 
@@ -118,7 +118,7 @@ def load_dataset(
     if file is None:
         from benchmarks.data.download import fetch
 
-        folder = named_folder(data_dir) or own_folder()
+        folder = named_folder(data_dir) or download_folder()
         logging.getLogger("sen_bench").warning("Downloading %s to %s.", task.url, folder)
         file = DataFile(fetch(task, folder, download_progress), "complete")
     table = read_matbench_json(file.path, task.target, row_id=task.row_id, kind=task.kind, jobs=jobs, progress=progress)

@@ -22,10 +22,10 @@ __all__ = [
     "DataFile",
     "Kind",
     "Task",
+    "download_folder",
     "find_data_file",
     "get_task",
     "named_folder",
-    "own_folder",
 ]
 
 Kind = Literal["regression", "classification"]
@@ -273,7 +273,7 @@ def find_data_file(task: Task, data_dir: Path | None = None) -> DataFile | None:
         partial = named / f"{task.name}.partial.json.gz"
         if partial.is_file():
             return DataFile(partial, "partial")
-    for folder in (_matminer_folder(), own_folder()):
+    for folder in (_matminer_folder(), download_folder()):
         if folder is not None and (complete := folder / task.file_name).is_file():
             try:
                 _check_hash(task, complete)
@@ -292,7 +292,7 @@ def named_folder(data_dir: Path | None) -> Path | None:
     return expanded(folder) if folder else None
 
 
-def own_folder() -> Path:
+def download_folder() -> Path:
     """Return the folder for downloads where the user names none."""
     return cache_folder() / "data"
 

@@ -171,7 +171,7 @@ def test_isolated_atoms_and_large_cells_are_kept(tmp_path):
 
 
 def test_digest_of_an_official_table_is_the_one_that_names_its_runs(tmp_path):
-    """Run folders are named by it: a change orphans every run that there is."""
+    """Run folders are named by it: a change would separate all existing runs from their data."""
     content = hashlib.sha256(json.dumps(DOCUMENT).encode()).hexdigest()
     expected = digest(content=content, target="gap", moyopy=version("moyopy"), version=1)
     assert read(write(tmp_path / "d.json", DOCUMENT)).digest == expected

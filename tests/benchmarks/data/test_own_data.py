@@ -40,7 +40,7 @@ def edited(crystal: dict[str, Any], edit: Callable[[dict[str, Any]], Any]) -> di
 
 
 def cif(crystal: dict[str, Any]) -> str:
-    """A CIF as simple as it gets, which says whatever it is told to."""
+    """A CIF as simple as possible, with any values."""
     lattice = np.array(crystal["lattice"]["matrix"])
     a, b, c = np.linalg.norm(lattice, axis=1)
     with np.errstate(invalid="ignore"):
@@ -265,7 +265,7 @@ def test_the_later_row_of_an_id_is_bad(tmp_path, write):
     assert table.target[1] == rows[1][2]
 
 
-def test_deuterium_is_read_as_hydrogen_and_told(tmp_path, write):
+def test_deuterium_is_read_as_hydrogen_and_listed(tmp_path, write):
     rows = rows_of(5)
     heavy = edited(GOOD, at_site(species=[{"element": "D", "occu": 1}]))
     rows[1] = ("heavy", heavy, 1)
@@ -427,7 +427,7 @@ def test_columns_of_integers_and_ids_that_are_no_text(tmp_path):
 
 
 @pytest.mark.parametrize("write", LAYOUTS.values(), ids=LAYOUTS)
-def test_rows_without_an_id_are_told(tmp_path, write):
+def test_rows_without_an_id_are_bad(tmp_path, write):
     rows = [(" " if row in {1, 3} else name, crystal, value) for row, (name, crystal, value) in enumerate(rows_of(5))]
     message = r"row \(number 1, counted from 0\) has no id; row \(number 3, counted from 0\) has no id"
     with pytest.raises(DataError, match=message):
@@ -760,7 +760,7 @@ def test_wrong_use_is_answered_in_one_sentence(
     assert not list(tmp_path.rglob("fold_*"))
 
 
-def test_a_path_that_the_system_refuses_is_said(
+def test_a_path_that_the_system_refuses_is_named(
     tmp_path: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> bool:

@@ -168,7 +168,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("structure", "problem"), BAD.values(), ids=BAD)
-def test_bad_structure_is_told(structure, problem, recwarn):
+def test_bad_structure_is_refused_with_its_problem(structure, problem, recwarn):
     form, text = structure if isinstance(structure, tuple) else (None, structure)
     with pytest.raises(BadRow, match=problem) as caught:
         parse_structure(text, form)
