@@ -17,6 +17,7 @@ from benchmarks.cli.options import (
     TrainingOptions,
     check_jobs,
     choose_folds,
+    load_with_bars,
     show_how_to_continue,
     with_training_options,
 )
@@ -75,6 +76,7 @@ def ablate(
     from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_blocks
     from benchmarks.base.machine import check_device_name, pick_device
     from benchmarks.cli.progress import RunDisplay
+    from benchmarks.data.own_data import find_task
     from benchmarks.training.plans import make_plan
 
     if jobs is not None:
@@ -84,7 +86,7 @@ def ablate(
     check_device_name(device)
     names = parse_blocks(blocks)
     assignments, axes = parse_axes(set_ or ())
-    chosen, load = options.find_data(task)
+    chosen = find_task(task, **options.own_data)
     folds = choose_folds(options.folds, chosen)
     settings = build_settings(
         chosen.name,
@@ -102,7 +104,7 @@ def ablate(
             if cluster is None:
                 device = pick_device(device)
             with RunDisplay() as display:
-                dataset = load(display, -1)
+                dataset = load_with_bars(chosen, options.data_dir, options.on_bad_row, display)
                 variants = [
                     Variant(
                         setting,

@@ -33,7 +33,7 @@ __all__ = [
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 _ATTEMPTS = 3
-# What `new_folder` and `put_in_place` call a folder that is not in its place: others may keep theirs beside the cache.
+# The names that `new_folder` and `put_in_place` give to temporary folders; the cache may hold files of other programs.
 _ABANDONED = re.compile(r"\.[a-z]+-[0-9a-f]{32}\.[0-9a-f]{8}(\.old)?")
 _ABANDONED_SECONDS = 86400.0
 
@@ -45,13 +45,13 @@ class DamagedCache(Exception):  # noqa: N818 - a state of the cache that its rea
 
 
 class CachedArrays:
-    """A dataclass that another process is sent as the paths of its cached arrays, to map the same files.
+    """A dataclass of cached arrays that is pickled as their paths, so that another process maps the same files.
 
     Workers of a cluster need the cache on a file system that they share.
     """
 
     def __getstate__(self) -> dict[str, Any]:
-        """Put the path in place of every array that is a whole file of the cache."""
+        """Replace every array that is a whole file of the cache with its path."""
         return {name: _file_of(value) or value for name, value in vars(self).items()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -60,7 +60,7 @@ class CachedArrays:
 
 
 def _file_of(value: object) -> Path | None:
-    """Return the file that an array is a view of, as `_map` makes it; None for anything else."""
+    """Return the file behind an array that `_map` returned; None for any other value."""
     if isinstance(value, np.ndarray) and isinstance(base := value.base, np.memmap):
         is_whole = not isinstance(base.base, np.ndarray) and base.shape == value.shape
         return Path(base.filename) if is_whole and base.filename else None
@@ -80,19 +80,19 @@ def cache_folder() -> Path:
 
 
 def digest(**facts: object) -> str:
-    """Return the sha256, in hexadecimal, of named facts that JSON can express: the key of what follows from them."""
+    """Return the sha256, in hexadecimal, of facts that JSON can express: the key of what is computed from them."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def load_or_build(
     name: str, build: Callable[[], Iterable[Mapping[str, NDArray[Any]]]], meta: Mapping[str, Any]
 ) -> Arrays:
-    """Return the arrays cached under a name, building them first where they are absent or damaged.
+    """Return the arrays cached under a name, after building them where they are missing or damaged.
 
     Args:
         name: Name of the folder in the cache; it must change with everything that the arrays depend on.
-        build: Yields the arrays piece by piece, as `write_arrays` takes them.
-        meta: What the arrays were made from, for whoever looks into the cache.
+        build: Yields the arrays in chunks, as `write_arrays` takes them.
+        meta: What the arrays were made from, for people who look into the cache.
 
     Raises:
         UsageError: The cache folder cannot be written.
@@ -105,29 +105,29 @@ def load_or_build(
             logging.getLogger("sen_bench").warning("The cache %s is rebuilt: %s.", folder, damage)
     write_arrays(folder, build(), meta)
     for _ in range(_ATTEMPTS):
-        # Another process that built the same may be putting its folder in the place of ours just now.
+        # Another process that built the same arrays may be replacing our folder with its own at this moment.
         with suppress(DamagedCache):
             return read_arrays(folder)
     return read_arrays(folder)
 
 
-def write_arrays(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]], meta: Mapping[str, Any]) -> None:
-    """Write arrays as one .npy file each, with a manifest of sizes and hashes; `folder` appears complete or not at all.
+def write_arrays(folder: Path, chunks: Iterable[Mapping[str, NDArray[Any]]], meta: Mapping[str, Any]) -> None:
+    """Write each array to an .npy file, with a manifest of sizes and hashes; `folder` appears complete or not at all.
 
     Args:
-        folder: Where to; what is there is replaced. Of two processes writing at once the later one wins.
-        pieces: At least one mapping from name to array. The arrays of one name, joined along the first axis, make the
-            array that is stored; only one piece is held in memory at a time.
+        folder: The folder to write; an existing one is replaced. If two processes write at once, the later one wins.
+        chunks: At least one mapping from name to array. The arrays of one name are joined along the first axis; only
+            one chunk is held in memory at a time.
         meta: Kept in the manifest, which is JSON.
 
     Raises:
         UsageError: The folder cannot be written.
-        RunError: The system refuses what it takes to make the pieces, such as another process.
+        RunError: The system refuses what making the chunks needs, such as another process.
     """
     try:
         _sweep(folder.parent)
         with new_folder(folder) as temporary:
-            entries = _write_pieces(temporary, _checked(pieces))
+            entries = _write_chunks(temporary, _checked(chunks))
             write_json(temporary / _MANIFEST, {"format": _FORMAT, "meta": meta, "arrays": entries})
             put_in_place(temporary, folder)
     except OSError as error:
@@ -138,35 +138,35 @@ def write_arrays(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]], met
 
 
 def _sweep(cache: Path) -> None:
-    """Remove what processes that were killed left half written more than a day ago, and nothing else."""
+    """Remove the temporary folders that killed processes left more than a day ago, and nothing else."""
     for path in cache.glob(".*"):
         with suppress(OSError):
             if _ABANDONED.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(path)
 
 
-def _checked(pieces: Iterable[Mapping[str, NDArray[Any]]]) -> Iterator[Mapping[str, NDArray[Any]]]:
-    """Tell a system that refuses to make the pieces from one that refuses to write them.
+def _checked(chunks: Iterable[Mapping[str, NDArray[Any]]]) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Yield the chunks; an error of the system in making them must not look like one in writing them.
 
     Raises:
-        RunError: It does.
+        RunError: The system refuses to make a chunk.
     """
     try:
-        yield from pieces
+        yield from chunks
     except OSError as error:
         raise RunError(
             f"Crystals cannot be read or graphs built ({error}). Where the system limits processes or shared memory, "
-            "`sen-bench prepare` with --jobs 1 does it in one process, and other commands then find all in the cache."
+            "`sen-bench prepare` with --jobs 1 does it in one process; other commands then find all of it in the cache."
         ) from error
 
 
-def _write_pieces(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, dict[str, Any]]:
-    """Write the arrays and return the manifest's entry of each file."""
+def _write_chunks(folder: Path, chunks: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, dict[str, Any]]:
+    """Write the arrays and return the manifest's entry for each file."""
     with ExitStack() as stack:
         files: dict[str, BinaryIO] = {}
         whole: dict[str, tuple[int, NDArray[Any]]] = {}
-        for piece in pieces:
-            for name, array in piece.items():
+        for chunk in chunks:
+            for name, array in chunk.items():
                 if name not in files:
                     files[name] = stack.enter_context((folder / f"{name}.npy").open("w+b"))
                     _write_header(files[name], 0, array)
@@ -184,7 +184,7 @@ def _write_pieces(folder: Path, pieces: Iterable[Mapping[str, NDArray[Any]]]) ->
 
 
 def _write_header(file: BinaryIO, rows: int, like: NDArray[Any]) -> None:
-    """Write an .npy header; numpy pads it so that it keeps its length when the number of rows is filled in later."""
+    """Write an .npy header; numpy pads it, so that its length stays the same when the number of rows is set later."""
     header = {
         "descr": np.lib.format.dtype_to_descr(like.dtype),
         "fortran_order": False,
@@ -197,7 +197,7 @@ def read_arrays(folder: Path) -> Arrays:
     """Return a folder's arrays, memory-mapped and read-only, after checking them against the manifest.
 
     Raises:
-        DamagedCache: The manifest or an array is missing or not what was written, or the format is another version.
+        DamagedCache: The manifest or an array is missing or altered, or has another format version.
     """
     try:
         manifest = _read_manifest(folder)
@@ -216,7 +216,7 @@ def read_arrays(folder: Path) -> Arrays:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a format that this version writes."""
+    """Read the manifest, which must have the format that this version writes."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_bytes())
     except FileNotFoundError:

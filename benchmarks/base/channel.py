@@ -1,4 +1,4 @@
-"""A line between the process that trains and its worker processes: news one way, the word to stop the other."""
+"""A connection between the main process and its workers: messages go one way, the request to stop the other."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import Any, Self
 
 __all__ = ["Address", "Hub", "Line"]
 
-# A worker that ends hangs up at once; nobody waits longer than this for one that does not.
+# A worker that ends closes its line at once; the hub waits at most this long for one that does not.
 _PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a hub is reached, the key that it asks for, and the id of its process."""
+    """Where to reach a hub: its socket, the key that it asks for, and the id of its process."""
 
     path: str
     key: bytes
@@ -31,9 +31,9 @@ class Address:
 
 
 class Hub:
-    """Takes messages from workers and tells them all to stop.
+    """Receives messages from workers and can tell all of them to stop.
 
-    No process of its own stands between them, so that nothing outlives a hub that is killed.
+    There is no further process between them that could outlive a hub that is killed.
 
     Args:
         on_message: Called with every message, one at a time, in threads of this process.
@@ -41,7 +41,7 @@ class Hub:
 
     def __init__(self, on_message: Callable[[Any], None]) -> None:
         self._on_message = on_message
-        # `stop` is called by a signal handler, which must not wait for what the code that it interrupts holds.
+        # A signal handler calls `stop`; it must not wait for a lock that the interrupted code holds.
         self._messages, self._calls = Lock(), RLock()
         self._lines: list[Connection[Any, Any]] = []
         self._readers: list[Thread] = []
@@ -50,7 +50,7 @@ class Hub:
 
     @contextmanager
     def listening(self) -> Iterator[Self]:
-        """Take messages until the end of the block; workers that are still on the line then are told to stop."""
+        """Receive messages until the end of the block, then tell the workers that are still connected to stop."""
         key = secrets.token_bytes(32)
         with _socket_path() as path, Listener(path, family="AF_UNIX") as listener:
             self.address = Address(path, key, os.getpid())
@@ -68,7 +68,7 @@ class Hub:
                     reader.join(_PATIENCE)
 
     def stop(self) -> None:
-        """Tell all workers to stop, also those that call later."""
+        """Tell all workers to stop, also those that connect later."""
         with self._calls:
             self._stopped = True
             for line in self._lines:
@@ -79,7 +79,7 @@ class Hub:
         while self._open:
             try:
                 line = listener.accept()
-            except OSError:  # too many open files, perhaps; a worker that is not answered ends
+            except OSError:  # perhaps too many open files; a worker that gets no answer ends
                 time.sleep(0.1)
                 continue
             reader = Thread(target=self._read, args=[line], daemon=True)
@@ -88,7 +88,7 @@ class Hub:
 
     def _read(self, line: Connection[Any, Any]) -> None:
         with suppress(EOFError, OSError, AuthenticationError), line:
-            # In a thread of its own, so that one who calls and says nothing keeps nobody waiting.
+            # In a separate thread, so that a client that connects and stays silent blocks nobody.
             deliver_challenge(line, self.address.key)
             answer_challenge(line, self.address.key)
             with self._calls:
@@ -102,7 +102,7 @@ class Hub:
 
 @contextmanager
 def _socket_path() -> Iterator[str]:
-    """Give a path for a socket; systems allow about 100 bytes, which a scheduler's TMPDIR may exceed."""
+    """Yield a path for a socket; systems allow about 100 bytes, and a scheduler's TMPDIR may be longer."""
     folder = tempfile.gettempdir()
     with tempfile.TemporaryDirectory(prefix="sen-bench-", dir=folder if len(folder) < 60 else "/tmp") as private:  # noqa: S108
         yield f"{private}/hub"
@@ -113,26 +113,26 @@ class Line:
 
     def __init__(self, address: Address) -> None:
         self._connection = Client(address.path, authkey=address.key)
-        # The hub's first word, so that nothing is begun that is to stop at once.
-        self._told_to_stop = bool(self._connection.recv())
+        # The hub first says whether to stop, so that no work begins that would stop at once.
+        self._was_stopped = bool(self._connection.recv())
 
     def __enter__(self) -> Self:
-        """Stay on the line."""
+        """Keep the connection."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
     def send(self, message: Any) -> None:
-        """Send a message; one that nobody can hear any more is dropped."""
+        """Send a message; it is dropped if the hub is gone."""
         with suppress(OSError):
             self._connection.send(message)
 
     def stopped(self) -> bool:
-        """Whether the hub said to stop, or is gone."""
-        return self._told_to_stop or self._connection.poll()
+        """Whether the hub has said to stop, or is gone."""
+        return self._was_stopped or self._connection.poll()

@@ -1,4 +1,4 @@
-"""The terminal, and numbers and times as every command writes them."""
+"""The terminal, and the way all commands print numbers and times."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rich.progress import Progress
 
 __all__ = ["count", "drawn", "duration", "figures", "make_console"]
 
-# Width of tables that go to a file or a pipe, where nothing says how wide a line may be.
+# Width of tables in a file or a pipe, which have no width of their own.
 _FILE_WIDTH = 200
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Go on in silence when nobody reads any more: what a command is for lies in files."""
+        """Go on silently when the reader of a pipe is gone: the results of a command are in files."""
         with suppress(SystemExit):
             super().on_broken_pipe()
 
 
 def make_console() -> Console:
-    """Return a console for tables, wide where nothing says how wide a line may be."""
-    # Names, paths and errors come from outside: what looks like markup in them is none.
+    """Return a console for tables; a file or a pipe gets wide lines."""
+    # Names, paths and errors come from outside: rich must not read markup into them.
     console = _Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = _Console(highlight=False, markup=False, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
@@ -35,7 +35,7 @@ def make_console() -> Console:
 
 
 def figures(value: float, digits: int = 4) -> str:
-    """Format a number with so many significant digits, without an exponent where that is readable."""
+    """Format a number with this many significant digits, without an exponent where that is readable."""
     if not math.isfinite(value):
         return "–"
     if value == 0 or not 1e-4 <= abs(value) < 1e6:
@@ -44,7 +44,7 @@ def figures(value: float, digits: int = 4) -> str:
 
 
 def count(n: int, what: str = "row") -> str:
-    """Return how many there are: "1 row", "1,265 rows"."""
+    """Return a number with its noun: "1 row", "1,265 rows"."""
     return f"1 {what}" if n == 1 else f"{n:,} {what}s"
 
 
@@ -60,12 +60,12 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def drawn(live: Progress | Live) -> Iterator[None]:
-    """Draw a live view during the block, and log warnings above it where it is drawn on a terminal."""
+    """Draw a live view during the block; on a terminal, warnings are logged above it."""
     handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
     to_stderr = [handler for handler in handlers if handler.stream is sys.stderr]
     live.start()
     for handler in to_stderr:
-        handler.setStream(sys.stderr)  # which rich has replaced
+        handler.setStream(sys.stderr)  # rich has replaced it
     try:
         yield
     finally:

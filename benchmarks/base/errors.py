@@ -1,4 +1,4 @@
-"""Errors that are part of the interface: one clear sentence each, with the exit code of the command that meets them."""
+"""Errors that are part of the interface: each has a clear sentence and the exit code of the command that raises it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["DataError", "RunError", "SenBenchError", "UsageError", "printable", 
 
 
 class SenBenchError(Exception):
-    """Base of every error that sen-bench answers with one sentence instead of a traceback."""
+    """Base of the errors that sen-bench reports in one sentence instead of a traceback."""
 
     exit_code = 1
 
@@ -22,21 +22,21 @@ class UsageError(SenBenchError):
 
 
 class DataError(SenBenchError):
-    """A data file cannot be had, or read as what it claims to be; the message names it and, where known, the row."""
+    """A data file cannot be obtained or is not what it claims to be; the message names it and, if known, the row."""
 
 
 class RunError(SenBenchError):
-    """A run started and could not finish, for instance because training diverged."""
+    """A run started and could not finish, for example because training diverged."""
 
 
 def printable(text: object, length: int = 60) -> str:
-    """Return text from a file as it can stand in a message: on one line, shortened, without control characters."""
+    """Return text from a file in a form for messages: on one line, shortened, without control characters."""
     line = "".join(char if char.isprintable() else " " for char in str(text)[: 4 * length])
     return textwrap.shorten(line, length, placeholder=" ...")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return the tail of an error message about an unknown name: the nearest known names, then all of them."""
+    """Return the end of an error message about an unknown name: the nearest known names, then all of them."""
     known = sorted(known)
     lower = {each.lower(): each for each in known}
     near = [lower[each] for each in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]

@@ -1,4 +1,4 @@
-"""Files read whatever packed them, written whole or not at all, and hashed."""
+"""Files are read packed or plain, written completely or not at all, and hashed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -29,13 +29,17 @@ __all__ = [
     "plain",
     "put_in_place",
     "read_unpacked",
+    "reading",
     "write_bytes",
     "write_json",
 ]
 
+# The first bytes of packed files.
+_GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
+
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with the home folder in place of ~ or ~user; as it is where there is no such user."""
+    """Return a path with ~ or ~user replaced by the home folder; unchanged where there is no such user."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -49,11 +53,11 @@ def file_digest(path: Path) -> str:
 
 
 def check_file(path: Path, sha256: str, size: int) -> str | None:
-    """Return what is wrong with a file of which the hash and the size in bytes were recorded, if anything."""
+    """Return what is wrong with a file whose hash and size in bytes were recorded; None if nothing is."""
     try:
         found = path.stat().st_size
         if found != size:
-            return f"{path.name} is {found} bytes long, not {size}: it is cut or was added to"
+            return f"{path.name} is {found} bytes long, not {size}: it is cut, or something was added to it"
         if file_digest(path) != sha256:
             return f"{path.name} is altered: its hash is not the one recorded when it was written"
     except FileNotFoundError:
@@ -64,20 +68,20 @@ def check_file(path: Path, sha256: str, size: int) -> str | None:
 
 
 def read_unpacked(path: Path) -> bytes:
-    """Return what a file holds, unpacked where gzip or bzip2 packed it, whatever its name.
+    """Return the content of a file, unpacked where gzip or bzip2 packed it, whatever its name.
 
     Raises:
-        UsageError: There is no such file.
-        DataError: It is empty, cut or damaged.
+        UsageError: The file cannot be read.
+        DataError: The file is empty, cut or damaged.
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
     try:
-        if raw.startswith(b"\x1f\x8b"):
+        if raw.startswith(_GZIP):
             raw = gzip.decompress(raw)
-        elif raw.startswith(b"BZh"):
+        elif raw.startswith(_BZIP2):
             raw = bz2.decompress(raw)
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise DataError(f"{path} is cut or damaged ({error}).") from None
@@ -87,23 +91,39 @@ def read_unpacked(path: Path) -> bytes:
 
 
 @contextmanager
-def open_unpacked(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
-    """Open a file that is read piece by piece; what gzip packed is unpacked on the way.
+def reading(path: Path) -> Iterator[None]:
+    """Raise DataError where the system refuses to read a file in the block."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+@contextmanager
+def open_unpacked(path: Path, position: Callable[[], str]) -> Iterator[gzip.GzipFile | BufferedReader]:
+    """Open a file to be read in chunks, unpacked where gzip packed it.
+
+    Args:
+        path: The file.
+        position: Returns how far the file was read, such as "row 5", for the message about damage.
 
     Raises:
-        DataError: It is not gzipped although its name says so.
-        OSError: It cannot be read.
+        DataError: The file cannot be read, it is cut or damaged, or it is not gzipped although its name says so.
     """
-    with path.open("rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"
-    if path.suffix == ".gz" and not gzipped:
-        raise DataError(f"{path} is not gzipped although its name ends in .gz; download it again or rename it.")
-    with gzip.open(path) if gzipped else path.open("rb") as file:
-        yield file
+    with reading(path):
+        with path.open("rb") as file:
+            is_gzipped = file.read(len(_GZIP)) == _GZIP
+        if path.suffix == ".gz" and not is_gzipped:
+            raise DataError(f"{path} is not gzipped although its name ends in .gz; download it again or rename it.")
+        try:
+            with gzip.open(path) if is_gzipped else path.open("rb") as file:
+                yield file
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{path} is damaged after {position()} ({error}); download or write it again.") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one step; it is on the disk when this returns."""
+    """Write a file in one step; it is on the disk when this function returns."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("wb") as file:
@@ -117,15 +137,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write what `plain` makes of a mapping as a JSON file in one step; it is on the disk when this returns."""
+    """Write a mapping, made `plain`, as a JSON file in one step; it is on the disk when this function returns."""
     write_bytes(path, f"{json.dumps(plain(content), indent=1, allow_nan=False)}\n".encode())
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON gives it back: arrays become lists, numbers that are not finite None.
+    """Return a value as JSON would return it: arrays become lists, numbers that are not finite become None.
 
     Raises:
-        TypeError: JSON has nothing for it.
+        TypeError: JSON cannot express the value.
     """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
@@ -142,7 +162,7 @@ def plain(value: Any) -> Any:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Give a new hidden folder beside `folder`, to be filled and put in place; what is left of it is removed."""
+    """Yield a new hidden folder next to `folder`, to be filled and put in place; whatever is left of it is removed."""
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
         temporary.mkdir(parents=True)
@@ -152,9 +172,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename a complete folder to its final name, moving away what another process, or an older run, left there.
+    """Rename a complete folder to its final name, replacing what another process, or an older run, left there.
 
-    Its files are on the disk before it bears that name, and the name is when this returns.
+    Its files are on the disk before it has that name; the name is on the disk when this function returns.
     """
     for path in (*temporary.iterdir(), temporary):
         _sync(path)
@@ -176,7 +196,7 @@ def put_in_place(temporary: Path, folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, to the disk."""
+    """Make the system write a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

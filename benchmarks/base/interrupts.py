@@ -1,4 +1,4 @@
-"""Ctrl-C and requests to terminate, noted when they come and met where nothing is left half done."""
+"""Ctrl-C and requests to terminate: noted when they come, obeyed where nothing is left half done."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from types import FrameType
 
 __all__ = ["Interrupted", "StopRequest", "ignore_signals", "note_signals", "raise_at_signals"]
 
-# Ctrl-C, what a cluster sends before it kills, and what a lost connection sends.
+# Ctrl-C, the signal of a cluster before it kills, and that of a lost connection.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _SAME_SIGNAL_SECONDS = 1.0
 
 
-class Interrupted(Exception):  # noqa: N818 - no error: somebody asked for it
-    """Work was stopped on request, in a state from which it can go on; the message says in which."""
+class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """Work was stopped on request, in a state from which it can continue; the message names the state."""
 
 
 class StopRequest:
-    """Whether somebody asked to stop.
+    """Whether somebody has asked to stop.
 
     Attributes:
-        signal: Number of the signal that asked; None as long as none did.
+        signal: Number of the first signal; None as long as none has come.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class StopRequest:
         self._listeners: list[Callable[[], None]] = []
 
     def __bool__(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal has come."""
         return self.signal is not None
 
     @contextmanager
     def calling(self, listener: Callable[[], None]) -> Iterator[None]:
-        """Have `listener` called when a signal comes before the end of the block."""
+        """Call `listener` when a signal comes during the block."""
         self._listeners.append(listener)
         try:
             yield
@@ -47,7 +47,7 @@ class StopRequest:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
-            # A wrapper that hands a signal on makes two of one.
+            # A wrapper that passes a signal on makes two of one.
             if time.monotonic() - self._since > _SAME_SIGNAL_SECONDS:
                 raise KeyboardInterrupt
             return
@@ -57,27 +57,27 @@ class StopRequest:
 
 
 def _heeded() -> list[signal.Signals]:
-    """Return the signals that whoever started this process did not have it ignore, as `nohup` and `&` do."""
+    """Return the signals that this process was not started to ignore, as `nohup` and `&` do."""
     return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def raise_at_signals() -> None:
-    """Have all requests to stop raise KeyboardInterrupt, as Ctrl-C does."""
+    """Let all requests to stop raise KeyboardInterrupt, as Ctrl-C does."""
     for number in _heeded():
         signal.signal(number, signal.default_int_handler)
 
 
 def ignore_signals() -> None:
-    """Leave requests to stop to the process that started this one; a terminal or a job sends them to all."""
+    """Leave requests to stop to the parent process; a terminal or a job sends them to all processes."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def note_signals() -> Iterator[StopRequest]:
-    """Note requests to stop instead of dying from them; one that comes again after a second interrupts at once.
+    """Note requests to stop instead of ending at once; a repeated request after a second interrupts immediately.
 
-    To be entered in the main thread, as Python handles signals there.
+    Enter it in the main thread, where Python handles signals.
     """
     request = StopRequest()
     before = {number: signal.signal(number, request._note) for number in _heeded()}  # noqa: SLF001

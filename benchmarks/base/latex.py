@@ -29,7 +29,7 @@ _SPECIAL = {
 
 
 def escape(text: str) -> str:
-    """Return text with what LaTeX reads as commands, or has no letter for, written so that it is printed."""
+    """Return text in which characters that LaTeX reads as commands, or has no letter for, are escaped."""
     return "".join(_SPECIAL.get(char, char) for char in text)
 
 

@@ -1,4 +1,4 @@
-"""The machine a run takes place on: device, threads, memory, versions."""
+"""The machine that a run uses: device, threads, memory, versions."""
 
 from __future__ import annotations
 
@@ -32,38 +32,38 @@ __all__ = [
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
-# Where the code is: what else differs from the commit is no part of what ran.
-_ROOMS = ("sen", "baselines", "benchmarks", "ablations", "reports")
+# The packages: only a difference in them from the commit is a difference in what ran.
+_PACKAGES = ("sen", "baselines", "benchmarks", "ablations", "reports")
 
 
 def n_cores() -> int:
-    """Number of processor cores this process may use: affinity and container limits count."""
+    """Return the number of processor cores that this process may use, by its affinity and container limits."""
     import joblib
 
     return int(joblib.cpu_count())
 
 
 def n_threads() -> int:
-    """Number of threads to compute with: OMP_NUM_THREADS, else one for each core."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdigit() and int(told) else n_cores()
+    """Return the number of threads to compute with: OMP_NUM_THREADS, else one for each core."""
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    return int(setting) if setting.isdigit() and int(setting) else n_cores()
 
 
 def check_device_name(name: str) -> None:
-    """Check that a device is called as one may be.
+    """Check the name of a device.
 
     Raises:
-        UsageError: It is not.
+        UsageError: The name is not one of auto, cpu, cuda and cuda:N.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise UsageError(f"There is no device {name!r}. Available: auto, cpu, cuda, cuda:N.")
 
 
 def pick_device(name: str) -> str:
-    """Return "cpu", "cuda" or "cuda:N" for what was asked: "auto" or one of these.
+    """Return the device to use, "cpu", "cuda" or "cuda:N"; "auto" takes a GPU where there is one.
 
     Raises:
-        UsageError: No such device, or a GPU was asked for and there is none.
+        UsageError: There is no such device.
     """
     import torch
 
@@ -80,9 +80,9 @@ def pick_device(name: str) -> str:
 
 @contextlib.contextmanager
 def hold_device(device: str) -> Iterator[str]:
-    """Give the device to train on: for "cuda" the first GPU that no other training on this machine holds.
+    """Yield the device to train on: for "cuda", the first GPU that no other training on this machine holds.
 
-    The system frees a GPU's lock however its holder ends. Where all are held, one is shared.
+    The system releases the lock of a GPU however its holder ends. Where all GPUs are held, one is shared.
     """
     import torch
 
@@ -108,24 +108,25 @@ def hold_device(device: str) -> Iterator[str]:
 
 
 def _gpu_name(index: int) -> str:
-    """Name of a GPU that does not depend on which of them this process may see."""
+    """Return a name of a GPU that does not depend on which GPUs this process may see."""
     import torch
 
     return str(torch.cuda.get_device_properties(index).uuid)
 
 
 def prepare_arithmetic(threads: int) -> None:
-    """Make this process ready for training on so many CPU threads.
+    """Prepare this process for training on this many CPU threads.
 
     Denormal numbers, to which unused Gaussians and their gradients decay, are flushed to zero: a processor takes many
-    times longer over them. And glibc is told to keep the large blocks that training frees and takes again at every
-    step; giving them back to the system each time cost half as much again per epoch. Other C libraries are left alone.
+    times longer to compute with them. And glibc is set to keep the large blocks of memory that every training step
+    frees and takes again; returning them to the system each time made an epoch take half as long again. Other C
+    libraries are left alone.
     """
     import torch
 
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32, in convolutions as in matrix products
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32, in convolutions as in matrix products
     if platform.libc_ver()[0] == "glibc":
         with contextlib.suppress(OSError, AttributeError):
             libc = ctypes.CDLL(None)
@@ -134,9 +135,9 @@ def prepare_arithmetic(threads: int) -> None:
 
 
 def reset_peak_memory() -> None:
-    """Have `peak_memory` forget what this process needed before, as far as the system can (Linux with glibc).
+    """Let `peak_memory` start anew, as far as the system supports it (Linux with glibc).
 
-    A process that trains one training after the other would report the largest of them for each.
+    Otherwise a process that trains several trainings in turn would report the peak of the largest for each.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -144,8 +145,8 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """Largest resident memory of this process in bytes, since its start or the last `reset_peak_memory`."""
-    # Not from getrusage, by which a worker inherits the peak of the process that started it.
+    """Return the largest resident memory of this process in bytes, since its start or the last `reset_peak_memory`."""
+    # Not from getrusage: there a worker inherits the peak of the process that started it.
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -156,9 +157,9 @@ def peak_memory() -> int:
 
 @functools.cache
 def provenance() -> dict[str, str | None]:
-    """Versions, git commit of the code (None outside a checkout) and machine, for the record of a result.
+    """Return versions, git commit of the code (None outside a checkout) and machine, for the record of a result.
 
-    Looked up once in a process, when its first training begins: later commits are not of the code that it loaded.
+    They are looked up once in a process, when its first training begins: it has not loaded the code of later commits.
     """
     import torch
 
@@ -168,13 +169,13 @@ def provenance() -> dict[str, str | None]:
         **{name: version(name) for name in packages},
         "git_commit": _git_commit(),
         "platform": platform.platform(),
-        # Which instructions torch computes with: with others sums are rounded otherwise.
+        # The instruction set that torch uses: with another, sums are rounded differently.
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the checkout that holds this code, with "-dirty" where it differs; None elsewhere."""
+    """Return the commit of the checkout of this code, with "-dirty" where the code differs; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
@@ -182,9 +183,9 @@ def _git_commit() -> str | None:
         return done.stdout.strip()
 
     try:
-        # Installed below somebody's own repository, git would tell that one's commit.
+        # If sen-bench is installed inside another repository, git would return the commit of that one.
         if Path(git("rev-parse", "--show-toplevel")) != root:
             return None
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", *_ROOMS) else "")
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", *_PACKAGES) else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,4 +1,4 @@
-"""A function applied to a stream of tasks by worker processes, which end with the process that started them."""
+"""Worker processes that apply a function to a stream of arguments and end with the process that started them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Progress", "held_alive", "stream"]
 
 Result = TypeVar("Result")
 
-#: Called with how much is done and how much there is, mostly in rows; None where that is not known.
+#: Called with the amount done and the total amount, mostly in rows; the total is None where it is not known.
 Progress = Callable[[int, int | None], None]
 
 _POLL_SECONDS = 1.0
@@ -24,12 +24,12 @@ _work = Lock()
 _watched: set[int] = set()
 
 
-def stream(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
-    """Yield `function(*task)` for each task, in order, holding only a few tasks and results at any time.
+def stream(function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]], jobs: int) -> Iterator[Result]:
+    """Yield `function(*each)` for each tuple of arguments, in order, with only a few of them in memory at any time.
 
     Args:
         function: A function at the top level of a module that is quick to import.
-        tasks: Its arguments.
+        arguments: Tuples of its arguments.
         jobs: Worker processes; -1 is one per core, 1 does the work in this process.
 
     Raises:
@@ -40,40 +40,40 @@ def stream(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], jo
 
     wanted = True
     process = os.getpid()
-    calls = (delayed(_apply)(process, function, task) for task in itertools.takewhile(lambda _: wanted, tasks))
+    calls = (delayed(_apply)(process, function, each) for each in itertools.takewhile(lambda _: wanted, arguments))
     results = Parallel(n_jobs=jobs, return_as="generator", batch_size=1, max_nbytes=None)(calls)
     try:
         for result in results:  # noqa: UP028 - `yield from` would close the results before the wait below
             yield result
     except BrokenProcessPool:
         raise RunError(
-            "A worker process died; a system that runs out of memory kills the largest. `sen-bench prepare` with "
-            "--jobs 1 reads crystals and builds graphs one after the other, and other commands then find them in the "
+            "A worker process died; a system that runs out of memory kills the largest process. `sen-bench prepare` "
+            "with --jobs 1 reads crystals and builds graphs one after the other; other commands then find them in the "
             "cache."
         ) from None
     finally:
-        # joblib fills stderr with tracebacks when its tasks are abandoned; the few that are under way end soon.
+        # joblib fills stderr with tracebacks when its calls are abandoned; the few that have begun end soon.
         wanted = False
         with suppress(BrokenProcessPool):
             for _ in results:
                 pass
 
 
-def _apply(process: int, function: Callable[..., Result], task: tuple[Any, ...]) -> Result:
+def _apply(process: int, function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
     _watch(process)
-    return function(*task)
+    return function(*arguments)
 
 
 @contextmanager
 def held_alive(process: int) -> Iterator[None]:
-    """Have this worker process end with the one that started it, but not before the end of the block."""
+    """Let this worker process end with the one that started it, but not before the end of the block."""
     _watch(process)
     with _work:
         yield
 
 
 def _watch(process: int) -> None:
-    """Watch whether the process that started this one lives: joblib's workers would wait for it for ever."""
+    """End this process when the one that started it ends: joblib's workers would wait for it for ever."""
     if process in {os.getpid(), *_watched}:
         return
     _watched.add(process)

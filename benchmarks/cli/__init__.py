@@ -1,4 +1,9 @@
 """The `sen-bench` command: its entry point, the commands of this package, their options and what they show.
 
-It imports every other part of `benchmarks` and `sen`. Only the commands of `ablations` and `reports` import it.
+This package imports every other part of `benchmarks` and `sen`. Only the commands of `ablations` and `reports` import
+it.
 """
+
+from benchmarks.cli.main import main
+
+__all__ = ["main"]

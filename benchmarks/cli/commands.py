@@ -23,7 +23,7 @@ from benchmarks.cli.options import (
     TrainingOptions,
     check_jobs,
     choose_folds,
-    find_data,
+    load_with_bars,
     show_how_to_continue,
     with_training_options,
 )
@@ -50,10 +50,11 @@ def run(
     """
     from benchmarks.cli.display import show_result
     from benchmarks.cli.progress import RunDisplay
+    from benchmarks.data.own_data import find_task
     from benchmarks.results.run_config import build_config
 
     check_jobs(jobs)
-    chosen, load = options.find_data(task)
+    chosen = find_task(task, **options.own_data)
     config = build_config(
         chosen.name,
         block,
@@ -72,7 +73,7 @@ def run(
             from benchmarks.training.summary import references, summarise
 
             device = pick_device(options.device)
-            dataset = load(display, -1)
+            dataset = load_with_bars(chosen, options.data_dir, options.on_bad_row, display)
             plan = make_plan(
                 config,
                 dataset,
@@ -150,13 +151,14 @@ def prepare(
     from benchmarks.cli.display import show_preparation
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.data.graph_table import build_graphs
+    from benchmarks.data.own_data import find_task
     from benchmarks.results.run_config import build_graph_settings
 
     check_jobs(jobs)
-    _, load = find_data(task, data_dir, on_bad_row, {"target": target, "kind": kind})
+    chosen = find_task(task, target=target, kind=kind)
     settings = build_graph_settings(file=config, assignments=set_ or ())
     with RunDisplay() as display:
-        dataset = load(display, jobs)
+        dataset = load_with_bars(chosen, data_dir, on_bad_row, display, jobs=jobs)
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
     show_preparation(dataset, graphs)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -31,7 +31,7 @@ __all__ = [
     "TrainingOptions",
     "check_jobs",
     "choose_folds",
-    "find_data",
+    "load_with_bars",
     "show_how_to_continue",
     "with_training_options",
 ]
@@ -119,10 +119,10 @@ class TrainingOptions:
             "limit": self.limit,
         }
 
-    def find_data(self, name: str) -> tuple[Task, Callable[[RunDisplay, int], Dataset]]:
-        """Return the task of this name, or own data, and what loads its crystals; see `find_data`."""
-        about_own_data = {"target": self.target, "kind": self.kind, "split": self.split, "unit": self.unit}
-        return find_data(name, self.data_dir, self.on_bad_row, about_own_data)
+    @property
+    def own_data(self) -> dict[str, Any]:
+        """What the options say of own data, as `find_task` takes it."""
+        return {"target": self.target, "kind": self.kind, "split": self.split, "unit": self.unit}
 
 
 def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -146,35 +146,24 @@ def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def find_data(
-    name: str, data_dir: Path | None, on_bad_row: Literal["fail", "skip"] | None, options: Mapping[str, str | None]
-) -> tuple[Task, Callable[[RunDisplay, int], Dataset]]:
-    """Return the task that a task argument means, and what loads its crystals with so many jobs."""
+def load_with_bars(
+    task: Task,
+    data_dir: Path | None,
+    on_bad_row: Literal["fail", "skip"] | None,
+    display: RunDisplay,
+    *,
+    jobs: int = -1,
+) -> Dataset:
+    """Load the crystals of a task, and show in bars how far the download and the reading are."""
     from benchmarks.data.dataset import load_dataset
-    from benchmarks.data.own_data import OwnData, find_own_data
-    from benchmarks.data.tasks import get_task
 
-    given: dict[str, Any] = {option: value for option, value in options.items() if value is not None}
-    path = find_own_data(name)
-    if path is None:
-        task = get_task(name)
-        if on_bad_row is not None:
-            given["on_bad_row"] = on_bad_row
-        if given:
-            flags = " and ".join(f"--{option.replace('_', '-')}" for option in given)
-            raise UsageError(f"{flags}: for own data alone. {name} is a task, which decides that itself.")
-        return task, lambda display, jobs: load_dataset(
-            task,
-            data_dir,
-            jobs=jobs,
-            progress=display.progress("Reading crystals"),
-            download_progress=display.progress(f"Downloading {task.file_name} (MB)"),
-        )
-    if data_dir is not None:
-        raise UsageError(f"--data-dir is for the files of tasks; {name} is read from where it is.")
-    own = OwnData(path=path, **given)
-    return own.task, lambda display, jobs: own.load(
-        on_bad_row=on_bad_row or "fail", jobs=jobs, progress=display.progress("Reading crystals")
+    return load_dataset(
+        task,
+        data_dir,
+        on_bad_row=on_bad_row,
+        jobs=jobs,
+        progress=display.progress("Reading crystals"),
+        download_progress=display.progress(f"Downloading {task.file_name} (MB)"),
     )
 
 

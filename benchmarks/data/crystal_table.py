@@ -1,4 +1,4 @@
-"""Crystals of a dataset as flat arrays, read as a stream from the MatBench file layout."""
+"""The crystals of a data set as flat arrays, and how they are read, as a stream, from the MatBench layout."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from benchmarks.base.cache import CachedArrays, digest, load_or_build
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import file_digest
-from benchmarks.base.workers import Progress, stream
-from benchmarks.data.rows import Fault, read_rows
+from benchmarks.base.workers import Progress
+from benchmarks.data.rows import Fault, read_json_rows
 from benchmarks.data.splitter import RowSplitter, split_file
 from benchmarks.data.tasks import Kind
 from sen.crystal import SYMBOLS, Crystal, crystal_system
 
 __all__ = ["CrystalTable", "Outline", "read_matbench_json", "read_outline", "reduced_formula", "with_ptr"]
 
-# Raised whenever the crystals that come out of the same file change: runs on them are other runs.
+# Raised whenever the same file gives other crystals: runs on them are other runs.
 _VERSION = 1
-# Raised whenever the same crystals are cached in another way.
+# Raised whenever the format of the cached arrays changes.
 _CACHE_VERSION = 2
 
 
@@ -40,10 +40,10 @@ class CrystalTable(CachedArrays):
         ptr: First atom of each crystal, int64 [M + 1].
         space_group: International number, int16 [M]; 0 where the symmetry search failed.
         target: Target value, float64 [M]; 0 and 1 for false and true.
-        heavy_hydrogen: Whether a crystal was given with deuterium or tritium, which are read as hydrogen, bool [M].
-        row: Official row index; in data of the user's own the position in the table, int64 [M].
-        ids: Row id as MatBench writes it, or as the user does, unicode [M].
-        digest: Hash of the file and of everything done to it: the key of what is derived from the table.
+        heavy_hydrogen: Whether a crystal contained deuterium or tritium, which are read as hydrogen, bool [M].
+        row: Official row index; in own data the position in the table, int64 [M].
+        ids: Id of each row as MatBench, or the file of own data, writes it, unicode [M].
+        digest: Hash of the file and of everything done to it: the key of what is computed from the table.
     """
 
     lattice: NDArray[np.float64]
@@ -69,7 +69,7 @@ class CrystalTable(CachedArrays):
         return names[self.space_group]
 
     def elements(self, crystals: NDArray[np.int64]) -> list[str]:
-        """Return the symbols of the elements in the crystals at these positions, in order of atomic number."""
+        """Return the symbols of the elements in the crystals at these positions [n], in order of atomic number."""
         wanted = np.zeros(len(self), dtype=bool)
         wanted[crystals] = True
         numbers = np.unique(self.numbers[np.repeat(wanted, np.diff(self.ptr))])
@@ -110,23 +110,23 @@ def read_matbench_json(
     jobs: int = -1,
     progress: Progress | None = None,
 ) -> CrystalTable:
-    """Read a dataset in the MatBench layout, refine its crystals and cache the result by the content of the file.
+    """Read a data set in the MatBench layout, refine its crystals and cache them by the content of the file.
 
-    The layout is a JSON object, gzipped or not, `{"index": [...], "columns": [...], "data": [[...], ...]}` in which one
-    column is "structure" (pymatgen dictionaries) and another the target. Neither the document nor its parsed form is
-    ever whole in memory: pieces of it go to worker processes as bytes.
+    The layout is a JSON object, gzipped or not, `{"index": [...], "columns": [...], "data": [[...], ...]}`, in which
+    one column is "structure" (pymatgen dictionaries) and another the target. Neither the document nor its parsed form
+    is ever complete in memory: chunks of it go to worker processes as bytes.
 
     Args:
         path: The file.
         target: Name of the target column.
-        row_id: Gives the id of an official row index.
+        row_id: Returns the id of an official row index.
         kind: Whether the targets are numbers ("regression") or booleans ("classification").
         jobs: Worker processes; -1 is one per core.
-        progress: Told how far the reading is; not called when the cache has the answer.
+        progress: Called with the number of rows read; not called where the cache has the crystals.
 
     Raises:
         UsageError: There is no such file.
-        DataError: The file is not what it claims to be; the message names the file and, where there is one, the row.
+        DataError: The file is not what it claims to be; the message names the file and, if one is at fault, the row.
     """
     path = Path(path)
     try:
@@ -138,7 +138,7 @@ def read_matbench_json(
     folder = digest(crystals=key, version=_CACHE_VERSION)
     arrays = load_or_build(
         f"crystals-{folder[:32]}",
-        lambda: with_ptr(_pieces(path, target, kind, row_id, jobs, progress)),
+        lambda: with_ptr(_chunks(path, target, kind, row_id, jobs, progress)),
         {"file": path.name, **facts},
     )
     ids = np.array([row_id(row) for row in arrays["row"].tolist()])
@@ -154,12 +154,12 @@ def reduced_formula(numbers: NDArray[np.integer]) -> str:
     return str(Composition(composition).reduced_formula)
 
 
-def with_ptr(pieces: Iterable[dict[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield pieces of a table, each of at least one crystal, with "ptr" in place of "count" (atoms of each crystal)."""
+def with_ptr(chunks: Iterable[dict[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield chunks of a table, each of at least one crystal, with "ptr" in place of "count" (atoms of each crystal)."""
     atoms, first = 0, [0]
-    for piece in pieces:
-        ends = atoms + np.cumsum(piece.pop("count"))
-        yield piece | {"ptr": np.concatenate([first, ends]).astype(np.int64)}
+    for chunk in chunks:
+        ends = atoms + np.cumsum(chunk.pop("count"))
+        yield chunk | {"ptr": np.concatenate([first, ends]).astype(np.int64)}
         atoms, first = int(ends[-1]), []
 
 
@@ -172,10 +172,10 @@ class Outline:
 
 
 def read_outline(path: Path) -> Outline:
-    """Read a file in the MatBench layout without looking at its rows, whose number the index must have.
+    """Read what a file in the MatBench layout says about its rows, and check that the index has one entry for each.
 
     Raises:
-        DataError: The file is not in that layout.
+        DataError: The file does not have that layout.
     """
     splitter = RowSplitter()
     for _ in split_file(path, splitter):
@@ -196,11 +196,11 @@ def read_outline(path: Path) -> Outline:
     return Outline(outline["index"], outline["columns"])
 
 
-def _pieces(
+def _chunks(
     path: Path, target: str, kind: Kind, row_id: Callable[[int], str], jobs: int, progress: Progress | None
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the arrays of a file batch by batch."""
-    # One more pass over the bytes, about 3 % of the work, buys the row ids before the first row wherever they stand.
+    """Yield the arrays of a file chunk by chunk."""
+    # A pass over the bytes, about 3 % of the work, reads the row ids before the first row, wherever they are.
     outline = read_outline(path)
     for name in ("structure", target):
         if name not in outline.columns:
@@ -208,24 +208,21 @@ def _pieces(
     if problem := _index_problem(outline.index, row_id):
         raise DataError(f'{path}: "index" {problem}.')
     index = np.array(outline.index, dtype=np.int64)
-    batches = (
-        (rows, outline.columns, target, kind) for rows in split_file(path, RowSplitter()) if rows.strip(b", \t\r\n")
-    )
     done = 0
-    for batch in stream(read_rows, batches, jobs):
-        faults = [batch] if isinstance(batch, Fault) else batch.faults
-        if faults or isinstance(batch, Fault):
+    for chunk in read_json_rows(path, outline.columns, target, kind, jobs):
+        faults = [chunk] if isinstance(chunk, Fault) else chunk.faults
+        if faults or isinstance(chunk, Fault):
             row = int(index[min(done + faults[0].row, len(index) - 1)])
             message = f"{path}: row {row_id(row)} (index {row}) {faults[0].problem}; repair or remove that row."
             raise DataError(message)
-        yield batch.arrays | {"row": index[done : done + batch.n_rows]}
-        done += batch.n_rows
+        yield chunk.arrays | {"row": index[done : done + chunk.n_rows]}
+        done += chunk.n_rows
         if progress is not None:
             progress(done, len(index))
 
 
 def _index_problem(index: list[Any], row_id: Callable[[int], str]) -> str | None:
-    """Return what is wrong with the index of an official file, if anything is."""
+    """Return what is wrong with the index of an official file; None if nothing is."""
     if not all(type(row) is int and 0 <= row <= np.iinfo(np.int64).max for row in index):
         return "must hold row numbers, integers from 0 up"
     seen: set[int] = set()

@@ -1,25 +1,21 @@
-"""The crystals of a task, wherever they come from."""
+"""The crystals of a task, wherever they come from, and their folds."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from benchmarks.base.cache import digest
+from benchmarks.base.errors import UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, read_matbench_json
-from benchmarks.data.tasks import DataFile, Task, find_data_file, named_folder, own_folder
+from benchmarks.data.folds import Fold, make_folds
+from benchmarks.data.own_data import OnBadRow, SkippedRow, own_data_only, read_own_data
+from benchmarks.data.tasks import DataFile, Task, download_folder, find_data_file, named_folder
 
-__all__ = ["Dataset", "SkippedRow", "load_dataset"]
-
-
-class SkippedRow(NamedTuple):
-    """A row that was left out because it cannot be used; `problem` completes the sentence "row ..."."""
-
-    id: str
-    problem: str
+__all__ = ["Dataset", "load_dataset"]
 
 
 @dataclass(frozen=True)
@@ -28,10 +24,10 @@ class Dataset:
 
     Attributes:
         task: What is predicted.
-        table: The crystals at hand.
-        source: Name of the file they were read from, or what made them.
+        table: The crystals that were loaded.
+        source: Name of the file that they were read from, or what made them.
         is_complete: Whether these are all rows of the task, verified by hash where there is an official file.
-        skipped: Rows of the user's own data that were left out.
+        skipped: Rows of own data that were left out.
     """
 
     task: Task
@@ -39,10 +35,33 @@ class Dataset:
     source: str
     is_complete: bool
     skipped: tuple[SkippedRow, ...] = ()
+    _made: dict[tuple[int, int | None], list[Fold]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def folds(self, seed: int, limit: int | None = None) -> list[Fold]:
+        """Return the folds for a seed, or the one of a holdout split; they are made once.
+
+        Args:
+            seed: Seed of the run, which draws the validation rows.
+            limit: Largest number of training and validation rows of a fold.
+
+        Raises:
+            UsageError: See `make_folds`, as for `DataError`.
+            DataError: The rows are not those of the task.
+        """
+        if (seed, limit) not in self._made:
+            task, table = self.task, self.table
+            self._made[seed, limit] = make_folds(
+                task.kind, table.row, task.n_rows, table.target, seed, limit=limit, split=task.split
+            )
+        return self._made[seed, limit]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the folds, which are megabytes and follow from the rest."""
+        return vars(self) | {"_made": {}}
 
     @property
     def digest(self) -> str:
-        """Hash of the crystals, their targets and their split: what names a run beside its configuration."""
+        """Hash of the crystals, their targets and their split: with the configuration it names a run."""
         split = self.task.split
         return self.table.digest if split == "folds" else digest(table=self.table.digest, split=split)
 
@@ -54,7 +73,7 @@ class Dataset:
 
     @property
     def coverage(self) -> float:
-        """Share of the official rows that are at hand; 1 where the data set is complete by itself."""
+        """Share of the official rows that were loaded; 1 where the data set is complete by itself."""
         return len(self.table) / self.task.n_rows if self.task.n_rows else 1.0
 
 
@@ -62,24 +81,35 @@ def load_dataset(
     task: Task,
     data_dir: Path | None = None,
     *,
+    on_bad_row: OnBadRow | None = None,
     jobs: int = -1,
     progress: Progress | None = None,
     download_progress: Progress | None = None,
 ) -> Dataset:
-    """Load the crystals of a task, from the cache where they were loaded before; download a file that is not at hand.
+    """Load the crystals of a task, from the cache where they were loaded before; a missing official file is downloaded.
 
     Args:
-        task: What to load.
-        data_dir: Folder that holds the data file, or else receives it; None means SEN_BENCH_DATA or, where that names
-            none, the cache.
+        task: What to load; `find_task` returns the task of a name, or of own data.
+        data_dir: Folder that holds the official data file, or receives it; None means SEN_BENCH_DATA or, where that
+            is not set, the cache.
+        on_bad_row: Whether rows of own data that cannot be used are an error ("fail", the default), or are left out and
+            listed in `Dataset.skipped` ("skip").
         jobs: Worker processes; -1 is one per core.
-        progress: Told how far the reading is.
-        download_progress: Told how far the download is, in megabytes.
+        progress: Called with the number of crystals read; not called where the cache has them.
+        download_progress: Called with the megabytes (10^6 bytes) downloaded.
 
     Raises:
-        UsageError: A folder does not exist, or cannot be written.
-        DataError: The data file is not what it should be, or cannot be downloaded.
+        UsageError: A folder does not exist or cannot be written, own data lack a column, or an argument is not for this
+            kind of task.
+        DataError: The data file is not what it should be, or cannot be downloaded; own data have bad rows.
     """
+    if task.path is not None:
+        if data_dir is not None:
+            raise UsageError(f"--data-dir is for the files of tasks; {task.path} is read from where it is.")
+        table, skipped = read_own_data(task, task.path, on_bad_row=on_bad_row or "fail", jobs=jobs, progress=progress)
+        return Dataset(task, table, task.path.name, is_complete=True, skipped=skipped)
+    if on_bad_row is not None:
+        raise own_data_only(task, "on_bad_row")
     if task.name == "prototypes":
         from benchmarks.data.prototypes import make_prototypes
 
@@ -88,7 +118,7 @@ def load_dataset(
     if file is None:
         from benchmarks.data.download import fetch
 
-        folder = named_folder(data_dir) or own_folder()
+        folder = named_folder(data_dir) or download_folder()
         logging.getLogger("sen_bench").warning("Downloading %s to %s.", task.url, folder)
         file = DataFile(fetch(task, folder, download_progress), "complete")
     table = read_matbench_json(file.path, task.target, row_id=task.row_id, kind=task.kind, jobs=jobs, progress=progress)

@@ -1,4 +1,4 @@
-"""Official data files from their published address: resumed where a download stopped, kept only with the right hash."""
+"""Downloads of official data files: resumed where they stopped, kept only with the right hash."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = ["fetch"]
 CONNECT_SECONDS = 10.0
 STALL_SECONDS = 30.0
 TRIES = 5
-#: Seconds before the second try; each pause is twice the one before.
+#: Seconds before the second try; each pause is twice as long as the one before.
 PAUSE = 1.0
 
 _CHUNK = 2**16
-#: A try that brings as much as this is progress, and the tries are counted anew.
+#: After a try that brings this many bytes, the tries are counted anew.
 _PROGRESS = 10**6
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ANOTHER_FOLDER = f"name another folder with --data-dir or {DATA_DIR_VARIABLE}"
@@ -44,22 +44,22 @@ _log = logging.getLogger("sen_bench")
 
 
 def fetch(task: Task, folder: Path, progress: Progress | None = None) -> Path:
-    """Download the official file of a task into a folder, unless it is there.
+    """Download the official file of a task into a folder, unless the folder has it.
 
-    What has come is kept in the cache, outside `folder`, until it is the whole file: the next call goes on from there.
-    Of several processes one downloads while the others wait.
+    An incomplete file is kept in the cache, outside `folder`: the next call continues it. If several processes call
+    this function, one downloads while the others wait.
 
     Args:
         task: A task with an official file.
-        folder: Where to; it is made if need be. A file of that name with another hash is replaced.
-        progress: Told how many megabytes (10^6 bytes) of how many have come.
+        folder: Folder for the file; it is created if necessary. A file of that name with another hash is replaced.
+        progress: Called with the megabytes (10^6 bytes) downloaded.
 
     Returns:
         Path of the file, whose hash was checked.
 
     Raises:
         UsageError: A folder cannot be written, or the task has no official file.
-        DataError: The file cannot be had: no connection, an error of the host, a wrong hash, a full disk.
+        DataError: The file cannot be obtained: no connection, an error of the host, a wrong hash, a full disk.
     """
     import pooch
 
@@ -82,7 +82,7 @@ def fetch(task: Task, folder: Path, progress: Progress | None = None) -> Path:
                 raise _cannot_write(folder, error, task.file_name, downloader.size, _ANOTHER_FOLDER) from None
             except ValueError:  # pooch found a wrong hash; the part file is gone with pooch's temporary one
                 if downloader.continued:
-                    _log.warning("What earlier commands left of %s was not usable: starting anew.", task.file_name)
+                    _log.warning("What earlier commands left of %s was not usable: starting again.", task.file_name)
                     continue
                 raise DataError(
                     f"What {downloader.host} sends as {task.file_name} is not the official file: its sha256 is "
@@ -92,13 +92,13 @@ def fetch(task: Task, folder: Path, progress: Progress | None = None) -> Path:
 
 
 class _Downloader:
-    """What pooch calls to download: fills the part file, going on where it ends, and hands it over when it is whole.
+    """The downloader that pooch calls: it continues the part file and hands it over when it is complete.
 
     Attributes:
         continued: Whether the file begins with what an earlier command left.
-        host: Who sent the file, after redirects.
+        host: The host that sent the file, after redirects.
         sha256: Hash of the file handed over.
-        size: Bytes of the whole file, as far as the host told.
+        size: Bytes of the complete file; None where the host does not say.
     """
 
     def __init__(self, name: str, part: Path, progress: Progress | None) -> None:
@@ -131,27 +131,27 @@ class _Downloader:
                 _log.warning("%s; next try in %g s.", problem, pause)
             time.sleep(pause)
         self.sha256 = file_digest(self._part)
-        # A rename where both are on one disk, and with it the usual permissions: pooch's file is for the user alone.
+        # A rename if both are on one disk; and the file gets the usual permissions: only the user can read pooch's.
         shutil.move(self._part, output_file)
 
     def _stream(self, url: str) -> None:
-        """Ask for what is missing and append it to the part file.
+        """Request the missing bytes and append them to the part file.
 
         Raises:
-            _TryFailed: Less than that came; another try may bring more.
+            _TryFailed: Not all of them came; another try may bring more.
             SenBenchError: Another try would not help.
         """
         import requests
 
         start = self._n_bytes()
         self.host = urlsplit(url).netloc
-        # Ranges and lengths count the bytes of the file as it is stored, which no encoding may change on the way.
+        # Ranges and lengths count the bytes of the stored file: no encoding may change them on the way.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
         try:
             with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, STALL_SECONDS)) as response:
                 self.host = urlsplit(response.url).netloc
                 if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
-                    return  # nothing is missing; if it is the wrong file, its hash will tell
+                    return  # nothing is missing; if it is the wrong file, its hash shows it
                 self._append(response, self._check(response, start))
         except requests.ConnectTimeout:
             raise _TryFailed(f"{self.host} cannot be reached (no answer for {CONNECT_SECONDS:g} s)") from None
@@ -184,7 +184,7 @@ class _Downloader:
         raise DataError(f"{self._name} could not be downloaded: {answer}; {_ELSEWHERE}.")
 
     def _append(self, response: Response, start: int) -> None:
-        """Write the content of a response into the part file from byte `start` on, and see whether it is all."""
+        """Write the content of a response into the part file from byte `start` on, and check that it is complete."""
         from urllib3.exceptions import HTTPError, ReadTimeoutError
 
         done = start
@@ -203,14 +203,14 @@ class _Downloader:
             raise self._broke_off() from None
         except OSError as error:
             if error.errno in _FULL:
-                # The space is worth more to whoever uses that disk than the part is to us.
+                # Other users of that disk need the space more than we need the part.
                 self._part.unlink()
             raise _cannot_write_cache(self._part.parent, error, self._name, self.size) from None
         if self.size is not None and done < self.size:
             raise self._broke_off()
 
     def _n_bytes(self) -> int:
-        """Return how many bytes the part file holds."""
+        """Return the number of bytes in the part file."""
         return self._part.stat().st_size if self._part.exists() else 0
 
     def _stalled(self) -> _TryFailed:
@@ -222,12 +222,12 @@ class _Downloader:
 
 
 class _TryFailed(Exception):  # noqa: N818 - a state of the download that another try repairs, never seen by a user
-    """A try failed in a way that the next one may not."""
+    """A try failed, but the next one may succeed."""
 
 
 @contextmanager
 def _one_at_a_time(part: Path, name: str) -> Iterator[None]:
-    """Keep other processes and threads from the part file, after waiting for one that has it."""
+    """Lock the part file against other processes and threads, after waiting for one that holds it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(part.with_suffix(".lock"))
@@ -251,16 +251,16 @@ def _cannot_write_cache(folder: Path, error: OSError, name: str, size: int | Non
 
 
 def _cannot_write(folder: Path, error: OSError, name: str, size: int | None, remedy: str) -> SenBenchError:
-    """Return the error of a folder that cannot be written, or has no room for the file."""
+    """Return the error for a folder that cannot be written, or has no space left for the file."""
     reason = error.strerror or "Permission denied"  # pooch's own PermissionError has only a long message
     if error.errno in _FULL:
         megabytes = "" if size is None else f" ({_megabytes(size):,} MB)"
-        return DataError(f"There is no room for {name}{megabytes} in {folder} ({reason}): free some, or {remedy}.")
+        return DataError(f"There is no space for {name}{megabytes} in {folder} ({reason}): free some, or {remedy}.")
     return UsageError(f"Cannot write {name} to {folder} ({reason}): {remedy}.")
 
 
 def _root(error: BaseException) -> str:
-    """Return what the system said at the root of an error of requests."""
+    """Return the message of the system error that caused an error of requests."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return getattr(error, "strerror", None) or str(error)

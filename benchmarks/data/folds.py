@@ -1,4 +1,4 @@
-"""The official MatBench folds and the validation rows cut from their training rows; a holdout split of own data."""
+"""The official MatBench folds, with validation rows cut from their training rows, and a holdout split of own data."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Fold:
 
     Attributes:
         index: Number of the fold, 0 to 4; 0 for a holdout split.
-        train: Rows the model is fitted on, int64 [n_train].
+        train: Rows that the model is fitted on, int64 [n_train].
         validation: Rows that stop the training and choose the checkpoint, int64 [n_validation].
-        test: Rows that are predicted once, int64 [n_test]. Test rows are never dropped.
+        test: Rows that are predicted once, int64 [n_test]. No test row is ever dropped.
     """
 
     index: int
@@ -47,10 +47,10 @@ class Fold:
 
 
 def check_split(split: str) -> str:
-    """Return a split in the one way to write it: "folds", or "holdout:0.8/0.1/0.1" (train/validation/test).
+    """Return a split in its standard form: "folds", or "holdout:0.8/0.1/0.1" (training/validation/test).
 
     Raises:
-        UsageError: It is no split.
+        UsageError: The text is not a split.
     """
     if split == "folds":
         return split
@@ -74,7 +74,7 @@ def n_folds(split: str) -> int:
 
 
 def check_fold_numbers(folds: Sequence[int], split: str) -> None:
-    """Check which folds somebody asks for.
+    """Check the folds that are to be run.
 
     Raises:
         UsageError: The split does not have them, or one is named twice.
@@ -93,7 +93,7 @@ def official_folds(
     n_rows: int,
     targets: NDArray[np.generic] | None = None,
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return MatBench's own folds of a complete data set, in content and order those of matbench 0.6.
+    """Return MatBench's folds of a complete data set, equal in content and order to those of matbench 0.6.
 
     Args:
         kind: "regression" splits by `KFold`, "classification" by `StratifiedKFold`.
@@ -105,7 +105,7 @@ def official_folds(
 
     Raises:
         UsageError: There are fewer rows, or fewer rows of one class, than folds.
-        ValueError: A classification comes without the label of every row.
+        ValueError: A classification lacks the label of every row.
     """
     from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -137,22 +137,22 @@ def make_folds(
     limit: int | None = None,
     split: str = "folds",
 ) -> list[Fold]:
-    """Return the official folds restricted to the rows at hand, with validation rows cut from the training rows.
+    """Return the official folds, restricted to the rows of the table, with validation rows cut from the training rows.
 
     A tenth of each fold's training rows, drawn by the run's seed and the fold's index, becomes validation rows; in a
-    classification, a tenth of each class. A holdout split is drawn with the seed of the official folds, validation rows
-    too, so that all blocks and seeds share it; in a classification it is stratified.
+    classification, a tenth of each class. A holdout split, validation rows included, is drawn with the seed of the
+    official folds, so that all blocks and seeds share it; in a classification it is stratified.
 
     Args:
         kind: "regression" or "classification".
         rows: Official row index of each row of the table, [M].
-        n_official_rows: Rows of the complete data set; None for a data set that is complete by itself (a file of the
-            user's own, `prototypes`), which is split in the order of the table.
+        n_official_rows: Rows of the complete data set; None for a data set that is complete by itself (own data,
+            `prototypes`), which is split in the order of the table.
         targets: Target of each row of the table, [M].
         seed: Seed of the run; it draws the validation rows and never changes the official folds.
-        limit: Keep at most that many of each fold's training rows, validation rows included, drawn at random; a
-            smaller limit keeps a part of what a larger one keeps. Test rows are never dropped.
-        split: As `check_split` returns it; a holdout split is for data that are complete by themselves.
+        limit: Keep at most this many of each fold's training rows, validation rows included, drawn at random; a
+            smaller limit keeps a subset of what a larger one keeps. Test rows are never dropped.
+        split: As `check_split` returns it; a holdout split is for data sets that are complete by themselves.
 
     Returns:
         The five folds, or the one of a holdout split.
@@ -185,7 +185,7 @@ def make_folds(
         train, test = (at[at >= 0] for at in (position[official_train], position[official_test]))
         if len(train) < 2 or len(test) == 0:
             raise UsageError(
-                f"The {len(rows):,} rows at hand leave {len(train)} training and {len(test)} test rows "
+                f"The {len(rows):,} rows of the data leave {len(train)} training and {len(test)} test rows "
                 f"in fold {index}: give more rows."
             )
         # Two streams, so that a limit that drops nothing changes nothing.
@@ -199,7 +199,7 @@ def make_folds(
 
 
 def _holdout(kind: Kind, targets: NDArray[np.generic], seed: int, limit: int | None, shares: Sequence[float]) -> Fold:
-    """Cut the rows into training, validation and test rows of these shares, at least one row of each class in each."""
+    """Split the rows into training, validation and test rows of these shares, with at least one row of each class."""
     from sklearn.model_selection import train_test_split
 
     n_test, n_validation = (max(1, round(share * len(targets))) for share in (shares[2], shares[1]))
@@ -234,14 +234,14 @@ def _holdout(kind: Kind, targets: NDArray[np.generic], seed: int, limit: int | N
 
 
 def _strata(kind: Kind, targets: NDArray[np.generic], rows: NDArray[np.int64]) -> NDArray[np.generic]:
-    """Return what divides rows into strata: their class, or nothing for a regression."""
+    """Return the stratum of each row [n]: its class; for a regression all rows are in one stratum."""
     return targets[rows] if kind == "classification" else np.zeros(len(rows))
 
 
 def _limited(
     rows: NDArray[np.int64], strata: NDArray[np.generic], limit: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return `limit` rows drawn at random from each stratum in proportion, ascending; fewer are a part of more."""
+    """Return `limit` rows, drawn at random in proportion to the strata, ascending; fewer rows are a subset of more."""
     order = np.empty(len(rows))
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
@@ -250,7 +250,7 @@ def _limited(
 
 
 def _require_all_classes(kind: Kind, targets: NDArray[np.generic], fold: Fold, limit: int | None) -> None:
-    """Refuse a limit that leaves a class out: the epoch would be chosen on rows that know nothing of it."""
+    """Refuse a limit that leaves a class out: the epoch would be chosen by rows without that class."""
     if kind == "classification" and limit is not None:
         n_classes = len(np.unique(targets))
         if any(len(np.unique(targets[part])) < n_classes for part in (fold.train, fold.validation)):
@@ -271,12 +271,12 @@ def _positions(rows: NDArray[np.int64], n_official_rows: int) -> NDArray[np.int6
     position[rows] = np.arange(len(rows))
     lost = rows[position[rows] != np.arange(len(rows))]
     if len(lost):
-        raise DataError(f"Row index {lost[0]} occurs more than once: every official row may be there only once.")
+        raise DataError(f"Row index {lost[0]} occurs more than once: each official row may occur only once.")
     return position
 
 
 def _draw_validation(strata: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return a mask [n] that holds out a tenth of each stratum: one row at least, but never all of them."""
+    """Return a mask [n] that holds out a tenth of each stratum: at least one row, but never all of them."""
     held_out = np.zeros(len(strata), dtype=bool)
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)

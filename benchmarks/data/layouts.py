@@ -1,13 +1,11 @@
-"""Ways to write a data set down: a folder of structure files, the MatBench layout in JSON, CSV, Parquet."""
+"""The layouts of own data: a folder of structure files, the MatBench layout in JSON, CSV, Parquet."""
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import itertools
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,11 +15,10 @@ from typing import Any, Protocol
 
 from benchmarks.base.cache import digest
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
-from benchmarks.base.files import file_digest, open_unpacked
+from benchmarks.base.files import file_digest, open_unpacked, reading
 from benchmarks.base.workers import stream
 from benchmarks.data.crystal_table import read_outline
-from benchmarks.data.rows import Chunk, Fault, read_chunk, read_rows, read_target
-from benchmarks.data.splitter import RowSplitter, split_file
+from benchmarks.data.rows import Chunk, Fault, read_chunk, read_json_rows, read_target
 from benchmarks.data.structures import BadRow, Form, RawCrystal, parse_file, parse_structure
 from benchmarks.data.tasks import Kind, Task
 
@@ -31,45 +28,45 @@ _PYMATGEN = f"pymatgen {version('pymatgen')}"
 _TABLE = "id_prop.csv"
 _ID_COLUMNS = ("id", "material_id", "mbid")
 _STRUCTURE_COLUMNS: dict[str, Form | None] = {"structure": None, "cif": "cif", "poscar": "poscar"}
-# Where the structure of an id may be in a folder.
+# Possible places of the structure of an id in a folder.
 _STRUCTURE_FILES = ("{}.cif", "{}.vasp", "{}.poscar", "POSCAR_{}", "POSCAR.{}", "{}/POSCAR")
 LAYOUTS = (
     f"a folder of CIF or POSCAR files with {_TABLE}, or a file .json or .json.gz (MatBench layout), "
     ".csv, .csv.gz or .parquet"
 )
-# Rows that a worker process is handed at a time.
-_BATCH = 64
+# Rows that a worker process is given at a time.
+_CHUNK = 64
 
-# What a worker process makes a row of: the structure and the target, or why there are none.
-_Cells = tuple[Any, Any] | str
+# A row of a table: its structure and its target, or what is wrong with it.
+_Row = tuple[Any, Any] | str
 
 
 class Layout(Protocol):
-    """One way to write data down."""
+    """Data in one layout."""
 
     path: Path
     """The file that messages name."""
     parser: str
-    """What parses its structures, with its version: another may make other crystals of them."""
+    """The parser of its structures, with its version: another may read other crystals from them."""
 
     def targets(self) -> list[str]:
-        """Columns that can be the target."""
+        """Return the columns that can be the target."""
 
     def content(self) -> str:
-        """Hash of everything that is read."""
+        """Return the hash of everything that is read."""
 
     def ids(self) -> list[str]:
-        """Id of every row, empty where it has none, after a look at the file as a whole."""
+        """Return the id of each row, empty where it has none, after checking the file as a whole."""
 
     def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
-        """Read all rows, batch by batch in their order."""
+        """Read all rows, chunk by chunk in their order."""
 
 
 def open_layout(path: Path, target: str | None) -> Layout:
-    """Return the data at a path in the layout that its name tells.
+    """Return the data at a path, in the layout that its name says.
 
     Raises:
-        UsageError: There is nothing, or in no known layout.
+        UsageError: Nothing is there, or its layout is unknown.
         DataError: It cannot be read.
     """
     if not path.exists():
@@ -86,8 +83,8 @@ def open_layout(path: Path, target: str | None) -> Layout:
 class _Folder:
     """A folder of structure files with a table of ids and targets, as CGCNN reads it.
 
-    The table has no header line, an id and one value; or a header line whose first cell is a usual name of an id, or
-    that holds the name of the target.
+    The table either has no header line, and an id and a value in each row; or it has a header line, which begins with
+    a usual name of an id or contains the name of the target.
     """
 
     parser = _PYMATGEN
@@ -104,7 +101,7 @@ class _Folder:
             _check_names(self.path, self._columns)
         elif len(header) > 2:
             raise UsageError(
-                f"{self.path} has {len(header)} columns and no header line: write one (id, then a name for each "
+                f"{self.path} has {len(header)} columns and no header line: add one (id, then a name for each "
                 "column) and choose with --target."
             )
         else:
@@ -125,9 +122,9 @@ class _Folder:
 
     def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
         at = 1 + self._columns.index(task.target)
-        cells = ((row[0], self._files(row[0]), row[at] if at < len(row) else "") for row in self._rows)
-        tasks = ((self.folder, rows, task.target, task.kind) for rows in _batched(cells, _BATCH))
-        return stream(_read_files, tasks, jobs)
+        rows = ((row[0], self._files(row[0]), row[at] if at < len(row) else "") for row in self._rows)
+        arguments = ((self.folder, chunk, task.target, task.kind) for chunk in _chunks(rows))
+        return stream(_read_files, arguments, jobs)
 
     def _files(self, name: str) -> list[str]:
         """Return the structure files of an id, relative to the folder."""
@@ -169,13 +166,11 @@ class _Json:
         return _file_content(self.path)
 
     def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
-        columns = self._outline[1]
-        pieces = (rows for rows in split_file(self.path, RowSplitter()) if rows.strip(b", \t\r\n"))
-        return stream(read_rows, ((rows, columns, task.target, task.kind) for rows in pieces), jobs)
+        return read_json_rows(self.path, self._outline[1], task.target, task.kind, jobs)
 
 
 class _Table:
-    """A table with a column of structures and, where there is one, a column of ids."""
+    """A table with a column of structures and, optionally, a column of ids."""
 
     parser = _PYMATGEN
 
@@ -208,9 +203,10 @@ class _Table:
 
     def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
         form = _STRUCTURE_COLUMNS[self.structure]
-        return stream(_read_cells, ((rows, form, task.target, task.kind) for rows in self.cells(task.target)), jobs)
+        arguments = ((chunk, form, task.target, task.kind) for chunk in self.chunks(task.target))
+        return stream(_read_table_rows, arguments, jobs)
 
-    def cells(self, target: str) -> Iterator[list[_Cells]]:
+    def chunks(self, target: str) -> Iterator[list[_Row]]:
         """Yield the rows, some at a time."""
         raise NotImplementedError
 
@@ -231,22 +227,19 @@ class _Csv(_Table):
         at = self.columns.index(self.id)
         return _usable(row[at] if at < len(row) else "" for row in rows)
 
-    def cells(self, target: str) -> Iterator[list[_Cells]]:
+    def chunks(self, target: str) -> Iterator[list[_Row]]:
         n, structure, value = len(self.columns), self.columns.index(self.structure), self.columns.index(target)
         rows = itertools.islice(_csv_rows(self.path), 1, None)
-        return _batched(
-            (
-                (row[structure], _value(row[value]))
-                if len(row) == n
-                else f"has {len(row)} cells, but the header line names {n} columns"
-                for row in rows
-            ),
-            _BATCH,
+        return _chunks(
+            (row[structure], _value(row[value]))
+            if len(row) == n
+            else f"has {len(row)} values, but the header line names {n} columns"
+            for row in rows
         )
 
 
 class _Parquet(_Table):
-    """Parquet, whose columns of structures hold texts or the structs of pymatgen dictionaries."""
+    """Parquet, whose column of structures holds texts, or pymatgen dictionaries as structs."""
 
     @cached_property
     def columns(self) -> list[str]:
@@ -262,9 +255,9 @@ class _Parquet(_Table):
             batches = file.iter_batches(columns=[self.id])
             return _usable("" if name is None else str(name) for batch in batches for name in batch[0].to_pylist())
 
-    def cells(self, target: str) -> Iterator[list[_Cells]]:
+    def chunks(self, target: str) -> Iterator[list[_Row]]:
         with self._reading() as file:
-            for batch in file.iter_batches(_BATCH, columns=[self.structure, target]):
+            for batch in file.iter_batches(_CHUNK, columns=[self.structure, target]):
                 columns = batch.to_pydict()
                 yield list(zip(columns[self.structure], columns[target], strict=True))
 
@@ -281,10 +274,10 @@ class _Parquet(_Table):
 
 
 def _check_names(path: Path, columns: Sequence[str]) -> None:
-    """Refuse columns that a name does not tell apart.
+    """Check that no two columns have the same name.
 
     Raises:
-        DataError: Two have the same name.
+        DataError: Two have.
     """
     named = list(filter(None, columns))
     if len(set(named)) < len(named):
@@ -292,7 +285,7 @@ def _check_names(path: Path, columns: Sequence[str]) -> None:
 
 
 def _read_files(folder: Path, rows: list[tuple[str, list[str], str]], target: str, kind: Kind) -> Chunk:
-    """Read rows of a folder: id, structure files and target (in a worker process)."""
+    """Read rows of a folder: id, structure files and target (runs in a worker process)."""
 
     def read(row: tuple[str, list[str], str]) -> tuple[RawCrystal, float]:
         name, files, value = row
@@ -312,10 +305,10 @@ def _read_files(folder: Path, rows: list[tuple[str, list[str], str]], target: st
     return read_chunk(rows, read)
 
 
-def _read_cells(rows: list[_Cells], form: Form | None, target: str, kind: Kind) -> Chunk:
-    """Read rows of a table: structure and target, or what is wrong with the row (in a worker process)."""
+def _read_table_rows(rows: list[_Row], form: Form | None, target: str, kind: Kind) -> Chunk:
+    """Read rows of a table (runs in a worker process)."""
 
-    def read(row: _Cells) -> tuple[RawCrystal, float]:
+    def read(row: _Row) -> tuple[RawCrystal, float]:
         if isinstance(row, str):
             raise BadRow(row)
         return parse_structure(row[0], form), read_target(row[1], target, kind)
@@ -324,24 +317,24 @@ def _read_cells(rows: list[_Cells], form: Form | None, target: str, kind: Kind) 
 
 
 def _value(text: str) -> object:
-    """Return what a cell of a CSV file says: nothing, a truth value, a number or a text."""
+    """Return a value of a CSV file as None, a truth value, a number or a text."""
     text = text.strip()
     if not text or text.lower() in {"true", "false"}:
         return text.lower() == "true" if text else None
     try:
-        # Python's way to group digits is nobody's way to write data.
+        # Python reads 1_000 as a number, but nobody writes data so.
         return text if "_" in text else float(text)
     except ValueError:
         return text
 
 
 def _usable(names: Iterable[str]) -> list[str]:
-    """Return ids without blanks around them, empty where no file could hold one."""
+    """Return ids without surrounding blanks, empty where no file could hold the id."""
     return [name.strip() if _is_text(name) else "" for name in names]
 
 
 def _is_text(name: str) -> bool:
-    """Whether Unicode can encode it: JSON can hold halves of pairs, which it cannot."""
+    """Return whether UTF-8 can encode a name: JSON can hold lone surrogates, which it cannot."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -349,37 +342,34 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _batched(rows: Iterable[Any], n: int) -> Iterator[list[Any]]:
+def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
     rows = iter(rows)
-    while batch := list(itertools.islice(rows, n)):
-        yield batch
+    while chunk := list(itertools.islice(rows, _CHUNK)):
+        yield chunk
 
 
 def _file_content(path: Path) -> str:
-    try:
+    with reading(path):
         return file_digest(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
 
 
 def _csv_rows(path: Path) -> Iterator[list[str]]:
     """Yield the rows of a CSV file, gzipped or not, without empty lines.
 
     Raises:
-        DataError: The file cannot be read as CSV in UTF-8.
+        DataError: The file is not CSV in UTF-8, or cannot be read.
     """
-    # The default is too small for the CIF of a large cell.
+    # The default limit is too small for the CIF of a large cell.
     csv.field_size_limit(sys.maxsize)
-    reader = None
+    reader = csv.reader(())
     try:
-        with open_unpacked(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        with (
+            open_unpacked(path, lambda: f"line {reader.line_num}") as file,
+            io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,
+        ):
             reader = csv.reader(text, strict=True)
             yield from (row for row in reader if row)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is damaged after line {reader.line_num if reader else 0} ({error}).") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not text in UTF-8 ({error}).") from error
     except csv.Error as error:
-        raise DataError(f"{path} is not valid CSV in line {reader.line_num if reader else 0} ({error}).") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+        raise DataError(f"{path} is not valid CSV in line {reader.line_num} ({error}).") from error

@@ -1,9 +1,10 @@
-"""The embedded data set `prototypes`: ionic crystals made by code, with a target that follows a known law.
+"""The built-in data set `prototypes`: ionic crystals made by code, with a target that follows a known law.
 
-About 2,000 crystals: structure prototypes of the AFLOW library (Mehl et al., Comput. Mater. Sci. 136, S1 (2017), as
-pymatgen carries it), decorated with ions, scaled to ionic radii and strained a little. The target is the electrostatic
-energy per atom of the point charges. It depends on the composition and, for the same composition, on the structure, so
-a run proves that a model learns from structure, offline and within minutes. It is a demonstration, not a benchmark.
+It has about 2,000 crystals: structure prototypes of the AFLOW library (Mehl et al., Comput. Mater. Sci. 136, S1 (2017),
+as included in pymatgen), decorated with ions, scaled to ionic radii and slightly strained. The target is the
+electrostatic energy per atom of the point charges. It depends on the composition and, for the same composition, on the
+structure, so a run shows that a model learns from structure, offline and within minutes. It is a demonstration, not a
+benchmark.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Ion(NamedTuple):
     radius: float
 
 
-#: One ion per element, by atomic number, so that a model that sees elements can know the charges. Radii: Shannon,
+#: One ion per element, by atomic number, so that a model that sees elements can infer the charges. Radii: Shannon,
 #: Acta Cryst. A 32, 751 (1976).
 IONS = {
     SYMBOLS.index(symbol) + 1: Ion(charge, radius)
@@ -53,7 +54,7 @@ IONS = {
 }
 _IONS_OF_CHARGE = {q: [number for number, ion in IONS.items() if ion.charge == q] for q in (1, 2, 3, 4, -1, -2)}
 
-# Raised whenever another data set comes out.
+# Raised whenever the data set changes.
 _VERSION = 2
 _SEED = 0
 _PROTOTYPES_PER_SYSTEM = 6
@@ -61,19 +62,20 @@ _MAX_ATOMS = 16
 # The second limit is for triclinic crystals: their cells are large, and each atom costs time to train on.
 _CRYSTALS_PER_SYSTEM = 310
 _ATOMS_PER_SYSTEM = 2200
-# More than are needed: should the library change, the search still ends.
+# More than necessary: the search ends even if the library changes.
 _ATTEMPTS = 20 * _CRYSTALS_PER_SYSTEM
-# In an ionic structure every ion is farther from its like than from the nearest counter-ion, by this factor at least.
+# In an ionic structure, every ion is at least this factor farther from the nearest like ion than from a counter-ion.
 _IONIC = 1.05
 # In a crystal the nearest counter-ion is at most this many sums of the radii away, and ions of like charge this many Å.
 _LOOSEST_CONTACT = 1.5
 _MIN_LIKE_DISTANCE = 1.8
-# Largest change of all lengths alike, and standard deviation of the components of the strain that changes the shape.
+# Largest relative change of all lengths, and standard deviation of the components of the strain that changes the shape.
 _DILATION = 0.05
 _SHAPE_STRAIN = 0.03
-# Pairs are looked at up to this distance, in units of the cube root of the volume per atom.
+# Largest distance of a pair, in units of the cube root of the volume per atom.
 _REACH = 2.7
-_BATCH = 50
+# Crystals that a worker process is given at a time.
+_CHUNK = 50
 
 
 def make_prototypes(*, jobs: int = -1, progress: Progress | None = None) -> CrystalTable:
@@ -84,16 +86,16 @@ def make_prototypes(*, jobs: int = -1, progress: Progress | None = None) -> Crys
 
     Args:
         jobs: Worker processes; -1 is one per core.
-        progress: Told how many crystals are done; not called when the cache has the answer.
+        progress: Called with the number of crystals made; not called where the cache has them.
 
     Raises:
-        DataError: The installed pymatgen does not carry the structure prototypes.
+        DataError: The installed pymatgen does not include the structure prototypes.
         UsageError: The cache folder cannot be written.
     """
     library = _read_library()
     facts = {"library": digest(library=library), "moyopy": version("moyopy"), "version": _VERSION}
     key = digest(prototypes=facts)
-    arrays = load_or_build(f"prototypes-{key[:32]}", lambda: with_ptr(_pieces(library, jobs, progress)), facts)
+    arrays = load_or_build(f"prototypes-{key[:32]}", lambda: with_ptr(_chunks(library, jobs, progress)), facts)
     row = np.arange(len(arrays["target"]))
     ids = np.array([f"prototypes-{i + 1:04d}" for i in row])
     return CrystalTable(**arrays, heavy_hydrogen=np.zeros(len(row), dtype=bool), row=row, ids=ids, digest=key)
@@ -102,7 +104,10 @@ def make_prototypes(*, jobs: int = -1, progress: Progress | None = None) -> Crys
 def ewald_energy(lattice: NDArray[Any], positions: NDArray[Any], numbers: NDArray[Any]) -> float:
     """Return the electrostatic energy of a crystal of point charges in eV per atom, by pymatgen's Ewald summation.
 
-    Lattice vectors [3, 3] are rows in Å, positions [n, 3] fractional, numbers [n] those of elements in `IONS`.
+    Args:
+        lattice: Lattice vectors as rows in Å, [3, 3].
+        positions: Fractional coordinates, [n, 3].
+        numbers: Atomic numbers of elements in `IONS`, [n].
     """
     from pymatgen.analysis.ewald import EwaldSummation
     from pymatgen.core import Species, Structure
@@ -113,7 +118,7 @@ def ewald_energy(lattice: NDArray[Any], positions: NDArray[Any], numbers: NDArra
 
 @dataclass(frozen=True)
 class _Prototype:
-    """A structure of n atoms whose species, counted from 0, wait for elements.
+    """A structure of n atoms whose species, counted from 0, are not yet elements.
 
     Attributes:
         lattice: Lattice vectors as rows, scaled to a volume of 1 per atom, [3, 3].
@@ -123,9 +128,9 @@ class _Prototype:
         rotations: Point group as Cartesian matrices, [operations, 3, 3].
         pairs: First and second atom of the K pairs within reach, [2, K].
         vectors: From the first atom to the second, [K, 3].
-        ionicity: Distance to the nearest ion of like charge over that to the nearest counter-ion, of the ion where it
-            is smallest, for the signs of charge where that is largest.
-        charges: Choices of a charge for each species, neutral and of those signs or their reverse.
+        ionicity: Ratio of the distances to the nearest ion of like charge and to the nearest counter-ion, for the ion
+            where it is smallest and the signs of charge where that is largest.
+        charges: Neutral choices of a charge for each species, with those signs or their reverse.
     """
 
     lattice: NDArray[np.float64]
@@ -140,7 +145,7 @@ class _Prototype:
 
 
 class _Draw(NamedTuple):
-    """A crystal as drawn, and the system that it shall have."""
+    """A crystal as drawn, and the crystal system that it must have."""
 
     lattice: NDArray[np.float64]
     positions: NDArray[np.float64]
@@ -148,29 +153,29 @@ class _Draw(NamedTuple):
     system: str
 
 
-def _pieces(library: list[dict[str, Any]], jobs: int, progress: Progress | None) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the arrays of the data set batch by batch, with "count", the atoms of each crystal."""
+def _chunks(library: list[dict[str, Any]], jobs: int, progress: Progress | None) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the arrays of the data set chunk by chunk, with "count", the atoms of each crystal."""
     draws = _draw(_select(library), np.random.Generator(np.random.PCG64(_SEED)))
-    starts = range(0, len(draws), _BATCH)
-    for start, piece in zip(starts, stream(_finish, ((draws[i : i + _BATCH],) for i in starts), jobs), strict=True):
-        yield piece
+    starts = range(0, len(draws), _CHUNK)
+    for start, chunk in zip(starts, stream(_finish, ((draws[i : i + _CHUNK],) for i in starts), jobs), strict=True):
+        yield chunk
         if progress is not None:
-            progress(min(start + _BATCH, len(draws)), len(draws))
+            progress(min(start + _CHUNK, len(draws)), len(draws))
 
 
 def _read_library() -> list[dict[str, Any]]:
-    """Read the file itself: pymatgen's class for it matches structures, is slow to import and on its way out."""
+    """Read the AFLOW library from its file: pymatgen's class for it is slow to import and being phased out."""
     path = files("pymatgen") / "analysis" / "prototypes" / "aflow_prototypes.json.gz"
     try:
         library: list[dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes()))
     except OSError as error:
-        message = f"pymatgen {version('pymatgen')} does not carry the structure prototypes ({path}): upgrade pymatgen."
+        message = f"pymatgen {version('pymatgen')} lacks the structure prototypes ({path}): upgrade pymatgen."
         raise DataError(message) from error
     return library
 
 
 def _select(library: list[dict[str, Any]]) -> list[_Prototype]:
-    """Choose prototypes of each crystal system: the smallest of those that look ionic, others only for want of such."""
+    """Choose prototypes of each crystal system: the smallest ionic ones, and others only if these are too few."""
     found = [prototype for entry in library if (prototype := _parse(entry)) is not None]
     found.sort(key=lambda prototype: (prototype.ionicity < _IONIC, len(prototype.species)))
     of_system = ([prototype for prototype in found if prototype.system == system] for system in CRYSTAL_SYSTEMS)
@@ -178,7 +183,7 @@ def _select(library: list[dict[str, Any]]) -> list[_Prototype]:
 
 
 def _parse(entry: dict[str, Any]) -> _Prototype | None:
-    """Return a prototype of the library, unless it is large or nothing that ions could make up."""
+    """Return a prototype of the library, or None where it is large or ions cannot form it."""
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     sites = entry["snl"]["sites"]
@@ -215,7 +220,7 @@ def _parse(entry: dict[str, Any]) -> _Prototype | None:
 def _most_ionic_signs(
     species: NDArray[np.int64], pairs: NDArray[np.int64], distance: NDArray[np.float64]
 ) -> tuple[float, tuple[int, ...]]:
-    """Return the ionicity of a prototype and, with the first one positive, the signs of its species that reach it."""
+    """Return the ionicity of a prototype, and the signs of its species that give it, the first one positive."""
     best: tuple[float, tuple[int, ...]] = (-1.0, ())
     for signs in itertools.product((1,), *[(1, -1)] * int(species.max())):
         sign = np.array(signs)[species]
@@ -223,7 +228,7 @@ def _most_ionic_signs(
         is_like = sign[pairs[0]] == sign[pairs[1]]
         np.minimum.at(like, pairs[0, is_like], distance[is_like])
         np.minimum.at(unlike, pairs[0, ~is_like], distance[~is_like])
-        # Rounded, so that a tie is a tie on every machine.
+        # Rounded, so that ties are the same on every machine.
         ionicity = round(float((like / unlike).min()), 3)
         if ionicity > best[0]:
             best = ionicity, signs
@@ -245,7 +250,7 @@ def _draw(prototypes: list[_Prototype], rng: np.random.Generator) -> list[_Draw]
 
 
 def _draws(prototypes: list[_Prototype], rng: np.random.Generator, seen: set[tuple[float, ...]]) -> Iterator[_Draw]:
-    """Yield crystals, no two of them the same ions in the same structure, nor one that was `seen` before."""
+    """Yield crystals, no two with the same ions in the same structure, and none that was `seen` before."""
     for _ in range(_ATTEMPTS):
         prototype = prototypes[rng.integers(len(prototypes))]
         charges = prototype.charges[rng.integers(len(prototype.charges))]
@@ -271,7 +276,7 @@ def _draw_strain(prototype: _Prototype, rng: np.random.Generator) -> NDArray[np.
 
 
 def _fingerprint(prototype: _Prototype, numbers: NDArray[np.int64]) -> tuple[float, ...]:
-    """Describe which ions are where, apart from all strain, alike for all ways to write down the same structure."""
+    """Describe which ions are where, independent of strain and of the way in which the structure is described."""
     first, second = numbers[prototype.pairs]
     weight = np.exp(-np.linalg.norm(prototype.vectors, axis=1))
     fractions = np.bincount(numbers, minlength=max(IONS) + 1) / len(numbers)
@@ -281,7 +286,7 @@ def _fingerprint(prototype: _Prototype, numbers: NDArray[np.int64]) -> tuple[flo
 def _scaled_lattice(
     prototype: _Prototype, numbers: NDArray[np.int64], strain: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
-    """Return the lattice [3, 3] in Å in which the closest ions touch, then strained; None where ions would not fit."""
+    """Return the strained lattice [3, 3] in Å in which the closest ions touch; None where the ions do not fit."""
     charge, radius = np.array([IONS[number] for number in numbers.tolist()]).T
     first, second = prototype.pairs
     like = charge[first] * charge[second] > 0
@@ -297,7 +302,7 @@ def _scaled_lattice(
 
 
 def _finish(draws: list[_Draw]) -> dict[str, NDArray[Any]]:
-    """Refine crystals and give them their targets, leaving out those whose strain was lost to the tolerance.
+    """Refine crystals and compute their targets, without those whose strain is within the tolerance of the refinement.
 
     Returns:
         Flat arrays as in `CrystalTable`, with "count" (atoms of each crystal) in place of "ptr".
@@ -305,5 +310,5 @@ def _finish(draws: list[_Draw]) -> dict[str, NDArray[Any]]:
     drawn = [(refine(draw.lattice, draw.positions, draw.numbers), draw.system) for draw in draws]
     crystals = [crystal for crystal, system in drawn if crystal_system(crystal.space_group) == system]
     energies = [ewald_energy(crystal.lattice, crystal.positions, crystal.numbers) for crystal in crystals]
-    # Rounded, so that the last digits of one machine's arithmetic do not show.
+    # Rounded, so that the last digits, which differ between machines, do not show.
     return flatten(crystals, np.round(energies, 6))

@@ -1,4 +1,4 @@
-"""Rows of a data file as refined crystals: what the worker processes make of what they are handed."""
+"""Rows of a data file as refined crystals: the work of the worker processes."""
 
 from __future__ import annotations
 
@@ -8,41 +8,43 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.base.errors import printable
-from benchmarks.data.splitter import RowSplitter
+from benchmarks.base.workers import stream
+from benchmarks.data.splitter import RowSplitter, split_file
 from benchmarks.data.structures import BadRow, RawCrystal, parse_dictionary
 from benchmarks.data.tasks import Kind
 from sen.crystal import Crystal, refine
 
-__all__ = ["Chunk", "Fault", "flatten", "read_chunk", "read_rows", "read_target"]
+__all__ = ["Chunk", "Fault", "flatten", "read_chunk", "read_json_chunk", "read_json_rows", "read_target"]
 
-Item = TypeVar("Item")
+Row = TypeVar("Row")
 
 _HINT = "is this a classification (--kind classification)?"
-# Far beyond any property; training computes in single precision, and JSON has integers that no float holds.
+# Far above any property: training uses single precision, and JSON can have integers that no float holds.
 _MAX_TARGET = 1e30
 _COMMA = re.compile(r"\s*,\s*")
 
 
 class Fault(NamedTuple):
-    """What is wrong with a row: `problem` completes the sentence "row ..."; rows count from the first of the batch."""
+    """What is wrong with a row: `problem` completes the sentence "row ..."; rows count from the first of the chunk."""
 
     row: int
     problem: str
 
 
 class Chunk(NamedTuple):
-    """What came of some rows.
+    """Rows that were read together.
 
     Attributes:
-        n_rows: How many there were.
-        kept: Those that can be used, counted from the first of the batch, int64 [m].
-        faults: What is wrong with the others, in their order.
+        n_rows: Number of rows.
+        kept: The rows that can be used, counted from the first of the chunk, int64 [m].
+        faults: What is wrong with the other rows, in their order.
         arrays: The flat arrays of the m crystals, as in `CrystalTable`, with "count" (atoms of each) in place of
             "ptr"; empty where no row can be used.
     """
@@ -55,7 +57,7 @@ class Chunk(NamedTuple):
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Keep the collector of cycles away: it would walk through all that JSON is parsed to, which has none."""
+    """Switch the garbage collector off: it would walk through all parsed JSON, which has no reference cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -65,12 +67,21 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
+def read_json_rows(path: Path, columns: list[str], target: str, kind: Kind, jobs: int) -> Iterator[Chunk | Fault]:
+    """Yield the rows of a file in the MatBench layout, read in worker processes, chunk by chunk in their order.
+
+    Of a chunk that is not valid JSON, only the fault of the first invalid row comes: nothing after it can be read.
+    """
+    chunks = split_file(path, RowSplitter())
+    return stream(read_json_chunk, ((rows, columns, target, kind) for rows in chunks), jobs)
+
+
 @_without_collector()
-def read_rows(rows: bytes, columns: list[str], target: str, kind: Kind) -> Chunk | Fault:
+def read_json_chunk(rows: bytes, columns: list[str], target: str, kind: Kind) -> Chunk | Fault:
     """Parse, check and refine rows of the MatBench layout, given as comma-separated JSON.
 
     Returns:
-        The rows, or the first one that is not valid JSON: nothing after it can be told from it.
+        The rows, or the fault of the first row that is not valid JSON: nothing after it can be read.
     """
     import orjson
 
@@ -79,7 +90,7 @@ def read_rows(rows: bytes, columns: list[str], target: str, kind: Kind) -> Chunk
         parsed = orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
-            # NaN is no JSON, but Python writes it: its own parser reads it, so that the row can be named.
+            # NaN is not JSON, but Python writes it: Python's parser reads it, so that the message can name the row.
             parsed = json.loads(text.decode())
         except UnicodeDecodeError as error:
             before = RowSplitter()
@@ -98,8 +109,8 @@ def read_rows(rows: bytes, columns: list[str], target: str, kind: Kind) -> Chunk
     return read_chunk(parsed, read)
 
 
-def read_chunk(rows: Iterable[Item], read: Callable[[Item], tuple[RawCrystal, float]]) -> Chunk:
-    """Read and refine rows; `read` gives the crystal and the target of one, or raises `BadRow`."""
+def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, float]]) -> Chunk:
+    """Read and refine rows; `read` returns the crystal and the target of a row, or raises `BadRow`."""
     kept, faults, crystals, targets, heavy_hydrogen = [], [], [], [], []
     n_rows = 0
     for i, row in enumerate(rows):
@@ -124,12 +135,12 @@ def read_target(value: object, name: str, kind: Kind) -> float:
     """Return a target as a number; 0 and 1 for false and true.
 
     Args:
-        value: What the data file holds.
+        value: The value in the data file.
         name: Name of the target.
         kind: "regression" takes finite numbers, "classification" booleans, 0 and 1.
 
     Raises:
-        BadRow: It is anything else.
+        BadRow: The value is anything else.
     """
     if kind == "classification":
         if not isinstance(value, int | float) or value not in {0, 1}:
@@ -148,7 +159,7 @@ def _shown(value: object) -> str:
 
 
 def _unreadable_row(rows: str) -> int:
-    """Return which row of a JSON list is the first that Python's parser cannot read, or has no comma behind it."""
+    """Return the first row of a JSON list that Python's parser cannot read, or that has no comma after it."""
     decoder = json.JSONDecoder()
     row, at = 0, len(rows) - len(rows[1:].lstrip())
     while True:

@@ -1,25 +1,22 @@
-"""A JSON document of any size cut into the rows of its "data", without ever holding it whole."""
+"""Splitting a JSON document of any size into the rows of its "data", with only a part of it in memory."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.base.errors import DataError
 from benchmarks.base.files import open_unpacked
 
 __all__ = ["RowSplitter", "split_file"]
 
 _CHUNK = 1 << 20
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
-# A quote behind a backslash opens no key: it belongs to a longer one.
+# A quote after a backslash begins no key: it is part of a longer one.
 _DATA = re.compile(rb'(?<!\\)"data"[ \t\r\n]*:[ \t\r\n]*\[\Z')
 _STEP = np.zeros(256, dtype=np.int8)
 _STEP[[ord("["), ord("{")]] = 1
@@ -29,10 +26,10 @@ _SPECIAL[ord('"')] = True
 
 
 class RowSplitter:
-    """Cuts a JSON document, fed in chunks of any size, into the rows of its "data" array and the outline around them.
+    """Splits a JSON document, fed in chunks of any size, into the rows of its "data" array and the outline around them.
 
     Attributes:
-        n_rows: Rows completed so far.
+        n_rows: Number of complete rows so far.
     """
 
     def __init__(self) -> None:
@@ -48,9 +45,9 @@ class RowSplitter:
         self._data_to: int | None = None
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take the next bytes of the document and return the rows completed by them, as comma-separated JSON."""
+        """Take the next bytes of the document and return the rows that they complete, as comma-separated JSON."""
         text = self._held + chunk
-        # The last of an odd number of backslashes belongs to the character that the next chunk begins with.
+        # The last of an odd number of backslashes belongs to the first character of the next chunk.
         odd = (len(text) - len(text.rstrip(b"\\"))) % 2
         body = text[: len(text) - odd]
         self._held = text[len(body) :]
@@ -66,10 +63,10 @@ class RowSplitter:
         return rows
 
     def close(self) -> object:
-        """Return the parsed outline, in which "data" is empty, once the whole document was fed.
+        """Return the parsed outline, in which "data" is empty, after the complete document was fed.
 
         Raises:
-            ValueError: The document is not JSON in UTF-8, or has two lists "data"; the message says where.
+            ValueError: The document is not JSON in UTF-8, or has two lists "data"; the message gives the place.
         """
         if self._data_from is not None and self._data_to is None:
             raise ValueError(f"it ends inside its data, after {self.n_rows} complete rows")
@@ -89,12 +86,12 @@ class RowSplitter:
         return outline
 
     def _position(self, at: int) -> int:
-        """Return where in the document a byte of the outline stands."""
+        """Return the position in the document of a byte of the outline."""
         data_from, data_to = self._data_from or 0, self._data_to or 0
         return at if at <= data_from else at + data_to - data_from
 
     def _brackets(self, body: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return where the brackets outside strings are in `body`, and the depth after each."""
+        """Return the positions in `body` of the brackets outside strings, and the depth after each."""
         if b"\\" in body:
             body = _ESCAPE.sub(b"__", body)
         codes = np.frombuffer(body, np.uint8)
@@ -111,7 +108,7 @@ class RowSplitter:
         return where[bracket], depth
 
     def _find_data(self, body: bytes, where: NDArray[np.int64], depth: NDArray[np.int64]) -> int:
-        """Move `body` to the outline up to where "data" begins, else to its end, and return that position."""
+        """Move `body` to the outline up to the beginning of "data", else to its end, and return that position."""
         start = 0
         for after in (where[depth == 2] + 1).tolist():
             self._outline += body[start:after]
@@ -126,7 +123,7 @@ class RowSplitter:
     def _take_rows(
         self, body: bytes, start: int, where: NDArray[np.int64], depth: NDArray[np.int64]
     ) -> tuple[bytes, int]:
-        """Return the rows that `body` completes, and where "data" ends in it (else its length)."""
+        """Return the rows that `body` completes, and the position of the end of "data" in it (else its length)."""
         inside = where >= start
         ends = where[inside & (depth == 1)]
         end = int(ends[0]) if len(ends) else len(body)
@@ -145,17 +142,13 @@ class RowSplitter:
 
 
 def split_file(path: Path, splitter: RowSplitter) -> Iterator[bytes]:
-    """Feed a file, gzipped or not, to a splitter and yield the rows that come out, some hundreds at a time.
+    """Feed a file, gzipped or not, to a splitter and yield the rows that it returns, some hundreds at a time.
 
     Raises:
-        DataError: The file cannot be read, its gzip stream is damaged, or it is none although the name says so.
+        DataError: See `open_unpacked`.
     """
-    try:
-        with open_unpacked(path) as file:
-            while chunk := file.read(_CHUNK):
-                yield splitter.feed(chunk)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        message = f"{path} is damaged after row {splitter.n_rows} ({error}); download it again."
-        raise DataError(message) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+    with open_unpacked(path, lambda: f"row {splitter.n_rows}") as file:
+        while chunk := file.read(_CHUNK):
+            rows = splitter.feed(chunk)
+            if rows.strip(b", \t\r\n"):
+                yield rows

@@ -1,4 +1,4 @@
-"""One crystal structure, from a file, a text or a pymatgen dictionary, as checked arrays; pymatgen does the parsing."""
+"""One crystal structure from a file, a text or a pymatgen dictionary, as checked arrays; pymatgen parses the texts."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ Form = Literal["cif", "poscar", "json"]
 
 _MIN_DISTANCE = 0.1
 _MIN_VOLUME = 1e-3
-# In MatBench a cell is at least 1.7 Å high and at most 211 Å long. Beyond these limits moyopy may never come back, and
-# the neighbour search wants more memory than there is.
+# In MatBench a cell is at least 1.7 Å high and at most 211 Å long. Beyond these limits moyopy may never return, and the
+# neighbour search may need more memory than there is.
 _MIN_HEIGHT = 0.5
 _MAX_LENGTH = 500
 _MAX_ATOMS = 2000
 _HEAVY_HYDROGEN = frozenset({"D", "T"})
 _NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)} | dict.fromkeys(_HEAVY_HYDROGEN, 1)
 _SPECIES = re.compile(r"([A-Z][a-z]?)(?:\d*(?:\.\d*)?[+-])?")
-# Distances are taken between this many atoms and all others at a time, so that a large cell costs no gigabytes.
+# Distances are computed between this many atoms and all others at a time, so that a large cell takes no gigabytes.
 _CHUNK = 256
 
 _POSCAR_NAME = re.compile(r"(POSCAR|CONTCAR)([._-].*)?")
@@ -55,7 +55,7 @@ class BadRow(Exception):  # noqa: N818 - its message completes the sentence "row
 
 
 class RawCrystal(NamedTuple):
-    """A crystal as it was written down, checked and not yet refined.
+    """A crystal as its file describes it, checked but not yet refined.
 
     Attributes:
         lattice: Lattice vectors as rows in Å, float64 [3, 3].
@@ -71,7 +71,7 @@ class RawCrystal(NamedTuple):
 
 
 def structure_files(folder: Path) -> list[Path]:
-    """Return the files of a folder and its subfolders that `read_structure` reads, in order of their names."""
+    """Return the files of a folder and its subfolders that `read_structure` reads, sorted by name."""
     return sorted(path for path in folder.rglob("*") if _form_of(path) is not None and path.is_file())
 
 
@@ -79,12 +79,12 @@ def read_structure(path: Path) -> RawCrystal:
     """Read a structure file: CIF (*.cif) or POSCAR (POSCAR, CONTCAR, either with a suffix, *.vasp, *.poscar).
 
     Raises:
-        UsageError: There is no such file, or its name is that of no structure file.
+        UsageError: There is no such file, or its name is not that of a structure file.
         DataError: The file cannot be read, or the structure in it cannot be used; the message names the file.
     """
     if _form_of(path) is None:
         raise UsageError(
-            f"{path} is no structure file by its name: sen-bench reads *.cif, POSCAR, CONTCAR, *.vasp and *.poscar."
+            f"{path} is not a structure file by its name: sen-bench reads *.cif, POSCAR, CONTCAR, *.vasp and *.poscar."
         )
     try:
         return parse_file(path)
@@ -97,13 +97,13 @@ def read_structure(path: Path) -> RawCrystal:
 
 
 def parse_file(path: Path) -> RawCrystal:
-    """Parse a structure file as `read_structure` does, for those who name it themselves.
+    """Parse a structure file as `read_structure` does, with errors that do not name the file.
 
     Raises:
         OSError: The file cannot be read.
         BadRow: The structure in it cannot be parsed or used.
     """
-    # Only names of authors and the like are not ASCII in these formats; older files have them in any encoding.
+    # In these formats only names of authors and the like are not ASCII; older files have them in any encoding.
     return parse_structure(path.read_text(encoding="utf-8", errors="replace"), _form_of(path))
 
 
@@ -112,7 +112,7 @@ def parse_structure(structure: object, form: Form | None = None) -> RawCrystal:
 
     Args:
         structure: The dictionary, or the text as str or bytes.
-        form: How the text is written; None looks at how it begins.
+        form: Format of the text; None means to guess it from the text.
 
     Raises:
         BadRow: The structure cannot be parsed or used.
@@ -128,10 +128,10 @@ def parse_structure(structure: object, form: Form | None = None) -> RawCrystal:
 
 
 def parse_dictionary(structure: object) -> RawCrystal:
-    """Take the arrays out of a pymatgen dictionary, without pymatgen.
+    """Read the arrays of a pymatgen dictionary, without pymatgen.
 
     Raises:
-        BadRow: It is none, or the crystal cannot be used.
+        BadRow: The value is not such a dictionary, or the crystal cannot be used.
     """
     if not isinstance(structure, dict):
         raise BadRow("has no structure")
@@ -141,13 +141,13 @@ def parse_dictionary(structure: object) -> RawCrystal:
         positions = np.array([site["abc"] for site in sites], dtype=np.float64)
         symbols = [_only_species(site["species"], i) for i, site in enumerate(sites)]
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise BadRow(f"has a structure that is no pymatgen dictionary ({type(error).__name__}: {error})") from error
+        raise BadRow(f"has a structure that is not a pymatgen dictionary ({type(error).__name__}: {error})") from error
     return _checked(lattice, positions, symbols)
 
 
 def _parse_json(text: str) -> RawCrystal:
     try:
-        # Python's own parser: it reads NaN, which it also writes, so that what is wrong can be said.
+        # Python's parser reads NaN, which Python also writes, so that the message can say what is wrong.
         content = json.loads(text)
     except ValueError as error:
         raise BadRow(f"has a structure that is not valid JSON ({error})") from error
@@ -157,14 +157,14 @@ def _parse_json(text: str) -> RawCrystal:
 def _parse_cif(text: str) -> RawCrystal:
     """Parse a CIF that holds one ordered structure.
 
-    pymatgen reads on where it has doubts: it leaves out atoms whose element it does not know or whose occupancy is 0,
-    and takes P1 for a space group that it does not know. Such doubts are problems here.
+    pymatgen continues where it has doubts: it leaves out atoms whose element is unknown or whose occupancy is 0, and
+    replaces an unknown space group with P1. Here such doubts are errors.
     """
     from pymatgen.io.cif import CifParser
 
     found = len(_CIF_ATOMS.findall(text))
     if found != 1:
-        problem = f"with {found} structures, and it must have one" if found else "without atoms (_atom_site_fract_x)"
+        problem = f"with {found} structures instead of one" if found else "without atoms (_atom_site_fract_x)"
         raise BadRow(f"has a CIF {problem}")
     try:
         parser = CifParser.from_str(text)
@@ -173,7 +173,7 @@ def _parse_cif(text: str) -> RawCrystal:
         (structure,) = parser.parse_structures(primitive=False, check_occu=False, on_error="raise")
     except BadRow:
         raise
-    except Exception as error:  # whatever pymatgen stumbles over
+    except Exception as error:  # any error of pymatgen
         raise BadRow(f"has a CIF that cannot be read ({_in_one_line(error)})") from error
     groups = [value for name, value in block.items() if _CIF_SPACE_GROUP.match(name)]
     if any("Defaulting to P1" in doubt for doubt in parser.warnings) and (
@@ -183,17 +183,17 @@ def _parse_cif(text: str) -> RawCrystal:
     formula = block.get("_chemical_formula_sum")
     if formula and _HEAVY_HYDROGEN.isdisjoint(symbols) and parser.check(structure):
         atoms = structure.composition.reduced_formula
-        raise BadRow(f"has a CIF whose atoms ({atoms}) are not those of its formula ({formula}): some may be missing")
+        raise BadRow(f"has a CIF whose atoms ({atoms}) do not match its formula ({formula}): some may be missing")
     for site in structure:
         if len(site.species) > 1 or site.species.num_atoms > 1 + 1e-6:
-            raise BadRow(f"has atoms closer than {_MIN_DISTANCE} Å ({site.species_string} in one place)")
+            raise BadRow(f"has atoms closer than {_MIN_DISTANCE} Å ({site.species_string} at the same place)")
     elements = [str(next(iter(site.species)).symbol) for site in structure]
     crystal = _checked(structure.lattice.matrix.copy(), structure.frac_coords, elements)
     return crystal._replace(heavy_hydrogen=not _HEAVY_HYDROGEN.isdisjoint(symbols))
 
 
 def _cif_symbols(block: dict[str, Any]) -> list[str]:
-    """Return the element symbol of each site that is written down in a block of a CIF, all of them occupied by 1."""
+    """Return the element symbol of each site in a data block of a CIF; every occupancy must be 1."""
     names = block.get("_atom_site_type_symbol") or block["_atom_site_label"]
     occupancies = block.get("_atom_site_occupancy") or ["1"] * len(names)
     symbols = []
@@ -213,10 +213,10 @@ def _parse_poscar(text: str) -> RawCrystal:
 
     try:
         poscar = Poscar.from_str(text, read_velocities=False)
-    except Exception as error:  # whatever pymatgen stumbles over
+    except Exception as error:  # any error of pymatgen
         raise BadRow(f"has a POSCAR that cannot be read ({_in_one_line(error)})") from error
     if not poscar.true_names:
-        raise BadRow("has a POSCAR that names no elements: write them into its line 6")
+        raise BadRow("has a POSCAR that names no elements: add them in line 6")
     structure = poscar.structure
     symbols = [str(getattr(site.specie, "name", site.specie.symbol)) for site in structure]
     return _checked(structure.lattice.matrix.copy(), structure.frac_coords, symbols)
@@ -226,7 +226,7 @@ _PARSERS = {"cif": _parse_cif, "poscar": _parse_poscar, "json": _parse_json}
 
 
 def _form_of(path: Path) -> Form | None:
-    """Return how a file is written, by its name; None for a file that is no structure by its name."""
+    """Return the format of a structure file by its name; None for other files."""
     suffix = path.suffix.lower()
     if suffix == ".cif":
         return "cif"
@@ -258,15 +258,16 @@ def _refuse_disorder(species: Sequence[tuple[str, float]], site: int) -> None:
 
 
 def _checked(lattice: NDArray[np.float64], positions: NDArray[np.float64], symbols: Sequence[str]) -> RawCrystal:
-    """Check what was read, whatever it was read from.
+    """Check a structure that was read, whatever its format.
 
     Raises:
-        BadRow: There are no atoms, numbers that are not finite, no volume, an unknown element, or atoms in one place.
+        BadRow: There are no atoms, numbers that are not finite, no volume, an unknown element, or atoms at the same
+            place.
     """
     if not symbols:
         raise BadRow("has a structure without atoms")
     if len(symbols) > _MAX_ATOMS:
-        raise BadRow(f"has {len(symbols)} atoms, and cells of more than {_MAX_ATOMS} are not supported")
+        raise BadRow(f"has {len(symbols)} atoms; cells of more than {_MAX_ATOMS} are not supported")
     species = [_SPECIES.fullmatch(symbol) for symbol in symbols]
     elements = [match[1] if match else "" for match in species]
     for site, element in enumerate(elements):
@@ -286,14 +287,14 @@ def _checked(lattice: NDArray[np.float64], positions: NDArray[np.float64], symbo
 
 
 def _refuse_close_atoms(lattice: NDArray[np.float64], positions: NDArray[np.float64]) -> None:
-    """Refuse atoms closer than 0.1 Å: no symmetry search survives them, and no crystal has them."""
+    """Refuse atoms closer than 0.1 Å: the symmetry search fails on them, and no crystal has them."""
     if np.linalg.norm(lattice, axis=1).min() < _MIN_DISTANCE:
         raise BadRow(f"has a lattice vector shorter than {_MIN_DISTANCE} Å")
     height = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0).max()
     if height < _MIN_HEIGHT:
         raise BadRow(f"has a cell only {height:.2g} Å high: if it is a skewed cell of a crystal, reduce it")
     for start in range(0, len(positions), _CHUNK):
-        # Wrapping each coordinate finds the nearest image wherever the distance is far below the height of the cell.
+        # Wrapping each coordinate finds the nearest image if the distance is far below the height of the cell.
         apart = positions[start : start + _CHUNK, None] - positions
         apart = (apart - np.rint(apart)) @ lattice
         square = np.einsum("ijk,ijk->ij", apart, apart)

@@ -1,4 +1,4 @@
-"""The tasks sen-bench runs, as declarative metadata, and where their data files are found."""
+"""The tasks that sen-bench runs, as declarative metadata, and where it finds their data files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from benchmarks.base.cache import cache_folder
 from benchmarks.base.errors import DataError, UsageError, suggest
-from benchmarks.base.files import expanded, file_digest
+from benchmarks.base.files import expanded, file_digest, reading
 
 __all__ = [
     "COMPOSITION_TASKS",
@@ -22,10 +22,10 @@ __all__ = [
     "DataFile",
     "Kind",
     "Task",
+    "download_folder",
     "find_data_file",
     "get_task",
     "named_folder",
-    "own_folder",
 ]
 
 Kind = Literal["regression", "classification"]
@@ -37,21 +37,22 @@ DATA_DIR_VARIABLE = "SEN_BENCH_DATA"
 class Task:
     """One property to predict from crystal structures.
 
-    A data set of the user's own needs only the first five fields.
+    The first five fields are enough to define a task.
 
     Attributes:
-        name: Name on the command line; also the stem of the data file.
+        name: Name on the command line, and the stem of the data file.
         target: Column of the data file that holds the target.
         unit: Unit of the target; empty for a classification.
         kind: What is predicted: a number, or the probability that the target is true.
         description: What the target is, in one line.
-        n_rows: Rows of the complete data set; None where the data themselves define it.
-        url: Official download; None for a task outside MatBench.
-        sha256: Hash of the official file, hexadecimal.
-        licence: Licence of the data, as far as their source states one.
+        n_rows: Number of rows of the complete data set; None where the data themselves define it.
+        url: Address of the official file; None for a task outside MatBench.
+        sha256: Hash of the official file, in hexadecimal.
+        licence: Licence of the data, where their source states one.
         split: "folds" for MatBench's five, or "holdout:0.8/0.1/0.1" (see `benchmarks.data.folds.check_split`).
-        default_folds: Folds that a run takes unless told which.
-        defaults: Configuration fields whose defaults are others for this task.
+        default_folds: Folds that a run takes by default.
+        defaults: Configuration fields that have other defaults for this task.
+        path: The folder or file of own data; None for a task that sen-bench knows by name.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Task:
     split: str = "folds"
     default_folds: tuple[int, ...] = (0, 1, 2, 3, 4)
     defaults: Mapping[str, object] = field(default_factory=dict)
+    path: Path | None = None
 
     @property
     def is_official(self) -> bool:
@@ -73,7 +75,7 @@ class Task:
         return self.url is not None
 
     def facts(self) -> dict[str, Any]:
-        """Return what a run folder records of the task."""
+        """Return the facts about the task that a run records."""
         names = ("name", "target", "unit", "kind", "description", "n_rows", "licence", "is_official", "split")
         return {name: getattr(self, name) for name in names}
 
@@ -90,7 +92,7 @@ class Task:
 
 
 class DataFile(NamedTuple):
-    """A data file and whether it holds the complete data set or only some of its rows."""
+    """A data file, and whether it holds the complete data set or only some of its rows."""
 
     path: Path
     coverage: Literal["complete", "partial"]
@@ -213,12 +215,12 @@ _PROTOTYPES = Task(
     description="Demonstration, not a benchmark: electrostatic (Ewald) energy of ionic crystals made by code.",
     licence="part of sen-bench",
     default_folds=(0,),
-    # A law without noise, to be learnt within minutes: nothing to regularise against.
+    # A law without noise, to be learnt within minutes: there is no noise to regularise against.
     defaults={"training.epochs": 30, "training.weight_decay": 0.01, "sen.dropout": 0.0},
 )
 
 COMPOSITION_TASKS = frozenset({"matbench_expt_gap", "matbench_expt_is_metal", "matbench_glass", "matbench_steels"})
-"""The MatBench tasks that carry no crystal structures and are not run here."""
+"""The MatBench tasks without crystal structures, which sen-bench does not run."""
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (*_STRUCTURE_TASKS, _PROTOTYPES)})
 """Every task by name: the nine MatBench structure tasks, smallest first, and the embedded `prototypes`."""
@@ -228,8 +230,8 @@ def get_task(name: str) -> Task:
     """Return the task of that name.
 
     Raises:
-        UsageError: The name is unknown (the nearest known ones are named), or belongs to a MatBench task that carries
-            no crystal structures.
+        UsageError: The name is unknown (the message suggests the nearest ones), or belongs to a MatBench task without
+            crystal structures.
     """
     if name in COMPOSITION_TASKS:
         raise UsageError(
@@ -244,19 +246,19 @@ def get_task(name: str) -> Task:
 def find_data_file(task: Task, data_dir: Path | None = None) -> DataFile | None:
     """Look for the data file of a task, without downloading anything.
 
-    The places, in this order: the folder that the user names, for the complete file and then for a partial one; the
-    folder where matminer keeps its files; the folder of sen-bench's own downloads.
+    The places are, in this order: the folder that the user names, for the complete file and then for a partial one;
+    the folder where matminer keeps its files; the folder of sen-bench's downloads.
 
     Args:
-        task: A task that lives in a file.
-        data_dir: Folder that the user names; None means the one in the environment variable SEN_BENCH_DATA, if any.
+        task: A task whose data are in a file.
+        data_dir: Folder that the user names; None means the one in the environment variable SEN_BENCH_DATA, if set.
 
     Returns:
         The path and its coverage, or None where the file has to be downloaded. `<name>.json.gz` is complete, verified
-        by its official hash; `<name>.partial.json.gz` holds a part of the rows.
+        by its official hash; `<name>.partial.json.gz` holds some of the rows.
 
     Raises:
-        UsageError: There is no folder of the name that the user gives.
+        UsageError: The folder that the user names does not exist.
         DataError: The complete file in that folder is not the official one.
     """
     if named := named_folder(data_dir):
@@ -271,13 +273,13 @@ def find_data_file(task: Task, data_dir: Path | None = None) -> DataFile | None:
         partial = named / f"{task.name}.partial.json.gz"
         if partial.is_file():
             return DataFile(partial, "partial")
-    for folder in (_matminer_folder(), own_folder()):
+    for folder in (_matminer_folder(), download_folder()):
         if folder is not None and (complete := folder / task.file_name).is_file():
             try:
                 _check_hash(task, complete)
             except DataError:
                 # The user did not choose this file, and need not repair it.
-                message = "%s is not the official file of %s and is passed over."
+                message = "%s is not the official file of %s and is ignored."
                 logging.getLogger("sen_bench").warning(message, complete, task.name)
             else:
                 return DataFile(complete, "complete")
@@ -285,18 +287,18 @@ def find_data_file(task: Task, data_dir: Path | None = None) -> DataFile | None:
 
 
 def named_folder(data_dir: Path | None) -> Path | None:
-    """Return the data folder that the user names: `data_dir`, else SEN_BENCH_DATA; None where neither does."""
+    """Return the data folder that the user names: `data_dir`, else SEN_BENCH_DATA; None where neither is given."""
     folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     return expanded(folder) if folder else None
 
 
-def own_folder() -> Path:
-    """Return the folder that downloads go to where the user names none."""
+def download_folder() -> Path:
+    """Return the folder for downloads where the user names none."""
     return cache_folder() / "data"
 
 
 def _matminer_folder() -> Path | None:
-    """Return where matminer keeps its files: MATMINER_DATA, else a folder of the package, if it is installed."""
+    """Return the folder where matminer keeps its files: MATMINER_DATA, else one in the package, if it is installed."""
     if folder := os.environ.get("MATMINER_DATA"):
         return expanded(folder)
     package = find_spec("matminer")
@@ -308,12 +310,10 @@ def _matminer_folder() -> Path | None:
 def _check_hash(task: Task, path: Path) -> None:
     if task.sha256 is None:
         return
-    try:
+    with reading(path):
         found = file_digest(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from None
     if found != task.sha256:
         raise DataError(
             f"{path} is not the official file of {task.name}: its sha256 is {found}, the official one {task.sha256}; "
-            f"download it again from {task.url}, or name it {task.name}.partial.json.gz if it holds a part of the rows."
+            f"download it again from {task.url}, or name it {task.name}.partial.json.gz if it holds some of the rows."
         )

@@ -1,4 +1,26 @@
 """What a run is and what it found: its configuration, the run store, metrics, statistics, the leaderboard, submissions.
 
-It imports `benchmarks.base`, `benchmarks.data` and `sen`, and never torch.
+This package imports `benchmarks.base`, `benchmarks.data` and `sen`, and never torch.
 """
+
+from benchmarks.results.export import make_submission, write_submission
+from benchmarks.results.leaderboard import published
+from benchmarks.results.metrics import primary_metric, score
+from benchmarks.results.run_config import RunConfig, build_config
+from benchmarks.results.store import Run, Training, find_run, find_runs
+from benchmarks.results.submission import read_submission
+
+__all__ = [
+    "Run",
+    "RunConfig",
+    "Training",
+    "build_config",
+    "find_run",
+    "find_runs",
+    "make_submission",
+    "primary_metric",
+    "published",
+    "read_submission",
+    "score",
+    "write_submission",
+]

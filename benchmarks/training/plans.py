@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.data.dataset import Dataset
-from benchmarks.data.folds import Fold, check_fold_numbers, make_folds
+from benchmarks.data.folds import Fold, check_fold_numbers
 from benchmarks.data.graph_table import GraphTable, build_graphs
 from benchmarks.results.run_config import RunConfig
 from benchmarks.results.store import Run, Training, other_code
@@ -54,11 +54,7 @@ class Plan:
 
     def fold(self, training: Training) -> Fold:
         """The rows of a training's fold."""
-        task, table = self.dataset.task, self.dataset.table
-        folds = make_folds(
-            task.kind, table.row, task.n_rows, table.target, training.seed, limit=self.config.limit, split=task.split
-        )
-        return folds[training.fold]
+        return self.dataset.folds(training.seed, self.config.limit)[training.fold]
 
 
 class PlannedTraining(NamedTuple):
@@ -121,9 +117,7 @@ def make_plan(
     if not seeds or min(seeds) < 0:
         raise UsageError("A seed is a whole number from 0 on, and at least one is needed.")
     try:
-        first, *_ = make_folds(
-            task.kind, table.row, task.n_rows, table.target, seeds[0], limit=config.limit, split=task.split
-        )
+        first, *_ = dataset.folds(seeds[0], config.limit)
     except (UsageError, DataError) as error:
         raise type(error)(f"{dataset.source}: {error}") from None
     # A run has one configuration: that of the first fold, from which the others differ by a few rows.

@@ -285,7 +285,8 @@ class Study:
         return self._load_own(progress)
 
     def _load_own(self, progress: Progress | None) -> Dataset:
-        from benchmarks.data.own_data import OwnData
+        from benchmarks.data.dataset import load_dataset
+        from benchmarks.data.own_data import own_task
 
         task, facts = self.task, self.runs[0].facts["data"]
         folders = [folder for folder in (named_folder(self.data_dir), Path()) if folder is not None]
@@ -295,8 +296,8 @@ class Study:
                 f"The crystals of {task.name} are not at hand: give the folder that holds {facts['source']} with "
                 "--data-dir, or start the command there."
             )
-        own = OwnData(path=paths[0], target=task.target, kind=task.kind, split=task.split, unit=task.unit)
-        dataset = own.load(on_bad_row="skip" if facts.get("skipped") else "fail", progress=progress)
+        own = own_task(paths[0], target=task.target, kind=task.kind, split=task.split, unit=task.unit)
+        dataset = load_dataset(own, on_bad_row="skip" if facts.get("skipped") else "fail", progress=progress)
         if dataset.table.digest != facts["digest"]:
             raise Absent(
                 f"{paths[0]} is not what the runs were trained on: its content has changed since, or the version of "

@@ -11,7 +11,6 @@ import torch
 
 from benchmarks.base.machine import provenance
 from benchmarks.data.dataset import Dataset, load_dataset
-from benchmarks.data.folds import make_folds
 from benchmarks.data.graph_table import build_graphs
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.metrics import regression_metrics
@@ -105,7 +104,7 @@ def store_models(
     origin = provenance()
     for seed in seeds:
         for number in folds:
-            fold = make_folds(task.kind, table.row, task.n_rows, table.target, seed, split=task.split)[number]
+            fold = dataset.folds(seed)[number]
             torch.manual_seed(1000 * seed + number + 1)
             model = build_model(config)
             model.shift.fill_(float(table.target.mean()))

@@ -14,8 +14,7 @@ import torch
 
 from benchmarks.base.machine import provenance
 from benchmarks.data.dataset import Dataset, load_dataset
-from benchmarks.data.folds import make_folds
-from benchmarks.data.own_data import OwnData
+from benchmarks.data.own_data import own_task
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.metrics import classification_metrics, mean_absolute_deviation, regression_metrics
 from benchmarks.results.run_config import build_config
@@ -65,9 +64,8 @@ def own(
         rows = [[structure, a > 5.5] for structure, a in rows]
     content = {"index": list(range(n)), "columns": ["structure", target], "data": rows}
     (folder / name).write_text(json.dumps(content))
-    return OwnData(
-        path=folder / name, target=target, kind=kind, split=split, unit="Å" if kind == "regression" else ""
-    ).load(jobs=1)
+    unit = "Å" if kind == "regression" else ""
+    return load_dataset(own_task(folder / name, target=target, kind=kind, split=split, unit=unit), jobs=1)
 
 
 def make_run(
@@ -90,9 +88,8 @@ def make_run(
     run.write_config(facts)
     origin = provenance()
     for seed in seeds:
-        parts = make_folds(task.kind, table.row, task.n_rows, table.target, seed, limit=config.limit, split=task.split)
         for number in folds:
-            fold = parts[number]
+            fold = dataset.folds(seed, config.limit)[number]
             rng = np.random.default_rng([seed, number, len(block)])
             target = np.asarray(table.target[fold.test])
             prediction = target + noise * rng.normal(size=len(target))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.data.dataset import Dataset
-from benchmarks.data.own_data import OwnData
+from benchmarks.data.dataset import Dataset, load_dataset
+from benchmarks.data.own_data import own_task
 from benchmarks.results.store import Run, Training
 from tests.benchmarks.conftest import Answer
 from tests.reports.made_models import made_dataset, mixed_rows, store_models
@@ -94,7 +94,7 @@ def _tested(run: Run) -> set[int]:
 def test_rows_whose_ids_look_like_files_are_rows(sen_bench: Command, tmp_path: Path) -> None:
     content = {"index": [f"icsd/{i}.cif" for i in range(40)], "columns": ["structure", "gap"], "data": mixed_rows(40)}
     (tmp_path / "mine.json").write_text(json.dumps(content))
-    dataset = OwnData(path=tmp_path / "mine.json", target="gap").load(jobs=1)
+    dataset = load_dataset(own_task(tmp_path / "mine.json", target="gap"), jobs=1)
     run = store_models(tmp_path / "runs", dataset, folds=(1,))
     row, out = run.read_predictions(Training(0, 1)).ids[0], tmp_path / "x.html"
     assert row.endswith(".cif")

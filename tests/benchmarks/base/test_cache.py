@@ -237,7 +237,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, file):
 
 
 @pytest.mark.parametrize(("damage", "problem"), DAMAGES.items())
-def test_damage_is_repaired_and_said(tmp_path, monkeypatch, caplog, damage, problem):
+def test_damage_is_repaired_with_a_warning(tmp_path, monkeypatch, caplog, damage, problem):
     monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path))
     built = []
 

@@ -1,4 +1,4 @@
-"""What commands print, and what becomes of it where nobody reads."""
+"""What commands print, and what happens where nobody reads it."""
 
 from __future__ import annotations
 

@@ -30,11 +30,11 @@ def test_device_that_was_named_is_given(device: str) -> None:
         assert held == again == device
 
 
-def test_a_result_tells_the_instructions_it_was_computed_with() -> None:
+def test_provenance_names_the_instruction_set() -> None:
     code = "from benchmarks.base.machine import provenance; print(provenance()['cpu_capability'])"
     environment = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
-    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert told.stdout == "DEFAULT\n"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "DEFAULT\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget the peak")

@@ -32,7 +32,7 @@ def test_an_error_in_a_task_is_raised(jobs):
         list(stream(math.sqrt, [(1,), (-1,), (4,)], jobs))
 
 
-def test_a_worker_that_is_killed_is_told_in_one_sentence():
+def test_a_worker_that_is_killed_is_reported_in_one_sentence():
     with pytest.raises(RunError, match=r"A worker process died; .* --jobs 1"):
         list(stream(_die, [(1,), (2,)], jobs=2))
 

@@ -15,7 +15,7 @@ from benchmarks.base.cache import digest
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data import splitter
 from benchmarks.data.crystal_table import CrystalTable, read_matbench_json, reduced_formula
-from benchmarks.data.rows import read_rows
+from benchmarks.data.rows import read_json_chunk
 from sen.crystal import refine
 
 
@@ -171,7 +171,7 @@ def test_isolated_atoms_and_large_cells_are_kept(tmp_path):
 
 
 def test_digest_of_an_official_table_is_the_one_that_names_its_runs(tmp_path):
-    """Run folders are named by it: a change orphans every run that there is."""
+    """Run folders are named by it: a change would separate all existing runs from their data."""
     content = hashlib.sha256(json.dumps(DOCUMENT).encode()).hexdigest()
     expected = digest(content=content, target="gap", moyopy=version("moyopy"), version=1)
     assert read(write(tmp_path / "d.json", DOCUMENT)).digest == expected
@@ -199,15 +199,15 @@ BAD_ROWS = {
     "target text": (row(FE, "1.5"), "no number as its 'gap' but \"1.5\""),
     "lattice NaN": (lattice([[NAN, 0, 0], [0, 1, 0], [0, 0, 1]]), "lattice that is not 3 x 3 finite"),
     "lattice shape": (lattice([[1, 0], [0, 1]]), "lattice that is not 3 x 3 finite"),
-    "lattice text": (lattice("cubic"), "no pymatgen dictionary"),
+    "lattice text": (lattice("cubic"), "not a pymatgen dictionary"),
     "flat lattice": (lattice([[3, 0, 0], [0, 3, 0], [3, 3, 0]]), "without volume"),
     "short vector": (lattice([[0.05, 0, 0], [0, 30, 0], [0, 0, 30]]), "lattice vector shorter"),
-    "no lattice": (lambda d: d["data"][1][0].pop("lattice"), "no pymatgen dictionary"),
+    "no lattice": (lambda d: d["data"][1][0].pop("lattice"), "not a pymatgen dictionary"),
     "no volume": (lattice([[0, 0, 0], [0, 0, 0], [0, 0, 0]]), "without volume"),
     "target infinite": (row(FE, float("inf")), "no number as its 'gap' but Infinity"),
     "target boolean": (row(FE, True), "no number as its 'gap' but true"),
     "close atoms": (site(abc=[0.99, 0.01, 0.0]), r"closer than 0.1 Å \(sites 0 and 1\)"),
-    "coordinates": (site(abc=[0.5, 0.5]), "no pymatgen dictionary"),
+    "coordinates": (site(abc=[0.5, 0.5]), "not a pymatgen dictionary"),
     "coordinates NaN": (site(abc=[0.5, 0.5, NAN]), "3 finite numbers"),
     "empty": (lambda d: d["data"][1][0].update(sites=[]), "without atoms"),
     "two species": (
@@ -216,7 +216,7 @@ BAD_ROWS = {
     ),
     "vacancy": (site(species=[{"element": "Fe", "occu": 0.9}]), r"disordered \(site 1: Fe 0.9\)"),
     "unknown element": (site(species=[{"element": "Xx", "occu": 1}]), "unknown element 'Xx'"),
-    "species text": (site(species=["Fe"]), "no pymatgen dictionary"),
+    "species text": (site(species=["Fe"]), "not a pymatgen dictionary"),
 }
 
 
@@ -236,7 +236,7 @@ def test_collector_of_cycles_is_left_as_it_was(enabled, rows):
     was_enabled = gc.isenabled()
     try:
         (gc.enable if enabled else gc.disable)()
-        read_rows(rows, ["structure", "gap"], "gap", "regression")
+        read_json_chunk(rows, ["structure", "gap"], "gap", "regression")
         assert gc.isenabled() is enabled
     finally:
         (gc.enable if was_enabled else gc.disable)()

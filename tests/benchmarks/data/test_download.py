@@ -26,7 +26,7 @@ from benchmarks.base.errors import DataError, SenBenchError, UsageError
 from benchmarks.data import download
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.download import fetch
-from benchmarks.data.tasks import TASKS, Task, get_task, own_folder
+from benchmarks.data.tasks import TASKS, Task, download_folder, get_task
 from tests.benchmarks.conftest import Answer, rocksalts
 
 Command = Callable[..., Answer]
@@ -37,7 +37,7 @@ CUT = 1_000_003
 
 
 class Request(http.server.BaseHTTPRequestHandler):
-    """Answers as the first behaviour in the server's script says, the last of which stays."""
+    """Answers with the next behaviour in the script of the server; the last one is repeated."""
 
     server: Server
 
@@ -68,7 +68,7 @@ class Request(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A local server that serves CONTENT, more or less; keeps what it was asked for and how much it sent each time."""
+    """A local server that sends CONTENT, more or less; it records each request and how much it sent."""
 
     daemon_threads = True
 
@@ -93,7 +93,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 def good(request: Request, *, stop: int | None = None) -> None:
-    """Answer as a good server does; sends only the bytes up to `stop`, but announces all."""
+    """Answer as a good server does, but send only the bytes up to `stop` of those announced."""
     content, start = request.server.content, request.start_of_range()
     if start >= len(content):
         request.answer(416, {"Content-Range": f"bytes */{len(content)}", "Content-Length": 0})
@@ -157,7 +157,7 @@ def redirects(request: Request) -> None:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A cache of its own for each test, and short waits."""
+    """Each test has its own cache, and waits are short."""
     monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
     monkeypatch.setattr(download, "STALL_SECONDS", 0.3)
@@ -191,7 +191,7 @@ def assert_has(folder: Path, name: str = "matbench_jdft2d.json.gz") -> None:
 
 
 def refusal(task: Task, folder: Path, kind: type[SenBenchError] = DataError) -> str:
-    """Fetch, which must fail with one sentence and leave nothing in the folder."""
+    """Call fetch, which must fail with one sentence and leave nothing in the folder; return the sentence."""
     with pytest.raises(kind) as error:
         fetch(task, folder)
     message = str(error.value)
@@ -323,7 +323,7 @@ def test_a_bad_part_of_an_earlier_command_is_thrown_away(
     assert server.ranges[-1] is None
 
 
-def test_length_that_is_not_told(server: Server, folder: Path) -> None:
+def test_length_that_the_host_does_not_send(server: Server, folder: Path) -> None:
     server.script = [does_not_say_how_much]
     totals = set()
     fetch(server.task, folder, lambda _, total: totals.add(total))
@@ -432,7 +432,7 @@ def test_disk_full_while_downloading(
 
     monkeypatch.setattr("os.fsync", fsync)
     message = refusal(server.task, folder)
-    assert "no room for matbench_jdft2d.json.gz (3 MB)" in message
+    assert "no space for matbench_jdft2d.json.gz (3 MB)" in message
     assert f"in {tmp_path / 'cache' / 'downloads'} (No space left on device)" in message
     assert "SEN_BENCH_CACHE" in message
     assert not part_of(server.task, tmp_path).exists()
@@ -445,7 +445,7 @@ def test_file_size_limit_while_downloading(server: Server, folder: Path, tmp_pat
         message = refusal(server.task, folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "no room for matbench_jdft2d.json.gz (3 MB)" in message
+    assert "no space for matbench_jdft2d.json.gz (3 MB)" in message
     assert "File too large" in message
     assert not part_of(server.task, tmp_path).exists()
 
@@ -470,7 +470,7 @@ def test_disk_full_when_the_file_is_moved(
     with monkeypatch.context() as patch:
         patch.setattr("shutil.move", move_until_full)
         message = refusal(server.task, folder)
-    assert f"no room for matbench_jdft2d.json.gz (3 MB) in {folder} (No space left on device)" in message
+    assert f"no space for matbench_jdft2d.json.gz (3 MB) in {folder} (No space left on device)" in message
     assert "--data-dir" in message
     assert part_of(server.task, tmp_path).exists() == (failing == 1)
     fetch(server.task, folder)
@@ -591,7 +591,7 @@ def test_task_without_official_file(folder: Path) -> None:
 
 @pytest.fixture
 def official(server: Server, monkeypatch: pytest.MonkeyPatch) -> Task:
-    """A task of a few crystals, whose official file the local server has."""
+    """A task of a few crystals whose official file is on the local server."""
     rows = rocksalts(5)
     content = {"index": list(range(5)), "columns": ["structure", "exfoliation_en"], "data": rows}
     server.content = gzip.compress(json.dumps(content).encode())
@@ -610,8 +610,8 @@ def test_data_set_is_downloaded_and_read(
     assert dataset.is_complete
     assert len(dataset.table) == 5
     assert seen == [(1, 1)]
-    assert (own_folder() / official.file_name).read_bytes() == server.content
-    assert f"Downloading {official.url} to {own_folder()}." in caplog.text
+    assert (download_folder() / official.file_name).read_bytes() == server.content
+    assert f"Downloading {official.url} to {download_folder()}." in caplog.text
 
     assert len(load_dataset(official, folder, jobs=1).table) == 5
     assert not list(folder.iterdir())
@@ -626,7 +626,7 @@ def test_download_goes_to_the_folder_that_is_named(
         monkeypatch.setenv(how, str(folder))
     load_dataset(official, folder if how == "--data-dir" else None, jobs=1)
     assert [path.name for path in folder.iterdir()] == [official.file_name]
-    assert not own_folder().exists()
+    assert not download_folder().exists()
     assert len(server.ranges) == 1
 
 

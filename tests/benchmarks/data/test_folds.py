@@ -205,7 +205,7 @@ def test_fewer_rows_than_folds(n_rows: int):
 
 @pytest.mark.parametrize("n_rows", [0, 3])
 def test_part_too_small_for_every_fold(n_rows: int):
-    with pytest.raises(UsageError, match=f"The {n_rows} rows at hand leave"):
+    with pytest.raises(UsageError, match=f"The {n_rows} rows of the data leave"):
         make_folds("regression", np.arange(n_rows), N_ROWS, TARGETS[:n_rows], seed=0)
 
 

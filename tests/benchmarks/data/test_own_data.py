@@ -19,8 +19,9 @@ from pymatgen.core import Structure
 
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data import layouts, splitter
-from benchmarks.data.dataset import Dataset
-from benchmarks.data.own_data import OwnData, find_own_data
+from benchmarks.data.dataset import Dataset, load_dataset
+from benchmarks.data.own_data import find_own_data, find_task, own_task
+from benchmarks.data.tasks import TASKS
 from sen.crystal import refine
 from tests.benchmarks.conftest import SMALL, Answer, rocksalts, structure, write_packed
 
@@ -39,7 +40,7 @@ def edited(crystal: dict[str, Any], edit: Callable[[dict[str, Any]], Any]) -> di
 
 
 def cif(crystal: dict[str, Any]) -> str:
-    """A CIF as simple as it gets, which says whatever it is told to."""
+    """A CIF as simple as possible, with any values."""
     lattice = np.array(crystal["lattice"]["matrix"])
     a, b, c = np.linalg.norm(lattice, axis=1)
     with np.errstate(invalid="ignore"):
@@ -111,8 +112,8 @@ def write(request: pytest.FixtureRequest) -> Write:
 
 
 def load(path: Path, *, on_bad_row: str = "fail", jobs: int = 1, progress: Any = None, **options: Any) -> Dataset:
-    own = OwnData(path=path, **{"target": "gap"} | options)
-    return own.load(on_bad_row=on_bad_row, jobs=jobs, progress=progress)
+    task = own_task(path, **{"target": "gap"} | options)
+    return load_dataset(task, on_bad_row=on_bad_row, jobs=jobs, progress=progress)
 
 
 def rows_of(n: int) -> Rows:
@@ -122,7 +123,7 @@ def rows_of(n: int) -> Rows:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_every_layout_gives_the_same_crystals(tmp_path, write, jobs, monkeypatch):
     rows = rows_of(9)
-    monkeypatch.setattr(layouts, "_BATCH", 4)
+    monkeypatch.setattr(layouts, "_CHUNK", 4)
     monkeypatch.setattr(splitter, "_CHUNK", 1000)
     seen: list[tuple[int, int]] = []
     dataset = load(write(tmp_path / "mine", rows), jobs=jobs, progress=lambda *done: seen.append(done))
@@ -264,7 +265,7 @@ def test_the_later_row_of_an_id_is_bad(tmp_path, write):
     assert table.target[1] == rows[1][2]
 
 
-def test_deuterium_is_read_as_hydrogen_and_told(tmp_path, write):
+def test_deuterium_is_read_as_hydrogen_and_listed(tmp_path, write):
     rows = rows_of(5)
     heavy = edited(GOOD, at_site(species=[{"element": "D", "occu": 1}]))
     rows[1] = ("heavy", heavy, 1)
@@ -426,7 +427,7 @@ def test_columns_of_integers_and_ids_that_are_no_text(tmp_path):
 
 
 @pytest.mark.parametrize("write", LAYOUTS.values(), ids=LAYOUTS)
-def test_rows_without_an_id_are_told(tmp_path, write):
+def test_rows_without_an_id_are_bad(tmp_path, write):
     rows = [(" " if row in {1, 3} else name, crystal, value) for row, (name, crystal, value) in enumerate(rows_of(5))]
     message = r"row \(number 1, counted from 0\) has no id; row \(number 3, counted from 0\) has no id"
     with pytest.raises(DataError, match=message):
@@ -556,15 +557,31 @@ def test_row_of_another_length_is_bad(tmp_path):
     dataset = load(path, on_bad_row="skip")
     assert dataset.table.ids.tolist() == ["a", "d"]
     assert [(row.id, row.problem) for row in dataset.skipped] == [
-        ("b", "has 2 cells, but the header line names 3 columns"),
-        ("c", "has 4 cells, but the header line names 3 columns"),
+        ("b", "has 2 values, but the header line names 3 columns"),
+        ("c", "has 4 values, but the header line names 3 columns"),
     ]
 
 
 @pytest.mark.parametrize("name", ["matbench_phonons.json.gz", "matbench_mp_gap.partial.json.gz", "prototypes.csv"])
 def test_the_name_of_a_task_is_taken(tmp_path, name):
     with pytest.raises(UsageError, match=f"sen-bench run {name.partition('.')[0]}.*rename"):
-        _ = OwnData(path=tmp_path / name, target="gap").task
+        own_task(tmp_path / name, target="gap")
+
+
+def test_a_task_is_found_by_its_name_or_made_of_own_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write_csv(tmp_path / "mine", rows_of(12))
+    assert find_task("prototypes") is TASKS["prototypes"]
+    task = find_task("mine.csv", target="gap", split="holdout:0.50/0.25/0.25", unit="eV")
+    assert (task.name, task.target, task.kind, task.unit) == ("mine", "gap", "regression", "eV")
+    assert (task.split, task.default_folds, task.path) == ("holdout:0.5/0.25/0.25", (0,), Path("mine.csv"))
+    assert len(load_dataset(task, jobs=1).table) == 12
+    with pytest.raises(UsageError, match=r"--target and --unit: for own data only. prototypes is a task"):
+        find_task("prototypes", target="gap", unit="eV")
+    with pytest.raises(UsageError, match=r"--on-bad-row: for own data only. prototypes is a task"):
+        load_dataset(find_task("prototypes"), on_bad_row="skip")
+    with pytest.raises(UsageError, match=r"--data-dir is for the files of tasks; .*mine.csv is read from where it is"):
+        load_dataset(own_task(path, target="gap"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -572,7 +589,7 @@ def test_the_name_of_a_task_is_taken(tmp_path, name):
     [("gaps.json.gz", "gaps"), ("a.b.csv.gz", "a.b"), ("my data (2).csv", "my_data_2"), ("..csv", "data")],
 )
 def test_name_of_a_run(tmp_path, name, task):
-    assert OwnData(path=tmp_path / name, target="gap").task.name == task
+    assert own_task(tmp_path / name, target="gap").name == task
 
 
 def test_task_names_and_paths(tmp_path, monkeypatch):
@@ -721,9 +738,9 @@ def test_isolated_atoms_and_a_large_cell_are_trained_on_and_predicted(tmp_path: 
         (["mine.csv"], "--target. Available: note, gap"),
         (["mine.csv", "--target", "gap"], "mine.csv: 4 rows cannot be split into 5 folds"),
         (["mine.csv", "--target", "gap", "--split", "holdout:0.01/0.01/0.98"], "too few for this holdout split"),
-        (["prototypes", "--target", "gap"], "--target: for own data alone. prototypes is a task"),
-        (["prototypes", "--on-bad-row", "skip"], "--on-bad-row: for own data alone"),
-        (["matbench_phonons", "--kind", "regression", "--split", "folds"], "--kind and --split: for own data alone"),
+        (["prototypes", "--target", "gap"], "--target: for own data only. prototypes is a task"),
+        (["prototypes", "--on-bad-row", "skip"], "--on-bad-row: for own data only"),
+        (["matbench_phonons", "--kind", "regression", "--split", "folds"], "--kind and --split: for own data only"),
         (["other.csv"], "There is no file or folder other.csv"),
         (["mines"], "There is no task 'mines'"),
     ],
@@ -743,7 +760,7 @@ def test_wrong_use_is_answered_in_one_sentence(
     assert not list(tmp_path.rglob("fold_*"))
 
 
-def test_a_path_that_the_system_refuses_is_said(
+def test_a_path_that_the_system_refuses_is_named(
     tmp_path: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> bool:

@@ -145,10 +145,10 @@ def test_crystals_are_refined(table: CrystalTable):
 def test_the_same_crystals_every_time(
     table: CrystalTable, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ):
-    told = []
+    seen = []
     monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path_factory.mktemp("again")))
-    again = make_prototypes(jobs=1, progress=lambda done, total: told.append((done, total)))
-    done, total = told[-1]
+    again = make_prototypes(jobs=1, progress=lambda done, total: seen.append((done, total)))
+    done, total = seen[-1]
     assert done == total >= len(table)
     assert again.digest == table.digest
     for name in ("lattice", "positions", "numbers", "orbit", "ptr", "space_group", "target", "ids"):
@@ -177,5 +177,5 @@ def test_compositions_recur(table: CrystalTable):
 
 def test_pymatgen_without_the_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(prototypes, "files", lambda _: tmp_path)
-    with pytest.raises(DataError, match=r"pymatgen .* does not carry the structure prototypes"):
+    with pytest.raises(DataError, match=r"pymatgen .* lacks the structure prototypes"):
         make_prototypes()

@@ -155,7 +155,7 @@ BAD = {
     "poscar, really a cif": (("poscar", cif()), "POSCAR that cannot be read"),
     "prose": ("Full Formula (Cs1 Cl1)\nReduced Formula: CsCl", "POSCAR that cannot be read"),
     "broken json": ('{"lattice": ', "not valid JSON"),
-    "another json": ('{"a": 1}', "no pymatgen dictionary"),
+    "another json": ('{"a": 1}', "not a pymatgen dictionary"),
     "poscar cut": (poscar().rpartition("\n0.5")[0], "POSCAR that cannot be read"),
     "poscar NaN": (poscar(a="nan"), "finite"),
     "poscar flat": (poscar(a="0"), "without volume|cannot be read"),
@@ -168,7 +168,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("structure", "problem"), BAD.values(), ids=BAD)
-def test_bad_structure_is_told(structure, problem, recwarn):
+def test_bad_structure_is_refused_with_its_problem(structure, problem, recwarn):
     form, text = structure if isinstance(structure, tuple) else (None, structure)
     with pytest.raises(BadRow, match=problem) as caught:
         parse_structure(text, form)
@@ -189,7 +189,7 @@ def test_files_by_their_names(tmp_path: Path):
 def test_file_that_is_not_there_or_none(tmp_path: Path):
     with pytest.raises(UsageError, match=r"There is no file .*a\.cif"):
         read_structure(tmp_path / "a.cif")
-    with pytest.raises(UsageError, match=r"a\.xyz is no structure file"):
+    with pytest.raises(UsageError, match=r"a\.xyz is not a structure file"):
         read_structure(tmp_path / "a.xyz")
     (tmp_path / "b.cif").mkdir()
     with pytest.raises(DataError, match=r"b\.cif cannot be read"):

@@ -174,7 +174,7 @@ def test_wrong_file_that_nobody_named_is_passed_over(
     else:
         (tmp_path / "matminer" / task.file_name).unlink()
         assert find_data_file(task) is None
-        assert "is passed over" in caplog.text
+        assert "is ignored" in caplog.text
 
 
 def test_file_that_is_not_the_official_one_is_refused(tmp_path: Path):

@@ -139,7 +139,7 @@ def test_structures_that_cannot_be_used_are_named_and_the_others_predicted(
     [
         ("absent.cif", "There is no file or folder"),
         ("empty", "There is no structure file (*.cif, POSCAR, CONTCAR, *.vasp, *.poscar) in"),
-        ("notes.txt", "is no structure file by its name"),
+        ("notes.txt", "is not a structure file by its name"),
     ],
 )
 def test_wrong_files_are_refused(run: Run, tmp_path: Path, sen_bench: Command, name: str, sentence: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from benchmarks.data.dataset import Dataset, load_dataset
-from benchmarks.data.folds import Fold, make_folds
+from benchmarks.data.folds import Fold
 from benchmarks.data.graph_table import build_graphs
 from benchmarks.data.tasks import get_task
 from benchmarks.results.run_config import RunConfig, build_config
@@ -35,7 +35,7 @@ def prepare(block: str, data_dir: Path) -> tuple[RunConfig, Dataset, GraphTensor
     dataset = load_dataset(task, data_dir)
     config = build_config(task.name, block, flags={"training.epochs": 1})
     table = dataset.table
-    fold = make_folds(task.kind, table.row, task.n_rows, table.target, seed=0)[0]
+    fold = dataset.folds(0)[0]
     return config, dataset, GraphTensors(build_graphs(table, config.graph, jobs=1)), fold
 
 

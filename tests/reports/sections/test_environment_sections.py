@@ -351,12 +351,13 @@ def test_crystals_without_an_example(tmp_path: Path) -> None:
 
 
 def test_a_classification(tmp_path: Path) -> None:
-    from benchmarks.data.own_data import OwnData
+    from benchmarks.data.dataset import load_dataset
+    from benchmarks.data.own_data import own_task
 
     rows = [[made, float(target) > 68] for made, target in mixed_rows(60)]
     content = {"index": list(range(60)), "columns": ["structure", "big"], "data": rows}
     (tmp_path / "mine.json").write_text(json.dumps(content))
-    own = OwnData(path=tmp_path / "mine.json", target="big", kind="classification").load(jobs=1)
+    own = load_dataset(own_task(tmp_path / "mine.json", target="big", kind="classification"), jobs=1)
     store_models(tmp_path / "runs", own, folds=(0, 1))
     study = study_of(tmp_path / "runs", tmp_path)
     for kind in (Equivalence, Separation, Elements):

@@ -1,0 +1,40 @@
+"""A task with its crystals, and the folds that it makes once."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.base.errors import DataError
+from benchmarks.data.dataset import load_dataset
+from benchmarks.data.folds import make_folds
+from benchmarks.data.tasks import get_task
+
+
+def test_folds_are_made_once_for_a_seed_and_a_limit() -> None:
+    dataset = load_dataset(get_task("prototypes"), jobs=1)
+    table = dataset.table
+    for seed, limit in ((0, None), (1, None), (0, 100)):
+        folds = dataset.folds(seed, limit)
+        assert dataset.folds(seed, limit) is folds
+        for fold, other in zip(
+            folds, make_folds("regression", table.row, None, table.target, seed, limit=limit), strict=True
+        ):
+            for part in ("train", "validation", "test"):
+                np.testing.assert_array_equal(getattr(fold, part), getattr(other, part))
+
+
+def test_folds_follow_the_task_and_are_not_sent_to_other_processes() -> None:
+    dataset = load_dataset(get_task("prototypes"), jobs=1)
+    before = pickle.dumps(dataset)
+    assert len(dataset.folds(0)) == 5
+    sent = pickle.dumps(dataset)
+    assert len(sent) == len(before)
+    assert len(pickle.loads(sent).folds(0)) == 5
+    holdout = replace(dataset, task=replace(dataset.task, split="holdout:0.8/0.1/0.1"))
+    assert len(holdout.folds(0)) == 1
+    with pytest.raises(DataError, match="has the rows 0 to 999"):
+        replace(dataset, task=replace(dataset.task, n_rows=1000)).folds(0)
