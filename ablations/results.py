@@ -77,13 +77,13 @@ def write_result(result: Result, failures: Mapping[PlannedTraining, Exception], 
     numbers; `table.tex` two tables for LaTeX with booktabs.
 
     Raises:
-        UsageError: The folder cannot be written.
+        UsageError: The folder cannot be written, or the runs are in an archive.
     """
     plans = [variant.plan for variant in result.variants]
     trainings = sorted({str(training) for plan in plans for training in plan.trainings})
     judged = {} if result.judge.rows == "test" else {"judge": result.judge.rows}
     name = digest(runs=sorted(plan.run.path.name for plan in plans), units=trainings, **judged)[:10]
-    folder = plans[0].run.path.parent / f"ablation-{name}"
+    folder = plans[0].run.folder.parent / f"ablation-{name}"
     task = plans[0].dataset.task
     unit = task.unit
     table = [{**as_facts(row), **_paper_columns(paper)} for row, paper in zip(result.rows, result.paper, strict=True)]

@@ -201,9 +201,11 @@ def _complete_seeds(run: Run, task: Task, block: str) -> list[int]:
         seed = missing[0].seed
         folds = ",".join(str(training.fold) for training in missing if training.seed == seed)
         command = f"sen-bench run {task.name} --block {block} --seed {seed} --folds {folds}"
+        if isinstance(run.path, Path):
+            command += f" --out {run.path.resolve().parents[1]}"
         raise UsageError(
-            f"{run.path} is not complete ({told}): `{command} --out {run.path.resolve().parents[1]}`, with the other "
-            f"options it was started with, trains what seed {seed} lacks."
+            f"{run.path} is not complete ({told}): `{command}`, with the other options it was started with, trains "
+            f"what seed {seed} lacks."
         )
     return seeds
 

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.base.workers import Progress
+from benchmarks.base.zip_path import open_path
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import Fold, check_fold_numbers, make_folds
 from benchmarks.data.graph_table import GraphTable, build_graphs
@@ -82,12 +83,12 @@ def make_plan(
     """Settle the configuration, build the graphs, open the run folder and see which folds are missing.
 
     With `overwrite` "always", results and states of the trainings are discarded, so that all are missing. A trial
-    writes nothing into the store.
+    writes nothing into the store. An archive in place of `out` is only read.
 
     Raises:
         UsageError: A fold or seed that cannot be, too few rows, a block that refuses its configuration, a folder that
-            cannot be written, results that exist although `overwrite` is "never", or trainings that another process is
-            training although it is "always".
+            cannot be written, an archive that lacks a training, results that exist although `overwrite` is "never", or
+            trainings that another process is training although it is "always".
     """
     task, table = dataset.task, dataset.table
     check_fold_numbers(folds, task.split)
@@ -116,13 +117,15 @@ def make_plan(
             "skipped": [row._asdict() for row in dataset.skipped],
         },
     }
-    run = Run(out / task.name / f"{config.block_name}-{config.digest(dataset.digest)}")
+    run = Run(open_path(out) / task.name / f"{config.block_name}-{config.digest(dataset.digest)}")
     trainings = [Training(seed, fold) for seed in seeds for fold in folds]
     if overwrite == "never" and (there := [training for training in run.trainings() if training in trainings]):
         raise UsageError(
             f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
         )
-    if not is_trial:
+    if run.is_archived and not is_trial:
+        _check_complete(run, trainings)
+    elif not is_trial:
         _tell_new_unit(run, task.unit)
         run.write_config(facts)
     graphs = build_graphs(table, config.graph, jobs=-1, progress=progress)
@@ -134,6 +137,15 @@ def make_plan(
     return Plan(
         config, dataset, graphs, run, trainings, [training for training in trainings if training not in finished]
     )
+
+
+def _check_complete(run: Run, trainings: Sequence[Training]) -> None:
+    finished = run.trainings()
+    if lacks := [training for training in trainings if training not in finished]:
+        raise UsageError(
+            f"{run.path} is in an archive, which is never changed, and lacks {'; '.join(map(str, lacks))}: name a "
+            "folder with --out to train there."
+        )
 
 
 def _tell_new_unit(run: Run, unit: str) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.base.console import count
 from benchmarks.base.errors import DataError, SenBenchError, UsageError, printable
+from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.folds import check_split
 from benchmarks.data.tasks import TASKS, Kind, Task
 from benchmarks.results.metrics import row_loss
@@ -50,7 +51,9 @@ def collect_notes() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
-def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_dir: Path | None = None) -> list[Study]:
+def read_studies(
+    paths: Sequence[AnyPath], *, against: Sequence[Path] = (), data_dir: Path | None = None
+) -> list[Study]:
     """Read all runs below some folders, and published results beside them.
 
     Args:

@@ -374,7 +374,7 @@ def test_folder_that_is_no_run_is_refused(run: Run, sen_bench: Command, tmp_path
     assert str(run.path) in above.err
     empty = sen_bench("export", run.path / "seed_0", "-o", file)
     assert empty.code == 2
-    assert "is no run" in empty.err
+    assert "is not a run" in empty.err
     nowhere = sen_bench("export", tmp_path / "nowhere", "-o", file)
     assert nowhere.code == 2
     assert "There is no folder" in nowhere.err
