@@ -179,9 +179,9 @@ class Run:
         # A process that is killed between writing the result and removing the state leaves both.
         return [training for training, _ in self._named(".state.safetensors") if not self.is_finished(training)]
 
-    def damaged(self) -> dict[Training, str]:
-        """What is wrong with each result that is damaged."""
-        return {training: problem for training, path in self._named("") if (problem := _problem(path)) is not None}
+    def check_results(self) -> dict[Training, str | None]:
+        """What is wrong with the result of each training that has one; None if nothing is."""
+        return {training: _problem(path) for training, path in self._named("")}
 
     def result_files(self, training: Training) -> list[AnyPath]:
         """The files of a finished training, without the weights.
