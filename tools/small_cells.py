@@ -1,8 +1,8 @@
 """Write the crystals on which recipes are tried: 2,500 of the paper's formation energies, of at most 8 atoms in a cell.
 
-    python docs/results/recipe/small_cells.py DATA/paper_formation_energy.json.gz small_cells.json.gz
+    python tools/small_cells.py DATA/paper_formation_energy.json.gz small_cells.json.gz
 
-Formation energies carry little noise; small cells keep a training short.
+Formation energies have little noise, and small cells keep a training short.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from benchmarks.files import write_bytes
+
+from benchmarks.base.files import write_bytes
 
 N_ROWS, MOST_ATOMS = 2500, 8
 

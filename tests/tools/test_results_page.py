@@ -1,57 +1,70 @@
-"""The page of results is what its script makes of the archived runs."""
+"""The page of results is what `tools.results_page` makes of the archived results."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks.base.console import figures
+from benchmarks.base.zip_path import open_path
+from benchmarks.results.archive import collect, write_archive
+from benchmarks.results.store import Run, Training, find_runs
 from tests.conftest import REPOSITORY
+from tools.results_page import ablations, audits, reports, trainings
+from tools.results_page.page import render
 
-SCRIPT = REPOSITORY / "docs" / "results" / "render.py"
+DOCS = REPOSITORY / "docs"
+
+
+def run_tool(docs: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.results_page", "--docs", str(docs), *options]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Path:
-    """A copy of the script beside a small archive."""
-    (tmp_path / "results").mkdir()
-    copy = Path(shutil.copy(SCRIPT, tmp_path / "results"))
-    folder = tmp_path / "results" / "runs" / "task" / "ablation-0"
+def docs(tmp_path: Path) -> Path:
+    """A page of results and a small archive."""
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    folder = tmp_path / "runs" / "task" / "ablation-0"
     folder.mkdir(parents=True)
     row = {"block": "mlp", "values": {"sen.rounds": "2"}, "mean": 0.123456, "std_folds": None, "std_seeds": 0.01,
            "folds": [0], "seeds": [0, 1], "rows": 1265, "missing": 0, "parameters": 3813441, "epoch_seconds": 64.0,
            "ensemble": 0.1, "paper_mae_scaled": 0.58, "paper_mae_ev": 0.6492}  # fmt: skip
     comparison = {"variant": "mlp", "against": "capsule", "difference": -0.5, "low": -1.0, "high": 0.25, "p_holm": None,
                   "folds": [0], "verdict": "not distinguishable"}  # fmt: skip
-    facts = {"task": {"unit": "eV"}, "metric": "mae", "judge": "test", "table": [row], "comparisons": [comparison]}
+    facts = {
+        "task": {"name": "task", "unit": "eV"},
+        "metric": "mae",
+        "judge": "test",
+        "table": [row],
+        "comparisons": [comparison],
+    }
     (folder / "ablation.json").write_text(json.dumps(facts))
     (folder / "cells.csv").write_text(
         "block,sen.rounds,seed,wall_seconds,commit\nmlp,2,0,60.2,0123456789\nmlp,2,1,3.9,0123456789\nmlp,3,0,9.0,abcdef0123\n"
     )
-    place = "<!-- {} results/runs/task/ablation-0 -->\nstale\n<!-- end -->\n"
-    (tmp_path / "results.md").write_text(
+    write_archive(tmp_path / "docs" / "results" / "study.zip", collect([tmp_path / "runs"]).files)
+    place = "<!-- {} results/study.zip/task/ablation-0 -->\nstale\n<!-- end -->\n"
+    (tmp_path / "docs" / "results.md").write_text(
         f"Before.\n\n{place.format('results')}\n{place.format('comparisons')}\nAfter.\n"
     )
-    return copy
+    return tmp_path / "docs"
 
 
-def test_tables_are_made_from_the_files_and_checked(script: Path) -> None:
-    page = script.parents[1] / "results.md"
-    check = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+def test_tables_are_made_from_the_files_and_checked(docs: Path) -> None:
+    page = docs / "results.md"
+    check = run_tool(docs, "--check")
     assert check.returncode == 1
-    assert "run it and commit" in check.stderr
-    subprocess.run([sys.executable, script], check=True)
+    assert "run `python -m tools.results_page` and commit" in check.stderr
+    run_tool(docs).check_returncode()
     text = page.read_text()
     assert (
         "| `mlp`, sen.rounds=2 | 0.1235 | – | 0.01000 | 0.1000 | 0 | 0, 1 | 1,265 | 3,813,441 | 1 min 04 s | 0123456 | "
@@ -61,11 +74,11 @@ def test_tables_are_made_from_the_files_and_checked(script: Path) -> None:
     assert text.startswith("Before.")
     assert text.endswith("After.\n")
     assert "stale" not in text
-    subprocess.run([sys.executable, script, "--check"], check=True)
-    subprocess.run([sys.executable, script], check=True)
+    run_tool(docs, "--check").check_returncode()
+    run_tool(docs).check_returncode()
     assert page.read_text() == text
     page.write_text(text.replace("0.1235", "0.1135"))
-    assert subprocess.run([sys.executable, script, "--check"], capture_output=True, check=False).returncode == 1
+    assert run_tool(docs, "--check").returncode == 1
 
 
 def test_a_report_gives_errors_by_crystal_system_and_separation_scores(tmp_path: Path) -> None:
@@ -96,31 +109,29 @@ def test_a_report_gives_errors_by_crystal_system_and_separation_scores(tmp_path:
     }
     report = tmp_path / "report.json"
     report.write_text(json.dumps({"tasks": [{"sections": sections}]}))
-    script = load()
-    assert script.systems(report).splitlines() == [
+    assert reports.systems(report).splitlines() == [
         "| MAE (1/cm; MAE/MAD) | test rows | mlp | ALIGNN |",
         "| --- | --- | --- | --- |",
         "| cubic | 265 | 15.00 (0.15) | 14.75 (0.15) |",
         "| all | 1,265 | 30.00 (0.30) | 29.50 (0.29) |",
         "| rank correlation |  | -0.10 (-0.20 to +0.00) | -0.10 (-0.20 to +0.00) |",
     ]
-    assert script.separation(report).splitlines()[2] == (
+    assert reports.separation(report).splitlines()[2] == (
         "| `mlp` | 0.30 (0.29 to 0.32) | 0.40 (0.39 to 0.42) | 0.15 (0.00 to 0.30) | 0.20 (0.00 to 0.40) | 7 | "
         "0.15 | 0.12 (0.00 to 0.20) | 5 | 0.10 |"
     )
     results[1]["systems"] = [error("cubic", 264, 14.0)]
     report.write_text(json.dumps({"tasks": [{"sections": sections}]}))
     with pytest.raises(ValueError, match="not on the same rows"):
-        script.systems(report)
+        reports.systems(report)
 
 
 def test_a_place_that_does_not_end_is_an_error() -> None:
     whole = "<!-- claims results/audits -->\nstale\n<!-- end -->\n"
-    script = load()
-    assert "stale" not in script.render(whole)
+    assert "stale" not in render(whole, DOCS)
     for page in (f"<!-- claims results/audits -->\nprose\n{whole}", f"{whole}<!-- end -->\n", whole * 2 + "<!-- end"):
         with pytest.raises(ValueError, match="an <!-- end --> of its own"):
-            script.render(page)
+            render(page, DOCS)
 
 
 def write_ablation(folder: Path, commit: str = "a" * 40, **facts: object) -> Path:
@@ -142,8 +153,7 @@ def write_ablation(folder: Path, commit: str = "a" * 40, **facts: object) -> Pat
 
 
 def test_blocks_stand_among_the_published_models_only_by_the_official_protocol(tmp_path: Path) -> None:
-    script = load()
-    lines = script.leaderboard(write_ablation(tmp_path / "whole")).splitlines()
+    lines = ablations.leaderboard(write_ablation(tmp_path / "whole")).splitlines()
     assert lines[2:6] == [
         "| MegNet (kgcnn v2.1.0) | 28.76 | 2.577 |",
         "| **SEN, `mlp`, seeds averaged** | 28.80 | – |",
@@ -161,7 +171,7 @@ def test_blocks_stand_among_the_published_models_only_by_the_official_protocol(t
         )
     ):
         with pytest.raises(ValueError, match="complete official data"):
-            script.leaderboard(write_ablation(tmp_path / f"{i}", **changed))
+            ablations.leaderboard(write_ablation(tmp_path / f"{i}", **changed))
 
 
 def test_each_recipe_is_a_line_of_its_own(tmp_path: Path) -> None:
@@ -180,8 +190,7 @@ def test_each_recipe_is_a_line_of_its_own(tmp_path: Path) -> None:
     write_ablation(tmp_path / "ablation-1b", commit="b" * 40, **tried, **again)
     paper = {"table": [{"mean": 0.5}], "runs": {"mlp": "runs/t/mlp-paper"}, "command": f"{command} --config paper"}
     write_ablation(tmp_path / "ablation-2", **tried, **paper)
-    script = load()
-    assert [line.split(" | ")[1:3] for line in script.recipes(tmp_path).splitlines()[2:]] == [
+    assert [line.split(" | ")[1:3] for line in ablations.recipes(tmp_path).splitlines()[2:]] == [
         ["default", "0.3500 1/cm"],
         ["default", "0.4500 1/cm"],
         ["--config paper", "0.5000 1/cm"],
@@ -190,10 +199,10 @@ def test_each_recipe_is_a_line_of_its_own(tmp_path: Path) -> None:
     ]
     write_ablation(tmp_path / "ablation-3", **tried, runs={"mlp": "runs/t/mlp-9"}, command=f"{command} --epochs 9")
     with pytest.raises(ValueError, match="--epochs may change the recipe"):
-        script.recipes(tmp_path)
+        ablations.recipes(tmp_path)
     write_ablation(tmp_path / "u" / "ablation-4", runs={})
     with pytest.raises(ValueError, match="chosen by validation rows"):
-        script.recipes(tmp_path / "u")
+        ablations.recipes(tmp_path / "u")
 
 
 def test_published_predictions_are_told_as_they_were_audited(tmp_path: Path) -> None:
@@ -211,23 +220,23 @@ def test_published_predictions_are_told_as_they_were_audited(tmp_path: Path) -> 
         against = [{"model": "C", "n": 100, "comparison": {"overall": {"other": 0.25, "difference": mae - 0.25}}}]
         audit = {"task": "t", "model": name, "n": 100, "unit": "eV", "score": {"mae": mae}, "affine": affine}
         (tmp_path / f"{name}.json").write_text(json.dumps(audit | {"breakdown": breakdown, "against": against}))
-    script, pattern = load(), tmp_path / "*.json"
-    assert script.published_systems(pattern).splitlines()[2:] == [
+    pattern = tmp_path / "*.json"
+    assert audits.published_systems(pattern).splitlines()[2:] == [
         "| B | 100 | 0.2000 (0.10) | 0.2000 (0.10) | -0.30 (-0.31 to -0.29) |",
         "| A | 100 | 0.4000 (0.20) | 0.4000 (0.20) | -0.30 (-0.31 to -0.29) |",
     ]
-    assert script.unlike(pattern).splitlines()[2:4] == [
+    assert audits.unlike(pattern).splitlines()[2:4] == [
         "| rows of 0 eV left out |  | 40% |  |",
         "| B | 60 | 0.3000 (0.15) | +0.10 (+0.09 to +0.11) |",
     ]
-    assert script.same_rows(pattern).splitlines()[2:] == [
+    assert audits.same_rows(pattern).splitlines()[2:] == [
         "| t | B | 100 | 0.2000 eV | 0.1500 without its mean offset, 0.1000 after a refit to the test targets |",
         "| t | C | 100 | 0.2500 eV | B is 20.0 % below |",
         "| t | A | 100 | 0.4000 eV | 0.1500 without its mean offset, 0.1000 after a refit to the test targets |",
         "| t | C | 100 | 0.2500 eV | A is 60.0 % above |",
     ]
     with pytest.raises(ValueError, match="no such audit"):
-        script.unlike(tmp_path / "*.txt")
+        audits.unlike(tmp_path / "*.txt")
 
 
 def test_a_file_of_predictions_is_parted_where_its_errors_change(tmp_path: Path) -> None:
@@ -237,7 +246,7 @@ def test_a_file_of_predictions_is_parted_where_its_errors_change(tmp_path: Path)
     rows = {"file": ["validation"] * 70 + ["training"] * 20, "target": target, "prediction": target + error}
     path = tmp_path / "predictions.csv"
     pd.DataFrame(rows).to_csv(path, index=False)
-    lines = load().parted(path).splitlines()
+    lines = audits.parted(path).splitlines()
     parts = [line.strip("| ").split(" | ") for line in lines[2:6]]
     assert [part[:2] for part in parts] == [
         ["validation, rows 1 to 40", "40"],
@@ -258,12 +267,11 @@ def test_a_file_of_predictions_is_parted_where_its_errors_change(tmp_path: Path)
 
 
 def test_errors_of_one_width_change_no_more_than_their_orders_do() -> None:
-    script = load()
     rng = np.random.default_rng(6)
     errors = np.abs(rng.laplace(size=200))
-    by_chance = [script.change(rng.permutation(errors))[1] for _ in range(200)]
-    assert script.change(errors)[1] <= max(by_chance)
-    where, gain = script.change(np.repeat([1.0, 3.0], [60, 140]))
+    by_chance = [audits.change(rng.permutation(errors))[1] for _ in range(200)]
+    assert audits.change(errors)[1] <= max(by_chance)
+    where, gain = audits.change(np.repeat([1.0, 3.0], [60, 140]))
     # 200 ln 2.4 - 60 ln 1 - 140 ln 3
     assert (where, gain) == (60, pytest.approx(200 * np.log(2.4) - 140 * np.log(3)))
 
@@ -272,12 +280,17 @@ def store_fold(
     folder: Path, name: str, seed: int, fold: int, predictions: Mapping[str, float], **facts: object
 ) -> None:
     """Store a fold of a run whose targets are all 1, and the run."""
-    from benchmarks.results.store import Run, Training
     from benchmarks.training.trainer import Epoch
 
-    config = {"block_name": name.partition("-")[0], "limit": None, "training": {"precision": "float32"}, **facts}
+    config = {
+        "task": "task",
+        "block_name": name.partition("-")[0],
+        "limit": None,
+        "training": {"precision": "float32"},
+        **facts,
+    }
     run = Run(folder / name)
-    run.write_config({"config": config, "task": {"split": "folds"}, "data": {}})
+    run.write_config({"config": config, "task": {"name": "task", "split": "folds"}, "data": {}})
     record = {
         "metrics": {"mae": float(np.mean([abs(value - 1) for value in predictions.values()])), "rmse": 0.5},
         "rows": {"train": 8, "validation": 1, "test": 3},
@@ -314,79 +327,77 @@ def test_trainings_are_told_apart_by_their_predictions(tmp_path: Path) -> None:
         store_fold(again, "mlp-0", 0, fold, {b: 2.0, a: 1.0 + fold})
         store_fold(first, "egnn-0", 0, fold, {a: 1.0, b: 1.0})
     store_fold(first, "tfn-0", 0, 0, {"0a": 1.0, "0b": 1.0})  # not finished
-    script = load()
-    assert script.repeated(both).splitlines()[2:] == [
+    assert trainings.repeated(both).splitlines()[2:] == [
         "| `mlp` | 0123456-dirty | 0.2500 | 0.2500 | 0.2500 | 0.2500 | 0.2500 | 0.2500 | – |",
         "| `mlp` | 0123456-dirty | 0.5000 | 1.000 | 1.500 | 2.000 | 2.500 | 1.500 | 1.250 (0.6500 to 1.950) |",
     ]
     # egnn against mlp: 0.25 and 1.5; mlp against mlp: rows b 1, rows a 0.5, 0.5, 1.5, 2.5, 3.5
-    assert script.apart(both).splitlines() == [
+    assert trainings.apart(both).splitlines() == [
         "|  | `egnn` | `mlp` |",
         "| --- | --- | --- |",
         "| `egnn` | – | 0.8750 |",
         "| `mlp` | 0.8750 | 1.350 |",
     ]
     with pytest.raises(ValueError, match="no block was trained more than once"):
-        script.repeated(first)
+        trainings.repeated(first)
     with pytest.raises(ValueError, match="no run with all five folds"):
-        script.apart(tmp_path / "rums*")
+        trainings.apart(tmp_path / "rums*")
     for fold in range(5):
         store_fold(first, "se3-0", 0, fold, {f"{fold}a": 1.0})
-    with pytest.raises(ValueError, match="not the same test rows"):
-        script.apart(both)
+    with pytest.raises(ValueError, match="have different test rows"):
+        trainings.apart(both)
     for fold in range(5):
         store_fold(again, "se3-0", 0, fold, {f"{fold}b": 1.0})
     with pytest.raises(ValueError, match="runs_again/se3-0 has other test rows than"):
-        script.repeated(both)
+        trainings.repeated(both)
     for fold in range(5):
         store_fold(first, "mlp-2", 0, fold, {f"{fold}a": 1.0}, limit=9)
     with pytest.raises(ValueError, match="another configuration"):
-        script.apart(both)
+        trainings.apart(both)
 
 
-def test_trainings_of_the_store_are_lines_of_a_file(script: Path) -> None:
-    store_fold(script.parent / "runs" / "task", "mlp-0123456789", 1, 4, {"a": 1.25})
-    subprocess.run([sys.executable, script], check=True)
-    text = (script.parent / "task.csv").read_text().splitlines()
+def test_archived_trainings_are_lines_of_a_file(docs: Path, tmp_path: Path) -> None:
+    results = docs / "results"
+    for name, value in (("first", 1.25), ("first-again", 1.5)):
+        store_fold(tmp_path / name / "task", "mlp-0123456789", 1, 4, {"a": value})
+        write_archive(results / f"{name}.zip", collect([tmp_path / name]).files)
+    run_tool(docs).check_returncode()
+    text = (results / "task.csv").read_text().splitlines()
     assert text[0].startswith(
         "block,run,split,limit,seed,fold,mae,rmse,train_rows,validation_rows,test_rows,best_epoch,"
     )
     assert text[1:] == ["mlp,mlp-0123456789,folds,,1,4,0.25,0.5,8,1,3,2,3,float32,cpu,12.3,0123456-dirty"]
-    subprocess.run([sys.executable, script, "--check"], check=True)
-    (script.parent / "task.csv").write_text("\n".join(text).replace("0.25", "0.15"))
-    check = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    run_tool(docs, "--check").check_returncode()
+    (results / "task.csv").write_text("\n".join(text).replace("0.25", "0.15"))
+    check = run_tool(docs, "--check")
     assert (check.returncode, "task.csv is not what" in check.stderr) == (1, True)
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("render", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    (results / "other.csv").touch()
+    check = run_tool(docs, "--check")
+    assert (check.returncode, "the task of other.csv: remove it" in check.stderr) == (1, True)
 
 
 def test_archived_results_are_whole_and_the_page_shows_them() -> None:
-    from benchmarks.results.store import find_runs
-
-    archive = REPOSITORY / "docs" / "results" / "runs"
-    if not archive.is_dir():
-        pytest.skip("no results are archived")
-    runs = list(find_runs(archive))
-    assert runs
-    for run in [*runs, *find_runs(archive.with_name("runs_again"))]:
-        assert run.trainings()
-        assert len(run.trainings()) == len(list(run.path.glob("seed_*/fold_*/manifest.json")))
-    page = (REPOSITORY / "docs" / "results.md").read_text()
-    assert load().render(page) == page
-    for folder in archive.glob("*/ablation-*"):
-        cells = len((folder / "cells.csv").read_text().splitlines()) - 1
-        named = json.loads((folder / "ablation.json").read_text())["runs"].values()
-        assert cells <= sum(
-            len(run.trainings()) for run in runs if run.path.name in {Path(path).name for path in named}
-        )
-        assert re.search(f"<!-- results results/runs/{folder.relative_to(archive)} ", page), folder
+    archives = sorted((DOCS / "results").glob("*.zip"))
+    assert archives
+    page = (DOCS / "results.md").read_text()
+    assert render(page, DOCS) == page
+    n_trainings = 0
+    for archive in archives:
+        assert archive.stat().st_size <= 2e6
+        place, runs = open_path(archive), list(find_runs(archive))
+        for run in runs:
+            assert run.trainings()
+            assert len(run.trainings()) == len(list(run.path.glob("seed_*/fold_*/manifest.json")))
+        n_trainings += 0 if archive.stem.endswith("-again") else sum(len(run.trainings()) for run in runs)
+        for folder in place.glob("*/ablation-*"):
+            facts = json.loads((folder / "ablation.json").read_text())
+            if facts["judge"] == "validation":  # a recipe, of which no run is kept
+                continue
+            cells = len((folder / "cells.csv").read_text().splitlines()) - 1
+            named = {Path(path).name for path in facts["runs"].values()}
+            assert cells <= sum(len(run.trainings()) for run in runs if run.path.name in named)
+            assert re.search(f"<!-- (results|comparisons) {folder.resolve().file.relative_to(DOCS)}/{folder.at} ", page)
+    assert n_trainings == sum(len(file.read_text().splitlines()) - 1 for file in (DOCS / "results").glob("*.csv"))
 
 
 def test_numbers_of_the_readme_stand_on_the_page() -> None:

@@ -600,7 +600,12 @@ def test_real_matbench_takes_and_scores_the_archived_files(matbench_python: str,
     for file in files:
         targets = {}
         for name in read_submission(file).tasks:
-            runs = find_runs(results / "runs" / name)
+            runs = [
+                run
+                for archive in results.glob("*.zip")
+                for run in find_runs(archive)
+                if run.read_config()["config"]["task"] == name
+            ]
             predicted = [run.read_predictions(training) for run in runs for training in run.trainings()]
             by_id = {row: target for one in predicted for row, target in zip(one.ids, one.target.tolist(), strict=True)}
             targets[name] = [by_id[row] for row in sorted(by_id)]
