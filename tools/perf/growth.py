@@ -152,7 +152,7 @@ def _take(graphs: GraphTable, crystals: NDArray[np.int64]) -> GraphTable:
         edge_multiplicity=None if graphs.edge_multiplicity is None else graphs.edge_multiplicity[edges],
         vector=None if graphs.vector is None else graphs.vector[edges],
         digest="",
-        units=None if graphs.trainings is None else _take(graphs.trainings, crystals),
+        asymmetric=None if graphs.asymmetric is None else _take(graphs.asymmetric, crystals),
         orbit=None if graphs.orbit is None else graphs.orbit[nodes],
     )
 

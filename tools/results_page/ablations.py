@@ -30,8 +30,7 @@ _NOT_RECIPE = {
 
 def results(ablation: Path) -> str:
     """Return the table of blocks."""
-    facts = read_facts(ablation)
-    cells = read_cells(open_path(ablation))
+    facts, cells = read_facts(ablation), read_cells(ablation)
     unit = facts["task"]["unit"]
     rows = facts["table"]
     if any(row["missing"] for row in rows):
@@ -96,7 +95,9 @@ def leaderboard(ablation: Path) -> str:
     if not official or any(row["folds"] != list(range(N_FOLDS)) or row["missing"] for row in rows):
         raise ValueError(f"{ablation}: only all five folds of complete official data are ranked on the leaderboard.")
     metric = primary_metric(task["kind"])
-    lines = [(entry.mean, entry.model, entry.std) for entry in published(task["name"])]
+    lines: list[tuple[float, str, float | None]] = [
+        (entry.mean, entry.model, entry.std) for entry in published(task["name"])
+    ]
     for row in rows:
         lines.append((row["mean"], f"**SEN, {name(row)}**", row["std_folds"]))
         if row["ensemble"] is not None:
@@ -112,11 +113,12 @@ def recipes(folder: Path) -> str:
     A run that was trained again elsewhere, at another commit, has a line for each.
     """
     found: dict[tuple[str, str], list[tuple[list[tuple[str, str]], dict[str, Any], str]]] = {}
-    for path in sorted(open_path(folder).glob("ablation-*/ablation.json"), key=str):
-        facts = json.loads(path.read_text())
+    ablations: list[AnyPath] = [*open_path(folder).glob("ablation-*")]
+    for ablation in sorted(ablations, key=str):
+        facts = read_facts(ablation)
         if facts["judge"] != "validation":
-            raise ValueError(f"{path}: a recipe is chosen by validation rows.")
-        cells = read_cells(path.parent)
+            raise ValueError(f"{ablation}: a recipe is chosen by validation rows.")
+        cells = read_cells(ablation)
         for row in facts["table"]:
             tried = sorted([*_set(facts["command"]), *row["values"].items()])
             run = Path(facts["runs"][setting(row)]).name
@@ -141,7 +143,7 @@ def recipes(folder: Path) -> str:
     return markdown(["block", "recipe", "validation MAE", "std, seeds", "seeds", "validation rows", "commit"], rows)
 
 
-def read_facts(ablation: Path) -> dict[str, Any]:
+def read_facts(ablation: AnyPath) -> dict[str, Any]:
     """Read the facts of an ablation, given its folder."""
     facts: dict[str, Any] = json.loads((open_path(ablation) / "ablation.json").read_text())
     return facts
@@ -149,7 +151,7 @@ def read_facts(ablation: Path) -> dict[str, Any]:
 
 def read_cells(ablation: AnyPath) -> pd.DataFrame:
     """Read the line of each training of an ablation, with all values as text."""
-    return pd.read_csv((ablation / "cells.csv").open("rb"), dtype=str, keep_default_na=False)
+    return pd.read_csv((open_path(ablation) / "cells.csv").open("rb"), dtype=str, keep_default_na=False)
 
 
 def of_trainings(cells: pd.DataFrame, row: dict[str, Any], fact: str) -> list[str]:

@@ -43,10 +43,10 @@ def published_systems(pattern: Path) -> str:
 
 
 def unlike(pattern: Path) -> str:
-    """Return the same table of the rows that do not have the most common target, under the share that has it."""
+    """Return the same table without the rows of the most common target, whose share is in the first line."""
     audits = read_audits(pattern)
     groups = [line["group"] for line in audits[0]["breakdown"]["systems"]]
-    rows = []
+    rows: list[list[str]] = []
     for audit in sorted(audits, key=lambda audit: -audit["n"]):
         rest = audit["breakdown"]["symmetry"]["without_most_common"]
         systems = in_order(rest["systems"], groups)
@@ -59,7 +59,7 @@ def unlike(pattern: Path) -> str:
 
 
 def same_rows(pattern: Path) -> str:
-    """Return the table of audited predictions beside those of other models of the same rows."""
+    """Return the table of audited predictions and those of other models for the same rows."""
     rows = []
     for audit in read_audits(pattern):
         affine = audit["affine"]
@@ -100,7 +100,7 @@ def claims(audits: Path) -> str:
 
 
 def parted(predictions: Path) -> str:
-    """Return the table of errors before and after the row where they change most, and what chance makes of it."""
+    """Return the table of errors before and after the row where they change most, and how much they change by chance."""
     table = pd.read_csv(predictions)
     of_file = {name: rows * SCALE for name, rows in table.groupby("file")[["target", "prediction"]]}
     validation, training = of_file["validation"], of_file["training"]
@@ -150,7 +150,7 @@ def change(errors: NDArray[np.float64]) -> tuple[int, float]:
 
 
 def read_audits(pattern: Path) -> list[dict[str, Any]]:
-    """Return what audits found, best first."""
+    """Read audits, best first."""
     audits = [json.loads(path.read_text()) for path in sorted(pattern.parent.glob(pattern.name))]
     if not audits:
         raise ValueError(f"{pattern}: there is no such audit.")
@@ -158,6 +158,6 @@ def read_audits(pattern: Path) -> list[dict[str, Any]]:
 
 
 def in_order(systems: list[dict[str, Any]], groups: list[str]) -> list[dict[str, Any]]:
-    """Return the facts of these crystal systems."""
+    """Return the lines of these crystal systems."""
     by_group = {line["group"]: line for line in systems}
     return [by_group[group] for group in groups]
