@@ -17,7 +17,7 @@ from benchmarks.base.zip_path import AnyPath, open_path
 from benchmarks.data.folds import N_FOLDS
 from benchmarks.results.leaderboard import published
 from benchmarks.results.metrics import primary_metric
-from tools.results_page.cells import commits, markdown, number
+from tools.results_page.formats import commits, markdown, number
 
 __all__ = ["comparisons", "leaderboard", "recipes", "results"]
 
@@ -30,7 +30,7 @@ _NOT_RECIPE = {
 
 def results(ablation: Path) -> str:
     """Return the table of blocks."""
-    facts, cells = read_facts(ablation), read_cells(ablation)
+    facts, trainings = read_facts(ablation), read_trainings(ablation)
     unit = facts["task"]["unit"]
     rows = facts["table"]
     if any(row["missing"] for row in rows):
@@ -49,15 +49,15 @@ def results(ablation: Path) -> str:
         "seeds": lambda row: ", ".join(map(str, row["seeds"])),
         f"{facts['judge']} rows": lambda row: f"{row['rows']:,}",
         "parameters": lambda row: f"{row['parameters']:,}",
-        "time": lambda row: duration(sum(map(float, of_trainings(cells, row, "wall_seconds")))),
-        "commit": lambda row: commits(of_trainings(cells, row, "commit")),
+        "time": lambda row: duration(sum(map(float, of_trainings(trainings, row, "wall_seconds")))),
+        "commit": lambda row: commits(of_trainings(trainings, row, "commit")),
     }
     if any("paper_mae_scaled" in row for row in rows):
         columns |= {
             "paper (scaled)": lambda row: f"{row['paper_mae_scaled']:.2f}" if "paper_mae_scaled" in row else "",
             "paper (eV)": lambda row: f"{row['paper_mae_ev']:.2f}" if "paper_mae_ev" in row else "",
         }
-    return markdown(list(columns), ([cell(row) for cell in columns.values()] for row in rows))
+    return markdown(list(columns), ([text(row) for text in columns.values()] for row in rows))
 
 
 def comparisons(ablation: Path) -> str:
@@ -118,11 +118,11 @@ def recipes(folder: Path) -> str:
         facts = read_facts(ablation)
         if facts["judge"] != "validation":
             raise ValueError(f"{ablation}: a recipe is chosen by validation rows.")
-        cells = read_cells(ablation)
+        trainings = read_trainings(ablation)
         for row in facts["table"]:
             tried = sorted([*_set(facts["command"]), *row["values"].items()])
             run = Path(facts["runs"][setting(row)]).name
-            made = commits(of_trainings(cells, row, "commit"))
+            made = commits(of_trainings(trainings, row, "commit"))
             found.setdefault((run, made), []).append((tried, row, facts["task"]["unit"]))
     lines = []
     for (_, made), entries in found.items():
@@ -149,16 +149,16 @@ def read_facts(ablation: AnyPath) -> dict[str, Any]:
     return facts
 
 
-def read_cells(ablation: AnyPath) -> pd.DataFrame:
+def read_trainings(ablation: AnyPath) -> pd.DataFrame:
     """Read the line of each training of an ablation, with all values as text."""
     return pd.read_csv((open_path(ablation) / "cells.csv").open("rb"), dtype=str, keep_default_na=False)
 
 
-def of_trainings(cells: pd.DataFrame, row: dict[str, Any], fact: str) -> list[str]:
+def of_trainings(trainings: pd.DataFrame, row: dict[str, Any], fact: str) -> list[str]:
     """Return a fact of each training of a line of an ablation's table."""
     wanted = {"block": row["block"], **row["values"]}
-    chosen = (cells[list(wanted)] == pd.Series(wanted)).all(axis=1)
-    found: list[str] = cells.loc[chosen, fact].tolist()
+    chosen = (trainings[list(wanted)] == pd.Series(wanted)).all(axis=1)
+    found: list[str] = trainings.loc[chosen, fact].tolist()
     return found
 
 

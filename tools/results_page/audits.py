@@ -14,7 +14,7 @@ from ablations.paper import SCALE
 from benchmarks.base.console import figures
 from benchmarks.results.leaderboard import published
 from benchmarks.results.metrics import mean_absolute_deviation
-from tools.results_page.cells import correlation, error_share, markdown, number, percent
+from tools.results_page.formats import correlation, error_share, markdown, number, percent
 
 __all__ = ["claims", "parted", "published_systems", "same_rows", "unlike"]
 
@@ -36,9 +36,9 @@ def published_systems(pattern: Path) -> str:
     rows = []
     for audit in audits:
         breakdown = audit["breakdown"]
-        cells = map(error_share, in_order(breakdown["systems"], groups))
+        shares = map(error_share, in_order(breakdown["systems"], groups))
         trend = correlation(breakdown["symmetry"]["loss"])
-        rows.append([audit["model"], f"{audit['n']:,}", *cells, error_share(breakdown["overall"]), trend])
+        rows.append([audit["model"], f"{audit['n']:,}", *shares, error_share(breakdown["overall"]), trend])
     return markdown([f"MAE ({audits[0]['unit']}; MAE/MAD)", "rows", *groups, "all", "rank correlation"], rows)
 
 
@@ -53,8 +53,8 @@ def unlike(pattern: Path) -> str:
         if not rows:
             left_out = [f"{line['share']:.0%}" for line in systems]
             rows.append([f"rows of {rest['value']:g} {audit['unit']} left out", "", *left_out, ""])
-        cells = map(error_share, systems)
-        rows.append([audit["model"], f"{rest['rest']['n']:,}", *cells, correlation(rest["rest"])])
+        shares = map(error_share, systems)
+        rows.append([audit["model"], f"{rest['rest']['n']:,}", *shares, correlation(rest["rest"])])
     return markdown([f"MAE ({audits[0]['unit']}; MAE/MAD)", "rows", *groups, "rank correlation"], rows)
 
 
@@ -100,7 +100,7 @@ def claims(audits: Path) -> str:
 
 
 def parted(predictions: Path) -> str:
-    """Return the table of errors before and after the row where they change most, and how much they change by chance."""
+    """Return the table of errors before and after the row where they change most, and how much that is by chance."""
     table = pd.read_csv(predictions)
     of_file = {name: rows * SCALE for name, rows in table.groupby("file")[["target", "prediction"]]}
     validation, training = of_file["validation"], of_file["training"]

@@ -1,4 +1,4 @@
-"""Tables of what a report shows: errors by crystal system, and how well blocks separate atoms."""
+"""Tables from reports: errors by crystal system, and how well blocks separate atoms."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tools.results_page.cells import correlation, error_share, markdown, score, share
+from tools.results_page.formats import correlation, error_share, markdown, score, share
 
 __all__ = ["separation", "systems"]
 
 
 def systems(report: Path) -> str:
-    """Return the table of errors by crystal system: MAE, and in brackets its share of the system's own spread."""
+    """Return the table of errors by crystal system: MAE, and in brackets its ratio to the mean absolute deviation."""
     facts = section(report, "systems")
     shown = [result["overall"] | {"label": result["label"], "groups": result["systems"]} for result in facts["results"]]
     heading = [f"MAE ({facts['unit']}; MAE/MAD)", "test rows", *(result["label"] for result in shown)]
 
-    def line(group: str, n: int, cells: Iterable[dict[str, Any]]) -> list[str]:
-        return [group, f"{n:,}", *map(error_share, cells)]
+    def line(group: str, n: int, errors: Iterable[dict[str, Any]]) -> list[str]:
+        return [group, f"{n:,}", *map(error_share, errors)]
 
     rows = []
     for i, group in enumerate(shown[0]["groups"]):
-        cells = [result["groups"][i] for result in shown]
-        if any((cell["group"], cell["n"]) != (group["group"], group["n"]) for cell in cells):
+        errors = [result["groups"][i] for result in shown]
+        if any((error["group"], error["n"]) != (group["group"], group["n"]) for error in errors):
             raise ValueError(f"{report}: the results are not on the same rows.")
-        rows.append(line(group["group"], group["n"], cells))
+        rows.append(line(group["group"], group["n"], errors))
     trends = [correlation(result["symmetry"]["loss"]) for result in facts["results"]]
     return markdown(heading, [*rows, line("all", shown[0]["n"], shown), ["rank correlation", "", *trends]])
 
@@ -55,7 +55,7 @@ def separation(report: Path) -> str:
 
 
 def section(report: Path, name: str) -> dict[str, Any]:
-    """Return the facts that a report shows in a section."""
+    """Read the facts of a section of a report."""
     (task,) = json.loads(report.read_text())["tasks"]
     facts: dict[str, Any] = task["sections"][name]["facts"]
     return facts

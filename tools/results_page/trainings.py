@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks.data.folds import N_FOLDS
 from benchmarks.results.statistics import bootstrap_mean
 from benchmarks.results.store import Run, Training, find_runs
-from tools.results_page.cells import commits, markdown, number, short
+from tools.results_page.formats import commits, markdown, number, short
 
 __all__ = ["apart", "export", "repeated"]
 

@@ -164,7 +164,7 @@ def test_configurations_that_come_along_fit_the_default_block(path):
 def test_a_configuration_of_another_version_is_said_to_be(field: str) -> None:
     content = build_config("mine", "mlp").model_dump(mode="json")
     del content[field]
-    with pytest.raises(UsageError, match=f"has no '{field}': it is of another version"):
+    with pytest.raises(UsageError, match=f"has no '{field}': it was written by another version"):
         restore_config(content)
 
 
@@ -173,7 +173,7 @@ def test_a_configuration_of_another_version_is_said_to_be(field: str) -> None:
 )
 def test_an_altered_configuration_is_said_to_be(field: str, value: object) -> None:
     content = build_config("mine", "mlp").model_dump(mode="json") | {field: value}
-    with pytest.raises(UsageError, match="is altered or of another version"):
+    with pytest.raises(UsageError, match="is altered or from another version"):
         restore_config(content)
 
 

@@ -291,10 +291,10 @@ def spoil_seed_on_other_rows(run: Run) -> None:
         (spoil_damaged, "(fold 4, seed 0 damaged)"),
         (spoil_exchanged_rows, "rows of fold 0 are not those"),
         (spoil_order, "not in its order"),
-        (spoil_unknown_row, "'mb-phonons-001', which is no row of matbench_jdft2d"),
+        (spoil_unknown_row, "'mb-phonons-001', which is not a row of matbench_jdft2d"),
         (spoil_row_twice, "is predicted 0 times, not once"),
         (spoil_row_lost, "is predicted 0 times, not once"),
-        (spoil_nan, "is no finite number but nan"),
+        (spoil_nan, "is not a finite number but nan"),
         (spoil_seed_on_other_rows, "not tested on the same rows of fold 0"),
     ],
 )
@@ -331,7 +331,7 @@ def test_predictions_that_are_no_table_are_named(run: Run, sen_bench: Command, t
 def test_probability_beyond_one_is_refused(small_classification: Task, tmp_path: Path) -> None:
     labels = np.arange(200) % 2.0
     run = make_run(tmp_path / "runs", small_classification, labels, [np.where(np.arange(200) == 150, 1.5, labels)])
-    with pytest.raises(UsageError, match=r"prediction of mb-mp-is-metal-151 is no probability but 1\.5"):
+    with pytest.raises(UsageError, match=r"prediction for mb-mp-is-metal-151 is not a probability but 1\.5"):
         make_submission([run], moment=MOMENT)
 
 
@@ -342,10 +342,10 @@ def test_probability_beyond_one_is_refused(small_classification: Task, tmp_path:
         ({"config": {"block_name": "mlp", "limit": 400}}, "at most 400 rows of each fold (--limit)"),
         (
             {"task": {**JDFT2D.facts(), "name": "my_gaps", "is_official": False}},
-            "my_gaps, which is no task of",
+            "my_gaps, which is not a task of",
         ),
-        ({"task": TASKS["prototypes"].facts()}, "prototypes, which is no task of MatBench"),
-        ({"task": {"name": "matbench_jdft2d"}}, "not one that sen-bench writes"),
+        ({"task": TASKS["prototypes"].facts()}, "prototypes, which is not a task of MatBench"),
+        ({"task": {"name": "matbench_jdft2d"}}, "was not written by sen-bench"),
     ],
 )
 def test_run_that_is_not_on_all_official_data_is_refused(
@@ -501,7 +501,7 @@ def change_benchmark(content: dict[str, Any]) -> None:
         (change_extra_key, "fold_0.remark: Extra inputs"),
         (change_uncertainty, "uncertainties of matbench_jdft2d"),
         (change_task, "Did you mean matbench_jdft2d"),
-        (change_demonstration, "none of MatBench"),
+        (change_demonstration, "is not a task of MatBench"),
         (change_benchmark, "benchmark_name"),
     ],
 )

@@ -1,4 +1,4 @@
-"""How numbers are written in the tables of the page, and the tables themselves."""
+"""Formats of the numbers in the tables of the page, and of the tables."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return four significant digits, or a dash."""
+    """Format with four significant digits; None becomes a dash."""
     return "–" if value is None else figures(value)
 
 
 def share(value: float) -> str:
-    """Return two decimals: finer, scores say nothing."""
+    """Format with two decimals; more would not be significant."""
     return f"{value:.2f}"
 
 
 def percent(value: float) -> str:
-    """Return a share in per cent, with one decimal."""
+    """Format a share in per cent with one decimal."""
     return f"{100 * value:.1f} %"
 
 
 def error_share(line: dict[str, Any]) -> str:
-    """Return a MAE and, in brackets, its share of the mean absolute deviation of the same rows."""
+    """Format a MAE and, in brackets, its ratio to the mean absolute deviation of the same rows."""
     return f"{number(line['mae'])} ({share(line['relative'])})"
 
 
 def score(facts: dict[str, Any]) -> str:
-    """Return a separation score with its 95 % interval."""
+    """Format a separation score with its 95 % interval."""
     low, high = facts["interval"]
     return f"{share(facts['value'])} ({share(low)} to {share(high)})"
 
 
 def correlation(facts: dict[str, Any]) -> str:
-    """Return a rank correlation with its 95 % interval."""
+    """Format a rank correlation with its 95 % interval."""
     return f"{facts['value']:+.2f} ({' to '.join(f'{end:+.2f}' for end in facts['interval'])})"
 
 
 def commits(hashes: Iterable[str]) -> str:
-    """Return the commits of trainings, each once."""
+    """Format the commits of trainings, each once."""
     return ", ".join(sorted({short(commit) for commit in hashes}))
 
 
 def short(commit: str) -> str:
-    """Shorten a commit, but not what follows its hash where files were not committed."""
+    """Shorten the hash of a commit, and keep the suffix for files that were not committed."""
     return commit[:7] + commit[40:]
