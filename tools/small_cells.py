@@ -1,4 +1,4 @@
-"""Write the crystals on which recipes are tried: 2,500 of the paper's formation energies, of at most 8 atoms in a cell.
+"""Write the crystals for the study of recipes: 2,500 of the paper's formation energies, with at most 8 atoms in a cell.
 
     python tools/small_cells.py DATA/paper_formation_energy.json.gz small_cells.json.gz
 
@@ -21,7 +21,7 @@ N_ROWS, MOST_ATOMS = 2500, 8
 
 
 def main() -> None:
-    """Read the arguments, and say what is wrong with them."""
+    """Read the arguments and write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("source", type=Path, help="the paper's formation energies")
     parser.add_argument("destination", type=Path, help="the file to write")
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def write_small_cells(source: Path, destination: Path) -> None:
-    """Write a file of the same layout with the chosen rows."""
+    """Write a file of the same layout with randomly chosen rows of small cells."""
     content = json.loads(gzip.decompress(source.read_bytes()))
     small = [i for i, (_, structure, _) in enumerate(content["data"]) if len(structure["sites"]) <= MOST_ATOMS]
     chosen = np.sort(np.random.default_rng(0).choice(small, N_ROWS, replace=False))

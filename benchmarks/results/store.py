@@ -114,7 +114,7 @@ class Run:
 
     def state_path(self, training: Training) -> Path:
         """File that keeps the state of a training that is under way."""
-        return self._beside(training, "state.safetensors")
+        return self._sibling(training, "state.safetensors")
 
     def lock(self, training: Training) -> BaseFileLock:
         """The lock that the process that trains a training holds; it is free as soon as that process ends.
@@ -124,7 +124,7 @@ class Run:
         """
         from filelock import FileLock
 
-        path = self._beside(training, "lock", hidden=True)
+        path = self._sibling(training, "lock", hidden=True)
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
@@ -151,14 +151,14 @@ class Run:
             with self._writing():
                 (self.folder / "summary.json").unlink(missing_ok=True)
                 for training in begun:
-                    for path in (self.folder / _subfolder(training), self._beside(training, "replaced")):
+                    for path in (self.folder / _subfolder(training), self._sibling(training, "replaced")):
                         if path.exists():
                             shutil.rmtree(path)
                     self.state_path(training).unlink(missing_ok=True)
 
     def sweep(self, training: Training) -> None:
         """Remove the temporary files of processes that were killed; only the holder of the lock may call it."""
-        lock = self._beside(training, "lock", hidden=True)
+        lock = self._sibling(training, "lock", hidden=True)
         for path in lock.parent.glob(f".fold_{training.fold}.*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -193,7 +193,7 @@ class Run:
         names = _read_json(path / _MANIFEST)["sha256"].keys() - {_WEIGHTS}
         return [path / name for name in sorted({*names, _MANIFEST})]
 
-    def _beside(self, training: Training, suffix: str, *, hidden: bool = False) -> Path:
+    def _sibling(self, training: Training, suffix: str, *, hidden: bool = False) -> Path:
         """Where a training keeps what is not its result: "seed_0/fold_0.suffix"."""
         name = f"{'.' if hidden else ''}fold_{training.fold}.{suffix}"
         return (self.folder / _subfolder(training)).with_name(name)
@@ -325,7 +325,7 @@ class Run:
             sizes = {name: (temporary / name).stat().st_size for name in hashes}
             write_json(temporary / _MANIFEST, {"format": FORMAT, "sha256": hashes, "size": sizes})
             if final.exists():
-                replaced = self._beside(training, "replaced")
+                replaced = self._sibling(training, "replaced")
                 shutil.rmtree(replaced, ignore_errors=True)
                 final.rename(replaced)
             put_in_place(temporary, final)

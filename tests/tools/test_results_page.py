@@ -205,7 +205,7 @@ def test_each_recipe_is_a_line_of_its_own(tmp_path: Path) -> None:
         ablations.recipes(tmp_path / "u")
 
 
-def test_published_predictions_are_told_as_they_were_audited(tmp_path: Path) -> None:
+def test_audits_of_published_predictions_become_tables(tmp_path: Path) -> None:
     def error(group: str, mae: float, **facts: float) -> dict[str, object]:
         return {"group": group, "mae": mae, "relative": mae / 2, **facts}
 
@@ -318,7 +318,7 @@ def store_fold(
     run.write_training(Training(seed, fold), predictions=rows, record=record, history=history, weights={})
 
 
-def test_trainings_are_told_apart_by_their_predictions(tmp_path: Path) -> None:
+def test_second_trainings_are_compared_by_their_predictions(tmp_path: Path) -> None:
     first, again, both = tmp_path / "runs", tmp_path / "runs_again", tmp_path / "runs*"
     # Row "b" of the second run of mlp comes first: rows are matched by id.
     for fold in range(5):

@@ -145,7 +145,7 @@ def test_the_papers_settings_have_a_name(tmp_path, monkeypatch):
     config = build_config("prototypes", "capsule", file=Path("paper"))
     assert (config.sen.dropout, config.training.weight_decay, config.graph.max_neighbors) == (0, 0, 12)
     assert config.training.learning_rate == TrainingConfig().learning_rate
-    # A file of one's own comes first, and a name that is neither is told what there is.
+    # The user's file comes first, and a name that is neither gives an error with the names that exist.
     (tmp_path / "paper").mkdir()
     assert build_config("prototypes", "capsule", file=Path("paper")) == config
     (tmp_path / "paper").rmdir()

@@ -382,7 +382,7 @@ def test_folder_that_is_no_run_is_refused(run: Run, sen_bench: Command, tmp_path
     assert not file.exists()
 
 
-def test_existing_file_is_kept_unless_told_otherwise(run: Run, sen_bench: Command, tmp_path: Path) -> None:
+def test_existing_file_is_kept_without_overwrite(run: Run, sen_bench: Command, tmp_path: Path) -> None:
     file = tmp_path / "results.json.gz"
     file.write_text("mine")
     refused = sen_bench("export", run.path, "-o", file)
