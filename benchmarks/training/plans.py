@@ -117,6 +117,8 @@ def make_plan(
             "skipped": [row._asdict() for row in dataset.skipped],
         },
     }
+    if out.suffix == ".zip" and not out.exists():
+        raise UsageError(f"There is no archive {out}: name it, or a folder to train in, with --out.")
     run = Run(open_path(out) / task.name / f"{config.block_name}-{config.digest(dataset.digest)}")
     trainings = [Training(seed, fold) for seed in seeds for fold in folds]
     if overwrite == "never" and (there := [training for training in run.trainings() if training in trainings]):

@@ -122,6 +122,9 @@ def test_an_archive_is_compared_without_training(write_data: Write, sen_bench: C
     assert (refused.code, refused.out) == (2, "")
     assert "is in an archive, which is never changed, and lacks fold 2, seed 0: name a folder" in refused.err
     assert (archive.read_bytes(), list(archive.parent.glob(".results*"))) == (before, [])
+    mistyped = sen_bench(*grid(data, tmp_path / "result.zip", *BRIEF))
+    assert (mistyped.code, f"There is no archive {tmp_path / 'result.zip'}" in mistyped.err) == (2, True)
+    assert not (tmp_path / "result.zip").exists()
 
 
 @pytest.mark.usefixtures("unlearnt")
