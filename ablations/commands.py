@@ -212,8 +212,11 @@ def _conclude(
 
     result = evaluate(variants, judge)
     if result.summaries:
-        folder = write_result(result, failures, shlex.join(["sen-bench", *sys.argv[1:]]))
-        show_result(result, str(folder))
+        if variants[0].plan.run.is_archived:
+            show_result(result, "none, because an archive is never changed")
+        else:
+            folder = write_result(result, failures, shlex.join(["sen-bench", *sys.argv[1:]]))
+            show_result(result, str(folder))
     if failures:
         reasons: dict[tuple[str, str], list[str]] = {}
         names = {variant.plan: str(variant) for variant in variants}

@@ -92,14 +92,14 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
         command: The command line that gave the result.
 
     Raises:
-        UsageError: The folder cannot be written.
+        UsageError: The folder cannot be written, or the runs are in an archive.
     """
     plans = [variant.plan for variant in result.variants]
     trainings = sorted({str(training) for plan in plans for training in plan.trainings})
     judged = {} if result.judge.rows == "test" else {"judge": result.judge.rows}
     # The keys are part of the name of the folder.
     name = digest(runs=sorted(plan.run.path.name for plan in plans), units=trainings, **judged)[:10]
-    folder = plans[0].run.path.parent / f"ablation-{name}"
+    folder = plans[0].run.folder.parent / f"ablation-{name}"
     task = result.dataset.task
     table = [
         {**_as_facts(row), **_paper_columns(paper)} for row, paper in zip(result.summaries, result.paper, strict=True)

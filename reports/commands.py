@@ -32,7 +32,11 @@ def audit(
         typer.Option(help="JSON file of ids, targets and space groups, where the data are not at hand."),
     ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Other predictions, to compare with on the same rows.")
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Other predictions to compare on the same rows: such a file, a folder of runs, or an archive.",
+        ),
     ] = None,
     claimed: Annotated[
         float | None, typer.Option(help="Score that is claimed elsewhere, in the unit of the task.")
@@ -46,17 +50,22 @@ def audit(
     """
     import json
 
+    from benchmarks.base.zip_path import find_archive
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.data.tasks import get_task
     from reports.audit.facts import check_claim
     from reports.study.published import read_predictions
+    from reports.study.reading import read_run_predictions
 
     check_claim(claimed)
     chosen = get_task(task) if task is not None else None
     with RunDisplay() as display:
         predictions = read_predictions(file)
         found, _ = predictions.find(chosen)
-        others = [read_predictions(path) for path in against or ()]
+        others = []
+        for path in against or ():
+            holds_runs = path.is_dir() or find_archive(path) is not None
+            others += read_run_predictions(path, found) if holds_runs else [read_predictions(path)]
         for other in others:
             other.find(found)
 
@@ -73,7 +82,7 @@ def audit(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders of runs, or above them: runs/.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Runs, folders of runs, and archives of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write; its facts go beside it.")] = Path(
         "report.html"
     ),

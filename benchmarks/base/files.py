@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.base.errors import DataError, UsageError
+from benchmarks.base.zip_path import AnyPath
 
 __all__ = [
     "check_file",
@@ -46,19 +47,21 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: AnyPath) -> str:
     """Return the sha256 of a file's content in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_file(path: Path, sha256: str, size: int) -> str | None:
+def check_file(path: AnyPath, sha256: str, size: int) -> str | None:
     """Return what is wrong with a file whose hash and size in bytes were recorded; None if nothing is."""
     try:
-        found = path.stat().st_size
-        if found != size:
-            return f"{path.name} is {found} bytes long, not {size}: it is cut, or something was added to it"
-        if file_digest(path) != sha256:
+        with path.open("rb") as file:
+            if (found := file.seek(0, os.SEEK_END)) != size:
+                return f"{path.name} is {found} bytes long, not {size}: it is cut, or something was added to it"
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != sha256:
             return f"{path.name} is altered: its hash is not the one recorded when it was written"
     except FileNotFoundError:
         return f"{path.name} is missing"

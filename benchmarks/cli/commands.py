@@ -28,7 +28,7 @@ from benchmarks.cli.options import (
     with_training_options,
 )
 
-__all__ = ["blocks", "check_block", "export", "predict", "prepare", "run", "status", "tasks"]
+__all__ = ["archive", "blocks", "check_block", "export", "predict", "prepare", "run", "status", "tasks"]
 
 
 @with_training_options
@@ -229,7 +229,7 @@ def check_block(name: Annotated[str, typer.Argument(help="Block; `sen-bench bloc
         raise RunError(f"The block {name!r} breaks {broken} of {n_contracts} contracts.")
 
 
-def status(out: Annotated[Path, typer.Argument(help="Folder of the run store.")] = Path("runs")) -> None:
+def status(out: Annotated[Path, typer.Argument(help="Folder of the run store, or an archive.")] = Path("runs")) -> None:
     """List the runs in a store, with their finished folds and results."""
     from benchmarks.cli.display import show_status
 
@@ -238,7 +238,7 @@ def status(out: Annotated[Path, typer.Argument(help="Folder of the run store.")]
 
 def export(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, runs/TASK/BLOCK-HASH, one for each task.")
+        list[Path], typer.Argument(metavar="RUN...", help="Runs, such as runs/TASK/BLOCK-HASH, one for each task.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as results.json.gz.")],
     algorithm: Annotated[
@@ -260,3 +260,28 @@ def export(
     content = make_submission([find_run(path) for path in runs], algorithm=algorithm, moment=datetime.now(UTC))
     write_submission(out, content, overwrite=overwrite)
     show_submission(out, read_submission(out))
+
+
+def archive(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Runs, folders of runs, and archives of them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as results.zip.")],
+) -> None:
+    """Write the results of finished trainings to one file, without the weights.
+
+    Other commands read it where they read a folder of runs. The same results give the same bytes. An existing file is
+    never replaced.
+    """
+    from benchmarks.base.console import count
+    from benchmarks.base.files import file_digest
+    from benchmarks.results.archive import check_new, collect, write_archive
+
+    check_new(out)
+    found = collect(runs)
+    write_archive(out, found.files)
+    for each in found.left_out:
+        typer.echo(f"Not finished and left out: {each}", err=True)
+    contents = [(found.n_trainings, "training"), (found.n_runs, "run"), (found.n_ablations, "ablation")]
+    typer.echo(
+        f"Written: {out} ({out.stat().st_size / 1e6:.1f} MB, sha256 {file_digest(out)}) with "
+        f"{', '.join(count(n, noun) for n, noun in contents if n)}."
+    )

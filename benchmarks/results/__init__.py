@@ -1,4 +1,4 @@
-"""What a run is and what it found: its configuration, the run store, metrics, statistics, the leaderboard, submissions.
+"""The results of runs: configurations, the run store, archives, metrics, statistics, the leaderboard and submissions.
 
 This package imports `benchmarks.base`, `benchmarks.data` and `sen`, and never torch.
 """

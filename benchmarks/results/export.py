@@ -1,4 +1,4 @@
-"""Finished runs as the file that MatBench takes; see `benchmarks.results.submission` for reading one."""
+"""Writing of finished runs as a MatBench submission file; `benchmarks.results.submission` reads one."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ _HALF_WIDTH = NormalDist().inv_cdf(0.975)
 def make_submission(runs: Sequence[Run], *, algorithm: str | None = None, moment: datetime) -> dict[str, Any]:
     """Make the content of a submission file from finished runs, one for each task.
 
-    The prediction of a row is the mean over the seeds. With two or more seeds, their standard deviation (ddof 1: the
-    seeds are a sample of all that could have been drawn) and the 95 % interval of a normal distribution go in as
-    uncertainty; not for a classification, where matbench 0.6 refuses any.
+    The prediction of a row is the mean over the seeds. With two or more seeds, the uncertainty is their standard
+    deviation (ddof 1: the seeds are a sample) and the 95 % interval of a normal distribution. A classification has
+    none, because matbench 0.6 does not accept it.
 
     Args:
         runs: The runs.
         algorithm: Name of the model; default: SEN with the block.
-        moment: When the file is made, in UTC.
+        moment: Time at which the file is made, in UTC.
 
     Raises:
-        UsageError: A run that cannot be submitted: folds missing or damaged, partial data, fewer training rows than
-            there are, a task outside MatBench, test rows that are not the official ones; two runs of one task; runs of
-            different blocks.
-        DataError: A run folder cannot be read.
+        UsageError: A run cannot be submitted: folds are missing or damaged, the data are partial, training rows were
+            limited, the task is not of MatBench, or the test rows are not the official ones; or there are two runs of
+            one task, or runs of different blocks.
+        DataError: A run cannot be read.
     """
     finished = [_finished(run) for run in runs]
     for i, one in enumerate(finished):
@@ -64,12 +64,12 @@ def make_submission(runs: Sequence[Run], *, algorithm: str | None = None, moment
             if one.task.name == other.task.name:
                 raise UsageError(
                     f"{other.run.path} and {one.run.path} are both runs of {one.task.name}: "
-                    "a submission holds one result for each task."
+                    "a submission has one result for each task."
                 )
             if one.block != other.block:
                 raise UsageError(
                     f"{other.run.path} is a run of the block {other.block}, {one.run.path} of {one.block}: "
-                    "a submission holds the results of one model."
+                    "a submission has the results of one model."
                 )
     parts = sorted(finished, key=lambda part: part.task.name)
     content = {
@@ -93,7 +93,7 @@ def write_submission(path: Path, content: Mapping[str, Any], *, overwrite: bool 
     """Write a submission file, whole or not at all; the same content gives the same bytes.
 
     Raises:
-        UsageError: The file exists and is not to be overwritten, has another ending than .json.gz, or cannot be
+        UsageError: The file exists and `overwrite` is false, its name does not end in .json.gz, or it cannot be
             written.
     """
     if not path.name.endswith(".json.gz"):
@@ -108,7 +108,7 @@ def write_submission(path: Path, content: Mapping[str, Any], *, overwrite: bool 
 
 @dataclass(frozen=True, eq=False)
 class _Finished:
-    """A run that may be submitted, with all that it holds.
+    """A run that can be submitted, with its content.
 
     Attributes:
         run: The run.
@@ -118,8 +118,8 @@ class _Finished:
         seeds: Its seeds.
         ids: Row ids of each fold's test rows.
         targets: Their targets, for each fold [n].
-        predictions: What each seed predicted of them, for each fold [n_seeds, n].
-        records: What was recorded of each training.
+        predictions: The predictions of each seed for them, for each fold [n_seeds, n].
+        records: The record of each training.
     """
 
     run: Run
@@ -151,7 +151,7 @@ def _finished(run: Run) -> _Finished:
             Training(seed, fold): run.read_metrics(Training(seed, fold)) for seed in seeds for fold in range(N_FOLDS)
         }
     except (KeyError, TypeError) as error:
-        raise DataError(f"The config.json in {run.path} is not one that sen-bench writes ({error!r}).") from None
+        raise DataError(f"The config.json in {run.path} was not written by sen-bench ({error!r}).") from None
     try:
         rows = row_numbers(task, ids)
         truth = np.empty(sum(map(len, rows)))
@@ -168,7 +168,9 @@ def _finished(run: Run) -> _Finished:
 def _submittable_task(run: Run, facts: Mapping[str, Any]) -> Task:
     name, limit = facts["task"]["name"], facts["config"]["limit"]
     if not facts["task"]["is_official"]:
-        raise UsageError(f"{run.path} is a run of {name}, which is no task of MatBench and cannot be submitted to it.")
+        raise UsageError(
+            f"{run.path} is a run on {name}, which is not a task of MatBench and cannot be submitted to it."
+        )
     task = get_task(name)
     if not facts["data"]["is_complete"]:
         raise UsageError(
@@ -184,7 +186,7 @@ def _submittable_task(run: Run, facts: Mapping[str, Any]) -> Task:
 
 
 def _complete_seeds(run: Run, task: Task, block: str) -> list[int]:
-    """Return the seeds that were begun; all of them must be complete: leaving one out afterwards would be a choice."""
+    """Return all seeds that were started; each must be complete, because leaving one out would be a selection."""
     names = (path.name.removeprefix("seed_") for path in run.path.glob("seed_*"))
     seeds = sorted(int(name) for name in names if name.isdigit())
     trainings = run.trainings()
@@ -195,15 +197,17 @@ def _complete_seeds(run: Run, task: Task, block: str) -> list[int]:
         if Training(seed, fold) not in trainings
     ]
     if missing:
-        told = "; ".join(
+        listed = "; ".join(
             f"{training} {'damaged' if run.training_path(training).exists() else 'missing'}" for training in missing
         )
         seed = missing[0].seed
         folds = ",".join(str(training.fold) for training in missing if training.seed == seed)
         command = f"sen-bench run {task.name} --block {block} --seed {seed} --folds {folds}"
+        if isinstance(run.path, Path):
+            command += f" --out {run.path.resolve().parents[1]}"
         raise UsageError(
-            f"{run.path} is not complete ({told}): `{command} --out {run.path.resolve().parents[1]}`, with the other "
-            f"options it was started with, trains what seed {seed} lacks."
+            f"{run.path} is not complete ({listed}): `{command}`, with the other options it was started with, trains "
+            f"what seed {seed} lacks."
         )
     return seeds
 

@@ -1,4 +1,4 @@
-"""The published MatBench results that a run is shown beside."""
+"""The published MatBench results that runs are compared with."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["LeaderboardEntry", "published", "rank", "source"]
 class LeaderboardEntry:
     """A published model on one task, scored by MatBench's own metric (see `metrics.primary_metric`).
 
-    For classifications MatBench calls the score `rocauc`; it is computed on thresholded labels and is the balanced
-    accuracy. Compare it with `matbench_rocauc`, never with a true area under the curve.
+    For classifications MatBench calls the score `rocauc`, but computes it from thresholded labels, so that it is the
+    balanced accuracy. Compare it with `matbench_rocauc`, never with a true area under the curve.
 
     Attributes:
         model: Name on the leaderboard.
         mean: Mean score over the five official folds, in the unit of the task.
         std: Standard deviation over the folds (ddof 0).
-        folds: Score of each fold, for a comparison with a run of some of them.
+        folds: Score of each fold, to compare with a run of some folds.
     """
 
     model: str
@@ -36,27 +36,27 @@ class LeaderboardEntry:
 
 
 def source() -> str:
-    """Return where the published results come from, in one sentence."""
+    """Return the source of the published results, in one sentence."""
     text: str = _read()["source"]
     return text
 
 
 def published(task_name: str) -> list[LeaderboardEntry]:
-    """Return the published models of a task, best first; none for a task outside MatBench."""
+    """Return the published models of a task, best first; an empty list for a task outside MatBench."""
     rows = _read()["tasks"].get(task_name, [])
     entries = [LeaderboardEntry(row["model"], row["mean"], row["std"], tuple(row["folds"])) for row in rows]
     return sorted(entries, key=lambda entry: entry.mean, reverse=_higher_is_better(task_name)) if entries else []
 
 
 def rank(task_name: str, score: float) -> int | None:
-    """Return the place, counted from 1, that a mean score over all five folds takes among the published models.
+    """Return the rank, from 1, of a mean score over all five folds among the published models.
 
     Args:
         task_name: Name of a task.
         score: The primary metric, averaged over the five official folds.
 
     Returns:
-        One more than the number of models that are strictly better; None where nothing is published.
+        One more than the number of models that are strictly better; None if there are no published models.
 
     Raises:
         ValueError: The score is NaN.

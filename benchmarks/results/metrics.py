@@ -1,4 +1,4 @@
-"""Scores of predictions, under MatBench's names where MatBench has them."""
+"""Scores of predictions, under MatBench's names where it has one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 THRESHOLD = 0.5
-"""Above this a probability counts as true."""
+"""A probability above this counts as true."""
 
 METRIC_LABELS = {
     "mae": "MAE",
@@ -37,9 +37,9 @@ METRIC_LABELS = {
     "rocauc": "ROC-AUC",
     "matbench_rocauc": "MatBench 'rocauc'",
 }
-"""What tables and figures call the scores."""
+"""Labels of the scores in tables and figures."""
 
-# matbench 0.6 leaves out of its mean absolute percentage error what would divide by (almost) zero.
+# matbench 0.6 leaves rows with smaller targets out of its mean absolute percentage error.
 _SMALLEST_MAPE_TARGET = 1e-5
 
 
@@ -49,8 +49,8 @@ class PrimaryMetric:
 
     Attributes:
         name: Key in the dictionary of metrics.
-        label: What to call it in tables and figures.
-        higher_is_better: Its direction.
+        label: Its name in tables and figures.
+        higher_is_better: Whether a higher score is better.
     """
 
     name: str
@@ -59,19 +59,19 @@ class PrimaryMetric:
 
 
 def primary_metric(kind: Kind) -> PrimaryMetric:
-    """Return the score by which MatBench ranks models: MAE, or for classifications what it calls `rocauc`."""
+    """Return the score by which MatBench ranks models: MAE, or its `rocauc` for classifications."""
     if kind == "regression":
         return PrimaryMetric("mae", "MAE", higher_is_better=False)
     return PrimaryMetric("matbench_rocauc", "balanced accuracy (MatBench 'rocauc')", higher_is_better=True)
 
 
 def score(kind: Kind, target: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
-    """Return all scores of a kind of task: `regression_metrics` or `classification_metrics`."""
+    """Return all scores for a kind of task: `regression_metrics` or `classification_metrics`."""
     return (regression_metrics if kind == "regression" else classification_metrics)(target, prediction)
 
 
 def row_loss(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the absolute error of each row, or 1 where its label is wrong, [n]."""
+    """Return the absolute error of each row, [n]; for a classification 1 if its label is wrong, else 0."""
     if kind == "regression":
         error: NDArray[np.float64] = np.abs(prediction - target)
         return error
@@ -80,17 +80,17 @@ def row_loss(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.flo
 
 
 def regression_metrics(target: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
-    """Score predicted numbers.
+    """Return the scores of predicted numbers.
 
     Args:
         target: True values, [n], in any unit.
         prediction: Predicted values, [n], in the same unit.
 
     Returns:
-        `mae`, `rmse` and `max_error` in that unit, and `r2`, which is NaN where all targets are equal.
+        `mae`, `rmse` and `max_error` in that unit, and `r2`, which is NaN if all targets are equal.
 
     Raises:
-        ValueError: The arrays are empty or of different shapes.
+        ValueError: The arrays are empty or have different shapes.
         RunError: A prediction is not finite.
     """
     target, prediction = _checked(target, prediction)
@@ -105,10 +105,10 @@ def regression_metrics(target: ArrayLike, prediction: ArrayLike) -> dict[str, fl
 
 
 def classification_metrics(target: ArrayLike, probability: ArrayLike) -> dict[str, float]:
-    """Score predicted probabilities of the true class.
+    """Return the scores of predicted probabilities of the true class.
 
-    The column that MatBench calls `rocauc` is computed on labels, thresholded at 0.5, and equals the balanced accuracy;
-    it is kept here as `matbench_rocauc`, while `rocauc` is the area under the curve of the probabilities.
+    MatBench computes its `rocauc` from labels thresholded at 0.5, so that it equals the balanced accuracy. It is
+    called `matbench_rocauc` here, and `rocauc` is the area under the curve of the probabilities.
 
     Args:
         target: True labels, [n], 0 or 1 or booleans.
@@ -116,10 +116,10 @@ def classification_metrics(target: ArrayLike, probability: ArrayLike) -> dict[st
 
     Returns:
         `accuracy`, `balanced_accuracy`, `f1`, `rocauc` and `matbench_rocauc`; the areas and the balanced accuracy are
-        NaN where the targets are all of one class.
+        NaN if all targets are of one class.
 
     Raises:
-        ValueError: The arrays are empty or of different shapes, or the values are no labels or no probabilities.
+        ValueError: The arrays are empty or have different shapes, or the values are not labels and probabilities.
         RunError: A prediction is not finite.
     """
     from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
@@ -142,7 +142,7 @@ def classification_metrics(target: ArrayLike, probability: ArrayLike) -> dict[st
 
 
 def matbench_scores(kind: Kind, target: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
-    """Return exactly the scores that matbench 0.6 computes for a fold and demands in a submission file.
+    """Return exactly the scores that matbench 0.6 computes for a fold and requires in a submission file.
 
     Args:
         kind: "regression" or "classification".
@@ -170,7 +170,7 @@ def matbench_scores(kind: Kind, target: ArrayLike, prediction: ArrayLike) -> dic
 
 
 def mean_absolute_deviation(target: ArrayLike) -> float:
-    """Return the mean distance of the targets [n] from their mean: the MAE of a model that knows only the mean."""
+    """Return the mean distance of the targets [n] from their mean: the MAE of a model that predicts the mean."""
     values = np.asarray(target, dtype=np.float64)
     return float(np.abs(values - values.mean()).mean())
 

@@ -1,4 +1,4 @@
-"""The configuration of a run: typed fields, a TOML file, `--set field=value`."""
+"""The configuration of a run: typed fields, set by a TOML file or by `--set field=value`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PROVIDED = Path(__file__).parent / "configs"
 
 
 class TrainingConfig(Config):
-    """The training recipe; the paper gives none of it, see docs/decisions.md."""
+    """The training recipe; the paper does not state it, see docs/decisions.md."""
 
     epochs: int = Field(60, ge=1, description="Passes over the training rows.")
     batch_size: int = Field(32, ge=1, description="Crystals in a batch.")
@@ -51,7 +51,7 @@ class TrainingConfig(Config):
 
 
 class RunConfig(Config):
-    """Everything that decides a result, apart from the data, the fold and the seed."""
+    """Everything that determines a result, apart from the data, the fold and the seed."""
 
     task: str
     block_name: str
@@ -62,10 +62,10 @@ class RunConfig(Config):
     limit: int | None = Field(None, ge=2, description="Training rows of each fold to use; test rows are never dropped.")
 
     def settle(self, training_rows: int) -> RunConfig:
-        """Return the configuration for so many training rows of a fold, without its validation rows.
+        """Return the configuration for this number of training rows of a fold, without its validation rows.
 
-        Weight decay and dropout, unless they were given, fall with a power of the rows above 1,000: from 3.0 and 0.3
-        there to 1.0 and 0.1 at 7,355 rows, see docs/decisions.md.
+        Unless they were given, weight decay and dropout fall with a power of the number of rows above 1,000: from 3.0
+        and 0.3 to 1.0 and 0.1 at 7,355 rows, see docs/decisions.md.
         """
         share = min(1, (1000 / training_rows) ** 0.55)
         settled = {}
@@ -77,7 +77,7 @@ class RunConfig(Config):
         return self.model_copy(update=settled)
 
     def digest(self, data_digest: str) -> str:
-        """Hash that names the run: this configuration on data of that content, 10 hexadecimal digits."""
+        """Return the hash in the name of the run, of the configuration and the data: 10 hexadecimal digits."""
         identity = {"format": 1, "data": data_digest, "config": self.model_dump(mode="json")}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -86,7 +86,7 @@ def check_block_name(name: str) -> None:
     """Check that a block of this name is installed.
 
     Raises:
-        UsageError: There is none, and which names are near.
+        UsageError: There is none; the message has the nearest names.
     """
     if name not in block_names():
         raise UsageError(f"There is no block called {name!r}. {suggest(name, block_names())}")
@@ -96,7 +96,8 @@ def get_block(name: str) -> Any:
     """Return the block class called `name`.
 
     Raises:
-        UsageError: No such block, and which names are near; or a plug-in that cannot be imported, or has no Config.
+        UsageError: There is no such block, and the message has the nearest names; or a plug-in cannot be imported, or
+            has no Config.
     """
     check_block_name(name)
 
@@ -107,7 +108,7 @@ def get_block(name: str) -> Any:
         block = load_block(name)
     declared = getattr(block, "Config", None)
     if not (isinstance(declared, type) and issubclass(declared, Config)):
-        raise UsageError(f"The block {name!r} cannot be used: its Config is no subclass of sen.config.Config.")
+        raise UsageError(f"The block {name!r} cannot be used: its Config is not a subclass of sen.config.Config.")
     return block
 
 
@@ -120,14 +121,14 @@ def build_config(
     flags: Mapping[str, Any] | None = None,
     assignments: Iterable[str] = (),
 ) -> RunConfig:
-    """Put a configuration together; later sources win: defaults, the task's, TOML file, flags, `--set` assignments.
+    """Build a configuration from defaults, those of the task, a TOML file, flags, and `--set`; later sources win.
 
     Args:
         task: Name of the task.
         block_name: Name of the block.
-        defaults: Dotted field to value, where the task has defaults of its own.
+        defaults: Value of each dotted field for which the task has a default.
         file: TOML file with the tables graph, sen, block and training, or the name of one that comes with sen-bench.
-        flags: Dotted field to value, for the options that have a flag of their own; None means not given.
+        flags: Value of each dotted field that has a command-line option; None if it was not given.
         assignments: Strings like "training.epochs=50"; the value is read as JSON, else as text.
 
     Raises:
@@ -147,19 +148,19 @@ def build_config(
 
 
 def restore_config(content: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration that a run folder recorded (`RunConfig.model_dump`).
+    """Return the configuration that a run recorded (`RunConfig.model_dump`).
 
     Raises:
-        UsageError: Its block is not installed, or its fields are not those of this version.
+        UsageError: Its block is not installed, or it has the fields of another version.
     """
     try:
         sections = _sections(get_block(content["block_name"]))
         built = {name: _validate(name, model, content[name]) for name, model in sections.items()}
         return RunConfig(task=content["task"], block_name=content["block_name"], limit=content["limit"], **built)
     except KeyError as missing:
-        raise UsageError(f"The configuration of the run has no {missing}: it is of another version.") from None
+        raise UsageError(f"The configuration of the run has no {missing}: it was written by another version.") from None
     except (AttributeError, TypeError, ValueError):
-        raise UsageError("The configuration of the run, its config.json, is altered or of another version.") from None
+        raise UsageError("The configuration of the run, its config.json, is altered or from another version.") from None
 
 
 def _sections(block: Any) -> dict[str, type[BaseModel]]:
@@ -167,12 +168,12 @@ def _sections(block: Any) -> dict[str, type[BaseModel]]:
 
 
 def build_graph_settings(*, file: Path | None = None, assignments: Iterable[str] = ()) -> GraphSettings:
-    """Put together the graph table of a configuration alone, as `build_config` does.
+    """Build only the graph table of a configuration, as `build_config` does.
 
-    It loads no block and hence no torch. Other tables of the file are left alone.
+    This loads no block and hence no torch. Other tables of the file are ignored.
 
     Raises:
-        UsageError: See `build_config`; also for an assignment to another table.
+        UsageError: See `build_config`; also if an assignment is to another table.
     """
     sections: dict[str, type[BaseModel]] = {"graph": GraphSettings}
     values: dict[str, Any] = {}
@@ -186,7 +187,7 @@ def build_graph_settings(*, file: Path | None = None, assignments: Iterable[str]
 def _all_assignments(
     file: Path | None, flags: Mapping[str, Any], assignments: Iterable[str]
 ) -> Iterator[tuple[str, Any, str]]:
-    """Yield (field, value, where it was said), later ones winning over earlier ones."""
+    """Yield (field, value, source); later ones override earlier ones."""
     if file is not None:
         for section, content in _read_toml(file).items():
             if isinstance(content, dict):
@@ -203,7 +204,7 @@ def _all_assignments(
 
 def _validate(section: str, model: type[BaseModel], values: Mapping[str, Any]) -> Any:
     try:
-        # As JSON, where strict fields take a list for a tuple: neither TOML nor config.json has tuples.
+        # As JSON, because a strict field then accepts a list for a tuple, which neither TOML nor config.json has.
         return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         first = error.errors()[0]

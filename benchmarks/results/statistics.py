@@ -1,4 +1,4 @@
-"""How sure a score or a difference is: resampled rows, and a t-test over folds whose training rows overlap."""
+"""Uncertainty of scores and differences: a bootstrap over rows, and a t-test over folds with common training rows."""
 
 from __future__ import annotations
 
@@ -23,34 +23,36 @@ __all__ = [
 ]
 
 CONFIDENCE = 0.95
-"""Of every interval."""
+"""Confidence level of every interval."""
 
 FEWEST_OF_A_CLASS = 10
-"""Rows of a class below which a balanced accuracy has no interval: so few are easily all right, and seem sure then."""
+"""With fewer rows of a class a balanced accuracy has no interval: few rows may all be right by chance."""
 
-# The ends of a 95 % interval then vary by some 2 % of its width from seed to seed.
+# With this number the ends of a 95 % interval vary by about 2 % of its width from seed to seed.
 _RESAMPLES = 2000
-# Numbers drawn at a time: what the caches of a processor hold, in which all of this is several times as fast.
-_BATCH = 100_000
+# Numbers drawn at a time: as many as fit into the caches of a processor, which makes it several times as fast.
+_CHUNK = 100_000
 
 
 class Interval(NamedTuple):
-    """Lower and upper end of a 95 % interval; NaN where there is nothing to resample."""
+    """Lower and upper end of a 95 % interval; NaN if there is nothing to resample."""
 
     low: float
     high: float
 
 
 def bootstrap(statistic: Callable[..., NDArray[np.float64]], *samples: ArrayLike, seed: int = 0) -> Interval:
-    """Percentile interval of a statistic over rows drawn again with replacement (Efron 1979, 10.1214/aos/1176344552).
+    """Return the percentile interval of a statistic over rows resampled with replacement.
+
+    The bootstrap of Efron (1979), 10.1214/aos/1176344552.
 
     Args:
         statistic: Maps arrays and the keyword `axis` to the statistic along that axis.
-        samples: What is known of the rows, each [n]; a row keeps its values together.
-        seed: Of the draws.
+        samples: Values of the rows, each [n]; the values of a row are drawn together.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: There are no rows, or the samples are of different lengths.
+        ValueError: There are no rows, or the samples have different lengths.
     """
 
     def only(*parts: NDArray[np.float64], axis: int) -> tuple[NDArray[np.float64]]:
@@ -62,59 +64,60 @@ def bootstrap(statistic: Callable[..., NDArray[np.float64]], *samples: ArrayLike
 def bootstrap_all(
     statistics: Callable[..., Sequence[NDArray[np.float64]]], *samples: ArrayLike, seed: int = 0
 ) -> list[Interval]:
-    """As `bootstrap`, of several statistics over the same draws; an end that is not finite becomes NaN.
+    """Return the intervals of several statistics over the same draws, as `bootstrap` does.
 
     Args:
         statistics: Maps arrays, which it may overwrite, and the keyword `axis` to the statistics along that axis.
-        samples: What is known of the rows, each [n]; a row keeps its values together.
-        seed: Of the draws.
+        samples: Values of the rows, each [n]; the values of a row are drawn together.
+        seed: Seed of the draws.
+
+    Returns:
+        The interval of each statistic; an end that is not finite is NaN.
 
     Raises:
-        ValueError: There are no rows, or the samples are of different lengths.
+        ValueError: There are no rows, or the samples have different lengths.
     """
     arrays = [np.asarray(sample, dtype=np.float64) for sample in samples]
     n = len(arrays[0])
     if n == 0 or any(len(array) != n for array in arrays):
-        raise ValueError("a bootstrap needs rows, and as many of them in every sample")
+        raise ValueError("a bootstrap needs rows, and the same number of them in every sample")
     if n == 1:
         return [Interval(math.nan, math.nan) for _ in statistics(*(array.copy() for array in arrays), axis=0)]
     rng = np.random.default_rng(seed)
-    size = min(max(1, _BATCH // n), _RESAMPLES)
-    # Used again and again: memory that is given back to the system and asked for anew took most of the time.
+    size = min(max(1, _CHUNK // n), _RESAMPLES)
+    # Reused, because allocating memory for every chunk took most of the time.
     drawn = [np.empty((size, n)) for _ in arrays]
     found = []
     for done in range(0, _RESAMPLES, size):
         rows = rng.integers(n, size=(min(size, _RESAMPLES - done), n))
-        # "clip" clips nothing here: without it numpy draws into memory of its own first.
-        parts = [
-            array.take(rows, out=room[: len(rows)], mode="clip") for array, room in zip(arrays, drawn, strict=True)
-        ]
+        # "clip" has nothing to clip, but without it numpy allocates memory first.
+        parts = [array.take(rows, out=out[: len(rows)], mode="clip") for array, out in zip(arrays, drawn, strict=True)]
         found.append(np.stack(statistics(*parts, axis=-1)))
     tail = (1 - CONFIDENCE) / 2
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of a statistic that no draw has
-        # A draw of which it is not defined, such as one that lacks a class, does not count.
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a statistic that is defined for no draw
+        # A draw for which the statistic is not defined, such as one that lacks a class, does not count.
         ends = np.nanquantile(np.concatenate(found, axis=-1), [tail, 1 - tail], axis=-1)
     return [Interval(*map(float, pair)) for pair in np.where(np.isfinite(ends), ends, np.nan).T]
 
 
 def bootstrap_mean(values: ArrayLike, *, seed: int = 0) -> Interval:
-    """95 % interval of the mean of values [n] over rows drawn again."""
+    """Return the 95 % interval of the mean of values [n] over resampled rows."""
     return bootstrap(np.mean, values, seed=seed)
 
 
 def corrected_t_test(differences: ArrayLike, test_to_train: float) -> float:
-    """Two-sided p-value of the corrected resampled t-test (Nadeau and Bengio 2003, 10.1023/A:1024068626366).
+    """Return the two-sided p-value of the corrected resampled t-test (Nadeau and Bengio 2003, 10.1023/A:1024068626366).
 
-    The training rows of two folds overlap, so that their scores are not independent: an ordinary t-test finds
-    differences where there are none. The variance is taken larger by the rows tested over those trained on.
+    The training rows of two folds overlap, so that their scores are not independent, and an ordinary t-test finds
+    differences where there are none. The corrected test enlarges the variance by the ratio of test to training rows.
 
     Args:
         differences: Difference of two models' scores on each fold, [k].
-        test_to_train: Test rows over training rows of a fold, see `share_tested`.
+        test_to_train: Ratio of test to training rows of a fold, see `share_tested`.
 
     Returns:
-        NaN for fewer than two folds, and where the differences do not vary; 1 where all of them are zero.
+        NaN for fewer than two folds, or if the differences do not vary; 1 if all of them are zero.
     """
     from scipy.stats import t as student
 
@@ -124,23 +127,23 @@ def corrected_t_test(differences: ArrayLike, test_to_train: float) -> float:
         return math.nan
     if not values.any():
         return 1.0
-    if np.ptp(values) <= 1e-12 * np.abs(values).max():  # equal, but for rounding
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():  # equal except for rounding
         return math.nan
     error = math.sqrt((1 / k + test_to_train) * values.var(ddof=1))
     return float(2 * student.sf(abs(values.mean()) / error, k - 1))
 
 
 def share_tested(records: Iterable[Mapping[str, Any]]) -> float:
-    """Test rows over the rows trained on, those of validation included, from the records of both models' units.
+    """Return the ratio of test rows to training rows, including validation rows, from the records of both models.
 
-    The largest counts: where one of two models was trained on fewer rows, the t-test is on the safe side.
+    It is the largest ratio of all trainings: if one model was trained on fewer rows, the t-test is conservative.
     """
     rows = [record["rows"] for record in records]
     return float(max(each["test"] / (each["train"] + each["validation"]) for each in rows))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for as many comparisons as there are (Holm 1979); a NaN is no comparison and stays."""
+    """Adjust p-values for the number of comparisons (Holm 1979); NaN does not count as one and stays NaN."""
     order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
     adjusted, highest = list(p_values), 0.0
     for rank, (p, i) in enumerate(order):

@@ -1,14 +1,17 @@
-"""The run store: one folder per run, one folder per finished fold in it, each written whole or not at all.
+"""The run store: a folder for each run, with a folder for each finished training, written whole or not at all.
 
 A run is `runs/<task>/<block>-<hash>/` with `config.json`, `summary.json` and, for every finished training,
 `seed_0/fold_0/` with `predictions.csv`, `metrics.json`, `history.csv`, `model.safetensors` and `manifest.json`, which
-holds the hashes of the others. The weights may be removed, as from an archive: the result stands without them. A
-training that is under way has its state in `seed_0/fold_0.state.safetensors`.
+holds the hashes of the others. The weights may be removed, and an archive has none: the result is complete without
+them. A training that is under way has its state in `seed_0/fold_0.state.safetensors`.
+
+Runs are read from a folder or from an archive that `benchmarks.results.archive` wrote. Only folders are written.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import math
@@ -26,6 +29,7 @@ from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageError
 from benchmarks.base.files import check_file, file_digest, new_folder, put_in_place, write_json
+from benchmarks.base.zip_path import AnyPath, ZipPath, open_path
 from benchmarks.data.folds import N_FOLDS
 from sen.registry import block_code
 
@@ -47,9 +51,10 @@ __all__ = [
 
 FORMAT = 1
 
+_MANIFEST = "manifest.json"
 _WEIGHTS = "model.safetensors"
 
-# What everybody who reads the record of a training may count on.
+# Every record of a training has these fields.
 _FIELDS = {
     *("metrics", "rows", "parameters", "best_epoch", "epochs", "wall_seconds", "peak_memory_bytes", "device"),
     *("elements", "provenance", "sessions"),
@@ -77,39 +82,55 @@ class Predictions(NamedTuple):
 
 
 class Run:
-    """The folder of one run.
+    """The results of one configuration on one data set.
 
     Args:
-        path: The folder; `write_config` makes a new one.
+        path: Their folder, which `write_config` creates, or a folder in an archive, which is only read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         self.path = path
-        self._told: set[tuple[Path, str]] = set()
+        self._warned: set[tuple[AnyPath, str]] = set()
 
-    def training_path(self, training: Training) -> Path:
+    @property
+    def is_archived(self) -> bool:
+        """Whether the run is in an archive."""
+        return isinstance(self.path, ZipPath)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run, to write to.
+
+        Raises:
+            UsageError: The run is in an archive.
+        """
+        if isinstance(self.path, ZipPath):
+            raise UsageError(f"{self.path} is in an archive, which is never changed: name a folder of runs with --out.")
+        return self.path
+
+    def training_path(self, training: Training) -> AnyPath:
         """Folder of a finished training."""
-        return self.path / f"seed_{training.seed}" / f"fold_{training.fold}"
+        return self.path / _subfolder(training)
 
     def state_path(self, training: Training) -> Path:
         """File that keeps the state of a training that is under way."""
-        return self.training_path(training).with_name(f"fold_{training.fold}.state.safetensors")
+        return self._sibling(training, "state.safetensors")
 
     def lock(self, training: Training) -> BaseFileLock:
-        """The lock that whoever trains a training holds; it is free as soon as its holder ends, however it ends.
+        """The lock that the process that trains a training holds; it is free as soon as that process ends.
 
         Raises:
             UsageError: The run folder cannot be written.
         """
         from filelock import FileLock
 
-        path = self.training_path(training).with_name(f".fold_{training.fold}.lock")
+        path = self._sibling(training, "lock", hidden=True)
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
 
     def discard(self, trainings: Sequence[Training]) -> None:
-        """Remove results and states of trainings, and the summary that tells of them, to train them anew.
+        """Remove the results and states of trainings, and the summary that includes them, to train again.
 
         Raises:
             UsageError: Another process is training one of them, and nothing was removed, or the run folder cannot be
@@ -117,62 +138,78 @@ class Run:
         """
         from filelock import Timeout
 
-        begun = [training for training in trainings if self.training_path(training).parent.is_dir()]
+        begun = [training for training in trainings if (self.folder / _subfolder(training)).parent.is_dir()]
         with ExitStack() as stack:
             for training in begun:
                 try:
                     stack.enter_context(self.lock(training).acquire(timeout=0))
                 except Timeout:
                     raise UsageError(
-                        f"Another process is training {training} in {self.path}: stop it before what it does is thrown "
-                        "away, or leave out --overwrite always."
+                        f"Another process is training {training} in {self.path}: stop it first, or leave out "
+                        "--overwrite always."
                     ) from None
             with self._writing():
-                (self.path / "summary.json").unlink(missing_ok=True)
+                (self.folder / "summary.json").unlink(missing_ok=True)
                 for training in begun:
-                    for path in (self.training_path(training), self._replaced(training)):
+                    for path in (self.folder / _subfolder(training), self._sibling(training, "replaced")):
                         if path.exists():
                             shutil.rmtree(path)
                     self.state_path(training).unlink(missing_ok=True)
 
     def sweep(self, training: Training) -> None:
-        """Remove what processes that were killed while they wrote left of a training; for whoever holds its lock."""
-        for path in self.training_path(training).parent.glob(f".fold_{training.fold}.*"):
+        """Remove the temporary files of processes that were killed; only the holder of the lock may call it."""
+        lock = self._sibling(training, "lock", hidden=True)
+        for path in lock.parent.glob(f".fold_{training.fold}.*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name != f".fold_{training.fold}.lock":
+            elif path != lock:
                 path.unlink(missing_ok=True)
 
     def is_finished(self, training: Training) -> bool:
-        """Whether the result of a training is there, verified by hash; a damaged one is said to be."""
+        """Whether there is a result of a training, verified by hash; a damaged one is reported as a warning."""
         path = self.training_path(training)
         return path.is_dir() and self._is_whole(path)
 
     def trainings(self) -> list[Training]:
-        """All finished trainings, verified by hash; a damaged one counts as missing and is said to be."""
+        """All finished trainings, verified by hash; a damaged one counts as missing, with a warning."""
         return [training for training, path in self._named("") if self._is_whole(path)]
 
     def under_way(self) -> list[Training]:
-        """All trainings that were begun and have a state to go on from, and no result yet."""
-        # A process that is killed between the two leaves the state beside the result.
+        """All trainings that have a saved state to continue from, and no result yet."""
+        # A process that is killed between writing the result and removing the state leaves both.
         return [training for training, _ in self._named(".state.safetensors") if not self.is_finished(training)]
 
-    def _replaced(self, training: Training) -> Path:
-        """Where a result that counted as missing is kept when another takes its place."""
-        return self.training_path(training).with_name(f"fold_{training.fold}.replaced")
+    def check_results(self) -> dict[Training, str | None]:
+        """What is wrong with the result of each training that has one; None if nothing is."""
+        return {training: _problem(path) for training, path in self._named("")}
 
-    def _named(self, suffix: str) -> list[tuple[Training, Path]]:
-        """What bears the name of a training and this suffix, in the order of the trainings."""
-        found = []
+    def result_files(self, training: Training) -> list[AnyPath]:
+        """The files of a finished training, without the weights.
+
+        Raises:
+            DataError: The manifest cannot be read.
+        """
+        path = self.training_path(training)
+        names = _read_json(path / _MANIFEST)["sha256"].keys() - {_WEIGHTS}
+        return [path / name for name in sorted({*names, _MANIFEST})]
+
+    def _sibling(self, training: Training, suffix: str, *, hidden: bool = False) -> Path:
+        """Where a training keeps what is not its result: "seed_0/fold_0.suffix"."""
+        name = f"{'.' if hidden else ''}fold_{training.fold}.{suffix}"
+        return (self.folder / _subfolder(training)).with_name(name)
+
+    def _named(self, suffix: str) -> list[tuple[Training, AnyPath]]:
+        """Files and folders with the name of a training and this suffix, in the order of the trainings."""
+        found: list[tuple[Training, AnyPath]] = []
         for path in self.path.glob(f"seed_*/fold_*{suffix}"):
             seed = path.parent.name.removeprefix("seed_")
             fold = path.name.removeprefix("fold_").removesuffix(suffix)
             if seed.isdigit() and fold.isdigit():
                 found.append((Training(int(seed), int(fold)), path))
-        return sorted(found)
+        return sorted(found, key=lambda pair: pair[0])
 
     def read_metrics(self, training: Training) -> dict[str, Any]:
-        """Read what was recorded of a finished training.
+        """Read the record of a finished training.
 
         Raises:
             DataError: It cannot be read, or is not JSON.
@@ -180,36 +217,40 @@ class Run:
         return _read_json(self.training_path(training) / "metrics.json")
 
     def has_weights(self, training: Training) -> bool:
-        """Whether the weights of a finished training were kept."""
+        """Whether the weights of a finished training are available."""
         return (self.training_path(training) / _WEIGHTS).exists()
 
     def read_weights(self, training: Training) -> dict[str, Tensor]:
         """Read the weights of a finished training, onto the CPU.
 
         Raises:
-            DataError: They were removed.
+            DataError: They were removed, or the run is in an archive.
         """
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
         path = self.training_path(training) / _WEIGHTS
+        if self.is_archived:
+            raise DataError(
+                f"{self.path} is in an archive, which holds no weights: name the folder of runs that it was made from, "
+                "or train again with `sen-bench run`."
+            )
         if not self.has_weights(training):
             raise DataError(
-                f"{path} was removed: the result stands, and nothing new can be predicted by that model. "
+                f"{path} was removed: the result is still valid, but this model cannot predict anything new. "
                 f"`sen-bench run --overwrite always` with --seed {training.seed} --folds {training.fold} trains it "
                 "again."
             )
-        return load_file(path)
+        return load(path.read_bytes())
 
     def read_predictions(self, training: Training) -> Predictions:
-        """Read what was predicted of the test rows of a finished training.
+        """Read the predictions of a finished training for its test rows.
 
         Raises:
             DataError: The file cannot be read, or is not a table of ids, targets and predictions.
         """
         path = self.training_path(training) / "predictions.csv"
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = [(row["id"], float(row["target"]), float(row["prediction"])) for row in csv.DictReader(file)]
+            rows = [(row["id"], float(row["target"]), float(row["prediction"])) for row in _read_csv(path)]
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}).") from error
         except (KeyError, TypeError, ValueError, csv.Error):
@@ -225,8 +266,7 @@ class Run:
         """
         path = self.training_path(training) / "history.csv"
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
+            return [{name: float(value) for name, value in line.items()} for line in _read_csv(path)]
         except (OSError, TypeError, ValueError, csv.Error):
             raise DataError(f"{path} does not hold one line of numbers for each epoch.") from None
 
@@ -237,8 +277,8 @@ class Run:
             UsageError: The run folder cannot be written.
         """
         with self._writing():
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.path / "config.json", {"format": FORMAT, **facts})
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / "config.json", {"format": FORMAT, **facts})
 
     def read_config(self) -> dict[str, Any]:
         """Read config.json.
@@ -259,12 +299,12 @@ class Run:
     ) -> None:
         """Write a finished training, and remove its state.
 
-        An older one is moved to `fold_N.replaced`: it counted as missing, and may still hold what somebody looks for.
+        A damaged result is moved to `fold_N.replaced`, where what is left of it can be looked up.
 
         Args:
             training: Which fold of which seed.
             predictions: (row id, target, prediction) of every test row.
-            record: Metrics and how they came about.
+            record: Metrics, and how they were obtained.
             history: One dataclass instance per epoch.
             weights: State of the trained model.
 
@@ -273,7 +313,7 @@ class Run:
         """
         from safetensors.torch import save
 
-        final = self.training_path(training)
+        final = self.folder / _subfolder(training)
         with self._writing(RunError), new_folder(final) as temporary:
             _write_csv(temporary / "predictions.csv", ("id", "target", "prediction"), predictions)
             epochs = [asdict(epoch) for epoch in history]
@@ -283,33 +323,36 @@ class Run:
             (temporary / _WEIGHTS).write_bytes(save(tensors, metadata={"format": str(FORMAT)}))
             hashes = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
             sizes = {name: (temporary / name).stat().st_size for name in hashes}
-            write_json(temporary / "manifest.json", {"format": FORMAT, "sha256": hashes, "size": sizes})
+            write_json(temporary / _MANIFEST, {"format": FORMAT, "sha256": hashes, "size": sizes})
             if final.exists():
-                shutil.rmtree(self._replaced(training), ignore_errors=True)
-                final.rename(self._replaced(training))
+                replaced = self._sibling(training, "replaced")
+                shutil.rmtree(replaced, ignore_errors=True)
+                final.rename(replaced)
             put_in_place(temporary, final)
             self.state_path(training).unlink(missing_ok=True)
 
     def read_summary(self) -> dict[str, Any]:
-        """Read summary.json; empty where it is missing or damaged, as it can be made again from the results."""
+        """Read summary.json; empty if it is missing or damaged, because it can be made again from the results."""
         try:
             return _read_json(self.path / "summary.json")
         except DataError:
             return {}
 
     def write_summary(self, summarise: Callable[[], Mapping[str, Any]]) -> None:
-        """Write summary.json, alone for as long as it takes to summarise.
+        """Write summary.json under a lock; an archive keeps the summary that it has.
 
-        It can be made again from the results, so that it is no failure, and is said, where a disk refuses it or another
-        process removes a result meanwhile.
+        The summary can be made again from the results. So if the disk refuses it, or another process removes a result
+        meanwhile, that is a warning and no error.
         """
         from filelock import FileLock
 
+        if self.is_archived:
+            return
         try:
-            with FileLock(self.path / ".summary.lock"):
-                for left in self.path.glob(".summary.json.*"):  # by processes that were killed while they wrote
+            with FileLock(self.folder / ".summary.lock"):
+                for left in self.folder.glob(".summary.json.*"):  # by processes that were killed while they wrote
                     left.unlink(missing_ok=True)
-                write_json(self.path / "summary.json", summarise())
+                write_json(self.folder / "summary.json", summarise())
         except (OSError, DataError) as error:
             logging.getLogger("sen_bench").warning("%s/summary.json is not written: %s", self.path, error)
 
@@ -319,22 +362,26 @@ class Run:
             yield
         except OSError as error:
             raise failure(
-                f"The run folder {self.path} cannot be written ({error.strerror}): make room, or choose another "
-                "folder with --out. What is finished there is kept."
+                f"The run folder {self.path} cannot be written ({error.strerror}): free disk space, or choose another "
+                "folder with --out. Finished results in it are kept."
             ) from error
 
-    def _is_whole(self, path: Path) -> bool:
+    def _is_whole(self, path: AnyPath) -> bool:
         problem = _problem(path)
-        if problem is not None and (path, problem) not in self._told:
-            self._told.add((path, problem))
+        if problem is not None and (path, problem) not in self._warned:
+            self._warned.add((path, problem))
             logging.getLogger("sen_bench").warning("The result in %s counts as missing: %s.", path, problem)
         return problem is None
 
 
-def _problem(path: Path) -> str | None:
+def _subfolder(training: Training) -> str:
+    return f"seed_{training.seed}/fold_{training.fold}"
+
+
+def _problem(path: AnyPath) -> str | None:
     """Return what is wrong with the folder of a finished training, if anything is."""
     try:
-        manifest = _read_json(path / "manifest.json")
+        manifest = _read_json(path / _MANIFEST)
         if manifest["format"] != FORMAT:
             return f"it was written by another version (format {manifest['format']}, this is {FORMAT})"
         hashes = {name: sha for name, sha in manifest["sha256"].items() if name != _WEIGHTS or (path / name).exists()}
@@ -346,13 +393,13 @@ def _problem(path: Path) -> str | None:
     except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
         cause = error.__cause__
         if isinstance(cause, FileNotFoundError):
-            return "manifest.json is missing"
+            return f"{_MANIFEST} is missing"
         read = f"cannot be read ({cause.strerror})" if isinstance(cause, OSError) else "is cut or altered"
-        return f"manifest.json {read}"
+        return f"{_MANIFEST} {read}"
 
 
 def fold_means(scores: Mapping[Training, float | None]) -> dict[int, float]:
-    """Return the mean score of each fold over its seeds, sorted by fold; NaN where a training has no score."""
+    """Return the mean score of each fold over its seeds, sorted by fold; NaN if a training has no score."""
     return {
         fold: statistics.fmean(
             math.nan if score is None else score for training, score in scores.items() if training.fold == fold
@@ -362,11 +409,11 @@ def fold_means(scores: Mapping[Training, float | None]) -> dict[int, float]:
 
 
 def is_official(facts: Mapping[str, Any], trainings: Collection[Training]) -> bool:
-    """Whether the mean of a run may stand on the leaderboard: official data, all of it, and all folds of every seed.
+    """Whether the mean of a run may be ranked on the leaderboard: complete official data, and all folds of every seed.
 
     Args:
         facts: The run's config.json.
-        trainings: What is finished of it.
+        trainings: Its finished trainings.
     """
     complete = bool(trainings) and len(trainings) == N_FOLDS * len({training.seed for training in trainings})
     unlimited = facts["config"]["limit"] is None
@@ -374,15 +421,15 @@ def is_official(facts: Mapping[str, Any], trainings: Collection[Training]) -> bo
 
 
 def other_code(run: Run, trainings: Iterable[Training], block_name: str) -> list[str]:
-    """Find results that another version of sen-bench, or other code of a plug-in's block, was behind.
+    """Find results of another version of sen-bench, or of other code of a plug-in's block.
 
     Args:
         run: The run.
-        trainings: Finished trainings of it.
-        block_name: Its block, which is installed.
+        trainings: Some of its finished trainings.
+        block_name: Its block, which must be installed.
 
     Returns:
-        For each code the beginning of a sentence: "RUN: fold 0, seed 0 was trained with ...".
+        For each version the beginning of a sentence: "RUN: fold 0, seed 0 was trained with ...".
 
     Raises:
         DataError: A record cannot be read.
@@ -397,45 +444,64 @@ def other_code(run: Run, trainings: Iterable[Training], block_name: str) -> list
     return [f"{run.path}: {'; '.join(map(str, found))} was trained with {code}" for code, found in others.items()]
 
 
-def find_run(path: Path) -> Run:
-    """Open the run in a folder.
+def find_run(path: AnyPath) -> Run:
+    """Open the run in a folder, or in a folder of an archive such as results.zip/TASK/BLOCK-HASH.
 
     Raises:
-        UsageError: It is none; where runs lie below it, which.
+        UsageError: It is no run; the message lists the runs below it.
+        DataError: The archive cannot be read.
     """
-    if not path.is_dir():
+    place = open_path(path)
+    if not place.is_dir():
         raise UsageError(f"There is no folder {path}: name the folder of a run, such as runs/TASK/BLOCK-HASH.")
-    runs = list(find_runs(path))
-    if any(run.path == path for run in runs):
-        return Run(path)
+    runs = list(find_runs(place))
+    if any(run.path == place for run in runs):
+        return Run(place)
     if runs:
         below = "; ".join(str(run.path) for run in runs)
-        raise UsageError(f"{path} is no run, but runs lie below it; name one of them: {below}.")
-    raise UsageError(f"{path} is no run: a run is a folder with a config.json, such as runs/TASK/BLOCK-HASH.")
+        raise UsageError(f"{path} is not a run, but there are runs below it; name one of them: {below}.")
+    raise UsageError(f"{path} is not a run: a run is a folder with a config.json, such as runs/TASK/BLOCK-HASH.")
 
 
-def find_runs(root: Path) -> Iterator[Run]:
-    """Yield every run below a folder, in order of their paths.
+def find_runs(root: AnyPath, *, strict: bool = False) -> Iterator[Run]:
+    """Yield every run in a folder or an archive, sorted by path.
+
+    A run whose config.json cannot be used is skipped with a warning.
+
+    Args:
+        root: The folder, the archive, or a folder in an archive.
+        strict: Raise an error for such a run instead.
 
     Raises:
         UsageError: There is no such folder.
+        DataError: The archive cannot be read, or with `strict` the config.json of a run.
     """
+    root = open_path(root)
     if not root.is_dir():
         raise UsageError(f"There is no folder {root}: name the one that was given to `sen-bench run` as --out.")
-    logger = logging.getLogger("sen_bench")
-    for path in sorted(root.rglob("config.json")):
-        run = Run(path.parent)
+    found: list[AnyPath] = [*root.rglob("config.json")]
+    for path in sorted(found, key=lambda path: path.parts):
         try:
-            facts = run.read_config()
+            is_run = _is_run(path)
         except DataError as error:
-            logger.warning("Passed over: %s", error)
-            continue
-        if "config" not in facts:  # of another program
-            continue
-        if lacks := sorted({"task", "data"} - facts.keys()):
-            logger.warning("Passed over: %s has no %s.", path, " and no ".join(lacks))
+            if strict:
+                raise
+            logging.getLogger("sen_bench").warning("Passed over: %s", error)
         else:
-            yield run
+            if is_run:
+                yield Run(path.parent)
+
+
+def _is_run(path: AnyPath) -> bool:
+    """Whether a config.json is that of a run, and not of another program.
+
+    Raises:
+        DataError: It cannot be read, or lacks what a run records.
+    """
+    facts = _read_json(path)
+    if lacks := sorted({"task", "data"} - facts.keys()) if "config" in facts else []:
+        raise DataError(f"{path} has no {' and no '.join(lacks)}.")
+    return "config" in facts
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -445,9 +511,13 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object
         writer.writerows(rows)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_csv(path: AnyPath) -> csv.DictReader[str]:
+    return csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
+
+
+def _read_json(path: AnyPath) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""MatBench's submission file: read, checked, and scored again; `benchmarks.results.export` makes one from runs.
+"""Reading, checking and scoring of MatBench's submission file; `benchmarks.results.export` writes one.
 
 The layout is what `MatbenchBenchmark.to_file` of matbench 0.6 writes, compressed with gzip.
 """
@@ -55,10 +55,10 @@ class FoldResult:
     Attributes:
         ids: Row ids in the official order, [n].
         prediction: Predicted values, or probabilities of a true label, [n].
-        uncertainty: Lower and upper end of the 95 % interval and standard deviation, [n, 3], NaN where the file leaves
-            one out; None where nothing is told.
+        uncertainty: Lower and upper end of the 95 % interval and standard deviation, [n, 3], NaN if the file omits
+            one; None if it has none.
         scores: The stored scores, under MatBench's names.
-        parameters: What the submitter says about the model of this fold.
+        parameters: The submitter's description of the model of this fold.
     """
 
     ids: tuple[str, ...]
@@ -78,11 +78,11 @@ class TaskResult:
 
 @dataclass(frozen=True, eq=False)
 class Submission:
-    """What a submission file holds, less the tasks of MatBench that know only compositions.
+    """The content of a submission file, without the tasks of MatBench that have only compositions.
 
     Attributes:
         tasks: Results by name of the task.
-        user_metadata: What the submitter says about the model.
+        user_metadata: The submitter's description of the model.
     """
 
     tasks: Mapping[str, TaskResult]
@@ -92,12 +92,12 @@ class Submission:
 def read_submission(path: Path) -> Submission:
     """Read a submission file, plain or compressed by gzip or bzip2, and check it as matbench 0.6 does.
 
-    Every row must be there once. Folds of a regression are held to the official ones; for those of a classification
-    see `rescore`.
+    Every row must occur once. The folds of a regression must be the official ones; `rescore` checks those of a
+    classification.
 
     Raises:
         UsageError: There is no such file.
-        DataError: It is cut, damaged, edited after it was made, or no submission.
+        DataError: It is cut, damaged, edited after it was made, or not a submission.
     """
     raw = read_unpacked(path)
     try:
@@ -109,7 +109,7 @@ def read_submission(path: Path) -> Submission:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "its content"
-        raise DataError(f"{path} is no submission of matbench {VERSION}: {where}: {first['msg']}.") from None
+        raise DataError(f"{path} is not a submission of matbench {VERSION}: {where}: {first['msg']}.") from None
     if content_hash({key: value for key, value in content.items() if key != "hash"}) != file.hash:
         raise DataError(f"{path} does not match the hash in it: it was edited or damaged after it was made.")
     try:
@@ -127,11 +127,11 @@ def rescore(result: TaskResult, targets: ArrayLike) -> list[dict[str, float]]:
         targets: True values or labels of all rows in the official order, [n_rows].
 
     Returns:
-        The scores that matbench 0.6 computes, of each fold.
+        The scores of each fold as matbench 0.6 computes them.
 
     Raises:
         DataError: The folds are not the official ones.
-        ValueError: There is not one target for each row of the task.
+        ValueError: The number of targets is not the number of rows of the task.
     """
     truth = np.asarray(targets, dtype=np.float64)
     if truth.shape != (result.task.n_rows,):
@@ -148,21 +148,21 @@ def rescore(result: TaskResult, targets: ArrayLike) -> list[dict[str, float]]:
 
 
 class Misfit(Exception):  # noqa: N818 - its message becomes part of a sentence
-    """What is in a submission, or is to go into one, is not what MatBench asks for."""
+    """The content of a submission does not meet the rules of MatBench."""
 
 
 def row_numbers(task: Task, folds: Iterable[Sequence[str]]) -> list[NDArray[np.int64]]:
     """Return the row numbers of the ids in each fold, [n] for each.
 
     Raises:
-        Misfit: Together they are not every row of the task once.
+        Misfit: They do not contain every row of the task exactly once.
     """
     n_rows = cast("int", task.n_rows)  # an official task states it
     number = {task.row_id(row): row for row in range(n_rows)}
     rows = []
     for fold, ids in enumerate(folds):
         if unknown := [name for name in ids if name not in number]:
-            raise Misfit(f"fold {fold} holds {unknown[0]!r}, which is no row of {task.name}")
+            raise Misfit(f"fold {fold} holds {unknown[0]!r}, which is not a row of {task.name}")
         rows.append(np.array([number[name] for name in ids], dtype=np.int64))
     counts = np.bincount(np.concatenate(rows), minlength=n_rows)
     if (counts != 1).any():
@@ -172,15 +172,15 @@ def row_numbers(task: Task, folds: Iterable[Sequence[str]]) -> list[NDArray[np.i
 
 
 def require_official(task: Task, rows: Iterable[NDArray[np.int64]], targets: NDArray[np.float64] | None) -> None:
-    """Require that these are the test rows of MatBench's folds, in their order.
+    """Check that these are the test rows of MatBench's folds, in their order.
 
     Args:
         task: An official task.
         rows: Row numbers of each fold, [n] for each.
-        targets: Labels of all rows, [n_rows], on which the folds of a classification depend.
+        targets: Labels of all rows, [n_rows], which determine the folds of a classification.
 
     Raises:
-        Misfit: They are others.
+        Misfit: They are not.
     """
     n_rows = cast("int", task.n_rows)
     for fold, (given, (_, test)) in enumerate(zip(rows, official_folds(task.kind, n_rows, targets), strict=True)):
@@ -189,7 +189,7 @@ def require_official(task: Task, rows: Iterable[NDArray[np.int64]], targets: NDA
 
 
 def require_values(task: Task, ids: Sequence[str], values: NDArray[np.float64]) -> None:
-    """Require finite numbers [n], and probabilities for a classification.
+    """Check that predictions [n] are finite numbers, and those of a classification probabilities.
 
     Raises:
         Misfit: One is not; the message names its row.
@@ -199,29 +199,29 @@ def require_values(task: Task, ids: Sequence[str], values: NDArray[np.float64]) 
         broken |= (values < 0) | (values > 1)
     if broken.any():
         at = int(broken.argmax())
-        what = "finite number" if task.kind == "regression" else "probability"
-        raise Misfit(f"the prediction of {ids[at]} is no {what} but {values[at]}")
+        what = "a finite number" if task.kind == "regression" else "a probability"
+        raise Misfit(f"the prediction for {ids[at]} is not {what} but {values[at]}")
 
 
 def content_hash(content: Mapping[str, Any]) -> str:
-    """Return the hash that matbench 0.6 demands: of the content with all keys in order."""
+    """Return the hash that matbench 0.6 requires: that of the content with all keys sorted."""
     return hashlib.sha256(json.dumps(_in_order(content)).encode()).hexdigest()
 
 
 def _in_order(content: Mapping[str, Any]) -> dict[str, Any]:
-    # Like matbench, and unlike json's sort_keys, this leaves dictionaries inside lists as they are.
+    # As in matbench, and unlike json's sort_keys, dictionaries inside lists keep their order.
     return {key: _in_order(value) if isinstance(value, Mapping) else value for key, value in sorted(content.items())}
 
 
 def _number(value: object) -> object:
-    # MatBench takes no whole numbers, and the JSON of Python knows NaN.
+    # MatBench accepts no integers, and Python reads NaN in JSON.
     if not isinstance(value, float | bool) or not math.isfinite(value):
         raise ValueError(f"{value!r} is neither a finite float nor a boolean")
     return float(value)
 
 
 def _without_leftovers(value: object) -> object:
-    # Asking an uncertainty for "std" and "ci", as matbench's own check does, leaves empty entries of those names in it.
+    # Matbench's own check looks up "std" and "ci" in an uncertainty, which leaves empty entries of these names in it.
     return {key: item for key, item in value.items() if item != {}} if isinstance(value, dict) else value
 
 
@@ -267,7 +267,7 @@ def _task_result(name: str, entry: _Task) -> TaskResult:
     except UsageError as error:
         raise Misfit(str(error).removesuffix(".")) from None
     if not task.is_official or entry.dataset_name != name:
-        raise Misfit(f"its task {name!r} (dataset {entry.dataset_name!r}) is none of MatBench")
+        raise Misfit(f"its task {name!r} (dataset {entry.dataset_name!r}) is not a task of MatBench")
     if set(entry.results) != set(FOLDS):
         raise Misfit(f"{name} holds {', '.join(sorted(entry.results)) or 'no folds'}, not {', '.join(FOLDS)}")
     folds = tuple(_fold_result(task, entry.results[fold]) for fold in FOLDS)
@@ -278,7 +278,7 @@ def _task_result(name: str, entry: _Task) -> TaskResult:
 
 
 def _fold_result(task: Task, entry: _Fold) -> FoldResult:
-    ids = sorted(entry.data)  # ids have as many digits as it takes, so that this is the official order
+    ids = sorted(entry.data)  # the official order, because the numbers in ids are padded with zeros
     prediction = np.array([entry.data[name] for name in ids])
     require_values(task, ids, prediction)
     if set(entry.scores) != _SCORES[task.kind]:
@@ -286,7 +286,7 @@ def _fold_result(task: Task, entry: _Fold) -> FoldResult:
     uncertainty = None
     if entry.uncertainty is not None:
         if set(entry.uncertainty) != set(ids):
-            raise Misfit(f"the uncertainties of {task.name} are not those of the rows that are predicted")
+            raise Misfit(f"the uncertainties of {task.name} are for other rows than the predictions")
         intervals = [entry.uncertainty[name] for name in ids]
         uncertainty = np.array([(i.ci_lower, i.ci_upper, i.std) for i in intervals], dtype=np.float64)
     return FoldResult(tuple(ids), prediction, uncertainty, entry.scores, entry.parameters)

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.base.workers import Progress
+from benchmarks.base.zip_path import open_path
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import Fold, check_fold_numbers
 from benchmarks.data.graph_table import GraphTable, build_graphs
@@ -100,7 +101,7 @@ def make_plan(
         dataset: The crystals.
         folds: Numbers of the folds.
         seeds: The seeds; each trains all folds.
-        out: Folder of the run store.
+        out: Folder of the run store; an archive in its place is only read.
         overwrite: Whether to keep finished trainings ("only-missing"), to discard their results and states first, so
             that all are missing ("always"), or to refuse to train where results exist ("never").
         progress: Called with the number of graphs that are built.
@@ -108,8 +109,8 @@ def make_plan(
 
     Raises:
         UsageError: A fold or seed is not valid, there are too few rows, the block refuses its configuration, a folder
-            cannot be written, results exist although `overwrite` is "never", or another process is training although it
-            is "always".
+            cannot be written, an archive lacks a training, results exist although `overwrite` is "never", or another
+            process is training although it is "always".
         DataError: The rows of the data set are not those of its task.
     """
     task, table = dataset.task, dataset.table
@@ -123,13 +124,17 @@ def make_plan(
     # A run has one configuration: that of the first fold, from which the others differ by a few rows.
     config = config.settle(len(first.train))
     check_block(config)
-    run = Run(out / task.name / f"{config.block_name}-{config.digest(dataset.digest)}")
+    if out.suffix == ".zip" and not out.exists():
+        raise UsageError(f"There is no archive {out}: name it, or a folder to train in, with --out.")
+    run = Run(open_path(out) / task.name / f"{config.block_name}-{config.digest(dataset.digest)}")
     trainings = [Training(seed, fold) for seed in seeds for fold in folds]
     if overwrite == "never" and (there := [training for training in run.trainings() if training in trainings]):
         raise UsageError(
             f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
         )
-    if not is_trial:
+    if run.is_archived and not is_trial:
+        _check_complete(run, trainings)
+    elif not is_trial:
         _warn_of_new_unit(run, task.unit)
         run.write_config(run_facts(config, dataset))
     graphs = build_graphs(table, config.graph, jobs=-1, progress=progress)
@@ -141,6 +146,15 @@ def make_plan(
     return Plan(
         config, dataset, graphs, run, trainings, [training for training in trainings if training not in finished]
     )
+
+
+def _check_complete(run: Run, trainings: Sequence[Training]) -> None:
+    finished = run.trainings()
+    if lacks := [training for training in trainings if training not in finished]:
+        raise UsageError(
+            f"{run.path} is in an archive, which is never changed, and lacks {'; '.join(map(str, lacks))}: name a "
+            "folder with --out to train there."
+        )
 
 
 def _warn_of_new_unit(run: Run, unit: str) -> None:

@@ -3,17 +3,23 @@
 # repository's root, in its environment:
 #
 #     SEN_BENCH_DATA=../data bash docs/results/study.sh
-#     python docs/results/render.py
 #
-# What docs/results/runs holds is not trained again, and what was stopped goes on; but own data that another version
-# reads are another run. All of it takes days on two cores.
+# Finished trainings in runs/ are kept, and interrupted ones continue. To keep those in the archives as well, unpack
+# them before: `for file in docs/results/*-blocks.zip; do python -m zipfile -e "$file" runs; done`. But own data that
+# another version reads are another run. All of it takes days on two cores.
+#
+# An archive is never changed. A new study is a new archive, from which the page is made:
+#
+#     sen-bench archive runs/TASK -o docs/results/NAME.zip
+#     python -m tools.results_page
+#
 # The largest sets have 20 epochs, which are 14,000 steps of the formation energies and 19,000 of mp_gap; the 60 of
 # matbench_log_kvrh are 14,000. 8,000 rows of mp_gap have 10, which are 2,250 steps, more than matbench_phonons has.
 set -euo pipefail
 export SEN_BENCH_DATA=${SEN_BENCH_DATA:?must name the folder that holds the data files}
 
 ablate() {
-    sen-bench ablate --jobs -1 --out docs/results/runs "$@"
+    sen-bench ablate --jobs -1 --out runs "$@"
 }
 
 gaps=(--task "$SEN_BENCH_DATA/paper_band_gap.json.gz" --target "gap hse (eV)" --unit eV)

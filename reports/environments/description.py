@@ -123,8 +123,9 @@ class Models:
         has_weights = [training for training in finished if run.has_weights(training)]
         if not has_weights:
             raise DataError(
-                f"The weights of all finished folds of {run.path} were removed, and without a model there are no "
-                "environments: copy model.safetensors back, or train again by `sen-bench run --overwrite always`."
+                f"{run.path} holds no weights (they were removed, or it is in an archive), and without a model there "
+                "are no environments: copy model.safetensors back into a folder of runs, or train again with "
+                "`sen-bench run --overwrite always`."
             )
         seeds = [training.seed for training in has_weights]
         seed = max(sorted(set(seeds)), key=seeds.count)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import read_unpacked
+from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.folds import N_FOLDS
 from benchmarks.data.tasks import TASKS, Task
 from benchmarks.results.metrics import primary_metric
@@ -29,7 +30,7 @@ from benchmarks.results.submission import TaskResult, read_submission
 
 __all__ = ["Form", "PredictionFile", "PredictionSet", "read_predictions", "task_of_ids"]
 
-Form = Literal["submission", "sen", "csv"]
+Form = Literal["submission", "sen", "csv", "run"]
 
 _COLUMNS = ("id", "prediction", "target", "fold")
 _WORDS = {"true": 1.0, "false": 0.0}
@@ -73,14 +74,14 @@ class PredictionFile:
     """A file of predictions.
 
     Attributes:
-        path: The file.
+        path: The file; for a run, its folder.
         form: Which form it has.
         model: What the file, or else its name, calls the model.
         sets: What it holds, at least one.
         metadata: What a submission says of its model, such as what to cite; the other forms say nothing.
     """
 
-    path: Path
+    path: AnyPath
     form: Form
     model: str
     sets: tuple[PredictionSet, ...]

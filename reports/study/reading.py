@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.base.console import count
 from benchmarks.base.errors import DataError, SenBenchError, UsageError, printable
+from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.folds import check_split
 from benchmarks.data.tasks import TASKS, Kind, Task
 from benchmarks.results.metrics import row_loss
@@ -25,7 +26,7 @@ from reports.study.study import PredictedRows, Result, Study
 if TYPE_CHECKING:
     from reports.study.published import PredictionFile
 
-__all__ = ["collect_notes", "read_studies"]
+__all__ = ["collect_notes", "read_run_predictions", "read_studies"]
 
 # Fields of a configuration that a label can name; with more, the hash of the run is shorter.
 _NAMED_FIELDS = 2
@@ -50,7 +51,9 @@ def collect_notes() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
-def read_studies(paths: Sequence[Path], *, against: Sequence[Path] = (), data_dir: Path | None = None) -> list[Study]:
+def read_studies(
+    paths: Sequence[AnyPath], *, against: Sequence[Path] = (), data_dir: Path | None = None
+) -> list[Study]:
     """Read all runs below some folders, and published results beside them.
 
     Args:
@@ -292,6 +295,33 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
                 )
         published.append(Result(label, rows.take(order), None, (), {}, file.metadata, file.path, has_folds, file.form))
     return published
+
+
+def read_run_predictions(path: Path, task: Task) -> list[PredictionFile]:
+    """Read the predictions of every run on a task, averaged over its seeds, as those of a published file.
+
+    Args:
+        path: A folder of runs or an archive.
+        task: An official task.
+
+    Raises:
+        UsageError: No training of a run on this task is finished.
+        DataError: The archive or a run cannot be read.
+    """
+    from reports.study.published import PredictionFile, PredictionSet
+
+    found = []
+    for run in find_runs(path):
+        result = _read_run(run)
+        if result is not None and (recorded := result.facts["task"])["is_official"] and recorded["name"] == task.name:
+            rows = result.rows
+            entry = PredictionSet(
+                run.path.name, task, tuple(rows.ids.tolist()), rows.prediction, rows.target, rows.fold
+            )
+            found.append(PredictionFile(run.path, "run", run.path.name, (entry,)))
+    if not found:
+        raise UsageError(f"No training on {task.name} is finished in {path}.")
+    return found
 
 
 def _label(results: Sequence[Result]) -> list[Result]:

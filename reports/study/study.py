@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.base.errors import SenBenchError, UsageError
 from benchmarks.base.workers import Progress
+from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.folds import n_folds
 from benchmarks.data.tasks import TASKS, Kind, Task, find_data_file, named_folder
 from benchmarks.results.metrics import score
@@ -84,7 +85,7 @@ class Result:
     trainings: tuple[Training, ...]
     records: Mapping[Training, Mapping[str, Any]]
     facts: Mapping[str, Any]
-    path: Path
+    path: AnyPath
     has_folds: bool = True
     form: str | None = None
 

@@ -104,6 +104,30 @@ def test_grid_is_trained_compared_and_never_repeated(write_data: Write, sen_benc
 
 
 @pytest.mark.usefixtures("unlearnt")
+def test_an_archive_is_compared_without_training(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out, archive = write_data(rocksalts(60)), tmp_path / "runs", tmp_path / "results.zip"
+    trained = sen_bench(*grid(data, out, *BRIEF))
+    assert trained.code == 0, trained.err
+    assert sen_bench("archive", out, "-o", archive).code == 0
+    before = archive.read_bytes()
+    answer = sen_bench(*grid(data, archive, *BRIEF))
+    assert answer.code == 0, answer.err
+    start, end = "matbench_jdft2d: test rows", "Files: "
+    shown, before_it = (said.partition(start)[2].partition(end)[0] for said in (answer.out, trained.out))
+    assert shown == before_it
+    assert "Files: none, because an archive is never changed" in answer.out
+    more = grid(data, archive, "--folds", "0,1,2", *BRIEF)
+    assert "of those begun" in sen_bench(*more, "--dry-run").out
+    refused = sen_bench(*more)
+    assert (refused.code, refused.out) == (2, "")
+    assert "is in an archive, which is never changed, and lacks fold 2, seed 0: name a folder" in refused.err
+    assert (archive.read_bytes(), list(archive.parent.glob(".results*"))) == (before, [])
+    mistyped = sen_bench(*grid(data, tmp_path / "result.zip", *BRIEF))
+    assert (mistyped.code, f"There is no archive {tmp_path / 'result.zip'}" in mistyped.err) == (2, True)
+    assert not (tmp_path / "result.zip").exists()
+
+
+@pytest.mark.usefixtures("unlearnt")
 def test_judged_by_validation_rows_nothing_of_the_test_rows_is_shown(
     write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:

@@ -1,10 +1,10 @@
-"""How long the breakdown of a whole submission takes, beside a plain mean by group in the same run.
+"""Time the breakdown of a whole submission, and a plain mean by group.
 
     python tools/perf/breakdown.py LEADERBOARD --task matbench_mp_gap --model coNGN
 
-LEADERBOARD is a folder with MODEL.results.json.gz and TASK.rows.json.bz2. Timed in turn: reading the rows and the
-submission, errors by crystal system and space group with their intervals, the mean error by both with pandas, and the
-whole command `sen-bench audit`. Medians are quoted; shared machines are noisy, so look at the ratio.
+LEADERBOARD is a folder with MODEL.results.json.gz and TASK.rows.json.bz2. The script times in turn: reading the rows
+and the submission, errors by crystal system and space group with their intervals, the mean error by both with pandas,
+and the whole command `sen-bench audit`. It prints medians; shared machines are noisy, so look at the ratio.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
         "reading the submission": lambda: read_predictions(path),
         "breakdown with intervals": lambda: break_down(task.kind, target, entry.prediction, space_group),
         "pandas groupby means": plain,
-        "the command, all in all": command,
+        "the whole command": command,
     }
     seconds: dict[str, list[float]] = {name: [] for name in works}
     processor = []

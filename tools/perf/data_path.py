@@ -1,13 +1,13 @@
-"""How fast a MatBench file becomes cached crystals and graphs, what that takes in memory, and what pymatgen takes.
+"""Measure time and memory from a MatBench file to cached crystals and graphs, and those of pymatgen.
 
     python tools/perf/data_path.py matbench_mp_gap.json.gz --target "gap pbe" --rows 106113 400000
 
-`--rows` makes files in the official layout, Cartesian coordinates and all, by repeating the crystals of the given one
-under new row numbers; nothing in sen-bench remembers a crystal that it met before. Every measurement runs in a fresh
-process and a cache of its own. Below the table stand the parts of the work that nothing avoids, each alone.
+`--rows` writes files in the official layout, including Cartesian coordinates, in which the crystals of the given file
+are repeated under new row numbers; sen-bench does not recognise repeated crystals. Each measurement runs in a new
+process with an empty cache. Below the table are the times of the steps that any implementation needs.
 
-The peer is what a script would do with matminer and pymatgen, in one process: decode every structure of the file to an
-object, then search its neighbours, without any symmetry and without keeping what was found.
+The peer is a script with matminer and pymatgen in one process: it decodes every structure of the file to an object and
+searches its neighbours, without symmetry and without storing the result.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 
 
 class Cost(NamedTuple):
-    """What a row of a file takes: seconds of wall and of CPU time, and bytes of memory at the peak."""
+    """Cost of a row of a file: wall and CPU time in seconds, and peak memory in bytes."""
 
     wall: float
     cpu: float
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("path", type=Path)
     parser.add_argument("--target", required=True, help="name of the target column")
-    parser.add_argument("--rows", type=int, nargs="+", default=[], help="sizes to measure; the file as it is without")
+    parser.add_argument("--rows", type=int, nargs="+", default=[], help="sizes to measure; default: the file itself")
     parser.add_argument("--peer-rows", type=int, default=2000, help="rows to measure the peer with")
     parser.add_argument("--max-neighbors", type=int, default=16)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -89,7 +89,7 @@ def _measure(path: Path, arguments: argparse.Namespace) -> Cost:
 
 
 def _read(path: Path, target: str, max_neighbors: int, jobs: int, cache: str) -> tuple[int, float, float]:
-    """Return the number of rows of a file and the seconds that its crystals and their graphs take."""
+    """Return the number of rows of a file, and the seconds for its crystals and for their graphs."""
     from joblib.externals.loky import get_reusable_executor
 
     from benchmarks.data.crystal_table import read_matbench_json
@@ -101,13 +101,13 @@ def _read(path: Path, target: str, max_neighbors: int, jobs: int, cache: str) ->
     read = time.perf_counter()
     build_graphs(table, GraphSettings(max_neighbors=max_neighbors), jobs=jobs)
     built = time.perf_counter()
-    # A process of multiprocessing waits at its end for the workers, and they for more work.
+    # Otherwise this process would wait at its end for the workers, and they for more work.
     get_reusable_executor().shutdown()
     return len(table), read - start, built - read
 
 
 def _parts(path: Path) -> dict[str, float]:
-    """Return the CPU seconds per row of what a path from a file to graphs has to do, whoever writes it."""
+    """Return the CPU seconds per row of the steps from a file to graphs that any implementation needs."""
     import moyopy
     import orjson
     from pymatgen.optimization.neighbors import find_points_in_spheres
@@ -140,9 +140,9 @@ def _parts(path: Path) -> dict[str, float]:
 
 
 def _compare(path: Path, n: int, ours: Cost) -> None:
-    """Print what the peer takes for a file of n rows beside what sen-bench took."""
+    """Print the cost of the peer for a file of n rows, and that of sen-bench."""
     (decode, search, before), usage = _in_fresh_process(_read_as_objects, path)
-    # Both are one thread that never waits.
+    # In a single thread that never waits, both times are the same.
     peer = Cost((decode + search) / n, (decode + search) / n, (usage.peak - before) / n)
     print(f"\npeer: objects {decode / n * 1e6:.0f} µs/row, neighbours {search / n * 1e6:.0f} µs/row, {n} rows\n")
     print("| a row takes | sen-bench | matminer + pymatgen | ratio |")
@@ -154,10 +154,10 @@ def _compare(path: Path, n: int, ours: Cost) -> None:
 
 
 def _read_as_objects(path: Path) -> tuple[float, float, int]:
-    """Decode a file as matminer's load_dataframe_from_json does and search neighbours.
+    """Decode a file as matminer's load_dataframe_from_json does, and search neighbours.
 
     Returns:
-        The seconds that each takes, and the bytes of memory that were in use before.
+        The seconds of each, and the bytes of memory in use before.
     """
     import pandas as pd
     from monty.json import MontyDecoder
@@ -174,7 +174,7 @@ def _read_as_objects(path: Path) -> tuple[float, float, int]:
 
 
 def _write_official(path: Path, source: Path, n: int) -> None:
-    """Write n rows in the official layout: crystals from all over `source`, and where it has fewer, over and over."""
+    """Write n rows in the official layout, with crystals evenly from `source`, repeated if it has fewer."""
     from benchmarks.data.crystal_table import read_outline
 
     outline = read_outline(source)
@@ -190,14 +190,14 @@ def _write_official(path: Path, source: Path, n: int) -> None:
 
 
 def _rows(source: Path) -> Iterator[list[Any]]:
-    """Yield the rows of a file for ever."""
+    """Yield the rows of a file again and again."""
     while True:
         for rows in split_file(source, RowSplitter()):
             yield from json.loads(b"[" + rows.strip(b", \t\r\n") + b"]")
 
 
 def _with_xyz(structure: dict[str, Any]) -> dict[str, Any]:
-    """Return a structure with what official files say besides its lattice vectors and fractional coordinates."""
+    """Return a structure with the Cartesian coordinates and lattice parameters that official files have as well."""
     from pymatgen.core import Lattice
 
     lattice, sites = Lattice(structure["lattice"]["matrix"]), structure["sites"]
@@ -212,16 +212,16 @@ def _in_fresh_process(function: Callable[..., Result], *arguments: Any) -> tuple
 
 
 class Usage:
-    """What the processes below this one use, sampled.
+    """Memory and CPU time of the child processes, sampled.
 
-    Memory that several processes share counts in parts (proportional set size). CPU time, unlike wall time, says nearly
-    the same on a busy machine.
+    Memory that several processes share is divided among them (proportional set size). CPU time, unlike wall time,
+    hardly depends on what else the machine does.
 
     Attributes:
-        peak: Most memory of all of them together, bytes, with the mapped files of code and cache.
-        own: The same without mapped files, which the system takes back whenever it needs the memory.
-        largest: Most memory of any one of them, bytes.
-        cpu: CPU time, seconds.
+        peak: Peak memory of all of them together in bytes, with mapped files of code and cache.
+        own: The same without mapped files, whose memory the system can reclaim.
+        largest: Peak memory of a single process in bytes.
+        cpu: CPU time in seconds.
     """
 
     def __init__(self) -> None:
@@ -252,7 +252,7 @@ class Usage:
 
 
 def _descendants(pid: int) -> list[int]:
-    """Return a process and all below it."""
+    """Return a process and all its descendants."""
     found = [pid]
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -263,7 +263,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _memory(pid: int) -> dict[str, int]:
-    """Return what smaps_rollup says of a process, in bytes: "Rss", "Pss", "Pss_Anon" and more; 0 when it has ended."""
+    """Return "Rss", "Pss", "Pss_Anon" and more from smaps_rollup of a process, in bytes; 0 when it has ended."""
     found = dict.fromkeys(("Rss", "Pss", "Pss_Anon"), 0)
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]

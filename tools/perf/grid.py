@@ -1,14 +1,13 @@
-"""How much faster a grid of equal cells is with two one-thread workers of Dask than with one, beside loky.
+"""Time a grid of equal trainings with one and with two one-thread workers of Dask, and of loky.
 
     OMP_NUM_THREADS=1 python tools/perf/grid.py
 
-Every way trains the same twelve cells by the same command, `sen-bench ablate`, in a run store of its own: on a
-scheduler with one worker, then with two, then with `--jobs 1` and `--jobs 2`. Scheduler and workers are the processes
-that a user would start. Their first work, a small grid, is not counted: it loads torch on the workers and builds the
-graph cache, which everything after it shares.
+Each way runs the same twelve trainings with `sen-bench ablate` in a separate run store: on a scheduler with one worker,
+then with two, then with `--jobs 1` and `--jobs 2`. Scheduler and workers are the processes that a user would start. A
+small grid before, which loads torch on the workers and builds the graph cache for all, is not timed.
 
-The time is that of the whole command. What it needs when there is nothing left to train is measured as well; it cannot
-be divided among workers, and so bounds the ratio.
+The time is that of the whole command. The time when nothing is left to train is measured as well: it cannot be divided
+among workers, and so limits the ratio.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def main() -> None:
     parser.add_argument("--task", default="prototypes")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--block", default="mlp")
-    parser.add_argument("--limit", type=int, default=600, help="training rows of a cell")
+    parser.add_argument("--limit", type=int, default=600, help="training rows of each fold")
     parser.add_argument("--epochs", type=int, default=10)
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -50,10 +49,10 @@ def main() -> None:
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> None:
-    """Run the grid in every way, with all files below a folder."""
-    cells = _SEEDS * len(_FOLDS)
-    print(f"{cells} cells: {arguments.block} on {arguments.task}, {arguments.limit} rows, {arguments.epochs} epochs;")
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
+    """Run the grid in each way, with all files below a folder."""
+    n_trainings = _SEEDS * len(_FOLDS)
+    print(f"{n_trainings} trainings: {arguments.block} on {arguments.task}, {arguments.limit} rows,")
+    print(f"{arguments.epochs} epochs; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
     command = _command(arguments)
     ways: list[tuple[str, int, float, float, float]] = []
     mapped: set[Path] = set()
@@ -63,8 +62,8 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
         whole = _seconds([*command, "--out", str(out), *options], look)
         rest = _seconds([*command, "--out", str(out), *options])
         records = [json.loads(path.read_text()) for path in out.rglob("metrics.json")]
-        if len(records) != cells:
-            raise SystemExit(f"{way}: {len(records)} cells of {cells} are in the store")
+        if len(records) != n_trainings:
+            raise SystemExit(f"{way}: {len(records)} of {n_trainings} trainings are in the store")
         ways.append((way, workers, whole, rest, statistics.median(record["wall_seconds"] for record in records)))
 
     with Cluster(folder) as cluster:
@@ -92,15 +91,15 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
     unchanged = _state(folder / "cache") == before
 
     print(f"load {os.getloadavg()[0]:.1f} after")
-    print("             whole   nothing    a cell,      times as fast as one:    efficiency")
+    print("             whole   nothing  training,      times as fast as one:    efficiency")
     print("           command   to train    median       measured    at most")
     for kind in ("dask", "loky"):
         one = next(way for way in ways if way[0] == f"{kind} 1")
-        for way, workers, whole, rest, cell in ways:
+        for way, workers, whole, rest, seconds in ways:
             if way.startswith(kind):
                 ratio, most = one[2] / whole, one[2] / (rest + (one[2] - rest) / workers)
                 print(
-                    f"{way:8} {whole:8.1f} s {rest:8.1f} s {cell:8.1f} s {ratio:14.2f} {most:10.2f}"
+                    f"{way:8} {whole:8.1f} s {rest:8.1f} s {seconds:8.1f} s {ratio:14.2f} {most:10.2f}"
                     f" {ratio / workers:12.0%}"
                 )
     print(
@@ -113,13 +112,13 @@ def _command(arguments: argparse.Namespace) -> list[str]:
     words = [sys.executable, "-c", "from benchmarks.cli.main import main; main()", "ablate", "--task", arguments.task]
     words += ["--blocks", arguments.block, "--device", "cpu", "--limit", str(arguments.limit)]
     words += ["--folds", ",".join(map(str, _FOLDS)), "--seeds", str(_SEEDS), "--epochs", str(arguments.epochs)]
-    # No cell is to end earlier than another.
+    # So that no training stops early.
     words += ["--set", f"training.patience={arguments.epochs}"]
     return [*words, *(["--data-dir", str(arguments.data_dir)] if arguments.data_dir else [])]
 
 
 def _seconds(command: Sequence[str], look: Callable[[], object] = lambda: None) -> float:
-    """Return the time of a command, in which one may look around once in a while."""
+    """Return the time of a command; `look` is called every two seconds while it runs."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
     while True:
@@ -134,7 +133,7 @@ def _seconds(command: Sequence[str], look: Callable[[], object] = lambda: None) 
 
 
 class Cluster:
-    """A scheduler and its workers, started as a user starts them, and ended in the end."""
+    """A scheduler and its workers, started as a user starts them."""
 
     def __init__(self, folder: Path) -> None:
         self.address = ""
@@ -152,14 +151,14 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the workers, which would otherwise look for the scheduler, and the scheduler."""
+        """Stop the workers and then the scheduler, for which they would look otherwise."""
         for process in reversed(self._processes):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             process.wait(_WAIT_SECONDS)
 
     def add_worker(self) -> list[int]:
-        """Start a worker; return the process ids of all."""
+        """Start a worker and return the process ids of all workers."""
         local = str(self._folder / f"worker-{len(self._processes)}")
         self._start("worker", self.address, "--nworkers", "1", "--nthreads", "1", "--local-directory", local)
         with Client(self.address, set_as_default=False) as client:
@@ -174,7 +173,7 @@ class Cluster:
 
 
 def _state(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Return what a file that is written again would not keep: its inode and time of modification."""
+    """Return the inode and modification time of each file, which change when it is written again."""
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 

@@ -1,13 +1,13 @@
-"""How the time of a training epoch and its memory grow with the number of crystals and with the atoms of a cell.
+"""Measure how time and memory of an epoch grow with the number of crystals and with the atoms of a cell.
 
     python tools/perf/growth.py matbench_mp_gap --data-dir DATA --rows 1000 10000 40000 100000 --plot growth.png
 
-Every measurement is a whole epoch of `train_fold`, with a tenth of the crystals for validation, in
-a fresh process that took a few steps before. Rows are drawn from those of the task, over and over where it has fewer.
-For cells of a given size, atoms of eight elements are strewn at random in a cube, 15 Å³ for each: with no symmetry,
-every atom is a node, and nodes have alike numbers of edges whatever the size. On a busy machine look at the CPU time.
-An exponent is the slope of log y over log x, fitted to all lines of a table; 1 is linear. In the end stands what
-becomes of a crystal with more edges than a batch may have.
+Each measurement is a whole epoch of `train_fold`, with a tenth of the crystals for validation, in a new process after a
+few steps. Rows are drawn from those of the task, repeatedly if it has fewer. For cells of a given size, atoms of eight
+elements are placed at random in a cube, with 15 Å³ for each: without symmetry every atom is a node, and the number of
+edges of a node hardly depends on the size. On a busy machine look at the CPU time. An exponent is the slope of log y
+over log x, fitted to all lines of a table; 1 is linear. The last line is about a crystal with more edges than the edge
+budget.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from sen.graph import Graph, build_graph, join_graphs
 
 _VOLUME_OF_ATOM = 15.0
 _ELEMENTS = (3, 8, 11, 14, 16, 20, 26, 30)
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#808080"  # by Okabe and Ito: the colour-blind tell them apart
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#808080"  # of Okabe and Ito, which colour-blind people can distinguish
 
 
 class Point(NamedTuple):
-    """An epoch over `x` rows, or over cells of `x` atoms: its wall and CPU time, and its memory at the peak."""
+    """Wall time, CPU time and peak memory of an epoch over `x` rows, or over cells of `x` atoms."""
 
     x: int
     seconds: float
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--atoms", type=int, nargs="*", default=[2, 5, 10, 20, 50, 100, 200, 500])
     parser.add_argument("--cells", type=int, default=256, help="crystals of each size in --atoms")
     parser.add_argument("--max-neighbors", type=int, default=12)
-    parser.add_argument("--plot", type=Path, help="file to draw the tables in")
+    parser.add_argument("--plot", type=Path, help="file for a plot of the tables")
     arguments = parser.parse_args()
     config = build_config(
         arguments.task,
@@ -80,7 +80,7 @@ def main() -> None:
         series["rows"] = _measure("rows", rows, config)
     if arguments.atoms:
         target = np.random.default_rng(0).normal(size=arguments.cells)
-        cells = ((n, _strewn([n] * arguments.cells, config), target) for n in arguments.atoms)
+        cells = ((n, _random_crystals([n] * arguments.cells, config), target) for n in arguments.atoms)
         series["atoms per cell"] = _measure("atoms per cell", cells, config)
     _show_large_crystal(config)
     if arguments.plot:
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def _measure(name: str, tables: Iterable[tuple[int, Graph, NDArray[np.float64]]], config: RunConfig) -> list[Point]:
-    """Measure an epoch on each table and print a line for each, and the exponents."""
+    """Measure an epoch on each table, and print a line for each and the exponents."""
     print(f"\n| {name:>14s} | crystals |    nodes |     edges | epoch s |   CPU s | crystals/s |  nodes/s | peak MB |")
     print("|---------------:|---------:|---------:|----------:|--------:|--------:|-----------:|---------:|--------:|")
     points = []
@@ -110,7 +110,7 @@ def _measure(name: str, tables: Iterable[tuple[int, Graph, NDArray[np.float64]]]
 
 
 def _epoch(graphs: Graph, target: NDArray[np.float64], config: RunConfig) -> tuple[float, float, int]:
-    """Return the wall and CPU seconds of an epoch, and the memory of this process at its peak."""
+    """Return the wall and CPU seconds of an epoch, and the peak memory of this process in bytes."""
     prepare_arithmetic(n_threads())
     tensors = GraphTensors(graphs)
     order = np.random.default_rng(0).permutation(graphs.n_crystals)
@@ -122,7 +122,7 @@ def _epoch(graphs: Graph, target: NDArray[np.float64], config: RunConfig) -> tup
 def _train(
     config: RunConfig, graphs: GraphTensors, target: NDArray[np.float64], crystals: NDArray[np.int64]
 ) -> tuple[float, float]:
-    """Train for an epoch; return the wall seconds of it, and the CPU seconds, with those that setting up takes."""
+    """Train for an epoch; return its wall seconds, and its CPU seconds with those of the set-up."""
     validation, train = np.split(crystals, [len(crystals) // 10])
     fold = Fold(0, train, validation, test=crystals[:0])
     start = time.process_time()
@@ -131,13 +131,13 @@ def _train(
     def note(epoch: Epoch) -> None:
         epochs.append((epoch.seconds, time.process_time() - start))
 
-    with suppress(RunError):  # after one epoch the model may well be no better than a constant
+    with suppress(RunError):  # after one epoch the model may be no better than a constant
         train_fold(config, graphs, target, fold, kind="regression", seed=0, on_epoch=note)
     return epochs[0]
 
 
 def _take(graphs: Graph, crystals: NDArray[np.int64]) -> Graph:
-    """Return the graphs of the crystals at these positions, which may repeat."""
+    """Return a table of the crystals at these positions, which may be repeated."""
     nodes, node_ptr = _ranges(graphs.node_ptr, crystals)
     edges, edge_ptr = _ranges(graphs.edge_ptr, nodes)
     return Graph(
@@ -150,14 +150,14 @@ def _take(graphs: Graph, crystals: NDArray[np.int64]) -> Graph:
 
 
 def _ranges(ptr: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the members of the chosen groups, and where each group begins among them."""
+    """Return the members of the chosen groups, and the start of each group among them."""
     count = ptr[chosen + 1] - ptr[chosen]
     begin = np.concatenate([[0], np.cumsum(count)])
     return np.arange(begin[-1]) + np.repeat(ptr[chosen] - begin[:-1], count), begin
 
 
-def _strewn(sizes: list[int], config: RunConfig) -> Graph:
-    """Return the graphs of crystals of so many atoms, at random places."""
+def _random_crystals(sizes: list[int], config: RunConfig) -> Graph:
+    """Return the graphs of crystals with these numbers of atoms, at random positions."""
     rng = np.random.default_rng(0)
     settings = config.graph.model_dump()
     graphs = []
@@ -174,9 +174,9 @@ def _strewn(sizes: list[int], config: RunConfig) -> Graph:
 
 
 def _show_large_crystal(config: RunConfig) -> None:
-    """Say in which batch of an epoch a crystal is that has more edges than a batch may have."""
+    """Print which batch of an epoch has a crystal with more edges than the edge budget."""
     budget = 8192
-    graphs = _strewn([1000] + [20] * 255, config)
+    graphs = _random_crystals([1000] + [20] * 255, config)
     batches = epoch_batches(
         np.arange(256), graphs.n_neighbors, size=32, edge_budget=budget, rng=np.random.default_rng(0)
     )
@@ -189,7 +189,7 @@ def _show_large_crystal(config: RunConfig) -> None:
 
 
 def _plot(series: dict[str, list[Point]], path: Path) -> None:
-    """Draw time and memory over rows and over atoms per cell, each beside a line of slope 1."""
+    """Plot time and memory over rows and over atoms per cell, with lines of slope 1."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5 * len(series), 6), layout="constrained")

@@ -1,15 +1,15 @@
-"""How long `sen-bench report` takes on a run store, stage by stage, beside a plain script on the same predictions.
+"""Time `sen-bench report` on a run store, stage by stage, and a plain script on the same predictions.
 
     python tools/perf/report.py runs/ --data-dir DATA
 
-The command is run as a user runs it, and its output says when each section is done. Before the first section it starts
-up and reads and checks the runs; with the section `provenance` alone it does little else, which is the floor. After the
-last one it draws all figures and writes the page.
+The script runs the command as a user does, and takes the time of each line that it prints when a section is done.
+Before the first section the command starts up, and reads and checks the runs. With only the section `provenance` it
+does little else: that is the floor. After the last section it draws all figures and writes the page.
 
-The peer, in a fresh interpreter of the same run, is what one would write by hand: pandas reads the same predictions and
-groups their errors by model and fold, and matplotlib draws as many figures as the report shows, each a scatter plot in
-SVG. It checks nothing, knows no intervals, tests or crystals, and loads no model. Where chromium is on the PATH, the
-page is also opened in it, beside an empty one.
+The peer is a short script in a new interpreter: pandas reads the same predictions and groups their errors by model and
+fold, and matplotlib draws as many figures as the report shows, each a scatter plot in SVG. It checks nothing, computes
+no intervals and tests, reads no crystals, and loads no model. If chromium is on the PATH, it opens the page, and an
+empty page to compare with.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def _report_stages(arguments: list[str]) -> dict[str, float]:
-    """Return the seconds of each stage of the command, as its lines of output part them."""
+    """Return the seconds of each stage of the command, which ends with a line of output."""
     stages: dict[str, float] = {}
     start = last = time.perf_counter()
     with subprocess.Popen([*_REPORT, *arguments], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603

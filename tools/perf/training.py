@@ -1,12 +1,12 @@
-"""How fast SEN trains: block by block, part by part, and beside what a user would write with torch-geometric.
+"""Measure how fast SEN trains, for each block and each part of a step, and CGCNN of torch-geometric.
 
     python tools/perf/training.py matbench_mp_gap --data-dir DATA --max-neighbors 16
 
-A step is what a run does: assemble a batch, forward, loss, backward, clip, AdamW, average. The peer is CGCNN as
-torch-geometric has it, `CGConv` on `Data` objects from a `DataLoader`: the same crystals, full cells, neighbours,
-width, rounds and optimiser. All take turns of some steps, and medians over the turns are quoted: shared machines are
-noisy, so look at the ratios. Beside each speed stands what arithmetic alone would allow at the rate of a large matrix
-product.
+A step is that of a run: assemble a batch, forward, loss, backward, clip, AdamW, average. The peer is CGCNN of
+torch-geometric, `CGConv` on `Data` objects from a `DataLoader`, with the same crystals, full cells, neighbours, width,
+rounds and optimiser. The models take turns of a few steps, and the script prints medians over the turns: shared
+machines are noisy, so look at the ratios. The floor of each speed is what arithmetic alone would allow at the rate of a
+large matrix product.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Contender:
     """A model and the batches it trains on.
 
     Attributes:
-        forward: Assembles the next batch and returns predictions, telling its argument the name of each part done.
+        forward: Assembles the next batch and returns predictions; calls its argument with the name of each part done.
         n_nodes: Nodes per structure.
         n_edges: Edges per structure.
         seconds: Time of a step in each turn.
@@ -88,7 +88,7 @@ class Contender:
         self._update = Update(self.model, TrainingConfig())
 
     def step(self, mark: Callable[[str], None] = lambda _: None) -> None:
-        """Make one step of training."""
+        """Take one training step."""
         predicted = self.forward(mark)
         F.l1_loss(predicted, torch.zeros_like(predicted)).backward()
         mark("backward")
@@ -97,14 +97,14 @@ class Contender:
 
 
 class Stopwatch:
-    """The times at which it was made and called."""
+    """The times at which it was created and called."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.times = [_now(device)]
 
     def __call__(self, _: str) -> None:
-        """Take the time."""
+        """Record the time."""
         self.times.append(_now(self._device))
 
 
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--steps", type=int, default=4, help="steps in a turn")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--tf32", action="store_true", help="let a GPU multiply with the 10 bits of TF32")
+    parser.add_argument("--tf32", action="store_true", help="let a GPU multiply with the 10-bit mantissas of TF32")
     arguments = parser.parse_args()
     prepare_arithmetic(n_threads())
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = arguments.tf32
@@ -226,7 +226,7 @@ def _print_speeds(contenders: dict[str, Contender], size: int, rate: float, devi
 
 
 def _peak(contender: Contender, device: torch.device) -> int:
-    """Return the memory that a step takes beyond what is there before it, in bytes."""
+    """Return the memory that a step needs in addition to that in use before it, in bytes."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -239,7 +239,7 @@ def _peak(contender: Contender, device: torch.device) -> int:
 
 
 def _print_parts(contenders: dict[str, Contender], device: torch.device, steps: int = 7) -> None:
-    """Print the time of each part of a step, in ms and of the whole."""
+    """Print the time of each part of a step, in ms and as a share of the step."""
     print("\n| ms |", *(f"{part} |" for part in PARTS))
     print("|---" * (1 + len(PARTS)) + "|")
     for name, contender in contenders.items():
@@ -253,7 +253,7 @@ def _print_parts(contenders: dict[str, Contender], device: torch.device, steps: 
 
 
 def _print_convolutions(block: CapsuleBlock, nodes: int, device: torch.device) -> None:
-    """Time the three convolutions, forward and backward, against matrix products timed in turn with them."""
+    """Time the three convolutions, forward and backward, in turn with matrix products."""
     height = block.config.map_height
     maps = torch.randn(nodes, 1, height, SENConfig().environment_width // height, device=device, requires_grad=True)
 
@@ -272,14 +272,14 @@ def _print_convolutions(block: CapsuleBlock, nodes: int, device: torch.device) -
 
 
 def _matrix_rate(device: torch.device) -> float:
-    """Rate of a matrix product of the shape of the second convolution, FLOP/s."""
+    """Return the rate of a matrix product with the shape of the second convolution, in FLOP/s."""
     repeats, rows = (20, 65536) if device.type == "cuda" else (1, 4096)
     left, right = torch.randn(rows, 2304, device=device), torch.randn(2304, 256, device=device)
     return 2 * rows * 2304 * 256 / _seconds(lambda: left @ right, device, repeats)
 
 
 def _seconds(work: Callable[[], object], device: torch.device, repeats: int = 1) -> float:
-    """Mean time of one of so many calls in a row."""
+    """Return the mean time of a call, over this number of calls."""
     start = _now(device)
     for _ in range(repeats):
         work()

@@ -240,7 +240,7 @@ def test_block_without_a_config_of_its_own_is_reported_in_one_sentence(
     forms = "from pydantic import BaseModel\nfrom sen.blocks import SymmetryBlock"
     body = f"{config}\n    def __init__(self, width, config): ...\n    def forward(self, env, graph): ..."
     install("bare", f"{forms}\n\nclass Block(SymmetryBlock):\n    {body}\n")
-    message = "The block 'bare' cannot be used: its Config is no subclass of sen.config.Config."
+    message = "The block 'bare' cannot be used: its Config is not a subclass of sen.config.Config."
     for command in (("run", "prototypes", "--block", "bare"), ("ablate", "--task", "prototypes", "--blocks", "bare")):
         answer = sen_bench(*command)
         assert (answer.code, answer.err.splitlines()) == (2, [f"Error: {message}"])

@@ -145,7 +145,7 @@ def test_the_papers_settings_have_a_name(tmp_path, monkeypatch):
     config = build_config("prototypes", "capsule", file=Path("paper"))
     assert (config.sen.dropout, config.training.weight_decay, config.graph.max_neighbors) == (0, 0, 12)
     assert config.training.learning_rate == TrainingConfig().learning_rate
-    # A file of one's own comes first, and a name that is neither is told what there is.
+    # The user's file comes first, and a name that is neither gives an error with the names that exist.
     (tmp_path / "paper").mkdir()
     assert build_config("prototypes", "capsule", file=Path("paper")) == config
     (tmp_path / "paper").rmdir()
@@ -164,7 +164,7 @@ def test_configurations_that_come_along_fit_the_default_block(path):
 def test_a_configuration_of_another_version_is_said_to_be(field: str) -> None:
     content = build_config("mine", "mlp").model_dump(mode="json")
     del content[field]
-    with pytest.raises(UsageError, match=f"has no '{field}': it is of another version"):
+    with pytest.raises(UsageError, match=f"has no '{field}': it was written by another version"):
         restore_config(content)
 
 
@@ -173,7 +173,7 @@ def test_a_configuration_of_another_version_is_said_to_be(field: str) -> None:
 )
 def test_an_altered_configuration_is_said_to_be(field: str, value: object) -> None:
     content = build_config("mine", "mlp").model_dump(mode="json") | {field: value}
-    with pytest.raises(UsageError, match="is altered or of another version"):
+    with pytest.raises(UsageError, match="is altered or from another version"):
         restore_config(content)
 
 

@@ -103,7 +103,7 @@ def test_a_damaged_result_counts_as_missing_and_says_why(run, caplog, damage, pr
     assert problem.format(before=before, now=before - 5) in record.getMessage()
 
 
-def test_what_cannot_be_read_is_told_in_one_sentence(run):
+def test_what_cannot_be_read_is_named_in_one_sentence(run):
     for file in ("metrics.json", "predictions.csv", "history.csv"):
         path = run.training_path(UNIT) / file
         path.unlink()
@@ -116,7 +116,7 @@ def test_what_cannot_be_read_is_told_in_one_sentence(run):
         run.read_history(UNIT)
 
 
-def test_what_is_no_run_is_passed_over(run, tmp_path, caplog):
+def test_what_is_not_a_run_is_passed_over(run, tmp_path, caplog):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "config.json").write_text("{}")
     (tmp_path / "lacking").mkdir()
@@ -126,11 +126,11 @@ def test_what_is_no_run_is_passed_over(run, tmp_path, caplog):
     (tmp_path / "deep" / "config.json").write_text("[" * 100_000)
     with caplog.at_level(logging.WARNING, "sen_bench"):
         assert [found.path for found in find_runs(tmp_path)] == [run.path]
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 3
-    assert "deep/config.json is not valid JSON" in told[0]
-    assert "lacking/config.json has no data and no task" in told[1]
-    assert "odd/config.json cannot be read (Is a directory)" in told[2]
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 3
+    assert "deep/config.json is not valid JSON" in warnings[0]
+    assert "lacking/config.json has no data and no task" in warnings[1]
+    assert "odd/config.json cannot be read (Is a directory)" in warnings[2]
 
 
 def test_scores_are_averaged_over_the_seeds_of_each_fold():
@@ -152,7 +152,7 @@ def test_a_result_stands_without_its_weights(run, caplog):
         run.read_weights(UNIT)
 
 
-def test_a_state_beside_a_result_is_of_no_use_unless_the_result_is_damaged(run: Run) -> None:
+def test_a_state_counts_only_without_an_intact_result(run: Run) -> None:
     run.state_path(UNIT).touch()
     assert run.under_way() == []
     (run.training_path(UNIT) / "metrics.json").unlink()
@@ -176,7 +176,7 @@ def test_summary_removes_what_a_killed_process_left_of_another(run: Run) -> None
     assert not list(run.path.glob(".summary.json.*"))
 
 
-def test_what_replaces_a_damaged_result_leaves_it_beside(run: Run) -> None:
+def test_a_damaged_result_is_kept_when_it_is_replaced(run: Run) -> None:
     path = run.training_path(UNIT)
     for number in (1.0, 2.0):
         (path / "history.csv").unlink()

@@ -291,10 +291,10 @@ def spoil_seed_on_other_rows(run: Run) -> None:
         (spoil_damaged, "(fold 4, seed 0 damaged)"),
         (spoil_exchanged_rows, "rows of fold 0 are not those"),
         (spoil_order, "not in its order"),
-        (spoil_unknown_row, "'mb-phonons-001', which is no row of matbench_jdft2d"),
+        (spoil_unknown_row, "'mb-phonons-001', which is not a row of matbench_jdft2d"),
         (spoil_row_twice, "is predicted 0 times, not once"),
         (spoil_row_lost, "is predicted 0 times, not once"),
-        (spoil_nan, "is no finite number but nan"),
+        (spoil_nan, "is not a finite number but nan"),
         (spoil_seed_on_other_rows, "not tested on the same rows of fold 0"),
     ],
 )
@@ -331,7 +331,7 @@ def test_predictions_that_are_no_table_are_named(run: Run, sen_bench: Command, t
 def test_probability_beyond_one_is_refused(small_classification: Task, tmp_path: Path) -> None:
     labels = np.arange(200) % 2.0
     run = make_run(tmp_path / "runs", small_classification, labels, [np.where(np.arange(200) == 150, 1.5, labels)])
-    with pytest.raises(UsageError, match=r"prediction of mb-mp-is-metal-151 is no probability but 1\.5"):
+    with pytest.raises(UsageError, match=r"prediction for mb-mp-is-metal-151 is not a probability but 1\.5"):
         make_submission([run], moment=MOMENT)
 
 
@@ -342,10 +342,10 @@ def test_probability_beyond_one_is_refused(small_classification: Task, tmp_path:
         ({"config": {"block_name": "mlp", "limit": 400}}, "at most 400 rows of each fold (--limit)"),
         (
             {"task": {**JDFT2D.facts(), "name": "my_gaps", "is_official": False}},
-            "my_gaps, which is no task of",
+            "my_gaps, which is not a task of",
         ),
-        ({"task": TASKS["prototypes"].facts()}, "prototypes, which is no task of MatBench"),
-        ({"task": {"name": "matbench_jdft2d"}}, "not one that sen-bench writes"),
+        ({"task": TASKS["prototypes"].facts()}, "prototypes, which is not a task of MatBench"),
+        ({"task": {"name": "matbench_jdft2d"}}, "was not written by sen-bench"),
     ],
 )
 def test_run_that_is_not_on_all_official_data_is_refused(
@@ -374,7 +374,7 @@ def test_folder_that_is_no_run_is_refused(run: Run, sen_bench: Command, tmp_path
     assert str(run.path) in above.err
     empty = sen_bench("export", run.path / "seed_0", "-o", file)
     assert empty.code == 2
-    assert "is no run" in empty.err
+    assert "is not a run" in empty.err
     nowhere = sen_bench("export", tmp_path / "nowhere", "-o", file)
     assert nowhere.code == 2
     assert "There is no folder" in nowhere.err
@@ -382,7 +382,7 @@ def test_folder_that_is_no_run_is_refused(run: Run, sen_bench: Command, tmp_path
     assert not file.exists()
 
 
-def test_existing_file_is_kept_unless_told_otherwise(run: Run, sen_bench: Command, tmp_path: Path) -> None:
+def test_existing_file_is_kept_without_overwrite(run: Run, sen_bench: Command, tmp_path: Path) -> None:
     file = tmp_path / "results.json.gz"
     file.write_text("mine")
     refused = sen_bench("export", run.path, "-o", file)
@@ -501,7 +501,7 @@ def change_benchmark(content: dict[str, Any]) -> None:
         (change_extra_key, "fold_0.remark: Extra inputs"),
         (change_uncertainty, "uncertainties of matbench_jdft2d"),
         (change_task, "Did you mean matbench_jdft2d"),
-        (change_demonstration, "none of MatBench"),
+        (change_demonstration, "is not a task of MatBench"),
         (change_benchmark, "benchmark_name"),
     ],
 )
@@ -600,7 +600,12 @@ def test_real_matbench_takes_and_scores_the_archived_files(matbench_python: str,
     for file in files:
         targets = {}
         for name in read_submission(file).tasks:
-            runs = find_runs(results / "runs" / name)
+            runs = [
+                run
+                for archive in results.glob("*.zip")
+                for run in find_runs(archive)
+                if run.read_config()["config"]["task"] == name
+            ]
             predicted = [run.read_predictions(training) for run in runs for training in run.trainings()]
             by_id = {row: target for one in predicted for row, target in zip(one.ids, one.target.tolist(), strict=True)}
             targets[name] = [by_id[row] for row in sorted(by_id)]

@@ -306,7 +306,7 @@ def test_full_disk_leaves_nothing_half_written(start: Start, run_here: Here, tmp
     out = tmp_path / "runs"
     run_here(tmp_path / "elsewhere", "--folds", "0")  # fills the cache, whose files are larger than the limit
     run = start(out, "--folds", "0", file_limit=40_000).end(1)
-    assert "cannot be written (File too large): make room" in " ".join(run.out.split())
+    assert "cannot be written (File too large): free disk space" in " ".join(run.out.split())
     assert "The state of the training cannot be saved" in run.err
     assert predictions(out) == {}
     assert nothing_half_written(out)

@@ -156,7 +156,7 @@ def test_run_that_cannot_predict_is_refused(
 ) -> None:
     answer = sen_bench("predict", run.path.parent, files)
     assert answer.code == 2
-    assert f"runs lie below it; name one of them: {run.path}" in answer.err
+    assert f"there are runs below it; name one of them: {run.path}" in answer.err
 
     copy = Run(shutil.copytree(run.path, tmp_path / "copy"))
     (copy.training_path(Training(0, 1)) / "model.safetensors").write_bytes(b"")

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data.folds import official_folds
 from benchmarks.data.tasks import TASKS, Task
+from benchmarks.results.store import Training
 from reports.audit.facts import audit, check_other_sets
 from reports.audit.verdict import other_sets, verdict
 from reports.study.published import PredictionFile, PredictionSet, read_predictions
 from reports.study.row_facts import RowFacts, find_rows, read_rows_file
 from tests.benchmarks.conftest import Answer
 from tests.conftest import REPOSITORY
+from tests.reports.made_runs import make_run, official
 
 Command = Callable[..., Answer]
 PHONONS = TASKS["matbench_phonons"]
@@ -542,6 +544,34 @@ def test_the_command_prints_an_audit(sen_bench: Command, make: Callable[..., Pre
     assert facts["verdict"] == answer.out.splitlines()[0]
     assert facts["claim"]["source"] == "--claimed"
     assert len(facts["breakdown"]["space_groups"]) == 4
+
+
+def test_runs_are_compared_on_the_same_rows(
+    sen_bench: Command, make: Callable[..., PredictionFile], tmp_path: Path
+) -> None:
+    rows, archive = made_rows(JDFT2D, 60), tmp_path / "results.zip"
+    path, known = make(rows).path, rows_file(tmp_path / "rows.json.gz", rows)
+    dataset = official(tmp_path / "data")
+    runs = [make_run(tmp_path / "runs", dataset, block=block, seeds=[0, 1]) for block in ("capsule", "mlp")]
+    assert sen_bench("archive", tmp_path / "runs", "-o", archive).code == 0
+    found = []
+    for source in (tmp_path / "runs", archive, archive / "matbench_jdft2d"):
+        answer = sen_bench("audit", path, "--rows", known, "--against", source, "--format", "json")
+        assert answer.code == 0, answer.err
+        found.append(json.loads(answer.out)["against"])
+    assert found[0] == found[1] == found[2]
+    assert [(other["model"], other["n"]) for other in found[0]] == [(run.path.name, 60) for run in runs]
+    prediction = {
+        name: np.mean([run.read_predictions(Training(seed, fold)).prediction[at] for seed in (0, 1)])
+        for run in runs[:1]
+        for fold in range(5)
+        for at, name in enumerate(run.read_predictions(Training(0, fold)).ids)
+    }
+    mae = np.mean([abs(prediction[name] - target) for name, target in zip(rows.ids, rows.target, strict=True)])
+    assert found[0][0]["comparison"]["overall"]["other"] == pytest.approx(mae)
+    phonons = make(made_rows(), name="phonons.csv").path
+    answer = sen_bench("audit", phonons, "--rows", known, "--against", archive)
+    assert (answer.code, f"No training on matbench_phonons is finished in {archive}" in answer.err) == (2, True)
 
 
 def test_the_command_with_labels(sen_bench: Command, make: Callable[..., PredictionFile], tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_a_fold_whose_weights_were_removed_is_left_out_and_named(tmp_path: Path,
     assert set(models.tested_by.values()) == {Training(0, 0), Training(0, 2)}
     for path in tmp_path.rglob("model.safetensors"):
         path.unlink()
-    with pytest.raises(DataError, match=r"weights of all finished folds of .* were removed"):
+    with pytest.raises(DataError, match=r"holds no weights \(they were removed"):
         Models(run)
 
 

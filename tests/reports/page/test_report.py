@@ -72,6 +72,27 @@ def test_runs_on_one_data_set_with_two_targets_are_two_parts(sen_bench: Command,
     assert {"mine-overview", "mine-2-overview"} <= set(ids)
 
 
+def test_an_archive_gives_the_report_of_its_runs(sen_bench: Command, tmp_path: Path) -> None:
+    runs, archive, out = tmp_path / "runs", tmp_path / "results.zip", tmp_path / "report.html"
+    dataset = official(tmp_path / "data")
+    for block in ("mlp", "capsule"):
+        make_run(runs, dataset, block=block, seeds=[0, 1])
+    for weights in runs.rglob("model.safetensors"):
+        weights.unlink()
+    assert sen_bench("archive", runs, "-o", archive).code == 0
+    texts, pages = [], []
+    for source in (runs, archive):
+        answer = sen_bench("report", source, "-o", out, "--overwrite", "--data-dir", tmp_path / "data")
+        assert answer.code == 0, answer.err
+        texts.append(out.with_suffix(".json").read_text().replace(str(source), "RUNS"))
+        pages.append(out.read_text().replace(str(source), "RUNS"))
+    of_runs, of_archive = (
+        re.sub(r'"(made|seconds)": [^\n]+', "", re.sub(r'"20\d\d-[^"]+"', "", text)) for text in texts
+    )
+    assert of_archive == of_runs
+    assert abs(len(pages[0]) - len(pages[1])) < 100
+
+
 def test_facts_of_the_overview(tmp_path: Path) -> None:
     dataset = official(tmp_path / "data")
     run = make_run(tmp_path / "runs", dataset, seeds=[0, 1])

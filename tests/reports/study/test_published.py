@@ -150,7 +150,7 @@ def test_submissions_are_read_by_their_own_reader(leaderboard: Path, tmp_path: P
         ("id,prediction,target\na,1,?\n", "line 2 has no number as its target"),
         ("id,prediction,fold\na,1,5\n", "line 2 has no fold from 0 to 4 but '5'"),
         ("id,prediction,fold\na,1,\n", "line 2 has no fold from 0 to 4 but ''"),
-        ({"tasks": {}, "benchmark_name": "x"}, "is no submission of matbench 0.6"),
+        ({"tasks": {}, "benchmark_name": "x"}, "is not a submission of matbench 0.6"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(write: Write, value: Any, message: str) -> None:

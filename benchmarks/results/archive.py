@@ -1,0 +1,177 @@
+"""Results in one file: a zip archive of runs and ablations without weights, which is read like a folder of runs.
+
+The layout is that of the run store, `TASK/BLOCK-HASH/...` and `TASK/ablation-HASH/...`. The same results give the same
+bytes, wherever they come from: names are sorted, and times, permissions and compression are fixed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+from benchmarks.base.errors import DataError, UsageError
+from benchmarks.base.files import write_bytes
+from benchmarks.base.zip_path import MOST_BYTES, MOST_FILES, AnyPath, open_path
+from benchmarks.results.store import Run, Training, find_runs
+
+__all__ = ["Collection", "check_new", "collect", "write_archive"]
+
+_ABLATION_FILES = ("ablation.json", "table.csv", "comparisons.csv", "cells.csv", "table.tex")
+_SUMMARY = "summary.json"
+_FIRST_TIME = (1980, 1, 1, 0, 0, 0)  # of a zip file
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """Results to be archived.
+
+    Attributes:
+        files: The files, by their names in the archive.
+        n_runs: Number of runs.
+        n_trainings: Number of finished trainings.
+        n_ablations: Number of ablations.
+        left_out: Runs with trainings that are not finished: "runs/TASK/BLOCK-HASH: fold 1, seed 0".
+    """
+
+    files: Mapping[str, AnyPath]
+    n_runs: int
+    n_trainings: int
+    n_ablations: int
+    left_out: Sequence[str]
+
+
+def collect(paths: Sequence[Path]) -> Collection:
+    """Find the finished results in runs, folders of runs and archives.
+
+    Raises:
+        UsageError: A folder does not exist, no training in it is finished, or two results of one name differ.
+        DataError: A result or an archive is damaged.
+    """
+    files: dict[str, AnyPath | None] = {}
+    trainings: set[tuple[str, Training]] = set()
+    ablations: set[str] = set()
+    left_out = []
+    for root in map(open_path, paths):
+        for run in find_runs(root, strict=True):
+            finished = _finished(run)
+            unfinished = [str(training) for training in run.under_way()]
+            if unfinished or not finished:
+                left_out.append(f"{run.path}: {'; '.join(unfinished) or 'no training'}")
+            if finished:
+                name = _name(run.path, run.read_config())
+                trainings |= {(name, training) for training in finished}
+                results = [file for training in finished for file in run.result_files(training)]
+                _add(files, name, run.path, [run.path / "config.json", run.path / _SUMMARY, *results])
+        for file in root.rglob("ablation.json"):
+            if file.parent.resolve().name.startswith("ablation-"):
+                name = _name(file.parent, _read_ablation(file))
+                ablations.add(name)
+                _add(files, name, file.parent, [file.parent / each for each in _ABLATION_FILES])
+    if not files:
+        raise UsageError(f"No training is finished in {', '.join(map(str, paths))}.")
+    n_runs = len({name for name, _ in trainings})
+    kept = {name: file for name, file in files.items() if file is not None}
+    return Collection(kept, n_runs, len(trainings), len(ablations), left_out)
+
+
+def _finished(run: Run) -> list[Training]:
+    """Return the finished trainings of a run.
+
+    Raises:
+        DataError: A result is damaged.
+    """
+    checked = run.check_results()
+    for training, problem in checked.items():
+        if problem is not None:
+            raise DataError(
+                f"The result in {run.training_path(training)} is damaged, so no archive is written: {problem}. Train "
+                "it again, which `sen-bench run` does by itself, or remove that folder."
+            )
+    return list(checked)
+
+
+def _read_ablation(file: AnyPath) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise DataError(f"{file} is damaged, so no archive is written: repeat the command that wrote it.")
+    return content
+
+
+def _name(path: AnyPath, facts: Mapping[str, Any]) -> str:
+    """Return the name in an archive of the folder of a run or ablation, given what it records."""
+    try:
+        task = facts["task"]["name"]
+    except (KeyError, TypeError):
+        task = None
+    if not isinstance(task, str) or "/" in task or not task.strip("."):
+        raise DataError(f"{path} does not record the name of its task, so no archive is written.")
+    return f"{task}/{path.resolve().name}"
+
+
+def _add(files: dict[str, AnyPath | None], name: str, folder: AnyPath, found: Iterable[AnyPath]) -> None:
+    """Add those files in a folder that exist, under the folder's name in the archive.
+
+    Raises:
+        UsageError: There is another file of the same name with other content.
+    """
+    for file in found:
+        if file.exists():
+            key = "/".join([name, *file.parts[len(folder.parts) :]])
+            other = files.setdefault(key, file)
+            if other is None or other.read_bytes() == file.read_bytes():
+                continue
+            if file.name != _SUMMARY:
+                raise UsageError(f"{other} and {file} have one name and differ: write an archive of each.")
+            files[key] = None  # each is of a part of the results, and another can be made of them
+
+
+def check_new(path: Path) -> None:
+    """Check that an archive can be written under this name.
+
+    Raises:
+        UsageError: It has another ending than .zip, exists, or its folder does not.
+    """
+    if path.suffix != ".zip":
+        raise UsageError(f"{path} must end in .zip, such as results.zip.")
+    if path.exists():
+        raise UsageError(f"{path} exists, and an archive is never replaced: name another file with --out.")
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no folder {path.parent} to write {path.name} into.")
+
+
+def write_archive(path: Path, files: Mapping[str, AnyPath]) -> None:
+    """Write an archive, whole or not at all.
+
+    Args:
+        path: The archive.
+        files: Its files, by their names in it.
+
+    Raises:
+        UsageError: See `check_new`; or the archive would be larger than can be read, or cannot be written.
+    """
+    content, size = io.BytesIO(), 0
+    with ZipFile(content, "w") as archive:
+        for name, file in sorted(files.items()):
+            entry = ZipInfo(name, _FIRST_TIME)
+            entry.create_system, entry.external_attr = 3, 0o100644 << 16  # Unix, a file that its owner may write
+            raw = file.read_bytes()
+            size += len(raw)
+            if len(files) > MOST_FILES or size > MOST_BYTES:
+                raise UsageError(
+                    f"These results take more than {MOST_FILES:,} files or {MOST_BYTES / 2**30:g} GiB: write several "
+                    "archives, such as one for each task."
+                )
+            archive.writestr(entry, raw, ZIP_DEFLATED, 9)
+    check_new(path)
+    try:
+        write_bytes(path, content.getvalue())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}).") from error

@@ -1,0 +1,61 @@
+"""Tables from reports: errors by crystal system, and how well blocks separate atoms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tools.results_page.formats import correlation, error_share, markdown, score, share
+
+__all__ = ["separation", "systems"]
+
+
+def systems(report: Path) -> str:
+    """Return the table of errors by crystal system: MAE, and in brackets its ratio to the mean absolute deviation."""
+    facts = section(report, "systems")
+    shown = [result["overall"] | {"label": result["label"], "groups": result["systems"]} for result in facts["results"]]
+    heading = [f"MAE ({facts['unit']}; MAE/MAD)", "test rows", *(result["label"] for result in shown)]
+
+    def line(group: str, n: int, errors: Iterable[dict[str, Any]]) -> list[str]:
+        return [group, f"{n:,}", *map(error_share, errors)]
+
+    rows = []
+    for i, group in enumerate(shown[0]["groups"]):
+        errors = [result["groups"][i] for result in shown]
+        if any((error["group"], error["n"]) != (group["group"], group["n"]) for error in errors):
+            raise ValueError(f"{report}: the results are not on the same rows.")
+        rows.append(line(group["group"], group["n"], errors))
+    trends = [correlation(result["symmetry"]["loss"]) for result in facts["results"]]
+    return markdown(heading, [*rows, line("all", shown[0]["n"], shown), ["rank correlation", "", *trends]])
+
+
+def separation(report: Path) -> str:
+    """Return the table of how well blocks separate atoms, before and after the block, trained and not."""
+    heading = [
+        *("block", "before the block, trained", "untrained", "after the block, trained", "untrained"),
+        *("crystals", "resolution", "equivalent atoms after 0.02 Å of noise", "crystals of these", "resolution"),
+    ]
+    rows = []
+    for block in section(report, "separation")["blocks"]:
+        scores = block["scores"]
+        fading = block["fading"]
+        (faded,) = (step for step in fading["steps"] if step["size"] == 0.02)
+        rows.append(
+            [
+                f"`{block['label']}`",
+                *(score(scores[state][where]) for where in ("before", "after") for state in ("trained", "untrained")),
+                *(f"{scores['trained']['after']['n']:,}", share(scores["trained"]["after"]["resolution"])),
+                f"{share(faded['relative'])} ({' to '.join(map(share, faded['interval']))})",
+                *(f"{fading['n']:,}", share(fading["resolution"])),
+            ]
+        )
+    return markdown(heading, rows)
+
+
+def section(report: Path, name: str) -> dict[str, Any]:
+    """Read the facts of a section of a report."""
+    (task,) = json.loads(report.read_text())["tasks"]
+    facts: dict[str, Any] = task["sections"][name]["facts"]
+    return facts
