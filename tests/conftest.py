@@ -50,12 +50,12 @@ def data_dir() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def real_crystals(data_dir: Path) -> list[Crystal]:
-    """What `tests.contracts` picks from the MatBench files."""
-    from tests.contracts import read_real_crystals
+@pytest.fixture
+def real_crystals() -> list[Crystal]:
+    """Published structures of all crystal systems."""
+    from tests.contracts import known_crystals
 
-    return read_real_crystals(data_dir)
+    return known_crystals()
 
 
 @pytest.fixture(autouse=True)
