@@ -1,30 +1,36 @@
-"""What several tests share."""
+"""Fixtures of all tests, and which tests run: long ones wait for `pytest -m deep`, those of a GPU for a GPU."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest import SkipTest
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 if TYPE_CHECKING:
     from sen.crystal import Crystal
 
 # The same examples everywhere, so that a test which passed once fails only when the code has changed.
 # How fast a busy machine draws them says nothing about the code.
-settings.register_profile(
-    "sen-bench",
-    deadline=None,
-    derandomize=True,
-    database=None,
-    max_examples=100,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("sen-bench")
+for profile, n in (("quick", 15), ("deep", 100)):
+    settings.register_profile(
+        profile,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        max_examples=n,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+#: Where workers of pytest-xdist tell the main process how many tests they deselected, by marker.
+NOT_RUN = pytest.StashKey[Counter[str]]()
 
 # Processes of pytest-xdist share the cores: one thread each, also in the commands that they start.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -39,6 +45,60 @@ for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("deep" if config.option.markexpr == "deep" else "quick")
+    config.stash[NOT_RUN] = Counter()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run property tests as deep ones too, with more examples, and no test of a GPU where torch finds none."""
+    for item in items:
+        if config.option.markexpr == "deep" and is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker("deep")
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and not sys.modules["torch"].cuda.is_available():
+        items[:] = [item for item in items if item not in on_gpu]
+        config.hook.pytest_deselected(items=on_gpu)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.config.stash[NOT_RUN].update(mark for mark in ("deep", "gpu") if item.get_closest_marker(mark))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # in a worker of pytest-xdist, which collects all tests
+        session.config.workeroutput["not run"] = dict(session.config.stash[NOT_RUN])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    if worker := getattr(node, "workeroutput", None):
+        node.config.stash[NOT_RUN] = Counter(worker["not run"])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    not_run = config.stash[NOT_RUN]
+    if n := not_run["deep"]:
+        terminalreporter.write_line(f"{n} deep tests were not run: pytest -m deep -n 2")
+    if n := not_run["gpu"]:
+        terminalreporter.write_line(f"{n} tests need a GPU, and torch finds none")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell contracts that do not apply to their block, which raise `SkipTest`, from tests that lack something."""
+    inapplicable = call.excinfo is not None and call.excinfo.errisinstance(SkipTest)
+    report = yield
+    report.inapplicable = inapplicable
+    return report
+
+
+def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
+    return ("not applicable", "-", "NOT APPLICABLE") if getattr(report, "inapplicable", False) else None
 
 
 @pytest.fixture(scope="session")
