@@ -32,9 +32,11 @@ for profile, n in (("quick", 15), ("deep", 100)):
 #: Where workers of pytest-xdist tell the main process how many tests they deselected, by marker.
 NOT_RUN = pytest.StashKey[Counter[str]]()
 
-# Processes of pytest-xdist share the cores: one thread each, also in the commands that they start.
+# Processes of pytest-xdist share the cores: one thread each, also in the commands that they start, and no worker
+# processes where a command takes one for each core.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
 # As the command line sets it; here torch is loaded before any command runs.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -128,4 +130,7 @@ def _ordinary_arithmetic() -> None:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests share one cache of their own, never the user's."""
-    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each has a folder in the one that they share
+        folder = folder.parent
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(folder / "cache"))

@@ -140,6 +140,7 @@ def test_judged_by_validation_rows_nothing_of_the_test_rows_is_shown(
     assert len(list(out.rglob("ablation.json"))) == 2
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("plugins_in_workers")
 def test_blocks_side_by_side_in_parallel(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
@@ -180,6 +181,7 @@ def test_failed_cell_stops_no_other_and_is_told(
     assert "Not finished: raises." in next(out.rglob("table.tex")).read_text()
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("plugins_in_workers")
 def test_dying_worker_takes_no_other_cell_along(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
@@ -195,6 +197,7 @@ def test_dying_worker_takes_no_other_cell_along(
     assert [(row["block"], row["trainings"]) for row in result(out)["table"]] == [("mlp", 2)]
 
 
+@pytest.mark.deep
 def test_workers_that_cannot_begin_are_told(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

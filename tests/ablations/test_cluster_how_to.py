@@ -26,6 +26,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.deep
 def test_job_script(write_data: Write, tmp_path: Path) -> None:
     text = (REPOSITORY / "docs" / "how-to" / "run-on-a-cluster.md").read_text()
     (script,) = re.findall(r"^```bash\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
