@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ablations.test_cluster import grid, predictions, wait_for
+from tests.ablations.test_commands_cluster import grid, predictions, wait_for
 from tests.benchmarks.conftest import Write, rocksalts
 from tests.conftest import REPOSITORY
 
