@@ -99,6 +99,24 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     TopologicalSorter(graph).prepare()
 
 
+# Tests of what several modules have in common, named after that.
+OF_SEVERAL_MODULES = {
+    "baselines/blocks/test_size.py",
+    "reports/sections/test_environment_sections.py",
+    "reports/sections/test_sections.py",
+}
+
+
+def test_tests_of_a_module_are_found_under_its_name() -> None:
+    """Those of benchmarks/data/folds.py in tests/benchmarks/data/test_folds.py; an aspect may follow the name."""
+    tests = REPOSITORY / "tests"
+    for file in tests.rglob("*/**/test_*.py"):
+        folder, name = file.parent.relative_to(tests), file.stem.removeprefix("test_")
+        modules = {path.stem for path in (REPOSITORY / folder).iterdir()}
+        if str(file.relative_to(tests)) not in OF_SEVERAL_MODULES:
+            assert any(f"{name}_".startswith(f"{module}_") for module in modules), f"{folder} has no module {name}"
+
+
 def test_every_block_and_command_is_in_the_readme_and_every_block_is_held_to_the_contracts() -> None:
     project = PROJECT["project"]["entry-points"]
     readme = (REPOSITORY / "README.md").read_text()
