@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
@@ -17,8 +18,8 @@ from hypothesis import HealthCheck, is_hypothesis_test, settings
 if TYPE_CHECKING:
     from sen.crystal import Crystal
 
-# The same examples everywhere, so that a test which passed once fails only when the code has changed.
-# How fast a busy machine draws them says nothing about the code.
+# The same examples everywhere: a test that passed once fails only when the code has changed. A busy machine may draw
+# them slowly.
 for profile, n in (("quick", 15), ("deep", 100)):
     settings.register_profile(
         profile,
@@ -38,15 +39,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
-# As the command line sets it; here torch is loaded before any command runs.
+# The command line sets this before it loads torch; here torch is loaded before any command runs.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-# What is started in the background ignores these, and so would all commands that tests start and stop.
+# A process in the background ignores these signals, and so would the commands that tests start and stop.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
 
 REPOSITORY = Path(__file__).parent.parent
+PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+
+def own(group: str) -> list[str]:
+    """Names of the blocks, commands or report sections of sen-bench itself, whatever plug-ins are installed."""
+    return sorted(PROJECT["project"]["entry-points"][f"sen_bench.{group}"])
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -105,7 +112,7 @@ def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Folder with the MatBench files; a test that asks for it is skipped where there is none."""
+    """Folder with the MatBench files; tests that need it are skipped without it."""
     folder = Path(os.environ.get("SEN_BENCH_DATA", REPOSITORY.parent / "shared" / "data"))
     if not (folder / "matbench_phonons.json.gz").is_file():
         pytest.skip(f"needs matbench_phonons.json.gz: not in {folder} (set SEN_BENCH_DATA)")
@@ -122,14 +129,14 @@ def real_crystals() -> list[Crystal]:
 
 @pytest.fixture(autouse=True)
 def _ordinary_arithmetic() -> None:
-    """Training sets the process to flush denormal numbers, which hypothesis needs."""
+    """Undo that training flushes denormal numbers, which hypothesis needs."""
     if torch := sys.modules.get("torch"):
         torch.set_flush_denormal(False)
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests share one cache of their own, never the user's."""
+    """Let tests share a cache, which is not the user's."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # each has a folder in the one that they share
         folder = folder.parent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -11,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from sen.registry import block_names
-
-REPOSITORY = Path(__file__).parent.parent
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+from tests.conftest import PROJECT, REPOSITORY
 
 # Every part of the code and what it may import beside itself; a package includes its parts that are not listed here.
 ARROWS: dict[str, set[str]] = {
