@@ -1,10 +1,10 @@
-"""Hand a submission file to the real matbench 0.6; run by the Python that has it, which knows nothing of sen-bench.
+"""Let the real matbench 0.6 check a submission file; run by a Python that has matbench and not sen-bench.
 
     python check_submission.py results.json.gz targets.json again.json
 
-`targets.json` holds the targets of every task in the official order: matbench takes them for the official data, which
-it would download. It loads the file, validates it and scores the predictions in it anew; then the file is spoilt, and
-it must notice. What matbench makes of the content goes to `again.json`.
+`targets.json` holds the targets of every task in the official order; they replace the official data, which matbench
+would download. matbench loads the file, validates it and scores its predictions again, and must refuse damaged copies
+of it. The file that matbench writes of the content goes to `again.json`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main(file: Path, targets: Path, again: Path) -> None:
     """Check the file; a failed assertion ends it."""
     assert VERSION == "0.6", VERSION
     content = json.loads(gzip.decompress(file.read_bytes()))
-    # from_file opens the file as plain text, so that a compressed one has to be unpacked first.
+    # from_file opens the file as plain text, so it has to be unpacked first.
     again.write_text(json.dumps(content))
     benchmark = MatbenchBenchmark.from_file(again)
     assert benchmark.is_recorded
@@ -49,13 +49,13 @@ def main(file: Path, targets: Path, again: Path) -> None:
 
 
 def frame(name: str, targets: list[Any]) -> pd.DataFrame:
-    """What matminer would download, without the structures."""
+    """Return what matminer would download, without the structures."""
     metadata = matbench.data_ops.mbv01_metadata[name]
     return pd.DataFrame({metadata.input_type: None, metadata.target: targets})
 
 
 def record(name: str, results: dict[str, Any]) -> dict[str, Any]:
-    """Let matbench record and score the predictions in the file as if they came from a model."""
+    """Let matbench record and score the predictions in the file as those of a model."""
     task = MatbenchTask(name, autoload=False)
     task.load()
     for number, fold in task.folds_map.items():

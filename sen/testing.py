@@ -192,9 +192,10 @@ class BlockContracts:
         self.assert_same_answer([_in_cell(c, np.array([[2, 0, 0], [0, 1, 0], [1, 0, 2]])) for c in self.crystals()])
 
     def test_other_crystals_in_the_batch_do_not_matter(self) -> None:
-        crystals = self.crystals()
-        together = self.output(crystals).prediction
-        alone = torch.cat([self.output([crystal]).prediction for crystal in crystals])
+        model = self.model()
+        with torch.no_grad():
+            together = model(self.batch(self.crystals())).prediction
+            alone = torch.cat([model(self.batch([crystal])).prediction for crystal in self.crystals()])
         assert_close(alone, together, "predictions")
 
     def test_asymmetric_unit_and_full_cell_agree(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import sys
-import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -12,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from sen.registry import block_names
-
-REPOSITORY = Path(__file__).parent.parent
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+from tests.conftest import PROJECT, REPOSITORY
 
 # Every part of the code and what it may import beside itself; a package includes its parts that are not listed here.
 ARROWS: dict[str, set[str]] = {
@@ -120,6 +117,24 @@ def test_the_public_names_of_a_package_exist(package: str) -> None:
     found: dict[str, object] = {}
     exec(f"from {package} import *", found)
     assert set(getattr(sys.modules[package], "__all__", ())) <= set(found)
+
+
+# Tests of what several modules have in common, named after that.
+OF_SEVERAL_MODULES = {
+    "baselines/blocks/test_size.py",
+    "reports/sections/test_environment_sections.py",
+    "reports/sections/test_sections.py",
+}
+
+
+def test_tests_of_a_module_are_found_under_its_name() -> None:
+    """Those of benchmarks/data/folds.py in tests/benchmarks/data/test_folds.py; an aspect may follow the name."""
+    tests = REPOSITORY / "tests"
+    for file in tests.rglob("*/**/test_*.py"):
+        folder, name = file.parent.relative_to(tests), file.stem.removeprefix("test_")
+        modules = {path.stem for path in (REPOSITORY / folder).iterdir()}
+        if str(file.relative_to(tests)) not in OF_SEVERAL_MODULES:
+            assert any(f"{name}_".startswith(f"{module}_") for module in modules), f"{folder} has no module {name}"
 
 
 def test_every_block_and_command_is_in_the_readme_and_every_block_is_held_to_the_contracts() -> None:

@@ -1,4 +1,4 @@
-"""The small data sets and the command line of the tests of runs."""
+"""Fixtures that tests of ablations share with those of benchmarks."""
 
 from tests.benchmarks.conftest import _no_network, install, sen_bench, unlearnt, write_data
 

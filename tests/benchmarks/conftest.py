@@ -1,4 +1,4 @@
-"""Small data sets and the command line, for the tests of this room."""
+"""Small data sets, the command line and plug-ins, for tests that run commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sen.registry import block_code
 Write = Callable[..., Path]
 Install = Callable[[str, str], None]
 
-#: Options that make a run take seconds: it still goes through everything that a real one does.
+#: Options that make a run take seconds; it still does everything that a real one does.
 SMALL = (
     *("--block", "mlp", "--set", "block.hidden=32", "--set", "block.width=16"),
     *("--set", "sen.encoder_width=16", "--set", "sen.head_width=16", "--set", "sen.dropout=0"),
@@ -30,7 +30,7 @@ SMALL = (
 )
 
 
-#: A small block of another package, registered as `Block`.
+#: Source of a small block in a package of its own, for `install`.
 BLOCK = """
 from baselines.blocks.mlp import MLPBlock, MLPConfig
 from sen.blocks import SymmetryOutput
@@ -64,7 +64,7 @@ def rocksalts(n: int, seed: int = 0) -> list[list[Any]]:
 
 @pytest.fixture(autouse=True)
 def _no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reaches beyond this machine, or finds what matminer has stored on it; what fails is soon tried again."""
+    """Keep tests off the network and away from files that matminer has stored, and let downloads retry at once."""
     look_up = socket.getaddrinfo
 
     def refuse(host: str | bytes | None, *args: Any, **options: Any) -> Any:
@@ -79,7 +79,7 @@ def _no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 def replace_file(folder: Path, name: str, content: bytes) -> None:
-    """Change a file of a finished training, and what its manifest says of it."""
+    """Replace a file of a finished training, and its hash and size in the manifest."""
     (folder / name).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["sha256"][name], manifest["size"][name] = hashlib.sha256(content).hexdigest(), len(content)
@@ -87,7 +87,7 @@ def replace_file(folder: Path, name: str, content: bytes) -> None:
 
 
 def write_packed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write gzipped JSON, without the time: the same rows are the same file, which the cache knows from other tests."""
+    """Write gzipped JSON without a time stamp: equal rows give equal files, which the cache knows from other tests."""
     path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
 
 
@@ -107,7 +107,7 @@ def write_data(tmp_path: Path) -> Write:
 
 @dataclass
 class Answer:
-    """What a command said."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -134,13 +134,13 @@ def sen_bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def unlearnt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let trainings in this process count that have learnt nothing: one epoch does for what is not about learning."""
+    """Accept trainings in this process that have learnt nothing; one epoch is enough where learning is not tested."""
     monkeypatch.setattr("benchmarks.training.trainer._LEARNT", 1e9)
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Put a package on the path as an installer leaves it, whose class `Block` is registered under its name."""
+    """Install a package, given its name and its source, whose class `Block` is registered under the name."""
 
     def put(name: str, source: str) -> None:
         sys.modules.pop(name, None)  # as in a new process

@@ -1,4 +1,4 @@
-"""The split file inside the matbench 0.6 wheel, and labels that are not in it."""
+"""The folds in the split file of matbench 0.6, and labels that reproduce the stratified ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MATBENCH: dict[str, tuple[int, float | None]] = {
 
 
 def official_splits(name: str) -> dict[str, dict[str, list[str]]]:
-    """The folds of a task in the split file; a test that asks for them is skipped where there is none."""
+    """Return the folds of a task from the split file; skip the test where there is no such file."""
     path = os.environ.get("SEN_BENCH_MATBENCH_SPLITS")
     if path is None:
         pytest.skip("needs matbench_v0.1_validation.json of the matbench 0.6 wheel (set SEN_BENCH_MATBENCH_SPLITS)")
@@ -45,22 +45,22 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def fold_of_rows(splits: dict[str, dict[str, list[str]]]) -> np.ndarray:
-    """In which fold each row is tested, [n_rows]."""
+    """Return the fold that tests each row, [n_rows]."""
     ids = [splits[f"fold_{index}"]["test"] for index in range(5)]
     fold = np.repeat(range(5), [len(part) for part in ids])
     return fold[np.argsort(np.concatenate(ids))]  # ids are zero-padded: their order is that of the rows
 
 
 def find_labels(fold: np.ndarray, n_true: int, seed: int = OFFICIAL_SEED) -> np.ndarray | None:
-    """Labels of which n_true are true and whose stratified folds are these; None where there are none.
+    """Return labels, n_true of them true, whose stratified folds are these; None where no labels have them.
 
-    Which labels a row has is not in the split file, but what they must be like is: `StratifiedKFold` deals the numbers
-    of the folds out evenly to the rows of the class that comes first and to those of the other, and shuffles each of
-    the two sequences. The folds of all rows are those sequences merged, and the labels say how.
+    The split file holds no labels, but its folds constrain them: `StratifiedKFold` deals fold numbers evenly to the
+    rows of each class and shuffles both sequences of numbers. The folds of all rows are the two sequences merged, and
+    the labels say which number comes from which.
 
     Args:
-        fold: In which fold each row is tested, [n_rows].
-        n_true: How many labels are true.
+        fold: Fold that tests each row, [n_rows].
+        n_true: Number of true labels.
         seed: Seed of the split.
     """
     for first_is_true in (True, False):
@@ -72,7 +72,7 @@ def find_labels(fold: np.ndarray, n_true: int, seed: int = OFFICIAL_SEED) -> np.
 
 
 def _shuffled_folds(n_first: int, n_second: int, seed: int) -> tuple[list[int], list[int]]:
-    """The folds of the rows of the class that comes first, in the order of the rows, and those of the other class."""
+    """Return the fold numbers of the class of the first row, in the order of the rows, and those of the other class."""
     in_blocks = np.repeat((0, 1), (n_first, n_second))
     rng = np.random.RandomState(seed)
     sequences = []
@@ -84,8 +84,8 @@ def _shuffled_folds(n_first: int, n_second: int, seed: int) -> tuple[list[int], 
 
 
 def _unmerge(fold: np.ndarray, first: list[int], second: list[int]) -> np.ndarray | None:
-    """Which rows are of the class that comes first, [n_rows], if `fold` is a merge of the two sequences."""
-    # reachable[n]: how many of the first n rows may be of the first class. Row 0 is, by definition.
+    """Return which rows belong to the class of the first row, [n_rows]; None unless `fold` merges the sequences."""
+    # reachable[n]: possible numbers of rows of the first class among the first n rows. Row 0 is one by definition.
     reachable = [{0}, {1} if first[0] == fold[0] else set()]
     for row, number in enumerate(fold[1:].tolist(), start=1):
         taken = {a + 1 for a in reachable[-1] if a < len(first) and first[a] == number}

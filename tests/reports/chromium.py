@@ -1,4 +1,4 @@
-"""A headless Chromium driven through its DevTools pipe, which needs no package of its own."""
+"""A headless Chromium, driven through its DevTools pipe without further packages."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ FLAGS = (
 
 
 def find_chromium() -> str | None:
-    """Where the browser is, if it is installed."""
+    """Return the path of the browser; None where it is not installed."""
     return next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
 
 
 class Chromium:
-    """One page of a browser, and what happened in it.
+    """One page in a browser, and what happened in it.
 
     Attributes:
-        complaints: Errors on the console, and uncaught exceptions.
-        requests: URLs that were asked for, other than data in the page itself.
+        complaints: Errors and warnings on the console, and uncaught exceptions.
+        requests: URLs that the page requested, without data URLs.
     """
 
     def __init__(self, binary: str, profile: Path, *, width: int = 1280, height: int = 900) -> None:
@@ -37,7 +37,7 @@ class Chromium:
         self._number, self._session, self._rest = 0, None, b""
         from_us, self._out = os.pipe()
         self._in, to_us = os.pipe()
-        # Chromium reads its orders from descriptor 3 and answers on 4.
+        # Chromium reads commands from descriptor 3 and answers on 4.
         order = f'exec "$@" 3<&{from_us} 4>&{to_us}'
         options = (*FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}", f"--window-size={width},{height}")
         self._process = subprocess.Popen(
@@ -78,7 +78,7 @@ class Chromium:
                 return message["result"]
 
     def open(self, path: Path, timeout: float = 60) -> float:
-        """Open a file; returns the seconds until everything in it was loaded."""
+        """Open a file and return the seconds until everything in it is loaded."""
         start = time.perf_counter()
         self.call("Page.navigate", url=path.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):

@@ -1,4 +1,4 @@
-"""What the tests of this room share."""
+"""Fixtures of the tests of reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["leaderboard", "sen_bench"]
 
 @pytest.fixture(scope="session")
 def leaderboard(data_dir: Path) -> Path:
-    """Folder with published predictions and rows files, beside that of the data; without it a test is skipped."""
+    """Folder with published predictions and rows files, next to that of the data; without it tests are skipped."""
     folder = data_dir.parent / "leaderboard"
     if not (folder / "matbench_mp_gap.rows.json.bz2").is_file():
         pytest.skip(f"needs the published predictions: not in {folder}")

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from sen.crystal import Crystal, crystal_system, refine
@@ -296,7 +296,6 @@ def assert_orbits_are_consistent(crystal: Crystal) -> None:
 
 
 @given(symmetric_crystals())
-@settings(max_examples=60)
 def test_refinement_finds_the_symmetry_that_was_built_in(made):
     crystal, n_orbits = made
     refined = refine(crystal.lattice, crystal.positions, crystal.numbers)
@@ -315,7 +314,6 @@ def test_refinement_finds_the_symmetry_that_was_built_in(made):
 
 
 @given(symmetric_crystals(), SEEDS)
-@settings(max_examples=60)
 def test_refinement_twice_is_refinement_once(made, seed):
     crystal, _ = made
     noise = np.random.default_rng(seed).uniform(-1e-4, 1e-4, crystal.positions.shape)
@@ -329,7 +327,6 @@ def test_refinement_twice_is_refinement_once(made, seed):
 
 
 @given(symmetric_crystals(), CAPS)
-@settings(max_examples=60)
 def test_asymmetric_units_are_full_cells_orbit_by_orbit(made, cap):
     crystal = refine(made[0].lattice, made[0].positions, made[0].numbers)
     assume(not is_ambiguous(crystal, 5.0))
@@ -352,7 +349,6 @@ def test_asymmetric_units_are_full_cells_orbit_by_orbit(made, cap):
 
 
 @given(crystals(most=8))
-@settings(max_examples=60)
 def test_refinement_of_any_crystal_keeps_what_it_is(crystal):
     """Cells without symmetry, skewed ones and long ones; atoms apart, as no symmetry search survives close ones."""
     # moyopy may never come back from cells lower than this, see the limits of benchmarks/data/rows.py.

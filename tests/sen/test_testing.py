@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +13,11 @@ from baselines.blocks.mlp import MLPBlock, MLPConfig
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import Config
-from sen.crystal import Crystal
+from sen.crystal import CRYSTAL_SYSTEMS, Crystal, crystal_system
 from sen.graph import build_graph
 from sen.ops import segment_sum
 from sen.testing import BlockContracts, ContractResult, run_contracts
+from tests.contracts import STRUCTURES
 
 Check = Callable[[object], dict[str, ContractResult]]
 
@@ -250,9 +252,14 @@ def test_traceback_is_logged_for_those_who_ask(check: Check, caplog: pytest.LogC
 
 
 def test_real_crystals_include_the_cases_that_contracts_need(real_crystals: list[Crystal]) -> None:
-    if len(real_crystals) < 25:
-        pytest.skip("needs matbench_log_kvrh.partial.json.gz")
-    assert sum(len(crystal) == 1 for crystal in real_crystals) == 4
+    assert sum(len(crystal) == 1 for crystal in real_crystals) >= 4
     degrees = [np.diff(build_graph(crystal, cells="full").edge_ptr) for crystal in real_crystals]
     assert any((degree == 0).all() for degree in degrees)
     assert {crystal.space_group for crystal in real_crystals} >= {1, 225, 229}
+    assert {crystal_system(crystal.space_group) for crystal in real_crystals} == {*CRYSTAL_SYSTEMS[1:]}
+    assert sum(len(crystal) >= 20 for crystal in real_crystals) >= 4
+
+
+def test_real_crystals_have_the_space_groups_that_were_published(real_crystals: list[Crystal]) -> None:
+    published = [structure["space_group"] for structure in json.loads(STRUCTURES.read_text())["structures"]]
+    assert [crystal.space_group for crystal in real_crystals] == published

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import gzip
 import pickle
-from pathlib import Path
 
-import orjson
 import pytest
 import torch
 from e3nn import o3
@@ -16,10 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 from baselines.blocks.equivariant import EdgeEncoder, EquivariantBlock, EquivariantConfig, TensorProduct
 from baselines.blocks.se3 import SE3Block
 from baselines.blocks.tfn import TFNBlock
-from benchmarks.data.structures import parse_structure
 from sen.batch import CrystalBatch, Formulas
 from sen.config import SENConfig
-from sen.crystal import Crystal, refine
 from sen.graph import GraphArrays
 from sen.model import SEN
 from sen.testing import BlockContracts, sample_crystals
@@ -32,21 +27,6 @@ def contracts_of(block: type[EquivariantBlock]) -> BlockContracts:
     contracts = BlockContracts()
     contracts.block = block
     return contracts
-
-
-@pytest.fixture(scope="module")
-def real_crystals(data_dir: Path) -> list[Crystal]:
-    """The first crystals of phonons that are not large, and some of the one-atom cells that log_kvrh has."""
-
-    def read(name: str, sites: range, n: int) -> list[Crystal]:
-        if not (data_dir / name).is_file():
-            pytest.skip(f"needs {name}: not in {data_dir}")
-        rows = orjson.loads(gzip.decompress((data_dir / name).read_bytes()))["data"]
-        raw = [parse_structure(row[0]) for row in rows if len(row[0]["sites"]) in sites]
-        return [refine(crystal.lattice, crystal.positions, crystal.numbers) for crystal in raw[:n]]
-
-    phonons = read("matbench_phonons.json.gz", range(1, 11), 24)
-    return phonons + read("matbench_log_kvrh.partial.json.gz", range(1, 2), 4)
 
 
 class TestTFNOnRealCrystals(ContractsOnRealCrystals):

@@ -143,6 +143,7 @@ def test_damaged_fold_counts_as_missing(write_data: Write, sen_bench: Command, t
     assert "1 of 2 trainings to do" in answer.out
 
 
+@pytest.mark.deep
 def test_parallel_folds_give_the_results_of_serial_ones(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ Command = Callable[..., Answer]
 
 #: What makes a run with any block take seconds.
 SMALL_SEN = (
-    *("--folds", 0, "--epochs", 20, "--set", "sen.encoder_width=16", "--set", "sen.head_width=16"),
+    *("--folds", 0, "--epochs", 1, "--set", "sen.encoder_width=16", "--set", "sen.head_width=16"),
     *("--set", "sen.dropout=0", "--set", "training.learning_rate=0.002", "--set", "training.batch_size=8"),
     *("--set", "training.weight_decay=0.01"),
 )
@@ -39,6 +39,7 @@ def how_to() -> dict[str, str]:
     return dict(re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE))
 
 
+@pytest.mark.usefixtures("unlearnt")
 @pytest.mark.skipif(not (find_spec("pip") and find_spec("setuptools")), reason="needs pip and setuptools")
 def test_how_to_adds_a_block(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -94,6 +95,7 @@ def test_block_that_raises_is_reported_in_one_sentence(
     assert not list(out.rglob("fold_0"))
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_result_of_other_code_of_a_block_is_kept_and_reported(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -623,12 +623,13 @@ def predictions(run: Path, fold: int = 0, seed: int = 0) -> dict[str, tuple[floa
         return {row["id"]: (float(row["target"]), float(row["prediction"])) for row in csv.DictReader(file)}
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_run_of_a_folder_on_folds(tmp_path: Path, sen_bench: Command) -> None:
     rows = rows_of(50)
     rows[7] = ("mp-7", edited(GOOD, at_site(abc=[0, 0, 0.01])), 5.0)
     rows[8] = ("mp-8", edited(rows[8][1], at_site(species=[{"element": "D", "occu": 1}])), rows[8][2])
     folder, out = write_folder(tmp_path / "crystals", rows), tmp_path / "runs"
-    arguments = ("run", folder, "--target", "length", "--unit", "Å", "--out", out, "--epochs", 20, *SMALL)
+    arguments = ("run", folder, "--target", "length", "--unit", "Å", "--out", out, "--epochs", 1, *SMALL)
     refused = sen_bench(*arguments)
     assert refused.code == 1
     assert "row mp-7 has atoms closer than 0.1 Å (sites 0 and 1) (mp-7.cif)" in refused.err
@@ -660,9 +661,10 @@ def test_run_of_a_folder_on_folds(tmp_path: Path, sen_bench: Command) -> None:
     assert "1 row left out" in prepared.out
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_run_of_a_table_on_a_holdout_split(tmp_path: Path, sen_bench: Command) -> None:
     path, out = write_csv(tmp_path / "mine", rows_of(60)), tmp_path / "runs"
-    arguments = ("run", path, "--target", "gap", "--split", "holdout:0.6/0.2/0.2", "--out", out, "--epochs", 20, *SMALL)
+    arguments = ("run", path, "--target", "gap", "--split", "holdout:0.6/0.2/0.2", "--out", out, "--epochs", 1, *SMALL)
     answer = sen_bench(*arguments, "--seeds", 2)
     assert answer.code == 0, answer.err
     run = only_run(out)

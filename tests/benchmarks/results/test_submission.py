@@ -548,7 +548,9 @@ OFFICIAL_TARGETS: dict[str, tuple[str, str, Callable[[np.ndarray], np.ndarray]]]
 }
 
 
-@pytest.fixture(scope="module", params=["alignn", "cgcnnv2019", "coNGN"])
+@pytest.fixture(
+    scope="module", params=["alignn", *(pytest.param(name, marks=pytest.mark.deep) for name in ("cgcnnv2019", "coNGN"))]
+)
 def published(request: pytest.FixtureRequest, data_dir: Path) -> Submission:
     path = data_dir.parent / "leaderboard" / f"{request.param}.results.json.gz"
     if not path.is_file():

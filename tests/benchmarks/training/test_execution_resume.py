@@ -175,6 +175,7 @@ def pause_until_waited_for(run: Started, monkeypatch: pytest.MonkeyPatch) -> Non
     run.process.send_signal(signal.SIGSTOP)
 
 
+@pytest.mark.deep
 def test_run_killed_ten_times_gives_what_an_undisturbed_one_gives(start: Start, run_here: Here, tmp_path: Path) -> None:
     run_here(tmp_path / "undisturbed", epochs=12)
     expected = predictions(tmp_path / "undisturbed")
@@ -200,6 +201,7 @@ def test_run_killed_ten_times_gives_what_an_undisturbed_one_gives(start: Start, 
     assert sum(sessions(out)) > 6, "too few kills fell into a training"
 
 
+@pytest.mark.deep
 def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, run_here: Here, tmp_path: Path) -> None:
     run_here(tmp_path / "undisturbed", epochs=12)
     out = tmp_path / "stopped"
@@ -230,6 +232,7 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, run_h
 PATIENT = ("--set", "training.patience=400")
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_parallel_run_saves_the_state_of_every_worker(start: Start, tmp_path: Path, number: signal.Signals) -> None:
     run = start(tmp_path / "runs", "--jobs", 2, *PATIENT, epochs=400)
@@ -239,6 +242,7 @@ def test_parallel_run_saves_the_state_of_every_worker(start: Start, tmp_path: Pa
     assert len(states(tmp_path / "runs")) == 2
 
 
+@pytest.mark.deep
 def test_workers_save_their_state_and_end_when_the_process_that_started_them_is_killed(
     start: Start, tmp_path: Path
 ) -> None:
@@ -253,6 +257,7 @@ def test_workers_save_their_state_and_end_when_the_process_that_started_them_is_
     wait_for(lambda: not any(path.exists() for path in workers))
 
 
+@pytest.mark.deep
 def test_two_runs_of_one_line_share_the_work(
     start: Start, run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +278,7 @@ def test_two_runs_of_one_line_share_the_work(
     assert json.loads(summary.read_text())["folds"] == [0, 1]
 
 
+@pytest.mark.deep
 def test_second_run_of_the_last_fold_waits_and_takes_its_result(
     start: Start, run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +308,7 @@ def test_fold_whose_holder_dies_is_trained_by_the_run_that_waited_for_it(
     assert sorted(predictions(out)) == ["fold_0", "fold_1"]
 
 
+@pytest.mark.deep
 def test_full_disk_leaves_nothing_half_written(start: Start, run_here: Here, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     run_here(tmp_path / "elsewhere", "--folds", "0")  # fills the cache, whose files are larger than the limit
@@ -314,6 +321,7 @@ def test_full_disk_leaves_nothing_half_written(start: Start, run_here: Here, tmp
     assert predictions(out) == predictions(tmp_path / "elsewhere")
 
 
+@pytest.mark.deep
 def test_overwriting_begins_anew_whatever_lies_there(start: Start, run_here: Here, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     run_here(out, "--folds", "0", epochs=12)

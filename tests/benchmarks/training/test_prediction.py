@@ -36,10 +36,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(store: Path, write_data: Write, sen_bench: Command) -> Run:
+def run(store: Path, write_data: Write, sen_bench: Command, unlearnt: None) -> Run:  # noqa: ARG001
     """Two folds of two seeds, trained once."""
     if not any(store.iterdir()):
-        options = ("--folds", "0,1", "--seeds", 2, "--epochs", 15, "--out", store)
+        options = ("--folds", "0,1", "--seeds", 2, "--epochs", 1, "--out", store)
         answer = sen_bench("run", "matbench_jdft2d", *SMALL, *options, "--data-dir", write_data(ROWS))
         assert answer.code == 0, answer.err
     (path,) = (store / "matbench_jdft2d").iterdir()

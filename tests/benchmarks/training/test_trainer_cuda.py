@@ -1,4 +1,4 @@
-"""What must hold on a GPU; skipped where there is none."""
+"""What must hold on a GPU."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ from tests.benchmarks.training.test_trainer import FOLD, stopped_after
 DEVICE = "cuda"
 BLOCKS = ("mlp", "capsule", "densenet", "egnn", "tfn", "se3")
 
-pytestmark = pytest.mark.skipif(
-    DEVICE == "cuda" and not torch.cuda.is_available(), reason="needs a GPU, and torch finds none here"
-)
+pytestmark = [pytest.mark.gpu] if DEVICE == "cuda" else []
 
 
 class ContractsOnGPU(BlockContracts):

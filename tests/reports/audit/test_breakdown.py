@@ -320,6 +320,7 @@ def test_any_rows_give_facts_that_json_holds_and_sentences(data: st.DataObject, 
     assert all(describe_comparison(comparison, "A", "B"))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("model", KNOWN)
 def test_known_answers_on_published_predictions(leaderboard: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.results.statistics._RESAMPLES", 100)

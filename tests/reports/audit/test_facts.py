@@ -424,6 +424,7 @@ def sen_file(leaderboard: Path) -> PredictionFile:
     return read_predictions(leaderboard / "sen_published_predictions.json.gz")
 
 
+@pytest.mark.deep
 def test_known_answers_on_the_gaps_of_the_sen_authors(leaderboard: Path, sen_file: PredictionFile) -> None:
     task = TASKS["matbench_mp_gap"]
     facts = audit(sen_file, read_rows_file(leaderboard / "matbench_mp_gap.rows.json.bz2", task))
@@ -446,6 +447,7 @@ def test_known_answers_on_the_gaps_of_the_sen_authors(leaderboard: Path, sen_fil
     assert "it shares 128 rows, on which the two predictions differ by 0.2687" in words[1]
 
 
+@pytest.mark.deep
 def test_known_answers_on_the_formation_energies_of_the_sen_authors(
     leaderboard: Path, sen_file: PredictionFile
 ) -> None:
@@ -464,6 +466,7 @@ def test_known_answers_on_the_formation_energies_of_the_sen_authors(
     assert "a shift and scale of the published numbers could explain it" in text
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(("task", "column"), [("matbench_mp_gap", 0), ("matbench_mp_e_form", 1)])
 def test_the_how_to_says_what_the_command_prints(
     sen_bench: Command, leaderboard: Path, sen_file: PredictionFile, task: str, column: int
@@ -502,6 +505,7 @@ def test_the_how_to_says_what_the_command_prints(
     assert f"{'about' if 'about' in by_set[task] else 'more than'} {bound}, the most there could be" in answer.out
 
 
+@pytest.mark.deep
 def test_an_official_submission(leaderboard: Path, data_dir: Path) -> None:
     file = read_predictions(leaderboard / "alignn.results.json.gz")
     facts = audit(file, find_rows(PHONONS, data_dir=data_dir), against=[file])

@@ -93,6 +93,7 @@ def test_an_id_that_json_holds_twice_is_not_lost(write: Write) -> None:
     assert file.sets[0].prediction.tolist() == [1, 2]
 
 
+@pytest.mark.deep
 def test_submissions_are_read_by_their_own_reader(leaderboard: Path, tmp_path: Path) -> None:
     path = leaderboard / "alignn.results.json.gz"
     file = read_predictions(path)

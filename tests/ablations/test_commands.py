@@ -164,6 +164,7 @@ def test_judged_by_validation_rows_nothing_of_the_test_rows_is_shown(
     assert len(list(out.rglob("ablation.json"))) == 2
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("plugins_in_workers")
 def test_blocks_side_by_side_in_parallel(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
@@ -204,6 +205,7 @@ def test_failed_training_stops_no_other_and_is_reported(
     assert "Not finished: raises." in next(out.rglob("table.tex")).read_text()
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("plugins_in_workers")
 def test_dying_worker_takes_no_other_training_along(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
@@ -219,6 +221,7 @@ def test_dying_worker_takes_no_other_training_along(
     assert [(row["block"], row["trainings"]) for row in result(out)["table"]] == [("mlp", 2)]
 
 
+@pytest.mark.deep
 def test_workers_that_cannot_begin_are_reported(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ablations.test_cluster import grid, predictions, wait_for
+from tests.ablations.test_commands_cluster import grid, predictions, wait_for
 from tests.benchmarks.conftest import Write, rocksalts
 from tests.conftest import REPOSITORY
 
@@ -26,6 +26,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.deep
 def test_job_script(write_data: Write, tmp_path: Path) -> None:
     text = (REPOSITORY / "docs" / "how-to" / "run-on-a-cluster.md").read_text()
     (script,) = re.findall(r"^```bash\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)

@@ -115,6 +115,7 @@ trainer.write_checkpoint = save_and_wait
 """
 
 
+@pytest.mark.deep
 def test_grid_on_two_workers_of_which_one_is_killed(
     dask: Dask, write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
@@ -170,6 +171,7 @@ def start_long(dask: Dask, data: Path, out: Path, preparation: str = "") -> subp
     return process
 
 
+@pytest.mark.deep
 def test_ctrl_c_saves_the_state_on_the_workers(dask: Dask, write_data: Write, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     dask.workers(1)
@@ -182,6 +184,7 @@ def test_ctrl_c_saves_the_state_on_the_workers(dask: Dask, write_data: Write, tm
     assert len(states(out)) == 1
 
 
+@pytest.mark.deep
 def test_lost_workers_are_reported_and_ctrl_c_ends_the_waiting(dask: Dask, write_data: Write, tmp_path: Path) -> None:
     (worker,) = dask.workers(1)
     process = start_long(dask, write_data(rocksalts(60)), tmp_path / "runs", IMPATIENT)
@@ -196,6 +199,7 @@ def test_lost_workers_are_reported_and_ctrl_c_ends_the_waiting(dask: Dask, write
     assert "Traceback" not in error
 
 
+@pytest.mark.deep
 def test_lost_scheduler_ends_the_grid_with_its_reason(dask: Dask, write_data: Write, tmp_path: Path) -> None:
     dask.workers(1)
     process = start_long(dask, write_data(rocksalts(60)), tmp_path / "runs")
@@ -207,6 +211,7 @@ def test_lost_scheduler_ends_the_grid_with_its_reason(dask: Dask, write_data: Wr
     assert "Traceback" not in error
 
 
+@pytest.mark.deep
 def test_lost_scheduler_is_not_called_any_more(dask: Dask) -> None:
     from benchmarks.training.cluster import Cluster
 
@@ -237,6 +242,7 @@ def test_scheduler_that_does_not_answer_is_reported(
         assert f"'{address}' is neither" in answer.err
 
 
+@pytest.mark.deep
 def test_scheduler_is_found_by_its_file(
     nothing_yet: Dask, write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +282,7 @@ def test_file_that_is_not_of_a_scheduler_is_reported(
     assert f"{tmp_path} (--scheduler) cannot be read (Is a directory)" in answer.err
 
 
+@pytest.mark.deep
 def test_scheduler_without_workers_is_reported(
     dask: Dask, write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +292,7 @@ def test_scheduler_without_workers_is_reported(
     assert f"The scheduler at {dask.address} has no workers: start some, such as `OMP_NUM_THREADS=1 dask" in answer.err
 
 
+@pytest.mark.deep
 def test_worker_that_lacks_something_is_reported(dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import benchmarks.training.cluster as cluster_module
     from benchmarks.training.cluster import Cluster
@@ -308,6 +316,7 @@ def test_worker_that_lacks_something_is_reported(dask: Dask, tmp_path: Path, mon
             cluster.check_workers(tmp_path / "store")
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_training_whose_workers_all_died_is_given_up_and_begun_anew_by_the_same_command(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,12 +333,12 @@ def test_training_whose_workers_all_died_is_given_up_and_begun_anew_by_the_same_
     monkeypatch.setattr("distributed.Client", lambda *_, **__: client)
     monkeypatch.setattr("distributed.Event", Mock())
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    answer = sen_bench(*grid(data, out, "tcp://127.0.0.1:1"))
+    answer = sen_bench(*grid(data, out, "tcp://127.0.0.1:1", "--epochs", 1))
     assert answer.code == 1
     assert "2 trainings failed, and the same command tries again:" in answer.err
     assert answer.err.count("the workers that trained it died, one after the other, perhaps for lack of memory") == 2
     assert predictions(out) == {}
-    answer = sen_bench(*grid(data, out, ""))
+    answer = sen_bench(*grid(data, out, "", "--epochs", 1))
     assert answer.code == 0, answer.err
     assert len(predictions(out)) == 2
 
