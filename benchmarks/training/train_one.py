@@ -52,7 +52,9 @@ def train_one(
     except Timeout:
         return None
     except (SenBenchError, Interrupted) as outcome:
-        return outcome
+        # Without the frames that it passed through, which hold the model and the graphs in memory.
+        outcome.__cause__ = outcome.__context__ = None
+        return outcome.with_traceback(None)
     except OSError as error:
         return RunError(f"A file that the training needs cannot be used ({error}).")
 

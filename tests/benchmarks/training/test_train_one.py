@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+
+import pytest
+
+from benchmarks.base.errors import RunError
+from benchmarks.data.dataset import load_dataset
+from benchmarks.data.tasks import get_task
+from benchmarks.results.run_config import build_config
+from benchmarks.results.store import Training
+from benchmarks.training.loader import GraphTensors
+from benchmarks.training.plans import PlannedTraining, make_plan
+from benchmarks.training.train_one import train_one
+
+
+def test_what_a_failed_training_returns_holds_no_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[weakref.ref[GraphTensors]] = []
+
+    def fail(_config: object, tensors: GraphTensors, *_: object, **__: object) -> None:
+        graphs.append(weakref.ref(tensors))
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr("benchmarks.training.train_one.train_fold", fail)
+    config = build_config("prototypes", "mlp", flags={"limit": 100})
+    plan = make_plan(config, load_dataset(get_task("prototypes")), folds=[0], seeds=[0], out=tmp_path)
+    outcome = train_one(PlannedTraining(plan, Training(0, 0)), "cpu", 1, lambda _: None, lambda: False)
+    assert isinstance(outcome, RunError)
+    assert str(outcome).startswith("SEN with the block 'mlp' raised ZeroDivisionError: boom.")
+    gc.collect()
+    assert [reference() for reference in graphs] == [None]
