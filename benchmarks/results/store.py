@@ -53,6 +53,7 @@ FORMAT = 1
 
 _MANIFEST = "manifest.json"
 _WEIGHTS = "model.safetensors"
+_RESULT_FILES = ("predictions.csv", "history.csv", "metrics.json", _MANIFEST)
 
 # Every record of a training has these fields.
 _FIELDS = {
@@ -184,14 +185,8 @@ class Run:
         return {training: _problem(path) for training, path in self._named("")}
 
     def result_files(self, training: Training) -> list[AnyPath]:
-        """The files of a finished training, without the weights.
-
-        Raises:
-            DataError: The manifest cannot be read.
-        """
-        path = self.training_path(training)
-        names = _read_json(path / _MANIFEST)["sha256"].keys() - {_WEIGHTS}
-        return [path / name for name in sorted({*names, _MANIFEST})]
+        """The files of a finished training, without the weights."""
+        return [self.training_path(training) / name for name in _RESULT_FILES]
 
     def _sibling(self, training: Training, suffix: str, *, hidden: bool = False) -> Path:
         """Where a training keeps what is not its result: "seed_0/fold_0.suffix"."""
