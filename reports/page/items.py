@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from reports.page.section import Figure, Heading, Table, Text, Value
 from reports.study.sentences import Sentences
+from reports.study.wording import in_brackets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["FOLDS", "Column", "Items"]
+__all__ = ["FOLDS", "Column", "Items", "interval_columns"]
 
 Column = tuple[str, str | Callable[[Any], Any]]
 """Heading of a column, and where a record has its value: a key, a path such as "metrics.mae", or a function."""
@@ -20,13 +21,26 @@ FOLDS: Column = ("folds", lambda result: len(result["folds"]) if result["has_fol
 """How many folds a result has."""
 
 
+def interval_columns(path: str, low: str = "95 % low", high: str = "95 % high") -> list[Column]:
+    """Return the two columns of an interval that a record has at a path."""
+    return [(low, f"{path}.0"), (high, f"{path}.1")]
+
+
 class Items(Sentences):
     """Makes the items of a section, with the texts of its template.
 
     The texts of a figure NAME are the macro NAME_figure with three paragraphs: caption, method, and the description
     for a reader who cannot see it. Those of a table are NAME_table: caption, and the method where there is one.
     Hyphens in names are underscores there. Values by other keywords go to the macro.
+
+    Attributes:
+        unit: The unit of the task as it stands after the name of a quantity: " (eV)".
     """
+
+    def __init__(self, module: str, facts: Mapping[str, Any]) -> None:
+        """Load the template of a section, see `reports.study.sentences.Sentences`."""
+        super().__init__(module, facts)
+        self.unit = in_brackets(facts.get("unit", ""))
 
     def text(self, macro: str, **values: Any) -> Text:
         """Return a text."""

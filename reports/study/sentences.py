@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -23,6 +24,7 @@ _FILTERS = {
     "figures": figures,
     "in_brackets": in_brackets,
     "listed": join,
+    "median": statistics.median,
     "rounded": rounded,
     "signed": signed,
     "thousands": "{:,}".format,
