@@ -31,8 +31,8 @@ __all__ = [
     "drawing",
     "legend",
     "look_of",
-    "n_columns",
     "panels",
+    "points",
     "subplots",
 ]
 
@@ -180,23 +180,54 @@ def subplots(
     return figure, figure.subplots(rows, columns, **options)
 
 
-def n_columns(n: int) -> int:
-    """Panels in a row: three, or two where four would leave one alone."""
-    return 2 if n == 4 else min(3, n)
+def panels(
+    titles: Sequence[str], *, height: float, xlabel: str = "", ylabel: str = "", **options: Any
+) -> tuple[Figure, list[Any]]:
+    """Make a figure with axes under these titles: three in a row, or two where four would leave one alone.
 
-
-def panels(n: int, *, height: float, **options: Any) -> tuple[Any, list[Any]]:
-    """Make a figure with n axes, up to three in a row; `height` is that of one of them in inches."""
-    columns = n_columns(n)
+    Args:
+        titles: One for each axes.
+        height: Of one of them in inches.
+        xlabel: Written once, below all of them.
+        ylabel: Written once, left of all of them.
+        options: See `subplots`.
+    """
+    n = len(titles)
+    columns = 2 if n == 4 else min(3, n)
     rows = -(-n // columns)
     width = WIDE * (0.5, 0.72, 1)[columns - 1]
     figure, axes = subplots(rows, columns, width=width, height=height * rows, squeeze=False, **options)
-    flat = list(axes.flat)
-    for extra in flat[n:]:
+    for panel, title in zip(axes.flat, titles, strict=False):
+        panel.set_title(title)
+    for extra in axes.flat[n:]:
         extra.set_visible(False)
-    return figure, flat[:n]
+    for write, text in ((figure.supxlabel, xlabel), (figure.supylabel, ylabel)):
+        if text:
+            write(text, fontsize=_SETTINGS["axes.labelsize"])
+    return figure, list(axes.flat[:n])
+
+
+def points(axes: Any, x: Any, values: Any, intervals: Any, label: str, *, hollow: Any = False) -> None:
+    """Draw values [n] with their intervals [n, 2] in the look of a result.
+
+    Args:
+        axes: Where to draw.
+        x: Where they stand, [n].
+        values: NaN where there is none.
+        intervals: Low and high ends, NaN where there is none.
+        label: Label of the result.
+        hollow: Which of them are drawn hollow, bool [n].
+    """
+    import numpy as np
+
+    look = look_of(label)
+    axes.scatter([], [], s=16, marker=look.marker, color=look.colour, label=label)  # for the legend, and never hollow
+    low, high = np.asarray(intervals, dtype=float).T
+    axes.vlines(x, low, high, color=look.colour, linewidth=1.0)
+    faces = np.where(hollow, "none", look.colour)
+    axes.scatter(x, values, s=16, marker=look.marker, facecolor=faces, edgecolor=look.colour, linewidth=0.9)
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Put one legend above all axes of a figure."""
+    """Put one legend above all axes of a figure; `axes.get_legend_handles_labels()` returns what it takes."""
     figure.legend(handles, labels, loc="outside upper left", ncols=min(6, max(1, len(labels))), handletextpad=0.4)

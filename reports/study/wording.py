@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from benchmarks.base.console import figures
 
@@ -29,9 +28,9 @@ def after_number(unit: str) -> str:
     return f" {unit}" if unit else ""
 
 
-def drawable(values: NDArray[np.floating[Any]]) -> list[float]:
+def drawable(values: ArrayLike) -> list[float]:
     """Return values [n] to five significant digits, which is finer than a point of a figure: it keeps files small."""
-    return [float(f"{value:.5g}") for value in values.tolist()]
+    return [float(f"{value:.5g}") for value in np.asarray(values, dtype=np.float64).tolist()]
 
 
 def in_brackets(unit: str) -> str:
