@@ -22,7 +22,7 @@ from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors, evaluation_batches
 from benchmarks.training.prediction import load_weights
 from benchmarks.training.trainer import build_model, explain_failure, untrained_model
-from reports.page.section import Text
+from reports.environments.operations import first_atoms, orbits_of_elements
 from reports.study.study import Absent
 from sen.crystal import Crystal
 from sen.graph import Cells, build_graph
@@ -36,14 +36,12 @@ __all__ = [
     "DescribedRows",
     "Environments",
     "Models",
+    "StudyModels",
     "describe_test_rows",
     "draw_test_rows",
-    "headline",
     "inequivalent_rows",
-    "models_of",
-    "problems_of",
+    "open_models",
     "rows_of_trainings",
-    "show_problems",
 ]
 
 DRAWN = 2000
@@ -229,7 +227,7 @@ class Models:
                 progress(start + len(chunk), len(crystals))
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         nodes = np.concatenate([[0], np.cumsum(joined.pop("nodes"))]).astype(np.int64)
-        orbits = [np.unique(crystal.orbit, return_index=True)[1] for crystal in crystals]
+        orbits = [first_atoms(crystal) for crystal in crystals]
         if settings["cells"] == "asymmetric":
             orbits = [np.arange(len(first)) for first in orbits]
         return Environments(
@@ -297,53 +295,46 @@ class DescribedRows:
     environments: Environments
 
 
-def headline(study: Study) -> Result:
-    """Return the run that figures of one run show: the capsule block's, else the first.
+@dataclass(frozen=True, eq=False)
+class StudyModels:
+    """The models of a study, and the crystals that they describe.
+
+    Attributes:
+        table: The crystals of the task.
+        runs: The runs with a model that can be loaded, each with its models. First comes the run that a figure of one
+            run shows: that of the capsule block if there is one.
+        problems: Which runs and folds are left out and why, and which runs were trained on another file; a sentence
+            each.
+    """
+
+    table: CrystalTable
+    runs: list[tuple[Result, Models]]
+    problems: list[str]
+
+
+# Verifying the files of all runs and reading their weights takes longer than many an analysis.
+_opened: WeakKeyDictionary[Study, StudyModels] = WeakKeyDictionary()
+
+
+def open_models(study: Study, progress: Progress | None = None) -> StudyModels:
+    """Load the models and the crystals of a study; they are loaded once.
+
+    Args:
+        study: The study.
+        progress: Called with the number of crystals read.
 
     Raises:
-        Absent: There is no run.
+        Absent: There is no run, the crystals are not available, or no model can be loaded.
     """
     if not study.runs:
         raise Absent(
             "Published predictions come without a model, so there are no environments to look into: give the folder of "
             "a run."
         )
-    return next((result for result in study.runs if result.block_name == "capsule"), study.runs[0])
-
-
-def models_of(study: Study) -> list[tuple[Result, Models]]:
-    """Return the models of every run of a study, the headline's first; they are opened once.
-
-    Raises:
-        Absent: There is no run whose models can be loaded.
-    """
-    found, problems = _open(study)
-    if not found:
-        raise Absent(f"No model can be loaded: {' '.join(problems)}")
-    return found
-
-
-def problems_of(study: Study) -> list[str]:
-    """Return what to know of all sections on environments: runs and folds left out, and crystals of another file."""
-    found, problems = _open(study)
-    left_out = [*problems, *(problem for _, models in found for problem in models.problems)]
-    return [*left_out, *study.on_other_content()]
-
-
-def show_problems(problems: Sequence[str]) -> list[Text]:
-    """Return what a section says of these: a paragraph, or nothing."""
-    return [Text(" ".join(problems))] if problems else []
-
-
-# To verify the files of all runs, and to read their weights, takes longer than many an analysis.
-_opened: WeakKeyDictionary[Study, tuple[list[tuple[Result, Models]], list[str]]] = WeakKeyDictionary()
-
-
-def _open(study: Study) -> tuple[list[tuple[Result, Models]], list[str]]:
-    """Models of the runs of a study that have any, and why the others have none."""
+    table = study.crystals(progress)
     if study not in _opened:
-        first = headline(study)
-        found, problems = [], []
+        first = next((result for result in study.runs if result.block_name == "capsule"), study.runs[0])
+        runs, problems = [], []
         for result in sorted(study.runs, key=lambda result: result is not first):
             assert result.run is not None
             try:
@@ -352,8 +343,11 @@ def _open(study: Study) -> tuple[list[tuple[Result, Models]], list[str]]:
             except SenBenchError as error:
                 problems.append(str(error))
             else:
-                found.append((result, models))
-        _opened[study] = found, problems
+                runs.append((result, models))
+        if not runs:
+            raise Absent(f"No model can be loaded: {' '.join(problems)}")
+        problems += [problem for _, models in runs for problem in models.problems]
+        _opened[study] = StudyModels(table, runs, [*problems, *study.on_other_content()])
     return _opened[study]
 
 
@@ -394,14 +388,8 @@ def draw_test_rows(
 
 def inequivalent_rows(table: CrystalTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return those of the rows whose crystals have inequivalent atoms of one element, and more than one element."""
-    kept = []
-    for row in rows.tolist():
-        crystal = table.crystal(row)
-        _, first = np.unique(crystal.orbit, return_index=True)
-        _, orbits = np.unique(crystal.numbers[first], return_counts=True)
-        if len(orbits) > 1 and orbits.max() > 1:
-            kept.append(row)
-    return np.array(kept, dtype=np.int64)
+    orbits = {row: orbits_of_elements(table.crystal(row)) for row in rows.tolist()}
+    return np.array([row for row, counts in orbits.items() if len(counts) > 1 and counts.max() > 1], dtype=np.int64)
 
 
 def describe_test_rows(

@@ -12,7 +12,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 __all__ = [
     "COLOURS",
@@ -29,7 +31,9 @@ __all__ = [
     "WIDE",
     "Look",
     "drawing",
+    "heatmap",
     "legend",
+    "legend_beside",
     "look_of",
     "panels",
     "points",
@@ -231,3 +235,61 @@ def points(axes: Any, x: Any, values: Any, intervals: Any, label: str, *, hollow
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """Put one legend above all axes of a figure; `axes.get_legend_handles_labels()` returns what it takes."""
     figure.legend(handles, labels, loc="outside upper left", ncols=min(6, max(1, len(labels))), handletextpad=0.4)
+
+
+def legend_beside(figure: Figure, axes: Axes, height: str) -> None:
+    """Move the legend of an axes, as seaborn makes it, to the right of all axes.
+
+    Args:
+        figure: The figure.
+        axes: The axes.
+        height: Where along the side: "upper" or "center".
+    """
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend_ = None
+    for handle in handles:
+        handle.set(alpha=1, markersize=4)
+    figure.legend(handles, labels, loc=f"outside right {height}")
+
+
+def heatmap(
+    axes: Axes,
+    matrix: NDArray[Any],
+    rows: Sequence[str],
+    columns: Sequence[Any],
+    label: str,
+    *,
+    scale: tuple[str, float, float | None],
+    **options: Any,
+) -> None:
+    """Draw a matrix as colours, with a colour bar; NaN shows the background.
+
+    Args:
+        axes: Where to draw.
+        matrix: The values, [n, m].
+        rows: Their n labels.
+        columns: Their m labels.
+        label: That of the colour bar.
+        scale: Colour map, and the values at its ends; None for the largest.
+        options: Of `seaborn.heatmap`.
+    """
+    import seaborn as sns
+
+    cmap, low, high = scale
+    sns.heatmap(
+        matrix,
+        cmap=cmap,
+        vmin=low,
+        vmax=high,
+        xticklabels=columns,
+        yticklabels=rows,
+        cbar_kws={"label": label, "shrink": 0.8},
+        rasterized=True,
+        ax=axes,
+        **options,
+    )
+    # Small enough that the labels of many rows do not touch.
+    most = max(matrix.shape)
+    axes.tick_params(length=0, pad=2, labelsize=7 if most <= 30 else 5 if most <= 55 else 4)
+    axes.tick_params(axis="x", rotation=90)
+    axes.tick_params(axis="y", rotation=0)

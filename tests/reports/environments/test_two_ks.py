@@ -12,12 +12,10 @@ from reports.environments.operations import KINDS
 from reports.environments.two_ks import (
     choose_crystals,
     choose_example,
-    densities,
     element_pairs,
     ks_matrix,
     ks_of_subsets,
     ks_statistic,
-    orbit_labels,
     pearson,
     relations,
 )
@@ -128,16 +126,6 @@ def test_elements_of_a_crystal() -> None:
     _, first = np.unique(own.orbit, return_index=True)
     ba, ti = (next(i for i in first if own.numbers[i] == z) for z in (56, 22))
     assert found["Ba", "Ti"]["ks"] == ks_statistic(environments[[ba]], environments[[ti]])[0]
-
-
-def test_densities_integrate_to_one_and_flat_environments_have_none() -> None:
-    own, environments = by_orbit(perovskite(4.0, 4.3), width=192)
-    environments[own.orbit == 0] = 1.0
-    facts = densities(own, environments)
-    assert facts["density"][0] is None
-    for curve in facts["density"][1:]:
-        assert np.trapezoid(curve, facts["grid"]) == pytest.approx(1, abs=0.08)
-    assert facts["labels"] == orbit_labels(own)
 
 
 def test_crystals_are_chosen_for_the_operations_that_are_there(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
 from benchmarks.base.files import plain
 from reports.environments.operations import KINDS
 from reports.page.section import Figure, Text
-from reports.sections.equivalence import Equivalence
+from reports.sections.equivalence import Equivalence, draw_densities
 from reports.study.study import Study
 from tests.reports.made_models import made_dataset, perovskite, rocksalt, store_models
 from tests.reports.sections.conftest import quiet, study_of, words_of
@@ -41,9 +44,9 @@ def test_runs_without_a_common_test_row_do_not_share_an_example(tmp_path: Path) 
     facts = Equivalence().analyse(study_of(tmp_path / "runs", tmp_path / "data"), quiet)
     assert [block["label"] for block in facts["example"]["blocks"]] == ["capsule"]
     assert facts["n_runs"] == 1
-    (told,) = facts["problems"]
-    assert told == f"mlp is left out of the densities: {facts['example']['id']} is no test row of it."
-    assert told in words_of(Equivalence, facts)
+    assert facts["not_tested_on_example"] == ["mlp"]
+    crystal = facts["example"]["id"]
+    assert f"mlp is left out of the densities: {crystal} is not one of its test rows." in words_of(Equivalence, facts)
 
 
 def test_crystals_without_an_example(tmp_path: Path) -> None:
@@ -52,6 +55,17 @@ def test_crystals_without_an_example(tmp_path: Path) -> None:
     found = plain(Equivalence().analyse(study_of(tmp_path / "runs", tmp_path / "data"), quiet))
     assert found["example"] is None
     assert found["crystals"][0]["shows"] == ["translation"]
-    assert any(
-        "no example" in b.text.replace("there is no ", "no ") for b in Equivalence().show(found) if isinstance(b, Text)
-    )
+    assert any("there is no example" in b.text for b in Equivalence().show(found) if isinstance(b, Text))
+
+
+def test_densities_integrate_to_one_and_flat_environments_have_none() -> None:
+    components = np.random.default_rng(0).normal(size=(4, 192))
+    components[0] = 1.0
+    block = {"label": "mlp", "labels": ["Ba", "Ti", "O1", "O2"], "components": components.tolist()}
+    (axis,) = draw_densities([block]).axes
+    curves = [line.get_xydata() for line in axis.lines]
+    assert len(curves) == 3
+    for x, density in (np.asarray(curve).T for curve in curves):
+        assert np.trapezoid(density, x) == pytest.approx(1, abs=0.08)
+    # The two oxygens have the colour of their element.
+    assert len({line.get_color() for line in axis.lines}) == 2

@@ -263,6 +263,6 @@ def test_a_run_whose_test_rows_have_no_inequivalent_atoms_is_said(tmp_path: Path
     store_models(tmp_path / "runs", data, block="capsule", folds=(1,))
     facts = Separation().analyse(study_of(tmp_path / "runs", tmp_path / "data"), quiet)
     assert [block["label"] for block in facts["blocks"]] == ["capsule"]
-    (told,) = facts["problems"]
-    assert told.startswith("mlp is left out: none of the ")
-    assert told in words_of(Separation, facts)
+    (left_out,) = facts["without_inequivalent"]
+    assert left_out["label"] == "mlp"
+    assert f"mlp is left out: none of the {left_out['drawn']} crystals drawn" in words_of(Separation, facts)
