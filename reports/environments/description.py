@@ -369,21 +369,18 @@ def rows_of_trainings(models: Models, table: CrystalTable) -> dict[Training, NDA
     return {training: np.array(sorted(rows), dtype=np.int64) for training, rows in found.items()}
 
 
-def draw_test_rows(
-    models: Models, table: CrystalTable, *, at_most: int
-) -> tuple[dict[Training, NDArray[np.int64]], int]:
-    """Draw at most so many test rows, the same share of each fold; return them by training, and how many there are.
+def draw_test_rows(models: Models, table: CrystalTable, *, at_most: int = DRAWN) -> dict[Training, NDArray[np.int64]]:
+    """Draw at most so many of the test rows of a run, the same share of each fold; return their positions by training.
 
     Raises:
         Absent: A row of the run is not in the table.
     """
     rows = rows_of_trainings(models, table)
-    total = sum(map(len, rows.values()))
-    if total > at_most:
+    share = at_most / sum(map(len, rows.values()))
+    if share < 1:
         rng = np.random.default_rng(0)
-        share = at_most / total
         rows = {training: np.sort(rng.permutation(part)[: int(share * len(part))]) for training, part in rows.items()}
-    return {training: part for training, part in rows.items() if len(part)}, total
+    return {training: part for training, part in rows.items() if len(part)}
 
 
 def inequivalent_rows(table: CrystalTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -393,63 +390,38 @@ def inequivalent_rows(table: CrystalTable, rows: NDArray[np.int64]) -> NDArray[n
 
 
 def describe_test_rows(
-    models: Models,
-    table: CrystalTable,
-    *,
-    trained: bool = True,
-    at_most: int = DRAWN,
-    folds: Sequence[int] | None = None,
-    only_inequivalent: bool = False,
-    progress: Progress | None = None,
+    models: Models, table: CrystalTable, *, trained: bool = True, progress: Progress | None = None
 ) -> DescribedRows:
-    """Describe test rows of a run, all or a random sample with the same share of each fold.
-
-    Several sections look at the same rows: what one has described the others find.
+    """Describe test rows of a run, all or a random sample of 2,000 with the same share of each fold.
 
     Args:
         models: The models.
         table: The crystals of the task.
         trained: Whether by the trained models, or by those from which their trainings began.
-        at_most: Rows to draw.
-        folds: Of the rows drawn, the folds to describe; None for all.
-        only_inequivalent: Whether to leave out the rows that `inequivalent_rows` does.
-        progress: Told how many crystals are done.
+        progress: Called with the number of folds described.
 
     Raises:
-        Absent: A row of the run is not in the table, or none is left.
+        Absent: A row of the run is not in the table.
     """
-    by_training, n_rows = draw_test_rows(models, table, at_most=at_most)
+    drawn = draw_test_rows(models, table)
     parts = []
-    for training, rows in by_training.items():
-        if folds is None or training.fold in folds:
-            # Always these two parts, so that a row is the same to the last bit whichever section asks for it first.
-            inequivalent = inequivalent_rows(table, rows)
-            others = [] if only_inequivalent else [np.setdiff1d(rows, inequivalent)]
-            parts += [(training, part) for part in (inequivalent, *others) if len(part)]
-    if not parts:
-        raise Absent("No test row has inequivalent atoms of one element beside another element.")
-    done, total, described = 0, sum(len(part) for _, part in parts), []
-    for training, part in parts:
-        described.append(_described(models, table, training, part, trained=trained))
-        done += len(part)
+    for done, (training, rows) in enumerate(drawn.items(), start=1):
+        parts.append(_describe_rows(models, table, training, rows, trained=trained))
         if progress is not None:
-            progress(done, total)
-    chosen = np.concatenate([part for _, part in parts])
-    fold = np.concatenate([np.full(len(part), training.fold) for training, part in parts])
-    order = np.lexsort((chosen, fold))
-    return DescribedRows(chosen[order], fold[order], n_rows, _take(_join(described), order))
+            progress(done, len(drawn))
+    folds = np.repeat([training.fold for training in drawn], [len(rows) for rows in drawn.values()])
+    return DescribedRows(np.concatenate(list(drawn.values())), folds, len(models.tested_by), _join(parts))
 
 
-# Crystals whose environments are kept for other sections; beyond so many the oldest are forgotten.
+# Several sections look at the same rows: environments of so many crystals are kept, and beyond them the oldest dropped.
 _KEPT = 40_000
 _kept: dict[tuple[object, ...], Environments] = {}
 
 
-def _described(
+def _describe_rows(
     models: Models, table: CrystalTable, training: Training, rows: NDArray[np.int64], *, trained: bool
 ) -> Environments:
-    """Return what the model of a training makes of rows; it is computed once."""
-    key = (str(models.run.path.resolve()), table.digest, models.device, training, trained, rows.tobytes())
+    key = (models, table.digest, training, trained)
     if key not in _kept:
         found = models.describe([table.crystal(row) for row in rows.tolist()], models.load(training, trained=trained))
         while _kept and sum(map(len, _kept.values())) + len(rows) > _KEPT:
@@ -458,31 +430,8 @@ def _described(
     return _kept[key]
 
 
-def _take(environments: Environments, chosen: NDArray[np.int64]) -> Environments:
-    """Return crystals of some environments, in this order."""
-    if np.array_equal(chosen, np.arange(len(environments))):
-        return environments
-    nodes, orbits = np.diff(environments.node_ptr)[chosen], np.diff(environments.orbit_ptr)[chosen]
-    node_ptr, orbit_ptr = (np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64) for sizes in (nodes, orbits))
-    # Where the first node of each crystal was and is now: all that belongs to it moves along.
-    shift = environments.node_ptr[chosen] - node_ptr[:-1]
-    of_node = np.arange(node_ptr[-1]) + np.repeat(shift, nodes)
-    of_orbit = np.arange(orbit_ptr[-1]) + np.repeat(environments.orbit_ptr[chosen] - orbit_ptr[:-1], orbits)
-    n_nodes = len(environments.numbers)
-    return Environments(
-        **{name: getattr(environments, name)[of_node] for name in ("before", "after", "numbers", "multiplicity")},
-        material=environments.material[chosen],
-        node_ptr=node_ptr,
-        orbit_ptr=orbit_ptr,
-        orbit_node=environments.orbit_node[of_orbit] - np.repeat(shift, orbits),
-        cells=environments.cells,
-        extras={
-            name: values[of_node if len(values) == n_nodes else chosen] for name, values in environments.extras.items()
-        },
-    )
-
-
 def _join(parts: Sequence[Environments]) -> Environments:
+    """Return the environments of several groups of crystals as those of one."""
     nodes = np.cumsum([0, *(part.node_ptr[-1] for part in parts)])
     orbits = np.cumsum([0, *(part.orbit_ptr[-1] for part in parts)])
 

@@ -14,15 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.base.machine import n_threads
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, reduced_formula
-from reports.environments.description import (
-    DRAWN,
-    Environments,
-    Models,
-    describe_test_rows,
-    draw_test_rows,
-    open_models,
-    rows_of_trainings,
-)
+from reports.environments.description import Environments, Models, open_models, rows_of_trainings
 from reports.page.items import Column, Items
 from reports.page.section import Heading, Item, Section
 from reports.page.style import COLOURS, MARKERS, SEQUENTIAL, SYSTEM_COLOURS, legend_beside, panels, subplots
@@ -295,12 +287,6 @@ def crystal_vectors(
     environments before the block [n, 192].
     """
     training = next(training for training in models.trainings if training.fold == fold)
-    drawn, _ = draw_test_rows(models, table, at_most=DRAWN)
-    if np.isin(rows, drawn.get(training, [])).all():
-        # Other sections describe these rows as well.
-        found = describe_test_rows(models, table, trained=trained, at_most=DRAWN, folds=[fold], progress=progress)
-        place = np.searchsorted(found.rows, rows)
-        return found.environments.material[place], _means(found.environments)[place]
     model = models.load(training, trained=trained)
     material, chemistry = [], []
     for start in range(0, len(rows), _CHUNK):

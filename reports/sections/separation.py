@@ -18,7 +18,6 @@ from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable
 from benchmarks.results.statistics import Interval, bootstrap
 from reports.environments.description import (
-    DRAWN,
     Environments,
     Models,
     describe_test_rows,
@@ -312,30 +311,19 @@ def fading(
 
 
 def block_separation(
-    models: Models,
-    table: CrystalTable,
-    *,
-    at_most: int = DRAWN,
-    width: int = WIDTH,
-    progress: Progress | None = None,
+    models: Models, table: CrystalTable, *, width: int = WIDTH, progress: Progress | None = None
 ) -> dict[str, dict[str, Score]]:
     """Return the separation scores of a run's test rows by the "trained" and the "untrained" models.
 
     Args:
         models: The models of a run.
         table: The crystals of the task.
-        at_most: Test rows to draw, of which those with inequivalent atoms of one element count.
         width: Components from which 2-KS is computed.
-        progress: Called with the number of crystals done.
-
-    Raises:
-        Absent: No row has inequivalent atoms of one element.
+        progress: Called with the number of folds described.
     """
     found = {}
     for state in ("trained", "untrained"):
-        rows = describe_test_rows(
-            models, table, trained=state == "trained", at_most=at_most, only_inequivalent=True, progress=progress
-        )
+        rows = describe_test_rows(models, table, trained=state == "trained", progress=progress)
         found[state] = separation(rows.environments, width)
     return found
 

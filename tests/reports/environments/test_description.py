@@ -127,19 +127,17 @@ def test_the_seed_with_most_folds_is_taken(tmp_path: Path, dataset: Dataset) -> 
 def test_a_part_is_drawn_evenly_and_always_the_same(runs: dict[str, Run], dataset: Dataset) -> None:
     models = Models(runs["mlp"])
     every = rows_of_trainings(models, dataset.table)
-    drawn, total = draw_test_rows(models, dataset.table, at_most=8)
-    again, _ = draw_test_rows(models, dataset.table, at_most=8)
-    assert total == sum(map(len, every.values()))
+    drawn = draw_test_rows(models, dataset.table, at_most=8)
+    again = draw_test_rows(models, dataset.table, at_most=8)
     assert 4 <= sum(map(len, drawn.values())) <= 8
     for training, rows in drawn.items():
         assert set(rows) <= set(every[training])
         assert np.array_equal(rows, again[training])
-    some = describe_test_rows(models, dataset.table, folds=[0], only_inequivalent=True)
-    expected = inequivalent_rows(dataset.table, every[Training(0, 0)])
-    assert np.array_equal(some.rows, expected)
-    assert 0 < len(expected) < len(every[Training(0, 0)])
-    with pytest.raises(Absent, match="No test row has inequivalent atoms"):
-        describe_test_rows(models, dataset.table, folds=[])
+    described = describe_test_rows(models, dataset.table)
+    assert np.array_equal(described.rows[described.fold == 0], every[Training(0, 0)])
+    assert described.n_rows == sum(map(len, every.values()))
+    inequivalent = inequivalent_rows(dataset.table, every[Training(0, 0)])
+    assert 0 < len(inequivalent) < len(every[Training(0, 0)])
 
 
 @pytest.mark.parametrize("block", ["capsule", "egnn"])
@@ -156,9 +154,8 @@ def test_what_is_described_once_is_the_same_for_all(
         return describe(self, crystals, model, **options)
 
     monkeypatch.setattr(Models, "describe", counted)
-    some = describe_test_rows(models, table, only_inequivalent=True)
     every = describe_test_rows(models, table)
-    assert sum(calls) == len(every.rows) == every.n_rows > len(some.rows)
+    assert sum(calls) == len(every.rows) == every.n_rows
     assert np.array_equal(every.rows, np.concatenate([every.rows[every.fold == fold] for fold in (0, 1)]))
     assert all((np.diff(every.rows[every.fold == fold]) > 0).all() for fold in (0, 1))
     # In the order of the rows, each crystal with all that belongs to it.
@@ -175,7 +172,7 @@ def test_what_is_described_once_is_the_same_for_all(
         for name, values in alone.extras.items():
             at = nodes if len(values) == len(alone.numbers) else slice(i, i + 1)
             assert _agree(found.extras[name][at], values)
-    describe_test_rows(models, table, folds=[1])
+    describe_test_rows(models, table)
     assert sum(calls) == len(every.rows)
 
 
