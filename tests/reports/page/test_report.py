@@ -164,7 +164,7 @@ def test_fewer_rows_of_all_folds_are_never_compared_by_their_means(
     (table,) = (block for block in load_section("overview").show(facts) if getattr(block, "name", "") == "results")
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["mlp", "capsule", "theirs"]
-    assert "; below those with all rows stand those with fewer" in table.caption
+    assert "; models with fewer rows come last" in table.caption
 
 
 def test_means_of_the_same_rows_are_compared_though_they_are_not_all(
