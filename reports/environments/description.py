@@ -1,4 +1,4 @@
-"""Environments of atoms before and after the block, by the models of a run that did not see them in training."""
+"""Environments of atoms before and after the block, by the models of a run that did not see the atoms in training."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 DRAWN = 2000
-"""Test rows of a run that sections describe."""
+"""Test rows of a run that are described at most."""
 
 # Crystals whose graphs are in memory at a time.
 _CHUNK = 512
@@ -53,7 +53,7 @@ _CHUNK = 512
 
 @dataclass(frozen=True, eq=False)
 class Environments:
-    """What a model makes of M crystals with N nodes in all; a node is an atom, or on asymmetric units an orbit.
+    """Outputs of a model for M crystals with N nodes in all; a node is an atom, or in asymmetric units an orbit.
 
     Attributes:
         before: Chemical environments before the block, [N, environment_width].
@@ -104,8 +104,8 @@ class Models:
     Attributes:
         run: The run.
         config: Its configuration.
-        trainings: The finished folds of the seed that has most of them, those whose weights were removed left out.
-        problems: What was left out, a sentence each.
+        trainings: The finished folds of the seed that has most of them, except those whose weights were removed.
+        problems: What was left out and why, a sentence each.
 
     Raises:
         UsageError: The run has no finished fold, or its block is not installed.
@@ -118,7 +118,7 @@ class Models:
         self.device = device
         finished = run.trainings()
         if not finished:
-            raise UsageError(f"{run.path} has no finished fold yet, and so no model to explain.")
+            raise UsageError(f"{run.path} has no finished fold yet, so there is no model to explain.")
         has_weights = [training for training in finished if run.has_weights(training)]
         if not has_weights:
             raise DataError(
@@ -131,25 +131,25 @@ class Models:
         self.problems: list[str] = []
         if removed := [str(training) for training in finished if training.seed == seed and training not in has_weights]:
             self.problems.append(
-                f"The weights of {'; '.join(removed)} of {run.path} were removed, so that these test rows have no "
+                f"The weights of {'; '.join(removed)} of {run.path} were removed, so their test rows have no "
                 "environments and are left out."
             )
         self.problems += [
-            f"{told}, and the environments are those of what is installed, which may be another model."
-            for told in other_code(run, self.trainings, self.config.block_name)
+            f"{difference}, and the environments are those of what is installed, which may be another model."
+            for difference in other_code(run, self.trainings, self.config.block_name)
         ]
         self._loaded: dict[Training, SEN] = {}
 
     @functools.cached_property
     def tested_by(self) -> dict[str, Training]:
-        """The training that was tested on each row, by the row's id."""
+        """The training that was tested on each row, by the id of the row."""
         return {row: training for training in self.trainings for row in self.run.read_predictions(training).ids}
 
     def keep_loadable(self) -> None:
         """Load all models, and leave out the trainings whose weights cannot be used.
 
         Raises:
-            SenBenchError: None can be used.
+            SenBenchError: No weights can be used.
         """
         kept, errors = [], []
         for training in self.trainings:
@@ -165,7 +165,7 @@ class Models:
         self.problems += [str(error) for error in errors]
 
     def load(self, training: Training, *, trained: bool = True) -> SEN:
-        """Return the model of a training, which is read once, or the one from which its training began.
+        """Return the model of a training, which is read once, or the untrained model from which it began.
 
         Raises:
             DataError: The weights do not fit the configuration: another version of the code made them.
@@ -197,16 +197,14 @@ class Models:
         *,
         cells: Cells | None = None,
         exact: bool = False,
-        progress: Progress | None = None,
     ) -> Environments:
-        """Return what a model makes of crystals, in their order.
+        """Return the outputs of a model for crystals, in their order.
 
         Args:
             crystals: The crystals, at least one.
             model: One that `load` returned.
-            cells: What the nodes are; None as the run has it. Vector blocks need full cells.
+            cells: What the nodes are; None for the cells of the run. Vector blocks need full cells.
             exact: Whether to compute in float64, in which equivalent atoms of full cells agree to rounding.
-            progress: Told how many crystals are done.
         """
         prepare_arithmetic(n_threads())
         settings = self.config.graph.model_dump()
@@ -214,46 +212,46 @@ class Models:
             settings["cells"] = cells
         if exact:
             model = copy.deepcopy(model).double()
-        parts: list[dict[str, NDArray[Any]]] = []
+        parts = []
         for start in range(0, len(crystals), _CHUNK):
             chunk = crystals[start : start + _CHUNK]
             graphs = [build_graph(crystal, **settings) for crystal in chunk]
             table = join_graphs(graphs, np.float64 if exact else np.float32)
             try:
-                parts.append(_outputs(model, table, self.device, self.config.training.edge_budget))
+                outputs = _outputs(model, table, self.device, self.config.training.edge_budget)
             except Exception as error:  # whatever a plug-in raises
                 raise explain_failure(error, self.config.block_name, self.device) from error
-            if progress is not None:
-                progress(start + len(chunk), len(crystals))
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        nodes = np.concatenate([[0], np.cumsum(joined.pop("nodes"))]).astype(np.int64)
-        orbits = [first_atoms(crystal) for crystal in crystals]
-        if settings["cells"] == "asymmetric":
-            orbits = [np.arange(len(first)) for first in orbits]
-        return Environments(
-            **{name: joined.pop(name) for name in ("before", "after", "material", "numbers", "multiplicity")},
-            node_ptr=nodes,
-            orbit_ptr=np.concatenate([[0], np.cumsum([len(first) for first in orbits])]).astype(np.int64),
-            orbit_node=np.concatenate([at + first for at, first in zip(nodes, orbits, strict=False)]),
-            cells=settings["cells"],
-            extras=joined,
-        )
+            orbits = [first_atoms(crystal) for crystal in chunk]
+            if settings["cells"] == "asymmetric":
+                orbits = [np.arange(len(first)) for first in orbits]
+            node_ptr = np.asarray(table.node_ptr)
+            parts.append(
+                Environments(
+                    **{name: outputs.pop(name) for name in ("before", "after", "material")},
+                    node_ptr=node_ptr,
+                    orbit_ptr=np.cumsum([0, *map(len, orbits)]),
+                    orbit_node=np.concatenate([at + first for at, first in zip(node_ptr, orbits, strict=False)]),
+                    numbers=np.asarray(table.numbers),
+                    multiplicity=np.asarray(table.multiplicity),
+                    cells=settings["cells"],
+                    extras=outputs,
+                )
+            )
+        return _join(parts)
 
 
 def _outputs(model: SEN, table: GraphTable, device: str, edge_budget: int) -> dict[str, NDArray[Any]]:
-    """Outputs of a model for the crystals of a table in their order, with "nodes" (of each crystal)."""
+    """Return the outputs of a model for the crystals of a table, in their order."""
     import torch
 
     graphs = GraphTensors(table, device)
     dtype = next(model.parameters()).dtype
-    batches = evaluation_batches(np.arange(len(table)), graphs.n_neighbors, edge_budget=edge_budget)
     n_nodes = np.diff(np.asarray(table.node_ptr))
-    found: dict[str, list[NDArray[Any]]] = {}
-    per_node: dict[str, bool] = {}
+    # The rows of each crystal in each output.
+    found: dict[str, dict[int, NDArray[Any]]] = {}
     with torch.no_grad():
-        for chosen in batches:
-            batch = graphs.batch(chosen).to(dtype=dtype)
-            output = model(batch)
+        for chosen in evaluation_batches(np.arange(len(table)), graphs.n_neighbors, edge_budget=edge_budget):
+            output = model(graphs.batch(chosen).to(dtype=dtype))
             tensors = {
                 "before": output.environment,
                 "after": output.symmetry.atoms,
@@ -261,19 +259,31 @@ def _outputs(model: SEN, table: GraphTable, device: str, edge_budget: int) -> di
                 **output.symmetry.extras,
             }
             for name, tensor in tensors.items():
-                found.setdefault(name, []).append(tensor.cpu().numpy())
-                # By its length alone the output of as many nodes as crystals could be either, and it is the same.
-                per_node[name] = per_node.get(name, True) and len(tensor) == len(batch.numbers)
-    order = np.argsort(np.concatenate(batches), kind="stable")
-    sizes = n_nodes[np.concatenate(batches)]
-    starts = np.cumsum(sizes) - sizes
-    node_order = np.concatenate([np.arange(starts[i], starts[i] + sizes[i]) for i in order])
-    result = {name: np.concatenate(pieces)[node_order if per_node[name] else order] for name, pieces in found.items()}
-    return result | {
-        "nodes": n_nodes,
-        "numbers": np.asarray(table.numbers),
-        "multiplicity": np.asarray(table.multiplicity),
-    }
+                # An output has a row for each node or for each crystal; with as many of both it is the same.
+                sizes = n_nodes[chosen] if len(tensor) == n_nodes[chosen].sum() else np.ones_like(chosen)
+                rows = np.split(tensor.cpu().numpy(), np.cumsum(sizes)[:-1])
+                found.setdefault(name, {}).update(zip(chosen.tolist(), rows, strict=True))
+    return {name: np.concatenate([rows[i] for i in range(len(table))]) for name, rows in found.items()}
+
+
+def _join(parts: Sequence[Environments]) -> Environments:
+    """Return the environments of several groups of crystals as those of one."""
+    if len(parts) == 1:
+        return parts[0]
+    nodes, orbits = (np.cumsum([0, *(getattr(part, ptr)[-1] for part in parts)]) for ptr in ("node_ptr", "orbit_ptr"))
+
+    def shifted(name: str, shifts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        return [getattr(part, name) + shift for part, shift in zip(parts, shifts, strict=False)]
+
+    names = ("before", "after", "material", "numbers", "multiplicity")
+    return Environments(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
+        node_ptr=np.concatenate([*(ptr[:-1] for ptr in shifted("node_ptr", nodes)), nodes[-1:]]),
+        orbit_ptr=np.concatenate([*(ptr[:-1] for ptr in shifted("orbit_ptr", orbits)), orbits[-1:]]),
+        orbit_node=np.concatenate(shifted("orbit_node", nodes)),
+        cells=parts[0].cells,
+        extras={name: np.concatenate([part.extras[name] for part in parts]) for name in parts[0].extras},
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,7 +296,7 @@ class DescribedRows:
         rows: Positions in the table, int64 [M], grouped by fold.
         fold: Fold of each row, int64 [M].
         n_rows: Test rows of the run from which they were drawn.
-        environments: What the models make of them.
+        environments: Their environments.
     """
 
     rows: NDArray[np.int64]
@@ -360,8 +370,8 @@ def rows_of_trainings(models: Models, table: CrystalTable) -> dict[Training, NDA
     position = {row: i for i, row in enumerate(table.ids.tolist())}
     if lacking := [row for row in models.tested_by if row not in position]:
         raise Absent(
-            f"The crystals at hand lack {len(lacking):,} of the {len(models.tested_by):,} rows that {models.run.path} "
-            f"was tested on, such as {lacking[0]}: give the data of the run with --data-dir."
+            f"The available crystals lack {len(lacking):,} of the {len(models.tested_by):,} rows that "
+            f"{models.run.path} was tested on, such as {lacking[0]}: give the data of the run with --data-dir."
         )
     found: dict[Training, list[int]] = {training: [] for training in models.trainings}
     for row, training in models.tested_by.items():
@@ -428,23 +438,3 @@ def _describe_rows(
             _kept.pop(next(iter(_kept)))
         _kept[key] = found
     return _kept[key]
-
-
-def _join(parts: Sequence[Environments]) -> Environments:
-    """Return the environments of several groups of crystals as those of one."""
-    nodes = np.cumsum([0, *(part.node_ptr[-1] for part in parts)])
-    orbits = np.cumsum([0, *(part.orbit_ptr[-1] for part in parts)])
-
-    def pointers(name: str, shifts: NDArray[np.int64]) -> NDArray[np.int64]:
-        shifted = [getattr(part, name)[:-1] + shift for part, shift in zip(parts, shifts, strict=False)]
-        return np.concatenate([*shifted, shifts[-1:]])
-
-    names = ("before", "after", "material", "numbers", "multiplicity")
-    return Environments(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
-        node_ptr=pointers("node_ptr", nodes),
-        orbit_ptr=pointers("orbit_ptr", orbits),
-        orbit_node=np.concatenate([part.orbit_node + shift for part, shift in zip(parts, nodes, strict=False)]),
-        cells=parts[0].cells,
-        extras={name: np.concatenate([part.extras[name] for part in parts]) for name in parts[0].extras},
-    )

@@ -153,7 +153,7 @@ def test_data_that_lack_rows_are_said(own_runs: Path) -> None:
     made_dataset(own_runs.parent / "few", mixed_rows(130)[:9])
     study = study_of(own_runs, own_runs.parent / "few")
     for kind in SECTIONS:
-        with pytest.raises(Absent, match=r"The crystals at hand lack \d+ of the \d+ rows"):
+        with pytest.raises(Absent, match=r"The available crystals lack \d+ of the \d+ rows"):
             kind().analyse(study, quiet)
 
 
