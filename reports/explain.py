@@ -1,4 +1,4 @@
-"""What the models of a run make of chosen crystals: the work of `sen-bench explain`."""
+"""Chosen crystals as the models of a run describe them: the work of `sen-bench explain`."""
 
 from __future__ import annotations
 

@@ -237,19 +237,20 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> Non
     figure.legend(handles, labels, loc="outside upper left", ncols=min(6, max(1, len(labels))), handletextpad=0.4)
 
 
-def legend_beside(figure: Figure, axes: Axes, height: str) -> None:
+def legend_beside(figure: Figure, axes: Axes, height: str, labels: Sequence[str] | None = None) -> None:
     """Move the legend of an axes, as seaborn makes it, to the right of all axes.
 
     Args:
         figure: The figure.
         axes: The axes.
         height: Where along the side: "upper" or "center".
+        labels: Labels to write instead.
     """
-    handles, labels = axes.get_legend_handles_labels()
+    handles, own = axes.get_legend_handles_labels()
     axes.legend_ = None
     for handle in handles:
         handle.set(alpha=1, markersize=4)
-    figure.legend(handles, labels, loc=f"outside right {height}")
+    figure.legend(handles, labels or own, loc=f"outside right {height}")
 
 
 def heatmap(

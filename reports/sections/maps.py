@@ -366,84 +366,70 @@ def draw_by_target(maps: Sequence[Mapping[str, Any]], target: Sequence[float], l
     """Draw a map for each run, coloured by the target."""
     figure, axes = panels([facts["label"] for facts in maps], height=2.4)
     low, high = np.quantile(target, [0.02, 0.98])
-    order = np.argsort(target, kind="stable")
-    for axis, facts in zip(axes, maps, strict=True):
-        points = axis.scatter(
-            *np.array(facts["points"])[:, order],
-            c=np.array(target)[order],
-            cmap=SEQUENTIAL,
-            vmin=low,
-            vmax=high,
-            s=_size(len(order)),
-            linewidths=0,
-            rasterized=True,
-        )
-        _bare(axis)
-    _colour_bar(figure, points, axes, label, extend="both")
-    return figure
-
-
-def draw_by_system(facts: Mapping[str, Any], system: Sequence[str]) -> Canvas:
-    """Draw a map coloured by crystal system."""
-    labels = {name: f"{name} ({system.count(name):,})" for name in SYSTEM_COLOURS if name in system}
-    # In a random order no system hides the others.
-    order = np.random.default_rng(0).permutation(len(system))
-    return _draw_groups(
-        np.array(facts["points"])[:, order],
-        [labels[system[i]] for i in order],
-        {label: SYSTEM_COLOURS[name] for name, label in labels.items()},
-        s=_size(len(system)),
-        rasterized=True,
-    )
-
-
-def draw_groups(facts: Mapping[str, Any]) -> Canvas:
-    """Draw the map of A-O-X compounds, a colour and a marker for each A."""
-    group = facts["group"]
-    labels = {name: f"{name}–O–X ({group.count(name)})" for name in GROUPS if name in group}
-    looks = {labels[name]: look for name, *look in zip(GROUPS, COLOURS, MARKERS, strict=False) if name in labels}
-    return _draw_groups(
-        facts["points"],
-        [labels[name] for name in group],
-        {label: colour for label, (colour, _) in looks.items()},
-        style=[labels[name] for name in group],
-        markers={label: marker for label, (_, marker) in looks.items()},
-        s=18,
-    )
-
-
-def _draw_groups(points: Any, labels: Sequence[str], palette: Mapping[str, str], **options: Any) -> Canvas:
-    """Draw a map [2, n] whose points have labels, coloured by a palette that is in the order of the legend."""
-    import seaborn as sns
-
-    figure, axis = subplots(width=4.6, height=3.2)
-    x, y = points
-    sns.scatterplot(x=x, y=y, hue=labels, hue_order=palette, palette=palette, linewidth=0, ax=axis, **options)
-    legend_beside(figure, axis, "center")
-    _bare(axis)
+    look = {"vmin": low, "vmax": high, "s": _size(len(target)), "rasterized": True}
+    _draw_values(figure, axes, [facts["points"] for facts in maps], target, label, look, extend="both")
     return figure
 
 
 def draw_calcium(facts: Mapping[str, Any], label: str) -> Canvas:
     """Draw the map of Ca-O-X compounds, coloured by the target, with formulas where they are few."""
     figure, axis = subplots(width=4.6, height=3.2)
-    x, y = facts["points"]
-    points = axis.scatter(x, y, c=facts["target"], cmap=SEQUENTIAL, s=18, linewidths=0)
+    _draw_values(figure, [axis], [facts["points"]], facts["target"], label, {"s": 18})
     if facts["n"] <= 60:
-        for text, *place in zip(facts["formula"], x, y, strict=True):
+        for text, *place in zip(facts["formula"], *facts["points"], strict=True):
             axis.annotate(typeset_formula(text), place, (3, 2), textcoords="offset points", fontsize=5, parse_math=True)
-    _colour_bar(figure, points, axis, label)
+    return figure
+
+
+def _draw_values(
+    figure: Canvas,
+    axes: Sequence[Axes],
+    maps: Sequence[Any],
+    values: Sequence[float],
+    label: str,
+    look: Mapping[str, Any],
+    **options: Any,
+) -> None:
+    """Draw maps, each [2, n], coloured by values [n]; points of large values lie on top."""
+    order = np.argsort(values, kind="stable")
+    for axis, points in zip(axes, maps, strict=True):
+        x, y = np.array(points)[:, order]
+        shown = axis.scatter(x, y, c=np.array(values)[order], cmap=SEQUENTIAL, linewidths=0, **look)
+        _bare(axis)
+    bar = figure.colorbar(shown, ax=axes, shrink=0.8, aspect=30, label=label, **options)
+    bar.outline.set_visible(False)
+
+
+def draw_by_system(facts: Mapping[str, Any], system: Sequence[str]) -> Canvas:
+    """Draw a map coloured by crystal system."""
+    # In a random order no system hides the others.
+    order = np.random.default_rng(0).permutation(len(system))
+    points, names = np.array(facts["points"])[:, order], [system[i] for i in order]
+    return _draw_groups(points, names, SYSTEM_COLOURS, "{} ({:,})", s=_size(len(system)), rasterized=True)
+
+
+def draw_groups(facts: Mapping[str, Any]) -> Canvas:
+    """Draw the map of A-O-X compounds, a colour and a marker for each A."""
+    colours, markers = (dict(zip(GROUPS, looks, strict=False)) for looks in (COLOURS, MARKERS))
+    groups = facts["group"]
+    return _draw_groups(facts["points"], groups, colours, "{}–O–X ({})", style=groups, markers=markers, s=18)
+
+
+def _draw_groups(points: Any, groups: Sequence[str], colours: Mapping[str, str], label: str, **options: Any) -> Canvas:
+    """Draw a map [2, n] whose points belong to groups; labels have the name of a group and its number of points."""
+    import seaborn as sns
+
+    figure, axis = subplots(width=4.6, height=3.2)
+    x, y = points
+    present = [name for name in colours if name in groups]
+    sns.scatterplot(x=x, y=y, hue=groups, hue_order=present, palette=colours, linewidth=0, ax=axis, **options)
+    legend_beside(figure, axis, "center", [label.format(name, groups.count(name)) for name in present])
     _bare(axis)
     return figure
 
 
 def _size(n: int) -> float:
     return float(np.clip(4000 / n, 1.5, 14))
-
-
-def _colour_bar(figure: Canvas, points: Any, axes: Any, label: str, **options: Any) -> None:
-    bar = figure.colorbar(points, ax=axes, shrink=0.8, aspect=30, label=label, **options)
-    bar.outline.set_visible(False)
 
 
 def _bare(axis: Axes) -> None:

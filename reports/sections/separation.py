@@ -368,7 +368,7 @@ class Separation(Section):
             )
         if not blocks:
             raise Absent(
-                "No test crystal has inequivalent atoms of one element beside another element, so there is nothing to "
+                "No test crystal has several elements and inequivalent atoms of one of them, so there is nothing to "
                 "separate."
             )
         return {

@@ -103,7 +103,7 @@ def test_relations_of_a_perovskite() -> None:
     assert double["kinds"] == ["mirror"]
     assert double["relations"][0]["first"] == "mirror"
     assert any("4-fold rotation" in text for text in double["relations"][0]["all"])
-    # The reference is an atom of its own, equal to itself, and equivalent atoms have equal bars.
+    # The reference is the only atom of its orbit, equal to itself, and equivalent atoms have equal bars.
     values = facts["ks"]["after"]
     assert values[0] == 0
     assert all(value > 0 for value in values[1:])
@@ -133,7 +133,7 @@ def test_crystals_are_chosen_for_the_operations_that_are_there(tmp_path: Path) -
     table = made_dataset(tmp_path, [[made, 1.0] for made in structures]).table
     rows = np.arange(len(table))
     choice = choose_crystals(table, rows)
-    # Copper has nothing to tell apart; the perovskite shows a mirror beside inequivalent oxygen.
+    # Copper has nothing to compare; the perovskite shows a mirror and has inequivalent oxygen.
     assert choice.shows == [["translation"], ["mirror"], ["screw"]]
     assert choice.rows == [1, 4, 3]
     assert choice.absent == ["inversion", "rotation", "rotoinversion", "glide"]

@@ -76,7 +76,7 @@ def words_of(kind: type[Section], facts: dict[str, Any]) -> str:
 
 @pytest.fixture
 def own_runs(tmp_path: Path, dataset: Dataset) -> Path:
-    """Runs of two blocks that a test may damage, beside their data."""
+    """Runs of two blocks that a test may damage, in a folder next to that of their data."""
     made_dataset(tmp_path / "data", mixed_rows(130))
     for block in ("capsule", "mlp"):
         store_models(tmp_path / "runs", dataset, block=block, folds=(0, 1))

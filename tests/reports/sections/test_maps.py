@@ -27,11 +27,11 @@ def blobs() -> np.ndarray:
 
 
 def test_a_map_keeps_neighbourhoods_and_repeats(blobs: np.ndarray) -> None:
-    told: list[tuple[int, int | None]] = []
-    made = make_map(blobs, progress=lambda done, total: told.append((done, total)))
+    reports: list[tuple[int, int | None]] = []
+    made = make_map(blobs, progress=lambda done, total: reports.append((done, total)))
     assert made.points.shape == (80, 2)
-    assert told[-1] == (750, 750)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert reports[-1] == (750, 750)
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
     assert np.array_equal(make_map(blobs).points, made.points)
     assert not np.array_equal(make_map(blobs, seed=1).points, made.points)
     share, chance = same_group_share(made.points, ["a"] * 40 + ["b"] * 40)
@@ -112,5 +112,5 @@ def test_one_map_shows_one_fold(facts: dict[str, dict[str, Any]], study: Study) 
     assert [m["label"] for m in found["maps"]] == ["capsule", "egnn", "mlp"]
     assert len(found["system"]) == len(found["target"]) == len(found["maps"][0]["points"][0]) == found["n"]
     assert found["compounds"]["ca_o_x"]["points"] is None
-    told = [block.text for block in Maps().show(found) if isinstance(block, Text)]
-    assert any("Ca-O-X" in text for text in told)
+    texts = [block.text for block in Maps().show(found) if isinstance(block, Text)]
+    assert any("Ca-O-X" in text for text in texts)

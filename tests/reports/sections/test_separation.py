@@ -117,7 +117,7 @@ def test_displacements_have_the_size_they_should() -> None:
 
 @pytest.mark.parametrize("block", ["mlp", "egnn"])
 def test_displaced_atoms_have_environments_of_their_own(small_runs: dict[str, Run], block: str) -> None:
-    """What was one orbit is told apart before the block already, although features are computed orbit by orbit."""
+    """Atoms of what was one orbit differ before the block already, although features are computed orbit by orbit."""
     models = Models(small_runs[block])
     own = crystal(perovskite(4.0, 4.3))
     moved = displaced(own, 0.05, np.random.default_rng(0))
@@ -230,9 +230,9 @@ def test_what_the_separation_section_finds(facts: dict[str, dict[str, Any]]) -> 
         assert block["fading"]["n"] > 0
     # The narrowest of all is the width before the block.
     assert facts["separation"]["width"] == 3 * min(w for b in blocks.values() for w in b["width"].values()) // 4
-    told = [block.text for block in Separation().show(facts["separation"]) if isinstance(block, Text)]
-    assert any(f"1/{facts['separation']['width']}" in text for text in told)
-    assert not any("differ at all" in text for text in told)
+    texts = [block.text for block in Separation().show(facts["separation"]) if isinstance(block, Text)]
+    assert any(f"1/{facts['separation']['width']}" in text for text in texts)
+    assert not any("differ at all" in text for text in texts)
 
 
 def test_only_scores_above_the_resolution_are_compared_with_noise(facts: dict[str, dict[str, Any]]) -> None:
