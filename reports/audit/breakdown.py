@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.base.console import count, figures
 from benchmarks.data.tasks import Kind
 from benchmarks.results.metrics import THRESHOLD, mean_absolute_deviation, row_loss
 from benchmarks.results.statistics import CONFIDENCE, FEWEST_OF_A_CLASS, Interval, bootstrap_all, bootstrap_mean
 from reports.study.row_facts import crystal_systems
-from reports.study.wording import after_number, join, space_group_symbol
+from reports.study.sentences import Sentences
+from reports.study.wording import space_group_symbol
 from sen.crystal import CRYSTAL_SYSTEMS, crystal_system
 
 __all__ = [
@@ -178,36 +178,7 @@ def describe(facts: Mapping[str, Any], unit: str = "", model: str = "the model")
         unit: Unit of the target.
         model: What to call the model.
     """
-    known = [system for system in facts["systems"] if system["group"] != "unknown"]
-    regression = facts["kind"] == "regression"
-    name = "MAE" if regression else "accuracy"
-    enough = [system for system in known if not system["is_small"]]
-    sentences = [f"{facts['n']:,} rows; {model} has {_told(facts['overall'], name, unit)}."]
-    if len(enough) > 1:
-        by_error = sorted(enough, key=lambda system: system[name.lower()], reverse=not regression)
-        best, worst = by_error[0], by_error[-1]
-        first, last = ("lowest", "highest") if regression else ("highest", "lowest")
-        sentences.append(
-            f"The {first} {name} is that of the {_told_of(best, name, unit)}, "
-            f"the {last} that of the {_told_of(worst, name, unit)}."
-        )
-        related = [system for system in enough if regression and system["relative"] is not None]
-        if len(related) > 1:
-            by_relative = sorted(related, key=lambda system: system["relative"])
-            best, worst = by_relative[0], by_relative[-1]
-            sentences.append(
-                f"Relative to the spread of their own targets the {_told_of(best, 'relative')} have the smallest "
-                f"MAE/MAD and the {_told_of(worst, 'relative')} the largest."
-            )
-    sentences.extend(_describe_symmetry(facts["symmetry"], unit))
-    if small := [system for system in known if system["is_small"]]:
-        names = ", ".join(f"{system['group']} ({system['n']})" for system in small)
-        sentences.append(f"Fewer than {SMALL} rows, too few to rank: {names}.")
-    if facts["absent"]:
-        sentences.append(f"No rows at all: {', '.join(facts['absent'])}.")
-    if unknown := next((system["n"] for system in facts["systems"] if system["group"] == "unknown"), 0):
-        sentences.append(f"The space group of {count(unknown)} is not known.")
-    return sentences
+    return Sentences(__name__, {**facts, "unit": unit, "model": model, "small": SMALL}).paragraphs("breakdown")
 
 
 def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: str = "") -> list[str]:
@@ -219,25 +190,7 @@ def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: st
         other: What to call the second.
         unit: Unit of the target.
     """
-    what = "mean absolute error" if facts["kind"] == "regression" else "share of wrong labels"
-    unit = after_number(unit)
-    overall = facts["overall"]
-    first, second, difference = (figures(overall[key]) for key in ("one", "other", "difference"))
-    sentence = (
-        f"On the same {facts['n']:,} rows the {what} of {one} is {first}{unit} and that of {other} {second}{unit}: "
-        f"a difference of {difference} {_interval(overall['difference_interval'])}."
-    )
-    sentences = [sentence]
-    for name, key in ((one, "one"), (other, "other")):
-        if systems := [system for system in facts["systems"] if system["better"] == key]:
-            sentences.append(f"{name} errs less on these rows of {join(map(_counted, systems))}.")
-    if systems := [system for system in facts["systems"] if system["better"] is None]:
-        sentences.append(f"No difference is shown on {join(map(_counted, systems))}.")
-    sentences.append(
-        "Each interval is of its own at 95 %: of many, one in twenty misses. It is of these rows, and says nothing of "
-        "other training rows."
-    )
-    return sentences
+    return Sentences(__name__, {**facts, "one": one, "other": other, "unit": unit}).paragraphs("comparison")
 
 
 def _by_system(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[str, NDArray[np.int64]]]:
@@ -369,75 +322,6 @@ def _rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> dict[str, Any] 
     influence = x * y - value * (x**2 + y**2) / 2
     half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * float(influence.std()) / math.sqrt(len(one))
     return {"value": value, "interval": [max(-1.0, value - half), min(1.0, value + half)], "n": len(one)}
-
-
-def _describe_symmetry(facts: Mapping[str, Any] | None, unit: str) -> list[str]:
-    if facts is None:
-        return ["Whether error goes with symmetry cannot be told: too few rows, or all of them of equal symmetry."]
-    sentences = [
-        f"Rank correlation of the error of a row with the number of its point group operations: {_rho(facts['loss'])}."
-    ]
-    sentences.append(_reading(facts["loss"]))
-    if (common := facts["without_most_common"]) is not None and common["rest"] is not None:
-        sentences.append(
-            f"{common['share']:.0%} of the targets are {figures(common['value'])}; without those rows it is "
-            f"{_rho(common['rest'])}: {_change(facts['loss'], common['rest'])}."
-        )
-        if len(enough := [system for system in common["systems"] if not system["is_small"]]) > 1:
-            best, worst = (choose(enough, key=lambda system: system["mae"]) for choose in (min, max))
-            sentences.append(
-                f"Among them the lowest MAE is that of the {_told_of(best, 'MAE', unit)}, "
-                f"the highest that of the {_told_of(worst, 'MAE', unit)}."
-            )
-    sentences.append(
-        "Crystals of high symmetry also have smaller cells, other elements and other targets: "
-        "none of this shows a cause."
-    )
-    return sentences
-
-
-def _reading(correlation: Mapping[str, Any]) -> str:
-    low, high = correlation["interval"]
-    if low <= 0 <= high:
-        return "No trend of the error with symmetry is shown."
-    return f"More symmetric crystals have {'smaller' if high < 0 else 'larger'} errors here."
-
-
-def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Say what is left of a trend under another view."""
-    low, high = after["interval"]
-    if low <= 0 <= high:
-        return "no trend is shown there"
-    if before["interval"][0] <= 0 <= before["interval"][1]:
-        return f"there {'smaller' if high < 0 else 'larger'} errors go with more symmetry"
-    if abs(after["value"]) < 0.1 * abs(before["value"]):
-        return "hardly anything is left of the trend"
-    return "the trend remains" if (low > 0) == (before["value"] > 0) else "the trend reverses"
-
-
-def _rho(correlation: Mapping[str, Any]) -> str:
-    interval = _interval(correlation["interval"], "{:+.3f}".format)
-    return f"{correlation['value']:+.3f} {interval} (n = {correlation['n']:,})"
-
-
-def _told_of(group: Mapping[str, Any], name: str, unit: str = "") -> str:
-    return f"{group['group']} crystals (n = {group['n']:,}, {_told(group, name, unit)})"
-
-
-def _told(group: Mapping[str, Any], name: str, unit: str = "") -> str:
-    key = name.lower()
-    label = "MAE/MAD" if key == "relative" else name
-    told = f"{label} {figures(group[key])} {_interval(group[f'{key}_interval'])}"
-    return f"{told} {unit}" if unit and key == "mae" else told
-
-
-def _interval(interval: Sequence[float | None], form: Callable[[float], str] = figures) -> str:
-    low, high = ("no end" if end is None else form(end) for end in interval)
-    return "[no interval]" if low == high == "no end" else f"[{low}, {high}]"
-
-
-def _counted(system: Mapping[str, Any]) -> str:
-    return f"{system['group']} ({count(system['n'])}{', too few to trust' if system['is_small'] else ''})"
 
 
 def _plain(interval: Interval) -> list[float | None]:

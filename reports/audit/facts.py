@@ -406,7 +406,7 @@ def _why_no_rank(facts: Mapping[str, Any]) -> str:
     if facts["ids"]["coverage"] < 1:
         return f"only {facts['ids']['coverage']:.1%} of the task's rows are predicted"
     if facts["rows"]["n_not_at_hand"]:
-        return "not all of its rows are at hand to be scored"
+        return "not all of its rows are available for scoring"
     if facts["rows"]["n_scored"] < facts["n"]:
         return "some predictions are of other rows, of rows predicted before, or no numbers"
     if facts["folds"]["kind"] == "unknown" or not facts["folds"]["states_folds"]:

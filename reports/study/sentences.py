@@ -9,22 +9,29 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from benchmarks.base.console import count, duration, figures
-from reports.study.wording import after_number, in_brackets, join, rounded, signed
+from reports.study.wording import after_number, in_brackets, interval, join, rounded, signed
 
 __all__ = ["Sentences"]
+
+
+def _figures(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else figures(value, digits)
+
 
 # Filters of the templates. Jinja2 has `join` as well, which takes a separator, and `format`: `"%.1f"|format(x)`.
 _FILTERS = {
     "after_number": after_number,
     "count": count,
     "duration": duration,
-    "figures": figures,
+    "figures": _figures,
     "in_brackets": in_brackets,
+    "interval": interval,
     "listed": join,
     "median": statistics.median,
+    "percent": "{:.1%}".format,
     "rounded": rounded,
     "signed": signed,
     "thousands": "{:,}".format,
@@ -46,7 +53,7 @@ class Sentences:
             facts: What the texts are about.
         """
         self._module = module
-        self._macros = _template(module).make_module(dict(facts))
+        self._macros = _environment().get_template(module).make_module(dict(facts))
 
     def __call__(self, macro: str, **values: Any) -> str:
         """Return the text of a macro.
@@ -66,13 +73,22 @@ class Sentences:
 
 @cache
 def _environment() -> Environment:
-    # Nothing is escaped here: the page does that, and other readers, such as the terminal, must not see it.
-    environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
+    environment = Environment(
+        loader=FunctionLoader(_source),
+        # Nothing is escaped here: the page does that, and other readers, such as the terminal, must not see it.
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        # A macro in a sentence is a part of its line.
+        finalize=lambda value: value.strip("\n") if isinstance(value, str) else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= _FILTERS
     return environment
 
 
-@cache
-def _template(module: str) -> Template:
+def _source(module: str) -> tuple[str, str, None]:
+    """Return the text of the template of a module, and its path for messages."""
     package, _, name = module.rpartition(".")
-    return _environment().from_string((files(package) / "text" / f"{name}.jinja").read_text("utf-8"))
+    path = files(package) / "text" / f"{name}.jinja"
+    return path.read_text("utf-8"), str(path), None

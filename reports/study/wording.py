@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +14,7 @@ __all__ = [
     "after_number",
     "drawable",
     "in_brackets",
+    "interval",
     "join",
     "rounded",
     "signed",
@@ -36,6 +37,12 @@ def drawable(values: ArrayLike) -> list[float]:
 def in_brackets(unit: str) -> str:
     """Return a unit as it stands after the name of a quantity: " (eV)"; nothing where there is none."""
     return f" ({unit})" if unit else ""
+
+
+def interval(ends: Sequence[float | None]) -> str:
+    """Return an interval as it stands after a number: "[1.200, 3.400]"; without any end "[no interval]"."""
+    low, high = ("no end" if end is None else figures(end) for end in ends)
+    return "[no interval]" if low == high == "no end" else f"[{low}, {high}]"
 
 
 def join(words: Iterable[str]) -> str:

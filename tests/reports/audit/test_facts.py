@@ -114,7 +114,7 @@ def test_a_complete_file_without_folds_cannot_tell_train_from_test(make: Callabl
     facts = audit(make(rows), rows)
     text = check(facts)
     assert facts["leaderboard"]["rank"] is None
-    assert "whether each was predicted by the model that had not been trained on it cannot be told" in text
+    assert "cannot be determined whether each was predicted by the model that had not been trained on it" in text
     assert "It has no rank beside the 16 published models: the file does not say by which fold's model" in text
 
 
@@ -124,7 +124,7 @@ def test_folds_that_are_not_the_official_ones(make: Callable[..., PredictionFile
     fold[:10] = (fold[:10] + 1) % 5
     facts = audit(make(rows, fold=fold), rows)
     assert facts["folds"]["n_misplaced"] == 10
-    assert "10 rows stand in another fold than the official one." in check(facts)
+    assert "10 rows are listed in another fold than the official one." in check(facts)
     assert facts["leaderboard"]["reason"] == "its folds are not the official ones"
 
 
@@ -173,7 +173,7 @@ def test_a_split_of_its_own_is_recognised(make: Callable[..., PredictionFile]) -
     assert (facts["folds"]["kind"], facts["folds"]["which"]) == ("spread", [0, 1, 2, 3, 4])
     assert "of all five folds" in text
     assert "as many in all as one fold has" in text
-    assert "which rows were trained on cannot be told" in text
+    assert "cannot be determined which rows were trained on" in text
 
 
 def test_the_order_of_the_rows_changes_nothing(make: Callable[..., PredictionFile]) -> None:
@@ -267,8 +267,8 @@ def test_rows_that_are_only_partly_at_hand(make: Callable[..., PredictionFile]) 
         False,
     )
     assert facts["folds"]["which"] == [0, 1, 2, 3, 4]
-    assert "On the 300 rows whose targets are at hand (targets from rows.json)" in text
-    assert "not all of its rows are at hand to be scored" in text
+    assert "On the 300 rows whose targets are available (targets from rows.json)" in text
+    assert "not all of its rows are available for scoring" in text
 
 
 def test_bias_and_affine_refit(make: Callable[..., PredictionFile]) -> None:
@@ -319,7 +319,7 @@ def test_targets_of_the_file_that_are_others(make: Callable[..., PredictionFile]
     target[3:10] += 100
     facts = audit(make(rows, target=target), rows)
     assert facts["targets"]["differ"] == {"n": 7, "first": rows.ids[3:8].tolist()}
-    assert "Its own targets are others than the official ones for 7 rows of 1,265" in check(facts)
+    assert "Its own targets differ from the official ones for 7 rows of 1,265" in check(facts)
     assert ", by up to 100.0 1/cm; the official ones are used." in check(facts)
 
 
@@ -385,7 +385,7 @@ def test_classification(make: Callable[..., PredictionFile]) -> None:
     assert "the balanced accuracy, MatBench's 'rocauc', 0." in text
     part = audit(file, made_rows(IS_METAL, 500))
     assert part["folds"]["kind"] == "unknown"
-    assert "Which official folds they are cannot be told" in check(part)
+    assert "cannot be determined which official folds they are" in check(part)
 
 
 def test_the_first_prediction_of_an_id_counts_on_both_sides() -> None:

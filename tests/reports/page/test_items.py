@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jinja2
 import pytest
 
 import reports.study.sentences
@@ -32,9 +33,9 @@ Of rows.
 
 @pytest.fixture
 def items(monkeypatch: pytest.MonkeyPatch) -> Items:
-    template = reports.study.sentences._environment().from_string(TEMPLATE)
-    monkeypatch.setattr(reports.study.sentences, "_template", lambda _module: template)
-    return Items("any", {"n": 3})
+    environment = reports.study.sentences._environment()
+    monkeypatch.setattr(environment, "loader", jinja2.DictLoader({"a.section": TEMPLATE}))
+    return Items("a.section", {"n": 3})
 
 
 def test_texts_come_from_the_template(items: Items) -> None:
