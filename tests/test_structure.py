@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -86,17 +87,39 @@ def test_arrows(part: str) -> None:
             assert not any(name.split(".")[0] == "tests" for name in imports(file))
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
-    modules = {}
+def modules() -> dict[str, Path]:
+    """Every module that is installed, and its file."""
+    found = {}
     for package in packages():
         for file in (REPOSITORY / package.replace(".", "/")).glob("*.py"):
-            name = package if file.stem == "__init__" else f"{package}.{file.stem}"
-            modules[name] = file
+            found[package if file.stem == "__init__" else f"{package}.{file.stem}"] = file
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    known = modules()
     graph = {}
-    for name, file in modules.items():
-        names = [".".join(imported.split(".")[:n]) for imported in imports(file) for n in range(1, 5)]
-        graph[name] = {imported for imported in names if imported in modules} - {name}
+    for name, file in known.items():
+        names = {".".join(imported.split(".")[:n]) for imported in imports(file) for n in range(1, 5)}
+        # The packages that a module is in are already being loaded when it is.
+        graph[name] = {found for found in names if found in known and not f"{name}.".startswith(f"{found}.")}
     TopologicalSorter(graph).prepare()
+
+
+def test_modules_of_a_package_import_each_other_and_not_the_package() -> None:
+    known = modules()
+    for name, file in known.items():
+        for imported in imports(file):
+            package = imported.rpartition(".")[0]
+            if package in known and imported not in known:
+                assert not name.startswith(f"{package}."), f"{name} imports {imported} from its own package"
+
+
+@pytest.mark.parametrize("package", sorted(packages()))
+def test_the_public_names_of_a_package_exist(package: str) -> None:
+    found: dict[str, object] = {}
+    exec(f"from {package} import *", found)
+    assert set(getattr(sys.modules[package], "__all__", ())) <= set(found)
 
 
 def test_every_block_and_command_is_in_the_readme_and_every_block_is_held_to_the_contracts() -> None:
