@@ -7,14 +7,13 @@ import hashlib
 import logging
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.base.console import figures
 from benchmarks.base.workers import Progress
 from reports.page.cite import bibtex, methods
 from reports.page.report import Outcome, Part, Report
@@ -22,6 +21,7 @@ from reports.page.section import Figure, Heading, Item, Table, Text
 from reports.page.style import DARK_COLOURS
 from reports.page.svg import draw_svg
 from reports.page.tables import as_csv, as_latex, is_numeric, shown
+from reports.study.sentences import Sentences
 
 __all__ = ["render"]
 
@@ -47,7 +47,7 @@ def render(report: Report, facts_file: str, progress: Progress = lambda _done, _
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string(template).render(
         title=" · ".join(part["title"] for part in parts),
-        lead=_lead(report),
+        lead=_lead(report.parts),
         made=report.made.strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
         version=report.origin["sen-bench"],
         commit=_short(report.origin["git_commit"] or ""),
@@ -202,23 +202,8 @@ def _asset(name: str) -> str:
     return resources.files("reports.page").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _lead(report: Report) -> str:
-    return " ".join(_sentences(report.parts))
-
-
-def _sentences(parts: Sequence[Part]) -> Iterator[str]:
-    for part in parts:
-        study, task = part.study, part.study.task
-        unit = f", in {task.unit}" if task.unit else ""
-        n = len(study.runs)
-        beside = f" and {len(study.published)} published" if study.published else ""
-        labels = ", ".join(result.label for result in study.results)
-        which = f"{study.title}. " if len(parts) > 1 else ""
-        yield f"{which}{task.description.removesuffix('.')}{unit}. {n} {'run' if n == 1 else 'runs'}{beside}: {labels}."
-        by_share: dict[float, list[str]] = {}
-        for run in study.runs:
-            if run.coverage is not None and run.coverage < 1:
-                by_share.setdefault(run.coverage, []).append(run.label)
-        for share, partial in by_share.items():
-            whose = "" if len(partial) == n else f" of {', '.join(partial)}"
-            yield f"The data{whose} are partial: {figures(100 * share, 3)} % of the official rows."
+def _lead(parts: Sequence[Part]) -> str:
+    """Say what each part is about, and which of its runs are on a part of the official rows."""
+    studies = [part.study for part in parts]
+    partial = [[run for run in study.runs if run.coverage is not None and run.coverage < 1] for study in studies]
+    return " ".join(Sentences(__name__, {"parts": list(zip(studies, partial, strict=True))}).paragraphs("lead"))

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmarks.base.console import count
-from benchmarks.base.errors import DataError, SenBenchError, UsageError, printable
+from benchmarks.base.errors import DataError, SenBenchError, UsageError
 from benchmarks.data.folds import check_split
 from benchmarks.data.tasks import TASKS, Kind, Task
 from benchmarks.results.metrics import row_loss
@@ -173,62 +174,79 @@ def _read_run(run: Run) -> Result | None:
     return Result(facts["config"]["block_name"], rows, run, tuple(trainings), records, facts, run.path)
 
 
-#: What a run records that is read here and by the sections of this room.
-_TEXT = {
-    "config": ("task", "block_name"),
-    "task": ("name", "target", "kind", "split", "unit", "description", "licence"),
-    "data": ("source", "digest"),
-    "training": ("precision",),
-}
-_NUMBERS = {
-    "data": ("rows", "coverage"),
-    "training": (
-        *("epochs", "batch_size", "edge_budget", "learning_rate", "weight_decay"),
-        *("warmup", "clip_norm", "ema_decay", "patience"),
-    ),
-    "sen": ("dropout",),
-}
-_LISTS = ("skipped", "read_as_hydrogen")  # of the data, where it has them
-_PRESENT = {
-    "config": ("limit",),
-    "task": ("n_rows", "is_official"),
-    "data": ("is_complete",),
-}
+class _Recorded(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Task(_Recorded):
+    name: str
+    target: str
+    kind: Kind
+    split: str
+    unit: str
+    description: str
+    licence: str
+    is_official: bool
+    n_rows: int | None
+
+
+class _Data(_Recorded):
+    source: str
+    digest: str
+    rows: int
+    coverage: float
+    is_complete: bool
+    skipped: list[Any] = []
+    read_as_hydrogen: list[Any] = []
+
+
+class _Training(_Recorded):
+    epochs: int
+    batch_size: int
+    edge_budget: int
+    learning_rate: float
+    weight_decay: float
+    warmup: float
+    clip_norm: float
+    ema_decay: float
+    patience: int
+    precision: str
+
+
+class _Sen(_Recorded):
+    dropout: float
+
+
+class _Config(_Recorded):
+    task: str
+    block_name: str
+    limit: int | None
+    training: _Training
+    sen: _Sen
+
+
+class _Facts(_Recorded):
+    """What a report reads of the config.json of a run, which may hold more."""
+
+    config: _Config
+    task: _Task
+    data: _Data
 
 
 def _check_facts(facts: Mapping[str, Any]) -> None:
-    """Find out whether a run recorded what a report reads.
+    """Check that a run recorded what a report reads.
 
     Raises:
-        DataError: It did not; the message is the tail of a sentence about the run.
+        DataError: It did not; the message is the end of a sentence about the run.
+        UsageError: Its split is unknown.
     """
-    lacking = next(_lacking(facts), None)
-    if lacking is not None:
-        raise DataError(f"its config.json has no {lacking}.")
-    if (limit := facts["config"]["limit"]) is not None and type(limit) is not int:
-        raise DataError(f"its config.json has the limit {printable(limit)}, which is no number of rows.")
-    if (kind := facts["task"]["kind"]) not in {"regression", "classification"}:
-        raise DataError(f"its config.json has the kind {printable(kind)!r}, which is none that is known.")
+    try:
+        _Facts.model_validate(facts)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise DataError(f"its config.json is not as a run writes it ({field}: {first['msg']}).") from None
     check_split(facts["task"]["split"])
-
-
-def _lacking(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a config.json lacks: "'limit' of the config"."""
-    tables: dict[str, Any] = {key: facts.get(key) for key in ("config", "task", "data")}
-    if isinstance(tables["config"], dict):
-        tables |= {key: tables["config"].get(key) for key in ("training", "sen")}
-    for key, table in tables.items():
-        if not isinstance(table, dict):
-            yield f"table {key!r}"
-            return
-    for key, names in _TEXT.items():
-        yield from (f"{name!r} of the {key}" for name in names if not isinstance(tables[key].get(name), str))
-    for key, names in _NUMBERS.items():
-        found = {name: tables[key].get(name) for name in names}
-        yield from (f"number {name!r} of the {key}" for name, value in found.items() if type(value) not in {int, float})
-    yield from (f"list {name!r} of the data" for name in _LISTS if not isinstance(tables["data"].get(name, []), list))
-    for key, names in _PRESENT.items():
-        yield from (f"{name!r} of the {key}" for name in names if name not in tables[key])
 
 
 def _average(kind: Kind, parts: Sequence[tuple[int, Predictions]]) -> PredictedRows:

@@ -564,7 +564,7 @@ def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]
     for what in ("Scores", "standard deviation", "paired", "t-test", "Holm"):
         assert what not in text
     assert "The data were all 60 rows." in text
-    assert "Of these 36 rows were trained on" in text
+    assert "Of these 36 rows were used for training" in text
     assert "predicted once. " in text
     assert "Predictions of others" not in text
 
