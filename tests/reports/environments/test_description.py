@@ -21,8 +21,10 @@ from reports.environments.description import (
     describe_test_rows,
     draw_test_rows,
     inequivalent_rows,
+    open_models,
     rows_of_trainings,
 )
+from reports.study.reading import read_studies
 from reports.study.study import Absent
 from tests.benchmarks.conftest import replace_file
 from tests.reports.made_models import crystal, made_dataset, mixed_rows, perovskite, rocksalt, store_models, wurtzite
@@ -224,3 +226,17 @@ def test_a_fold_whose_weights_do_not_fit_is_left_out_and_named(tmp_path: Path, d
     models.keep_loadable()
     assert models.trainings == [Training(0, 1)]
     assert "fold_0 do not fit this version" in models.problems[0]
+
+
+def test_the_models_of_a_study_are_opened_once_and_those_of_the_capsule_block_come_first(tmp_path: Path) -> None:
+    data = made_dataset(tmp_path / "data", mixed_rows(36))
+    for block in ("egnn", "mlp", "capsule"):
+        store_models(tmp_path / "runs", data, block=block, folds=(0,))
+    next((tmp_path / "runs").rglob("egnn-*/**/model.safetensors")).unlink()
+    (study,) = read_studies([tmp_path / "runs"], data_dir=tmp_path / "data")
+    opened = open_models(study)
+    assert [result.label for result, _ in opened.runs] == ["capsule", "mlp"]
+    assert [models.run for _, models in opened.runs] == [result.run for result, _ in opened.runs]
+    (problem,) = opened.problems
+    assert "egnn-" in problem
+    assert open_models(study) is opened
