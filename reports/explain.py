@@ -138,7 +138,7 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
         }
         facts["summary"] = _summary(facts)
         outcome = Outcome(f"crystal-{done}", f"{facts['formula']} ({Path(one.name).name})", facts=facts)
-        outcome.blocks = list(show_crystal(facts))
+        outcome.items = list(show_crystal(facts))
         outcomes.append(outcome)
         progress(done, len(chosen))
     return outcomes

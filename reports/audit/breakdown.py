@@ -1,8 +1,8 @@
 """Errors by crystal system and by space group, of one model or of two on the same rows: arrays in, facts out.
 
-Facts are what JSON can hold; an interval is [low, high], and an end that no number is, is None. Intervals are those of
-the rows: drawn again with replacement, 2,000 times, within each group; that of a rank correlation by the delta method.
-They know nothing of how a model would change if it were trained again.
+Facts are what JSON can hold; an interval is [low, high], and an end that is not finite is None. Intervals are bootstrap
+intervals of 2,000 resamples of the rows of each group; that of a rank correlation comes from the delta method. They do
+not include how a model would change if it were trained again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 SMALL = 30
-"""Fewer rows than this: the interval is too narrow more often than it says, and the group is marked."""
+"""With fewer rows, intervals are too narrow more often than their level says, and the group is marked."""
 
 
 # Last space group number of each point group, and its number of operations (International Tables, volume A).
@@ -66,19 +66,19 @@ def break_down(
         kind: "regression" or "classification".
         target: True values, or 0 and 1, [n].
         prediction: Predicted values, or probabilities of 1, [n].
-        space_group: International numbers, [n]; 0 where one is not known.
-        loss: Absolute error of each row, or the share of its labels that are wrong, [n], where it is not that of
-            `prediction`: a mean over seeds has smaller errors than each of them.
+        space_group: International numbers, [n]; 0 for an unknown one.
+        loss: Absolute error of each row, or the share of its labels that are wrong, [n]; by default that of
+            `prediction`. The error of a mean over seeds is smaller than the mean of their errors.
 
     Returns:
         kind, n; overall: facts of all rows; systems: of each crystal system that has rows, in the order of the space
         groups, unknown last; absent: the systems without rows; space_groups: of each space group that has rows, in
-        order; symmetry: how the error goes with the number of point group operations, or None.
+        order; symmetry: how the error depends on the number of point group operations, or None.
 
         Facts of a group of a regression: group, n, is_small, mae and mae_interval, mad (mean absolute deviation of its
         own targets from their mean), relative (mae / mad) and relative_interval, bias (mean of prediction - target)
-        and bias_interval. Relative is None where all targets are the same. Of a classification: accuracy,
-        balanced_accuracy (None where there is one class; its interval is none where a class has fewer rows than
+        and bias_interval. Relative is None if all targets are the same. Of a classification: accuracy,
+        balanced_accuracy (None if there is one class; without an interval if a class has fewer rows than
         FEWEST_OF_A_CLASS), their intervals, and positive, the share of true rows.
 
     Raises:
@@ -127,14 +127,14 @@ def compare(
         target: True values, or 0 and 1, [n].
         one: Predictions of the first model, [n].
         other: Predictions of the second model, [n].
-        space_group: International numbers, [n]; 0 where one is not known.
-        losses: Absolute error of each row, or the share of its labels that are wrong, [n] of either model, where they
-            are not those of its predictions.
+        space_group: International numbers, [n]; 0 for an unknown one.
+        losses: Absolute error of each row, or the share of its labels that are wrong, [n] of either model; by default
+            those of its predictions.
 
     Returns:
         kind, n, overall and systems. Each entry: group, n, is_small, one and other (MAE, or share of wrong labels),
-        difference (one - other, so that it is negative where the first model is better) with difference_interval, and
-        better: "one", "other" or None where the interval holds 0 or there is none.
+        difference (one - other, negative if the first model is better) with difference_interval, and better: "one",
+        "other" or None if the interval includes 0 or there is none.
 
     Raises:
         ValueError: There are no rows, or not as many of each.
@@ -171,23 +171,23 @@ def compare(
 
 
 def describe(facts: Mapping[str, Any], unit: str = "", model: str = "the model") -> list[str]:
-    """Say in sentences what a breakdown shows about symmetry and error, and what it does not.
+    """Return sentences on what a breakdown shows about symmetry and error, and what it does not.
 
     Args:
         facts: What `break_down` returned.
         unit: Unit of the target.
-        model: What to call the model.
+        model: Name of the model.
     """
     return Sentences(__name__, {**facts, "unit": unit, "model": model, "small": SMALL}).paragraphs("breakdown")
 
 
 def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: str = "") -> list[str]:
-    """Say in sentences where one model is better than the other.
+    """Return sentences on where one model is better than the other.
 
     Args:
         facts: What `compare` returned.
-        one: What to call the first model.
-        other: What to call the second.
+        one: Name of the first model.
+        other: Name of the second model.
         unit: Unit of the target.
     """
     return Sentences(__name__, {**facts, "one": one, "other": other, "unit": unit}).paragraphs("comparison")
@@ -272,11 +272,11 @@ def _symmetry(
 ) -> dict[str, Any] | None:
     """Return Spearman's correlations of the loss of a row with the order of its point group, and what may explain it.
 
-    "loss" over all rows; "without_most_common" over the rows that do not have the most common target, where one in ten
-    has it, with the errors of those rows by crystal system and the share of each system that they leave out: gaps of
-    metals are all 0, easy, and unevenly spread over the systems. There is none of losses divided by the MAD of their
-    crystal system: where the MADs differ, that division alone makes a trend, of any losses whatsoever. `score` gives
-    the facts of the rows at some positions.
+    "loss" is over all rows. "without_most_common" leaves out the rows with the most common target, if one in ten has
+    it, and gives the errors of the others by crystal system, with the share of each system that is left out: gaps of metals
+    are all 0, easy to predict, and unevenly distributed over the systems. Losses divided by the MAD of their crystal
+    system have no correlation here: if the MADs differ, that division makes a trend of any losses. `score` returns the
+    facts of the rows at some positions.
     """
     known = np.flatnonzero(space_group > 0)
 

@@ -18,7 +18,7 @@ __all__ = ["other_sets", "show_audit", "verdict"]
 
 
 def verdict(facts: Mapping[str, Any]) -> str:
-    """Say in one paragraph what an audit found, for a reviewer to paste.
+    """Return what an audit found in one paragraph, which a reviewer can paste.
 
     Args:
         facts: What `reports.audit.facts.audit` returned.
@@ -27,7 +27,7 @@ def verdict(facts: Mapping[str, Any]) -> str:
 
 
 def other_sets(sets: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[str]:
-    """Say what else a file holds, and what of it can be checked and what cannot.
+    """Return sentences on what else is in a file, and what of it can be checked.
 
     Args:
         sets: What `reports.audit.facts.check_other_sets` returned.

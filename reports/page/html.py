@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: facts and blocks of a report, set by Jinja2 with everything escaped."""
+"""A report as one HTML file that needs no other file; Jinja2 escapes everything that it shows."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ from reports.study.sentences import Sentences
 
 __all__ = ["render"]
 
-# Tables of more rows get a window of their own on the screen.
+# Tables with more rows scroll in a window on the screen.
 _LONG = 24
-# Figures that are narrower stay so on a wide page.
 _PIXELS_PER_POINT = 96 / 72
 
 
 def render(report: Report, facts_file: str, progress: Progress = lambda _done, _total: None) -> str:
-    """Return the page. A section whose blocks cannot be drawn is noted as failed, in the report too.
+    """Return the page. A section that cannot be drawn becomes a failed one, in the report too.
 
     Args:
         report: What to show.
-        facts_file: Name of the file of facts beside the page.
-        progress: Told how many sections are drawn.
+        facts_file: Name of the file with the facts, which lies next to the page.
+        progress: Called with how many sections are drawn, and how many there are.
     """
     script, css, template = map(_asset, ("report.js", "report.css", "report.html"))
     dark = " ".join(f"--colour-{i}: {colour};" for i, colour in enumerate(DARK_COLOURS))
@@ -63,7 +62,7 @@ def render(report: Report, facts_file: str, progress: Progress = lambda _done, _
 
 
 class _Setter:
-    """Turns parts of a report into what the template reads; figures and tables are counted through."""
+    """Turns parts of a report into what the template reads, and numbers figures and tables across all of them."""
 
     def __init__(self, report: Report, progress: Progress) -> None:
         self._report = report
@@ -93,11 +92,11 @@ class _Setter:
         before = dict(self._numbers)
         name = f"{prefix}{_slug(outcome.name)}"
         try:
-            blocks = [self._block(block, name) for block in outcome.blocks]
+            items = [self._item(item, name) for item in outcome.items]
         except Exception as error:  # whatever the drawing of a plug-in raises
             logging.getLogger("sen_bench").debug("%s cannot be drawn.", outcome.name, exc_info=True)
             outcome.fail(error)
-            self._numbers, blocks = before, []
+            self._numbers, items = before, []
         self._done += 1
         self._progress(self._done, sum(len(part.outcomes) for part in self._report.parts))
         return {
@@ -105,7 +104,7 @@ class _Setter:
             "title": outcome.title,
             "reason": outcome.reason,
             "failed": outcome.failed,
-            "blocks": blocks,
+            "shown": items,
             "command": self._command(outcome.name),
         }
 
@@ -120,17 +119,17 @@ class _Setter:
             words += ["--sections", name]
         return shlex.join(words)
 
-    def _block(self, block: Item, section: str) -> dict[str, Any]:
-        match block:
+    def _item(self, item: Item, section: str) -> dict[str, Any]:
+        match item:
             case Heading():
-                return {"kind": "heading", "text": block.text}
+                return {"kind": "heading", "text": item.text}
             case Text():
-                return {"kind": "text", "paragraphs": re.split(r"\n\s*\n", _typeset(block.text.strip()))}
+                return {"kind": "text", "paragraphs": re.split(r"\n\s*\n", _typeset(item.text.strip()))}
             case Figure():
-                return self._figure(block, section)
+                return self._figure(item, section)
             case Table():
-                return self._table(block, section)
-        raise TypeError(f"it shows {type(block).__name__}, which is no block")
+                return self._table(item, section)
+        raise TypeError(f"it shows {type(item).__name__}, which is not an item of the page")
 
     def _figure(self, figure: Figure, section: str) -> dict[str, Any]:
         name = self._new_id(f"{section}-{_slug(figure.name)}")
@@ -188,13 +187,13 @@ def _data_url(kind: str, content: str) -> str:
 
 
 def _typeset(text: str) -> str:
-    """Write minus signs as such, and keep "n = 283" on one line."""
+    """Turn hyphens before numbers into minus signs, and keep "n = 283" on one line."""
     text = re.sub(r"(?<![\w.)\]])-(?=\d)", "\N{MINUS SIGN}", text)
     return re.sub(r"\b(n|p) = (?=[\d.])", "\\1\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", text)
 
 
 def _slug(name: str) -> str:
-    """Return a name as it can be an id and a file name."""
+    """Return a name in a form that can be an id and a file name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "x"
 
 

@@ -1,7 +1,7 @@
-"""How figures look: one palette that colour-blind readers can tell apart, on light and dark pages alike.
+"""The style of figures: one palette that colour-blind readers can distinguish, on light and dark pages.
 
-Figures are drawn with INK, MUTED, GRID and PAPER for lines and text and COLOURS for results; the page replaces these by
-the colours of its light or dark scheme. Everything else keeps its colour, and is visible on both.
+INK, MUTED, GRID and PAPER are for lines and text, COLOURS for results; the page replaces them by the colours of its
+light or dark scheme. Every other colour stays as it is and must be visible on both.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _SETTINGS: dict[str, Any] = {
     "savefig.facecolor": "none",
     "savefig.dpi": 220,
     "text.color": INK,
-    # A dollar in the name of a file or a model is no mathematics; text that is meant so is drawn with parse_math=True.
+    # A dollar in the name of a file or a model is not mathematics; what is takes parse_math=True.
     "text.parse_math": False,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -216,7 +216,7 @@ def points(axes: Any, x: Any, values: Any, intervals: Any, label: str, *, hollow
 
     Args:
         axes: Where to draw.
-        x: Where they stand, [n].
+        x: Their positions, [n].
         values: NaN where there is none.
         intervals: Low and high ends, NaN where there is none.
         label: Label of the result.

@@ -1,4 +1,4 @@
-"""Section: how the error on validation rows went down while the models were trained."""
+"""Section: the error on the validation rows during training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Learning(Section):
                 results.append({"label": result.label, "curves": curves})
             progress(i + 1, len(study.runs))
         if not results:
-            raise Absent("No run has a readable history.csv, so that there are no learning curves; train it again.")
+            raise Absent("No run has a readable history.csv, where the learning curves are; train it again.")
         return {"unit": study.task.unit, "kind": study.task.kind, "results": results}
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:

@@ -1,4 +1,4 @@
-"""Section: all results side by side, beside the published leaderboard, and their differences on the same rows."""
+"""Section: all results, compared with the published leaderboard and with each other on the same rows."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["Overview"]
 
 
 class Overview(Section):
-    """What was found, in one table, and how sure it is."""
+    """The results in one table, and how certain they are."""
 
     name: ClassVar[str] = "overview"
     title: ClassVar[str] = "Results"
     place: ClassVar[int] = 100
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
-        """Score every result by fold, compare every pair on the rows that both predicted."""
+        """Score every result by fold, and compare every pair on the rows that both predicted."""
         metric = primary_metric(study.task.kind)
         pairs = list(itertools.combinations(study.results, 2))
         pairs = [pair for pair in pairs if pair[0].run is not None or pair[1].run is not None]
@@ -63,7 +63,7 @@ class Overview(Section):
         }
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
-        """Words first, then the tables."""
+        """A summary, then tables and the scores of every fold."""
         facts = {**facts, "results": [{**result, "n_seeds": _n_seeds(result)} for result in facts["results"]]}
         runs = [result for result in facts["results"] if result["kind"] == "run"]
         items = Items(__name__, {**facts, "runs": runs})
@@ -195,7 +195,7 @@ def _by_score(results: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) ->
 
 
 def _places(runs: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> dict[str, int | None]:
-    """Return the places beside the published models of those runs that can have one."""
+    """Return the places, among the published models, of those runs that can have one."""
     if not facts["leaderboard"]:
         return {}
     means = {run["label"]: run["mean"][facts["metric"]["name"]] for run in runs if run["is_official"]}
@@ -262,10 +262,10 @@ def _leaderboard_table(items: Items, facts: Mapping[str, Any], runs: Sequence[Ma
     )
 
 
-def _published_beside(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _published_for_comparison(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the published models without predictions here, best first, down to the first that is worse than all."""
     results = facts["results"]
-    # On a part of the rows nothing published can be read beside.
+    # Scores on a part of the rows cannot be compared with published ones.
     if all(result["coverage"] != 1 for result in results):
         return []
     sign = 1 if facts["metric"]["higher_is_better"] else -1
@@ -288,7 +288,7 @@ def _score_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
             few = f" (n = {result['rows']:,})"
         values = [scores[metric["name"]] for scores in result["scores"].values()]
         lines.append({**result, "values": values, "shown": f"{result['label']}{few}", "colour": INK})
-    board = _published_beside(facts)
+    board = _published_for_comparison(facts)
     for entry in board:
         name = entry["model"]
         lines.append({"label": name, "values": entry["folds"], "shown": name, "colour": MUTED, "has_folds": True})

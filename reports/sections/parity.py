@@ -17,13 +17,13 @@ from reports.study.wording import drawable
 
 __all__ = ["Parity"]
 
-# More points than this would hide each other and fill the page: a sample of the rows is drawn, and said to be.
+# More points would hide each other and fill the page; of more rows a sample is drawn, which the caption says.
 _MOST_POINTS = 20_000
 _BINS = 10
 
 
 class Parity(Section):
-    """Every test row: what was predicted against what is true."""
+    """Predicted against true values of every test row."""
 
     name: ClassVar[str] = "parity"
     title: ClassVar[str] = "Predictions and true values"
@@ -71,7 +71,7 @@ class Parity(Section):
 
 
 def _reliability(target: Any, probability: Any) -> list[dict[str, float]]:
-    """Rows by tenths of the predicted probability: how many, what was predicted, what was true."""
+    """Return the number, mean probability and share of true rows for each tenth of the predicted probability."""
     bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     return [
         {
@@ -129,7 +129,7 @@ def _parity_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
 
 
 def _numbers(result: Mapping[str, Any]) -> str:
-    """Write the numbers that stand in the panel of a result."""
+    """Return the text in the panel of a result."""
     metrics = result["metrics"]
     lines = [f"MAE {figures(metrics['mae'])}"]
     if metrics["r2"] is not None:
@@ -197,6 +197,6 @@ def _confusion_table(items: Items, facts: Mapping[str, Any]) -> Table:
 
 
 def _seeds(result: Mapping[str, Any]) -> int | str:
-    """Return how many seeds the mean of a point is of: 2, or "1 to 2" where not all folds have as many."""
+    """Return how many seeds a point is the mean of: 2, or "1 to 2" if that depends on the fold."""
     fewest, most = result["seeds"]
     return int(most) if fewest == most else f"{fewest} to {most}"

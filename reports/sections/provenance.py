@@ -1,4 +1,4 @@
-"""Section: how every number came about: commands, seeds, data, versions, machines."""
+"""Section: the origin of every number: commands, seeds, data, versions, machines."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _COMMIT = 10
 
 
 class Provenance(Section):
-    """What is needed to do it all again."""
+    """What is needed to repeat everything."""
 
     name: ClassVar[str] = "provenance"
     title: ClassVar[str] = "Provenance"
     place: ClassVar[int] = 900
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
-        """Collect what the runs recorded, and the hashes of the published files."""
+        """Collect the records of the runs, and the hashes of the published files."""
         from benchmarks.base.files import file_digest
 
         runs = []

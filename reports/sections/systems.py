@@ -1,4 +1,4 @@
-"""Section: errors by crystal system and space group (paper Fig. 4d): is high symmetry harder?"""
+"""Section: errors by crystal system and space group (paper Fig. 4d), and whether high symmetry is harder."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _QUANTILES = 101
 
 
 class Systems(Section):
-    """Errors by crystal system, absolute and relative to the system's own spread."""
+    """Errors by crystal system, absolute and relative to the spread of its targets."""
 
     name: ClassVar[str] = "systems"
     title: ClassVar[str] = "Crystal systems"
     place: ClassVar[int] = 500
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
-        """Break down every result, and compare two on the same rows."""
+        """Break down every result, and compare pairs on the same rows."""
         table = study.crystals(progress)
         n_steps = len(study.results) + 1
         results = []
@@ -60,7 +60,7 @@ class Systems(Section):
         return facts
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
-        """Words, the figure by system, violins, tables."""
+        """A summary, errors by system, violins of pairs, tables."""
         items = Items(__name__, {**facts, "small": SMALL, "fewest_of_a_class": FEWEST_OF_A_CLASS})
         best = next(result for result in facts["results"] if result["label"] == facts["best"])
         yield items.text(

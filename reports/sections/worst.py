@@ -1,4 +1,4 @@
-"""Section: the rows that are predicted worst, and what may lie behind it."""
+"""Section: the rows with the worst predictions, and possible causes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CAUSES = (
     *("magnetic", "unseen element", "rare element", "one atom", "large cell", "dense", "loose", "extreme target"),
     *("no symmetry found", "lonely atom"),
 )
-"""Suspected causes of large errors, in the order of the page; its template says what each means."""
+"""Suspected causes of large errors, in the order of the page; the template of this section defines them."""
 
 
 class Worst(Section):
@@ -54,7 +54,7 @@ class Worst(Section):
         at = shared_rows(runs[0].rows, *(run.rows for run in runs[1:]))
         parts = [run.rows.take(where) for run, where in zip(runs, at, strict=True)]
         if not len(parts[0]):
-            raise Absent("The runs have no test row in common, so that none is worst for all; run the same folds.")
+            raise Absent("The runs have no test row in common, so none can be the worst of all; run the same folds.")
         errors = np.array([part.error for part in parts])
         error = errors.mean(axis=0)
         predictions = np.array([part.prediction for part in parts])
@@ -118,14 +118,14 @@ class Worst(Section):
 def find_causes(
     table: CrystalTable, where: NDArray[np.int64], seen: Sequence[frozenset[str]] | None = None
 ) -> dict[str, NDArray[np.bool_]]:
-    """Say which suspected causes of a large error apply to which rows.
+    """Return which suspected causes of a large error apply to which rows.
 
     Percentiles and rare elements are those of the whole table.
 
     Args:
         table: The crystals.
         where: Positions of the rows in it, [n].
-        seen: Elements of the training rows for each of them.
+        seen: Elements of the training rows of the fold of each of them.
 
     Returns:
         Whether the cause of that name applies, bool [n]; causes that apply to no row are left out.
@@ -157,7 +157,7 @@ def find_causes(
 
 
 def _of_most_rows(runs: Sequence[Result]) -> list[Result]:
-    """Leave out runs by which fewer rows would be common to all than half of those of the largest run."""
+    """Leave out runs that share fewer rows with the others than half of the rows of the largest run."""
     kept: list[Result] = []
     for run in sorted(runs, key=lambda run: -len(run.rows)):
         others = [*kept, run]
@@ -197,7 +197,7 @@ def _describe(study: Study, where: NDArray[np.int64]) -> list[dict[str, Any]]:
 
 
 def _lonely(table: CrystalTable, where: NDArray[np.int64]) -> list[float]:
-    """Return, for each crystal, how far its loneliest atom is from any other in Å, at most 5."""
+    """Return the largest distance in Å, at most 5, of an atom of each crystal from its nearest neighbour."""
     from sen.graph import build_graph
 
     distances = []
@@ -210,7 +210,7 @@ def _lonely(table: CrystalTable, where: NDArray[np.int64]) -> list[float]:
 
 
 def _rates(causes: Mapping[str, NDArray[np.bool_]], error: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Return how often each cause is met, among all rows and the worst, and the errors with and without it."""
+    """Return how often each cause applies, to all rows and to the worst, and the errors with and without it."""
     n_worst = max(1, round(_WORST_SHARE * len(error)))
     worst = np.zeros(len(error), dtype=bool)
     worst[np.argsort(-error, kind="stable")[:n_worst]] = True

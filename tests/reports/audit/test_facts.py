@@ -106,7 +106,7 @@ def test_a_complete_file_with_its_folds_has_a_rank(make: Callable[..., Predictio
     assert "The file names the fold of each row, and it is the official one" in text
     assert "The file claims no score." in text
     assert "Its own targets are the official ones." in text
-    assert "takes rank 1 beside 16 published models" in text
+    assert "takes rank 1 against 16 published models" in text
 
 
 def test_a_complete_file_without_folds_cannot_tell_train_from_test(make: Callable[..., PredictionFile]) -> None:
@@ -115,7 +115,7 @@ def test_a_complete_file_without_folds_cannot_tell_train_from_test(make: Callabl
     text = check(facts)
     assert facts["leaderboard"]["rank"] is None
     assert "cannot be determined whether each was predicted by the model that had not been trained on it" in text
-    assert "It has no rank beside the 16 published models: the file does not say by which fold's model" in text
+    assert "It has no rank against the 16 published models: the file does not say by which fold's model" in text
 
 
 def test_folds_that_are_not_the_official_ones(make: Callable[..., PredictionFile]) -> None:
@@ -238,11 +238,11 @@ def test_wrong_repeated_and_broken_rows_are_named_and_the_rest_is_scored(make: C
     ("values", "at", "message"),
     [
         ([float("nan")] * 3, slice(0, 3), "not one is a finite number"),
-        ([1.0] * 3, slice(20, 23), "rows.json holds none of their rows"),
+        ([1.0] * 3, slice(20, 23), "rows.json has none of their rows"),
         (
             [float("nan"), float("nan"), 1.0],
             [0, 1, 22],
-            "those that are numbers are of rows that rows.json does not hold",
+            "those that are numbers are of rows that rows.json does not have",
         ),
     ],
 )
@@ -509,7 +509,7 @@ def test_an_official_submission(leaderboard: Path, data_dir: Path) -> None:
     assert facts["leaderboard"]["rank"] == 3
     assert facts["against"][0]["comparison"]["overall"]["difference"] == 0
     assert "targets from the official data" in text
-    assert "takes rank 3 beside 16 published models" in text
+    assert "takes rank 3 against 16 published models" in text
 
 
 def rows_file(path: Path, rows: RowFacts) -> Path:
@@ -562,14 +562,14 @@ def test_what_the_command_is_given_wrongly_is_answered_in_a_sentence(
     jdft2d = write_csv(tmp_path / "j.csv", [JDFT2D.row_id(0)], [1.0])
     for arguments, code, message in (
         ((tmp_path / "none.csv",), 2, "none.csv cannot be read"),
-        ((path,), 2, "The rows of matbench_phonons are not at hand"),
+        ((path,), 2, "The rows of matbench_phonons are not available"),
         ((path, "--rows", path), 1, "mine.csv is not valid JSON"),
         ((path, "--task", "matbench_phonon"), 2, "Did you mean matbench_phonons"),
         ((path, "--task", "matbench_steels"), 2, "composition-only task"),
         ((path, "--task", "matbench_jdft2d"), 2, "no predictions for matbench_jdft2d"),
         ((path, "--task", "prototypes"), 2, "no predictions for prototypes"),
-        ((path, "--rows", known, "--against", jdft2d), 2, "j.csv holds no predictions for matbench_phonons"),
-        ((known,), 1, "is none of the files of predictions"),
+        ((path, "--rows", known, "--against", jdft2d), 2, "j.csv has no predictions for matbench_phonons"),
+        ((known,), 1, "is not a file of predictions that can be read"),
         *(
             ((path, "--rows", known, "--claimed", claim), 2, "--claimed takes a score, a finite number above 0, not")
             for claim in ("nan", "inf", "-1", "0")
