@@ -1,4 +1,4 @@
-"""The commands of this room. Heavy imports happen inside them, so that --help answers at once."""
+"""The commands `audit`, `report` and `explain`. Heavy imports happen inside them, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def audit(
         ),
     ],
     task: Annotated[
-        str | None, typer.Option(help="Task that the predictions are for; needed where the file holds several.")
+        str | None, typer.Option(help="Task that the predictions are for; needed if the file has several.")
     ] = None,
     rows: Annotated[
         Path | None,
-        typer.Option(help="JSON file of ids, targets and space groups, where the data are not at hand."),
+        typer.Option(help="JSON file of ids, targets and space groups, if the data are not available."),
     ] = None,
     against: Annotated[
         list[Path] | None,
@@ -46,7 +46,7 @@ def audit(
 ) -> None:
     """Check published predictions: which official rows they are of, their errors, and what the file leaves open.
 
-    Errors are told by fold and by crystal system, beside what is claimed, and summed up in a paragraph.
+    Errors are shown by fold and by crystal system, compared with what is claimed, and summed up in a paragraph.
     """
     import json
 
@@ -83,9 +83,9 @@ def audit(
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Runs, folders of runs, and archives of them.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write; its facts go beside it.")] = Path(
-        "report.html"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="HTML file to write; a JSON file next to it gets the facts.")
+    ] = Path("report.html"),
     against: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Published predictions to compare with, such as alignn.results.json.gz."),
@@ -96,7 +96,7 @@ def report(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
 ) -> None:
-    """Write everything found in runs as one HTML page with figures, tables and methods for a paper.
+    """Write what is found in runs as one HTML page with figures, tables and methods for a paper.
 
     The page needs no network and no other file. The numbers in it also go to a JSON file of the same name.
     """
@@ -112,7 +112,7 @@ def report(
     facts_file = out.with_suffix(".json")
     _check_writable(out, facts_file, overwrite=overwrite)
     if data_dir is not None and not expanded(data_dir).is_dir():
-        raise UsageError(f"There is no folder {data_dir} (--data-dir) to hold the data files.")
+        raise UsageError(f"There is no folder {data_dir} (--data-dir) with the data files.")
     try:
         with RunDisplay() as display:
             from benchmarks.base.machine import provenance
@@ -121,8 +121,8 @@ def report(
             studies = read_studies(runs, against=against or (), data_dir=data_dir)
 
             def done(study: Study, outcome: Outcome) -> None:
-                told = "failed" if outcome.failed else "nothing to show" if outcome.reason else "done"
-                display.console.print(f"{study.title}, {outcome.name}: {told} ({duration(outcome.seconds)})")
+                state = "failed" if outcome.failed else "nothing to show" if outcome.reason else "done"
+                display.console.print(f"{study.title}, {outcome.name}: {state} ({duration(outcome.seconds)})")
 
             made = make_report(
                 studies,
@@ -151,14 +151,14 @@ def explain(
         str,
         typer.Option(metavar="NAME,...", help="CIF and POSCAR files, folders of them, and ids of rows of the task."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write; its facts go beside it.")] = Path(
-        "explain.html"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="HTML file to write; a JSON file next to it gets the facts.")
+    ] = Path("explain.html"),
     data_dir: DataDir = None,
     device: DeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
 ) -> None:
-    """Show what a run makes of chosen crystals: 2-KS between atoms, densities, capsules, as one HTML page.
+    """Show how a run describes chosen crystals, as one HTML page: 2-KS between atoms, densities, capsules.
 
     A row of the task is explained by the model that did not see it in training.
     """
@@ -199,10 +199,10 @@ def explain(
 
 
 def _check_writable(out: Path, facts_file: Path, *, overwrite: bool) -> None:
-    """Find out before the work begins whether its result can be written.
+    """Check before the work begins that its result can be written.
 
     Raises:
-        UsageError: It cannot.
+        UsageError: It cannot be.
     """
     import os
 
@@ -222,7 +222,7 @@ def _check_writable(out: Path, facts_file: Path, *, overwrite: bool) -> None:
 
 
 def _write(made: Report, page: str, out: Path, facts_file: Path) -> None:
-    """Write a page and the facts behind it, and say so.
+    """Write a page and the facts behind it, and print where they are.
 
     Raises:
         UsageError: They cannot be written.
@@ -251,7 +251,7 @@ def _holds_facts(path: Path) -> bool:
 def _words(
     runs: list[Path], against: list[Path] | tuple[()], data_dir: Path | None, out: Path, sections: str | None
 ) -> list[str]:
-    """The words of the command; those on sections come last."""
+    """Return the words of the command; --sections and its value come last."""
     words = ["sen-bench", "report", *map(str, runs), "-o", str(out)]
     for path in against:
         words += ["--against", str(path)]

@@ -1,4 +1,4 @@
-"""What the models of a run make of chosen crystals: the work of `sen-bench explain`."""
+"""Chosen crystals as the models of a run describe them: the work of `sen-bench explain`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from benchmarks.base.workers import Progress
 from benchmarks.results.store import Training
 from benchmarks.training.prediction import find_files, read_samples
 from benchmarks.training.trainer import probabilities
-from reports.environments.description import Environments, Models, show_problems
-from reports.environments.two_ks import describe_crystal, orbit_labels
+from reports.environments.description import Environments, Models
+from reports.environments.two_ks import DIGITS, describe_crystal, element_of, orbit_labels
+from reports.page.items import Items
 from reports.page.report import Outcome
-from reports.page.section import Figure, Item, Table, Text
-from reports.page.style import COLOURS, SEQUENTIAL, WIDE, subplots
-from reports.sections.equivalence import METHOD, draw_bars, draw_densities, draw_pairs, draw_pearson, relation_table
+from reports.page.section import Item
+from reports.page.style import COLOURS, SEQUENTIAL, WIDE, heatmap, subplots
+from reports.sections.equivalence import draw_bars, draw_densities, draw_pairs, draw_pearson, relation_table
+from reports.study.sentences import Sentences
 from reports.study.study import Absent
-from reports.study.wording import after_number, in_brackets
+from reports.study.wording import in_brackets
 from sen.crystal import Crystal
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Chosen", "choose", "draw_capsules", "explain", "show_crystal", "show_explanation"]
 
 _POSE = ("scale x", "scale y", "rotation", "shear", "translation x", "translation y")
+# Capsules store the scales as differences from one.
+_IDENTITY = (1, 1, 0, 0, 0, 0)
 _SUFFIXES = frozenset({".cif", ".vasp", ".poscar"})
 
 
@@ -64,50 +68,47 @@ def choose(names: Sequence[str], study: Study, models: Models, progress: Progres
     first model.
 
     Raises:
-        UsageError: A name is neither a file nor a row, or the rows are not at hand.
+        UsageError: A name is neither a file nor a row, or the rows are not available.
         RunError: A file cannot be used.
     """
     if not names:
         raise UsageError("--crystals takes structure files and row ids, separated by commas.")
-    table, place = None, {}
     found: list[Chosen] = []
     faults: list[DataError] = []
     for name in names:
         path = Path(name)
         if path.exists() or (_is_file_name(name) and name not in models.tested_by):
-            for file in find_files([path]):
-                samples, problems = read_samples([file])
-                faults += problems
-                found += [
-                    Chosen(str(file), sample.crystal, models.trainings[0], is_test_row=False) for sample in samples
-                ]
-            continue
-        if table is None:
-            try:
-                table = study.crystals(progress)
-            except Absent as absent:
-                raise UsageError(f"{printable(name)} is no file, and could only be a row. {absent}") from None
-            place = {row: i for i, row in enumerate(table.ids.tolist())}
-        if name not in place:
-            raise UsageError(
-                f"{printable(name)} is neither a structure file nor a row of {study.task.name}, whose ids run from "
-                f"{table.ids[0]} to {table.ids[-1]}."
-            )
-        row = place[name]
-        tested_by = models.tested_by.get(name)
-        found.append(
-            Chosen(
-                name,
-                table.crystal(row),
-                tested_by or models.trainings[0],
-                is_test_row=tested_by is not None,
-                target=float(table.target[row]),
-            )
-        )
+            samples, problems = read_samples(find_files([path]))
+            faults += problems
+            first = models.trainings[0]
+            found += [Chosen(str(sample.source), sample.crystal, first, is_test_row=False) for sample in samples]
+        else:
+            found.append(_choose_row(name, study, models, progress))
     if faults:
-        told = "\n".join(f"  {fault}" for fault in faults)
-        raise RunError(f"Nothing is explained, because structures cannot be used:\n{told}")
+        listed = "\n".join(f"  {fault}" for fault in faults)
+        raise RunError(f"Nothing is explained, because structures cannot be used:\n{listed}")
     return found
+
+
+def _choose_row(name: str, study: Study, models: Models, progress: Progress | None) -> Chosen:
+    try:
+        table = study.crystals(progress)
+    except Absent as absent:
+        raise UsageError(f"{printable(name)} is no file, and could only be a row. {absent}") from None
+    if name not in table.ids:
+        raise UsageError(
+            f"{printable(name)} is neither a structure file nor a row of {study.task.name}, whose ids run from "
+            f"{table.ids[0]} to {table.ids[-1]}."
+        )
+    row = int(np.flatnonzero(table.ids == name)[0])
+    tested_by = models.tested_by.get(name)
+    return Chosen(
+        name,
+        table.crystal(row),
+        tested_by or models.trainings[0],
+        is_test_row=tested_by is not None,
+        target=float(table.target[row]),
+    )
 
 
 def _is_file_name(name: str) -> bool:
@@ -137,7 +138,7 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
         }
         facts["summary"] = _summary(facts)
         outcome = Outcome(f"crystal-{done}", f"{facts['formula']} ({Path(one.name).name})", facts=facts)
-        outcome.blocks = list(show_crystal(facts))
+        outcome.items = list(show_crystal(facts))
         outcomes.append(outcome)
         progress(done, len(chosen))
     return outcomes
@@ -171,10 +172,9 @@ def _capsules(crystal: Crystal, environments: Environments) -> dict[str, Any] | 
 def _summary(facts: Mapping[str, Any]) -> dict[str, float | None]:
     """The numbers of a crystal in one line."""
     matrix = np.array(facts["orbit_matrix"]["after"])
-    labels = [orbit["label"].rstrip("0123456789") for orbit in facts["orbits"]]
-    i, j = np.triu_indices(len(labels), k=1)
-    same = np.array([labels[a] == labels[b] for a, b in zip(i, j, strict=True)], dtype=bool)
-    values = matrix[i, j]
+    elements = np.array([element_of(orbit["label"]) for orbit in facts["orbits"]])
+    i, j = np.triu_indices(len(elements), k=1)
+    values, same = matrix[i, j], elements[i] == elements[j]
     has_equivalent = any(group["n"] > 1 for group in facts["groups"])
     return {
         "equivalent": max(facts["ks"]["within_after"]) if has_equivalent else None,
@@ -185,114 +185,48 @@ def _summary(facts: Mapping[str, Any]) -> dict[str, float | None]:
 
 def show_crystal(facts: Mapping[str, Any]) -> Iterator[Item]:
     """Return what to show of the facts of a crystal."""
-    label = facts["run"]["label"]
-    which = f"fold {facts['fold']}, seed {facts['seed']}"
-    unit = after_number(facts["unit"])
-    honest = (
-        f"It is a test row of {which}, and explained by that model, which did not see it in training."
-        if facts["is_test_row"]
-        else f"It is explained by the model of {which}, the first of the run, which may have been trained on it."
-    )
-    told = f" Its target is {facts['target']:.4g}{unit}." if facts["target"] is not None else ""
-    orbits = ", ".join(f"{orbit['multiplicity']} {orbit['label']}" for orbit in facts["orbits"])
-    yield Text(
-        f"{facts['name']}: {facts['formula']}, {facts['symbol']} (no. {facts['space_group']}), "
-        f"{facts['atoms_primitive']} atoms in the primitive cell: {orbits}. {honest} Predicted {facts['target_name']}: "
-        f"{facts['prediction']:.4g}{unit}.{told}"
-    )
-    yield from show_problems(facts["problems"])
-    if len(facts["orbits"]) == 1:
-        only = "one atom" if facts["atoms_primitive"] == 1 else "atoms that are all equivalent"
-        yield Text(
-            f"Its primitive cell has {only}, so there are no inequivalent atoms to compare: every 2-KS within it is "
-            "zero by construction."
-        )
-    else:
-        yield Figure(
-            "atoms",
-            lambda: draw_bars([facts]),
-            "2-KS of every atom of the conventional cell against a reference atom (ref.), after the block. Dashed "
-            "boxes hold equivalent atoms, which agree by construction in an exactly invariant block; above them the "
-            "operations that map their first atom onto the others.",
-            METHOD.replace(" on test rows, each by the model of the fold that did not see it", ""),
-            f"Bars of the 2-KS statistic of {len(facts['atoms'])} atoms.",
-        )
+    items = Items(__name__, {**facts, "digits": DIGITS})
+    capsules, pairs = facts["capsules"], facts["element_pairs"]
+    yield items.text("summary")
+    if len(facts["orbits"]) > 1:
+        yield items.figure("atoms", lambda: draw_bars([facts]))
     if any(group["relations"] for group in facts["groups"]):
-        yield relation_table([facts], "Operations that map equivalent atoms onto each other.")
-    if facts["element_pairs"]["after"]:
-        stages = [
-            {"formula": f"{stage} the block", "pairs": facts["element_pairs"][stage]} for stage in ("before", "after")
-        ]
-        yield Figure(
-            "element-pairs",
-            lambda: draw_pairs(stages),
-            "2-KS between the elements, before and after the block.",
-            "Median over pairs of symmetry orbits.",
-            f"Bars of {len(facts['element_pairs']['after'])} pairs of elements.",
-        )
-    yield Figure(
-        "densities",
-        lambda: draw_densities([{**facts["densities"][s], "label": f"{s} the block"} for s in ("before", "after")]),
-        "Density of the components of each symmetry orbit's environment, in the colour of its element.",
-        "Gaussian kernel density (Scott's rule); each panel has its own scale (paper Fig. 3d-g).",
-        f"Density curves of {len(facts['orbits'])} orbits before and after the block.",
-    )
+        yield relation_table(items, [facts])
+    if pairs["after"]:
+        stages = [{"formula": f"{stage} the block", "pairs": pairs[stage]} for stage in ("before", "after")]
+        yield items.figure("element-pairs", lambda: draw_pairs(stages))
+    labels = [orbit["label"] for orbit in facts["orbits"]]
+    panels = [
+        {"label": f"{stage} the block", "labels": labels, "components": facts["components"][stage]}
+        for stage in ("before", "after")
+    ]
+    yield items.figure("densities", lambda: draw_densities(panels))
     if facts["atoms_primitive"] > 1:
-        yield Figure(
-            "pearson",
-            lambda: draw_pearson(facts["pearson"]),
-            "Pearson correlation between the environments of the atoms of the primitive cell, before the block.",
-            "Components of x^c (paper Eq. 7, Fig. 2a); atoms sorted by symmetry orbit.",
-            f"Heatmap of {facts['atoms_primitive']} atoms.",
-        )
-    if facts["capsules"] is None:
-        yield Text(f"The block {label} has no capsules.")
+        yield items.figure("pearson", lambda: draw_pearson(facts["pearson"]))
+    if capsules is None:
+        yield items.text("no_capsules")
         return
-    yield from _show_capsules(facts["capsules"])
-
-
-def _show_capsules(capsules: Mapping[str, Any]) -> Iterator[Item]:
-    yield Figure(
-        "capsules",
-        lambda: draw_capsules(capsules),
-        "Presence of each part capsule in the crystal, and the share of each capsule in the environment of each "
-        "symmetry orbit after the block.",
-        "Presence: paper Eq. 8, between 0 and 1. Share: attention of the capsule to the orbit, normalised over the "
-        "capsules (our reading, docs/decisions.md).",
-        f"Bars of {len(capsules['presence'])} presences and a heatmap of shares.",
-    )
-    yield Table(
-        "poses",
-        ["capsule", "presence", *_POSE],
-        [
-            [str(i), presence, *(1 + value if k < 2 else value for k, value in enumerate(pose))]
-            for i, (presence, pose) in enumerate(zip(capsules["presence"], capsules["pose"], strict=True), start=1)
-        ],
-        "Poses of the part capsules as plane affine maps.",
-        "Paper Eq. 9. A pose acts on features, not on the crystal: it is no symmetry operation of the crystal. "
-        "Scales are signed (a negative product is a reflection), the rotation is in radians.",
-    )
+    yield items.figure("capsules", lambda: draw_capsules(capsules))
+    records = [
+        {"capsule": str(i), "presence": presence, **dict(zip(_POSE, np.add(pose, _IDENTITY).tolist(), strict=True))}
+        for i, (presence, pose) in enumerate(zip(capsules["presence"], capsules["pose"], strict=True), start=1)
+    ]
+    yield items.table("poses", records, [(name, name) for name in ("capsule", "presence", *_POSE)])
 
 
 def draw_capsules(capsules: Mapping[str, Any]) -> Canvas:
     """Draw presences of capsules above their shares in the orbits."""
-    n = len(capsules["presence"])
-    share = np.array(capsules["share"])
+    presence, share = capsules["presence"], np.array(capsules["share"])
+    n = len(presence)
     height = 1.6 + min(4.5, 0.5 + 0.2 * len(share))
     ratios = [1.0, max(0.5, 0.2 * len(share))]
     figure, (top, bottom) = subplots(2, 1, width=WIDE * 0.8, height=height, sharex=True, height_ratios=ratios)
-    top.bar(range(1, n + 1), capsules["presence"], width=0.75, color=COLOURS[0])
-    top.set_ylim(0, 1)
-    top.set_ylabel("presence")
-    image = bottom.imshow(share, cmap=SEQUENTIAL, vmin=0, aspect="auto", extent=(0.5, n + 0.5, len(share) - 0.5, -0.5))
-    bottom.set_yticks(range(len(share)), capsules["orbits"])
-    bottom.set_xticks(range(1, n + 1))
+    # As seaborn places the columns of a heatmap.
+    top.bar(np.arange(n) + 0.5, presence, width=0.75, color=COLOURS[0])
+    top.set(ylim=(0, 1), ylabel="presence")
+    heatmap(bottom, share, capsules["orbits"], range(1, n + 1), "share", scale=(SEQUENTIAL, 0, None))
+    bottom.tick_params(axis="x", rotation=0)
     bottom.set_xlabel("capsule")
-    bottom.spines[:].set_visible(False)
-    bottom.tick_params(length=0)
-    bar = figure.colorbar(image, ax=bottom)
-    bar.set_label("share")
-    bar.outline.set_visible(False)
     return figure
 
 
@@ -302,18 +236,14 @@ def show_explanation(outcomes: Sequence[Outcome], study: Study, console: Console
 
     unit = in_brackets(study.task.unit)
     lines = Lines(title=f"{study.task.name}, {study.runs[0].label}", title_justify="left")
-    lines.add_column("crystal")
-    lines.add_column("formula")
-    lines.add_column("space group")
+    for column in ("crystal", "formula", "space group"):
+        lines.add_column(column)
     for column in ("atoms", "orbits", "fold", f"predicted{unit}", f"target{unit}"):
         lines.add_column(column, justify="right")
     for column in ("equivalent", "inequivalent", "elements"):
         lines.add_column(f"2-KS {column}", justify="right")
-    for outcome in outcomes:
-        assert outcome.facts is not None
-        facts, summary = outcome.facts, outcome.facts["summary"]
-        numbers = [facts["prediction"], facts["target"]]
-        statistics = [summary[name] for name in ("equivalent", "inequivalent", "elements")]
+    every = [outcome.facts for outcome in outcomes if outcome.facts is not None]
+    for facts in every:
         lines.add_row(
             printable(Path(facts["name"]).name),
             facts["formula"],
@@ -321,14 +251,11 @@ def show_explanation(outcomes: Sequence[Outcome], study: Study, console: Console
             str(facts["atoms_primitive"]),
             str(len(facts["orbits"])),
             f"{facts['fold']}" + ("" if facts["is_test_row"] else "*"),
-            *("–" if value is None else figures(value) for value in numbers),
-            *("–" if value is None else f"{value:.4f}" for value in statistics),
+            *("–" if facts[name] is None else figures(facts[name]) for name in ("prediction", "target")),
+            *("–" if value is None else f"{value:.4f}" for value in facts["summary"].values()),
         )
     console.print(lines)
-    notes = [
-        "2-KS after the block: largest between equivalent atoms (zero by construction in an exactly invariant block),"
-    ]
-    notes += ["median between inequivalent atoms of one element, median between elements."]
-    if not all(outcome.facts and outcome.facts["is_test_row"] for outcome in outcomes):
-        notes.append("* Not known as a test row of that model, which may have been trained on it.")
-    console.print("\n".join(notes))
+    sentences = Sentences(__name__, {})
+    console.print("\n".join(sentences.paragraphs("columns")))
+    if not all(facts["is_test_row"] for facts in every):
+        console.print(sentences("unknown_rows"))

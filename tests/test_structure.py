@@ -34,7 +34,7 @@ ARROWS |= {
     "ablations": {"sen", *BENCHMARKS},
     "reports.study": LIBRARY,
     "reports.page": {*LIBRARY, "reports.study"},
-    "reports.environments": {*LIBRARY, "reports.study", "reports.page"},
+    "reports.environments": {*LIBRARY, "reports.study"},
     "reports.audit": {*LIBRARY, "reports.study"},
     "reports.sections": {*LIBRARY, "reports.study", "reports.page", "reports.environments", "reports.audit"},
 }

@@ -1,4 +1,12 @@
-"""The audit of published predictions: what a file holds, how good it is, what it leaves open.
+"""The audit of published predictions: which official rows they are of, how good they are, what they leave open.
 
-It imports `reports.study` and `benchmarks`.
+`audit` compares a file of predictions with the rows of its task and returns facts; `verdict` puts them into words.
+`break_down` and `compare` give errors by crystal system and space group, of one model or of two; the report uses them
+as well. It imports `reports.study`, `benchmarks` and `sen`.
 """
+
+from reports.audit.breakdown import break_down, compare
+from reports.audit.facts import audit
+from reports.audit.verdict import verdict
+
+__all__ = ["audit", "break_down", "compare", "verdict"]

@@ -1,8 +1,8 @@
 """Errors by crystal system and by space group, of one model or of two on the same rows: arrays in, facts out.
 
-Facts are what JSON can hold; an interval is [low, high], and an end that no number is, is None. Intervals are those of
-the rows: drawn again with replacement, 2,000 times, within each group; that of a rank correlation by the delta method.
-They know nothing of how a model would change if it were trained again.
+Facts are what JSON can hold; an interval is [low, high], and an end that is not finite is None. Intervals are bootstrap
+intervals of 2,000 resamples of the rows of each group; that of a rank correlation comes from the delta method. They do
+not include how a model would change if it were trained again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.base.console import count, figures
 from benchmarks.data.tasks import Kind
 from benchmarks.results.metrics import THRESHOLD, mean_absolute_deviation, row_loss
 from benchmarks.results.statistics import CONFIDENCE, FEWEST_OF_A_CLASS, Interval, bootstrap_all, bootstrap_mean
 from reports.study.row_facts import crystal_systems
-from reports.study.wording import after_number, join, space_group_symbol
+from reports.study.sentences import Sentences
+from reports.study.wording import space_group_symbol
 from sen.crystal import CRYSTAL_SYSTEMS, crystal_system
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 SMALL = 30
-"""Fewer rows than this: the interval is too narrow more often than it says, and the group is marked."""
+"""With fewer rows, intervals are too narrow more often than their level says, and the group is marked."""
 
 
 # Last space group number of each point group, and its number of operations (International Tables, volume A).
@@ -66,19 +66,19 @@ def break_down(
         kind: "regression" or "classification".
         target: True values, or 0 and 1, [n].
         prediction: Predicted values, or probabilities of 1, [n].
-        space_group: International numbers, [n]; 0 where one is not known.
-        loss: Absolute error of each row, or the share of its labels that are wrong, [n], where it is not that of
-            `prediction`: a mean over seeds has smaller errors than each of them.
+        space_group: International numbers, [n]; 0 for an unknown one.
+        loss: Absolute error of each row, or the share of its labels that are wrong, [n]; by default that of
+            `prediction`. The error of a mean over seeds is smaller than the mean of their errors.
 
     Returns:
         kind, n; overall: facts of all rows; systems: of each crystal system that has rows, in the order of the space
         groups, unknown last; absent: the systems without rows; space_groups: of each space group that has rows, in
-        order; symmetry: how the error goes with the number of point group operations, or None.
+        order; symmetry: how the error depends on the number of point group operations, or None.
 
         Facts of a group of a regression: group, n, is_small, mae and mae_interval, mad (mean absolute deviation of its
         own targets from their mean), relative (mae / mad) and relative_interval, bias (mean of prediction - target)
-        and bias_interval. Relative is None where all targets are the same. Of a classification: accuracy,
-        balanced_accuracy (None where there is one class; its interval is none where a class has fewer rows than
+        and bias_interval. Relative is None if all targets are the same. Of a classification: accuracy,
+        balanced_accuracy (None if there is one class; without an interval if a class has fewer rows than
         FEWEST_OF_A_CLASS), their intervals, and positive, the share of true rows.
 
     Raises:
@@ -127,14 +127,14 @@ def compare(
         target: True values, or 0 and 1, [n].
         one: Predictions of the first model, [n].
         other: Predictions of the second model, [n].
-        space_group: International numbers, [n]; 0 where one is not known.
-        losses: Absolute error of each row, or the share of its labels that are wrong, [n] of either model, where they
-            are not those of its predictions.
+        space_group: International numbers, [n]; 0 for an unknown one.
+        losses: Absolute error of each row, or the share of its labels that are wrong, [n] of either model; by default
+            those of its predictions.
 
     Returns:
         kind, n, overall and systems. Each entry: group, n, is_small, one and other (MAE, or share of wrong labels),
-        difference (one - other, so that it is negative where the first model is better) with difference_interval, and
-        better: "one", "other" or None where the interval holds 0 or there is none.
+        difference (one - other, negative if the first model is better) with difference_interval, and better: "one",
+        "other" or None if the interval includes 0 or there is none.
 
     Raises:
         ValueError: There are no rows, or not as many of each.
@@ -171,73 +171,26 @@ def compare(
 
 
 def describe(facts: Mapping[str, Any], unit: str = "", model: str = "the model") -> list[str]:
-    """Say in sentences what a breakdown shows about symmetry and error, and what it does not.
+    """Return sentences on what a breakdown shows about symmetry and error, and what it does not.
 
     Args:
         facts: What `break_down` returned.
         unit: Unit of the target.
-        model: What to call the model.
+        model: Name of the model.
     """
-    known = [system for system in facts["systems"] if system["group"] != "unknown"]
-    regression = facts["kind"] == "regression"
-    name = "MAE" if regression else "accuracy"
-    enough = [system for system in known if not system["is_small"]]
-    sentences = [f"{facts['n']:,} rows; {model} has {_told(facts['overall'], name, unit)}."]
-    if len(enough) > 1:
-        by_error = sorted(enough, key=lambda system: system[name.lower()], reverse=not regression)
-        best, worst = by_error[0], by_error[-1]
-        first, last = ("lowest", "highest") if regression else ("highest", "lowest")
-        sentences.append(
-            f"The {first} {name} is that of the {_told_of(best, name, unit)}, "
-            f"the {last} that of the {_told_of(worst, name, unit)}."
-        )
-        related = [system for system in enough if regression and system["relative"] is not None]
-        if len(related) > 1:
-            by_relative = sorted(related, key=lambda system: system["relative"])
-            best, worst = by_relative[0], by_relative[-1]
-            sentences.append(
-                f"Relative to the spread of their own targets the {_told_of(best, 'relative')} have the smallest "
-                f"MAE/MAD and the {_told_of(worst, 'relative')} the largest."
-            )
-    sentences.extend(_describe_symmetry(facts["symmetry"], unit))
-    if small := [system for system in known if system["is_small"]]:
-        names = ", ".join(f"{system['group']} ({system['n']})" for system in small)
-        sentences.append(f"Fewer than {SMALL} rows, too few to rank: {names}.")
-    if facts["absent"]:
-        sentences.append(f"No rows at all: {', '.join(facts['absent'])}.")
-    if unknown := next((system["n"] for system in facts["systems"] if system["group"] == "unknown"), 0):
-        sentences.append(f"The space group of {count(unknown)} is not known.")
-    return sentences
+    return Sentences(__name__, {**facts, "unit": unit, "model": model, "small": SMALL}).paragraphs("breakdown")
 
 
 def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: str = "") -> list[str]:
-    """Say in sentences where one model is better than the other.
+    """Return sentences on where one model is better than the other.
 
     Args:
         facts: What `compare` returned.
-        one: What to call the first model.
-        other: What to call the second.
+        one: Name of the first model.
+        other: Name of the second model.
         unit: Unit of the target.
     """
-    what = "mean absolute error" if facts["kind"] == "regression" else "share of wrong labels"
-    unit = after_number(unit)
-    overall = facts["overall"]
-    first, second, difference = (figures(overall[key]) for key in ("one", "other", "difference"))
-    sentence = (
-        f"On the same {facts['n']:,} rows the {what} of {one} is {first}{unit} and that of {other} {second}{unit}: "
-        f"a difference of {difference} {_interval(overall['difference_interval'])}."
-    )
-    sentences = [sentence]
-    for name, key in ((one, "one"), (other, "other")):
-        if systems := [system for system in facts["systems"] if system["better"] == key]:
-            sentences.append(f"{name} errs less on these rows of {join(map(_counted, systems))}.")
-    if systems := [system for system in facts["systems"] if system["better"] is None]:
-        sentences.append(f"No difference is shown on {join(map(_counted, systems))}.")
-    sentences.append(
-        "Each interval is of its own at 95 %: of many, one in twenty misses. It is of these rows, and says nothing of "
-        "other training rows."
-    )
-    return sentences
+    return Sentences(__name__, {**facts, "one": one, "other": other, "unit": unit}).paragraphs("comparison")
 
 
 def _by_system(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[str, NDArray[np.int64]]]:
@@ -319,11 +272,11 @@ def _symmetry(
 ) -> dict[str, Any] | None:
     """Return Spearman's correlations of the loss of a row with the order of its point group, and what may explain it.
 
-    "loss" over all rows; "without_most_common" over the rows that do not have the most common target, where one in ten
-    has it, with the errors of those rows by crystal system and the share of each system that they leave out: gaps of
-    metals are all 0, easy, and unevenly spread over the systems. There is none of losses divided by the MAD of their
-    crystal system: where the MADs differ, that division alone makes a trend, of any losses whatsoever. `score` gives
-    the facts of the rows at some positions.
+    "loss" is over all rows. "without_most_common" leaves out the rows with the most common target, if one in ten has
+    it, and gives the errors of the others by crystal system, with the share of each system that is left out: gaps of metals
+    are all 0, easy to predict, and unevenly distributed over the systems. Losses divided by the MAD of their crystal
+    system have no correlation here: if the MADs differ, that division makes a trend of any losses. `score` returns the
+    facts of the rows at some positions.
     """
     known = np.flatnonzero(space_group > 0)
 
@@ -369,75 +322,6 @@ def _rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> dict[str, Any] 
     influence = x * y - value * (x**2 + y**2) / 2
     half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * float(influence.std()) / math.sqrt(len(one))
     return {"value": value, "interval": [max(-1.0, value - half), min(1.0, value + half)], "n": len(one)}
-
-
-def _describe_symmetry(facts: Mapping[str, Any] | None, unit: str) -> list[str]:
-    if facts is None:
-        return ["Whether error goes with symmetry cannot be told: too few rows, or all of them of equal symmetry."]
-    sentences = [
-        f"Rank correlation of the error of a row with the number of its point group operations: {_rho(facts['loss'])}."
-    ]
-    sentences.append(_reading(facts["loss"]))
-    if (common := facts["without_most_common"]) is not None and common["rest"] is not None:
-        sentences.append(
-            f"{common['share']:.0%} of the targets are {figures(common['value'])}; without those rows it is "
-            f"{_rho(common['rest'])}: {_change(facts['loss'], common['rest'])}."
-        )
-        if len(enough := [system for system in common["systems"] if not system["is_small"]]) > 1:
-            best, worst = (choose(enough, key=lambda system: system["mae"]) for choose in (min, max))
-            sentences.append(
-                f"Among them the lowest MAE is that of the {_told_of(best, 'MAE', unit)}, "
-                f"the highest that of the {_told_of(worst, 'MAE', unit)}."
-            )
-    sentences.append(
-        "Crystals of high symmetry also have smaller cells, other elements and other targets: "
-        "none of this shows a cause."
-    )
-    return sentences
-
-
-def _reading(correlation: Mapping[str, Any]) -> str:
-    low, high = correlation["interval"]
-    if low <= 0 <= high:
-        return "No trend of the error with symmetry is shown."
-    return f"More symmetric crystals have {'smaller' if high < 0 else 'larger'} errors here."
-
-
-def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Say what is left of a trend under another view."""
-    low, high = after["interval"]
-    if low <= 0 <= high:
-        return "no trend is shown there"
-    if before["interval"][0] <= 0 <= before["interval"][1]:
-        return f"there {'smaller' if high < 0 else 'larger'} errors go with more symmetry"
-    if abs(after["value"]) < 0.1 * abs(before["value"]):
-        return "hardly anything is left of the trend"
-    return "the trend remains" if (low > 0) == (before["value"] > 0) else "the trend reverses"
-
-
-def _rho(correlation: Mapping[str, Any]) -> str:
-    interval = _interval(correlation["interval"], "{:+.3f}".format)
-    return f"{correlation['value']:+.3f} {interval} (n = {correlation['n']:,})"
-
-
-def _told_of(group: Mapping[str, Any], name: str, unit: str = "") -> str:
-    return f"{group['group']} crystals (n = {group['n']:,}, {_told(group, name, unit)})"
-
-
-def _told(group: Mapping[str, Any], name: str, unit: str = "") -> str:
-    key = name.lower()
-    label = "MAE/MAD" if key == "relative" else name
-    told = f"{label} {figures(group[key])} {_interval(group[f'{key}_interval'])}"
-    return f"{told} {unit}" if unit and key == "mae" else told
-
-
-def _interval(interval: Sequence[float | None], form: Callable[[float], str] = figures) -> str:
-    low, high = ("no end" if end is None else form(end) for end in interval)
-    return "[no interval]" if low == high == "no end" else f"[{low}, {high}]"
-
-
-def _counted(system: Mapping[str, Any]) -> str:
-    return f"{system['group']} ({count(system['n'])}{', too few to trust' if system['is_small'] else ''})"
 
 
 def _plain(interval: Interval) -> list[float | None]:

@@ -1,6 +1,6 @@
 """The audit of published predictions: which official rows they are of, how good they are, what the file leaves open.
 
-Facts are what JSON can hold, with None for a number that does not exist; `reports.audit.verdict` says them in words.
+Facts are what JSON can hold, with None for a number that does not exist; `reports.audit.verdict` puts them into words.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from reports.study.row_facts import RowFacts
 
 __all__ = ["audit", "check_claim", "check_other_sets"]
 
-# Ids named where there may be many.
+# Of many ids so many are named.
 _NAMED = 5
-# A fold is whole with this share of its test rows, and touched with more than the rest.
+# A fold with this share of its test rows is whole; one with more than the rest of it is touched.
 _WHOLE = 0.95
-# A claim of three digits is met within half of the last.
+# A claim is met within half a unit of its third digit.
 _ROUNDING = 5e-3
-# Targets of a file are the official ones to this share of their value, or to the fourth decimal.
+# Targets of a file agree with the official ones to this share of their value, or to the fourth decimal.
 _TARGET_SHARE, _TARGET_FLOOR = 1e-4, 5e-5
-# Predictions that differ by less than this share of their size are all the same but for rounding.
+# Predictions that differ by less than this share of their size differ by rounding only.
 _SAME = 1e-9
 
 
@@ -47,21 +47,21 @@ def audit(
     claimed: float | None = None,
     against: Sequence[PredictionFile] = (),
 ) -> dict[str, Any]:
-    """Return what can be said of the predictions that a file holds for the task of these rows.
+    """Return what can be said about the predictions of a file for the task of these rows.
 
     Args:
         file: The file.
-        rows: Official rows with their targets: all, or those at hand.
-        claimed: The score that is claimed elsewhere, for a file that does not say.
-        against: Files that predict the same task, to be compared on the same rows.
+        rows: Official rows with their targets: all, or those that are available.
+        claimed: The score that is claimed elsewhere, for a file that claims none.
+        against: Files with predictions for the same task, to compare with on the same rows.
 
     Returns:
         file, form, model, set, task, unit, kind, n; ids: what is wrong with them; folds: which official folds they are;
         rows: what they were scored on; score, folds with scores, bias, affine, breakdown; claim; leaderboard; against;
-        also: what else the file holds.
+        also: what else is in the file.
 
     Raises:
-        UsageError: The task is none of MatBench, the file has no predictions for it, or the claim is no score.
+        UsageError: The task is not one of MatBench, the file has no predictions for it, or the claim is not a score.
         DataError: None of its rows can be scored.
     """
     check_claim(claimed)
@@ -71,7 +71,7 @@ def audit(
 
 
 def check_claim(claimed: float | None) -> None:
-    """Check that a score which somebody claims can be one.
+    """Check that a claimed score can be a score.
 
     Raises:
         UsageError: It is not finite, or not above zero.
@@ -85,7 +85,7 @@ def _audit(
 ) -> dict[str, Any]:
     task = rows.task
     if not task.is_official or task.n_rows is None:
-        raise UsageError(f"{task.name} is no task of MatBench: there are no official rows and folds to audit against.")
+        raise UsageError(f"{task.name} is not a task of MatBench: it has no official rows and folds to audit against.")
     _, entry = file.find(task)
     given = _Given.make(task, entry)
     positions = _positions(rows, given.row)
@@ -136,13 +136,13 @@ def _audit(
 
 @dataclass(frozen=True, eq=False)
 class _Given:
-    """What a set gives of the official rows.
+    """The official rows that a set has predictions for.
 
     Attributes:
         at: Position in the set of the first prediction of each official row that it names, [m].
         row: Those rows, ascending, [m].
         usable: Whether that prediction is a finite number, or a probability, [m].
-        foreign: Ids that are no rows of the task, each once.
+        foreign: Ids that are not rows of the task, each once.
         repeated: Ids that occur more than once.
         conflicting: Those of them whose predictions differ.
     """
@@ -164,7 +164,7 @@ class _Given:
             j = first.setdefault(name, i)
             if j != i and values[i] != values[j] and not (math.isnan(values[i]) and math.isnan(values[j])):
                 conflicting[name] = None
-        # In the official order, so that the same predictions give the same intervals in whatever order they come.
+        # In the official order: the same predictions give the same intervals in any order of the file.
         known = sorted((number[name], i) for name, i in first.items() if name in number)
         row, at = np.array(known, dtype=np.int64).reshape(-1, 2).T
         prediction = entry.prediction[at]
@@ -191,7 +191,7 @@ def _row_numbers(task_name: str) -> dict[str, int]:
 
 
 def _positions(rows: RowFacts, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where these official rows are among the rows at hand, -1 for one that is not."""
+    """Return the positions of these official rows among the available ones, -1 for one that is not available."""
     at = np.full(rows.task.n_rows or 0, -1, dtype=np.int64)
     at[rows.row] = np.arange(len(rows))
     found: NDArray[np.int64] = at[wanted]
@@ -200,12 +200,12 @@ def _positions(rows: RowFacts, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _why_nothing(given: _Given, positions: NDArray[np.int64], rows: RowFacts) -> str:
     if not len(given.at):
-        return f"its ids, such as {printable(given.foreign[0])}, are no rows of the task"
+        return f"its ids, such as {printable(given.foreign[0])}, are not rows of the task"
     if not given.usable.any():
         return "not one is a finite number" if rows.task.kind == "regression" else "not one is a probability"
     if not (positions >= 0).any():
-        return f"{rows.source} holds none of their rows"
-    return f"those that are numbers are of rows that {rows.source} does not hold"
+        return f"{rows.source} has none of their rows"
+    return f"those that are numbers are of rows that {rows.source} does not have"
 
 
 def _some(names: Sequence[str]) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def _id_facts(task: Task, entry: PredictionSet, given: _Given) -> dict[str, Any]
 
 
 def _official_fold(task: Task, rows: RowFacts) -> NDArray[np.int64] | None:
-    """Return the fold of every official row, [n_rows]; None where the labels that decide it are not all at hand."""
+    """Return the fold of every official row, [n_rows]; None if the labels that it depends on are not all available."""
     n_rows, labels = task.n_rows or 0, None
     if task.kind == "classification":
         if not rows.is_complete:
@@ -241,9 +241,8 @@ def _official_fold(task: Task, rows: RowFacts) -> NDArray[np.int64] | None:
 def _fold_facts(task: Task, entry: PredictionSet, given: _Given, folds: NDArray[np.int64] | None) -> dict[str, Any]:
     """Return which official folds the rows are.
 
-    The kind is "whole" (one or more folds, to a twentieth of their rows), "part" (rows of one fold, fewer than that),
-    "spread" (rows of several folds), or "unknown". Missing and extra rows are those that folds of this kind lack or
-    have too many of; a part lacks most rows by its nature.
+    The kind is "whole" (one or more folds, at least 95 % of their rows), "part" (fewer rows of one fold), "spread"
+    (rows of several folds), or "unknown". Missing rows are those that whole folds lack, extra rows those of other folds.
     """
     stated = entry.fold
     facts: dict[str, Any] = {"states_folds": stated is not None, "n_misplaced": None}
@@ -298,13 +297,13 @@ def _by_fold(
 def _target_facts(
     entry: PredictionSet, given: _Given, rows: RowFacts, positions: NDArray[np.int64]
 ) -> dict[str, Any] | None:
-    """Return how the targets that the file tells agree with the official ones; None where it tells none."""
+    """Return how the targets in the file agree with the official ones; None if it has none."""
     if entry.target is None:
         return None
-    told = entry.target[given.at]
-    at = np.flatnonzero((positions >= 0) & np.isfinite(told))
+    stated = entry.target[given.at]
+    at = np.flatnonzero((positions >= 0) & np.isfinite(stated))
     official = rows.target[positions[at]]
-    off = np.abs(told[at] - official)
+    off = np.abs(stated[at] - official)
     odd = at[off > np.maximum(_TARGET_SHARE * np.abs(official), _TARGET_FLOOR)]
     return {
         "n": len(at),
@@ -314,7 +313,7 @@ def _target_facts(
 
 
 def _bias(overall: Mapping[str, Any], target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, Any]:
-    """Return the mean of prediction - target with its interval; of probabilities, which have no bias of their own."""
+    """Return the mean of prediction - target with its interval, for probabilities as well."""
     if "bias" in overall:
         return {"mean": overall["bias"], "interval": overall["bias_interval"]}
     error = prediction - target
@@ -324,8 +323,8 @@ def _bias(overall: Mapping[str, Any], target: NDArray[np.float64], prediction: N
 def _affine(target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, Any] | None:
     """Fit target = intercept + slope * prediction by least squares, on the test targets themselves.
 
-    Beside its MAE with its interval, that of the predictions less their mean bias alone ("shifted"). None of
-    predictions that are all the same but for rounding, or so large that nothing can be computed with them.
+    Returns its MAE with an interval, and the MAE of the predictions after only their mean bias is removed ("shifted");
+    None if the predictions differ by rounding only, or are too large to compute with.
     """
     centre = prediction.mean()
     off = prediction - centre
@@ -348,17 +347,18 @@ def _affine(target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dic
 
 
 def _is_complete(facts: Mapping[str, Any]) -> bool:
-    """Whether every row of the task is there once, scored, and said to be of its official fold."""
+    """Whether the file predicts every row of the task once, all are scored, and it states their official folds."""
     folds = facts["folds"]
     all_scored = facts["rows"]["n_scored"] == facts["n"] and facts["ids"]["coverage"] == 1
     return bool(all_scored and folds["states_folds"] and folds["n_misplaced"] == 0)
 
 
 def _claim(task: Task, facts: Mapping[str, Any], entry: PredictionSet, claimed: float | None) -> dict[str, Any] | None:
-    """Return what is claimed beside what is found; None where nothing is claimed.
+    """Return the claim and the score that was found; None if nothing is claimed.
 
-    A claim is met where it is the score to half a percent; one that is not may still lie in the score's interval, as
-    that of other rows would. In a complete file the score is the mean over the folds, as on the leaderboard.
+    A claim is met if it agrees with the score to half a percent; one that is not met may still lie in the interval of
+    the score, as the score of other rows would. The score of a complete file is the mean over the folds, as on the
+    leaderboard.
     """
     value = entry.claimed if claimed is None else claimed
     if value is None:
@@ -383,7 +383,7 @@ def _fold_mean(scores: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _leaderboard(task: Task, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the rank beside the published models where the predictions are complete and official, else why not."""
+    """Return the rank among the published models, or the reason for having none."""
     models = published(task.name)
     board: dict[str, Any] = {"n_models": len(models), "source": source(), "rank": None, "reason": None}
     if not models:
@@ -406,9 +406,9 @@ def _why_no_rank(facts: Mapping[str, Any]) -> str:
     if facts["ids"]["coverage"] < 1:
         return f"only {facts['ids']['coverage']:.1%} of the task's rows are predicted"
     if facts["rows"]["n_not_at_hand"]:
-        return "not all of its rows are at hand to be scored"
+        return "not all of its rows are available for scoring"
     if facts["rows"]["n_scored"] < facts["n"]:
-        return "some predictions are of other rows, of rows predicted before, or no numbers"
+        return "some predictions are of other rows, of rows predicted before, or not numbers"
     if facts["folds"]["kind"] == "unknown" or not facts["folds"]["states_folds"]:
         return "the file does not say by which fold's model a row was predicted"
     return "its folds are not the official ones"
@@ -422,7 +422,7 @@ def _compare(
     prediction: NDArray[np.float64],
     other: PredictionFile,
 ) -> dict[str, Any]:
-    """Return how another model does on the scored rows that it predicts too."""
+    """Compare with another model on the scored rows that it predicts as well."""
     _, entry = other.find(task)
     given = _Given.make(task, entry)
     theirs = np.full(len(rows), np.nan)
@@ -439,10 +439,10 @@ def _compare(
 
 
 def check_other_sets(file: PredictionFile, chosen: PredictionSet | None = None) -> list[dict[str, Any]]:
-    """Return, for every other set in a file, what can be checked of it without its targets, and what cannot.
+    """Return, for every other set in a file, what can be checked without targets.
 
-    Sets of the same property whose ids are of no known task are held against each other: on the rows that two of them
-    share, predictions that are off by a and b on average, of the same targets, differ by at most a + b on average.
+    Sets of the same property whose ids belong to no known task are compared with each other: on rows that two of them
+    share, predictions with mean absolute errors a and b differ by at most a + b on average.
     """
     others = [entry for entry in file.sets if entry is not chosen]
     found = []
@@ -463,12 +463,12 @@ def check_other_sets(file: PredictionFile, chosen: PredictionSet | None = None) 
             "shared": [_shared(entry, other) for other in others if _may_share(entry, other)],
         }
         found.append(facts)
-    told: list[dict[str, Any]] = plain(found)
-    return told
+    facts_of_sets: list[dict[str, Any]] = plain(found)
+    return facts_of_sets
 
 
 def _may_share(one: PredictionSet, other: PredictionSet) -> bool:
-    # Each pair once, told with the first of the two.
+    # Each pair counts once, with the first of the two.
     return (
         one.task is None
         and other.task is None
@@ -478,7 +478,7 @@ def _may_share(one: PredictionSet, other: PredictionSet) -> bool:
 
 
 def _first_of_each(given: PredictionSet) -> dict[str, float]:
-    """Return the prediction of each id: of an id that is repeated the first counts, as everywhere."""
+    """Return the prediction of each id; of a repeated id the first counts, as everywhere."""
     found: dict[str, float] = {}
     for name, value in zip(given.ids, given.prediction.tolist(), strict=True):
         found.setdefault(name, value)

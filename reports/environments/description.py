@@ -1,4 +1,4 @@
-"""Environments of atoms before and after the block, by the models of a run that did not see them in training."""
+"""Environments of atoms before and after the block, by the models of a run that did not see the atoms in training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors, evaluation_batches
 from benchmarks.training.prediction import load_weights
 from benchmarks.training.trainer import build_model, guard_model, untrained_model
-from reports.page.section import Text
+from reports.environments.operations import first_atoms, orbits_of_elements
 from reports.study.study import Absent
 from sen.crystal import Crystal
 from sen.graph import Cells, Graph, build_graph, join_graphs
@@ -35,18 +35,16 @@ __all__ = [
     "DescribedRows",
     "Environments",
     "Models",
+    "StudyModels",
     "describe_test_rows",
     "draw_test_rows",
-    "headline",
     "inequivalent_rows",
-    "models_of",
-    "problems_of",
+    "open_models",
     "rows_of_trainings",
-    "show_problems",
 ]
 
 DRAWN = 2000
-"""Test rows of a run that sections describe."""
+"""Test rows of a run that are described at most."""
 
 # Crystals whose graphs are in memory at a time.
 _CHUNK = 512
@@ -54,7 +52,7 @@ _CHUNK = 512
 
 @dataclass(frozen=True, eq=False)
 class Environments:
-    """What a model makes of M crystals with N nodes in all; a node is an atom, or on asymmetric units an orbit.
+    """Outputs of a model for M crystals with N nodes in all; a node is an atom, or in asymmetric units an orbit.
 
     Attributes:
         before: Chemical environments before the block, [N, environment_width].
@@ -105,8 +103,8 @@ class Models:
     Attributes:
         run: The run.
         config: Its configuration.
-        trainings: The finished folds of the seed that has most of them, those whose weights were removed left out.
-        problems: What was left out, a sentence each.
+        trainings: The finished folds of the seed that has most of them, except those whose weights were removed.
+        problems: What was left out and why, a sentence each.
 
     Raises:
         UsageError: The run has no finished fold, or its block is not installed.
@@ -119,7 +117,7 @@ class Models:
         self.device = device
         finished = run.trainings()
         if not finished:
-            raise UsageError(f"{run.path} has no finished fold yet, and so no model to explain.")
+            raise UsageError(f"{run.path} has no finished fold yet, so there is no model to explain.")
         has_weights = [training for training in finished if run.has_weights(training)]
         if not has_weights:
             raise DataError(
@@ -133,25 +131,25 @@ class Models:
         self.problems: list[str] = []
         if removed := [str(training) for training in finished if training.seed == seed and training not in has_weights]:
             self.problems.append(
-                f"The weights of {'; '.join(removed)} of {run.path} were removed, so that these test rows have no "
+                f"The weights of {'; '.join(removed)} of {run.path} were removed, so their test rows have no "
                 "environments and are left out."
             )
         self.problems += [
-            f"{told}, and the environments are those of what is installed, which may be another model."
-            for told in other_code(run, self.trainings, self.config.block_name)
+            f"{difference}, and the environments are those of what is installed, which may be another model."
+            for difference in other_code(run, self.trainings, self.config.block_name)
         ]
         self._loaded: dict[Training, SEN] = {}
 
     @functools.cached_property
     def tested_by(self) -> dict[str, Training]:
-        """The training that was tested on each row, by the row's id."""
+        """The training that was tested on each row, by the id of the row."""
         return {row: training for training in self.trainings for row in self.run.read_predictions(training).ids}
 
     def keep_loadable(self) -> None:
         """Load all models, and leave out the trainings whose weights cannot be used.
 
         Raises:
-            SenBenchError: None can be used.
+            SenBenchError: No weights can be used.
         """
         kept, errors = [], []
         for training in self.trainings:
@@ -167,7 +165,7 @@ class Models:
         self.problems += [str(error) for error in errors]
 
     def load(self, training: Training, *, trained: bool = True) -> SEN:
-        """Return the model of a training, which is read once, or the one from which its training began.
+        """Return the model of a training, which is read once, or the untrained model from which it began.
 
         Raises:
             DataError: The weights do not fit the configuration: another version of the code made them.
@@ -199,16 +197,14 @@ class Models:
         *,
         cells: Cells | None = None,
         exact: bool = False,
-        progress: Progress | None = None,
     ) -> Environments:
-        """Return what a model makes of crystals, in their order.
+        """Return the outputs of a model for crystals, in their order.
 
         Args:
             crystals: The crystals, at least one.
             model: One that `load` returned.
-            cells: What the nodes are; None as the run has it. Vector blocks need full cells.
+            cells: What the nodes are; None for the cells of the run. Vector blocks need full cells.
             exact: Whether to compute in float64, in which equivalent atoms of full cells agree to rounding.
-            progress: Told how many crystals are done.
         """
         prepare_arithmetic(n_threads())
         settings = self.config.graph.model_dump()
@@ -216,42 +212,41 @@ class Models:
             settings["cells"] = cells
         if exact:
             model = copy.deepcopy(model).double()
-        parts: list[dict[str, NDArray[Any]]] = []
+        parts = []
         for start in range(0, len(crystals), _CHUNK):
             chunk = crystals[start : start + _CHUNK]
             graph = join_graphs([build_graph(crystal, **settings) for crystal in chunk])
             with guard_model(self.config.block_name, self.device):
-                parts.append(_outputs(model, graph, self.device, self.config.training.edge_budget))
-            if progress is not None:
-                progress(start + len(chunk), len(crystals))
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        nodes = np.concatenate([[0], np.cumsum(joined.pop("nodes"))]).astype(np.int64)
-        orbits = [np.unique(crystal.orbit, return_index=True)[1] for crystal in crystals]
-        if settings["cells"] == "asymmetric":
-            orbits = [np.arange(len(first)) for first in orbits]
-        return Environments(
-            **{name: joined.pop(name) for name in ("before", "after", "material", "numbers", "multiplicity")},
-            node_ptr=nodes,
-            orbit_ptr=np.concatenate([[0], np.cumsum([len(first) for first in orbits])]).astype(np.int64),
-            orbit_node=np.concatenate([at + first for at, first in zip(nodes, orbits, strict=False)]),
-            cells=settings["cells"],
-            extras=joined,
-        )
+                outputs = _outputs(model, graph, self.device, self.config.training.edge_budget)
+            orbits = [first_atoms(crystal) for crystal in chunk]
+            if settings["cells"] == "asymmetric":
+                orbits = [np.arange(len(first)) for first in orbits]
+            parts.append(
+                Environments(
+                    **{name: outputs.pop(name) for name in ("before", "after", "material")},
+                    node_ptr=graph.node_ptr,
+                    orbit_ptr=np.cumsum([0, *map(len, orbits)]),
+                    orbit_node=np.concatenate([at + first for at, first in zip(graph.node_ptr, orbits, strict=False)]),
+                    numbers=graph.numbers,
+                    multiplicity=graph.multiplicity,
+                    cells=settings["cells"],
+                    extras=outputs,
+                )
+            )
+        return _join(parts)
 
 
 def _outputs(model: SEN, graph: Graph, device: str, edge_budget: int) -> dict[str, NDArray[Any]]:
-    """Return the outputs of a model for crystals in their order, and "nodes", how many each crystal has."""
+    """Return the outputs of a model for the crystals of a graph, in their order."""
     import torch
 
     graphs = GraphTensors(graph, device, next(model.parameters()).dtype)
-    batches = evaluation_batches(np.arange(len(graphs)), graphs.n_neighbors, edge_budget=edge_budget)
     n_nodes = np.diff(graph.node_ptr)
-    found: dict[str, list[NDArray[Any]]] = {}
-    per_node: dict[str, bool] = {}
+    # The rows of each crystal in each output.
+    found: dict[str, dict[int, NDArray[Any]]] = {}
     with torch.no_grad():
-        for chosen in batches:
-            batch = graphs.batch(chosen)
-            output = model(batch)
+        for chosen in evaluation_batches(np.arange(len(graphs)), graphs.n_neighbors, edge_budget=edge_budget):
+            output = model(graphs.batch(chosen))
             tensors = {
                 "before": output.environment,
                 "after": output.symmetry.atoms,
@@ -259,19 +254,31 @@ def _outputs(model: SEN, graph: Graph, device: str, edge_budget: int) -> dict[st
                 **output.symmetry.extras,
             }
             for name, tensor in tensors.items():
-                found.setdefault(name, []).append(tensor.cpu().numpy())
-                # By its length alone the output of as many nodes as crystals could be either, and it is the same.
-                per_node[name] = per_node.get(name, True) and len(tensor) == len(batch.numbers)
-    order = np.argsort(np.concatenate(batches), kind="stable")
-    sizes = n_nodes[np.concatenate(batches)]
-    starts = np.cumsum(sizes) - sizes
-    node_order = np.concatenate([np.arange(starts[i], starts[i] + sizes[i]) for i in order])
-    result = {name: np.concatenate(pieces)[node_order if per_node[name] else order] for name, pieces in found.items()}
-    return result | {
-        "nodes": n_nodes,
-        "numbers": graph.numbers,
-        "multiplicity": graph.multiplicity,
-    }
+                # An output has a row for each node or for each crystal; with as many of both it is the same.
+                sizes = n_nodes[chosen] if len(tensor) == n_nodes[chosen].sum() else np.ones_like(chosen)
+                rows = np.split(tensor.cpu().numpy(), np.cumsum(sizes)[:-1])
+                found.setdefault(name, {}).update(zip(chosen.tolist(), rows, strict=True))
+    return {name: np.concatenate([rows[i] for i in range(len(graphs))]) for name, rows in found.items()}
+
+
+def _join(parts: Sequence[Environments]) -> Environments:
+    """Return the environments of several groups of crystals as those of one."""
+    if len(parts) == 1:
+        return parts[0]
+    nodes, orbits = (np.cumsum([0, *(getattr(part, ptr)[-1] for part in parts)]) for ptr in ("node_ptr", "orbit_ptr"))
+
+    def shifted(name: str, shifts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        return [getattr(part, name) + shift for part, shift in zip(parts, shifts, strict=False)]
+
+    names = ("before", "after", "material", "numbers", "multiplicity")
+    return Environments(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
+        node_ptr=np.concatenate([*(ptr[:-1] for ptr in shifted("node_ptr", nodes)), nodes[-1:]]),
+        orbit_ptr=np.concatenate([*(ptr[:-1] for ptr in shifted("orbit_ptr", orbits)), orbits[-1:]]),
+        orbit_node=np.concatenate(shifted("orbit_node", nodes)),
+        cells=parts[0].cells,
+        extras={name: np.concatenate([part.extras[name] for part in parts]) for name in parts[0].extras},
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,7 +291,7 @@ class DescribedRows:
         rows: Positions in the table, int64 [M], grouped by fold.
         fold: Fold of each row, int64 [M].
         n_rows: Test rows of the run from which they were drawn.
-        environments: What the models make of them.
+        environments: Their environments.
     """
 
     rows: NDArray[np.int64]
@@ -293,53 +300,46 @@ class DescribedRows:
     environments: Environments
 
 
-def headline(study: Study) -> Result:
-    """Return the run that figures of one run show: the capsule block's, else the first.
+@dataclass(frozen=True, eq=False)
+class StudyModels:
+    """The models of a study, and the crystals that they describe.
+
+    Attributes:
+        table: The crystals of the task.
+        runs: The runs with a model that can be loaded, each with its models. First comes the run that a figure of one
+            run shows: that of the capsule block if there is one.
+        problems: Which runs and folds are left out and why, and which runs were trained on another file; a sentence
+            each.
+    """
+
+    table: CrystalTable
+    runs: list[tuple[Result, Models]]
+    problems: list[str]
+
+
+# Verifying the files of all runs and reading their weights takes longer than many an analysis.
+_opened: WeakKeyDictionary[Study, StudyModels] = WeakKeyDictionary()
+
+
+def open_models(study: Study, progress: Progress | None = None) -> StudyModels:
+    """Load the models and the crystals of a study; they are loaded once.
+
+    Args:
+        study: The study.
+        progress: Called with the number of crystals read.
 
     Raises:
-        Absent: There is no run.
+        Absent: There is no run, the crystals are not available, or no model can be loaded.
     """
     if not study.runs:
         raise Absent(
             "Published predictions come without a model, so there are no environments to look into: give the folder of "
             "a run."
         )
-    return next((result for result in study.runs if result.block_name == "capsule"), study.runs[0])
-
-
-def models_of(study: Study) -> list[tuple[Result, Models]]:
-    """Return the models of every run of a study, the headline's first; they are opened once.
-
-    Raises:
-        Absent: There is no run whose models can be loaded.
-    """
-    found, problems = _open(study)
-    if not found:
-        raise Absent(f"No model can be loaded: {' '.join(problems)}")
-    return found
-
-
-def problems_of(study: Study) -> list[str]:
-    """Return what to know of all sections on environments: runs and folds left out, and crystals of another file."""
-    found, problems = _open(study)
-    left_out = [*problems, *(problem for _, models in found for problem in models.problems)]
-    return [*left_out, *study.on_other_content()]
-
-
-def show_problems(problems: Sequence[str]) -> list[Text]:
-    """Return what a section says of these: a paragraph, or nothing."""
-    return [Text(" ".join(problems))] if problems else []
-
-
-# To verify the files of all runs, and to read their weights, takes longer than many an analysis.
-_opened: WeakKeyDictionary[Study, tuple[list[tuple[Result, Models]], list[str]]] = WeakKeyDictionary()
-
-
-def _open(study: Study) -> tuple[list[tuple[Result, Models]], list[str]]:
-    """Models of the runs of a study that have any, and why the others have none."""
+    table = study.crystals(progress)
     if study not in _opened:
-        first = headline(study)
-        found, problems = [], []
+        first = next((result for result in study.runs if result.block_name == "capsule"), study.runs[0])
+        runs, problems = [], []
         for result in sorted(study.runs, key=lambda result: result is not first):
             assert result.run is not None
             try:
@@ -348,8 +348,11 @@ def _open(study: Study) -> tuple[list[tuple[Result, Models]], list[str]]:
             except SenBenchError as error:
                 problems.append(str(error))
             else:
-                found.append((result, models))
-        _opened[study] = found, problems
+                runs.append((result, models))
+        if not runs:
+            raise Absent(f"No model can be loaded: {' '.join(problems)}")
+        problems += [problem for _, models in runs for problem in models.problems]
+        _opened[study] = StudyModels(table, runs, [*problems, *study.on_other_content()])
     return _opened[study]
 
 
@@ -362,8 +365,8 @@ def rows_of_trainings(models: Models, table: CrystalTable) -> dict[Training, NDA
     position = {row: i for i, row in enumerate(table.ids.tolist())}
     if lacking := [row for row in models.tested_by if row not in position]:
         raise Absent(
-            f"The crystals at hand lack {len(lacking):,} of the {len(models.tested_by):,} rows that {models.run.path} "
-            f"was tested on, such as {lacking[0]}: give the data of the run with --data-dir."
+            f"The available crystals lack {len(lacking):,} of the {len(models.tested_by):,} rows that "
+            f"{models.run.path} was tested on, such as {lacking[0]}: give the data of the run with --data-dir."
         )
     found: dict[Training, list[int]] = {training: [] for training in models.trainings}
     for row, training in models.tested_by.items():
@@ -371,139 +374,62 @@ def rows_of_trainings(models: Models, table: CrystalTable) -> dict[Training, NDA
     return {training: np.array(sorted(rows), dtype=np.int64) for training, rows in found.items()}
 
 
-def draw_test_rows(
-    models: Models, table: CrystalTable, *, at_most: int
-) -> tuple[dict[Training, NDArray[np.int64]], int]:
-    """Draw at most so many test rows, the same share of each fold; return them by training, and how many there are.
+def draw_test_rows(models: Models, table: CrystalTable, *, at_most: int = DRAWN) -> dict[Training, NDArray[np.int64]]:
+    """Draw at most so many of the test rows of a run, the same share of each fold; return their positions by training.
 
     Raises:
         Absent: A row of the run is not in the table.
     """
     rows = rows_of_trainings(models, table)
-    total = sum(map(len, rows.values()))
-    if total > at_most:
+    share = at_most / sum(map(len, rows.values()))
+    if share < 1:
         rng = np.random.default_rng(0)
-        share = at_most / total
         rows = {training: np.sort(rng.permutation(part)[: int(share * len(part))]) for training, part in rows.items()}
-    return {training: part for training, part in rows.items() if len(part)}, total
+    return {training: part for training, part in rows.items() if len(part)}
 
 
 def inequivalent_rows(table: CrystalTable, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return those of the rows whose crystals have inequivalent atoms of one element, and more than one element."""
-    kept = []
-    for row in rows.tolist():
-        crystal = table.crystal(row)
-        _, first = np.unique(crystal.orbit, return_index=True)
-        _, orbits = np.unique(crystal.numbers[first], return_counts=True)
-        if len(orbits) > 1 and orbits.max() > 1:
-            kept.append(row)
-    return np.array(kept, dtype=np.int64)
+    orbits = {row: orbits_of_elements(table.crystal(row)) for row in rows.tolist()}
+    return np.array([row for row, counts in orbits.items() if len(counts) > 1 and counts.max() > 1], dtype=np.int64)
 
 
 def describe_test_rows(
-    models: Models,
-    table: CrystalTable,
-    *,
-    trained: bool = True,
-    at_most: int = DRAWN,
-    folds: Sequence[int] | None = None,
-    only_inequivalent: bool = False,
-    progress: Progress | None = None,
+    models: Models, table: CrystalTable, *, trained: bool = True, progress: Progress | None = None
 ) -> DescribedRows:
-    """Describe test rows of a run, all or a random sample with the same share of each fold.
-
-    Several sections look at the same rows: what one has described the others find.
+    """Describe test rows of a run, all or a random sample of 2,000 with the same share of each fold.
 
     Args:
         models: The models.
         table: The crystals of the task.
         trained: Whether by the trained models, or by those from which their trainings began.
-        at_most: Rows to draw.
-        folds: Of the rows drawn, the folds to describe; None for all.
-        only_inequivalent: Whether to leave out the rows that `inequivalent_rows` does.
-        progress: Told how many crystals are done.
+        progress: Called with the number of folds described.
 
     Raises:
-        Absent: A row of the run is not in the table, or none is left.
+        Absent: A row of the run is not in the table.
     """
-    by_training, n_rows = draw_test_rows(models, table, at_most=at_most)
+    drawn = draw_test_rows(models, table)
     parts = []
-    for training, rows in by_training.items():
-        if folds is None or training.fold in folds:
-            # Always these two parts, so that a row is the same to the last bit whichever section asks for it first.
-            inequivalent = inequivalent_rows(table, rows)
-            others = [] if only_inequivalent else [np.setdiff1d(rows, inequivalent)]
-            parts += [(training, part) for part in (inequivalent, *others) if len(part)]
-    if not parts:
-        raise Absent("No test row has inequivalent atoms of one element beside another element.")
-    done, total, described = 0, sum(len(part) for _, part in parts), []
-    for training, part in parts:
-        described.append(_described(models, table, training, part, trained=trained))
-        done += len(part)
+    for done, (training, rows) in enumerate(drawn.items(), start=1):
+        parts.append(_describe_rows(models, table, training, rows, trained=trained))
         if progress is not None:
-            progress(done, total)
-    chosen = np.concatenate([part for _, part in parts])
-    fold = np.concatenate([np.full(len(part), training.fold) for training, part in parts])
-    order = np.lexsort((chosen, fold))
-    return DescribedRows(chosen[order], fold[order], n_rows, _take(_join(described), order))
+            progress(done, len(drawn))
+    folds = np.repeat([training.fold for training in drawn], [len(rows) for rows in drawn.values()])
+    return DescribedRows(np.concatenate(list(drawn.values())), folds, len(models.tested_by), _join(parts))
 
 
-# Crystals whose environments are kept for other sections; beyond so many the oldest are forgotten.
+# Several sections look at the same rows: environments of so many crystals are kept, and beyond them the oldest dropped.
 _KEPT = 40_000
 _kept: dict[tuple[object, ...], Environments] = {}
 
 
-def _described(
+def _describe_rows(
     models: Models, table: CrystalTable, training: Training, rows: NDArray[np.int64], *, trained: bool
 ) -> Environments:
-    """Return what the model of a training makes of rows; it is computed once."""
-    key = (str(models.run.path.resolve()), table.digest, models.device, training, trained, rows.tobytes())
+    key = (models, table.digest, training, trained)
     if key not in _kept:
         found = models.describe([table.crystal(row) for row in rows.tolist()], models.load(training, trained=trained))
         while _kept and sum(map(len, _kept.values())) + len(rows) > _KEPT:
             _kept.pop(next(iter(_kept)))
         _kept[key] = found
     return _kept[key]
-
-
-def _take(environments: Environments, chosen: NDArray[np.int64]) -> Environments:
-    """Return crystals of some environments, in this order."""
-    if np.array_equal(chosen, np.arange(len(environments))):
-        return environments
-    nodes, orbits = np.diff(environments.node_ptr)[chosen], np.diff(environments.orbit_ptr)[chosen]
-    node_ptr, orbit_ptr = (np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64) for sizes in (nodes, orbits))
-    # Where the first node of each crystal was and is now: all that belongs to it moves along.
-    shift = environments.node_ptr[chosen] - node_ptr[:-1]
-    of_node = np.arange(node_ptr[-1]) + np.repeat(shift, nodes)
-    of_orbit = np.arange(orbit_ptr[-1]) + np.repeat(environments.orbit_ptr[chosen] - orbit_ptr[:-1], orbits)
-    n_nodes = len(environments.numbers)
-    return Environments(
-        **{name: getattr(environments, name)[of_node] for name in ("before", "after", "numbers", "multiplicity")},
-        material=environments.material[chosen],
-        node_ptr=node_ptr,
-        orbit_ptr=orbit_ptr,
-        orbit_node=environments.orbit_node[of_orbit] - np.repeat(shift, orbits),
-        cells=environments.cells,
-        extras={
-            name: values[of_node if len(values) == n_nodes else chosen] for name, values in environments.extras.items()
-        },
-    )
-
-
-def _join(parts: Sequence[Environments]) -> Environments:
-    nodes = np.cumsum([0, *(part.node_ptr[-1] for part in parts)])
-    orbits = np.cumsum([0, *(part.orbit_ptr[-1] for part in parts)])
-
-    def pointers(name: str, shifts: NDArray[np.int64]) -> NDArray[np.int64]:
-        shifted = [getattr(part, name)[:-1] + shift for part, shift in zip(parts, shifts, strict=False)]
-        return np.concatenate([*shifted, shifts[-1:]])
-
-    names = ("before", "after", "material", "numbers", "multiplicity")
-    return Environments(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
-        node_ptr=pointers("node_ptr", nodes),
-        orbit_ptr=pointers("orbit_ptr", orbits),
-        orbit_node=np.concatenate([part.orbit_node + shift for part, shift in zip(parts, nodes, strict=False)]),
-        cells=parts[0].cells,
-        extras={name: np.concatenate([part.extras[name] for part in parts]) for name in parts[0].extras},
-    )

@@ -1,6 +1,6 @@
-"""Which operations of the space group map one atom of a crystal onto another.
+"""Symmetry orbits of a crystal, and the operations of its space group that map one atom onto another.
 
-Atoms are those of the conventional cell, where centring translations relate atoms of their own.
+Operations act on the atoms of the conventional cell, in which centring translations relate different atoms.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import itertools
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,17 +15,25 @@ from numpy.typing import NDArray
 
 from sen.crystal import Crystal, find_symmetry
 
-__all__ = ["KINDS", "ConventionalCell", "Operation", "classify", "conventional_cell"]
+__all__ = [
+    "KINDS",
+    "ConventionalCell",
+    "Operation",
+    "classify",
+    "conventional_cell",
+    "first_atoms",
+    "orbits_of_elements",
+]
 
 KINDS = ("translation", "inversion", "mirror", "rotation", "rotoinversion", "screw", "glide")
 """Kinds of operations, in the order in which one of several is chosen to name a relation."""
 
 # Fractional coordinates closer than this are the same; refined cells agree to rounding.
 _CLOSE = 1e-3
-# Å: atoms that an operation may miss, the tolerance with which the operations were found.
+# Å: the tolerance with which the operations are found.
 _SYMPREC = 0.01
-# Whole lattice vectors that are tried: an axis or plane parallel to that of the operation and through some point of the
-# cell lies within this many cells, in the conventional settings.
+# Lattice vectors that are tried: in the conventional settings an axis or plane parallel to that of the operation, and
+# through some point of the cell, lies within this many cells.
 _SHIFTS = np.array(list(itertools.product(range(-3, 4), repeat=3)), dtype=np.float64)
 # Order of a rotation by the trace of its matrix.
 _ORDER = {3: 1, -1: 2, 0: 3, 1: 4, 2: 6}
@@ -51,7 +58,7 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """How it is called: "mirror", "2-fold rotation", "4-fold screw", "-3 rotoinversion"."""
+        """Its name: "mirror", "2-fold rotation", "4-fold screw", "-3 rotoinversion"."""
         if self.kind == "rotoinversion":
             return f"-{self.order} rotoinversion"
         return f"{self.order}-fold {self.kind}" if self.kind in {"rotation", "screw"} else self.kind
@@ -59,19 +66,26 @@ class Operation:
     @property
     def xyz(self) -> str:
         """Its coordinate triplet: "-x, y+1/2, -z"."""
-        rows = []
-        for row, shift in zip(self.rotation, self.translation, strict=True):
-            terms = "".join(f"{'+' if c > 0 else '-'}{axis}" for c, axis in zip(row, "xyz", strict=True) if c)
-            fraction = Fraction(float(shift)).limit_denominator(24)
-            rows.append(terms.removeprefix("+") + (f"+{fraction}" if fraction else ""))
-        return ", ".join(rows)
+        from pymatgen.core.operations import SymmOp
+
+        return str(SymmOp.from_rotation_and_translation(self.rotation, self.translation).as_xyz_str())
+
+
+def first_atoms(crystal: Crystal) -> NDArray[np.int64]:
+    """Return the first atom of each symmetry orbit of a crystal, [orbits]."""
+    return np.unique(crystal.orbit, return_index=True)[1]
+
+
+def orbits_of_elements(crystal: Crystal) -> NDArray[np.int64]:
+    """Return how many symmetry orbits each element of a crystal has, [elements]."""
+    return np.unique(crystal.numbers[first_atoms(crystal)], return_counts=True)[1]
 
 
 def classify(rotation: NDArray[Any], translation: NDArray[Any]) -> tuple[str, int]:
     """Return the kind of an operation ("identity" or one of `KINDS`) and the order of its rotation.
 
-    It is taken together with all lattice vectors of the cell in which it is written: a screw or a glide is one whose
-    intrinsic translation, (1/k) sum of W^m w over its order k, vanishes for none of w + t.
+    The operation stands for all those that differ from it by a lattice vector t of the cell. It is a screw or a glide
+    if the intrinsic translation, (1/k) sum of W^m (w + t) over its order k, vanishes for no t.
 
     Args:
         rotation: W, whole numbers [3, 3].
@@ -81,7 +95,7 @@ def classify(rotation: NDArray[Any], translation: NDArray[Any]) -> tuple[str, in
     return _classify(numbers, tuple(np.asarray(translation, dtype=np.float64).round(6).tolist()))
 
 
-# Crystals have the same few hundred operations over and over.
+# The same few hundred operations occur in most crystals.
 @functools.lru_cache(maxsize=10_000)
 def _classify(numbers: tuple[int, ...], shift: tuple[float, ...]) -> tuple[str, int]:
     rotation, translation = np.array(numbers).reshape(3, 3), np.array(shift)
@@ -91,7 +105,7 @@ def _classify(numbers: tuple[int, ...], shift: tuple[float, ...]) -> tuple[str, 
         return ("translation" if np.abs(translation - np.rint(translation)).max() > _CLOSE else "identity"), 1
     if not proper and order != 2:
         return ("inversion" if order == 1 else "rotoinversion"), order
-    # The part of a shift that the operation leaves alone: along the axis, or in the plane.
+    # The part of a shift that the operation leaves unchanged: along the axis, or in the plane.
     powers = [np.linalg.matrix_power(rotation, m) for m in range(order)]
     intrinsic = (translation + _SHIFTS) @ (np.sum(powers, axis=0) / order).T
     moves_on = bool(np.abs(intrinsic).max(axis=1).min() > _CLOSE)
@@ -102,16 +116,16 @@ def _classify(numbers: tuple[int, ...], shift: tuple[float, ...]) -> tuple[str, 
 
 @dataclass(frozen=True, eq=False)
 class ConventionalCell:
-    """The conventional cell of a crystal with n atoms, and what relates them.
+    """The conventional cell of a crystal, with n atoms, and the operations that relate them.
 
     Attributes:
         lattice: Lattice vectors as rows in Å, float64 [3, 3].
         positions: Fractional coordinates, float64 [n, 3].
         numbers: Atomic numbers, int64 [n].
-        atom: Atom of the crystal from which it was made that each atom is a copy of, int64 [n].
-        space_group: International number; 0 where the symmetry search failed, and the cell is the crystal's own.
-        operations: The operations of the space group but the identity, those with centring translations included.
-        images: Atom onto which each operation maps each atom, int64 [operations, n]; -1 where it maps it onto none.
+        atom: The atom of the original crystal of which each atom is a copy, int64 [n].
+        space_group: International number; 0 where the symmetry search failed and the cell is that of the crystal.
+        operations: The operations of the space group except the identity, with those of the centring translations.
+        images: Atom onto which each operation maps each atom, int64 [operations, n]; -1 for none.
     """
 
     lattice: NDArray[np.float64]
@@ -135,7 +149,7 @@ class ConventionalCell:
 def conventional_cell(crystal: Crystal) -> ConventionalCell:
     """Return the conventional cell of a crystal with its space-group operations, as moyopy finds them.
 
-    Where the search fails the crystal's own cell is returned, with no operation.
+    If the search fails, the cell is that of the crystal, without operations.
     """
     found = again = find_symmetry(crystal.lattice, crystal.positions, crystal.numbers, _SYMPREC)
     if found is not None:
@@ -170,7 +184,7 @@ def conventional_cell(crystal: Crystal) -> ConventionalCell:
 
 
 def _distances(points: NDArray[Any], others: NDArray[Any], lattice: NDArray[Any]) -> NDArray[np.float64]:
-    """Distances in Å between points [n, 3] and the nearest lattice images of others [m, 3], where these are small."""
+    """Distances in Å, exact where they are small, between points [n, 3] and the nearest images of others [m, 3]."""
     difference = points[:, None] - others[None]
     difference -= np.rint(difference)
     distances: NDArray[np.float64] = np.linalg.norm(difference @ lattice, axis=2)
@@ -186,7 +200,7 @@ def _nearest(points: NDArray[Any], others: NDArray[Any], lattice: NDArray[Any]) 
 def _matches(
     mapped: NDArray[Any], positions: NDArray[Any], numbers: NDArray[Any], lattice: NDArray[Any]
 ) -> NDArray[np.int64]:
-    """Index of the atom of the same element at each mapped position [n, 3]; -1 where there is none."""
+    """Index of the atom of the same element at each mapped position [n, 3]; -1 for none."""
     distances = _distances(mapped, positions, lattice)
     distances[numbers[:, None] != numbers[None]] = np.inf
     nearest = distances.argmin(axis=1)

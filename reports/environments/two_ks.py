@@ -1,7 +1,7 @@
 """The two-sample Kolmogorov-Smirnov statistic (2-KS) between the environments of atoms (paper Fig. 2a, 2b, 3a, 3d-g).
 
-The components of an environment are taken as a sample, rounded to 1e-5. They are not independent of each other, so that
-no p-value is claimed.
+The components of an environment, rounded to 1e-5, are taken as a sample. They are not independent of each other, so no
+p-value is claimed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 from benchmarks.base.files import plain
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, reduced_formula
-from reports.environments.operations import KINDS, ConventionalCell, conventional_cell
-from reports.study.wording import space_group_symbol
+from reports.environments.operations import (
+    KINDS,
+    ConventionalCell,
+    conventional_cell,
+    first_atoms,
+    orbits_of_elements,
+)
+from reports.study.wording import drawable, space_group_symbol
 from sen.crystal import SYMBOLS, Crystal
 
 if TYPE_CHECKING:
@@ -29,8 +35,8 @@ __all__ = [
     "Choice",
     "choose_crystals",
     "choose_example",
-    "densities",
     "describe_crystal",
+    "element_of",
     "element_pairs",
     "ks_matrix",
     "ks_of_subsets",
@@ -47,18 +53,16 @@ DIGITS = 5
 SUBSETS = 16
 """Random subsets of components over which the 2-KS of environments of different widths is averaged."""
 
-# Components compared at a time: more would only take memory.
+# Components compared at a time, to limit memory.
 _AT_A_TIME = 4_000_000
-# Atoms of a conventional cell of which bars can still be read.
+# Atoms of a conventional cell whose bars can still be read.
 _READABLE = 32
-# Crystals looked at for operations, the smallest first.
-_LOOKED_AT = 2000
-# Kinds of operations that a crystal may show beside each other for the search to be content with it.
+# Crystals searched for operations, the smallest first.
+_SEARCHED = 2000
+# Kinds of operations that a crystal may show at most for the search to end with it.
 _PURE = 2
 # Atoms in the primitive cell of the paper's example.
 _LIKE = 13
-# Points at which densities are drawn.
-_GRID = 161
 
 
 def ks_statistic(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -69,14 +73,14 @@ def ks_statistic(first: NDArray[np.floating], second: NDArray[np.floating]) -> N
         second: The environments to compare with, [P, D].
 
     Returns:
-        The statistics, [P], from 0 to 1; as `scipy.stats.ks_2samp` of the components rounded to 1e-5 gives them.
+        The statistics, [P], from 0 to 1; those of `scipy.stats.ks_2samp` for components rounded to 1e-5.
     """
     n_pairs, width = first.shape
     result = np.empty(n_pairs)
     size = max(1, _AT_A_TIME // (2 * width))
     for start in range(0, n_pairs, size):
         pairs = slice(start, start + size)
-        # The lowest bit says whose component it is, so that one sort of plain integers keeps both together.
+        # The lowest bit marks the environment of a component, so that one sort of plain integers keeps both together.
         values = [np.rint(part[pairs].astype(np.float64) * 10**DIGITS).astype(np.int64) * 2 for part in (first, second)]
         merged = np.sort(np.concatenate([values[0], values[1] + 1], axis=1), axis=1)
         step = (1 - 2 * (merged & 1)).cumsum(axis=1)
@@ -91,18 +95,18 @@ def ks_of_subsets(
 ) -> NDArray[np.float64]:
     """Return the mean 2-KS of each pair over random subsets of the components, the same ones of both environments.
 
-    2-KS depends on the width of the environments, in the steps that it moves in and in what chance adds. So those of
-    different widths are compared by as many components of each.
+    The steps in which 2-KS moves, and its expectation under chance, depend on the width of the environments.
+    Environments of different widths are therefore compared by the same number of components.
 
     Args:
         first: Environments, [P, D].
         second: The environments to compare with, [P, D].
         width: Components in a subset, at most D.
-        subsets: How many; one where a subset is the whole.
+        subsets: Number of subsets; one where a subset is the whole.
         seed: Of the draws; environments of the same width share their subsets.
 
     Returns:
-        The means, [P]; at least 1 / width for environments no two of whose components are the same.
+        The means, [P]; at least 1 / width for environments that have no component in common.
     """
     n_pairs, own = first.shape
     if width >= own:
@@ -125,8 +129,9 @@ def ks_matrix(environments: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def pearson(environments: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the Pearson correlation between all environments [n, D], [n, n]; NaN of one without variation."""
-    centred = environments.astype(np.float64) - environments.mean(axis=1, keepdims=True)
+    """Return the Pearson correlation between all environments [n, D], [n, n]; NaN for one without variation."""
+    centred = environments.astype(np.float64)
+    centred -= centred.mean(axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     result: NDArray[np.float64] = centred @ centred.T
@@ -135,13 +140,17 @@ def pearson(environments: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def orbit_labels(crystal: Crystal) -> list[str]:
     """Name the symmetry orbits of a crystal by element: "K", and where an element has several, "O1", "O2"."""
-    _, first = np.unique(crystal.orbit, return_index=True)
-    elements = [SYMBOLS[z - 1] for z in crystal.numbers[first].tolist()]
+    elements = [SYMBOLS[z - 1] for z in crystal.numbers[first_atoms(crystal)].tolist()]
     labels = []
     for i, element in enumerate(elements):
         several = elements.count(element) > 1
         labels.append(element + (str(elements[: i + 1].count(element)) if several else ""))
     return labels
+
+
+def element_of(label: str) -> str:
+    """Return the element of an orbit's label: "O" of "O2"."""
+    return label.rstrip("0123456789")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +160,8 @@ class Choice:
     Attributes:
         rows: Positions of the crystals in the table, in the order of the kinds that they were chosen for.
         shows: The kinds that each was chosen for.
-        absent: Kinds of operations that none of the crystals looked at shows.
-        looked_at: How many crystals were looked at.
+        absent: Kinds of operations that no searched crystal shows.
+        looked_at: Number of crystals searched.
     """
 
     rows: list[int]
@@ -173,34 +182,34 @@ def shown_kinds(cell: ConventionalCell, orbit: NDArray[Any]) -> set[str]:
 
 
 def choose_crystals(table: CrystalTable, rows: NDArray[np.int64], progress: Progress | None = None) -> Choice:
-    """Choose a crystal for each kind of operation, as many of the seven as the rows hold.
+    """Choose a crystal for each kind of operation, for as many of the seven as the rows contain.
 
-    Crystals have at least two symmetry orbits and at most 32 atoms in the conventional cell. Those with inequivalent
-    atoms of one element come first, because there is something to tell apart in them, then those that show few other
-    kinds, then small cells. At most the 2,000 smallest are looked at, and no larger ones once every kind
-    is found in such crystals.
+    Crystals have at least two symmetry orbits and at most 32 atoms in the conventional cell. Crystals with inequivalent
+    atoms of one element come first, because these can be compared, then those that show few other kinds, then small
+    cells. At most the 2,000 smallest crystals are searched, and no larger ones once every kind is found in such
+    crystals.
 
     Args:
         table: The crystals of the task.
         rows: Positions of the rows to choose from.
-        progress: Told how many kinds are found.
+        progress: Called with the number of kinds found.
     """
     size = np.diff(table.ptr)[rows]
     order = rows[np.lexsort((rows, size))]
     best: dict[str, tuple[bool, int, int, int]] = {}
     looked_at = last_size = 0
-    for row in order[:_LOOKED_AT].tolist():
+    for row in order[:_SEARCHED].tolist():
         crystal = table.crystal(row)
         all_found = len(best) == len(KINDS) and max(best.values())[:2] <= (False, _PURE)
         if len(crystal) > last_size and (all_found or len(crystal) > _READABLE):
             break
         last_size = len(crystal)
         looked_at += 1
-        # Where all atoms are equivalent there is nothing to tell apart.
+        # Where all atoms are equivalent there is nothing to compare.
         if crystal.orbit.max() == 0:
             continue
         # Operations take long to find, and these crystals could not come before those found.
-        has_inequivalent = _has_inequivalent(crystal)
+        has_inequivalent = orbits_of_elements(crystal).max() > 1
         if not has_inequivalent and len(best) == len(KINDS) and not max(best.values())[0]:
             continue
         cell = conventional_cell(crystal)
@@ -217,33 +226,27 @@ def choose_crystals(table: CrystalTable, rows: NDArray[np.int64], progress: Prog
     return Choice(list(shows), list(shows.values()), [kind for kind in KINDS if kind not in best], looked_at)
 
 
-def _has_inequivalent(crystal: Crystal) -> bool:
-    """Whether an element has several symmetry orbits."""
-    _, first = np.unique(crystal.orbit, return_index=True)
-    return len(np.unique(crystal.numbers[first])) < len(first)
-
-
 def choose_example(table: CrystalTable, rows: NDArray[np.int64]) -> int | None:
-    """Choose a crystal like the paper's Y4Cu2O7 to show in detail; None where no row has what it takes.
+    """Choose a crystal like the paper's Y4Cu2O7 to show in detail; None where no row is like it.
 
     It has three elements or more if possible, inequivalent atoms of one element, equivalent atoms, and about as many
     atoms in the primitive cell.
     """
-    best: tuple[Any, ...] | None = None
+    best: tuple[int, ...] | None = None
     size = np.diff(table.ptr)
     for row in rows[np.argsort(np.abs(size[rows] - _LIKE), kind="stable")].tolist():
         # None that follows, of another size, could be better.
         if best is not None and best[:2] < (-3, abs(int(size[row]) - _LIKE)):
             break
         crystal = table.crystal(row)
-        _, first = np.unique(crystal.orbit, return_index=True)
-        elements, orbits = np.unique(crystal.numbers[first], return_counts=True)
-        if len(first) == len(crystal) or len(elements) < 2 or orbits.max() < 2:
+        orbits = orbits_of_elements(crystal)
+        n_orbits = int(orbits.sum())
+        if n_orbits == len(crystal) or len(orbits) < 2 or orbits.max() < 2:
             continue
-        key = (-min(len(elements), 3), abs(len(crystal) - _LIKE), -len(first), row)
+        key = (-min(len(orbits), 3), abs(len(crystal) - _LIKE), -n_orbits, row)
         if best is None or key < best:
             best = key
-    return None if best is None else int(best[-1])
+    return None if best is None else best[-1]
 
 
 def relations(crystal: Crystal, before: NDArray[np.floating], after: NDArray[np.floating]) -> dict[str, Any]:
@@ -262,51 +265,44 @@ def relations(crystal: Crystal, before: NDArray[np.floating], after: NDArray[np.
     cell = conventional_cell(crystal)
     orbit, labels = crystal.orbit[cell.atom], orbit_labels(crystal)
     counts = np.bincount(orbit)
-    # Orbits of one element stand side by side.
-    element = [label.rstrip("0123456789") for label in labels]
-    # From an element that has several orbits, so that inequivalent atoms of one element are seen to differ.
+    element = [element_of(label) for label in labels]
+    # From an element that has several orbits, to show how inequivalent atoms of one element differ.
     several = [i for i in range(len(labels)) if element.count(element[i]) > 1] or range(len(labels))
     home = min(several, key=lambda i: (counts[i], i))
+    # Orbits of one element stand side by side.
     order = sorted(range(len(labels)), key=lambda i: (element[i] != element[home], element[i], i != home, i))
-    atoms = np.concatenate([np.flatnonzero(orbit == label) for label in order])
+    orbits = [np.flatnonzero(orbit == label) for label in order]
+    starts = np.cumsum([0, *map(len, orbits)]).tolist()
+    atoms = np.concatenate(orbits)
     source = cell.atom[atoms]
     reference = np.repeat(source[:1], len(source))
-    ks = {
-        "before": ks_statistic(before[source], before[reference]),
-        "after": ks_statistic(after[source], after[reference]),
-        # Against the first atom of the orbit.
-        "within_before": np.zeros(len(source)),
-        "within_after": np.zeros(len(source)),
-    }
-    groups, start = [], 0
-    for label in order:
-        members = atoms[start : start + counts[label]]
+    # The first atom of each atom's orbit.
+    first = cell.atom[np.repeat([members[0] for members in orbits], [len(members) for members in orbits])]
+    stages = {"before": before, "after": after}
+    ks = {stage: ks_statistic(values[source], values[reference]) for stage, values in stages.items()}
+    ks |= {f"within_{stage}": ks_statistic(values[source], values[first]) for stage, values in stages.items()}
+    groups = []
+    for label, members, start in zip(order, orbits, starts, strict=False):
         operations = [cell.between(int(members[0]), int(member)) for member in members[1:]]
-        firsts = [found[0] for found in operations if found]
-        for stage, values in (("before", before), ("after", after)):
-            first = np.repeat(cell.atom[members[:1]], len(members))
-            ks[f"within_{stage}"][start : start + len(members)] = ks_statistic(
-                values[cell.atom[members]], values[first]
-            )
+        kinds = {found[0].kind for found in operations if found}
         groups.append(
             {
                 "label": labels[label],
                 "start": start,
                 "n": len(members),
-                "kinds": [kind for kind in KINDS if any(o.kind == kind for o in firsts)],
+                "kinds": [kind for kind in KINDS if kind in kinds],
                 "relations": [
                     {
-                        "atom": start + 1 + k,
+                        "atom": start + k,
                         "n": len(found),
                         "first": found[0].name if found else None,
                         "xyz": found[0].xyz if found else None,
                         "all": [f"{o.name}: {o.xyz}" for o in found],
                     }
-                    for k, found in enumerate(operations)
+                    for k, found in enumerate(operations, start=1)
                 ],
             }
         )
-        start += len(members)
     return {
         "formula": reduced_formula(crystal.numbers),
         "space_group": cell.space_group,
@@ -326,7 +322,7 @@ def element_pairs(crystal: Crystal, environments: NDArray[np.floating]) -> list[
         crystal: The crystal.
         environments: Environment of each of its atoms, [atoms, D].
     """
-    _, first = np.unique(crystal.orbit, return_index=True)
+    first = first_atoms(crystal)
     numbers = crystal.numbers[first]
     matrix = ks_matrix(environments[first])
     found = []
@@ -336,44 +332,24 @@ def element_pairs(crystal: Crystal, environments: NDArray[np.floating]) -> list[
     return found
 
 
-def densities(crystal: Crystal, environments: NDArray[np.floating]) -> dict[str, Any]:
-    """Return the density of the components of each orbit's environment (Fig. 3d-g), by Gaussian kernels.
-
-    Args:
-        crystal: The crystal.
-        environments: Environment of each of its atoms, [atoms, D].
-
-    Returns:
-        Facts: the labels of the orbits, the grid, and the densities on it; an environment without variation has none.
-    """
-    from scipy.stats import gaussian_kde
-
-    labels = orbit_labels(crystal)
-    _, first = np.unique(crystal.orbit, return_index=True)
-    values = environments[first].astype(np.float64)
-    low, high = np.quantile(values, [0.002, 0.998])
-    margin = 0.1 * (high - low)
-    grid = np.linspace(low - margin, high + margin, _GRID)
-    curves = [gaussian_kde(value)(grid).tolist() if np.ptp(value) > 10.0**-DIGITS else None for value in values]
-    return {"labels": labels, "grid": grid.tolist(), "density": curves}
-
-
 def describe_crystal(crystal: Crystal, environments: Environments, i: int = 0) -> dict[str, Any]:
     """Return all that the report shows of crystal i of some environments."""
     nodes = environments.atom_nodes(i, crystal)
     before, after = environments.before[nodes], environments.after[nodes]
-    _, first = np.unique(crystal.orbit, return_index=True)
+    labels, first = orbit_labels(crystal), first_atoms(crystal)
+    by_orbit = np.argsort(crystal.orbit, kind="stable")
+    stages = {"before": before, "after": after}
     return {
         **relations(crystal, before, after),
-        "element_pairs": {"before": element_pairs(crystal, before), "after": element_pairs(crystal, after)},
-        "densities": {"before": densities(crystal, before), "after": densities(crystal, after)},
+        "element_pairs": {stage: element_pairs(crystal, values) for stage, values in stages.items()},
+        "components": {stage: [drawable(value) for value in values[first]] for stage, values in stages.items()},
         "pearson": {
-            "labels": [orbit_labels(crystal)[label] for label in np.sort(crystal.orbit)],
-            "before": plain(pearson(before[np.argsort(crystal.orbit, kind="stable")])),
+            "labels": [labels[label] for label in crystal.orbit[by_orbit]],
+            "before": plain(pearson(before[by_orbit])),
         },
         "orbits": [
             {"label": label, "multiplicity": int(count)}
-            for label, count in zip(orbit_labels(crystal), np.bincount(crystal.orbit), strict=True)
+            for label, count in zip(labels, np.bincount(crystal.orbit), strict=True)
         ],
-        "orbit_matrix": {"before": ks_matrix(before[first]).tolist(), "after": ks_matrix(after[first]).tolist()},
+        "orbit_matrix": {stage: ks_matrix(values[first]).tolist() for stage, values in stages.items()},
     }

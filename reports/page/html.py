@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: facts and blocks of a report, set by Jinja2 with everything escaped."""
+"""A report as one HTML file that needs no other file; Jinja2 escapes everything that it shows."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import base64
 import hashlib
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.base.console import figures
 from benchmarks.base.workers import Progress
 from reports.page.cite import bibtex, methods
 from reports.page.report import Outcome, Part, Report
@@ -21,23 +20,23 @@ from reports.page.section import Figure, Heading, Item, Table, Text
 from reports.page.style import DARK_COLOURS
 from reports.page.svg import draw_svg
 from reports.page.tables import as_csv, as_latex, is_numeric, shown
+from reports.study.sentences import Sentences
 from sen.registry import guard
 
 __all__ = ["render"]
 
-# Tables of more rows get a window of their own on the screen.
+# Tables with more rows scroll in a window on the screen.
 _LONG = 24
-# Figures that are narrower stay so on a wide page.
 _PIXELS_PER_POINT = 96 / 72
 
 
 def render(report: Report, facts_file: str, progress: Progress = lambda _done, _total: None) -> str:
-    """Return the page. A section whose blocks cannot be drawn is noted as failed, in the report too.
+    """Return the page. A section that cannot be drawn becomes a failed one, in the report too.
 
     Args:
         report: What to show.
-        facts_file: Name of the file of facts beside the page.
-        progress: Told how many sections are drawn.
+        facts_file: Name of the file with the facts, which lies next to the page.
+        progress: Called with how many sections are drawn, and how many there are.
     """
     script, css, template = map(_asset, ("report.js", "report.css", "report.html"))
     dark = " ".join(f"--colour-{i}: {colour};" for i, colour in enumerate(DARK_COLOURS))
@@ -47,7 +46,7 @@ def render(report: Report, facts_file: str, progress: Progress = lambda _done, _
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string(template).render(
         title=" · ".join(part["title"] for part in parts),
-        lead=_lead(report),
+        lead=_lead(report.parts),
         made=report.made.strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
         version=report.origin["sen-bench"],
         commit=_short(report.origin["git_commit"] or ""),
@@ -63,7 +62,7 @@ def render(report: Report, facts_file: str, progress: Progress = lambda _done, _
 
 
 class _Setter:
-    """Turns parts of a report into what the template reads; figures and tables are counted through."""
+    """Turns parts of a report into what the template reads, and numbers figures and tables across all of them."""
 
     def __init__(self, report: Report, progress: Progress) -> None:
         self._report = report
@@ -92,9 +91,9 @@ class _Setter:
     def _section(self, outcome: Outcome, prefix: str) -> dict[str, Any]:
         before = dict(self._numbers)
         name = f"{prefix}{_slug(outcome.name)}"
-        blocks = []
+        items = []
         with guard(f"The section {outcome.name} cannot be drawn.", outcome.fail):
-            blocks = [self._block(block, name) for block in outcome.blocks]
+            items = [self._item(item, name) for item in outcome.items]
         if outcome.failed:
             self._numbers = before
         self._done += 1
@@ -104,7 +103,7 @@ class _Setter:
             "title": outcome.title,
             "reason": outcome.reason,
             "failed": outcome.failed,
-            "blocks": blocks,
+            "shown": items,
             "command": self._command(outcome.name),
         }
 
@@ -119,17 +118,17 @@ class _Setter:
             words += ["--sections", name]
         return shlex.join(words)
 
-    def _block(self, block: Item, section: str) -> dict[str, Any]:
-        match block:
+    def _item(self, item: Item, section: str) -> dict[str, Any]:
+        match item:
             case Heading():
-                return {"kind": "heading", "text": block.text}
+                return {"kind": "heading", "text": item.text}
             case Text():
-                return {"kind": "text", "paragraphs": re.split(r"\n\s*\n", _typeset(block.text.strip()))}
+                return {"kind": "text", "paragraphs": re.split(r"\n\s*\n", _typeset(item.text.strip()))}
             case Figure():
-                return self._figure(block, section)
+                return self._figure(item, section)
             case Table():
-                return self._table(block, section)
-        raise TypeError(f"it shows {type(block).__name__}, which is no block")
+                return self._table(item, section)
+        raise TypeError(f"it shows {type(item).__name__}, which is not an item of the page")
 
     def _figure(self, figure: Figure, section: str) -> dict[str, Any]:
         name = self._new_id(f"{section}-{_slug(figure.name)}")
@@ -187,13 +186,13 @@ def _data_url(kind: str, content: str) -> str:
 
 
 def _typeset(text: str) -> str:
-    """Write minus signs as such, and keep "n = 283" on one line."""
+    """Turn hyphens before numbers into minus signs, and keep "n = 283" on one line."""
     text = re.sub(r"(?<![\w.)\]])-(?=\d)", "\N{MINUS SIGN}", text)
     return re.sub(r"\b(n|p) = (?=[\d.])", "\\1\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", text)
 
 
 def _slug(name: str) -> str:
-    """Return a name as it can be an id and a file name."""
+    """Return a name in a form that can be an id and a file name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "x"
 
 
@@ -201,23 +200,8 @@ def _asset(name: str) -> str:
     return resources.files("reports.page").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _lead(report: Report) -> str:
-    return " ".join(_sentences(report.parts))
-
-
-def _sentences(parts: Sequence[Part]) -> Iterator[str]:
-    for part in parts:
-        study, task = part.study, part.study.task
-        unit = f", in {task.unit}" if task.unit else ""
-        n = len(study.runs)
-        beside = f" and {len(study.published)} published" if study.published else ""
-        labels = ", ".join(result.label for result in study.results)
-        which = f"{study.title}. " if len(parts) > 1 else ""
-        yield f"{which}{task.description.removesuffix('.')}{unit}. {n} {'run' if n == 1 else 'runs'}{beside}: {labels}."
-        by_share: dict[float, list[str]] = {}
-        for run in study.runs:
-            if run.coverage is not None and run.coverage < 1:
-                by_share.setdefault(run.coverage, []).append(run.label)
-        for share, partial in by_share.items():
-            whose = "" if len(partial) == n else f" of {', '.join(partial)}"
-            yield f"The data{whose} are partial: {figures(100 * share, 3)} % of the official rows."
+def _lead(parts: Sequence[Part]) -> str:
+    """Say what each part is about, and which of its runs are on a part of the official rows."""
+    studies = [part.study for part in parts]
+    partial = [[run for run in study.runs if run.coverage is not None and run.coverage < 1] for study in studies]
+    return " ".join(Sentences(__name__, {"parts": list(zip(studies, partial, strict=True))}).paragraphs("lead"))

@@ -1,4 +1,4 @@
-"""From studies to the facts of a report: every section's analysis, and what became of it."""
+"""From studies to a report: every section analyses every study, and its outcome is kept."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ FORMAT = 1
 
 @dataclass
 class Outcome:
-    """What became of a section.
+    """The outcome of a section on one study.
 
     Attributes:
         name: Of the section.
         title: Its heading.
-        facts: What it found; None where it has nothing to show or failed.
-        blocks: What it shows.
-        reason: Why there is nothing to show, or what failed, in one sentence.
+        facts: What it found; None if it has nothing to show or failed.
+        items: What it shows.
+        reason: Why it shows nothing, or what failed, in one sentence.
         failed: Whether it failed.
-        seconds: What it took.
+        seconds: Time it took.
     """
 
     name: str
     title: str
     facts: dict[str, Any] | None = None
-    blocks: list[Item] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
     reason: str = ""
     failed: bool = False
     seconds: float = 0.0
@@ -51,7 +51,7 @@ class Outcome:
             f"The section {self.name!r} failed with {type(error).__name__}{f': {told}' if told else ''}. "
             "Everything else in this report is not affected."
         )
-        self.failed, self.blocks = True, []
+        self.failed, self.items = True, []
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ class Report:
     Attributes:
         parts: One for each task.
         made: When.
-        command: Words of the command that made it; what it was told of sections comes last.
+        command: Words of the command that made it; `--sections` and its value come last.
         origin: Versions, commit and machine that made it.
-        by_section: Whether the command makes one section alone when told --sections. Where it does not, as with
-            `sen-bench explain`, the page is about crystals and shows no scores of models.
+        by_section: Whether the command takes `--sections` to make one section alone. `sen-bench explain` does not: its
+            page is about crystals and shows no scores of models.
     """
 
     parts: list[Part]
@@ -117,7 +117,7 @@ class Report:
 
 
 def choose_sections(names: Sequence[str] | None) -> list[str]:
-    """Check the names of sections that somebody asks for; all installed ones where nobody does.
+    """Check the requested names of sections; without any, return all installed ones.
 
     Raises:
         UsageError: A name is unknown, or named twice.
@@ -184,7 +184,7 @@ def _run(outcome: Outcome, section: Section, study: Study, progress: Progress) -
     try:
         with guard(f"The section {outcome.name} failed.", outcome.fail, passing=Absent):
             facts = plain(section.analyse(study, progress))
-            outcome.facts, outcome.blocks = facts, list(section.show(facts))
+            outcome.facts, outcome.items = facts, list(section.show(facts))
     except Absent as absent:
         outcome.reason = printable(absent, 1000)
     outcome.seconds = time.perf_counter() - start

@@ -1,7 +1,7 @@
-"""The seam: what a section of the report is, what it shows, and how it is found by name.
+"""The interface of a section of the report: what it computes, what it shows, and how it is found by name.
 
-A section turns a study (what is known of one task) into facts, numbers that go to report.json, and the facts into
-blocks, which the page renders. It never writes HTML.
+A section turns a study (the results on one task) into facts, numbers that go to report.json, and the facts into items,
+which the page renders. It never writes HTML.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 _GROUP = "sen_bench.report_sections"
 
-#: What a table holds: text, whole numbers, other numbers (with the decimals that a typical one needs), nothing ("–").
+#: A cell of a table: text, a whole number, another number (with the decimals that a typical one needs), nothing ("–").
 Value = str | int | float | None
 
 
@@ -58,9 +58,9 @@ class Figure:
     Attributes:
         name: Name of the downloaded file, unique in its section; lower case, digits and hyphens.
         draw: Draws it by `reports.page.style.subplots`, from the facts alone, under the style of the report.
-        caption: What to see.
+        caption: What the figure shows.
         method: How it was computed: equation, publication, DOI.
-        alt: The same for a reader who cannot see it: what is plotted, and the main numbers.
+        alt: Description for a reader who cannot see it: what is plotted, and the main numbers.
     """
 
     name: str
@@ -72,13 +72,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; a column whose cells are all numbers is set in figures that line up.
+    """A table; a column in which all cells are numbers is aligned by their decimals.
 
     Attributes:
         name: Name of the downloaded files, unique in its section; lower case, digits and hyphens.
         columns: Headings, with units. "std", "... low" and "... high" get the decimals of the column before.
-        rows: As many cells each as there are columns; the first names the row.
-        caption: What to see.
+        rows: One cell for each column; the first names the row.
+        caption: What the table shows.
         method: How it was computed.
         digits: Significant digits of a typical number of a column that are shown; CSV has all of them.
         strong: Positions of the rows that matter most, set in bold.
@@ -117,10 +117,10 @@ class Section(ABC):
 
         Args:
             study: The results on one task.
-            progress: To be told how much is done and how much there is (None where that is not known).
+            progress: To be called with how much is done, and how much there is (None if that is unknown).
 
         Returns:
-            What can be written as JSON; numbers, not formatted text. Numbers that are not finite become null.
+            What JSON can hold; numbers, not formatted text. Numbers that are not finite become null.
 
         Raises:
             Absent: There is nothing to show.
@@ -128,7 +128,7 @@ class Section(ABC):
 
     @abstractmethod
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
-        """Return what to show of the facts, as `analyse` returned them and JSON gives them back."""
+        """Return what to show of the facts, which are as `analyse` returned them after a round trip through JSON."""
 
 
 def section_names() -> list[str]:

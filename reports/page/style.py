@@ -1,7 +1,7 @@
-"""How figures look: one palette that colour-blind readers can tell apart, on light and dark pages alike.
+"""The style of figures: one palette that colour-blind readers can distinguish, on light and dark pages.
 
-Figures are drawn with INK, MUTED, GRID and PAPER for lines and text and COLOURS for results; the page replaces these by
-the colours of its light or dark scheme. Everything else keeps its colour, and is visible on both.
+INK, MUTED, GRID and PAPER are for lines and text, COLOURS for results; the page replaces them by the colours of its
+light or dark scheme. Every other colour stays as it is and must be visible on both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 __all__ = [
     "COLOURS",
@@ -29,10 +31,12 @@ __all__ = [
     "WIDE",
     "Look",
     "drawing",
+    "heatmap",
     "legend",
+    "legend_beside",
     "look_of",
-    "n_columns",
     "panels",
+    "points",
     "subplots",
 ]
 
@@ -92,7 +96,7 @@ _SETTINGS: dict[str, Any] = {
     "savefig.facecolor": "none",
     "savefig.dpi": 220,
     "text.color": INK,
-    # A dollar in the name of a file or a model is no mathematics; text that is meant so is drawn with parse_math=True.
+    # A dollar in the name of a file or a model is not mathematics; what is takes parse_math=True.
     "text.parse_math": False,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -180,23 +184,113 @@ def subplots(
     return figure, figure.subplots(rows, columns, **options)
 
 
-def n_columns(n: int) -> int:
-    """Panels in a row: three, or two where four would leave one alone."""
-    return 2 if n == 4 else min(3, n)
+def panels(
+    titles: Sequence[str], *, height: float, xlabel: str = "", ylabel: str = "", **options: Any
+) -> tuple[Figure, list[Any]]:
+    """Make a figure with axes under these titles: three in a row, or two where four would leave one alone.
 
-
-def panels(n: int, *, height: float, **options: Any) -> tuple[Any, list[Any]]:
-    """Make a figure with n axes, up to three in a row; `height` is that of one of them in inches."""
-    columns = n_columns(n)
+    Args:
+        titles: One for each axes.
+        height: Of one of them in inches.
+        xlabel: Written once, below all of them.
+        ylabel: Written once, left of all of them.
+        options: See `subplots`.
+    """
+    n = len(titles)
+    columns = 2 if n == 4 else min(3, n)
     rows = -(-n // columns)
     width = WIDE * (0.5, 0.72, 1)[columns - 1]
     figure, axes = subplots(rows, columns, width=width, height=height * rows, squeeze=False, **options)
-    flat = list(axes.flat)
-    for extra in flat[n:]:
+    for panel, title in zip(axes.flat, titles, strict=False):
+        panel.set_title(title)
+    for extra in axes.flat[n:]:
         extra.set_visible(False)
-    return figure, flat[:n]
+    for write, text in ((figure.supxlabel, xlabel), (figure.supylabel, ylabel)):
+        if text:
+            write(text, fontsize=_SETTINGS["axes.labelsize"])
+    return figure, list(axes.flat[:n])
+
+
+def points(axes: Any, x: Any, values: Any, intervals: Any, label: str, *, hollow: Any = False) -> None:
+    """Draw values [n] with their intervals [n, 2] in the look of a result.
+
+    Args:
+        axes: Where to draw.
+        x: Their positions, [n].
+        values: NaN where there is none.
+        intervals: Low and high ends, NaN where there is none.
+        label: Label of the result.
+        hollow: Which of them are drawn hollow, bool [n].
+    """
+    import numpy as np
+
+    look = look_of(label)
+    axes.scatter([], [], s=16, marker=look.marker, color=look.colour, label=label)  # for the legend, and never hollow
+    low, high = np.asarray(intervals, dtype=float).T
+    axes.vlines(x, low, high, color=look.colour, linewidth=1.0)
+    faces = np.where(hollow, "none", look.colour)
+    axes.scatter(x, values, s=16, marker=look.marker, facecolor=faces, edgecolor=look.colour, linewidth=0.9)
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Put one legend above all axes of a figure."""
+    """Put one legend above all axes of a figure; `axes.get_legend_handles_labels()` returns what it takes."""
     figure.legend(handles, labels, loc="outside upper left", ncols=min(6, max(1, len(labels))), handletextpad=0.4)
+
+
+def legend_beside(figure: Figure, axes: Axes, height: str, labels: Sequence[str] | None = None) -> None:
+    """Move the legend of an axes, as seaborn makes it, to the right of all axes.
+
+    Args:
+        figure: The figure.
+        axes: The axes.
+        height: Where along the side: "upper" or "center".
+        labels: Labels to write instead.
+    """
+    handles, own = axes.get_legend_handles_labels()
+    axes.legend_ = None
+    for handle in handles:
+        handle.set(alpha=1, markersize=4)
+    figure.legend(handles, labels or own, loc=f"outside right {height}")
+
+
+def heatmap(
+    axes: Axes,
+    matrix: NDArray[Any],
+    rows: Sequence[str],
+    columns: Sequence[Any],
+    label: str,
+    *,
+    scale: tuple[str, float, float | None],
+    **options: Any,
+) -> None:
+    """Draw a matrix as colours, with a colour bar; NaN shows the background.
+
+    Args:
+        axes: Where to draw.
+        matrix: The values, [n, m].
+        rows: Their n labels.
+        columns: Their m labels.
+        label: That of the colour bar.
+        scale: Colour map, and the values at its ends; None for the largest.
+        options: Of `seaborn.heatmap`.
+    """
+    import seaborn as sns
+
+    cmap, low, high = scale
+    sns.heatmap(
+        matrix,
+        cmap=cmap,
+        vmin=low,
+        vmax=high,
+        xticklabels=columns,
+        yticklabels=rows,
+        cbar_kws={"label": label, "shrink": 0.8},
+        rasterized=True,
+        ax=axes,
+        **options,
+    )
+    # Small enough that the labels of many rows do not touch.
+    most = max(matrix.shape)
+    axes.tick_params(length=0, pad=2, labelsize=7 if most <= 30 else 5 if most <= 55 else 4)
+    axes.tick_params(axis="x", rotation=90)
+    axes.tick_params(axis="y", rotation=0)

@@ -18,13 +18,13 @@ __all__ = ["as_csv", "as_latex", "is_numeric", "shown"]
 _MOST_DECIMALS = 6
 # Of p-values, under headings such as "p (Holm)".
 _P_DECIMALS = 3
-# Headings of columns that have as many decimals as the one before: how sure its number is.
+# Columns with these headings give the uncertainty of the column before and get as many decimals.
 _FOLLOWERS = ("std", " low", " high")
 _NOTHING = "–"
 
 
 def is_numeric(table: Table, column: int) -> bool:
-    """Whether a column holds numbers alone, and at least one."""
+    """Whether all cells of a column are numbers or empty, and at least one is a number."""
     cells = [row[column] for row in table.rows]
     return any(cell is not None for cell in cells) and not any(isinstance(cell, str) for cell in cells)
 

@@ -1,4 +1,5 @@
-"""The sections of a report, found by the entry points `sen_bench.report_sections`.
+"""The sections of the report, one module each, with its texts in `text/`.
 
-It imports every other part of `reports`, `benchmarks` and `sen`.
+A section is found by its entry point (`sen_bench.report_sections`), as those of plug-ins are, and nothing imports it by
+name. A section may import every other part of `reports`, `benchmarks` and `sen`.
 """

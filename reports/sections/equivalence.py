@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from benchmarks.base.workers import Progress
-from reports.environments.description import headline, models_of, problems_of, rows_of_trainings, show_problems
+from reports.environments.description import open_models, rows_of_trainings
 from reports.environments.operations import KINDS
-from reports.environments.two_ks import DIGITS, choose_crystals, choose_example, describe_crystal
-from reports.page.section import Figure, Heading, Item, Section, Table, Text, Value
-from reports.page.style import COLOURS, DIVERGING, GRID, INK, MUTED, WIDE, subplots
+from reports.environments.two_ks import DIGITS, choose_crystals, choose_example, describe_crystal, element_of
+from reports.page.items import Column, Items
+from reports.page.section import Heading, Item, Section, Table
+from reports.page.style import COLOURS, DIVERGING, GRID, INK, MUTED, SEQUENTIAL, WIDE, heatmap, legend, panels, subplots
 from reports.study.study import Absent
 from reports.study.wording import typeset_formula, typeset_group
 
@@ -40,12 +41,6 @@ _SHORT = dict(zip(KINDS, ("transl.", "inv.", "mirror", "rot.", "rotoinv.", "scre
 # Crystals whose pairs of elements are shown, as many as in the paper.
 _PAIR_CRYSTALS = 6
 
-METHOD = (
-    "Two-sample Kolmogorov-Smirnov statistic between the components of two atoms' environments, rounded to "
-    f"1e-{DIGITS} (scipy.stats.ks_2samp, statistic only). Components of one environment are not independent samples, "
-    "so no p-value is claimed. Computed in float64 on test rows, each by the model of the fold that did not see it."
-)
-
 
 class Equivalence(Section):
     """2-KS of atoms against a reference atom, pairs of elements, densities, correlation of a crystal's atoms."""
@@ -55,16 +50,12 @@ class Equivalence(Section):
     place: ClassVar[int] = 600
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
-        """Describe chosen crystals by the models of the headline run, and one of them by those of every run."""
-        headline(study)
-        table = study.crystals(progress)
-        found = models_of(study)
-        result, models = found[0]
-        folds = rows_of_trainings(models, table)
-        fold_of = {int(row): training for training, rows in folds.items() for row in rows}
-        rows = np.array(sorted(fold_of), dtype=np.int64)
+        """Describe chosen crystals by the models of the first run, and one of them by those of every run."""
+        opened = open_models(study, progress)
+        table, (result, models) = opened.table, opened.runs[0]
+        rows = np.sort(np.concatenate(list(rows_of_trainings(models, table).values())))
         # Crystals that every run was tested on, so that blocks are compared on the same ones.
-        shared = rows[[all(str(table.ids[row]) in other.tested_by for _, other in found) for row in rows]]
+        shared = rows[[all(str(table.ids[row]) in other.tested_by for _, other in opened.runs) for row in rows]]
         candidates = shared if len(shared) else rows
         choice = choose_crystals(table, candidates, progress)
         example = choose_example(table, candidates)
@@ -81,151 +72,89 @@ class Equivalence(Section):
             "seed": models.trainings[0].seed,
             "folds": [training.fold for training in models.trainings],
             "crystals": [
-                {"shows": kinds, **_only(described[row], "element_pairs", "densities", "pearson", "orbit_matrix")}
+                {"shows": kinds, **_only(described[row], "element_pairs", "components", "pearson", "orbit_matrix")}
                 for row, kinds in zip(choice.rows, choice.shows, strict=True)
             ],
             "absent": choice.absent,
             "looked_at": choice.looked_at,
-            "n_runs": len(found) if len(shared) else 1,
+            "n_runs": len(opened.runs) if len(shared) else 1,
             "n_candidates": len(candidates),
             "element_pairs": [
                 {**_names(described[row]), "pairs": described[row]["element_pairs"]["before"]} for row in pairs
             ],
             "example": None,
-            "problems": problems_of(study),
+            "not_tested_on_example": [],
+            "problems": opened.problems,
         }
-        if example is not None:
-            facts["example"] = {
-                **_names(described[example]),
-                "pearson": described[example]["pearson"],
-                "orbits": described[example]["orbits"],
-                "blocks": [],
-            }
-            for other, its_models in found:
-                own = described if its_models is models else _describe(its_models, table, [example], progress)
-                if example not in own:
-                    crystal = facts["example"]["id"]
-                    facts["problems"].append(
-                        f"{other.label} is left out of the densities: {crystal} is no test row of it."
-                    )
-                    continue
-                facts["example"]["blocks"].append(
-                    {
-                        "label": other.label,
-                        "fold": own[example]["fold"],
-                        **own[example]["densities"]["after"],
-                        "orbit_matrix": own[example]["orbit_matrix"]["after"],
-                    }
-                )
+        if example is None:
+            return facts
+        facts["example"] = _names(described[example]) | {key: described[example][key] for key in ("pearson", "orbits")}
+        facts["example"]["blocks"] = blocks = []
+        for other, its_models in opened.runs:
+            own = described if its_models is models else _describe(its_models, table, [example], progress)
+            if example not in own:
+                facts["not_tested_on_example"].append(other.label)
+                continue
+            blocks.append(
+                {
+                    "label": other.label,
+                    "fold": own[example]["fold"],
+                    "labels": [orbit["label"] for orbit in own[example]["orbits"]],
+                    "components": own[example]["components"]["after"],
+                    "orbit_matrix": own[example]["orbit_matrix"]["after"],
+                }
+            )
         return facts
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """Bars, operations, pairs of elements, correlation of atoms, densities."""
-        label = facts["run"]["label"]
-        yield Text(
-            "For a block that is exactly invariant, equivalent atoms have equal environments by construction: zeros "
-            "inside a box below confirm the implementation, and are no achievement of training. What a block can be "
-            "judged by is how different it makes inequivalent atoms; the separation score in the next section says so "
-            "for many crystals. Which operation relates two atoms is read off the space group, not off the model."
-        )
-        yield from show_problems(facts["problems"])
-        if facts["crystals"]:
-            yield from _bars_and_operations(facts, label)
-        if facts["element_pairs"]:
-            names = ", ".join(crystal["formula"] for crystal in facts["element_pairs"])
+        items = Items(__name__, {**facts, "digits": DIGITS, "kinds": KINDS})
+        crystals, pairs, example = facts["crystals"], facts["element_pairs"], facts["example"]
+        yield items.text("summary")
+        if crystals:
+            yield items.figure("atoms-against-a-reference", lambda: draw_bars(crystals))
+            yield relation_table(items, crystals)
+        if pairs:
             yield Heading("Between elements")
-            yield Figure(
-                "element-pairs",
-                lambda: draw_pairs(facts["element_pairs"]),
-                f"2-KS between the elements of {len(facts['element_pairs'])} crystals, before the block ({label}). The "
-                "paper's Fig. 2b reads large values as hybridised orbitals; that takes densities of states, which are "
-                "not computed here, so the values are shown and not interpreted.",
-                f"Median over pairs of symmetry orbits. {METHOD}",
-                f"Bars of the 2-KS statistic of each pair of elements in {names}.",
-            )
-        example = facts["example"]
+            yield items.figure("element-pairs", lambda: draw_pairs(pairs))
         if example is None:
-            yield Text(
-                "No test crystal has both equivalent atoms and inequivalent atoms of one element, so that there is no "
-                "example to show densities of."
-            )
+            yield items.text("no_example")
             return
         yield Heading(f"One crystal in detail: {example['formula']}")
-        yield Figure(
-            "densities",
-            lambda: draw_densities(example["blocks"]),
-            f"Density of the components of each atom's environment after the block in {_title(example)}; one line for "
-            "each symmetry orbit, in the colour of its element. Lines of one colour that lie apart are inequivalent "
-            "atoms that the block tells apart.",
-            "Gaussian kernel density of the components (Scott's rule); each panel has its own scale, because blocks "
-            "differ in trainings and width (paper Fig. 3d-g). Equivalent atoms coincide by construction.",
-            f"Density curves of {len(example['orbits'])} orbits, one panel for each of {len(example['blocks'])} runs.",
-        )
-        yield Figure(
-            "pearson",
-            lambda: draw_pearson(example["pearson"]),
-            f"Pearson correlation between the environments of the {len(example['pearson']['labels'])} atoms of the "
-            f"primitive cell of {_title(example)}, before the block ({label}).",
-            "Correlation of the components of x^c (paper Eq. 7 and Fig. 2a), atoms sorted by symmetry orbit.",
-            "Heatmap of correlations; equivalent atoms form squares of ones along the diagonal.",
-        )
+        yield items.figure("densities", lambda: draw_densities(example["blocks"]))
+        yield items.figure("pearson", lambda: draw_pearson(example["pearson"]))
 
 
-def _bars_and_operations(facts: Mapping[str, Any], label: str) -> Iterable[Item]:
-    shown = [kind for kind in KINDS if kind not in facts["absent"]]
-    yield Figure(
-        "atoms-against-a-reference",
-        lambda: draw_bars(facts["crystals"]),
-        f"2-KS of every atom of the conventional cell against a reference atom (ref.), after the block ({label}, seed "
-        f"{facts['seed']}). Dashed boxes hold equivalent atoms, named by the operations that map their first atom onto "
-        f"the others. Shown: {', '.join(shown)}. " + _absent_sentence(facts),
-        f"Of all operations that map one atom onto another, the first in the order {', '.join(KINDS)} names the "
-        f"relation. {METHOD}",
-        "Bars of the 2-KS statistic in " + "; ".join(map(_title, facts["crystals"])) + ".",
-    )
-    yield relation_table(facts["crystals"], f"What relates the equivalent atoms of these crystals ({label}).")
-
-
-def _absent_sentence(facts: Mapping[str, Any]) -> str:
-    whose = "test crystals" if facts["n_runs"] == 1 else "test crystals that all runs share"
-    looked = f"{facts['looked_at']:,} of {facts['n_candidates']:,} {whose}, the smallest first"
-    if not facts["absent"]:
-        return f"The crystals were chosen by rule among {looked}."
-    return f"Absent, because no crystal looked at shows it ({looked}): {', '.join(facts['absent'])}."
-
-
-def relation_table(crystals: Sequence[Mapping[str, Any]], caption: str) -> Table:
+def relation_table(items: Items, crystals: Sequence[Mapping[str, Any]]) -> Table:
     """Return the table of the operations that relate equivalent atoms in facts of crystals."""
-    rows: list[list[Value]] = []
-    for crystal in crystals:
-        for group in crystal["groups"]:
-            for relation in group["relations"]:
-                kinds = [_kind(text) for text in relation["all"]]
-                counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds)
-                rows.append(
-                    [
-                        f"{crystal['formula']} ({crystal['symbol']})",
-                        f"{group['label']}: 1 to {relation['atom'] - group['start'] + 1}",
-                        relation["first"] or "none found",
-                        relation["xyz"] or "",
-                        counts,
-                        crystal["ks"]["within_before"][relation["atom"]],
-                        crystal["ks"]["within_after"][relation["atom"]],
-                    ]
-                )
-    return Table(
-        "operations",
-        ["crystal", "atoms", "shown as", "coordinates", "all operations between them", "2-KS before", "2-KS after"],
-        rows,
-        caption,
-        "Operations of the space group on the conventional cell, by moyopy; screw and glide where the intrinsic "
-        "translation vanishes for no lattice shift. The JSON file beside this page lists every operation.",
-    )
+    records = [
+        {
+            "crystal": f"{crystal['formula']} ({crystal['symbol']})",
+            "atoms": f"{group['label']}: 1 to {relation['atom'] - group['start'] + 1}",
+            "before": crystal["ks"]["within_before"][relation["atom"]],
+            "after": crystal["ks"]["within_after"][relation["atom"]],
+            **relation,
+        }
+        for crystal in crystals
+        for group in crystal["groups"]
+        for relation in group["relations"]
+    ]
+    columns: list[Column] = [
+        ("crystal", "crystal"),
+        ("atoms", "atoms"),
+        ("shown as", lambda relation: relation["first"] or "none found"),
+        ("coordinates", lambda relation: relation["xyz"] or ""),
+        ("all operations between them", lambda relation: _count_kinds(relation["all"])),
+        ("2-KS before", "before"),
+        ("2-KS after", "after"),
+    ]
+    return items.table("operations", records, columns)
 
 
-def _kind(text: str) -> str:
-    """Kind of an operation as facts write it: "2-fold screw: -x, y+1/2, -z"."""
-    return next(kind for kind in ("rotoinversion", *KINDS) if kind in text.partition(":")[0])
+def _count_kinds(operations: Sequence[str]) -> str:
+    """Return how many operations are of each kind, as facts write them: "2-fold screw: -x, y+1/2, -z"."""
+    kinds = [name.partition(":")[0].split()[-1] for name in operations]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds)
 
 
 def _only(described: Mapping[str, Any], *without: str) -> dict[str, Any]:
@@ -236,14 +165,10 @@ def _names(described: Mapping[str, Any]) -> dict[str, Any]:
     return {key: described[key] for key in ("id", "fold", "formula", "symbol")}
 
 
-def _title(crystal: Mapping[str, Any]) -> str:
-    return f"{crystal['formula']} ({crystal['symbol']}, {crystal['id']})"
-
-
 def _describe(
     models: Models, table: CrystalTable, rows: Sequence[int], progress: Progress
 ) -> dict[int, dict[str, Any]]:
-    """Describe rows, each by the model of the fold that did not see it; without a fold, by none."""
+    """Describe rows, each by the model of the fold that did not see it; rows of no fold are left out."""
     by_training: dict[Any, list[int]] = {}
     for row in rows:
         if (training := models.tested_by.get(str(table.ids[row]))) is not None:
@@ -275,7 +200,8 @@ def _pair_rows(table: CrystalTable, rows: NDArray[np.int64]) -> list[int]:
 
 
 def _element_colours(labels: Iterable[str]) -> dict[str, str]:
-    elements = list(dict.fromkeys(label.rstrip("0123456789") for label in labels))
+    """Return a colour for each element among labels of orbits."""
+    elements = dict.fromkeys(map(element_of, labels))
     return {element: COLOURS[i % len(COLOURS)] for i, element in enumerate(elements)}
 
 
@@ -294,35 +220,27 @@ def draw_bars(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
 
 
 def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
-    from matplotlib.patches import Rectangle
-
-    values = np.array(crystal["ks"]["after"])
-    colours = _element_colours(crystal["atoms"])
+    values, atoms = np.array(crystal["ks"]["after"]), crystal["atoms"]
+    n = len(atoms)
+    colours = _element_colours(atoms)
     top = max(values.max(), 1e-3)
-    axis.bar(
-        range(len(values)),
-        values,
-        width=0.75,
-        color=[colours[label.rstrip("0123456789")] for label in crystal["atoms"]],
-    )
+    axis.bar(range(n), values, width=0.75, color=[colours[element_of(label)] for label in atoms])
     # A zero is a value, not a missing bar.
     zeros = np.flatnonzero(values < top / 100)
     axis.plot(zeros, np.zeros(len(zeros)), "_", color=INK, markersize=5, clip_on=False)
     for group in crystal["groups"]:
         if group["n"] < 2:
             continue
-        start, n = group["start"], group["n"]
-        height = max(values[start : start + n].max(), 0.12 * top) * 1.12
-        box = Rectangle(
-            (start - 0.47, 0), n - 0.06, height, fill=False, edgecolor=MUTED, linestyle=(0, (3, 2)), linewidth=0.8
-        )
-        axis.add_patch(box)
+        start, size = group["start"], group["n"]
+        height = max(values[start : start + size].max(), 0.12 * top) * 1.12
+        look: dict[str, Any] = {"fill": False, "edgecolor": MUTED, "linestyle": (0, (3, 2)), "linewidth": 0.8}
+        axis.bar(start + size / 2 - 0.5, height, width=size - 0.06, **look)
         names = ", ".join(_SHORT[kind] for kind in group["kinds"])
-        # As wide as the box has room for at this size of letters.
-        width = max(9, round(n * 60 / max(len(values), 8)))
+        # As many letters of this size as fit above the box.
+        width = max(9, round(size * 60 / max(n, 8)))
         axis.annotate(
             "\n".join(textwrap.wrap(names, width)),
-            (start + n / 2 - 0.5, height),
+            (start + size / 2 - 0.5, height),
             (0, 1.5),
             textcoords="offset points",
             ha="center",
@@ -331,12 +249,9 @@ def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
             linespacing=0.95,
         )
     axis.set_ylim(0, 1.55 * top)
-    axis.set_xlim(-0.8, len(values) - 0.2)
-    ticks = [f"{crystal['atoms'][0]}\nref.", *crystal["atoms"][1:]]
-    axis.set_xticks(range(len(values)), ticks, fontsize=6 if len(values) <= 16 else 5)
-    if len(values) > 16:
-        axis.tick_params(axis="x", rotation=90)
-    axis.tick_params(axis="x", length=0)
+    axis.set_xlim(-0.8, n - 0.2)
+    axis.set_xticks(range(n), [f"{atoms[0]}\nref.", *atoms[1:]], fontsize=6 if n <= 16 else 5)
+    axis.tick_params(axis="x", length=0, rotation=90 if n > 16 else 0)
     kinds = ", ".join(crystal.get("shows", []))
     name = f"{typeset_formula(crystal['formula'])}, {typeset_group(crystal['symbol'])}"
     axis.set_title(f"{kinds}: {name}" if kinds else name, parse_math=True)
@@ -345,14 +260,15 @@ def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
 def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
     """Draw the 2-KS between elements, one group of bars for each crystal."""
     figure, axis = subplots(width=WIDE, height=2.4)
-    place, ticks, labels = 0.0, [], []
+    ticks: list[int] = []
     for i, crystal in enumerate(crystals):
         values = [pair["ks"] for pair in crystal["pairs"]]
-        places = place + np.arange(len(values))
+        start = ticks[-1] + 2 if ticks else 0
+        places = range(start, start + len(values))
         axis.bar(places, values, width=0.75, color=COLOURS[i % len(COLOURS)])
         axis.annotate(
             typeset_formula(crystal["formula"]),
-            (float(places.mean()), max(values)),
+            (float(np.mean(places)), max(values)),
             (0, 3),
             textcoords="offset points",
             ha="center",
@@ -360,10 +276,10 @@ def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
             fontweight="bold",
             parse_math=True,
         )
-        ticks += places.tolist()
-        labels += ["–".join(pair["pair"]) for pair in crystal["pairs"]]
-        place = places[-1] + 2
-    axis.set_xticks(ticks, labels, rotation=90 if len(ticks) > 24 else 40, ha="right" if len(ticks) <= 24 else "center")
+        ticks += places
+    labels = ["–".join(pair["pair"]) for crystal in crystals for pair in crystal["pairs"]]
+    many = len(ticks) > 24
+    axis.set_xticks(ticks, labels, rotation=90 if many else 40, ha="center" if many else "right")
     axis.tick_params(axis="x", length=0)
     axis.set_ylabel("2-KS between elements")
     # A few bars need not be as wide as the page.
@@ -373,59 +289,43 @@ def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
 
 
 def draw_densities(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
-    """Draw the densities of a crystal's orbits, one panel for each block."""
+    """Draw the densities of the components of a crystal's orbits, one panel for each block."""
+    import seaborn as sns
     from matplotlib.lines import Line2D
 
-    from reports.page.style import legend
-
-    columns = min(3, len(blocks))
-    rows = -(-len(blocks) // columns)
-    figure, axes = subplots(rows, columns, width=WIDE, height=1.9 * rows + 0.4, squeeze=False)
+    titles = [block["label"] for block in blocks]
+    figure, axes = panels(titles, height=2.3, xlabel="component", ylabel="density")
     colours = _element_colours(blocks[0]["labels"])
-    for axis, block in zip(axes.flat, blocks, strict=False):
-        grid = np.array(block["grid"])
-        for label, density in zip(block["labels"], block["density"], strict=True):
-            if density is not None:
-                colour = colours[label.rstrip("0123456789")]
-                axis.plot(grid, density, color=colour, linewidth=1, alpha=0.85)
-        # A narrow peak would press all else to the ground.
-        peaks = sorted(max(density) for density in block["density"] if density is not None)
-        if peaks:
-            axis.set_ylim(0, 1.08 * peaks[-1])
-        if grid[0] < grid[-1]:  # else all components are equal
-            axis.set_xlim(grid[0], grid[-1])
-        axis.set_title(block["label"])
-        axis.set_yticks([])
+    for axis, block in zip(axes, blocks, strict=True):
+        components = dict(zip(block["labels"], block["components"], strict=True))
+        low, high = np.quantile(block["components"], [0.002, 0.998])
+        if low < high:  # else all components are equal
+            margin = 0.1 * (high - low)
+            axis.set_xlim(low - margin, high + margin)
+            # An environment without variation has no density.
+            palette = {label: colours[element_of(label)] for label in components}
+            sns.kdeplot(
+                {label: values for label, values in components.items() if np.ptp(values) > 10.0**-DIGITS},
+                palette=palette,
+                common_norm=False,
+                clip=axis.get_xlim(),
+                legend=False,
+                linewidth=1,
+                alpha=0.85,
+                ax=axis,
+            )
+        axis.set(yticks=[], xlabel="", ylabel="")
         axis.spines["left"].set_color(GRID)
-        axis.set_xlabel("component")
-    for axis in list(axes.flat)[len(blocks) :]:
-        axis.set_axis_off()
-    for axis in axes[:, 0]:
-        axis.set_ylabel("density")
-    handles = [Line2D([], [], color=colour) for colour in colours.values()]
-    legend(figure, handles, list(colours))
+    legend(figure, [Line2D([], [], color=colour) for colour in colours.values()], list(colours))
     return figure
 
 
 def draw_pearson(facts: Mapping[str, Any]) -> Canvas:
-    """Draw the correlations between the atoms of a crystal, with their numbers where they can be read."""
-    labels = facts["labels"]
-    matrix = np.array([[np.nan if value is None else value for value in row] for row in facts["before"]])
+    """Draw the correlations between the atoms of a crystal."""
+    labels, matrix = facts["labels"], np.array(facts["before"], dtype=float)
     side = min(5.2, 1.4 + 0.27 * len(labels))
     figure, axis = subplots(width=side + 0.6, height=side)
-    known = matrix[np.isfinite(matrix)]
-    low = float(known.min()) if len(known) else 0.0
-    image = (
-        axis.imshow(matrix, cmap=DIVERGING, vmin=-1, vmax=1)
-        if low < -0.05
-        else axis.imshow(matrix, cmap="viridis", vmin=max(0.0, np.floor(low * 20) / 20), vmax=1)
-    )
-    size = 7 if len(labels) <= 24 else 4
-    axis.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size)
-    axis.set_yticks(range(len(labels)), labels, fontsize=size)
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axis, shrink=0.8)
-    bar.set_label("Pearson correlation")
-    bar.outline.set_visible(False)
+    lowest = min(matrix[np.isfinite(matrix)], default=0.0)
+    scale = (DIVERGING, -1) if lowest < -0.05 else (SEQUENTIAL, max(0.0, np.floor(lowest * 20) / 20))
+    heatmap(axis, matrix, labels, labels, "Pearson correlation", scale=(*scale, 1), square=True)
     return figure

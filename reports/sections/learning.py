@@ -1,19 +1,18 @@
-"""Section: how the error on validation rows went down while the models were trained."""
+"""Section: the error on the validation rows during training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-import numpy as np
-
-from benchmarks.base.console import figures
+from benchmarks.base.console import count
 from benchmarks.base.errors import DataError
 from benchmarks.base.workers import Progress
+from reports.page.items import Column, Items
 from reports.page.section import Figure, Item, Section, Table
 from reports.page.style import MUTED, look_of, panels
 from reports.study.study import Absent, Result, Study
-from reports.study.wording import in_brackets
+from reports.study.wording import drawable
 
 __all__ = ["Learning"]
 
@@ -34,13 +33,14 @@ class Learning(Section):
                 results.append({"label": result.label, "curves": curves})
             progress(i + 1, len(study.runs))
         if not results:
-            raise Absent("No run has a readable history.csv, so that there are no learning curves; train it again.")
+            raise Absent("No run has a readable history.csv, where the learning curves are; train it again.")
         return {"unit": study.task.unit, "kind": study.task.kind, "results": results}
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """One panel for each run, one line for each training."""
-        yield _figure(facts)
-        yield _table(facts)
+        items = Items(__name__, facts)
+        yield _figure(items, facts)
+        yield _table(items, facts)
 
 
 def _curves(result: Result) -> list[dict[str, Any]]:
@@ -59,7 +59,7 @@ def _curves(result: Result) -> list[dict[str, Any]]:
             {
                 "fold": training.fold,
                 "seed": training.seed,
-                **{name: [float(f"{value:.5g}") for value in column] for name, column in columns.items()},
+                **{name: drawable(column) for name, column in columns.items()},
                 "best_epoch": record["best_epoch"],
                 "planned": result.facts["config"]["training"]["epochs"],
                 "test": record["metrics"].get("mae"),
@@ -68,60 +68,30 @@ def _curves(result: Result) -> list[dict[str, Any]]:
     return curves
 
 
-def _figure(facts: Mapping[str, Any]) -> Figure:
+def _figure(items: Items, facts: Mapping[str, Any]) -> Figure:
     results = facts["results"]
-    regression = facts["kind"] == "regression"
-    label = f"validation MAE{in_brackets(facts['unit'])}" if regression else "validation error"
+    label = f"validation MAE{items.unit}" if facts["kind"] == "regression" else "validation error"
 
     def draw() -> Any:
-        figure, axes = panels(len(results), height=2.1, sharex=True, sharey=True)
+        import pandas as pd
+        import seaborn as sns
+
+        titles = [result["label"] for result in results]
+        figure, axes = panels(titles, height=2.1, xlabel="epoch", ylabel=label, sharex=True, sharey=True)
         for panel, result in zip(axes, results, strict=True):
-            for curve in result["curves"]:
-                epochs = np.array(curve["epoch"])
-                colour = look_of(result["label"]).colour
-                panel.plot(epochs, curve["validation"], color=colour, linewidth=0.9, alpha=0.7)
-                best = int(np.flatnonzero(epochs == curve["best_epoch"])[0]) if curve["best_epoch"] in epochs else None
-                if best is not None:
-                    panel.plot(
-                        epochs[best],
-                        curve["validation"][best],
-                        "o",
-                        color=look_of(result["label"]).colour,
-                        markersize=3,
-                    )
-            panel.set_title(result["label"])
-            panel.set_yscale("log")
-            n = len(result["curves"])
-            panel.text(
-                0.97,
-                0.95,
-                f"{n} training{'' if n == 1 else 's'}",
-                transform=panel.transAxes,
-                ha="right",
-                va="top",
-                fontsize=7,
-                color=MUTED,
-            )
+            columns = ("fold", "seed", "epoch", "validation", "best_epoch")
+            curves = pd.concat([pd.DataFrame({name: curve[name] for name in columns}) for curve in result["curves"]])
+            style = {"x": "epoch", "y": "validation", "color": look_of(result["label"]).colour, "ax": panel}
+            lines = curves.groupby(["fold", "seed"]).ngroup()
+            sns.lineplot(curves, units=lines, estimator=None, linewidth=0.9, alpha=0.7, **style)
+            sns.scatterplot(curves[curves["epoch"] == curves["best_epoch"]], s=9, linewidth=0, **style)
+            panel.set(yscale="log", xlabel="", ylabel="")
+            text = count(len(result["curves"]), "training")
+            panel.text(0.97, 0.95, text, transform=panel.transAxes, ha="right", va="top", fontsize=7, color=MUTED)
             _plain_ticks(panel)
-        figure.supxlabel("epoch", fontsize=8)
-        figure.supylabel(label, fontsize=8)
         return figure
 
-    told = "; ".join(
-        f"{result['label']} from {figures(np.median([c['validation'][0] for c in result['curves']]), 3)} to "
-        f"{figures(np.median([min(c['validation']) for c in result['curves']]), 3)} (medians)"
-        for result in results
-    )
-    return Figure(
-        name="learning-curves",
-        draw=draw,
-        caption="Error on the validation rows by epoch, a line for each fold and seed; the point is the epoch chosen.",
-        method=(
-            "Validation rows are cut from the training rows; weights are the moving average. Logarithmic scale. Test "
-            "rows play no part."
-        ),
-        alt=f"Learning curves, {label} against epoch: {told}.",
-    )
+    return items.figure("learning-curves", draw, label=label)
 
 
 def _plain_ticks(panel: Any) -> None:
@@ -135,33 +105,16 @@ def _plain_ticks(panel: Any) -> None:
     panel.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _table(facts: Mapping[str, Any]) -> Table:
-    regression = facts["kind"] == "regression"
-    unit = in_brackets(facts["unit"])
-    rows = []
-    for result in facts["results"]:
-        for curve in result["curves"]:
-            row = [
-                result["label"],
-                curve["fold"],
-                curve["seed"],
-                len(curve["epoch"]),
-                curve["best_epoch"],
-                min(curve["validation"]),
-            ]
-            rows.append([*row, curve["test"]] if regression else row)
-    return Table(
-        name="trainings",
-        columns=[
-            "model",
-            "fold",
-            "seed",
-            "epochs",
-            "best epoch",
-            f"best validation error{unit}",
-            *([f"test MAE{unit}"] if regression else []),
-        ],
-        rows=rows,
-        caption="Every training: the epoch chosen, and the errors there.",
-        method="Validation error: MAE, or binary cross-entropy for a classification.",
-    )
+def _table(items: Items, facts: Mapping[str, Any]) -> Table:
+    curves = [{"label": result["label"], **curve} for result in facts["results"] for curve in result["curves"]]
+    columns: list[Column] = [
+        ("model", "label"),
+        ("fold", "fold"),
+        ("seed", "seed"),
+        ("epochs", lambda curve: len(curve["epoch"])),
+        ("best epoch", "best_epoch"),
+        (f"best validation error{items.unit}", lambda curve: min(curve["validation"])),
+    ]
+    if facts["kind"] == "regression":
+        columns.append((f"test MAE{items.unit}", "test"))
+    return items.table("trainings", curves, columns)

@@ -1,4 +1,4 @@
-"""Maps of materials: t-SNE of the vectors from which a model predicts (paper Fig. 2e, 3b, 3c, S12-S14)."""
+"""Section: maps of materials, t-SNE of the vectors from which a model predicts (paper Fig. 2e, 3b, 3c, S12-S14)."""
 
 from __future__ import annotations
 
@@ -14,25 +14,16 @@ from numpy.typing import NDArray
 from benchmarks.base.machine import n_threads
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, reduced_formula
-from reports.environments.description import (
-    DRAWN,
-    Environments,
-    Models,
-    describe_test_rows,
-    draw_test_rows,
-    headline,
-    models_of,
-    problems_of,
-    rows_of_trainings,
-    show_problems,
-)
-from reports.page.section import Figure, Heading, Item, Section, Table, Text
-from reports.page.style import COLOURS, MARKERS, SEQUENTIAL, SYSTEM_COLOURS, WIDE, subplots
+from reports.environments.description import Environments, Models, open_models, rows_of_trainings
+from reports.page.items import Column, Items
+from reports.page.section import Heading, Item, Section
+from reports.page.style import COLOURS, MARKERS, SEQUENTIAL, SYSTEM_COLOURS, legend_beside, panels, subplots
 from reports.study.study import Absent
-from reports.study.wording import drawable, in_brackets, rounded, typeset_formula
+from reports.study.wording import drawable, in_brackets, typeset_formula
 from sen.crystal import SYMBOLS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
     from reports.study.study import Study
@@ -40,19 +31,19 @@ if TYPE_CHECKING:
 __all__ = ["GROUPS", "Map", "Maps", "compound_group", "make_map", "neighbour_correlation"]
 
 GROUPS = ("K", "Ba", "Sr", "Li", "Ca", "Al")
-"""The A of the paper's A-O-X compounds, the most electropositive first: where two are in a compound, it is the A."""
+"""The A of the paper's A-O-X compounds, the most electropositive first; of two in a compound the first is the A."""
 
 # Points of all maps of a report together, and at least of each.
 _POINTS, _FEWEST_POINTS = 20_000, 3_000
-# Fewer points are no map.
+# Points that a map takes at least.
 _MIN_POINTS = 20
 _PERPLEXITY = 30
 # Neighbours by which a map is judged.
 _NEIGHBOURS = 10
-# Trustworthiness takes a matrix of all distances: 3,000 points, 72 MB.
+# Trustworthiness needs a matrix of all distances: 72 MB for 3,000 points.
 _JUDGED = 3000
 _COMPONENTS = 50
-# Iterations with exaggeration, without, and between two words of progress.
+# Iterations with exaggeration, without, and between two reports of progress.
 _EARLY, _LATE, _EVERY = 250, 500, 25
 # Crystals described at a time; only their vectors are kept.
 _CHUNK = 2048
@@ -63,7 +54,7 @@ class Map:
     """A t-SNE map of n vectors.
 
     Attributes:
-        points: Places in the plane, [n, 2].
+        points: Coordinates in the plane, [n, 2].
         perplexity: Of the t-SNE.
         trustworthiness: Of the neighbourhoods in the map (Venna and Kaski 2001), from 0 to 1.
         judged: Points from which it was computed.
@@ -76,7 +67,7 @@ class Map:
 
 
 def make_map(vectors: NDArray[np.floating], *, seed: int = 0, progress: Progress | None = None) -> Map:
-    """Map vectors [n, D] to the plane by t-SNE, from a start by PCA, the same for the same seed.
+    """Map vectors [n, D] to the plane by t-SNE, started from PCA; the same seed gives the same map.
 
     Vectors are reduced to 50 principal components first. Trustworthiness compares the 10 nearest neighbours in the map
     with the neighbourhoods of the unreduced vectors, on at most 3,000 points drawn at random.
@@ -84,7 +75,7 @@ def make_map(vectors: NDArray[np.floating], *, seed: int = 0, progress: Progress
     Args:
         vectors: At least 20 vectors.
         seed: Of the t-SNE and the draw.
-        progress: Told how many iterations are done.
+        progress: Called with the number of iterations done.
     """
     from openTSNE import TSNE
     from sklearn.manifold import trustworthiness
@@ -92,7 +83,7 @@ def make_map(vectors: NDArray[np.floating], *, seed: int = 0, progress: Progress
     n = len(vectors)
     reduced = reduce(vectors, seed)
 
-    # Iterations are counted anew after the exaggeration.
+    # openTSNE counts from 1 again after the exaggeration.
     steps = itertools.count(_EVERY, _EVERY)
 
     def report(_iteration: int, _error: float, _embedding: object) -> None:
@@ -119,7 +110,7 @@ def make_map(vectors: NDArray[np.floating], *, seed: int = 0, progress: Progress
 
 
 def reduce(vectors: NDArray[np.floating], seed: int = 0) -> NDArray[np.float64]:
-    """Return vectors [n, D] along their first 50 principal components; as they are where they have no more."""
+    """Return vectors [n, D] along their first 50 principal components; unchanged where they have no more."""
     from sklearn.decomposition import PCA
 
     reduced: NDArray[np.float64] = np.asarray(vectors, dtype=np.float64)
@@ -148,7 +139,7 @@ def first_component(vectors: NDArray[np.floating]) -> float:
 
 
 def same_group_share(points: NDArray[np.float64], labels: Sequence[str]) -> tuple[float, float]:
-    """Return the share of points [n, D] whose nearest neighbour has the same label, and what chance would give."""
+    """Return the share of points [n, D] whose nearest neighbour has the same label, and the share by chance."""
     from sklearn.neighbors import NearestNeighbors
 
     names = np.array(labels)
@@ -161,7 +152,7 @@ def same_group_share(points: NDArray[np.float64], labels: Sequence[str]) -> tupl
 def compound_group(numbers: NDArray[Any]) -> str | None:
     """Return the A of an A-O-X compound, A-O included; None of another crystal.
 
-    It has oxygen, one of K, Ba, Sr, Li, Ca and Al, and at most one element beside.
+    It contains oxygen, one of K, Ba, Sr, Li, Ca and Al, and at most one other element.
     """
     elements = {SYMBOLS[z - 1] for z in np.unique(numbers).tolist()}
     if "O" not in elements or not 2 <= len(elements) <= 3:
@@ -178,60 +169,55 @@ class Maps(Section):
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
         """Map the test rows of one fold, which one model of each run did not see."""
-        headline(study)
-        table = study.crystals(progress)
-        found = models_of(study)
-        fold = _shared_fold([models for _, models in found])
+        opened = open_models(study, progress)
+        table = opened.table
+        fold = _shared_fold([models for _, models in opened.runs])
+        having = {
+            result.label: (training, models)
+            for result, models in opened.runs
+            for training in models.trainings
+            if training.fold == fold
+        }
+        first, its_models = next(iter(having.values()))
+        rows = rows_of_trainings(its_models, table)[first]
+        n_test, most = len(rows), max(_FEWEST_POINTS, _POINTS // len(opened.runs))
+        if n_test > most:
+            rows = np.sort(np.random.default_rng(0).permutation(rows)[:most])
+        if len(rows) < _MIN_POINTS:
+            raise Absent(f"Fold {fold} has {len(rows)} test rows, and a map takes at least {_MIN_POINTS}.")
+        target = table.target[rows]
         maps: list[dict[str, Any]] = []
-        left_out, collapsed = [], []
-        rows: NDArray[np.int64] | None = None
-        n_test = 0
+        collapsed: list[str] = []
         compounds: dict[str, Any] | None = None
-        for result, models in found:
-            training = next((training for training in models.trainings if training.fold == fold), None)
-            if training is None:
-                left_out.append(result.label)
-                continue
-            if rows is None:
-                rows = rows_of_trainings(models, table)[training]
-                n_test = len(rows)
-                most = max(_FEWEST_POINTS, _POINTS // len(found))
-                if n_test > most:
-                    rows = np.sort(np.random.default_rng(0).permutation(rows)[:most])
-                if len(rows) < _MIN_POINTS:
-                    raise Absent(f"Fold {fold} has {len(rows)} test rows, and a map takes at least {_MIN_POINTS}.")
-            material, chemistry = crystal_vectors(models, training.fold, table, rows, progress)
+        for label, (training, models) in having.items():
+            material, chemistry = crystal_vectors(models, fold, table, rows, progress)
             if not _differ(material):
-                collapsed.append(result.label)
+                collapsed.append(label)
                 continue
-            untrained = crystal_vectors(models, training.fold, table, rows, progress, trained=False)
-            if compounds is None:
-                compounds = _compounds(table, rows, chemistry, material, untrained[1])
-            made = make_map(material, progress=progress)
+            untrained = crystal_vectors(models, fold, table, rows, progress, trained=False)
+            compounds = compounds or _compounds(table, rows, chemistry, material, untrained[1])
             maps.append(
                 {
-                    "label": result.label,
+                    "label": label,
                     "seed": training.seed,
-                    **_map_facts(made),
+                    **_map_facts(make_map(material, progress=progress)),
                     "first_component": first_component(material),
-                    "neighbour_correlation": neighbour_correlation(reduce(material), table.target[rows]),
-                    "neighbour_correlation_untrained": neighbour_correlation(reduce(untrained[0]), table.target[rows]),
+                    "neighbour_correlation": neighbour_correlation(reduce(material), target),
+                    "neighbour_correlation_untrained": neighbour_correlation(reduce(untrained[0]), target),
                 }
             )
-        assert rows is not None
         if not maps:
             raise Absent(
-                f"Every run gives all {len(rows)} test rows of fold {fold} the same vector, so that there is no map of "
-                "them."
+                f"Every run gives all {len(rows)} test rows of fold {fold} the same vector, so there is no map of them."
             )
         return {
             "fold": fold,
             "n_test": n_test,
             "n": len(rows),
-            "left_out": left_out,
+            "left_out": [result.label for result, _ in opened.runs if result.label not in having],
             "collapsed": collapsed,
-            "problems": problems_of(study),
-            "target": drawable(table.target[rows]),
+            "problems": opened.problems,
+            "target": drawable(target),
             "target_name": study.task.target,
             "unit": study.task.unit,
             "kind": study.task.kind,
@@ -242,123 +228,42 @@ class Maps(Section):
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """The maps by target and by crystal system, their numbers, and the maps of compounds."""
-        maps = facts["maps"]
-        first = maps[0]
-        drawn = "all" if facts["n"] == facts["n_test"] else f"{facts['n']:,} of"
-        rows = f"{drawn} {facts['n_test']:,} test rows of fold {facts['fold']}"
-        yield Text(
-            f"A map shows {rows} by the vectors from which the property is predicted. Only one fold can stand in one "
-            "map: each fold has a model of its own, and vectors of different models cannot be compared. t-SNE keeps "
-            "neighbourhoods; sizes of clusters and distances between them mean nothing. An order by target or by "
-            "element is news only where the untrained model lacks it: numbers of both stand under the figure."
-            + (
-                f" Without a model of this fold, and left out: {', '.join(facts['left_out'])}."
-                if facts["left_out"]
-                else ""
-            )
-            + (
-                f" Left out, because it gives all these rows the same vector: {', '.join(facts['collapsed'])}."
-                if facts["collapsed"]
-                else ""
-            )
+        maps, a_o_x, ca_o_x = facts["maps"], facts["compounds"]["a_o_x"], facts["compounds"]["ca_o_x"]
+        property_ = facts["target_name"] + in_brackets(facts["unit"])
+        items = Items(
+            __name__,
+            {
+                **facts,
+                "property": property_,
+                "groups": GROUPS,
+                "components": _COMPONENTS,
+                "neighbours": _NEIGHBOURS,
+                "most_judged": _JUDGED,
+                "min_points": _MIN_POINTS,
+            },
         )
-        yield from show_problems(facts["problems"])
-        method = (
-            f"openTSNE, perplexity {first['perplexity']:.0f}, started from PCA, seed 0, after reduction to "
-            f"{_COMPONENTS} principal components (van der Maaten and Hinton 2008; Poličar et al. 2024, "
-            "10.18637/jss.v109.i03)."
-        )
-        label = facts["target_name"] + in_brackets(facts["unit"])
-        yield Figure(
-            "by-target",
-            lambda: draw_by_target(maps, facts["target"], label),
-            f"Material vectors of each run, coloured by {label}. Colours end at the 2nd and the 98th percentile; each "
-            "axis is stretched to its panel.",
-            method,
-            "; ".join(f"{m['label']}: trustworthiness {rounded(m['trustworthiness'], 3)}" for m in maps),
-        )
-        yield Table(
-            "maps",
-            [
-                "run",
-                "points",
-                "trustworthiness",
-                "from points",
-                "target of neighbours, trained",
-                "untrained",
-                "variance on first component",
-            ],
-            [
-                [
-                    m["label"],
-                    facts["n"],
-                    m["trustworthiness"],
-                    m["judged"],
-                    m["neighbour_correlation"],
-                    m["neighbour_correlation_untrained"],
-                    m["first_component"],
-                ]
-                for m in maps
-            ],
-            "How far the maps can be trusted, how well a target follows from its neighbours, and how near the "
-            "vectors are to a line: a share near 1 says that training has left little in them but the property, and "
-            "a map of them is a thread.",
-            f"Trustworthiness: {_NEIGHBOURS} neighbours, scikit-learn (Venna and Kaski 2001), on a random part of the "
-            f"points beyond {_JUDGED:,}. Target of neighbours: Spearman's rank correlation between a row's target and "
-            f"its mean over the {_NEIGHBOURS} nearest other rows, by the vectors and not by the map; untrained: by "
-            "the vectors of the model from which training began. First component: share of the variance.",
-        )
-        yield Figure(
-            "by-system",
-            lambda: draw_by_system(first, facts["system"]),
-            f"The map of {first['label']}, coloured by crystal system.",
-            f"{method} Space groups by moyopy, 0.01 Å.",
-            f"Scatter of {facts['n']} points in the colours of the crystal systems.",
-        )
+        yield items.text("summary")
+        yield items.figure("by-target", lambda: draw_by_target(maps, facts["target"], property_))
+        columns: list[Column] = [
+            ("run", "label"),
+            ("points", lambda _: facts["n"]),
+            ("trustworthiness", "trustworthiness"),
+            ("from points", "judged"),
+            ("target of neighbours, trained", "neighbour_correlation"),
+            ("untrained", "neighbour_correlation_untrained"),
+            ("variance on first component", "first_component"),
+        ]
+        yield items.table("maps", maps, columns)
+        yield items.figure("by-system", lambda: draw_by_system(maps[0], facts["system"]))
         yield Heading("Oxides")
-        yield from _show_compounds(facts, first["label"], label)
-
-
-def _show_compounds(facts: Mapping[str, Any], run: str, target: str) -> Iterable[Item]:
-    compounds = facts["compounds"]
-    a_o_x, calcium = compounds["a_o_x"], compounds["ca_o_x"]
-    names = ", ".join(GROUPS)
-    if a_o_x["points"] is None:
-        yield Text(
-            f"Fold {facts['fold']} has {a_o_x['n']} test rows of the form A-O-X (A one of {names}); a map takes at "
-            f"least {_MIN_POINTS} whose vectors differ. The paper's Fig. 2e has 408."
-        )
-    else:
-        share, chance = a_o_x["same_group"], a_o_x["chance"]
-        counts = ", ".join(f"{a_o_x['group'].count(name)} {name}" for name in GROUPS if name in a_o_x["group"])
-        yield Figure(
-            "a-o-x",
-            lambda: draw_groups(a_o_x),
-            f"{a_o_x['n']} binary and ternary oxides A-O-X ({counts}) of fold {facts['fold']} by {run}. The nearest "
-            f"neighbour has the same A for {100 * share:.0f} % of them, before training for "
-            f"{100 * a_o_x['same_group_untrained']:.0f} %, by chance for {100 * chance:.0f} %. "
-            f"Trustworthiness {rounded(a_o_x['trustworthiness'], 3)}.",
-            f"t-SNE of these rows alone, perplexity {a_o_x['perplexity']:.0f}, by the mean over the atoms of the "
-            "environments before the block (paper Fig. 2e). Where a compound holds two of these elements, A is the "
-            "more electropositive one.",
-            "Scatter of the oxides, a colour and a marker for each A.",
-        )
-    if calcium["points"] is None:
-        yield Text(
-            f"Fold {facts['fold']} has {calcium['n']} test rows of the form Ca-O-X; a map takes at least {_MIN_POINTS} "
-            "whose vectors differ (paper Fig. 3c)."
-        )
-    else:
-        yield Figure(
-            "ca-o-x",
-            lambda: draw_calcium(calcium, target),
-            f"{calcium['n']} oxides Ca-O-X of fold {facts['fold']} by {run}, coloured by {target}. Trustworthiness "
-            f"{rounded(calcium['trustworthiness'], 3)}.",
-            f"t-SNE of the material vectors of these rows alone, perplexity {calcium['perplexity']:.0f}. The paper's "
-            "Fig. 3c reads four clusters by spin polarisation and hybridisation; these are not in the data, so none "
-            "are marked.",
-            "Scatter of the calcium oxides with their formulas.",
-        )
+        if a_o_x["points"] is None:
+            yield items.text("no_a_o_x")
+        else:
+            yield items.figure("a-o-x", lambda: draw_groups(a_o_x))
+        if ca_o_x["points"] is None:
+            yield items.text("no_ca_o_x")
+        else:
+            yield items.figure("ca-o-x", lambda: draw_calcium(ca_o_x, property_))
 
 
 def _shared_fold(runs: Sequence[Models]) -> int:
@@ -382,12 +287,6 @@ def crystal_vectors(
     environments before the block [n, 192].
     """
     training = next(training for training in models.trainings if training.fold == fold)
-    drawn, _ = draw_test_rows(models, table, at_most=DRAWN)
-    if np.isin(rows, drawn.get(training, [])).all():
-        # Other sections look at these rows as well.
-        found = describe_test_rows(models, table, trained=trained, at_most=DRAWN, folds=[fold], progress=progress)
-        place = np.searchsorted(found.rows, rows)
-        return found.environments.material[place], _means(found.environments)[place]
     model = models.load(training, trained=trained)
     material, chemistry = [], []
     for start in range(0, len(rows), _CHUNK):
@@ -431,7 +330,7 @@ def _compounds(
 ) -> dict[str, Any]:
     """Map the A-O-X compounds among rows by their chemistry, and those with calcium by their material vectors.
 
-    These are the stages that the paper's Fig. 2e and 3c show. Where there are too few, there is no map.
+    These are the stages shown in the paper's Fig. 2e and 3c. Where there are too few, there is no map.
 
     Args:
         table: The crystals.
@@ -465,73 +364,66 @@ def _compounds(
 
 def draw_by_target(maps: Sequence[Mapping[str, Any]], target: Sequence[float], label: str) -> Canvas:
     """Draw a map for each run, coloured by the target."""
-    columns = min(3, len(maps))
-    rows = -(-len(maps) // columns)
-    width = WIDE if columns > 1 else 4.2
-    figure, axes = subplots(
-        rows, columns, width=width, height=(2.3 if columns > 1 else 3.2) * rows + 0.2, squeeze=False
-    )
+    figure, axes = panels([facts["label"] for facts in maps], height=2.4)
     low, high = np.quantile(target, [0.02, 0.98])
-    order = np.argsort(target, kind="stable")
-    shown = []
-    for axis, facts in zip(axes.flat, maps, strict=False):
-        x, y = (np.array(values)[order] for values in facts["points"])
-        look = {"s": _size(len(x)), "linewidths": 0, "rasterized": True}
-        colour = {"c": np.array(target)[order], "cmap": SEQUENTIAL, "vmin": low, "vmax": high}
-        shown.append(axis.scatter(x, y, **colour, **look))
-        axis.set_title(facts["label"])
-        _bare(axis)
-    for axis in list(axes.flat)[len(maps) :]:
-        axis.set_axis_off()
-    bar = figure.colorbar(shown[0], ax=axes, shrink=0.8, aspect=30, extend="both")
-    bar.set_label(label)
-    bar.outline.set_visible(False)
-    return figure
-
-
-def draw_by_system(facts: Mapping[str, Any], system: Sequence[str]) -> Canvas:
-    """Draw a map coloured by crystal system."""
-    figure, axis = subplots(width=4.6, height=3.2)
-    x, y = map(np.array, facts["points"])
-    names = np.array(system)
-    # In a random order no system hides the others.
-    order = np.random.default_rng(0).permutation(len(x))
-    colours = [SYSTEM_COLOURS[name] for name in names[order]]
-    axis.scatter(x[order], y[order], c=colours, s=_size(len(x)), linewidths=0, rasterized=True)
-    for name, colour in SYSTEM_COLOURS.items():
-        if n := int((names == name).sum()):
-            axis.scatter([], [], color=colour, s=14, label=f"{name} ({n:,})")
-    figure.legend(loc="outside right center")
-    _bare(axis)
-    return figure
-
-
-def draw_groups(facts: Mapping[str, Any]) -> Canvas:
-    """Draw the map of A-O-X compounds, a colour and a marker for each A."""
-    figure, axis = subplots(width=4.6, height=3.2)
-    x, y = map(np.array, facts["points"])
-    groups = np.array(facts["group"])
-    for i, name in enumerate(GROUPS):
-        chosen = groups == name
-        if chosen.any():
-            label = f"{name}–O–X ({chosen.sum()})"
-            axis.scatter(x[chosen], y[chosen], color=COLOURS[i], marker=MARKERS[i], s=18, linewidths=0, label=label)
-    figure.legend(loc="outside right center")
-    _bare(axis)
+    look = {"vmin": low, "vmax": high, "s": _size(len(target)), "rasterized": True}
+    _draw_values(figure, axes, [facts["points"] for facts in maps], target, label, look, extend="both")
     return figure
 
 
 def draw_calcium(facts: Mapping[str, Any], label: str) -> Canvas:
     """Draw the map of Ca-O-X compounds, coloured by the target, with formulas where they are few."""
     figure, axis = subplots(width=4.6, height=3.2)
-    x, y = facts["points"]
-    scatter = axis.scatter(x, y, c=facts["target"], cmap=SEQUENTIAL, s=18, linewidths=0)
+    _draw_values(figure, [axis], [facts["points"]], facts["target"], label, {"s": 18})
     if facts["n"] <= 60:
-        for text, *place in zip(facts["formula"], x, y, strict=True):
+        for text, *place in zip(facts["formula"], *facts["points"], strict=True):
             axis.annotate(typeset_formula(text), place, (3, 2), textcoords="offset points", fontsize=5, parse_math=True)
-    bar = figure.colorbar(scatter, ax=axis, shrink=0.8)
-    bar.set_label(label)
+    return figure
+
+
+def _draw_values(
+    figure: Canvas,
+    axes: Sequence[Axes],
+    maps: Sequence[Any],
+    values: Sequence[float],
+    label: str,
+    look: Mapping[str, Any],
+    **options: Any,
+) -> None:
+    """Draw maps, each [2, n], coloured by values [n]; points of large values lie on top."""
+    order = np.argsort(values, kind="stable")
+    for axis, points in zip(axes, maps, strict=True):
+        x, y = np.array(points)[:, order]
+        shown = axis.scatter(x, y, c=np.array(values)[order], cmap=SEQUENTIAL, linewidths=0, **look)
+        _bare(axis)
+    bar = figure.colorbar(shown, ax=axes, shrink=0.8, aspect=30, label=label, **options)
     bar.outline.set_visible(False)
+
+
+def draw_by_system(facts: Mapping[str, Any], system: Sequence[str]) -> Canvas:
+    """Draw a map coloured by crystal system."""
+    # In a random order no system hides the others.
+    order = np.random.default_rng(0).permutation(len(system))
+    points, names = np.array(facts["points"])[:, order], [system[i] for i in order]
+    return _draw_groups(points, names, SYSTEM_COLOURS, "{} ({:,})", s=_size(len(system)), rasterized=True)
+
+
+def draw_groups(facts: Mapping[str, Any]) -> Canvas:
+    """Draw the map of A-O-X compounds, a colour and a marker for each A."""
+    colours, markers = (dict(zip(GROUPS, looks, strict=False)) for looks in (COLOURS, MARKERS))
+    groups = facts["group"]
+    return _draw_groups(facts["points"], groups, colours, "{}–O–X ({})", style=groups, markers=markers, s=18)
+
+
+def _draw_groups(points: Any, groups: Sequence[str], colours: Mapping[str, str], label: str, **options: Any) -> Canvas:
+    """Draw a map [2, n] whose points belong to groups; labels have the name of a group and its number of points."""
+    import seaborn as sns
+
+    figure, axis = subplots(width=4.6, height=3.2)
+    x, y = points
+    present = [name for name in colours if name in groups]
+    sns.scatterplot(x=x, y=y, hue=groups, hue_order=present, palette=colours, linewidth=0, ax=axis, **options)
+    legend_beside(figure, axis, "center", [label.format(name, groups.count(name)) for name in present])
     _bare(axis)
     return figure
 
@@ -540,9 +432,7 @@ def _size(n: int) -> float:
     return float(np.clip(4000 / n, 1.5, 14))
 
 
-def _bare(axis: Any) -> None:
-    """Leave out what means nothing in a t-SNE map: scales."""
-    axis.set_xticks([])
-    axis.set_yticks([])
+def _bare(axis: Axes) -> None:
+    """Leave out the scales, which mean nothing in a t-SNE map."""
+    axis.set(xticks=[], yticks=[], box_aspect=0.85)
     axis.spines[:].set_visible(False)
-    axis.set_box_aspect(0.85)

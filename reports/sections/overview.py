@@ -1,42 +1,38 @@
-"""Section: all results side by side, beside the published leaderboard, and their differences on the same rows."""
+"""Section: all results, compared with the published leaderboard and with each other on the same rows."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.base.console import figures
 from benchmarks.base.workers import Progress
 from benchmarks.results.leaderboard import published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, mean_absolute_deviation, primary_metric
 from benchmarks.results.statistics import bootstrap_mean, corrected_t_test, holm, share_tested
 from benchmarks.results.store import is_official
-from reports.page.section import Figure, Heading, Item, Section, Table, Text, Value
-from reports.page.style import GRID, INK, MUTED, WIDE, look_of, subplots
+from reports.page.items import FOLDS, Column, Items
+from reports.page.section import Figure, Item, Section, Table
+from reports.page.style import INK, MUTED, WIDE, look_of, subplots
 from reports.study.study import Result, Study, fold_scores, shared_rows
-from reports.study.wording import after_number, in_brackets
 
 __all__ = ["Overview"]
 
-# A difference is called one where p, adjusted for the number of comparisons, is below this.
-_LEVEL = 0.05
-
 
 class Overview(Section):
-    """What was found, in one table, and how sure it is."""
+    """The results in one table, and how certain they are."""
 
     name: ClassVar[str] = "overview"
     title: ClassVar[str] = "Results"
     place: ClassVar[int] = 100
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
-        """Score every result by fold, compare every pair on the rows that both predicted."""
+        """Score every result by fold, and compare every pair on the rows that both predicted."""
         metric = primary_metric(study.task.kind)
         pairs = list(itertools.combinations(study.results, 2))
         pairs = [pair for pair in pairs if pair[0].run is not None or pair[1].run is not None]
@@ -67,18 +63,21 @@ class Overview(Section):
         }
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
-        """Words first, then the tables."""
-        yield Text("\n\n".join(_words(facts)))
-        yield _result_table(facts)
+        """A summary, then tables and the scores of every fold."""
+        facts = {**facts, "results": [{**result, "n_seeds": _n_seeds(result)} for result in facts["results"]]}
+        runs = [result for result in facts["results"] if result["kind"] == "run"]
+        items = Items(__name__, {**facts, "runs": runs})
+        yield items.text("summary", best=_by_score(runs, facts)[0], places=_places(runs, facts))
+        yield _result_table(items, facts)
         if len(facts["results"]) > 1 or facts["leaderboard"]:
-            yield _score_figure(facts)
-        yield _cost_table(facts)
+            yield _score_figure(items, facts)
+        yield items.table("cost", runs, _COST_COLUMNS, digits=3)
         if facts["leaderboard"]:
-            yield _leaderboard_table(facts)
+            yield _leaderboard_table(items, facts, runs)
         if facts["differences"]:
-            yield Heading("Differences on the same rows")
-            yield Text("\n\n".join(_difference_words(facts)))
-            yield _difference_table(facts)
+            yield items.heading("differences_heading")
+            yield items.text("readings", **_readings(facts["differences"]))
+            yield _difference_table(items, facts)
 
 
 def _result_facts(study: Study, result: Result) -> dict[str, Any]:
@@ -182,216 +181,91 @@ def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None
     return float(spearmanr(a, b).statistic)
 
 
-def _words(facts: Mapping[str, Any]) -> Iterator[str]:
-    metric, unit = facts["metric"], after_number(facts["unit"])
-    name = metric["name"]
-    ours = [result for result in facts["results"] if result["kind"] == "run"]
-    upwards = metric["higher_is_better"]
-    best = min(ours, key=lambda result: _sortable(result["mean"][name], higher_is_better=upwards))
-    lacking = [result for result in ours if not result["has_all_rows"]]
-    if len(ours) == 1:
-        yield f"{best['label']} reaches {_score(best, facts)}."
-    elif not lacking:
-        direction = "highest" if upwards else "lowest"
-        yield f"Of {len(ours)} runs {best['label']} has the {direction} {metric['label']}: {_score(best, facts)}."
-    else:
-        told = [f"{result['label']} ({_folds(result['folds'])}, n = {result['rows']:,})" for result in lacking]
-        yield (
-            "Not all runs have the same test rows, and rows differ in difficulty: means over different rows must not "
-            f"be compared. Rows are missing from {', '.join(told)}. The differences on the same rows below can be read."
-        )
-    if facts["mean_absolute_deviation"]:
-        yield (
-            "A model that knows only the mean of the targets has an MAE of "
-            f"{figures(facts['mean_absolute_deviation'])}{unit} (mean absolute deviation of the test rows)."
-        )
-    yield from _caveats(ours, facts)
-    official = [result for result in ours if result["is_official"] and result["mean"][name] is not None]
-    if official and facts["leaderboard"]:
-        places = [f"{result['label']} {rank(facts['task'], result['mean'][name])}" for result in official]
-        yield f"Place beside the {len(facts['leaderboard'])} published models: {', '.join(places)}."
+def _n_seeds(result: Mapping[str, Any]) -> int | str | None:
+    """Return how many seeds a fold of a result has: 3, or "1–3" where not all have as many; None of a published one."""
+    numbers = sorted({len(seeds) for seeds in result["seeds"].values()})
+    return "–".join(map(str, numbers[:: len(numbers) - 1])) if len(numbers) > 1 else numbers[0] or None
 
 
-def _caveats(ours: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Iterator[str]:
-    """What a reader must know before quoting a number."""
-    no_place = ", with no place on the leaderboard" if facts["leaderboard"] else ""
-    for coverage, labels in _grouped(ours, "coverage"):
-        if coverage is not None and coverage < 1:
-            yield (
-                f"{labels} ran on {100 * coverage:.1f} % of the official rows (partial data). A score on them is not "
-                f"one of the task{no_place}."
-            )
-    for limit, labels in _grouped(ours, "limit"):
-        if limit is not None:
-            yield (
-                f"{labels} had at most {limit:,} training rows in each fold (--limit). Such a score says what little "
-                f"data give{no_place}."
-            )
-    if facts["split"] != "folds":
-        yield f"The rows were split once ({facts['split']}): there is no spread over folds."
-    for result in ours:
-        seeds = {len(seeds) for seeds in result["seeds"].values()}
-        if len(seeds) > 1:
-            yield f"{result['label']} has {min(seeds)} to {max(seeds)} seeds per fold: some trainings are not finished."
+def _by_score(results: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Sort results, best first; those without a score come last."""
+    metric, sign = facts["metric"]["name"], -1 if facts["metric"]["higher_is_better"] else 1
+    scores = {result["label"]: result["mean"][metric] for result in results}
+    return sorted(results, key=lambda r: math.inf if (score := scores[r["label"]]) is None else sign * score)
 
 
-def _grouped(results: Sequence[Mapping[str, Any]], key: str) -> Iterator[tuple[Any, str]]:
-    """Yield each value of a fact with the labels of the results that have it."""
-    for value in dict.fromkeys(result[key] for result in results):
-        yield value, ", ".join(result["label"] for result in results if result[key] == value)
+def _places(runs: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return the places, among the published models, of those runs that can have one."""
+    if not facts["leaderboard"]:
+        return {}
+    means = {run["label"]: run["mean"][facts["metric"]["name"]] for run in runs if run["is_official"]}
+    return {label: rank(facts["task"], mean) for label, mean in means.items() if mean is not None}
 
 
-def _score(result: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def _result_table(items: Items, facts: Mapping[str, Any]) -> Table:
+    metric, unit = facts["metric"], items.unit
+    is_regression = facts["kind"] == "regression"
+    is_partial = any(result["coverage"] not in {None, 1} for result in facts["results"])
+    columns: list[Column] = [
+        ("model", "label"),
+        (f"{metric['label']}{unit if is_regression else ''}", f"mean.{metric['name']}"),
+        ("std", f"std.{metric['name']}"),
+    ]
+    if is_regression:
+        columns += [("95 % low", "row_error.low"), ("95 % high", "row_error.high")]
+    for name, label in METRIC_LABELS.items():
+        if name in facts["results"][0]["mean"] and name != metric["name"]:
+            columns.append((f"{label}{unit if name in {'rmse', 'max_error'} else ''}", f"mean.{name}"))
+    columns += [("n", "rows"), FOLDS, ("seeds", "n_seeds")]
+    if is_partial:
+        columns.append(("coverage (%)", lambda result: result["coverage"] and 100 * result["coverage"]))
+    best_first = sorted(_by_score(facts["results"], facts), key=lambda result: not result["has_all_rows"])
+    alike = (best_first[0]["has_all_rows"], best_first[-1]["has_all_rows"])
+    return items.table("results", best_first, columns, alike=alike, is_partial=is_partial)
+
+
+_COST_COLUMNS: list[Column] = [
+    ("model", "label"),
+    ("parameters", "parameters"),
+    ("epochs", lambda run: "–".join(map(str, run["epochs"])) if len(set(run["epochs"])) > 1 else run["epochs"][0]),
+    ("s per epoch", "seconds_per_epoch"),
+    ("hours", "hours"),
+    ("memory (GiB)", "memory_gib"),
+    ("device", "devices"),
+    ("threads", "threads"),
+]
+
+
+def _leaderboard_table(items: Items, facts: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Table:
     metric = facts["metric"]
-    mean, std = result["mean"][metric["name"]], result["std"].get(metric["name"])
-    value = f"{metric['label']} {figures(mean)}" if mean is not None else f"no {metric['label']}"
-    spread = f" ± {figures(std)}" if std is not None else ""
-    seeds = {len(seeds) for seeds in result["seeds"].values()} - {0}
-    n_seeds = "–".join(str(n) for n in sorted({min(seeds), max(seeds)})) if seeds else ""
-    told = f", {n_seeds} {'seed' if n_seeds == '1' else 'seeds'}" if seeds else ""
-    over = "standard deviation over " if spread else ""
-    return (
-        f"{value}{spread}{after_number(facts['unit'])} ({over}{_folds(result['folds'])}{told}, n = {result['rows']:,})"
-    )
-
-
-def _folds(folds: Sequence[int]) -> str:
-    return f"fold {folds[0]} alone" if len(folds) == 1 else f"{len(folds)} folds"
-
-
-def _result_table(facts: Mapping[str, Any]) -> Table:
-    metric, unit = facts["metric"], in_brackets(facts["unit"])
-    name = metric["name"]
-    partial = any(result["coverage"] not in {None, 1} for result in facts["results"])
-    others = [key for key in METRIC_LABELS if key in facts["results"][0]["mean"] and key != name]
-    best = sorted(
-        facts["results"],
-        key=lambda result: (
-            not result["has_all_rows"],
-            _sortable(result["mean"][name], higher_is_better=metric["higher_is_better"]),
-        ),
-    )
-    rows: list[list[Value]] = []
-    for result in best:
-        seeds = sorted({len(seeds) for seeds in result["seeds"].values()})
-        n_seeds: Value = "–".join(map(str, seeds)) if len(seeds) > 1 else (seeds[0] or None)
-        rows.append(
-            [
-                result["label"],
-                result["mean"][name],
-                result["std"].get(name),
-                *([] if facts["kind"] != "regression" else [result["row_error"]["low"], result["row_error"]["high"]]),
-                *(result["mean"].get(key) for key in others),
-                result["rows"],
-                len(result["folds"]) if result["has_folds"] else None,
-                n_seeds,
-                *([100 * result["coverage"] if result["coverage"] is not None else None] if partial else []),
-            ]
-        )
-    interval = [] if facts["kind"] != "regression" else ["95 % low", "95 % high"]
-    with_unit = {"rmse", "max_error"}
-    return Table(
-        name="results",
-        columns=[
-            "model",
-            f"{metric['label']}{unit if facts['kind'] == 'regression' else ''}",
-            "std",
-            *interval,
-            *(f"{METRIC_LABELS[key]}{unit if key in with_unit else ''}" for key in others),
-            "n",
-            "folds",
-            "seeds",
-            *(["coverage (%)"] if partial else []),
-        ],
-        rows=rows,
-        caption=f"Results on the test rows of {facts['task']}{_order(best)}.",
-        method=(
-            "Mean and standard deviation (ddof 0) over folds; a fold's score is the mean over its seeds. "
-            + ("The interval is of the MAE over all test rows: bootstrap, 95 %. " if interval else "")
-            + "n: test rows; seeds: per fold."
-            + (" Coverage: share of the official rows in the data." if partial else "")
-        ),
-    )
-
-
-def _order(results: Sequence[Mapping[str, Any]]) -> str:
-    """Say in which order the results stand in the table."""
-    if len(results) == 1:
-        return ""
-    if not results[0]["has_all_rows"]:
-        return "; none has all the rows that others have, and their means must not be compared"
-    mixed = "; below those with all rows stand those with fewer, whose means must not be compared with theirs"
-    return f", best first{'' if results[-1]['has_all_rows'] else mixed}"
-
-
-def _sortable(value: float | None, *, higher_is_better: bool) -> float:
-    return math.inf if value is None else -value if higher_is_better else value
-
-
-def _cost_table(facts: Mapping[str, Any]) -> Table:
-    ours = [result for result in facts["results"] if result["kind"] == "run"]
-    rows: list[list[Value]] = [
-        [
-            result["label"],
-            result["parameters"],
-            f"{result['epochs'][0]}–{result['epochs'][1]}" if len(set(result["epochs"])) > 1 else result["epochs"][0],
-            result["seconds_per_epoch"],
-            result["hours"],
-            result["memory_gib"],
-            ", ".join(result["devices"]),
-            ", ".join(map(str, result["threads"])),
-        ]
-        for result in ours
+    first_with = {entry["mean"]: i for i, entry in reversed(list(enumerate(facts["leaderboard"], start=1)))}
+    entries = [{**entry, "place": first_with[entry["mean"]], "is_run": False} for entry in facts["leaderboard"]]
+    places = _places(runs, facts)
+    for run in runs:
+        if run["label"] in places:
+            scores = {key: run[key][metric["name"]] for key in ("mean", "std")}
+            name = f"SEN ({run['label']}), this report"
+            entries.append({"model": name, "place": places[run["label"]], "is_run": True, **scores})
+    entries.sort(key=lambda entry: entry["mean"], reverse=metric["higher_is_better"])
+    columns: list[Column] = [
+        ("place", "place"),
+        ("model", "model"),
+        (f"{metric['label']}{items.unit}", "mean"),
+        ("std", "std"),
     ]
-    return Table(
-        name="cost",
-        columns=["model", "parameters", "epochs", "s per epoch", "hours", "memory (GiB)", "device", "threads"],
-        rows=rows,
-        digits=3,
-        caption="What the runs took.",
-        method=(
-            "Seconds per epoch: wall time of a training over its epochs, median over folds and seeds, validation and "
-            "test included; trainings that shared a machine slowed each other down. Hours: sum of all trainings. "
-            "Memory: largest peak, on the GPU where there was one."
-        ),
+    return items.table(
+        "leaderboard",
+        entries,
+        columns,
+        strong=[i for i, entry in enumerate(entries) if entry["is_run"]],
+        left_out=[run["label"] for run in runs if run["label"] not in places],
     )
 
 
-def _leaderboard_table(facts: Mapping[str, Any]) -> Table:
-    metric = facts["metric"]
-    name = metric["name"]
-    entries = [(entry["model"], entry["mean"], entry["std"], True) for entry in facts["leaderboard"]]
-    ours = [
-        result
-        for result in facts["results"]
-        if result["kind"] == "run" and result["is_official"] and result["mean"][name] is not None
-    ]
-    entries += [
-        (f"SEN ({result['label']}), this report", result["mean"][name], result["std"][name], False) for result in ours
-    ]
-    entries.sort(key=lambda entry: entry[1], reverse=metric["higher_is_better"])
-    places = {entry["mean"]: i for i, entry in reversed(list(enumerate(facts["leaderboard"], start=1)))}
-    rows: list[list[Value]] = []
-    for model, mean, std, is_published in entries:
-        place = places[mean] if is_published else rank(facts["task"], mean)
-        rows.append([place, model, mean, std])
-    shown = [result["label"] for result in ours]
-    left_out = [r["label"] for r in facts["results"] if r["kind"] == "run" and r["label"] not in shown]
-    lacking = f" Not in it, as not complete and official: {', '.join(left_out)}." if left_out else ""
-    return Table(
-        name="leaderboard",
-        columns=["place", "model", f"{metric['label']}{in_brackets(facts['unit'])}", "std"],
-        rows=rows,
-        caption=f"The published leaderboard of {facts['task']}, five folds.{lacking}",
-        strong=[i for i, entry in enumerate(entries) if not entry[3]],
-        method=f"{facts['source']} The place of a run is counted among the published models alone.",
-    )
-
-
-def _published_beside(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _published_for_comparison(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the published models without predictions here, best first, down to the first that is worse than all."""
     results = facts["results"]
-    # On a part of the rows nothing published can be read beside.
+    # Scores on a part of the rows cannot be compared with published ones.
     if all(result["coverage"] != 1 for result in results):
         return []
     sign = 1 if facts["metric"]["higher_is_better"] else -1
@@ -403,137 +277,71 @@ def _published_beside(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return others[: n_better + 1]
 
 
-def _score_figure(facts: Mapping[str, Any]) -> Figure:
+def _score_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
     metric = facts["metric"]
-    name = metric["name"]
-    results = facts["results"]
-    bars = [
-        {**result, "values": {int(fold): scores[name] for fold, scores in result["scores"].items()}}
-        for result in results
-    ]
-    board = _published_beside(facts)
-    bars += [{"label": entry["model"], "values": dict(enumerate(entry["folds"]))} for entry in board]
-    for bar in bars:
-        bar["shown"] = bar["label"]
-        bar["values"] = {fold: value for fold, value in bar["values"].items() if value is not None}
-        if "mean" in bar and len(bar["folds"]) < facts["n_folds"]:
-            bar["shown"] += f" ({_folds(bar['folds'])})"
-        elif "mean" in bar and not bar["has_all_rows"]:
-            bar["shown"] += f" (n = {bar['rows']:,})"
-    bars = [bar for bar in bars if bar["values"]]
-    bars.sort(key=lambda bar: statistics.fmean(bar["values"].values()), reverse=not metric["higher_is_better"])
+    lines: list[dict[str, Any]] = []
+    for result in facts["results"]:
+        few = ""
+        if len(result["folds"]) < facts["n_folds"]:
+            few = f" ({items('folds', folds=result['folds'])})"
+        elif not result["has_all_rows"]:
+            few = f" (n = {result['rows']:,})"
+        values = [scores[metric["name"]] for scores in result["scores"].values()]
+        lines.append({**result, "values": values, "shown": f"{result['label']}{few}", "colour": INK})
+    board = _published_for_comparison(facts)
+    for entry in board:
+        name = entry["model"]
+        lines.append({"label": name, "values": entry["folds"], "shown": name, "colour": MUTED, "has_folds": True})
+    for line in lines:
+        line["values"] = [value for value in line["values"] if value is not None]
+    lines = [line | {"mean": statistics.fmean(line["values"])} for line in lines if line["values"]]
+    lines.sort(key=lambda line: line["mean"], reverse=not metric["higher_is_better"])
 
     def draw() -> Any:
-        figure, axes = subplots(width=WIDE, height=0.75 + 0.22 * len(bars))
-        for y, bar in enumerate(bars):
-            values, look = list(bar["values"].values()), look_of(bar["label"])
-            axes.axhline(y, color=GRID, linewidth=0.5, zorder=0)
-            if bar.get("has_folds", True):
+        figure, axes = subplots(width=WIDE, height=0.75 + 0.22 * len(lines))
+        for y, line in enumerate(lines):
+            look, values = look_of(line["label"]), line["values"]
+            if line["has_folds"]:
                 axes.scatter(values, [y] * len(values), s=16, marker=look.marker, color=look.colour, alpha=0.55, lw=0)
-            axes.scatter(statistics.fmean(values), y, s=90, marker="|", color=look.colour, linewidths=2)
-        axes.set_yticks(range(len(bars)), [bar["shown"] for bar in bars])
-        for label, bar in zip(axes.get_yticklabels(), bars, strict=True):
-            label.set_color(INK if "mean" in bar else MUTED)
-        axes.set_ylim(-0.7, len(bars) - 0.3)
-        axes.set_xlabel(f"{metric['label']}{in_brackets(facts['unit'])}")
+            axes.scatter(line["mean"], y, s=90, marker="|", color=look.colour, linewidths=2)
+        axes.set_yticks(range(len(lines)), [line["shown"] for line in lines])
+        for label, line in zip(axes.get_yticklabels(), lines, strict=True):
+            label.set_color(line["colour"])
+        axes.set(ylim=(-0.7, len(lines) - 0.3), xlabel=f"{metric['label']}{items.unit}")
         axes.tick_params(axis="y", length=0)
+        axes.yaxis.grid(True)
         axes.spines["left"].set_visible(False)
         return figure
 
-    beside = ""
-    if board:
-        beside = " Grey: published models, from the leaderboard, down to the first that is worse than all results here."
-    means = "; ".join(f"{bar['shown']} {figures(statistics.fmean(bar['values'].values()))}" for bar in reversed(bars))
-    return Figure(
-        name="scores",
-        draw=draw,
-        caption=f"{metric['label']} of every fold (points) and their mean (bars), best at the top.{beside}",
-        method="A fold's score is the mean over its seeds; a model with fewer rows stands at the mean of these, "
-        "and one whose file names no folds, or not those of the runs, has its mean alone.",
-        alt=f"Dot plot of {metric['label']}{in_brackets(facts['unit'])} by fold. Means: {means}.",
-    )
+    return items.figure("scores", draw, lines=lines[::-1], board=board)
 
 
-def _difference_words(facts: Mapping[str, Any]) -> Iterator[str]:
-    unit = after_number(facts["unit"])
-    same, apart = [], []
-    for pair in facts["differences"]:
-        names = f"{pair['first']} and {pair['second']}"
+def _readings(differences: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return pairs without common rows, those whose interval includes zero, and the others, the better one named."""
+    found: dict[str, list[Mapping[str, Any]]] = {"apart": [], "same": [], "decided": []}
+    for pair in differences:
         if not pair["rows"]:
-            apart.append(names)
+            found["apart"].append(pair)
         elif pair["low"] is None or pair["low"] <= 0 <= pair["high"]:
-            interval = "one row" if pair["low"] is None else f"{figures(pair['low'], 3)} to {figures(pair['high'], 3)}"
-            same.append(f"{names} ({figures(pair['mean'], 3)}{unit}, {interval})")
+            found["same"].append(pair)
         else:
-            better, worse = (pair["first"], pair["second"]) if pair["mean"] < 0 else (pair["second"], pair["first"])
-            low, high = sorted(abs(pair[end]) for end in ("low", "high"))
-            p = pair["p_holm"]
-            folds = "" if p is None else f"; over {len(pair['folds'])} folds adjusted p = {figures(p, 2)}"
-            sure = "" if p is None or p < _LEVEL else ", so that for other training rows they are not told apart"
-            alone = "; without several folds this says nothing of other training rows" if p is None else ""
-            yield (
-                f"{better} errs less than {worse} by {figures(abs(pair['mean']), 3)}{unit} on {pair['rows']:,} rows "
-                f"(95 % {figures(low, 3)} to {figures(high, 3)}{folds}{sure}){alone}."
-            )
-    if same:
-        yield f"Not told apart, as the interval of the difference includes zero: {'; '.join(same)}."
-    if apart:
-        yield f"Not to be compared, as they predicted no row in common: {'; '.join(apart)}."
+            better, worse = ("first", "second") if pair["mean"] < 0 else ("second", "first")
+            ends = sorted(abs(pair[end]) for end in ("low", "high"))
+            found["decided"].append({**pair, "better": pair[better], "worse": pair[worse], "ends": ends})
+    return found
 
 
-def _compared(facts: Mapping[str, Any]) -> str:
-    """Say what of a row is compared."""
-    if facts["kind"] == "regression":
-        return "Compared: the absolute error of each row, its mean over seeds."
-    return (
-        "Compared: |label – probability| of each row, its mean over seeds, and not the balanced accuracy by which "
-        "models are ranked and which sen-bench ablate compares; the two can disagree."
-    )
-
-
-def _family(differences: Sequence[Mapping[str, Any]]) -> str:
-    n = sum(pair["p"] is not None for pair in differences)
-    return f"all {n:,} pairs of this table that have a p" if n != 1 else "the one pair of this table that has a p"
-
-
-def _difference_table(facts: Mapping[str, Any]) -> Table:
-    rows: list[list[Value]] = [
-        [
-            f"{pair['first']} – {pair['second']}",
-            pair.get("mean"),
-            pair.get("low"),
-            pair.get("high"),
-            100 * pair["share_better"] if "share_better" in pair else None,
-            pair.get("error_correlation"),
-            pair["p"],
-            pair["p_holm"],
-            pair["rows"],
-            len(pair.get("folds", ())) or None,
-        ]
-        for pair in facts["differences"]
+def _difference_table(items: Items, facts: Mapping[str, Any]) -> Table:
+    columns: list[Column] = [
+        ("first – second", lambda pair: f"{pair['first']} – {pair['second']}"),
+        (f"Δ MAE{items.unit}" if facts["kind"] == "regression" else "Δ |error|", "mean"),
+        ("95 % low", "low"),
+        ("95 % high", "high"),
+        ("first better (%)", lambda pair: 100 * pair["share_better"] if "share_better" in pair else None),
+        ("correlation", "error_correlation"),
+        ("p", "p"),
+        ("p (Holm)", "p_holm"),
+        ("n", "rows"),
+        ("folds", lambda pair: len(pair.get("folds", ())) or None),
     ]
-    return Table(
-        name="differences",
-        columns=[
-            "first – second",
-            f"Δ MAE{in_brackets(facts['unit'])}" if facts["kind"] == "regression" else "Δ |error|",
-            "95 % low",
-            "95 % high",
-            "first better (%)",
-            "correlation",
-            "p",
-            "p (Holm)",
-            "n",
-            "folds",
-        ],
-        rows=rows,
-        digits=3,
-        caption="Paired differences of absolute errors, on the rows that both predicted; below zero favours the first.",
-        method=(
-            f"{_compared(facts)} Interval: bootstrap of the rows. p: corrected resampled t-test over folds (Nadeau and "
-            "Bengio 2003, 10.1023/A:1024068626366); none where a file names no folds, or not those of the runs. "
-            f"p (Holm): adjusted for {_family(facts['differences'])}; sen-bench ablate adjusts for the comparisons "
-            "with its best variant and for those with capsule, so that its numbers are others. First "
-            "better: share of rows. Correlation: Spearman, of the two errors."
-        ),
-    )
+    return items.table("differences", facts["differences"], columns, digits=3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -10,20 +9,21 @@ import numpy as np
 
 from benchmarks.base.console import figures
 from benchmarks.base.workers import Progress
+from reports.page.items import FOLDS, Column, Items
 from reports.page.section import Figure, Item, Section, Table
-from reports.page.style import GRID, INK, MUTED, look_of, n_columns, panels
+from reports.page.style import GRID, INK, MUTED, look_of, panels
 from reports.study.study import Study, fold_scores
-from reports.study.wording import drawable, in_brackets, join
+from reports.study.wording import drawable
 
 __all__ = ["Parity"]
 
-# More points than this would hide each other and fill the page: a sample of the rows is drawn, and said to be.
+# More points would hide each other and fill the page; of more rows a sample is drawn, which the caption says.
 _MOST_POINTS = 20_000
 _BINS = 10
 
 
 class Parity(Section):
-    """Every test row: what was predicted against what is true."""
+    """Predicted against true values of every test row."""
 
     name: ClassVar[str] = "parity"
     title: ClassVar[str] = "Predictions and true values"
@@ -61,16 +61,17 @@ class Parity(Section):
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """One panel for each result."""
+        items = Items(__name__, facts)
         if facts["kind"] == "regression":
-            yield _parity_figure(facts)
-            yield _parity_table(facts)
+            yield _parity_figure(items, facts)
+            yield _parity_table(items, facts)
         else:
-            yield _reliability_figure(facts)
-            yield _confusion_table(facts)
+            yield _reliability_figure(items, facts)
+            yield _confusion_table(items, facts)
 
 
 def _reliability(target: Any, probability: Any) -> list[dict[str, float]]:
-    """Rows by tenths of the predicted probability: how many, what was predicted, what was true."""
+    """Return the number, mean probability and share of true rows for each tenth of the predicted probability."""
     bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     return [
         {
@@ -93,181 +94,109 @@ def _confusion(target: Any, probability: Any) -> dict[str, int]:
     }
 
 
-def _parity_figure(facts: Mapping[str, Any]) -> Figure:
-    results, unit = facts["results"], in_brackets(facts["unit"])
-
-    def draw() -> Any:
-        figure, axes = panels(len(results), height=2.55)
-        values = np.concatenate([np.concatenate(result["points"]) for result in results])
-        low, high = values.min(), values.max()
-        margin = 0.03 * (high - low)
-        ends = (low - margin, high + margin)
-        for panel, result in zip(axes, results, strict=True):
-            target, prediction = result["points"]
-            panel.plot(ends, ends, color=MUTED, linewidth=0.7, zorder=0)
-            size = 7 if len(target) < 3000 else 3 if len(target) < 12000 else 1.5
-            colour = look_of(result["label"]).colour
-            panel.scatter(target, prediction, s=size, color=colour, alpha=0.45, linewidths=0, rasterized=True)
-            panel.set_xlim(ends)
-            panel.set_ylim(ends)
-            panel.set_aspect("equal")
-            panel.set_title(result["label"])
-            metrics = result["metrics"]
-            r2 = "" if metrics["r2"] is None else f"\nR² {metrics['r2']:.4f}"
-            seeds = f"\npoints: means of {_seeds(result)} seeds" if result["seeds"][1] > 1 else ""
-            text = f"MAE {figures(metrics['mae'])}{r2}\nn {result['rows']:,}{seeds}"
-            panel.text(0.04, 0.97, text, transform=panel.transAxes, va="top", fontsize=7, color=INK, linespacing=1.35)
-        columns = n_columns(len(results))
-        for i, panel in enumerate(axes):
-            if i % columns == 0:
-                panel.set_ylabel(f"predicted{unit}")
-            if i + columns >= len(results):
-                panel.set_xlabel(f"true{unit}")
-        return figure
-
-    sampled = [result for result in results if len(result["points"][0]) < result["rows"]]
-    drawn = f" Points: {_MOST_POINTS:,} rows drawn at random; the numbers are of all rows." if sampled else ""
-    told = "; ".join(f"{r['label']}: MAE {figures(r['metrics']['mae'])}, n = {r['rows']:,}" for r in results)
-    return Figure(
-        name="parity",
-        draw=draw,
-        caption=f"Predicted against true {facts['target']} of every test row; right on the line.{drawn}",
-        method=(
-            "As Fig. 4a–c of Liang et al. (10.1038/s41467-023-40756-2), with every row predicted by the models that "
-            f"did not see it{_unproven(results)}. MAE and R² are those of the overview: means over folds, and over the "
-            "seeds of each. A point is the mean prediction over seeds, which lies nearer to the line than that of a "
-            "single seed."
-        ),
-        alt=f"Scatter plots of predicted against true values{unit}. {told}.",
-    )
-
-
-def _parity_table(facts: Mapping[str, Any]) -> Table:
-    unit = in_brackets(facts["unit"])
-    return Table(
-        name="errors",
-        columns=[
-            "model",
-            f"MAE{unit}",
-            f"RMSE{unit}",
-            "R²",
-            f"bias{unit}",
-            f"median error{unit}",
-            f"90 % below{unit}",
-            f"99 % below{unit}",
-            "n",
-            "folds",
-            "seeds",
-        ],
-        rows=[
-            [
-                result["label"],
-                result["metrics"]["mae"],
-                result["metrics"]["rmse"],
-                result["metrics"]["r2"],
-                result["bias"],
-                *result["quantiles"],
-                result["rows"],
-                len(result["folds"]) if result["has_folds"] else None,
-                _seeds(result),
-            ]
-            for result in facts["results"]
-        ],
-        caption="How errors are distributed.",
-        method=(
-            "MAE, RMSE and R²: means over folds, and over the seeds of each. Bias: mean of predicted minus true over "
-            "all test rows. Then quantiles over them of the absolute error, of which each row has its mean over seeds."
-        ),
-    )
-
-
-def _reliability_figure(facts: Mapping[str, Any]) -> Figure:
+def _parity_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
     results = facts["results"]
 
     def draw() -> Any:
-        figure, axes = panels(len(results), height=2.5)
+        import seaborn as sns
+
+        values = np.concatenate([np.concatenate(result["points"]) for result in results])
+        margin = 0.03 * np.ptp(values)
+        ends = (values.min() - margin, values.max() + margin)
+        titles = [result["label"] for result in results]
+        labels = {"xlabel": f"true{items.unit}", "ylabel": f"predicted{items.unit}"}
+        figure, axes = panels(titles, height=2.55, **labels)
         for panel, result in zip(axes, results, strict=True):
-            bins = result["reliability"]
-            panel.plot((0, 1), (0, 1), color=MUTED, linewidth=0.7, zorder=0)
-            panel.bar(
-                [b["predicted"] for b in bins],
-                [b["rows"] / result["rows"] for b in bins],
-                width=0.05,
-                color=GRID,
-                zorder=0,
-            )
-            panel.plot(
-                [b["predicted"] for b in bins],
-                [b["true"] for b in bins],
-                marker=look_of(result["label"]).marker,
-                color=look_of(result["label"]).colour,
-            )
-            panel.set_xlim(-0.03, 1.03)
-            panel.set_ylim(-0.03, 1.03)
-            panel.set_aspect("equal")
-            panel.set_title(result["label"])
-            panel.set_xlabel("predicted probability")
-        axes[0].set_ylabel("share that is true")
+            target, prediction = result["points"]
+            colour = look_of(result["label"]).colour
+            size = 7 if len(target) < 3000 else 3 if len(target) < 12000 else 1.5
+            panel.plot(ends, ends, color=MUTED, linewidth=0.7, zorder=0)
+            points = {"s": size, "color": colour, "alpha": 0.45, "linewidth": 0, "rasterized": True}
+            sns.scatterplot(x=target, y=prediction, ax=panel, **points)
+            panel.set(xlim=ends, ylim=ends, aspect="equal")
+            top, right = panel.inset_axes((0, 1, 1, 0.1), sharex=panel), panel.inset_axes((1, 0, 0.1, 1), sharey=panel)
+            bars = {"bins": 40, "binrange": ends, "color": colour, "alpha": 0.45, "linewidth": 0}
+            sns.histplot(x=target, ax=top, **bars)
+            sns.histplot(y=prediction, ax=right, **bars)
+            top.set_axis_off()
+            right.set_axis_off()
+            text = _numbers(result)
+            panel.text(0.04, 0.97, text, transform=panel.transAxes, va="top", fontsize=7, color=INK, linespacing=1.35)
         return figure
 
-    scores = [(r["label"], r["metrics"]["balanced_accuracy"]) for r in results]
-    told = "; ".join(f"{label}: balanced accuracy {figures(math.nan if s is None else s)}" for label, s in scores)
-    return Figure(
-        name="reliability",
-        draw=draw,
-        caption=(
-            f"Share of rows whose {facts['target']} is true against its predicted probability; on the line "
-            "probabilities mean what they say. Grey bars: share of the rows."
-        ),
-        method="Test rows in ten bins of the probability, which is the mean over seeds.",
-        alt=f"Reliability diagrams. {told}.",
-    )
+    is_sampled = any(len(result["points"][0]) < result["rows"] for result in results)
+    return items.figure("parity", draw, n_points=_MOST_POINTS if is_sampled else None)
 
 
-def _confusion_table(facts: Mapping[str, Any]) -> Table:
-    return Table(
-        name="confusion",
-        columns=[
-            "model",
-            "true positives",
-            "false positives",
-            "false negatives",
-            "true negatives",
-            "accuracy",
-            "balanced accuracy",
-            "F1",
-            "ROC-AUC",
-            "n",
-            "folds",
-        ],
-        rows=[
-            [
-                result["label"],
-                *(result["confusion"][f"{right}_{sign}"] for right, sign in _CELLS),
-                *(result["metrics"][name] for name in ("accuracy", "balanced_accuracy", "f1", "rocauc")),
-                result["rows"],
-                len(result["folds"]) if result["has_folds"] else None,
-            ]
-            for result in facts["results"]
-        ],
-        caption="Predicted labels against true ones.",
-        method=(
-            "Counts: of all test rows, by the mean probability over seeds; above 0.5 counts as true. Scores: means "
-            "over folds, and over the seeds of each. ROC-AUC is that of the probabilities, not MatBench's column."
-        ),
-    )
+def _numbers(result: Mapping[str, Any]) -> str:
+    """Return the text in the panel of a result."""
+    metrics = result["metrics"]
+    lines = [f"MAE {figures(metrics['mae'])}"]
+    if metrics["r2"] is not None:
+        lines.append(f"R² {metrics['r2']:.4f}")
+    lines.append(f"n {result['rows']:,}")
+    if result["seeds"][1] > 1:
+        lines.append(f"points: means of {_seeds(result)} seeds")
+    return "\n".join(lines)
 
 
-def _unproven(results: Iterable[Mapping[str, Any]]) -> str:
-    """Name the published files of which it is not known what their models saw."""
-    labels = [result["label"] for result in results if not result["has_folds"]]
-    return f"; whether that holds for {join(labels)} its file does not tell" if labels else ""
+def _parity_table(items: Items, facts: Mapping[str, Any]) -> Table:
+    unit = items.unit
+    columns: list[Column] = [
+        ("model", "label"),
+        (f"MAE{unit}", "metrics.mae"),
+        (f"RMSE{unit}", "metrics.rmse"),
+        ("R²", "metrics.r2"),
+        (f"bias{unit}", "bias"),
+        (f"median error{unit}", "quantiles.0"),
+        (f"90 % below{unit}", "quantiles.1"),
+        (f"99 % below{unit}", "quantiles.2"),
+        ("n", "rows"),
+        FOLDS,
+        ("seeds", _seeds),
+    ]
+    return items.table("errors", facts["results"], columns)
 
 
-_CELLS = (("true", "positive"), ("false", "positive"), ("false", "negative"), ("true", "negative"))
+def _reliability_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
+    results = facts["results"]
+
+    def draw() -> Any:
+        titles = [result["label"] for result in results]
+        labels = {"xlabel": "predicted probability", "ylabel": "share that is true"}
+        figure, axes = panels(titles, height=2.5, **labels)
+        for panel, result in zip(axes, results, strict=True):
+            predicted, true, n = (
+                np.array([tenth[name] for tenth in result["reliability"]]) for name in ("predicted", "true", "rows")
+            )
+            look = look_of(result["label"])
+            panel.plot((0, 1), (0, 1), color=MUTED, linewidth=0.7, zorder=0)
+            panel.bar(predicted, n / result["rows"], width=0.05, color=GRID, zorder=0)
+            panel.plot(predicted, true, marker=look.marker, color=look.colour)
+            panel.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+        return figure
+
+    return items.figure("reliability", draw)
+
+
+def _confusion_table(items: Items, facts: Mapping[str, Any]) -> Table:
+    columns: list[Column] = [
+        ("model", "label"),
+        ("true positives", "confusion.true_positive"),
+        ("false positives", "confusion.false_positive"),
+        ("false negatives", "confusion.false_negative"),
+        ("true negatives", "confusion.true_negative"),
+        ("accuracy", "metrics.accuracy"),
+        ("balanced accuracy", "metrics.balanced_accuracy"),
+        ("F1", "metrics.f1"),
+        ("ROC-AUC", "metrics.rocauc"),
+        ("n", "rows"),
+        FOLDS,
+    ]
+    return items.table("confusion", facts["results"], columns)
 
 
 def _seeds(result: Mapping[str, Any]) -> int | str:
-    """Return how many seeds the mean of a point is of: 2, or "1 to 2" where not all folds have as many."""
+    """Return how many seeds a point is the mean of: 2, or "1 to 2" if that depends on the fold."""
     fewest, most = result["seeds"]
     return int(most) if fewest == most else f"{fewest} to {most}"

@@ -1,12 +1,13 @@
-"""Section: how every number came about: commands, seeds, data, versions, machines."""
+"""Section: the origin of every number: commands, seeds, data, versions, machines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from benchmarks.base.workers import Progress
-from reports.page.section import Item, Section, Table, Text, Value
+from reports.page.items import Column, Items
+from reports.page.section import Item, Section
 from reports.study.study import Result, Study
 
 __all__ = ["Provenance"]
@@ -15,14 +16,14 @@ _COMMIT = 10
 
 
 class Provenance(Section):
-    """What is needed to do it all again."""
+    """What is needed to repeat everything."""
 
     name: ClassVar[str] = "provenance"
     title: ClassVar[str] = "Provenance"
     place: ClassVar[int] = 900
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
-        """Collect what the runs recorded, and the hashes of the published files."""
+        """Collect the records of the runs, and the hashes of the published files."""
         from benchmarks.base.files import file_digest
 
         runs = []
@@ -42,17 +43,14 @@ class Provenance(Section):
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """Tables of runs, data and versions."""
-        yield Text("\n\n".join(_words(facts)))
-        yield _run_table(facts)
-        yield _command_table(facts)
-        yield _version_table(facts)
+        items, runs = Items(__name__, facts), facts["runs"]
+        yield items.text("summary", **_caveats(runs))
+        yield items.table("runs", runs, _RUN_COLUMNS)
+        yield items.table("commands", runs, [("model", "label"), ("command", "command")])
+        yield items.table("versions", _versions(runs), [("what", "name"), ("model", "model"), ("version", "version")])
         if facts["published"]:
-            yield Table(
-                name="published",
-                columns=["model", "file", "rows used", "sha256"],
-                rows=[[entry["label"], entry["file"], entry["rows"], entry["sha256"]] for entry in facts["published"]],
-                caption="Published predictions.",
-            )
+            columns: list[Column] = [("model", "label"), ("file", "file"), ("rows used", "rows"), ("sha256", "sha256")]
+            yield items.table("published", facts["published"], columns)
 
 
 def _run_facts(run: Result) -> dict[str, Any]:
@@ -80,112 +78,51 @@ def _run_facts(run: Result) -> dict[str, Any]:
     }
 
 
-def _words(facts: Mapping[str, Any]) -> Iterator[str]:
-    task = facts["task"]
-    yield f"Data: {task['description'].removesuffix('.')}. Licence: {task['licence']}."
-    digests = {run["data"]["digest"] for run in facts["runs"]}
-    if len(digests) > 1:
-        yield "The runs were trained on different data: their hashes differ in the table."
-    dirty = [run["label"] for run in facts["runs"] if any("dirty" in c for c in run["versions"].get("git_commit", ()))]
-    if dirty:
-        yield f"Code that was changed after its last commit trained {', '.join(dirty)}: the commit does not tell all."
-    lacking = [run["label"] for run in facts["runs"] if not run["versions"].get("git_commit")]
-    if lacking:
-        yield f"No commit is recorded for {', '.join(lacking)}: installed from a package, the version tells the code."
+def _caveats(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a reader must know of the data, the code and the machines of runs."""
     commits, instructions = (
-        {value for run in facts["runs"] for value in run["versions"].get(name, ())}
-        for name in ("git_commit", "cpu_capability")
+        {run["label"]: run["versions"].get(name, []) for run in runs} for name in ("git_commit", "cpu_capability")
     )
-    if len(commits) > 1:
-        yield "The trainings ran on different commits of sen-bench, listed below."
-    if len(instructions) > 1:
-        yield (
-            f"The trainings ran on CPUs with different instructions ({', '.join(sorted(instructions))}), which round "
-            "differently: the same training gives other numbers on each."
-        )
-    for run in facts["runs"]:
-        if run["block_codes"] > 1:
-            yield f"{run['label']}: not all trainings ran the same code of the block, which is a plug-in."
-        if run["skipped"]:
-            yield f"{run['label']}: {run['skipped']:,} rows that could not be used were left out (see its config.json)."
-        if run["read_as_hydrogen"]:
-            yield f"{run['label']}: deuterium or tritium in {run['read_as_hydrogen']:,} rows was read as hydrogen."
+    return {
+        "n_data": len({run["data"]["digest"] for run in runs}),
+        "changed": [label for label, found in commits.items() if any("dirty" in commit for commit in found)],
+        "without_commit": [label for label, found in commits.items() if not found],
+        "n_commits": len(set().union(*commits.values())),
+        "instructions": sorted(set().union(*instructions.values())),
+    }
 
 
-def _run_table(facts: Mapping[str, Any]) -> Table:
-    rows: list[list[Value]] = [
-        [
-            run["label"],
-            _numbers(run["folds"]),
-            _numbers(run["seeds"]),
-            run["trainings"],
-            run["sessions"],
-            ", ".join(run["devices"]),
-            ", ".join(map(str, run["threads"])),
-            run["data"]["rows"],
-            (run["data"]["digest"] or "")[:16],
-            run["path"],
-        ]
-        for run in facts["runs"]
-    ]
-    return Table(
-        name="runs",
-        columns=[
-            "model",
-            "folds",
-            "seeds",
-            "trainings",
-            "sessions",
-            "device",
-            "threads",
-            "rows",
-            "data hash",
-            "folder",
-        ],
-        rows=rows,
-        caption="The runs.",
-        method=(
-            "Sessions: a training that was interrupted and went on has several. Data: first 16 digits of the hash "
-            "of the crystals and their targets; in full in the JSON file beside this page."
-        ),
-    )
+_RUN_COLUMNS: list[Column] = [
+    ("model", "label"),
+    ("folds", lambda run: _span(run["folds"])),
+    ("seeds", lambda run: _span(run["seeds"])),
+    ("trainings", "trainings"),
+    ("sessions", "sessions"),
+    ("device", "devices"),
+    ("threads", "threads"),
+    ("rows", "data.rows"),
+    ("data hash", lambda run: (run["data"]["digest"] or "")[:16]),
+    ("folder", "path"),
+]
 
 
-def _command_table(facts: Mapping[str, Any]) -> Table:
-    return Table(
-        name="commands",
-        columns=["model", "command"],
-        rows=[[run["label"], run["command"]] for run in facts["runs"]],
-        caption="Commands that make the same runs again, or go on with them.",
-        method=(
-            "Put together from what the runs recorded; --data-dir and --out are as you have them. Where not every seed "
-            "was run, or not every fold of each, they run the others as well."
-        ),
-    )
+def _versions(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the versions that runs recorded; where all have the same, once."""
+    found = []
+    for name in dict.fromkeys(name for run in runs for name in run["versions"]):
+        versions = {run["label"]: _shown(name, run["versions"].get(name, ())) for run in runs}
+        if len(set(versions.values())) == 1:
+            versions = {"all": next(iter(versions.values()))}
+        found += [{"name": name, "model": model, "version": version} for model, version in versions.items()]
+    return found
 
 
-def _version_table(facts: Mapping[str, Any]) -> Table:
-    names = list(dict.fromkeys(name for run in facts["runs"] for name in run["versions"]))
-    rows: list[list[Value]] = []
-    for name in names:
-        values = [_versions(name, run["versions"].get(name, ())) for run in facts["runs"]]
-        if len(set(values)) == 1:
-            rows.append([name, "all", values[0]])
-        else:
-            rows += [[name, run["label"], value] for run, value in zip(facts["runs"], values, strict=True)]
-    return Table(
-        name="versions",
-        columns=["what", "model", "version"],
-        rows=rows,
-        caption="Versions and machines that trained the models.",
-    )
+def _shown(name: str, versions: Sequence[str]) -> str:
+    short = [version[:_COMMIT] + ("-dirty" if "dirty" in version else "") for version in versions]
+    return ", ".join(short if name == "git_commit" else versions) or "not recorded"
 
 
-def _versions(name: str, values: Sequence[str]) -> str:
-    short = [value[:_COMMIT] + ("-dirty" if "dirty" in value else "") for value in values]
-    return ", ".join(short if name == "git_commit" else values) or "not recorded"
-
-
-def _numbers(numbers: Sequence[int]) -> str:
+def _span(numbers: Sequence[int]) -> str:
+    """Write whole numbers in ascending order: "0–4", "0, 2"."""
     whole = len(numbers) > 1 and list(numbers) == list(range(numbers[0], numbers[-1] + 1))
     return f"{numbers[0]}–{numbers[-1]}" if whole else ", ".join(map(str, numbers))

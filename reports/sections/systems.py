@@ -1,21 +1,21 @@
-"""Section: errors by crystal system and space group (paper Fig. 4d): is high symmetry harder?"""
+"""Section: errors by crystal system and space group (paper Fig. 4d), and whether high symmetry is harder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.base.console import figures
 from benchmarks.base.workers import Progress
 from benchmarks.results.statistics import FEWEST_OF_A_CLASS
 from reports.audit.breakdown import SMALL, break_down, compare, describe, describe_comparison
-from reports.page.section import Figure, Heading, Item, Section, Table, Text, Value
-from reports.page.style import GRID, INK, WIDE, legend, look_of, subplots
+from reports.page.items import Column, Items, interval_columns
+from reports.page.section import Figure, Item, Section, Table, Text
+from reports.page.style import INK, WIDE, legend, look_of, points, subplots
 from reports.study.row_facts import crystal_systems
 from reports.study.study import Result, Study, shared_rows
-from reports.study.wording import in_brackets
+from sen.crystal import CRYSTAL_SYSTEMS
 
 __all__ = ["Systems"]
 
@@ -25,14 +25,14 @@ _QUANTILES = 101
 
 
 class Systems(Section):
-    """Errors by crystal system, absolute and relative to the system's own spread."""
+    """Errors by crystal system, absolute and relative to the spread of its targets."""
 
     name: ClassVar[str] = "systems"
     title: ClassVar[str] = "Crystal systems"
     place: ClassVar[int] = 500
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
-        """Break down every result, and compare two on the same rows."""
+        """Break down every result, and compare pairs on the same rows."""
         table = study.crystals(progress)
         n_steps = len(study.results) + 1
         results = []
@@ -60,20 +60,20 @@ class Systems(Section):
         return facts
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
-        """Words, the figure by system, violins, tables."""
+        """A summary, errors by system, violins of pairs, tables."""
+        items = Items(__name__, {**facts, "small": SMALL, "fewest_of_a_class": FEWEST_OF_A_CLASS})
         best = next(result for result in facts["results"] if result["label"] == facts["best"])
-        yield Text("\n\n".join(_words(facts, best)))
-        yield _system_figure(facts)
-        yield _system_table(facts)
-        yield from _violin_blocks(facts)
-        yield Heading("Does error go with symmetry?")
-        yield Text(
-            "Rank correlation between the error of a row and the number of operations of its point group: above zero, "
-            "more symmetric crystals have larger errors. That high symmetry is harder, as the paper's premise has it, "
-            "would show as positive numbers here."
+        yield items.text(
+            "summary", words=describe(best, facts["unit"], best["label"]), best_systems=_best_systems(facts)
         )
-        yield _symmetry_table(facts)
-        yield _group_table(best, facts)
+        yield _system_figure(items, facts)
+        yield _system_table(items, facts)
+        for number, pair in enumerate(facts["violins"], start=1):
+            yield from _show_pair(items, facts, pair, number)
+        yield items.heading("symmetry_heading")
+        yield items.text("symmetry")
+        yield _symmetry_table(items, facts)
+        yield _group_table(items, facts, best)
 
 
 def _best(study: Study) -> Result:
@@ -119,323 +119,198 @@ def _violin(study: Study, one: Result, other: Result) -> dict[str, Any]:
     return {**sides, "rows": len(at), "comparison": comparison, "quantiles": errors}
 
 
-def _words(facts: Mapping[str, Any], best: Mapping[str, Any]) -> Iterator[str]:
-    yield " ".join(describe(best, facts["unit"], best["label"]))
-    if len(facts["results"]) > 1:
-        key, lowest = ("mae", min) if facts["kind"] == "regression" else ("accuracy", max)
-        names: dict[str, list[str]] = {}
-        for result in facts["results"]:
-            enough = [system for system in result["systems"] if not system["is_small"] and system["group"] != "unknown"]
-            if enough:
-                name = lowest(enough, key=lambda system: system[key])["group"]
-                names.setdefault(name, []).append(result["label"])
-        if names:
-            which = "lowest MAE" if key == "mae" else "highest accuracy"
-            told = "; ".join(f"{name} for {', '.join(labels)}" for name, labels in names.items())
-            yield f"System with the {which} among those of {SMALL} rows or more: {told}."
+def _best_systems(facts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return which system has the lowest MAE, or highest accuracy, with the labels of the results for which it does."""
+    key, best = ("mae", min) if facts["kind"] == "regression" else ("accuracy", max)
+    labels: dict[str, list[str]] = {}
+    for result in facts["results"]:
+        enough = [system for system in result["systems"] if not system["is_small"] and system["group"] != "unknown"]
+        if enough and len(facts["results"]) > 1:
+            labels.setdefault(best(enough, key=lambda system: system[key])["group"], []).append(result["label"])
+    return labels
 
 
 def _names(facts: Mapping[str, Any]) -> list[str]:
     """Crystal systems that any result has, in order."""
-    order = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic", "unknown")
-    there = {system["group"] for result in facts["results"] for system in result["systems"]}
-    return [name for name in order if name in there]
+    found = {system["group"] for result in facts["results"] for system in result["systems"]}
+    return [name for name in (*CRYSTAL_SYSTEMS[1:], "unknown") if name in found]
 
 
-def _system_figure(facts: Mapping[str, Any]) -> Figure:
+def _system_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
     results, names = facts["results"], _names(facts)
-    regression = facts["kind"] == "regression"
-    unit = in_brackets(facts["unit"])
-    panels = [("mae", f"MAE{unit}"), ("relative", "MAE / MAD")] if regression else [("accuracy", "accuracy")]
-    if not regression and any(s["balanced_accuracy"] is not None for r in results for s in r["systems"]):
-        panels.append(("balanced_accuracy", "balanced accuracy"))
-    most = {name: max(s["n"] for r in results for s in r["systems"] if s["group"] == name) for name in names}
+    systems = [system for result in results for system in result["systems"]]
+    if facts["kind"] == "regression":
+        scores = {"mae": f"MAE{items.unit}", "relative": "MAE / MAD"}
+    else:
+        scores = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+        scores = {key: label for key, label in scores.items() if any(system[key] is not None for system in systems)}
+    most = {name: max(system["n"] for system in systems if system["group"] == name) for name in names}
 
     def draw() -> Any:
-        figure, axes = subplots(1, len(panels), width=WIDE, height=3.1, squeeze=False)
+        figure, axes = subplots(1, len(scores), width=WIDE, height=3.1, squeeze=False)
         step = 0.72 / len(results)
-        for panel, (key, label) in zip(axes.flat, panels, strict=True):
+        for panel, (key, label) in zip(axes.flat, scores.items(), strict=True):
             for i, result in enumerate(results):
-                systems = {system["group"]: system for system in result["systems"]}
-                for j, name in enumerate(names):
-                    system = systems.get(name)
-                    if system is None or system[key] is None:
-                        continue
-                    x = j + (i - (len(results) - 1) / 2) * step
-                    low, high = system[f"{key}_interval"]
-                    if low is not None and high is not None:
-                        panel.plot(
-                            (x, x),
-                            (low, high),
-                            color=look_of(result["label"]).colour,
-                            linewidth=1.0,
-                            solid_capstyle="butt",
-                        )
-                    face = "none" if system["is_small"] else look_of(result["label"]).colour
-                    panel.scatter(
-                        x,
-                        system[key],
-                        s=16,
-                        marker=look_of(result["label"]).marker,
-                        facecolor=face,
-                        edgecolor=look_of(result["label"]).colour,
-                        lw=0.9,
-                    )
+                shown = [system for system in result["systems"] if system[key] is not None]
+                x = [names.index(system["group"]) + (i - (len(results) - 1) / 2) * step for system in shown]
+                values, intervals, hollow = (
+                    [system[name] for system in shown] for name in (key, f"{key}_interval", "is_small")
+                )
+                points(panel, x, values, intervals, result["label"], hollow=hollow)
             panel.set_xticks(range(len(names)), [f"{name}\n{most[name]:,}" for name in names], rotation=45, ha="right")
             panel.set_ylabel(label)
-            if regression:
-                panel.set_ylim(0, 1.08 * _top(results, key))
+            if facts["kind"] == "regression":
+                panel.set_ylim(0, 1.08 * _top(systems, key))
             panel.yaxis.grid(True)
-        handles = [
-            figure.axes[0].plot(
-                [], [], look_of(result["label"]).marker, color=look_of(result["label"]).colour, markersize=4
-            )[0]
-            for result in results
-        ]
-        legend(figure, handles, [result["label"] for result in results])
+        legend(figure, *axes[0, 0].get_legend_handles_labels())
         return figure
 
-    first = panels[0][0]
-    told = "; ".join(
-        f"{result['label']}: "
-        + ", ".join(f"{s['group']} {figures(s[first], 3)} (n = {s['n']:,})" for s in result["systems"])
-        for result in results
-    )
-    right = "; right: divided by the mean absolute deviation of the system's own targets" if regression else ""
-    return Figure(
-        name="systems",
-        draw=draw,
-        caption=(
-            f"Error by crystal system, from low to high symmetry, with the number of test rows{right}. Hollow: fewer "
-            f"than {SMALL} rows, where intervals are too narrow; they may reach beyond the axis."
-        ),
-        method=(
-            "Space groups by moyopy (symprec 0.01 Å). Bars: 95 % bootstrap intervals of the rows within a system; "
-            "the error of a row is the mean over seeds of its errors."
-        ),
-        alt=f"{panels[0][1]} by crystal system. {told}.",
-    )
+    key, label = next(iter(scores.items()))
+    return items.figure("systems", draw, key=key, label=label)
 
 
-def _top(results: Sequence[Mapping[str, Any]], key: str) -> float:
+def _top(systems: Iterable[Mapping[str, Any]], key: str) -> float:
     """The highest end of an interval, or value where the rows are too few for one."""
-    tops = [
-        system[key] if system["is_small"] or system[f"{key}_interval"][1] is None else system[f"{key}_interval"][1]
-        for result in results
-        for system in result["systems"]
-        if system[key] is not None
-    ]
-    return max(tops, default=1.0) or 1.0
+    known = [system for system in systems if system[key] is not None]
+    ends = [system[key] if system["is_small"] else system[f"{key}_interval"][1] or system[key] for system in known]
+    return max(ends, default=1.0) or 1.0
 
 
-def _system_table(facts: Mapping[str, Any]) -> Table:
-    regression = facts["kind"] == "regression"
-    rows: list[list[Value]] = []
-    for name in _names(facts):
-        for result in facts["results"]:
-            system = next((system for system in result["systems"] if system["group"] == name), None)
-            if system is None:
-                continue
-            rows.append([name, result["label"], system["n"], *_scores(system, regression=regression)])
-    rows += [
-        ["all", result["label"], result["n"], *_scores(result["overall"], regression=regression)]
+def _system_table(items: Items, facts: Mapping[str, Any]) -> Table:
+    groups = [
+        {"model": result["label"], **system}
+        for name in _names(facts)
         for result in facts["results"]
+        for system in result["systems"]
+        if system["group"] == name
     ]
-    return Table(
-        name="systems",
-        columns=["system", "model", "n", *_score_columns(facts)],
-        rows=rows,
-        caption="Errors by crystal system, with 95 % intervals.",
-        method=_score_method(facts),
-        digits=3,
-        strong=[i for i, row in enumerate(rows) if row[0] == "all"],
-    )
+    overall = [{"model": result["label"], **result["overall"]} for result in facts["results"]]
+    columns = [("system", "group"), ("model", "model"), ("n", "n"), *_score_columns(items, facts)]
+    strong = range(len(groups), len(groups) + len(overall))
+    return items.table("systems", [*groups, *overall], columns, digits=3, strong=strong)
 
 
-def _score_columns(facts: Mapping[str, Any]) -> list[str]:
-    unit = in_brackets(facts["unit"])
+def _score_columns(items: Items, facts: Mapping[str, Any]) -> list[Column]:
     if facts["kind"] == "regression":
-        return [f"MAE{unit}", "MAE low", "MAE high", f"MAD{unit}", "MAE/MAD", "ratio low", "ratio high", f"bias{unit}"]
-    return ["accuracy", "acc. low", "acc. high", "balanced accuracy", "bal. low", "bal. high", "share true"]
-
-
-def _scores(group: Mapping[str, Any], *, regression: bool) -> list[Value]:
-    if regression:
         return [
-            group["mae"],
-            *group["mae_interval"],
-            group["mad"],
-            group["relative"],
-            *group["relative_interval"],
-            group["bias"],
+            (f"MAE{items.unit}", "mae"),
+            *interval_columns("mae_interval", "MAE low", "MAE high"),
+            (f"MAD{items.unit}", "mad"),
+            ("MAE/MAD", "relative"),
+            *interval_columns("relative_interval", "ratio low", "ratio high"),
+            (f"bias{items.unit}", "bias"),
         ]
     return [
-        group["accuracy"],
-        *group["accuracy_interval"],
-        group["balanced_accuracy"],
-        *group["balanced_accuracy_interval"],
-        group["positive"],
+        ("accuracy", "accuracy"),
+        *interval_columns("accuracy_interval", "acc. low", "acc. high"),
+        ("balanced accuracy", "balanced_accuracy"),
+        *interval_columns("balanced_accuracy_interval", "bal. low", "bal. high"),
+        ("share true", "positive"),
     ]
 
 
-def _score_method(facts: Mapping[str, Any]) -> str:
+def _show_pair(items: Items, facts: Mapping[str, Any], pair: Mapping[str, Any], number: int) -> Iterator[Item]:
+    names = {"one": pair["one"]["label"], "other": pair["other"]["label"]}
+    yield items.heading("pair_heading", **names)
+    if not pair["rows"]:
+        yield items.text("nothing_shared", **names)
+        return
+    yield Text(" ".join(describe_comparison(pair["comparison"], **names, unit=facts["unit"])))
     if facts["kind"] == "regression":
-        return (
-            "MAD: mean absolute deviation of the group's own targets from their mean, the MAE of a model that knows "
-            "only that mean. Bias: mean of predicted minus true. The error of a row is the mean over seeds of its "
-            "errors; all rows are pooled, where the results above are means over folds."
-        )
-    return (
-        "Labels by a threshold of 0.5; of several seeds, the share of them that is right. All rows are pooled, where "
-        f"the results above are means over folds. With fewer than {FEWEST_OF_A_CLASS} rows of a class the balanced "
-        "accuracy has no interval. Share true: of the rows."
-    )
+        yield _violin_figure(items, pair, number)
+    what = f"MAE{items.unit}" if facts["kind"] == "regression" else "share wrong"
+    columns: list[Column] = [
+        ("system", "group"),
+        ("n", "n"),
+        (f"{names['one']}: {what}", "one"),
+        (f"{names['other']}: {what}", "other"),
+        ("difference", "difference"),
+        *interval_columns("difference_interval"),
+    ]
+    entries = [*pair["comparison"]["systems"], pair["comparison"]["overall"]]
+    yield items.table("comparison", entries, columns, digits=3, strong=[len(entries) - 1], number=number, **names)
 
 
-def _violin_blocks(facts: Mapping[str, Any]) -> Iterator[Item]:
-    for i, pair in enumerate(facts["violins"]):
-        one, other = pair["one"]["label"], pair["other"]["label"]
-        yield Heading(f"{one} against {other}")
-        if not pair["rows"]:
-            yield Text(f"{one} and {other} predicted no row in common.")
-            continue
-        yield Text(" ".join(describe_comparison(pair["comparison"], one, other, facts["unit"])))
-        if facts["kind"] == "regression":
-            yield _violin_figure(facts, pair, i)
-        yield _comparison_table(facts, pair, i)
-
-
-def _violin_figure(facts: Mapping[str, Any], pair: Mapping[str, Any], number: int) -> Figure:
+def _violin_figure(items: Items, pair: Mapping[str, Any], number: int) -> Figure:
     systems = [entry for entry in pair["comparison"]["systems"] if entry["group"] in pair["quantiles"]]
-    sides = (pair["one"], pair["other"])
+    one, other = pair["one"]["label"], pair["other"]["label"]
 
     def draw() -> Any:
-        from scipy.stats import gaussian_kde
+        import pandas as pd
+        import seaborn as sns
+        from matplotlib.patches import Patch
 
         figure, axes = subplots(width=WIDE, height=2.9)
-        floor = _floor(pair)
-        for j, entry in enumerate(systems):
-            for sign, side, quantiles in zip((-1, 1), sides, pair["quantiles"][entry["group"]], strict=True):
-                values = np.log10(np.maximum(quantiles, floor))
-                if entry["n"] >= SMALL and np.ptp(values) > 0:
-                    grid = np.linspace(values.min(), values.max(), 200)
-                    density = gaussian_kde(values)(grid)
-                    width = 0.42 * density / density.max()
-                    axes.fill_betweenx(
-                        10**grid, j, j + sign * width, color=look_of(side["label"]).colour, alpha=0.55, linewidth=0
-                    )
-                else:
-                    x = np.full(entry["n"], j + sign * 0.12)
-                    dots = np.quantile(values, np.linspace(0, 1, entry["n"]))
-                    axes.scatter(x, 10**dots, s=6, color=look_of(side["label"]).colour, linewidths=0)
-                median = 10 ** float(np.median(values))
-                axes.plot((j, j + sign * 0.3), (median, median), color=INK, linewidth=1)
-            axes.axvline(j, color=GRID, linewidth=0.5, zorder=0)
-        axes.set_yscale("log")
+        errors = pd.DataFrame(_samples(pair, systems), columns=["system", "model", "error", "has_density"])
+        style: dict[str, Any] = {
+            "x": "system",
+            "y": "error",
+            "hue": "model",
+            "hue_order": [one, other],
+            "ax": axes,
+            "order": [entry["group"] for entry in systems],
+            "palette": {label: look_of(label).colour for label in (one, other)},
+            "log_scale": True,
+            "legend": False,
+        }
+        large, small = errors[errors["has_density"]], errors[~errors["has_density"]]
+        if len(large):
+            density = {"density_norm": "width", "width": 0.84, "cut": 0}
+            look = {"saturation": 1, "alpha": 0.55, "linewidth": 0, "inner_kws": {"color": INK, "linewidth": 0.8}}
+            sns.violinplot(large, split=True, inner="quart", **density, **look, **style)
+        if len(small):
+            sns.stripplot(small, dodge=True, jitter=False, size=2.5, **style)
         axes.set_xticks(range(len(systems)), [f"{entry['group']}\n{entry['n']:,}" for entry in systems])
-        axes.set_ylabel(f"absolute error{in_brackets(facts['unit'])}")
-        axes.set_xlim(-0.6, len(systems) - 0.4)
-        handles = [axes.fill_between([], [], color=look_of(side["label"]).colour, alpha=0.55) for side in sides]
-        legend(figure, handles, [f"{sides[0]['label']} (left)", f"{sides[1]['label']} (right)"])
+        axes.set(xlabel="", ylabel=f"absolute error{items.unit}")
+        axes.xaxis.grid(True)
+        handles = [Patch(color=look_of(label).colour, alpha=0.55) for label in (one, other)]
+        legend(figure, handles, [f"{one} (left)", f"{other} (right)"])
         return figure
 
-    told = "; ".join(
-        f"{entry['group']}: {figures(entry['one'], 3)} and {figures(entry['other'], 3)} (n = {entry['n']:,})"
-        for entry in systems
-    )
-    return Figure(
-        name=f"violins-{number + 1}",
-        draw=draw,
-        caption=(
-            f"Absolute errors of {sides[0]['label']} (left) and {sides[1]['label']} (right) on the same "
-            f"{pair['rows']:,} rows, by crystal system. Lines: medians. Fewer than {SMALL} rows are drawn as points."
-        ),
-        method=(
-            "As Fig. 4d of Liang et al. (10.1038/s41467-023-40756-2), on a logarithmic scale; kernel densities of the "
-            "logarithms, each scaled to the same width."
-        ),
-        alt=f"Split violins of absolute errors by crystal system; means of the two models: {told}.",
-    )
+    return items.figure("violins", draw, number=number, one=one, other=other, rows=pair["rows"], systems=systems)
 
 
-def _floor(pair: Mapping[str, Any]) -> float:
-    """Errors below a thousandth of the median are drawn there: a logarithm makes much of nothing."""
+def _samples(pair: Mapping[str, Any], systems: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, float, bool]]:
+    """Yield system, model and error of what is drawn, and whether by a density: of few rows points are drawn."""
+    # Errors below a thousandth of the median are drawn there: a logarithm makes much of nothing.
     medians = [side[len(side) // 2] for sides in pair["quantiles"].values() for side in sides]
-    return max(1e-3 * float(np.median(medians)), 1e-12)
+    floor = max(1e-3 * float(np.median(medians)), 1e-12)
+    for entry in systems:
+        for side, quantiles in zip(("one", "other"), pair["quantiles"][entry["group"]], strict=True):
+            errors = np.maximum(quantiles, floor)
+            has_density = entry["n"] >= SMALL and bool(np.ptp(errors) > 0)
+            if not has_density:
+                errors = np.quantile(errors, np.linspace(0, 1, entry["n"]))
+            yield from ((entry["group"], pair[side]["label"], error, has_density) for error in errors.tolist())
 
 
-def _comparison_table(facts: Mapping[str, Any], pair: Mapping[str, Any], number: int) -> Table:
-    one, other = pair["one"]["label"], pair["other"]["label"]
-    what = f"MAE{in_brackets(facts['unit'])}" if facts["kind"] == "regression" else "share wrong"
-    entries = [*pair["comparison"]["systems"], pair["comparison"]["overall"]]
-    return Table(
-        name=f"comparison-{number + 1}",
-        columns=["system", "n", f"{one}: {what}", f"{other}: {what}", "difference", "95 % low", "95 % high"],
-        rows=[[e["group"], e["n"], e["one"], e["other"], e["difference"], *e["difference_interval"]] for e in entries],
-        caption=f"{one} against {other} on the same rows; a negative difference favours {one}.",
-        method="Paired bootstrap of the rows within a system.",
-        digits=3,
-        strong=[len(entries) - 1],
-    )
-
-
-def _symmetry_table(facts: Mapping[str, Any]) -> Table:
-    found = [result["symmetry"] or {"loss": None, "without_most_common": None} for result in facts["results"]]
-    common = [symmetry["without_most_common"] for symmetry in found]
+def _symmetry_table(items: Items, facts: Mapping[str, Any]) -> Table:
+    common = [(result["symmetry"] or {}).get("without_most_common") for result in facts["results"]]
     known = next((entry for entry in common if entry is not None), None)
-    rows: list[list[Value]] = [
-        [
-            result["label"],
-            *_correlation(symmetry["loss"]),
-            *(_correlation(entry and entry["rest"]) if known is not None else []),
-        ]
-        for result, symmetry, entry in zip(facts["results"], found, common, strict=True)
+    columns: list[Column] = [
+        ("model", "label"),
+        ("correlation", "symmetry.loss.value"),
+        *interval_columns("symmetry.loss.interval"),
+        ("n", "symmetry.loss.n"),
     ]
-    rest = (
-        "" if known is None else f"; then without the rows whose target is {figures(known['value'])}, the most common"
-    )
-    return Table(
-        name="symmetry",
-        columns=[
-            "model",
-            "correlation",
-            "95 % low",
-            "95 % high",
-            "n",
-            *([] if known is None else ["without most common", "95 % low", "95 % high", "n of these"]),
-        ],
-        rows=rows,
-        caption="Rank correlation of error and symmetry, with 95 % intervals.",
-        method=(
-            f"Spearman's correlation with the order of the point group{rest}; intervals by the delta method. "
-            "Crystals of high symmetry also have smaller cells and other elements: none of this shows a cause. Of "
-            "errors divided by the MAD of their system there is no correlation here: the MADs alone would make one."
-        ),
-        digits=3,
-    )
+    if known is not None:
+        rest = "symmetry.without_most_common.rest"
+        columns += [
+            ("without most common", f"{rest}.value"),
+            *interval_columns(f"{rest}.interval"),
+            ("n of these", f"{rest}.n"),
+        ]
+    return items.table("symmetry", facts["results"], columns, digits=3, most_common=known and known["value"])
 
 
-def _correlation(facts: Mapping[str, Any] | None) -> list[Value]:
-    return [None] * 4 if facts is None else [facts["value"], *facts["interval"], facts["n"]]
-
-
-def _group_table(best: Mapping[str, Any], facts: Mapping[str, Any]) -> Table:
-    regression = facts["kind"] == "regression"
-    groups: Sequence[Mapping[str, Any]] = sorted(best["space_groups"], key=lambda group: -group["n"])[:_MOST_GROUPS]
-    groups = sorted(groups, key=lambda group: group["group"])
-    left = len(best["space_groups"]) - len(groups)
-    return Table(
-        name="space-groups",
-        columns=["space group", "symbol", "system", "n", *_score_columns(facts)],
-        rows=[[str(g["group"]), g["symbol"], g["system"], g["n"], *_scores(g, regression=regression)] for g in groups],
-        caption=(
-            f"Errors of {best['label']} by space group"
-            + (
-                f", the {len(groups)} with most rows; the other {left} are in the JSON file beside this page."
-                if left
-                else "."
-            )
-        ),
-        method=f"{_score_method(facts)} Below {SMALL} rows an interval is too narrow more often than it says.",
-        digits=3,
-    )
+def _group_table(items: Items, facts: Mapping[str, Any], best: Mapping[str, Any]) -> Table:
+    groups = sorted(best["space_groups"], key=lambda group: -group["n"])[:_MOST_GROUPS]
+    columns: list[Column] = [
+        ("space group", lambda group: str(group["group"])),
+        ("symbol", "symbol"),
+        ("system", "system"),
+        ("n", "n"),
+        *_score_columns(items, facts),
+    ]
+    values = {"label": best["label"], "shown": len(groups), "left": len(best["space_groups"]) - len(groups)}
+    return items.table("space-groups", sorted(groups, key=lambda group: group["group"]), columns, digits=3, **values)

@@ -1,4 +1,4 @@
-"""Section: the rows that are predicted worst, and what may lie behind it."""
+"""Section: the rows with the worst predictions, and possible causes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.base.console import figures
 from benchmarks.base.workers import Progress
-from reports.page.section import Item, Section, Table, Text, Value
+from reports.page.items import Column, Items
+from reports.page.section import Item, Section, Table
 from reports.study.study import Absent, Result, Study, shared_rows
-from reports.study.wording import after_number, in_brackets, space_group_symbol
+from reports.study.wording import in_brackets, space_group_symbol
 from sen.crystal import SYMBOLS
 
 if TYPE_CHECKING:
     from benchmarks.data.crystal_table import CrystalTable
 
-__all__ = ["MAGNETIC", "Worst", "find_causes"]
+__all__ = ["CAUSES", "MAGNETIC", "Worst", "find_causes"]
 
 MAGNETIC = frozenset(
     {"V", "Cr", "Mn", "Fe", "Co", "Ni"}
@@ -34,19 +34,11 @@ _RARE_SHARE = 0.005
 _TAIL = 1.0  # per cent at each end
 _LONELY, _REACH = 3.5, 5.0
 
-_CAUSES = {
-    "magnetic": "holds V, Cr, Mn, Fe, Co, Ni, a lanthanide (Ce to Yb) or an actinide (from Pa on): the order of spins, "
-    "which no structure file tells, may decide",
-    "unseen element": "holds an element that no training row of its fold has, in any of the runs",
-    "rare element": f"holds an element of fewer than {100 * _RARE_SHARE:g} % of the rows",
-    "one atom": "has one atom in the primitive cell",
-    "large cell": "has more atoms than 99 % of the rows",
-    "dense": "has less volume per atom than 99 % of the rows",
-    "loose": "has more volume per atom than 99 % of the rows",
-    "extreme target": "has a target in the outer 1 % at either end",
-    "no symmetry found": "has an unknown space group",
-    "lonely atom": f"has an atom whose nearest neighbour is more than {_LONELY} Å away",
-}
+CAUSES = (
+    *("magnetic", "unseen element", "rare element", "one atom", "large cell", "dense", "loose", "extreme target"),
+    *("no symmetry found", "lonely atom"),
+)
+"""Suspected causes of large errors, in the order of the page; the template of this section defines them."""
 
 
 class Worst(Section):
@@ -62,7 +54,7 @@ class Worst(Section):
         at = shared_rows(runs[0].rows, *(run.rows for run in runs[1:]))
         parts = [run.rows.take(where) for run, where in zip(runs, at, strict=True)]
         if not len(parts[0]):
-            raise Absent("The runs have no test row in common, so that none is worst for all; run the same folds.")
+            raise Absent("The runs have no test row in common, so none can be the worst of all; run the same folds.")
         errors = np.array([part.error for part in parts])
         error = errors.mean(axis=0)
         predictions = np.array([part.prediction for part in parts])
@@ -114,23 +106,26 @@ class Worst(Section):
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """The worst rows, and the rates of the causes."""
-        yield Text("\n\n".join(_words(facts)))
-        yield _worst_table(facts)
+        items = Items(
+            __name__, {**facts, "worst_share": _WORST_SHARE, "rare_share": _RARE_SHARE, "lonely_distance": _LONELY}
+        )
+        yield items.text("summary")
+        yield _worst_table(items, facts)
         if facts["causes"]:
-            yield _cause_table(facts)
+            yield _cause_table(items, facts)
 
 
 def find_causes(
     table: CrystalTable, where: NDArray[np.int64], seen: Sequence[frozenset[str]] | None = None
 ) -> dict[str, NDArray[np.bool_]]:
-    """Say which suspected causes of a large error apply to which rows.
+    """Return which suspected causes of a large error apply to which rows.
 
     Percentiles and rare elements are those of the whole table.
 
     Args:
         table: The crystals.
         where: Positions of the rows in it, [n].
-        seen: Elements of the training rows for each of them.
+        seen: Elements of the training rows of the fold of each of them.
 
     Returns:
         Whether the cause of that name applies, bool [n]; causes that apply to no row are left out.
@@ -158,11 +153,11 @@ def find_causes(
         known = {elements: np.array([symbol in elements for symbol in SYMBOLS]) for elements in set(seen)}
         lacking = [bool((has[i] & ~known[elements]).any()) for i, elements in zip(where, seen, strict=True)]
         found["unseen element"] = np.array(lacking)
-    return {name: found[name] for name in _CAUSES if name in found and found[name].any()}
+    return {name: found[name] for name in CAUSES if name in found and found[name].any()}
 
 
 def _of_most_rows(runs: Sequence[Result]) -> list[Result]:
-    """Leave out runs by which fewer rows would be common to all than half of those of the largest run."""
+    """Leave out runs that share fewer rows with the others than half of the rows of the largest run."""
     kept: list[Result] = []
     for run in sorted(runs, key=lambda run: -len(run.rows)):
         others = [*kept, run]
@@ -202,7 +197,7 @@ def _describe(study: Study, where: NDArray[np.int64]) -> list[dict[str, Any]]:
 
 
 def _lonely(table: CrystalTable, where: NDArray[np.int64]) -> list[float]:
-    """Return, for each crystal, how far its loneliest atom is from any other in Å, at most 5."""
+    """Return the largest distance in Å, at most 5, of an atom of each crystal from its nearest neighbour."""
     from sen.graph import build_graph
 
     distances = []
@@ -215,7 +210,7 @@ def _lonely(table: CrystalTable, where: NDArray[np.int64]) -> list[float]:
 
 
 def _rates(causes: Mapping[str, NDArray[np.bool_]], error: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Return how often each cause is met, among all rows and the worst, and the errors with and without it."""
+    """Return how often each cause applies, to all rows and to the worst, and the errors with and without it."""
     n_worst = max(1, round(_WORST_SHARE * len(error)))
     worst = np.zeros(len(error), dtype=bool)
     worst[np.argsort(-error, kind="stable")[:n_worst]] = True
@@ -233,102 +228,35 @@ def _rates(causes: Mapping[str, NDArray[np.bool_]], error: NDArray[np.float64]) 
     ]
 
 
-def _words(facts: Mapping[str, Any]) -> Iterable[str]:
-    unit = after_number(facts["unit"])
-    models = facts["models"]
-    over = f"the mean over {len(models)} runs ({', '.join(models)})" if len(models) > 1 else f"that of {models[0]}"
-    common = " that all of them predicted" if len(models) > 1 else ""
-    yield (
-        f"The error of a row is {over}, on the {facts['rows']:,} test rows{common}; its mean is "
-        f"{figures(facts['mean_error'])}{unit}. The worst {100 * _WORST_SHARE:g} % of the rows make up "
-        f"{100 * facts['share_of_error']:.0f} % of the error."
-    )
-    if facts["left_out"]:
-        yield f"Left out, as they share too few rows with the others: {', '.join(facts['left_out'])}."
-    if facts["crystals"]:
-        yield f"Formulas, space groups and causes are missing. {facts['crystals']}"
-        return
-    named = [row for row in facts["worst"] if row["causes"]]
-    lonely = any("lonely atom" in row["causes"] for row in named)
-    yield (
-        f"Of the {len(facts['worst'])} worst rows {len(named)} meet a rule that makes a cause suspect. A rule is a "
-        "suspicion and no proof: how often it is met among all rows stands in the second table"
-        + (", but for lonely atoms, which are looked for in the worst rows alone." if lonely else ".")
-    )
-
-
-def _worst_table(facts: Mapping[str, Any]) -> Table:
+def _worst_table(items: Items, facts: Mapping[str, Any]) -> Table:
     unit = in_brackets(facts["unit"])
     with_crystals = not facts["crystals"]
     several = len(facts["models"]) > 1
-    rows: list[list[Value]] = []
-    for row in facts["worst"]:
-        crystal: list[Value] = []
-        if with_crystals:
-            group = row["symbol"] + (f" ({row['space_group']})" if row["space_group"] else "")
-            crystal = [row["formula"], group, row["atoms"]]
-        rows.append(
-            [
-                row["id"],
-                *crystal,
-                row["target"],
-                row["prediction"],
-                row["error"],
-                *([min(row["errors"])] if several else []),
-                *([", ".join(row["causes"])] if with_crystals else []),
-            ]
-        )
-    met = {cause for row in facts["worst"] for cause in row["causes"]}
-    rules = "; ".join(f"{name}: {_CAUSES[name]}" for name in _CAUSES if name in met)
-    return Table(
-        name="worst",
-        columns=[
-            "row",
-            *(["formula", "space group", "atoms"] if with_crystals else []),
-            f"true{unit}",
-            "predicted",
-            "error",
-            *(["best model's"] if several else []),
-            *(["suspected cause"] if with_crystals else []),
-        ],
-        rows=rows,
-        caption=f"The {len(rows)} rows with the largest errors.",
-        method=(
-            ("Predicted and error: means over the runs; then the error of the best of them. " if several else "")
-            + ("Atoms: of the primitive cell. " if with_crystals else "")
-            + (f"Suspected causes: {rules}." if rules else "")
-        ),
-        digits=3,
-    )
+    columns: list[Column] = [("row", "id")]
+    if with_crystals:
+        columns += [("formula", "formula"), ("space group", _group), ("atoms", "atoms")]
+    columns += [(f"true{unit}", "target"), ("predicted", "prediction"), ("error", "error")]
+    if several:
+        columns.append(("best model's", lambda row: min(row["errors"])))
+    if with_crystals:
+        columns.append(("suspected cause", "causes"))
+    met = [name for name in CAUSES if any(name in row["causes"] for row in facts["worst"])]
+    return items.table("worst", facts["worst"], columns, digits=3, met=met)
 
 
-def _cause_table(facts: Mapping[str, Any]) -> Table:
+def _group(row: Mapping[str, Any]) -> str:
+    return f"{row['symbol']} ({row['space_group']})" if row["space_group"] else str(row["symbol"])
+
+
+def _cause_table(items: Items, facts: Mapping[str, Any]) -> Table:
     unit = in_brackets(facts["unit"])
-    return Table(
-        name="causes",
-        columns=[
-            "cause",
-            "n",
-            "% of all rows",
-            f"% of the worst {100 * _WORST_SHARE:g} %",
-            f"mean error{unit}",
-            f"without{unit}",
-            f"median error{unit}",
-        ],
-        rows=[
-            [
-                row["cause"],
-                row["rows"],
-                100 * row["share"],
-                100 * row["share_of_worst"],
-                row["mean_error"],
-                row["mean_error_without"],
-                row["median_error"],
-            ]
-            for row in facts["causes"]
-        ],
-        caption="How often a suspected cause is met, and the errors with and without it.",
-        method="; ".join(f"{row['cause']}: {_CAUSES[row['cause']]}" for row in facts["causes"])
-        + ". Percentiles and rare elements are those of the data at hand.",
-        digits=3,
-    )
+    columns: list[Column] = [
+        ("cause", "cause"),
+        ("n", "rows"),
+        ("% of all rows", lambda row: 100 * row["share"]),
+        (f"% of the worst {100 * _WORST_SHARE:g} %", lambda row: 100 * row["share_of_worst"]),
+        (f"mean error{unit}", "mean_error"),
+        (f"without{unit}", "mean_error_without"),
+        (f"median error{unit}", "median_error"),
+    ]
+    return items.table("causes", facts["causes"], columns, digits=3)

@@ -1,4 +1,12 @@
-"""What a report is about: results of one task read from runs and from published files, and facts about their rows.
+"""What a report is about: the results on one task, row by row, and what is known of their rows.
 
-It imports `benchmarks` and `sen`, and no other part of `reports`.
+`read_studies` reads runs, and published predictions for comparison, into one `Study` per task; each `Result` in it has
+a label that no other has, and its `PredictedRows`. A study also loads the crystals of its task, where their file is
+available; a section that has nothing to show raises `Absent`. It imports `benchmarks` and `sen`, and no other part of
+`reports`.
 """
+
+from reports.study.reading import read_studies
+from reports.study.study import Absent, PredictedRows, Result, Study, fold_scores, shared_rows
+
+__all__ = ["Absent", "PredictedRows", "Result", "Study", "fold_scores", "read_studies", "shared_rows"]

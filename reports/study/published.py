@@ -1,4 +1,4 @@
-"""Published predictions in a common form, whatever the file that holds them.
+"""Published predictions in a common form, from files of any of three kinds.
 
 Three forms are read: MatBench's submission file (`results.json.gz`), the file of the SEN authors (sets of predictions
 under headings, each with a loss that it claims), and plain CSV with the columns id,prediction[,target][,fold].
@@ -45,13 +45,13 @@ class PredictionSet:
     """Predictions of n rows, in the order of the file.
 
     Attributes:
-        name: What the file calls them.
-        task: The task that the ids belong to; None where they belong to none.
+        name: Their name in the file.
+        task: The task that the ids belong to, if any.
         ids: Row ids, [n]; one may occur twice.
-        prediction: Predicted values or probabilities, [n]; NaN or infinite where the file says so.
-        target: True values that the file tells, [n], NaN where it leaves one out; None where it tells none.
-        fold: The fold that the file says a row was tested in, [n]; None where it says none.
-        claimed: The score that the file claims; None where it claims none.
+        prediction: Predicted values or probabilities, [n]; NaN or infinite if the file has such a value.
+        target: True values that the file gives, [n], NaN where it leaves one out; None if it gives none.
+        fold: The fold in which each row was tested according to the file, [n]; None if it names none.
+        claimed: The score that the file claims, if any.
         claim: That claim in the words of the file.
     """
 
@@ -75,10 +75,10 @@ class PredictionFile:
 
     Attributes:
         path: The file; for a run, its folder.
-        form: Which form it has.
-        model: What the file, or else its name, calls the model.
-        sets: What it holds, at least one.
-        metadata: What a submission says of its model, such as what to cite; the other forms say nothing.
+        form: Its form.
+        model: Name of the model according to the file, or else to its name.
+        sets: The predictions in it, at least one set.
+        metadata: What a submission says about its model, such as what to cite; empty for the other forms.
     """
 
     path: AnyPath
@@ -88,25 +88,25 @@ class PredictionFile:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def find(self, task: Task | None) -> tuple[Task, PredictionSet]:
-        """Return the predictions for a task; without one, for the only task there is.
+        """Return the predictions for a task; without one, for the only task in the file.
 
         Raises:
-            UsageError: There are none, or there are several; it says for which.
+            UsageError: The file has none, or several; the message says for which tasks.
         """
         known = [(entry.task, entry) for entry in self.sets if entry.task is not None]
         names = ", ".join(sorted({of.name for of, _ in known}))
         if task is None:
             if not known:
                 raise UsageError(
-                    f"The ids in {self.path} are of no task that sen-bench knows, such as {self._example()}."
+                    f"The ids in {self.path}, such as {self._example()}, belong to no task that sen-bench knows."
                 )
             if len(known) > 1:
-                raise UsageError(f"{self.path} holds predictions for several tasks; choose one with --task: {names}.")
+                raise UsageError(f"{self.path} has predictions for several tasks; choose one with --task: {names}.")
             return known[0]
         found = [(of, entry) for of, entry in known if of.name == task.name]
         if not found:
-            holds = f"those of {names}" if known else f"ids such as {self._example()}"
-            raise UsageError(f"{self.path} holds no predictions for {task.name}, but {holds}.")
+            others = f"those of {names}" if known else f"ids such as {self._example()}"
+            raise UsageError(f"{self.path} has no predictions for {task.name}, but {others}.")
         return max(found, key=lambda pair: len(pair[1]))
 
     def _example(self) -> str:
@@ -118,12 +118,12 @@ def read_predictions(path: Path) -> PredictionFile:
 
     Raises:
         UsageError: There is no such file.
-        DataError: It is damaged, empty, or of none of the forms; it says what was found.
+        DataError: It is damaged, empty, or has none of the forms; the message says what was found.
     """
     raw = read_unpacked(path)
     if not raw.lstrip().startswith((b"{", b"[")):
         return _read_csv(path, raw)
-    # Checked by its own reader, at a tenth of the cost of looking into it first.
+    # Its own reader checks it, at a tenth of the cost of parsing it here first.
     if b"MatbenchBenchmark" in raw[:4096] or b"matbench.bench" in raw[:4096]:
         return _from_submission(path)
     try:
@@ -136,7 +136,7 @@ def read_predictions(path: Path) -> PredictionFile:
 
 
 def task_of_ids(ids: Sequence[str]) -> Task | None:
-    """Return the task whose ids most of these look like: "mb-phonons-0001" is a row of matbench_phonons."""
+    """Return the task to which most ids belong by their form: "mb-phonons-0001" is a row of matbench_phonons."""
     stems = {task.row_id(0).rpartition("-")[0]: task for task in TASKS.values() if task.is_official}
     counts = Counter(name.rpartition("-")[0] for name in ids)
     counts = Counter({stem: n for stem, n in counts.items() if stem in stems})
@@ -148,7 +148,7 @@ def task_of_ids(ids: Sequence[str]) -> Task | None:
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """A JSON object with all its keys, of which a dictionary would keep only the last of two that are equal."""
+    """A JSON object with all its keys; of two equal ones a dictionary would keep only the last."""
 
     pairs: list[tuple[str, Any]]
 
@@ -156,7 +156,7 @@ class _Pairs:
 def _from_submission(path: Path) -> PredictionFile:
     submission = read_submission(path)
     if not submission.tasks:
-        raise DataError(f"{path} is a submission without any task that carries crystal structures.")
+        raise DataError(f"{path} is a submission without any task that has crystal structures.")
     model = submission.user_metadata.get("algorithm") or _stem(path)
     sets = tuple(_submitted(name, result) for name, result in submission.tasks.items())
     return PredictionFile(path, "submission", printable(model), sets, submission.user_metadata)
@@ -178,12 +178,12 @@ def _submitted(name: str, result: TaskResult) -> PredictionSet:
 
 
 def _read_headings(path: Path, content: Any) -> PredictionFile:
-    """Read the form of the SEN authors: headings, and under each of them objects of id: prediction, and claims."""
+    """Read the form of the SEN authors: under each heading objects that map ids to predictions, and claims."""
     sets = list(_sets_under(path, content)) if isinstance(content, _Pairs) else []
     if not sets:
         what = f"JSON with {_outline(content)}"
         raise _no_form(path, what)
-    # The file lists the models that it compares; it is the last that it predicts with.
+    # The file lists the models that it compares; the predictions are those of the last.
     listed = next((str(value) for key, value in content.pairs if key == "@modules"), "")
     return PredictionFile(path, "sen", printable(listed.rpartition(",")[2].strip() or _stem(path)), tuple(sets))
 
@@ -212,15 +212,13 @@ def _sets_under(path: Path, content: _Pairs) -> Iterator[PredictionSet]:
 
 
 def _claimed(path: Path, label: str, claim: str | None) -> float | None:
-    """Return the number with which a claim begins; None where it begins with none."""
+    """Return the number at the beginning of a claim; None if there is none."""
     found = _NUMBER.match(claim or "")
     if found is None:
         return None
     value = float(found[1])
     if not (math.isfinite(value) and value > 0):
-        raise DataError(
-            f"{path}: {printable(label)} claims a loss of {value:g}, which is none: no finite number above 0."
-        )
+        raise DataError(f"{path}: {printable(label)} claims a loss of {value:g}, which is not a finite number above 0.")
     return value
 
 
@@ -230,10 +228,10 @@ def _number(path: Path, label: str, key: str, value: object) -> float:
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-    except OverflowError:  # JSON has integers that no float holds
+    except OverflowError:  # JSON has integers that are too large for a float
         pass
-    told = "an object" if isinstance(value, _Pairs) else printable(value)
-    raise DataError(f"{path}: {label} has no number for {printable(key)} but {told}.")
+    found = "an object" if isinstance(value, _Pairs) else printable(value)
+    raise DataError(f"{path}: {label} has no number for {printable(key)} but {found}.")
 
 
 def _read_csv(path: Path, raw: bytes) -> PredictionFile:
@@ -243,7 +241,7 @@ def _read_csv(path: Path, raw: bytes) -> PredictionFile:
             raise _no_form(path, f"text whose first line is {printable(','.join(columns))!r}")
         raise DataError(f"{path} has no column {missing[0]!r}. {suggest(missing[0], map(printable, columns))}")
     if not lines:
-        raise DataError(f"{path} holds a header and no rows.")
+        raise DataError(f"{path} has a header and no rows.")
     if nameless := next((line for line, name in zip(lines, columns["id"], strict=True) if not name), None):
         raise DataError(f"{path}, line {nameless} has no id.")
     ids = tuple(columns["id"])
@@ -259,7 +257,7 @@ def _read_csv(path: Path, raw: bytes) -> PredictionFile:
 
 
 def _table(path: Path, raw: bytes) -> tuple[list[int], dict[str, list[str]]]:
-    """Return the line number of each row, and the columns by their names in small letters."""
+    """Return the line number of each row, and the columns by their names in lower case."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -268,7 +266,7 @@ def _table(path: Path, raw: bytes) -> tuple[list[int], dict[str, list[str]]]:
     try:
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: this is no CSV ({error}).") from None
+        raise DataError(f"{path}, line {reader.line_num}: this is not CSV ({error}).") from None
     header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
     if twice := [name for name, count in Counter(header).items() if count > 1]:
         raise DataError(f"{path} has two columns {printable(twice[0])!r}.")
@@ -303,7 +301,7 @@ def _folds(path: Path, lines: Sequence[int], cells: Sequence[str]) -> NDArray[np
 
 def _no_form(path: Path, found: str) -> DataError:
     return DataError(
-        f"{path} is none of the files of predictions that can be read (MatBench's results.json.gz, the file of the SEN "
+        f"{path} is not a file of predictions that can be read (MatBench's results.json.gz, the file of the SEN "
         f"authors, CSV with the columns id,prediction[,target][,fold]): it is {found}."
     )
 

@@ -1,4 +1,4 @@
-"""Reading of runs and of published predictions into studies, in which each result has a label of its own."""
+"""Read runs and published predictions into studies, in which each result has a label that no other has."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmarks.base.console import count
-from benchmarks.base.errors import DataError, SenBenchError, UsageError, printable
+from benchmarks.base.errors import DataError, SenBenchError, UsageError
 from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.folds import check_split
 from benchmarks.data.tasks import TASKS, Kind, Task
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["collect_notes", "read_run_predictions", "read_studies"]
 
-# Fields of a configuration that a label can name; with more, the hash of the run is shorter.
+# A label names at most so many fields of a configuration; beyond that, the hash of the run is shorter.
 _NAMED_FIELDS = 2
 # Fields that follow from the number of training rows unless they are given (`RunConfig.settle`).
 _SETTLED = {"sen.dropout", "training.weight_decay"}
@@ -36,7 +37,7 @@ _SETTLED = {"sen.dropout", "training.weight_decay"}
 
 @contextmanager
 def collect_notes() -> Iterator[list[str]]:
-    """Collect what is logged as a warning inside the block, as sentences, beside where it goes otherwise."""
+    """Collect the warnings that are logged inside the `with` statement, which also go where they usually go."""
     notes: list[str] = []
 
     class Collector(logging.Handler):
@@ -54,7 +55,7 @@ def collect_notes() -> Iterator[list[str]]:
 def read_studies(
     paths: Sequence[AnyPath], *, against: Sequence[Path] = (), data_dir: Path | None = None
 ) -> list[Study]:
-    """Read all runs below some folders, and published results beside them.
+    """Read all runs below some folders, and published results for comparison.
 
     Args:
         paths: Folders of runs, or above them.
@@ -62,10 +63,11 @@ def read_studies(
         data_dir: Folder of the MatBench files.
 
     Returns:
-        One study for each task, sorted by name; runs on data of one's own whose content changed are studied apart.
+        One study for each task, sorted by name; runs on different contents of own data are in different studies.
 
     Raises:
-        UsageError: A folder does not exist, nothing in them is finished, or a published file has none of their tasks.
+        UsageError: A folder does not exist, no run in them has a finished fold, or a published file has no
+            predictions for their rows.
         DataError: A published file cannot be read.
     """
     from reports.study.published import read_predictions
@@ -81,14 +83,14 @@ def read_studies(
             try:
                 result = _read_run(run)
             except (SenBenchError, KeyError, TypeError, ValueError, AttributeError) as error:
-                told = error if isinstance(error, SenBenchError) else f"it lacks what a run records ({error!r})."
-                logging.getLogger("sen_bench").warning("The run %s is left out: %s", run.path, told)
+                reason = error if isinstance(error, SenBenchError) else f"it lacks what a run records ({error!r})."
+                logging.getLogger("sen_bench").warning("The run %s is left out: %s", run.path, reason)
                 continue
             if result is None:
                 empty.append(run)
                 continue
             task_facts = result.facts["task"]
-            # Rows of an official task are the same rows in every file; those of a file of one's own can change.
+            # Rows of an official task are the same in every file; those of own data can change.
             content = "" if task_facts["is_official"] else result.facts["data"]["digest"]
             key = *(task_facts[name] for name in ("name", "target", "kind", "split", "unit")), content
             groups.setdefault(key, []).append(result)
@@ -107,38 +109,38 @@ def read_studies(
         with collect_notes() as remarks:
             published = [result for file in files for result in _read_published(file, task, results)]
         known = set(itertools.chain.from_iterable(notes_of.values()))
-        told_of_task = [
+        notes_on_task = [
             *notes_of.get(task.name, []),
             *(note for note in notes if note not in known),
             *general,
             *remarks,
             *_on_other_content(key, groups),
         ]
-        studies.append(Study(task, _distinguish([*_label(results), *published]), data_dir, told_of_task, titles[key]))
+        studies.append(Study(task, _distinguish([*_label(results), *published]), data_dir, notes_on_task, titles[key]))
     used = {result.path for study in studies for result in study.published}
     for path in against:
         if path not in used:
             names = ", ".join(study.task.name for study in studies)
-            raise UsageError(f"{path} holds no predictions for the rows of {names}: nothing to compare with.")
+            raise UsageError(f"{path} has no predictions for the rows of {names}: nothing to compare with.")
     return studies
 
 
 def _titles(keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """Title studies by task and target, and those that would have one title also by what tells them apart."""
+    """Title studies by task and target, and those that would have the same title also by what differs."""
     titles = {}
     for key in keys:
         name, target, *own = key
         same = [others for other, other_target, *others in keys if (other, other_target) == (name, target)]
-        apart = [told for i, told in enumerate(own) if any(others[i] != told for others in same)]
+        apart = [value for i, value in enumerate(own) if any(others[i] != value for others in same)]
         if own[-1] and own[-1] in apart:
             apart[-1] = f"digest {own[-1][:10]}"
         title = name if name in TASKS or name == target else f"{name}: {target}"
-        titles[key] = title + (f" ({', '.join(told or 'no unit' for told in apart)})" if apart else "")
+        titles[key] = title + (f" ({', '.join(value or 'no unit' for value in apart)})" if apart else "")
     return titles
 
 
 def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Sequence[Result]]) -> Iterator[str]:
-    """Name the runs on the same data of one's own that were trained on another content of it."""
+    """Name the runs on the same own data that were trained on another content of it."""
     others = [
         result for other, results in groups.items() if other != key and other[:-1] == key[:-1] for result in results
     ]
@@ -146,12 +148,12 @@ def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Seq
         data, elsewhere = groups[key][0].facts["data"], ", ".join(str(result.path) for result in others)
         yield (
             f"Not all runs on {data['source']} had the same content of it, read by the same versions. This part is "
-            f"about the {data['rows']:,} rows with the digest {key[-1][:10]}, and tells nothing of {elsewhere}."
+            f"about the {data['rows']:,} rows with the digest {key[-1][:10]}, and leaves out {elsewhere}."
         )
 
 
 def _distinct(runs: Iterable[Run]) -> list[Run]:
-    """Return each run once, however often and by whichever name its folder is given."""
+    """Return each run once, even if its folder is given several times or by several names."""
     return list({run.path.resolve(): run for run in runs}.values())
 
 
@@ -165,7 +167,7 @@ def _task(facts: Mapping[str, Any]) -> Task:
 
 
 def _read_run(run: Run) -> Result | None:
-    """Read what is finished of a run; None where nothing is."""
+    """Read the finished trainings of a run; None if there are none."""
     facts = run.read_config()
     trainings = run.trainings()
     if not trainings:
@@ -176,62 +178,79 @@ def _read_run(run: Run) -> Result | None:
     return Result(facts["config"]["block_name"], rows, run, tuple(trainings), records, facts, run.path)
 
 
-#: What a run records that is read here and by the sections of this room.
-_TEXT = {
-    "config": ("task", "block_name"),
-    "task": ("name", "target", "kind", "split", "unit", "description", "licence"),
-    "data": ("source", "digest"),
-    "training": ("precision",),
-}
-_NUMBERS = {
-    "data": ("rows", "coverage"),
-    "training": (
-        *("epochs", "batch_size", "edge_budget", "learning_rate", "weight_decay"),
-        *("warmup", "clip_norm", "ema_decay", "patience"),
-    ),
-    "sen": ("dropout",),
-}
-_LISTS = ("skipped", "read_as_hydrogen")  # of the data, where it has them
-_PRESENT = {
-    "config": ("limit",),
-    "task": ("n_rows", "is_official"),
-    "data": ("is_complete",),
-}
+class _Recorded(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Task(_Recorded):
+    name: str
+    target: str
+    kind: Kind
+    split: str
+    unit: str
+    description: str
+    licence: str
+    is_official: bool
+    n_rows: int | None
+
+
+class _Data(_Recorded):
+    source: str
+    digest: str
+    rows: int
+    coverage: float
+    is_complete: bool
+    skipped: list[Any] = []
+    read_as_hydrogen: list[Any] = []
+
+
+class _Training(_Recorded):
+    epochs: int
+    batch_size: int
+    edge_budget: int
+    learning_rate: float
+    weight_decay: float
+    warmup: float
+    clip_norm: float
+    ema_decay: float
+    patience: int
+    precision: str
+
+
+class _Sen(_Recorded):
+    dropout: float
+
+
+class _Config(_Recorded):
+    task: str
+    block_name: str
+    limit: int | None
+    training: _Training
+    sen: _Sen
+
+
+class _Facts(_Recorded):
+    """What a report reads of the config.json of a run, which may hold more."""
+
+    config: _Config
+    task: _Task
+    data: _Data
 
 
 def _check_facts(facts: Mapping[str, Any]) -> None:
-    """Find out whether a run recorded what a report reads.
+    """Check that a run recorded what a report reads.
 
     Raises:
-        DataError: It did not; the message is the tail of a sentence about the run.
+        DataError: It did not; the message is the end of a sentence about the run.
+        UsageError: Its split is unknown.
     """
-    lacking = next(_lacking(facts), None)
-    if lacking is not None:
-        raise DataError(f"its config.json has no {lacking}.")
-    if (limit := facts["config"]["limit"]) is not None and type(limit) is not int:
-        raise DataError(f"its config.json has the limit {printable(limit)}, which is no number of rows.")
-    if (kind := facts["task"]["kind"]) not in {"regression", "classification"}:
-        raise DataError(f"its config.json has the kind {printable(kind)!r}, which is none that is known.")
+    try:
+        _Facts.model_validate(facts)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise DataError(f"its config.json is not as a run writes it ({field}: {first['msg']}).") from None
     check_split(facts["task"]["split"])
-
-
-def _lacking(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a config.json lacks: "'limit' of the config"."""
-    tables: dict[str, Any] = {key: facts.get(key) for key in ("config", "task", "data")}
-    if isinstance(tables["config"], dict):
-        tables |= {key: tables["config"].get(key) for key in ("training", "sen")}
-    for key, table in tables.items():
-        if not isinstance(table, dict):
-            yield f"table {key!r}"
-            return
-    for key, names in _TEXT.items():
-        yield from (f"{name!r} of the {key}" for name in names if not isinstance(tables[key].get(name), str))
-    for key, names in _NUMBERS.items():
-        found = {name: tables[key].get(name) for name in names}
-        yield from (f"number {name!r} of the {key}" for name, value in found.items() if type(value) not in {int, float})
-    yield from (f"list {name!r} of the data" for name in _LISTS if not isinstance(tables["data"].get(name, []), list))
-    for key, names in _PRESENT.items():
-        yield from (f"{name!r} of the {key}" for name in names if name not in tables[key])
 
 
 def _average(kind: Kind, parts: Sequence[tuple[int, Predictions]]) -> PredictedRows:
@@ -271,14 +290,14 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
             continue
         names, target, fold, prediction = map(np.array, zip(*found, strict=True))
         if task.kind == "classification" and (prediction.min() < 0 or prediction.max() > 1):
-            raise DataError(f"{file.path} holds values that are no probabilities, and {task.name} is a classification.")
+            raise DataError(f"{file.path} has values that are not probabilities, and {task.name} is a classification.")
         error = np.abs(prediction - target)
         loss = row_loss(task.kind, target, prediction)
         rows = PredictedRows(names, fold, target, prediction, error, np.ones(len(names), dtype=np.int64), loss)
         label = file.model if len(file.sets) == 1 or file.form == "submission" else f"{file.model}, {entry.name}"
         if file.form != "submission":
             logging.getLogger("sen_bench").warning(
-                "%s is no submission to MatBench: `sen-bench audit %s` says whether %s was tested by its protocol.",
+                "%s is not a submission to MatBench: `sen-bench audit %s` says whether %s was tested by its protocol.",
                 *(file.path, shlex.quote(str(file.path)), label),
             )
         order = np.argsort(fold, kind="stable")
@@ -325,7 +344,7 @@ def read_run_predictions(path: Path, task: Task) -> list[PredictionFile]:
 
 
 def _label(results: Sequence[Result]) -> list[Result]:
-    """Name runs by their block, and by what they were told where several have the same."""
+    """Name runs by their block, and those of one block also by how their configurations differ."""
     named = []
     for result in results:
         config = result.facts["config"]
@@ -342,7 +361,7 @@ def _label(results: Sequence[Result]) -> list[Result]:
 
 
 def _chosen(result: Result) -> dict[str, Any]:
-    """Return the configuration of a run by dotted fields, without the values of those that follow from its rows."""
+    """Return the configuration of a run by dotted fields; fields that follow from its rows have no value."""
     defaults = result.defaults()
     return {
         key: None if key in _SETTLED and value == defaults.get(key) else value for key, value in result.fields.items()
@@ -354,7 +373,7 @@ def _plain(value: object) -> str:
 
 
 def _distinguish(results: Sequence[Result]) -> list[Result]:
-    """Give every result a label of its own."""
+    """Give every result a label that no other has."""
     done: list[Result] = []
     for result in results:
         taken, label = {other.label for other in done}, result.label

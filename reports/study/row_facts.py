@@ -1,6 +1,7 @@
-"""What is known of a task's rows beside any prediction: id, target, formula, space group and crystal system.
+"""What is known of the rows of a task without any prediction: id, target, formula, space group, crystal system.
 
-They come from the crystals at hand, or from a file of rows, which holds no crystals and is small enough to pass on.
+They come from the crystals, where these are available, or from a rows file, which has no crystals and is small enough
+to share.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ class RowFacts:
     Attributes:
         task: The task.
         ids: Row ids, unicode [M].
-        row: Official row index, int64 [M]; in data of the user's own the position in the table.
+        row: Official row index, int64 [M]; in own data the position in the table.
         target: Target value, float64 [M]; 0 and 1 for false and true.
-        composition: Elements and their numbers in a cell, "K4 Mn4 O8", for each row; empty where it is not told.
-        space_group: International number, int16 [M]; 0 where it is not known.
-        source: Name of the file they were read from.
+        composition: Elements and their numbers in a cell, "K4 Mn4 O8", for each row; empty if it is unknown.
+        space_group: International number, int16 [M]; 0 if it is unknown.
+        source: Name of the file that they were read from.
         is_verified: Whether that is the official data file, checked by its hash.
     """
 
@@ -66,16 +67,16 @@ class RowFacts:
 
     @property
     def is_complete(self) -> bool:
-        """Whether these are all rows of the task; data of the user's own are complete by themselves."""
+        """Whether these are all rows of the task; own data are always complete."""
         return self.task.n_rows is None or len(self) == self.task.n_rows
 
     @property
     def crystal_system(self) -> NDArray[np.str_]:
-        """Crystal system of each row, unicode [M]; "unknown" where the space group is."""
+        """Crystal system of each row, unicode [M]; "unknown" if the space group is."""
         return crystal_systems(self.space_group)
 
     def formula(self, at: int) -> str:
-        """Return the reduced formula of the row at a position, "KMnO2"; what cannot be read as one stays as it is."""
+        """Return the reduced formula of the row at a position, "KMnO2", or its composition if it has none."""
         from pymatgen.core import Composition
 
         text = self.composition[at]
@@ -85,7 +86,7 @@ class RowFacts:
             return text
 
     def positions(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Return where the rows of these ids are, int64 [n]; -1 for an id that is not among them."""
+        """Return the positions of the rows with these ids, int64 [n]; -1 for an unknown id."""
         at = {name: i for i, name in enumerate(self.ids.tolist())}
         return np.array([at.get(name, -1) for name in ids], dtype=np.int64)
 
@@ -114,23 +115,23 @@ def rows_of(dataset: Dataset) -> RowFacts:
 def find_rows(
     task: Task, rows: Path | None = None, data_dir: Path | None = None, progress: Progress | None = None
 ) -> RowFacts:
-    """Return what is known of a task's rows: from a rows file, or else from the data at hand. Nothing is downloaded.
+    """Return what is known of the rows of a task, from a rows file or else from the data. Nothing is downloaded.
 
     Args:
         task: The task.
         rows: A rows file.
         data_dir: Folder that the user names for the data files.
-        progress: Told how far the reading of crystals is.
+        progress: Called with the number of crystals read, and how many there are.
 
     Raises:
-        UsageError: There is neither; it says how to come by one.
-        DataError: The file is not what it should be.
+        UsageError: Neither is available; the message says how to get one.
+        DataError: The file is damaged, or is not a rows file of the task.
     """
     if rows is not None:
         return read_rows_file(rows, task)
     if task.url is not None and find_data_file(task, data_dir) is None:
         raise UsageError(
-            f"The rows of {task.name} are not at hand: name the folder of {task.file_name} with --data-dir, give "
+            f"The rows of {task.name} are not available: name the folder of {task.file_name} with --data-dir, give "
             f"a file of its ids, targets and space groups with --rows, or download the data with "
             f"`sen-bench prepare {task.name}`."
         )
@@ -140,17 +141,17 @@ def find_rows(
 def read_rows_file(path: Path, task: Task) -> RowFacts:
     """Read a rows file: JSON, plain or compressed by gzip or bzip2, with a table as pandas writes it.
 
-    Its columns are `mbid` (or `id`), the target under its own name (or `target`), `spg_num` (or `space_group`; null
-    where it is not known), and where they are there `composition` (or `formula`) and `crys_sys` (or `crystal_system`),
-    which must agree with the space groups.
+    Its columns are `mbid` (or `id`), the target under its own name (or `target`), `spg_num` (or `space_group`; null if
+    it is unknown), and optionally `composition` (or `formula`) and `crys_sys` (or `crystal_system`), which must agree
+    with the space groups.
 
     Args:
         path: The file; {"mbid": {"0": ..., ...}, ...}, lists in place of the inner objects, or one object per row.
-        task: The task that it tells of.
+        task: The task that it is about.
 
     Raises:
         UsageError: There is no such file.
-        DataError: It is damaged, or no rows file of this task; the message names the row where there is one.
+        DataError: It is damaged, or is not a rows file of this task; the message names the row if there is one.
     """
     columns = _columns(path, read_content(path))
     ids = _column(path, columns, _ID)
@@ -160,7 +161,7 @@ def read_rows_file(path: Path, task: Task) -> RowFacts:
     systems = _column(path, columns, _SYSTEM, optional=True)
     n = len(ids)
     if n == 0:
-        raise DataError(f"{path} holds no rows.")
+        raise DataError(f"{path} has no rows.")
     row = _official_rows(path, ids, task)
     return RowFacts(
         task=task,
@@ -188,14 +189,14 @@ def read_content(path: Path) -> Any:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
         try:
-            # NaN is no JSON, but Python writes it: its own parser reads it, so that the row can be named.
+            # NaN is not JSON, but Python writes it; its own parser reads it, and the row with it can be named.
             return json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is not valid JSON ({error}).") from None
 
 
 def _columns(path: Path, content: Any) -> dict[str, list[Any]]:
-    """Return a table, in any of the layouts in which pandas writes one, as lists of the same length."""
+    """Return a table, in any of the layouts that pandas writes, as lists of the same length."""
     if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
         names = list(content[0])
         if odd := next((i for i, row in enumerate(content) if list(row) != names), None):
@@ -203,7 +204,7 @@ def _columns(path: Path, content: Any) -> dict[str, list[Any]]:
         return {str(name): [row[name] for row in content] for name in names}
     if not isinstance(content, dict) or not content or not all(isinstance(c, dict | list) for c in content.values()):
         raise DataError(
-            f"{path} holds no table of rows: a rows file is a JSON object of columns, "
+            f"{path} has no table of rows: a rows file is a JSON object of columns, "
             '{"mbid": {"0": ...}, ...}, as pandas writes it.'
         )
     first = next(iter(content))
@@ -220,7 +221,7 @@ def _columns(path: Path, content: Any) -> dict[str, list[Any]]:
 
 
 def _column(path: Path, columns: Mapping[str, list[Any]], names: Sequence[str], *, optional: bool = False) -> list[Any]:
-    """Return the column of one of these names, or no values where it may be missing and is."""
+    """Return the column with one of these names; no values if it is optional and missing."""
     found = next((columns[name] for name in names if name in columns), None)
     if found is None and not optional:
         raise DataError(
@@ -230,18 +231,18 @@ def _column(path: Path, columns: Mapping[str, list[Any]], names: Sequence[str], 
 
 
 def _official_rows(path: Path, ids: Sequence[Any], task: Task) -> NDArray[np.int64]:
-    """Return the row index of each id; in data of the user's own the position."""
+    """Return the row index of each id; in own data the position."""
     odd = next((i for i, name in enumerate(ids) if not isinstance(name, str)), None)
     if odd is not None:
-        raise DataError(f"{path}: the id of row {odd} (counted from 0) is no text but {printable(ids[odd])}.")
+        raise DataError(f"{path}: the id of row {odd} (counted from 0) is not text but {printable(ids[odd])}.")
     twice = next((name for name, count in Counter(ids).items() if count > 1), None)
     if twice is not None:
-        raise DataError(f"{path} names row {printable(twice)} more than once.")
+        raise DataError(f"{path} has row {printable(twice)} more than once.")
     if task.n_rows is None:
         return np.arange(len(ids))
     number = {task.row_id(row): row for row in range(task.n_rows)}
     if unknown := [name for name in ids if name not in number]:
-        raise DataError(f"{path} holds the row {printable(repr(unknown[0]))}, which is none of {task.name}.")
+        raise DataError(f"{path} has the row {printable(repr(unknown[0]))}, which {task.name} does not have.")
     return np.array([number[name] for name in ids], dtype=np.int64)
 
 
@@ -273,7 +274,7 @@ def _space_groups(path: Path, ids: Sequence[str], groups: Sequence[Any], systems
 
 
 def _compositions(numbers: NDArray[np.uint8], ptr: NDArray[np.int64]) -> list[str]:
-    """Return what each cell is made of, as text: "Na1 Cl1" in order of atomic number."""
+    """Return the composition of each cell as text: "Na1 Cl1", in order of atomic number."""
     n_crystals, width = len(ptr) - 1, len(SYMBOLS) + 1
     crystal = np.repeat(np.arange(n_crystals), np.diff(ptr))
     keys, counts = np.unique(crystal * width + numbers, return_counts=True)

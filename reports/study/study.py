@@ -1,4 +1,4 @@
-"""What a report is about: the results found on one task, row by row, and its crystals where they are at hand."""
+"""What a report is about: the results on one task, row by row, and its crystals if they are available."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 __all__ = ["Absent", "PredictedRows", "Result", "Study", "fold_scores", "shared_rows"]
 
 
-class Absent(Exception):  # noqa: N818 - an honest state and no error
-    """There is nothing to show; the message is one sentence that says why, and what would give it."""
+class Absent(Exception):  # noqa: N818 - a state, not an error
+    """There is nothing to show; the message is one sentence that says why, and what would change that."""
 
 
 @dataclass(frozen=True, eq=False)
 class PredictedRows:
-    """Test rows with their predictions, each row once, sorted by fold and then in the order of the task.
+    """Test rows with their predictions, each row once, sorted by fold and then by their order in the task.
 
     Attributes:
         ids: Row ids, unicode [n].
-        fold: In which fold a row was tested, int64 [n].
+        fold: Fold in which a row was tested, int64 [n].
         target: True values, or 0 and 1, [n].
         prediction: Mean over the seeds; for a classification the probability of 1, [n].
         error: Mean over the seeds of the absolute error, [n]; for a classification of target minus probability.
-        n_seeds: How many seeds predicted the row, int64 [n].
-        loss: What a score counts: for a regression the error; for a classification the share of the seeds whose label
-            is wrong, [n].
+        n_seeds: Number of seeds that predicted the row, int64 [n].
+        loss: What a score counts, [n]: for a regression the error, for a classification the share of the seeds whose
+            label is wrong.
     """
 
     ids: NDArray[np.str_]
@@ -68,15 +68,15 @@ class Result:
     """The predictions of one model on one task, from a run or from a published file.
 
     Attributes:
-        label: What to call it in tables and figures; unique in its study.
+        label: Its name in tables and figures; unique in its study.
         rows: What it predicted.
         run: The run; None for a published result.
         trainings: Finished folds and seeds of the run.
-        records: What the run recorded of each of them.
-        facts: The run's config.json; for a published result, what its file says of itself.
+        records: The record of each of them.
+        facts: The config.json of the run; for a published result, what its file says about itself.
         path: Where it was found, as the user named it.
-        has_folds: Whether each row was predicted by a model that was trained on the other folds, as far as is known.
-        form: Which form the file of a published result has (see `reports.study.published.Form`); None for a run.
+        has_folds: Whether each row was predicted by a model trained on the other folds, as far as is known.
+        form: Form of the file of a published result (see `reports.study.published.Form`); None for a run.
     """
 
     label: str
@@ -117,7 +117,7 @@ class Result:
         return rows
 
     def command(self) -> str:
-        """The command that made the run, or goes on with it: it also fills gaps between its folds and seeds."""
+        """Return the command that makes the run or resumes it; it also fills gaps between its folds and seeds."""
         if self.run is None:
             return ""
         config, split = self.facts["config"], self.facts["task"]["split"]
@@ -145,7 +145,7 @@ class Result:
         return _by_field(self.facts["config"])
 
     def defaults(self) -> dict[str, Any]:
-        """The defaults of the run's task and block for its training rows; none where its block is not installed."""
+        """Return the defaults of its task and block for its training rows; empty if the block is not installed."""
         from benchmarks.results.run_config import build_config
 
         config = self.facts["config"]
@@ -168,14 +168,14 @@ def _by_field(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Study:
-    """Everything known of one task: the results, runs before published ones, and the crystals where they are at hand.
+    """The results on one task, runs before published ones, and its crystals if they are available.
 
     Args:
         task: The task.
         results: At least one.
         data_dir: Folder of the MatBench files; None for SEN_BENCH_DATA.
-        notes: What was passed over while reading, and why, in sentences.
-        title: What to call it on a page with others; without one the name of the task.
+        notes: What was left out while reading, and why, in sentences.
+        title: Its title on a page with other studies; by default the name of the task.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Study:
 
     @property
     def published(self) -> tuple[Result, ...]:
-        """The results that are published ones."""
+        """The published results."""
         return tuple(result for result in self.results if result.run is None)
 
     @property
@@ -214,7 +214,7 @@ class Study:
         Rows of an official task are the same rows in every file of it (see `on_other_content`).
 
         Raises:
-            Absent: The data are not at hand, or, where they are of no official task, others than those of the runs.
+            Absent: The data are not available, or they are own data that differ from those of the runs.
         """
         if self._dataset is None:
             try:
@@ -236,7 +236,7 @@ class Study:
         return self.dataset(progress).table
 
     def on_other_content(self) -> list[str]:
-        """Say, in a sentence or none, which runs were trained on other content than that of the data at hand.
+        """Name the runs that were trained on other content than these data, in a list of at most one sentence.
 
         Raises:
             Absent: See `dataset`.
@@ -245,17 +245,18 @@ class Study:
         others = [run.label for run in self.runs if run.facts["data"]["digest"] != dataset.table.digest]
         if not others:
             return []
-        told = (
+        sentence = (
             f"The crystals described are those of {dataset.source} ({len(dataset.table):,} rows), and "
-            f"{', '.join(others)} had another file of {self.task.name}, or another version of its reader, for training."
+            f"{', '.join(others)} were trained on another file of {self.task.name}, or on what another version of the "
+            "reader made of it."
         )
-        return [told]
+        return [sentence]
 
     def positions(self, ids: Iterable[str]) -> NDArray[np.int64]:
-        """Return where these rows stand in the table of crystals, [n].
+        """Return the positions of these rows in the table of crystals, [n].
 
         Raises:
-            Absent: The data are not at hand, or lack one of them.
+            Absent: The data are not available, or lack one of the rows.
         """
         table = self.crystals()
         place = {name: i for i, name in enumerate(table.ids.tolist())}
@@ -263,8 +264,8 @@ class Study:
             return np.array([place[name] for name in ids], dtype=np.int64)
         except KeyError as error:
             raise Absent(
-                f"The data of {self.task.name} at hand lack the row {error.args[0]}: give the file that the runs were "
-                "trained on."
+                f"The available data of {self.task.name} lack the row {error.args[0]}: give the file that the runs "
+                "were trained on."
             ) from None
 
     def _load(self, progress: Progress | None) -> Dataset:
@@ -279,8 +280,8 @@ class Study:
         if task.is_official:
             if find_data_file(task, self.data_dir) is None:
                 raise Absent(
-                    f"The crystals of {task.name} are not at hand: name the folder of {task.file_name} with --data-dir "
-                    "or SEN_BENCH_DATA."
+                    f"The crystals of {task.name} are not available: name the folder of {task.file_name} with "
+                    "--data-dir or SEN_BENCH_DATA."
                 )
             return load_dataset(task, self.data_dir, progress=progress)
         return self._load_own(progress)
@@ -294,7 +295,7 @@ class Study:
         paths = [path for folder in folders if (path := folder / facts["source"]).exists()]
         if not paths:
             raise Absent(
-                f"The crystals of {task.name} are not at hand: give the folder that holds {facts['source']} with "
+                f"The crystals of {task.name} are not available: give the folder that holds {facts['source']} with "
                 "--data-dir, or start the command there."
             )
         own = own_task(paths[0], target=task.target, kind=task.kind, split=task.split, unit=task.unit)
@@ -308,13 +309,13 @@ class Study:
 
 
 def fold_scores(result: Result, kind: Kind) -> dict[int, dict[str, float]]:
-    """Return the scores of a result on each fold, by name: the mean over the seeds, as `sen-bench run` has it."""
+    """Return the scores of a result on each fold, by name: the mean over the seeds, as `sen-bench run` prints it."""
     if result.run is None:
         of_fold = {fold: result.rows.take(result.rows.fold == fold) for fold in result.folds}
         return {fold: score(kind, rows.target, rows.prediction) for fold, rows in of_fold.items()}
-    metrics = {unit: record["metrics"] for unit, record in result.records.items()}
+    metrics = {training: record["metrics"] for training, record in result.records.items()}
     names = next(iter(metrics.values()))
-    means = {name: fold_means({unit: found[name] for unit, found in metrics.items()}) for name in names}
+    means = {name: fold_means({training: found[name] for training, found in metrics.items()}) for name in names}
     return {fold: {name: means[name][fold] for name in names} for fold in result.folds}
 
 

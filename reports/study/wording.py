@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from benchmarks.base.console import figures
 
@@ -15,6 +14,7 @@ __all__ = [
     "after_number",
     "drawable",
     "in_brackets",
+    "interval",
     "join",
     "rounded",
     "signed",
@@ -29,14 +29,20 @@ def after_number(unit: str) -> str:
     return f" {unit}" if unit else ""
 
 
-def drawable(values: NDArray[np.floating[Any]]) -> list[float]:
+def drawable(values: ArrayLike) -> list[float]:
     """Return values [n] to five significant digits, which is finer than a point of a figure: it keeps files small."""
-    return [float(f"{value:.5g}") for value in values.tolist()]
+    return [float(f"{value:.5g}") for value in np.asarray(values, dtype=np.float64).tolist()]
 
 
 def in_brackets(unit: str) -> str:
     """Return a unit as it stands after the name of a quantity: " (eV)"; nothing where there is none."""
     return f" ({unit})" if unit else ""
+
+
+def interval(ends: Sequence[float | None]) -> str:
+    """Return an interval as it stands after a number: "[1.200, 3.400]"; without any end "[no interval]"."""
+    low, high = ("no end" if end is None else figures(end) for end in ends)
+    return "[no interval]" if low == high == "no end" else f"[{low}, {high}]"
 
 
 def join(words: Iterable[str]) -> str:

@@ -39,7 +39,7 @@ FCC = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 
 
 def perovskite(a: float, c: float, elements: Sequence[str] = ("Ba", "Ti", "O")) -> dict[str, Any]:
-    """A tetragonal perovskite: O1 on the axis, two equivalent O2 beside it."""
+    """A tetragonal perovskite: O1 on the axis, two equivalent O2 off it."""
     x, y, z = elements
     sites = np.array([[0, 0, 0], [0.5, 0.5, 0.48], [0.5, 0.5, 0.03], [0.5, 0, 0.53], [0, 0.5, 0.53]])
     return structure(np.diag([a, a, c]), [x, y, z, z, z], sites)

@@ -180,7 +180,7 @@ def test_bad_runs_and_files(
     answer = sen_bench("explain", root / "runs", "--crystals", file, "-o", tmp_path / "x.html")
     assert (answer.code, "is not a run, but there are runs below it" in answer.err) == (2, True)
     answer = sen_bench("explain", capsule.path, "--crystals", "mb-jdft2d-001", "-o", tmp_path / "x.html")
-    assert (answer.code, "not at hand" in answer.err) == (2, True)
+    assert (answer.code, "not available" in answer.err) == (2, True)
     (tmp_path / "there.html").write_text("mine")
     answer = sen_bench("explain", capsule.path, "--crystals", file, "-o", tmp_path / "there.html")
     assert (answer.code, "--overwrite" in answer.err) == (2, True)

@@ -102,7 +102,7 @@ def test_targets_that_are_all_the_same_have_no_relative_error() -> None:
     assert (overall["mad"], overall["relative"], overall["relative_interval"]) == (0, None, [None, None])
     assert overall["mae_interval"][0] < overall["mae"] < overall["mae_interval"][1]
     assert facts["symmetry"] is None
-    assert any("cannot be told" in sentence for sentence in describe(facts, "eV"))
+    assert any("cannot be determined" in sentence for sentence in describe(facts, "eV"))
 
 
 def test_one_gap_among_metals_has_no_upper_end() -> None:

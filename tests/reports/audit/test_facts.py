@@ -108,7 +108,7 @@ def test_a_complete_file_with_its_folds_has_a_rank(make: Callable[..., Predictio
     assert "The file names the fold of each row, and it is the official one" in text
     assert "The file claims no score." in text
     assert "Its own targets are the official ones." in text
-    assert "takes rank 1 beside 16 published models" in text
+    assert "takes rank 1 against 16 published models" in text
 
 
 def test_a_complete_file_without_folds_cannot_tell_train_from_test(make: Callable[..., PredictionFile]) -> None:
@@ -116,8 +116,8 @@ def test_a_complete_file_without_folds_cannot_tell_train_from_test(make: Callabl
     facts = audit(make(rows), rows)
     text = check(facts)
     assert facts["leaderboard"]["rank"] is None
-    assert "whether each was predicted by the model that had not been trained on it cannot be told" in text
-    assert "It has no rank beside the 16 published models: the file does not say by which fold's model" in text
+    assert "cannot be determined whether each was predicted by the model that had not been trained on it" in text
+    assert "It has no rank against the 16 published models: the file does not say by which fold's model" in text
 
 
 def test_folds_that_are_not_the_official_ones(make: Callable[..., PredictionFile]) -> None:
@@ -126,7 +126,7 @@ def test_folds_that_are_not_the_official_ones(make: Callable[..., PredictionFile
     fold[:10] = (fold[:10] + 1) % 5
     facts = audit(make(rows, fold=fold), rows)
     assert facts["folds"]["n_misplaced"] == 10
-    assert "10 rows stand in another fold than the official one." in check(facts)
+    assert "10 rows are listed in another fold than the official one." in check(facts)
     assert facts["leaderboard"]["reason"] == "its folds are not the official ones"
 
 
@@ -175,7 +175,7 @@ def test_a_split_of_its_own_is_recognised(make: Callable[..., PredictionFile]) -
     assert (facts["folds"]["kind"], facts["folds"]["which"]) == ("spread", [0, 1, 2, 3, 4])
     assert "of all five folds" in text
     assert "as many in all as one fold has" in text
-    assert "which rows were trained on cannot be told" in text
+    assert "cannot be determined which rows were trained on" in text
 
 
 def test_the_order_of_the_rows_changes_nothing(make: Callable[..., PredictionFile]) -> None:
@@ -240,11 +240,11 @@ def test_wrong_repeated_and_broken_rows_are_named_and_the_rest_is_scored(make: C
     ("values", "at", "message"),
     [
         ([float("nan")] * 3, slice(0, 3), "not one is a finite number"),
-        ([1.0] * 3, slice(20, 23), "rows.json holds none of their rows"),
+        ([1.0] * 3, slice(20, 23), "rows.json has none of their rows"),
         (
             [float("nan"), float("nan"), 1.0],
             [0, 1, 22],
-            "those that are numbers are of rows that rows.json does not hold",
+            "those that are numbers are of rows that rows.json does not have",
         ),
     ],
 )
@@ -269,8 +269,8 @@ def test_rows_that_are_only_partly_at_hand(make: Callable[..., PredictionFile]) 
         False,
     )
     assert facts["folds"]["which"] == [0, 1, 2, 3, 4]
-    assert "On the 300 rows whose targets are at hand (targets from rows.json)" in text
-    assert "not all of its rows are at hand to be scored" in text
+    assert "On the 300 rows whose targets are available (targets from rows.json)" in text
+    assert "not all of its rows are available for scoring" in text
 
 
 def test_bias_and_affine_refit(make: Callable[..., PredictionFile]) -> None:
@@ -321,7 +321,7 @@ def test_targets_of_the_file_that_are_others(make: Callable[..., PredictionFile]
     target[3:10] += 100
     facts = audit(make(rows, target=target), rows)
     assert facts["targets"]["differ"] == {"n": 7, "first": rows.ids[3:8].tolist()}
-    assert "Its own targets are others than the official ones for 7 rows of 1,265" in check(facts)
+    assert "Its own targets differ from the official ones for 7 rows of 1,265" in check(facts)
     assert ", by up to 100.0 1/cm; the official ones are used." in check(facts)
 
 
@@ -387,7 +387,7 @@ def test_classification(make: Callable[..., PredictionFile]) -> None:
     assert "the balanced accuracy, MatBench's 'rocauc', 0." in text
     part = audit(file, made_rows(IS_METAL, 500))
     assert part["folds"]["kind"] == "unknown"
-    assert "Which official folds they are cannot be told" in check(part)
+    assert "cannot be determined which official folds they are" in check(part)
 
 
 def test_the_first_prediction_of_an_id_counts_on_both_sides() -> None:
@@ -515,7 +515,7 @@ def test_an_official_submission(leaderboard: Path, data_dir: Path) -> None:
     assert facts["leaderboard"]["rank"] == 3
     assert facts["against"][0]["comparison"]["overall"]["difference"] == 0
     assert "targets from the official data" in text
-    assert "takes rank 3 beside 16 published models" in text
+    assert "takes rank 3 against 16 published models" in text
 
 
 def rows_file(path: Path, rows: RowFacts) -> Path:
@@ -596,14 +596,14 @@ def test_what_the_command_is_given_wrongly_is_answered_in_a_sentence(
     jdft2d = write_csv(tmp_path / "j.csv", [JDFT2D.row_id(0)], [1.0])
     for arguments, code, message in (
         ((tmp_path / "none.csv",), 2, "none.csv cannot be read"),
-        ((path,), 2, "The rows of matbench_phonons are not at hand"),
+        ((path,), 2, "The rows of matbench_phonons are not available"),
         ((path, "--rows", path), 1, "mine.csv is not valid JSON"),
         ((path, "--task", "matbench_phonon"), 2, "Did you mean matbench_phonons"),
         ((path, "--task", "matbench_steels"), 2, "composition-only task"),
         ((path, "--task", "matbench_jdft2d"), 2, "no predictions for matbench_jdft2d"),
         ((path, "--task", "prototypes"), 2, "no predictions for prototypes"),
-        ((path, "--rows", known, "--against", jdft2d), 2, "j.csv holds no predictions for matbench_phonons"),
-        ((known,), 1, "is none of the files of predictions"),
+        ((path, "--rows", known, "--against", jdft2d), 2, "j.csv has no predictions for matbench_phonons"),
+        ((known,), 1, "is not a file of predictions that can be read"),
         *(
             ((path, "--rows", known, "--claimed", claim), 2, "--claimed takes a score, a finite number above 0, not")
             for claim in ("nan", "inf", "-1", "0")

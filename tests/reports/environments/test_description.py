@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,11 @@ from reports.environments.description import (
     describe_test_rows,
     draw_test_rows,
     inequivalent_rows,
+    open_models,
     rows_of_trainings,
 )
-from reports.sections.separation import (
-    Score,
-    block_separation,
-    common_width,
-    displaced,
-    fading,
-    find_pairs,
-    separation,
-    separation_score,
-)
+from reports.study.reading import read_studies
 from reports.study.study import Absent
-from sen.crystal import Crystal, refine
 from tests.benchmarks.conftest import replace_file
 from tests.reports.made_models import crystal, made_dataset, mixed_rows, perovskite, rocksalt, store_models, wurtzite
 
@@ -139,19 +129,17 @@ def test_the_seed_with_most_folds_is_taken(tmp_path: Path, dataset: Dataset) -> 
 def test_a_part_is_drawn_evenly_and_always_the_same(runs: dict[str, Run], dataset: Dataset) -> None:
     models = Models(runs["mlp"])
     every = rows_of_trainings(models, dataset.table)
-    drawn, total = draw_test_rows(models, dataset.table, at_most=8)
-    again, _ = draw_test_rows(models, dataset.table, at_most=8)
-    assert total == sum(map(len, every.values()))
+    drawn = draw_test_rows(models, dataset.table, at_most=8)
+    again = draw_test_rows(models, dataset.table, at_most=8)
     assert 4 <= sum(map(len, drawn.values())) <= 8
     for training, rows in drawn.items():
         assert set(rows) <= set(every[training])
         assert np.array_equal(rows, again[training])
-    some = describe_test_rows(models, dataset.table, folds=[0], only_inequivalent=True)
-    expected = inequivalent_rows(dataset.table, every[Training(0, 0)])
-    assert np.array_equal(some.rows, expected)
-    assert 0 < len(expected) < len(every[Training(0, 0)])
-    with pytest.raises(Absent, match="No test row has inequivalent atoms"):
-        describe_test_rows(models, dataset.table, folds=[])
+    described = describe_test_rows(models, dataset.table)
+    assert np.array_equal(described.rows[described.fold == 0], every[Training(0, 0)])
+    assert described.n_rows == sum(map(len, every.values()))
+    inequivalent = inequivalent_rows(dataset.table, every[Training(0, 0)])
+    assert 0 < len(inequivalent) < len(every[Training(0, 0)])
 
 
 @pytest.mark.parametrize("block", ["capsule", "egnn"])
@@ -168,9 +156,8 @@ def test_what_is_described_once_is_the_same_for_all(
         return describe(self, crystals, model, **options)
 
     monkeypatch.setattr(Models, "describe", counted)
-    some = describe_test_rows(models, table, only_inequivalent=True)
     every = describe_test_rows(models, table)
-    assert sum(calls) == len(every.rows) == every.n_rows > len(some.rows)
+    assert sum(calls) == len(every.rows) == every.n_rows
     assert np.array_equal(every.rows, np.concatenate([every.rows[every.fold == fold] for fold in (0, 1)]))
     assert all((np.diff(every.rows[every.fold == fold]) > 0).all() for fold in (0, 1))
     # In the order of the rows, each crystal with all that belongs to it.
@@ -187,7 +174,7 @@ def test_what_is_described_once_is_the_same_for_all(
         for name, values in alone.extras.items():
             at = nodes if len(values) == len(alone.numbers) else slice(i, i + 1)
             assert _agree(found.extras[name][at], values)
-    describe_test_rows(models, table, folds=[1])
+    describe_test_rows(models, table)
     assert sum(calls) == len(every.rows)
 
 
@@ -241,177 +228,15 @@ def test_a_fold_whose_weights_do_not_fit_is_left_out_and_named(tmp_path: Path, d
     assert "fold_0 do not fit this version" in models.problems[0]
 
 
-# The separation score.
-
-
-def test_the_score_by_hand() -> None:
-    score = separation_score(np.array([0.1, 0.2, 0.6]), np.array([0.4, 0.5, 0.9]))
-    assert (score.value, score.inequivalent, score.elements, score.n) == (0.4, 0.2, 0.5, 3)
-    assert score.interval.low <= score.value <= score.interval.high
-    assert np.isnan(separation_score(np.empty(0), np.empty(0)).value)
-    assert np.isnan(separation_score(np.array([0.1]), np.array([0.4])).interval.low)
-
-
-def test_pairs_by_hand() -> None:
-    rng = np.random.default_rng(0)
-    pairs = find_pairs(np.arange(10, 14), np.array([8, 8, 8, 22], np.uint8), np.array([0, 0, 1, 2], np.int32), rng)
-    assert pairs.equivalent.tolist() == [[10, 11]]
-    assert pairs.inequivalent.tolist() == [[10, 12], [11, 12]]
-    assert pairs.elements.tolist() == [[10, 13], [11, 13], [12, 13]]
-    many = find_pairs(np.arange(60), np.full(60, 8, np.uint8), np.arange(60, dtype=np.int32), rng)
-    assert len(many.inequivalent) == 200
-
-
-def supercell(own: Crystal, times: int) -> Crystal:
-    shifts = np.arange(times)[:, None] * np.array([0, 0, 1.0])
-    positions = (own.positions[None] + shifts[:, None]).reshape(-1, 3) / np.array([1, 1, times])
-    lattice = own.lattice * np.array([[1.0], [1.0], [times]])
-    return refine(lattice, positions, np.tile(own.numbers, times))
-
-
-def permuted(own: Crystal, order: np.ndarray) -> Crystal:
-    return refine(own.lattice, own.positions[order], own.numbers[order])
-
-
-@pytest.mark.parametrize("change", [lambda c: supercell(c, 3), lambda c: permuted(c, np.arange(len(c))[::-1])])
-@pytest.mark.parametrize("block", ["mlp", "egnn"])
-def test_the_score_knows_neither_cells_nor_orders(
-    runs: dict[str, Run], block: str, change: Callable[[Crystal], Crystal]
-) -> None:
-    models = Models(runs[block])
-    model = models.load(models.trainings[0])
-    crystals = [crystal(perovskite(a, 1.07 * a)) for a in (3.9, 4.0, 4.2)]
-    before: dict[str, Score] = separation(models.describe(crystals, model, exact=True))
-    after = separation(models.describe([change(own) for own in crystals], model, exact=True))
-    for stage in ("before", "after"):
-        assert before[stage].n == 3
-        assert after[stage].value == pytest.approx(before[stage].value, rel=0.05)
-
-
-def test_crystals_without_inequivalent_atoms_do_not_count(runs: dict[str, Run], dataset: Dataset) -> None:
-    models = Models(runs["mlp"])
-    own = [crystal(rocksalt(5.6)), crystal(perovskite(4.0, 4.3))]
-    assert separation(models.describe(own, models.load(models.trainings[0])))["after"].n == 1
-    rows = np.arange(len(dataset.table))
-    # Every third row is a perovskite.
-    assert np.array_equal(inequivalent_rows(dataset.table, rows), rows[::3])
-
-
-def test_scores_of_a_run_repeat(runs: dict[str, Run], dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = block_separation(Models(runs["mlp"]), dataset.table)
-    monkeypatch.setattr("reports.environments.description._kept", {})
-    assert block_separation(Models(runs["mlp"]), dataset.table) == first
-    assert first["trained"]["after"].n == first["untrained"]["after"].n > 0
-    assert first["trained"]["after"].value != first["untrained"]["after"].value
-
-
-def test_displacements_have_the_size_they_should() -> None:
-    own = crystal(perovskite(4.0, 4.3))
-    moved = displaced(own, 0.02, np.random.default_rng(0))
-    steps = (moved.positions - own.positions) @ own.lattice
-    assert np.allclose(np.linalg.norm(steps, axis=1), 0.02)
-    assert moved.orbit.tolist() == list(range(5))  # atoms that were equivalent are so no longer
-    assert np.allclose(displaced(own, 0.0, np.random.default_rng(0)).positions, own.positions)
-    twice = displaced(own, 0.04, np.random.default_rng(0))
-    assert np.allclose((twice.positions - own.positions), 2 * (moved.positions - own.positions))
-
-
-@pytest.mark.parametrize("block", ["mlp", "egnn"])
-def test_displaced_atoms_have_environments_of_their_own(runs: dict[str, Run], block: str) -> None:
-    """What was one orbit is told apart before the block already, although features are computed orbit by orbit."""
-    models = Models(runs[block])
-    own = crystal(perovskite(4.0, 4.3))
-    moved = displaced(own, 0.05, np.random.default_rng(0))
-    environments = models.describe([moved], models.load(models.trainings[0]), cells="full", exact=True)
-    before = environments.before[environments.atom_nodes(0, moved)]
-    i, j = np.triu_indices(len(own), k=1)
-    were_equivalent = own.orbit[i] == own.orbit[j]
-    assert were_equivalent.any()
-    assert (np.abs(before[i] - before[j]).max(axis=1) > 1e-6).all()
-
-
-def test_equivalence_fades(runs: dict[str, Run], dataset: Dataset) -> None:
-    models = Models(runs["mlp"])
-    found = fading(models, dataset.table, sizes=(0.0, 0.02, 0.2))
-    assert found is not None
-    assert [step.size for step in found.steps] == [0.0, 0.02, 0.2]
-    # Rocksalt has no equivalent atoms in its primitive cell; there are fewer than 20 perovskites, so wurtzite counts.
-    assert 0 < found.n < len(models.tested_by)
-    assert np.isnan(found.score)
-    zero, small, large = found.steps
-    assert (zero.equivalent, zero.relative) == (0, 0)
-    assert large.equivalent > small.equivalent > 0
-    assert small.relative == small.equivalent / found.elements
-    assert small.interval.low <= small.relative <= small.interval.high
-    assert fading(models, dataset.table, sizes=(0.0, 0.02, 0.2)) == found
-
-
-def test_equivalence_fades_in_crystals_of_the_score(
-    runs: dict[str, Run], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reports.sections.separation._ENOUGH", 2)
-    for block in ("mlp", "egnn"):
-        models = Models(runs[block])
-        found = fading(models, dataset.table, sizes=(0.0, 0.1))
-        score = block_separation(models, dataset.table)["trained"]["after"]
-        assert found is not None
-        # All perovskites have both kinds of atoms: the crystals are the same ones.
-        assert (found.n, found.score, found.elements) == (score.n, score.value, score.elements)
-        few = fading(models, dataset.table, at_most=3, sizes=(0.0,))
-        assert few is not None
-        assert few.n == 3
-
-
-def test_there_is_nothing_to_fade_without_equivalent_atoms(tmp_path: Path) -> None:
-    rows: list[Any] = [[rocksalt(5 + 0.02 * i), 1.0 + i] for i in range(20)]
-    data = made_dataset(tmp_path / "data", rows)
-    assert fading(Models(store_models(tmp_path / "runs", data, folds=(0,))), data.table) is None
-
-
-def environments_of(after: np.ndarray, orbits: int) -> Environments:
-    """Crystals of so many orbits each: two of oxygen, the others of titanium."""
-    n = len(after) // orbits
-    pointers = np.arange(n + 1) * orbits
-    return Environments(
-        before=after,
-        after=after,
-        material=np.zeros((n, 1)),
-        node_ptr=pointers,
-        orbit_ptr=pointers,
-        orbit_node=np.arange(len(after)),
-        numbers=np.tile(np.array([8, 8] + [22] * (orbits - 2), dtype=np.uint8), n),
-        multiplicity=np.ones(len(after), dtype=np.int32),
-        cells="asymmetric",
-        extras={},
-    )
-
-
-def test_the_score_does_not_depend_on_the_width_of_the_environments() -> None:
-    rng = np.random.default_rng(0)
-    n = 150
-    # The same distributions of components: oxygens a little apart, titanium further away.
-    shift = np.tile([0.0, 0.1, 0.5], n)[:, None]
-    scores = {}
-    for own in (128, 512):
-        common = rng.normal(size=(n, 1, own)).repeat(3, axis=1).reshape(3 * n, own)
-        after = common + shift + 0.1 * rng.normal(size=(3 * n, own))
-        scores[own] = separation(environments_of(after, 3), common_width([128, 512]))["after"]
-    assert scores[128].n == scores[512].n == n
-    assert scores[128].value == pytest.approx(scores[512].value, rel=0.04)
-    # Each 2-KS is a mean over subsets, and sits on no step of 1/96 or 1/128.
-    for score in scores.values():
-        assert len({round(score.inequivalent * own, 6) % 1 for own in (96, 128)} - {0.0}) == 2
-
-
-def test_the_width_of_comparison() -> None:
-    assert common_width([192, 128, 512]) == 96
-    assert common_width([512, 256]) == 96
-    assert common_width([48, 512]) == 36
-    assert common_width([1]) == 1
-
-
-def test_a_collapsed_block_has_no_score() -> None:
-    score = separation(environments_of(np.ones((30, 16)), 3))["after"]
-    assert np.isnan(score.value)
-    assert (score.inequivalent, score.elements, score.n) == (0, 0, 10)
-    assert np.isnan(score.interval.low)
+def test_the_models_of_a_study_are_opened_once_and_those_of_the_capsule_block_come_first(tmp_path: Path) -> None:
+    data = made_dataset(tmp_path / "data", mixed_rows(36))
+    for block in ("egnn", "mlp", "capsule"):
+        store_models(tmp_path / "runs", data, block=block, folds=(0,))
+    next((tmp_path / "runs").rglob("egnn-*/**/model.safetensors")).unlink()
+    (study,) = read_studies([tmp_path / "runs"], data_dir=tmp_path / "data")
+    opened = open_models(study)
+    assert [result.label for result, _ in opened.runs] == ["capsule", "mlp"]
+    assert [models.run for _, models in opened.runs] == [result.run for result, _ in opened.runs]
+    (problem,) = opened.problems
+    assert "egnn-" in problem
+    assert open_models(study) is opened

@@ -5,7 +5,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from reports.environments.operations import KINDS, ConventionalCell, classify, conventional_cell
+from reports.environments.operations import (
+    KINDS,
+    ConventionalCell,
+    classify,
+    conventional_cell,
+    first_atoms,
+    orbits_of_elements,
+)
 from sen.crystal import Crystal, refine
 from tests.reports.made_models import FCC, copper, crystal, perovskite, rocksalt, wurtzite
 
@@ -199,3 +206,10 @@ def test_a_failed_search_gives_the_own_cell(monkeypatch: pytest.MonkeyPatch) -> 
     cell = conventional_cell(own)
     assert (cell.space_group, cell.operations, len(cell)) == (0, [], 2)
     assert cell.between(0, 1) == []
+
+
+def test_orbits_of_a_perovskite() -> None:
+    own = crystal(perovskite(4.0, 4.3))
+    assert own.orbit[first_atoms(own)].tolist() == [0, 1, 2, 3]
+    # Oxygen has two orbits, titanium and barium one each.
+    assert orbits_of_elements(own).tolist() == [2, 1, 1]

@@ -12,12 +12,10 @@ from reports.environments.operations import KINDS
 from reports.environments.two_ks import (
     choose_crystals,
     choose_example,
-    densities,
     element_pairs,
     ks_matrix,
     ks_of_subsets,
     ks_statistic,
-    orbit_labels,
     pearson,
     relations,
 )
@@ -105,7 +103,7 @@ def test_relations_of_a_perovskite() -> None:
     assert double["kinds"] == ["mirror"]
     assert double["relations"][0]["first"] == "mirror"
     assert any("4-fold rotation" in text for text in double["relations"][0]["all"])
-    # The reference is an atom of its own, equal to itself, and equivalent atoms have equal bars.
+    # The reference is the only atom of its orbit, equal to itself, and equivalent atoms have equal bars.
     values = facts["ks"]["after"]
     assert values[0] == 0
     assert all(value > 0 for value in values[1:])
@@ -130,22 +128,12 @@ def test_elements_of_a_crystal() -> None:
     assert found["Ba", "Ti"]["ks"] == ks_statistic(environments[[ba]], environments[[ti]])[0]
 
 
-def test_densities_integrate_to_one_and_flat_environments_have_none() -> None:
-    own, environments = by_orbit(perovskite(4.0, 4.3), width=192)
-    environments[own.orbit == 0] = 1.0
-    facts = densities(own, environments)
-    assert facts["density"][0] is None
-    for curve in facts["density"][1:]:
-        assert np.trapezoid(curve, facts["grid"]) == pytest.approx(1, abs=0.08)
-    assert facts["labels"] == orbit_labels(own)
-
-
 def test_crystals_are_chosen_for_the_operations_that_are_there(tmp_path: Path) -> None:
     structures = [copper(3.6), rocksalt(5.6), rocksalt(5.7), wurtzite(3.8), perovskite(4.0, 4.3), perovskite(4.2, 4.5)]
     table = made_dataset(tmp_path, [[made, 1.0] for made in structures]).table
     rows = np.arange(len(table))
     choice = choose_crystals(table, rows)
-    # Copper has nothing to tell apart; the perovskite shows a mirror beside inequivalent oxygen.
+    # Copper has nothing to compare; the perovskite shows a mirror and has inequivalent oxygen.
     assert choice.shows == [["translation"], ["mirror"], ["screw"]]
     assert choice.rows == [1, 4, 3]
     assert choice.absent == ["inversion", "rotation", "rotoinversion", "glide"]

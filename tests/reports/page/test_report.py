@@ -185,7 +185,7 @@ def test_fewer_rows_of_all_folds_are_never_compared_by_their_means(
     (table,) = (block for block in load_section("overview").show(facts) if getattr(block, "name", "") == "results")
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["mlp", "capsule", "theirs"]
-    assert "; below those with all rows stand those with fewer" in table.caption
+    assert "; models with fewer rows come last" in table.caption
 
 
 def test_means_of_the_same_rows_are_compared_though_they_are_not_all(
@@ -585,7 +585,7 @@ def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]
     for what in ("Scores", "standard deviation", "paired", "t-test", "Holm"):
         assert what not in text
     assert "The data were all 60 rows." in text
-    assert "Of these 36 rows were trained on" in text
+    assert "Of these 36 rows were used for training" in text
     assert "predicted once. " in text
     assert "Predictions of others" not in text
 

@@ -21,7 +21,7 @@ from reports.study.study import Absent
 def rows_of(
     numbers: list[list[int]], vector: dict[int, np.ndarray], fold: list[int] | None = None, noise: float = 0.0
 ) -> DescribedRows:
-    """Crystals whose atoms, each an orbit of its own, have the vectors of their elements."""
+    """Crystals whose atoms, each the only one of its orbit, have the vectors of their elements."""
     rng = np.random.default_rng(0)
     flat = [z for crystal in numbers for z in crystal]
     before = np.array([vector[z] + noise * rng.normal(size=len(vector[z])) for z in flat])
@@ -74,7 +74,7 @@ def test_noise_shows_in_the_spread_and_draws_repeat() -> None:
 
 
 def test_atoms_of_one_crystal_or_of_two_models_are_never_compared() -> None:
-    # Iron only ever stands beside lithium, in the one crystal of its fold; the other fold has lithium alone.
+    # Iron occurs only together with lithium, in the one crystal of its fold; the other fold has lithium alone.
     rows = rows_of([[3, 26]] + [[3]] * 4 + [[26]] * 4, VECTOR, fold=[0] + [1] * 4 + [0] * 4)
     with_lithium = replace(rows, fold=np.array([0, *[1] * 4, *[2] * 4]))
     found = element_correlation(with_lithium)

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.manifold import trustworthiness
 
+from benchmarks.results.store import Training
+from reports.page.section import Text
 from reports.sections.maps import (
+    Maps,
     compound_group,
     crystal_vectors,
     first_component,
@@ -12,6 +17,7 @@ from reports.sections.maps import (
     neighbour_correlation,
     same_group_share,
 )
+from reports.study.study import Study
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +27,11 @@ def blobs() -> np.ndarray:
 
 
 def test_a_map_keeps_neighbourhoods_and_repeats(blobs: np.ndarray) -> None:
-    told: list[tuple[int, int | None]] = []
-    made = make_map(blobs, progress=lambda done, total: told.append((done, total)))
+    reports: list[tuple[int, int | None]] = []
+    made = make_map(blobs, progress=lambda done, total: reports.append((done, total)))
     assert made.points.shape == (80, 2)
-    assert told[-1] == (750, 750)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert reports[-1] == (750, 750)
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
     assert np.array_equal(make_map(blobs).points, made.points)
     assert not np.array_equal(make_map(blobs, seed=1).points, made.points)
     share, chance = same_group_share(made.points, ["a"] * 40 + ["b"] * 40)
@@ -96,3 +102,15 @@ def test_vectors_are_those_of_a_description(tmp_path_factory: pytest.TempPathFac
     for i, own in enumerate(crystals):
         mean = described.before[described.atom_nodes(i, own)].mean(axis=0)
         assert np.allclose(chemistry[i], mean, atol=1e-5)
+
+
+def test_one_map_shows_one_fold(facts: dict[str, dict[str, Any]], study: Study) -> None:
+    found = facts["maps"]
+    fold_rows = study.runs[0].run.read_predictions(Training(0, 0)).ids
+    assert found["fold"] == 0
+    assert found["n"] == found["n_test"] == len(fold_rows)
+    assert [m["label"] for m in found["maps"]] == ["capsule", "egnn", "mlp"]
+    assert len(found["system"]) == len(found["target"]) == len(found["maps"][0]["points"][0]) == found["n"]
+    assert found["compounds"]["ca_o_x"]["points"] is None
+    texts = [block.text for block in Maps().show(found) if isinstance(block, Text)]
+    assert any("Ca-O-X" in text for text in texts)

@@ -108,13 +108,13 @@ def test_labels_are_true_or_false(write: Write) -> None:
         ({"mbid": None}, "has no column 'mbid' or 'id'. Available: "),
         ({"last phdos peak": None}, "has no column 'last phdos peak' or 'target'"),
         ({"spg_num": None}, "has no column 'spg_num' or 'space_group'"),
-        ({"mbid": ["mb-phonons-0001", 7, "mb-phonons-0003"]}, r"the id of row 1 \(counted from 0\) is no text but 7"),
-        ({"mbid": ["mb-phonons-0001"] * 3}, "names row mb-phonons-0001 more than once"),
+        ({"mbid": ["mb-phonons-0001", 7, "mb-phonons-0003"]}, r"the id of row 1 \(counted from 0\) is not text but 7"),
+        ({"mbid": ["mb-phonons-0001"] * 3}, "has row mb-phonons-0001 more than once"),
         (
             {"mbid": ["mb-mp-gap-000001", "a", "b"]},
-            "holds the row 'mb-mp-gap-000001', which is none of matbench_phonons",
+            "has the row 'mb-mp-gap-000001', which matbench_phonons does not have",
         ),
-        ({"mbid": ["mb-phonons-0001", "", "b"]}, "holds the row '', which is none of matbench_phonons"),
+        ({"mbid": ["mb-phonons-0001", "", "b"]}, "has the row '', which matbench_phonons does not have"),
         ({"last phdos peak": [1, None, 2]}, "row mb-phonons-0002 has no number as its 'last phdos peak' but null"),
         ({"last phdos peak": [1, 2, float("nan")]}, "row mb-phonons-0003 has no number"),
         ({"last phdos peak": [1, 2, 10**400]}, "row mb-phonons-0003 has a 'last phdos peak' that is too large"),
@@ -144,11 +144,11 @@ def test_what_is_wrong_with_a_rows_file_is_said(write: Write, change: dict[str, 
         (b"{", "is not valid JSON"),
         (b"\xff\xfe", "is not valid JSON"),
         (b"[" * 100_000, "is not valid JSON"),
-        ({}, "holds no table of rows"),
-        ([1, 2], "holds no table of rows"),
-        ({"mbid": "x"}, "holds no table of rows"),
+        ({}, "has no table of rows"),
+        ([1, 2], "has no table of rows"),
+        ({"mbid": "x"}, "has no table of rows"),
         ([{"a": 1}, {"b": 1}], "row 1 .* has other columns"),
-        ({"mbid": [], "target": [], "spg_num": []}, "holds no rows"),
+        ({"mbid": [], "target": [], "spg_num": []}, "has no rows"),
     ],
 )
 def test_a_file_that_is_no_rows_file(write: Write, value: Any, message: str) -> None:
@@ -217,5 +217,5 @@ def test_compositions_of_crystals() -> None:
 def test_data_that_are_not_at_hand_are_told_and_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MATMINER_DATA", str(tmp_path))
     monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
-    with pytest.raises(UsageError, match=r"rows of matbench_jdft2d are not at hand: .*--data-dir.*--rows.*prepare"):
+    with pytest.raises(UsageError, match=r"rows of matbench_jdft2d are not available: .*--data-dir.*--rows.*prepare"):
         find_rows(TASKS["matbench_jdft2d"])

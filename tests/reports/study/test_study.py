@@ -217,14 +217,14 @@ def test_published_predictions_are_cut_to_the_rows_of_the_runs(tmp_path: Path) -
     (at, other) = shared_rows(ours.rows, theirs.rows)
     assert np.array_equal(ours.rows.fold[at], theirs.rows.fold[other])
     assert np.allclose(theirs.rows.error[other], np.abs(5 - ours.rows.target[at]))
-    assert "no submission to MatBench" in " ".join(study.notes)
+    assert "is not a submission to MatBench" in " ".join(study.notes)
 
 
 def test_published_predictions_of_another_task_are_refused(tmp_path: Path) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
     file = tmp_path / "theirs.csv"
     file.write_text("id,prediction\nmb-phonons-0001,5\n")
-    with pytest.raises(UsageError, match="holds no predictions for the rows of matbench_jdft2d"):
+    with pytest.raises(UsageError, match="has no predictions for the rows of matbench_jdft2d"):
         read_studies([tmp_path / "runs"], against=[file])
     file.write_text(json.dumps({"a": 1}))
     with pytest.raises(DataError, match=r"theirs\.csv"):
@@ -286,7 +286,7 @@ def test_runs_on_own_data_that_changed_are_studied_apart(tmp_path: Path) -> None
         assert studies[label].title == f"mine: a (digest {digest[:10]})"
         (note,) = studies[label].notes
         assert note.startswith("Not all runs on mine.json had the same content of it, read by")
-        assert note.endswith(f"and tells nothing of {other.path}.")
+        assert note.endswith(f"and leaves out {other.path}.")
 
 
 def test_prototypes_of_another_version_are_not_those_of_the_run(tmp_path: Path) -> None:
@@ -310,5 +310,5 @@ def test_published_values_of_a_classification_are_probabilities(tmp_path: Path) 
     file.write_text("id,prediction\n" + "".join(f"{name},0.5\n" for name in dataset.table.ids))
     assert len(only(read_studies([tmp_path / "runs"], against=[file])).results) == 2
     file.write_text("id,prediction\n" + "".join(f"{name},-3.5\n" for name in dataset.table.ids))
-    with pytest.raises(DataError, match="no probabilities"):
+    with pytest.raises(DataError, match="not probabilities"):
         read_studies([tmp_path / "runs"], against=[file])

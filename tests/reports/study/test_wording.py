@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from benchmarks.base.console import count
-from reports.study.wording import after_number, drawable, in_brackets, join, rounded, signed, space_group_symbol
+from reports.study.wording import (
+    after_number,
+    drawable,
+    in_brackets,
+    join,
+    rounded,
+    signed,
+    space_group_symbol,
+    typeset_formula,
+    typeset_group,
+)
 
 
 def test_units() -> None:
@@ -35,3 +45,14 @@ def test_symbols_of_space_groups() -> None:
 
 def test_points_keep_their_digits_however_small_they_are() -> None:
     assert drawable(np.array([1.234567e-6, -2.0, 123456.0])) == [1.2346e-6, -2.0, 123460.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("MoSe2", "MoSe$_{2}$"), ("Ba(GaTe2)2", "Ba(GaTe$_{2}$)$_{2}$"), ("KS", "KS"), ("K$", "K")]
+)
+def test_formulas_are_typeset(text: str, expected: str) -> None:
+    assert typeset_formula(text) == expected
+
+
+def test_groups_are_typeset() -> None:
+    assert typeset_group("P-42₁m") == r"P$\bar{4}$2$_{1}$m"
