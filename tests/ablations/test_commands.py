@@ -325,7 +325,7 @@ def test_block_that_breaks_the_seam_is_refused_with_its_contract(
     answer = sen_bench("ablate", *TASK, "--blocks", "mlp,tensor", *arguments)
     assert answer.code == 2
     assert "The block 'tensor' breaks the contract 'seam: output has the declared shapes'" in answer.err
-    assert "leave the block out" in answer.err
+    assert "leave it out" in answer.err
 
 
 @pytest.mark.usefixtures("unlearnt")
