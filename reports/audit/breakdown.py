@@ -272,11 +272,11 @@ def _symmetry(
 ) -> dict[str, Any] | None:
     """Return Spearman's correlations of the loss of a row with the order of its point group, and what may explain it.
 
-    "loss" is over all rows. "without_most_common" leaves out the rows with the most common target, if one in ten has
-    it, and gives the errors of the others by crystal system, with the share of each system that is left out: gaps of metals
-    are all 0, easy to predict, and unevenly distributed over the systems. Losses divided by the MAD of their crystal
-    system have no correlation here: if the MADs differ, that division makes a trend of any losses. `score` returns the
-    facts of the rows at some positions.
+    "loss" is over all rows. "without_most_common" leaves out the rows with the most common target, if one in ten
+    has it, and gives the errors of the others by crystal system, with the share of each system that is left
+    out: gaps of metals are all 0, easy to predict, and unevenly distributed over the systems. Losses divided by
+    the MAD of their crystal system have no correlation here: if the MADs differ, that division makes a trend of
+    any losses. `score` returns the facts of the rows at some positions.
     """
     known = np.flatnonzero(space_group > 0)
 

@@ -242,7 +242,7 @@ def _fold_facts(task: Task, entry: PredictionSet, given: _Given, folds: NDArray[
     """Return which official folds the rows are.
 
     The kind is "whole" (one or more folds, at least 95 % of their rows), "part" (fewer rows of one fold), "spread"
-    (rows of several folds), or "unknown". Missing rows are those that whole folds lack, extra rows those of other folds.
+    (rows of several folds), or "unknown". Missing rows are those that whole folds lack, extra rows are of other folds.
     """
     stated = entry.fold
     facts: dict[str, Any] = {"states_folds": stated is not None, "n_misplaced": None}

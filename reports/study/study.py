@@ -247,8 +247,7 @@ class Study:
             return []
         sentence = (
             f"The crystals described are those of {dataset.source} ({len(dataset.table):,} rows), and "
-            f"{', '.join(others)} were trained on another file of {self.task.name}, or on what another version of the "
-            "reader made of it."
+            f"{', '.join(others)} had another file of {self.task.name}, or another version of its reader, for training."
         )
         return [sentence]
 

@@ -20,6 +20,8 @@ from benchmarks.results.metrics import classification_metrics, mean_absolute_dev
 from benchmarks.results.run_config import build_config
 from benchmarks.results.store import Run, Training
 from benchmarks.training.plans import run_facts
+from reports.study.reading import read_studies
+from reports.study.study import Study
 from tests.benchmarks.conftest import rocksalts
 
 N_ROWS = 60
@@ -134,3 +136,13 @@ def make_run(
 def change_file(path: Path, **fields: Any) -> None:
     """Change fields of a JSON file."""
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def no_progress(_done: int, _total: int | None) -> None:
+    pass
+
+
+def study_of(folder: Path) -> Study:
+    """The only study of the runs in this folder's `runs`, with the data in its `data`."""
+    (study,) = read_studies([folder / "runs"], data_dir=folder / "data")
+    return study

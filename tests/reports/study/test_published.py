@@ -65,7 +65,7 @@ def test_compressed_csv_with_labels_and_an_id_twice(write: Write, compress: Call
     assert entry.ids == ("a", "a", "b")
     assert entry.prediction.tolist() == [1, 0, 0.5]
     assert entry.target is entry.fold is entry.task is None
-    with pytest.raises(UsageError, match="no task that sen-bench knows, such as 'a'"):
+    with pytest.raises(UsageError, match="such as 'a', belong to no task that sen-bench knows"):
         file.find(None)
     with pytest.raises(UsageError, match="no predictions for matbench_phonons, but ids such as 'a'"):
         file.find(PHONONS)
@@ -133,7 +133,7 @@ def test_submissions_are_read_by_their_own_reader(leaderboard: Path, tmp_path: P
             "hello world",
             "is not a file .* CSV with the columns id,prediction.*: it is text whose first line is 'hello",
         ),
-        (",,,\n", "two columns|none of the files"),
+        (",,,\n", "two columns|is not a file"),
         ({}, "JSON with no keys"),
         ({"a": 1, "b": {"c": {}}}, "JSON with the keys a, b"),
         ([1, 2], "JSON with a list of 2 values"),
@@ -204,7 +204,7 @@ def test_any_file_is_read_or_answered_with_a_sentence(tmp_path_factory: pytest.T
 @pytest.mark.parametrize("claim", ["nan", "inf eV", "-0.2eV", "0", "1e999"])
 def test_a_file_that_claims_what_no_loss_is_is_refused(write: Write, claim: str) -> None:
     path = write({"h": {"gap_test": {"mb-mp-gap-000001": 1.0}, "Loss of gap": claim}})
-    with pytest.raises(DataError, match=r"h/gap_test claims a loss of .*: no finite number above 0"):
+    with pytest.raises(DataError, match=r"h/gap_test claims a loss of .*, which is not a finite number above 0"):
         read_predictions(path)
 
 

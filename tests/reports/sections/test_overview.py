@@ -1,0 +1,72 @@
+"""The section of results: scores, published models for comparison, and differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.base.files import plain
+from reports.page.section import Figure, Table
+from reports.page.svg import draw_svg
+from reports.page.tables import shown
+from reports.sections.overview import Overview
+from reports.sections.parity import Parity
+from reports.sections.systems import Systems
+from tests.reports.made_runs import make_run, no_progress, official, own, study_of
+
+
+@pytest.mark.parametrize("place", [0, 3, 100])
+def test_scores_stand_beside_the_published_models_down_to_the_first_that_is_worse(tmp_path: Path, place: int) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    facts = plain(Overview().analyse(study_of(tmp_path), no_progress))
+    published = facts["leaderboard"]
+    (result,) = facts["results"]
+    mae = published[place]["mean"] - 1e-6 if place < len(published) else published[-1]["mean"] + 1
+    result |= {"coverage": 1, "mean": {"mae": mae}, "scores": {fold: {"mae": mae} for fold in range(5)}}
+    figure = next(block for block in Overview().show(facts) if isinstance(block, Figure) and block.name == "scores")
+    names = [label.get_text() for label in figure.draw().axes[0].get_yticklabels()][::-1]
+    assert names.index("mlp") == min(place, len(published))
+    assert [name for name in names if name != "mlp"] == [entry["model"] for entry in published[: place + 1]]
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_a_run_of_two_seeds_has_one_score_on_the_page(tmp_path: Path, kind: str) -> None:
+    make_run(tmp_path / "runs", own(tmp_path / "data", kind=kind), seeds=[0, 1], noise=0.5)
+    study = study_of(tmp_path)
+    (result,) = study.results
+    (overview,) = plain(Overview().analyse(study, no_progress))["results"]
+    (parity,) = plain(Parity().analyse(study, no_progress))["results"]
+    (systems,) = plain(Systems().analyse(study, no_progress))["results"]
+    assert len({(result.rows.fold == fold).sum() for fold in result.folds}) == 1  # else a pooled mean is another
+    metric = "mae" if kind == "regression" else "accuracy"
+    assert systems["overall"][metric] == pytest.approx(overview["mean"][metric])
+    assert parity["metrics"] == pytest.approx(overview["mean"])
+    low, high = systems["overall"][f"{metric}_interval"]
+    assert low < systems["overall"][metric] < high
+    # An ensemble of the two would have another one.
+    rows = result.rows
+    ensemble = np.abs(rows.prediction - rows.target) if kind == "regression" else (rows.prediction > 0.5) == rows.target
+    assert abs(ensemble.mean() - overview["mean"][metric]) > 1e-3
+
+
+def test_a_fold_without_a_score_gives_a_dash(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", own(tmp_path / "data", kind="classification"))
+    study = study_of(tmp_path)
+    records = study.results[0].records
+    metrics = records[run.trainings()[2]]["metrics"]
+    assert isinstance(metrics, dict)
+    metrics |= {"matbench_rocauc": None, "rocauc": None}
+    facts = plain(Overview().analyse(study, no_progress))
+    assert facts["results"][0]["mean"]["matbench_rocauc"] is None
+    assert facts["results"][0]["std"]["matbench_rocauc"] is None
+    assert facts["results"][0]["std"]["accuracy"] is not None
+    blocks = list(Overview().show(facts))
+    table = next(block for block in blocks if isinstance(block, Table) and block.name == "results")
+    assert shown(table)[0][1:3] == ["–", "–"]
+    for name in ("parity", "overview"):
+        section = {"parity": Parity, "overview": Overview}[name]()
+        for block in section.show(plain(section.analyse(study, no_progress))):
+            if isinstance(block, Figure):
+                draw_svg(block.draw, name)

@@ -1,0 +1,43 @@
+"""The section on the origin of the numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.base.files import plain
+from reports.page.section import Table, Text
+from reports.sections.provenance import Provenance
+from tests.reports.made_runs import make_run, no_progress, official, study_of
+
+
+def test_provenance_tells_where_one_run_has_trainings_of_different_code(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0, 1], name="sphere")
+    study = study_of(tmp_path)
+    records = study.results[0].records
+    assert isinstance(records, dict)
+    for mixed, of_fold in ((False, ("sphere 1.0",) * 2), (True, ("sphere 1.0", "sphere 1.1"))):
+        for (training, record), code in zip(records.items(), of_fold, strict=True):
+            records[training] = {**record, "block_code": code}
+        facts = plain(Provenance().analyse(study, no_progress))
+        words, *_ = (block.text for block in Provenance().show(facts) if isinstance(block, Text))
+        assert ("sphere: not all trainings ran the same code of the block" in words) is mixed
+
+
+@pytest.mark.parametrize("other", ["AVX2", "AVX512"])
+def test_provenance_tells_the_instructions_of_every_session(tmp_path: Path, other: str) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0, 1])
+    study = study_of(tmp_path)
+    records = study.results[0].records
+    assert isinstance(records, dict)
+    older = {"device": "cpu", "threads": 1, "python": "3.11.7"}
+    sessions = ([older], [older | {"cpu_capability": "AVX512"}, older | {"cpu_capability": other}])
+    for (training, record), of_fold in zip(records.items(), sessions, strict=True):
+        records[training] = {**record, "sessions": of_fold}
+    blocks = list(Provenance().show(plain(Provenance().analyse(study, no_progress))))
+    (versions,) = (block for block in blocks if isinstance(block, Table) and block.name == "versions")
+    told = ", ".join(sorted({"AVX512", other}))
+    assert versions.rows == [["python", "all", "3.11.7"], ["cpu_capability", "all", told]]
+    words, *_ = (block.text for block in blocks if isinstance(block, Text))
+    assert ("CPUs with different instructions (AVX2, AVX512)" in words) is (other == "AVX2")
