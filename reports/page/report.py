@@ -46,9 +46,9 @@ class Outcome:
 
     def fail(self, error: Exception) -> None:
         """Note that the section, or the drawing of its figures, raised an exception."""
-        told = printable(error, 300).removesuffix(".")
+        message = printable(error, 300).removesuffix(".")
         self.reason = (
-            f"The section {self.name!r} failed with {type(error).__name__}{f': {told}' if told else ''}. "
+            f"The section {self.name!r} failed with {type(error).__name__}{f': {message}' if message else ''}. "
             "Everything else in this report is not affected."
         )
         self.failed, self.items = True, []
