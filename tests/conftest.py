@@ -51,7 +51,7 @@ REPOSITORY = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 
-def own(group: str) -> list[str]:
+def own_names(group: str) -> list[str]:
     """Names of the blocks, commands or report sections of sen-bench itself, whatever plug-ins are installed."""
     return sorted(PROJECT["project"]["entry-points"][f"sen_bench.{group}"])
 

@@ -30,7 +30,7 @@ from benchmarks.training.trainer import (
 from sen.crystal import refine
 from sen.graph import Cells, build_graph
 from tests.benchmarks.conftest import SMALL
-from tests.conftest import own
+from tests.conftest import own_names
 
 FOLD = Fold(0, train=np.arange(40), validation=np.arange(40, 48), test=np.arange(48, 60))
 
@@ -130,7 +130,7 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
     assert all(np.diff(rates[100:]) < 0)
 
 
-@pytest.mark.parametrize("block", own("blocks"))
+@pytest.mark.parametrize("block", own_names("blocks"))
 def test_every_matrix_of_every_block_decays(block: str) -> None:
     model = build_model(build_config("matbench_jdft2d", block))
     decayed, rest = _parameter_groups(model, 3.0)

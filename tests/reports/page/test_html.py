@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import own
+from tests.conftest import own_names
 from tests.reports.chromium import Chromium, find_chromium
 from tests.reports.made_runs import make_run, official
 
 BINARY = find_chromium()
-pytestmark = pytest.mark.skipif(BINARY is None, reason="needs chromium (apt-get install chromium)")
+pytestmark = [
+    pytest.mark.deep,
+    pytest.mark.skipif(BINARY is None, reason="needs chromium (apt-get install chromium)"),
+]
 
 OWN_SECTIONS = ("overview", "parity", "learning", "worst", "systems", "provenance")
 NEED_MODELS = {"elements", "equivalence", "maps", "separation"}
@@ -73,7 +76,7 @@ def test_page_asks_for_nothing_and_complains_of_nothing(browser: Chromium, page:
 
 
 def test_sections_are_there_and_can_be_walked_to(browser: Chromium) -> None:
-    assert {*OWN_SECTIONS} | NEED_MODELS == {*own("report_sections")}  # a new one belongs here, or needs models
+    assert {*OWN_SECTIONS} | NEED_MODELS == {*own_names("report_sections")}  # a new one belongs here, or needs models
     ids = browser.evaluate("[...document.querySelectorAll('main section')].map(section => section.id)")
     assert ids == [*OWN_SECTIONS, "methods", "cite"]
     links = browser.evaluate("[...document.querySelectorAll('nav a')].map(link => link.getAttribute('href'))")
