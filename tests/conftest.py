@@ -30,7 +30,7 @@ for profile, n in (("quick", 15), ("deep", 100)):
         suppress_health_check=[HealthCheck.too_slow],
     )
 
-#: Where workers of pytest-xdist tell the main process how many tests they deselected, by marker.
+#: Number of tests that were deselected, by marker; workers of pytest-xdist send theirs to the main process.
 NOT_RUN = pytest.StashKey[Counter[str]]()
 
 # Processes of pytest-xdist share the cores: one thread each, also in the commands that they start, and no worker
@@ -63,19 +63,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run property tests as deep ones too, with more examples, and no test of a GPU where torch finds none."""
-    for item in items:
-        if config.option.markexpr == "deep" and is_hypothesis_test(getattr(item, "obj", None)):
-            item.add_marker("deep")
+    """Count property tests among the deep ones where these run, and deselect tests of a GPU where torch finds none."""
+    if config.option.markexpr == "deep":
+        for item in items:
+            if is_hypothesis_test(getattr(item, "obj", None)):
+                item.add_marker("deep")
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if on_gpu and not sys.modules["torch"].cuda.is_available():
         items[:] = [item for item in items if item not in on_gpu]
         config.hook.pytest_deselected(items=on_gpu)
+        config.stash[NOT_RUN]["gpu"] = len(on_gpu)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
     for item in items:
-        item.config.stash[NOT_RUN].update(mark for mark in ("deep", "gpu") if item.get_closest_marker(mark))
+        item.config.stash[NOT_RUN]["deep"] += item.get_closest_marker("deep") is not None
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -99,7 +101,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Tell contracts that do not apply to their block, which raise `SkipTest`, from tests that lack something."""
+    """Distinguish contracts that do not apply to a block, which raise `SkipTest`, from tests that lack something."""
     inapplicable = call.excinfo is not None and call.excinfo.errisinstance(SkipTest)
     report = yield
     report.inapplicable = inapplicable
