@@ -105,6 +105,8 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, py
     inapplicable = call.excinfo is not None and call.excinfo.errisinstance(SkipTest)
     report = yield
     report.inapplicable = inapplicable
+    if call.when == "setup" and isinstance(report.longrepr, tuple):  # one line for all that lack the same, not for each
+        report.longrepr = (str(Path(__file__).parent), None, report.longrepr[-1])  # type: ignore[assignment]
     return report
 
 
