@@ -48,12 +48,12 @@ for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
 
 REPOSITORY = Path(__file__).parent.parent
-PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 
 def own_names(group: str) -> list[str]:
     """Names of the blocks, commands or report sections of sen-bench itself, whatever plug-ins are installed."""
-    return sorted(PROJECT["project"]["entry-points"][f"sen_bench.{group}"])
+    project: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    return sorted(project["entry-points"][f"sen_bench.{group}"])
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from sen.registry import block_names
-from tests.conftest import PROJECT, REPOSITORY
+
+REPOSITORY = Path(__file__).parent.parent
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 # Every part of the code and what it may import beside itself; a package includes its parts that are not listed here.
 ARROWS: dict[str, set[str]] = {
@@ -96,6 +99,20 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     TopologicalSorter(graph).prepare()
 
 
+def test_every_block_and_command_is_in_the_readme_and_every_block_is_held_to_the_contracts() -> None:
+    project = PROJECT["project"]["entry-points"]
+    readme = (REPOSITORY / "README.md").read_text()
+    assert set(project["sen_bench.blocks"]) <= set(block_names())
+    for command in project["sen_bench.commands"]:
+        assert f"sen-bench {command}" in readme
+    # Not those on a GPU, which are skipped where there is none.
+    files = [file for file in (REPOSITORY / "tests").rglob("test_*.py") if "cuda" not in file.name]
+    tests = "".join(file.read_text() for file in files)
+    for name, target in project["sen_bench.blocks"].items():
+        assert f"`{name}`" in readme
+        assert f"block = {target.rpartition(':')[2]}" in tests
+
+
 # Tests of what several modules have in common, named after that.
 OF_SEVERAL_MODULES = {
     "baselines/blocks/test_size.py",
@@ -112,17 +129,3 @@ def test_tests_of_a_module_are_found_under_its_name() -> None:
         modules = {path.stem for path in (REPOSITORY / folder).iterdir()}
         if str(file.relative_to(tests)) not in OF_SEVERAL_MODULES:
             assert any(f"{name}_".startswith(f"{module}_") for module in modules), f"{folder} has no module {name}"
-
-
-def test_every_block_and_command_is_in_the_readme_and_every_block_is_held_to_the_contracts() -> None:
-    project = PROJECT["project"]["entry-points"]
-    readme = (REPOSITORY / "README.md").read_text()
-    assert set(project["sen_bench.blocks"]) <= set(block_names())
-    for command in project["sen_bench.commands"]:
-        assert f"sen-bench {command}" in readme
-    # Not those on a GPU, which are skipped where there is none.
-    files = [file for file in (REPOSITORY / "tests").rglob("test_*.py") if "cuda" not in file.name]
-    tests = "".join(file.read_text() for file in files)
-    for name, target in project["sen_bench.blocks"].items():
-        assert f"`{name}`" in readme
-        assert f"block = {target.rpartition(':')[2]}" in tests
