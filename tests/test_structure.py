@@ -137,11 +137,7 @@ def test_every_block_and_command_is_in_the_readme_and_every_block_is_held_to_the
 
 
 # Tests of what several modules have in common, named after that.
-OF_SEVERAL_MODULES = {
-    "baselines/blocks/test_size.py",
-    "reports/sections/test_environment_sections.py",
-    "reports/sections/test_sections.py",
-}
+OF_SEVERAL_MODULES = {"baselines/blocks/test_size.py", "reports/sections/test_environment_sections.py"}
 
 
 def test_tests_of_a_module_are_found_under_its_name() -> None:
