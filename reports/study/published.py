@@ -68,6 +68,14 @@ class PredictionSet:
         """Number of predictions n."""
         return len(self.ids)
 
+    @property
+    def first(self) -> dict[str, int]:
+        """Position of the first prediction for each id, which is the one that counts."""
+        found: dict[str, int] = {}
+        for i, name in enumerate(self.ids):
+            found.setdefault(name, i)
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class PredictionFile:

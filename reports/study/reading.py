@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmarks.base.console import count
@@ -21,7 +22,7 @@ from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.folds import check_split
 from benchmarks.data.tasks import TASKS, Kind, Task
 from benchmarks.results.metrics import row_loss
-from benchmarks.results.store import Predictions, Run, find_runs
+from benchmarks.results.store import Run, find_runs
 from reports.study.study import PredictedRows, Result, Study
 
 if TYPE_CHECKING:
@@ -174,7 +175,9 @@ def _read_run(run: Run) -> Result | None:
         return None
     records = {training: run.read_metrics(training) for training in trainings}
     _check_facts(facts)
-    rows = _average(facts["task"]["kind"], [(training.fold, run.read_predictions(training)) for training in trainings])
+    parts = [run.read_predictions(training) for training in trainings]
+    fold = np.repeat([training.fold for training in trainings], [len(part.ids) for part in parts])
+    rows = _average(facts["task"]["kind"], fold, *map(np.concatenate, zip(*parts, strict=True)))
     return Result(facts["config"]["block_name"], rows, run, tuple(trainings), records, facts, run.path)
 
 
@@ -253,20 +256,21 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
     check_split(facts["task"]["split"])
 
 
-def _average(kind: Kind, parts: Sequence[tuple[int, Predictions]]) -> PredictedRows:
-    """Join the predictions of all folds and seeds; a row that several seeds predicted becomes one."""
-    parts = sorted(parts, key=lambda part: part[0])
-    ids = np.array([name for _, part in parts for name in part.ids])
-    fold = np.concatenate([np.full(len(part.ids), number) for number, part in parts])
-    target = np.concatenate([part.target for _, part in parts])
-    prediction = np.concatenate([part.prediction for _, part in parts])
+def _average(
+    kind: Kind,
+    fold: NDArray[np.int64],
+    ids: NDArray[np.str_],
+    target: NDArray[np.float64],
+    prediction: NDArray[np.float64],
+) -> PredictedRows:
+    """Sort predictions [n] of all folds and seeds; a row that several seeds predicted becomes one."""
     _, first, place, n_seeds = np.unique(ids, return_index=True, return_inverse=True, return_counts=True)
     mean = np.bincount(place, prediction) / n_seeds
     error, loss = (
         np.bincount(place, values) / n_seeds
         for values in (np.abs(prediction - target), row_loss(kind, target, prediction))
     )
-    order = np.argsort(first)
+    order = np.lexsort((first, fold[first]))
     first = first[order]
     return PredictedRows(ids[first], fold[first], target[first], mean[order], error[order], n_seeds[order], loss[order])
 
@@ -284,27 +288,23 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
     for entry in file.sets:
         if entry.task is not None and entry.task.name != task.name:
             continue
-        values = dict(zip(reversed(entry.ids), reversed(entry.prediction.tolist()), strict=True))
-        found = [(name, *known[name], values[name]) for name in known if math.isfinite(values.get(name, math.nan))]
+        first = {name: i for name, i in entry.first.items() if math.isfinite(entry.prediction[i])}
+        found = [(name, *known[name], first[name]) for name in known if name in first]
         if not found:
             continue
-        names, target, fold, prediction = map(np.array, zip(*found, strict=True))
+        names, target, fold, at = map(np.array, zip(*found, strict=True))
+        prediction = entry.prediction[at]
         if task.kind == "classification" and (prediction.min() < 0 or prediction.max() > 1):
             raise DataError(f"{file.path} has values that are not probabilities, and {task.name} is a classification.")
-        error = np.abs(prediction - target)
-        loss = row_loss(task.kind, target, prediction)
-        rows = PredictedRows(names, fold, target, prediction, error, np.ones(len(names), dtype=np.int64), loss)
         label = file.model if len(file.sets) == 1 or file.form == "submission" else f"{file.model}, {entry.name}"
         if file.form != "submission":
             logging.getLogger("sen_bench").warning(
                 "%s is not a submission to MatBench: `sen-bench audit %s` says whether %s was tested by its protocol.",
                 *(file.path, shlex.quote(str(file.path)), label),
             )
-        order = np.argsort(fold, kind="stable")
         has_folds = file.form == "submission"
         if not has_folds and entry.fold is not None:
-            stated = dict(zip(reversed(entry.ids), reversed(entry.fold.tolist()), strict=True))
-            n_other = int(np.count_nonzero(fold != np.array([stated[name] for name in names.tolist()])))
+            n_other = int(np.count_nonzero(fold != entry.fold[at]))
             has_folds = n_other == 0
             if n_other:
                 logging.getLogger("sen_bench").warning(
@@ -312,7 +312,8 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
                     "over folds.",
                     *(file.path, f"{n_other:,}", f"{len(names):,}", label),
                 )
-        published.append(Result(label, rows.take(order), None, (), {}, file.metadata, file.path, has_folds, file.form))
+        rows = _average(task.kind, fold, names, target, prediction)
+        published.append(Result(label, rows, None, (), {}, file.metadata, file.path, has_folds, file.form))
     return published
 
 
