@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.base.console import figures
 from benchmarks.base.errors import DataError, RunError, UsageError, printable
 from benchmarks.base.workers import Progress
 from benchmarks.results.store import Training
@@ -23,15 +22,14 @@ from reports.page.section import Item
 from reports.page.style import COLOURS, SEQUENTIAL, WIDE, heatmap, subplots
 from reports.sections.equivalence import draw_bars, draw_densities, draw_pairs, draw_pearson, relation_table
 from reports.study.sentences import Sentences
-from reports.study.study import Absent
-from reports.study.wording import in_brackets
+from reports.study.study import Absent, Study
+from reports.study.wording import dashed, in_brackets
 from sen.crystal import Crystal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
     from rich.console import Console
 
-    from reports.study.study import Study
     from sen.model import SEN
 
 __all__ = ["Chosen", "choose", "draw_capsules", "explain", "show_crystal", "show_explanation"]
@@ -251,7 +249,7 @@ def show_explanation(outcomes: Sequence[Outcome], study: Study, console: Console
             str(facts["atoms_primitive"]),
             str(len(facts["orbits"])),
             f"{facts['fold']}" + ("" if facts["is_test_row"] else "*"),
-            *("–" if facts[name] is None else figures(facts[name]) for name in ("prediction", "target")),
+            *(dashed(facts[name]) for name in ("prediction", "target")),
             *("–" if value is None else f"{value:.4f}" for value in facts["summary"].values()),
         )
     console.print(lines)

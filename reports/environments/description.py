@@ -22,12 +22,11 @@ from benchmarks.training.loader import GraphTensors, evaluation_batches
 from benchmarks.training.prediction import load_weights
 from benchmarks.training.trainer import build_model, guard_model, untrained_model
 from reports.environments.operations import first_atoms, orbits_of_elements
-from reports.study.study import Absent
+from reports.study.study import Absent, Result, Study
 from sen.crystal import Crystal
 from sen.graph import Cells, Graph, build_graph, join_graphs
 
 if TYPE_CHECKING:
-    from reports.study.study import Result, Study
     from sen.model import SEN
 
 __all__ = [
@@ -87,6 +86,13 @@ class Environments:
         within = crystal.orbit.astype(np.int64) if self.cells == "asymmetric" else np.arange(len(crystal))
         nodes: NDArray[np.int64] = self.node_ptr[i] + within
         return nodes
+
+    def mean_over_atoms(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the mean of values of the nodes [N, ...] over the atoms of each crystal, [M, ...]."""
+        weight = self.multiplicity.astype(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+        first = self.node_ptr[:-1]
+        means: NDArray[Any] = np.add.reduceat(weight * values, first) / np.add.reduceat(weight, first)
+        return means
 
     def orbit_nodes(self, i: int) -> NDArray[np.int64]:
         """One node of each symmetry orbit of crystal i, in the order of the orbits."""
@@ -324,10 +330,6 @@ _opened: WeakKeyDictionary[Study, StudyModels] = WeakKeyDictionary()
 def open_models(study: Study, progress: Progress | None = None) -> StudyModels:
     """Load the models and the crystals of a study; they are loaded once.
 
-    Args:
-        study: The study.
-        progress: Called with the number of crystals read.
-
     Raises:
         Absent: There is no run, the crystals are not available, or no model can be loaded.
     """
@@ -399,11 +401,7 @@ def describe_test_rows(
 ) -> DescribedRows:
     """Describe test rows of a run, all or a random sample of 2,000 with the same share of each fold.
 
-    Args:
-        models: The models.
-        table: The crystals of the task.
-        trained: Whether by the trained models, or by those from which their trainings began.
-        progress: Called with the number of folds described.
+    They are described by the trained models, or else by those from which their trainings began.
 
     Raises:
         Absent: A row of the run is not in the table.

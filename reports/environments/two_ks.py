@@ -90,9 +90,7 @@ def ks_statistic(first: NDArray[np.floating], second: NDArray[np.floating]) -> N
     return result
 
 
-def ks_of_subsets(
-    first: NDArray[np.floating], second: NDArray[np.floating], width: int, *, subsets: int = SUBSETS, seed: int = 0
-) -> NDArray[np.float64]:
+def ks_of_subsets(first: NDArray[np.floating], second: NDArray[np.floating], width: int) -> NDArray[np.float64]:
     """Return the mean 2-KS of each pair over random subsets of the components, the same ones of both environments.
 
     The steps in which 2-KS moves, and its expectation under chance, depend on the width of the environments.
@@ -101,9 +99,7 @@ def ks_of_subsets(
     Args:
         first: Environments, [P, D].
         second: The environments to compare with, [P, D].
-        width: Components in a subset, at most D.
-        subsets: Number of subsets; one where a subset is the whole.
-        seed: Of the draws; environments of the same width share their subsets.
+        width: Components in a subset; with D or more of them the whole is compared.
 
     Returns:
         The means, [P]; at least 1 / width for environments that have no component in common.
@@ -111,12 +107,13 @@ def ks_of_subsets(
     n_pairs, own = first.shape
     if width >= own:
         return ks_statistic(first, second)
-    rng = np.random.default_rng([seed, own])
+    # Environments of the same width share their subsets.
+    rng = np.random.default_rng([0, own])
     total = np.zeros(n_pairs)
-    for _ in range(subsets):
+    for _ in range(SUBSETS):
         chosen = rng.permutation(own)[:width]
         total += ks_statistic(first[:, chosen], second[:, chosen])
-    return total / subsets
+    return total / SUBSETS
 
 
 def ks_matrix(environments: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -318,9 +315,7 @@ def relations(crystal: Crystal, before: NDArray[np.floating], after: NDArray[np.
 def element_pairs(crystal: Crystal, environments: NDArray[np.floating]) -> list[dict[str, Any]]:
     """Return the 2-KS between the elements of a crystal (Fig. 2b): median over pairs of orbits, with their number.
 
-    Args:
-        crystal: The crystal.
-        environments: Environment of each of its atoms, [atoms, D].
+    Environments are those of its atoms, [atoms, D].
     """
     first = first_atoms(crystal)
     numbers = crystal.numbers[first]

@@ -40,10 +40,7 @@ _BLOCKS_OF_THE_PAPER = {"capsule", "mlp"}
 def methods(parts: Sequence[Part], origin: Mapping[str, str | None], *, scores: bool = True) -> list[str]:
     """Return paragraphs on how the results of a report came about, one for each task and one on statistics.
 
-    Args:
-        parts: Of the report.
-        origin: Versions and commit that made it.
-        scores: Whether the page shows scores of models, and so has to say how they came about.
+    Without `scores` the page shows none of models, and says nothing of how they came about.
     """
     folds = [[len(result.folds) for result in part.study.results if result.has_folds] for part in parts]
     facts = {

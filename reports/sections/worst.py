@@ -13,7 +13,7 @@ from benchmarks.base.workers import Progress
 from reports.page.items import Column, Items
 from reports.page.section import Item, Section, Table
 from reports.study.study import Absent, Result, Study, shared_rows
-from reports.study.wording import in_brackets, space_group_symbol
+from reports.study.wording import space_group_symbol
 from sen.crystal import SYMBOLS
 
 if TYPE_CHECKING:
@@ -229,14 +229,12 @@ def _rates(causes: Mapping[str, NDArray[np.bool_]], error: NDArray[np.float64]) 
 
 
 def _worst_table(items: Items, facts: Mapping[str, Any]) -> Table:
-    unit = in_brackets(facts["unit"])
     with_crystals = not facts["crystals"]
-    several = len(facts["models"]) > 1
     columns: list[Column] = [("row", "id")]
     if with_crystals:
         columns += [("formula", "formula"), ("space group", _group), ("atoms", "atoms")]
-    columns += [(f"true{unit}", "target"), ("predicted", "prediction"), ("error", "error")]
-    if several:
+    columns += [(f"true{items.unit}", "target"), ("predicted", "prediction"), ("error", "error")]
+    if len(facts["models"]) > 1:
         columns.append(("best model's", lambda row: min(row["errors"])))
     if with_crystals:
         columns.append(("suspected cause", "causes"))
@@ -249,14 +247,13 @@ def _group(row: Mapping[str, Any]) -> str:
 
 
 def _cause_table(items: Items, facts: Mapping[str, Any]) -> Table:
-    unit = in_brackets(facts["unit"])
     columns: list[Column] = [
         ("cause", "cause"),
         ("n", "rows"),
         ("% of all rows", lambda row: 100 * row["share"]),
         (f"% of the worst {100 * _WORST_SHARE:g} %", lambda row: 100 * row["share_of_worst"]),
-        (f"mean error{unit}", "mean_error"),
-        (f"without{unit}", "mean_error_without"),
-        (f"median error{unit}", "median_error"),
+        (f"mean error{items.unit}", "mean_error"),
+        (f"without{items.unit}", "mean_error_without"),
+        (f"median error{items.unit}", "median_error"),
     ]
     return items.table("causes", facts["causes"], columns, digits=3)

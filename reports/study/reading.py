@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from benchmarks.base.console import count
 from benchmarks.base.errors import DataError, SenBenchError, UsageError
@@ -75,7 +75,8 @@ def read_studies(
 
     with collect_notes() as notes:
         files = [read_predictions(path) for path in against]
-        runs = _distinct(run for path in paths for run in find_runs(path))
+        # A run counts once, even if its folder is given several times or by several names.
+        runs = list({run.path.resolve(): run for path in paths for run in find_runs(path)}.values())
         groups: dict[tuple[str, ...], list[Result]] = {}
         notes_of: dict[str, list[str]] = {}
         empty = []
@@ -153,11 +154,6 @@ def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Seq
         )
 
 
-def _distinct(runs: Iterable[Run]) -> list[Run]:
-    """Return each run once, even if its folder is given several times or by several names."""
-    return list({run.path.resolve(): run for run in runs}.values())
-
-
 def _task(facts: Mapping[str, Any]) -> Task:
     """Return the task that a run recorded."""
     name = facts["name"]
@@ -181,11 +177,7 @@ def _read_run(run: Run) -> Result | None:
     return Result(facts["config"]["block_name"], rows, run, tuple(trainings), records, facts, run.path)
 
 
-class _Recorded(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-
-class _Task(_Recorded):
+class _Task(BaseModel):
     name: str
     target: str
     kind: Kind
@@ -197,7 +189,7 @@ class _Task(_Recorded):
     n_rows: int | None
 
 
-class _Data(_Recorded):
+class _Data(BaseModel):
     source: str
     digest: str
     rows: int
@@ -207,7 +199,7 @@ class _Data(_Recorded):
     read_as_hydrogen: list[Any] = []
 
 
-class _Training(_Recorded):
+class _Training(BaseModel):
     epochs: int
     batch_size: int
     edge_budget: int
@@ -220,11 +212,11 @@ class _Training(_Recorded):
     precision: str
 
 
-class _Sen(_Recorded):
+class _Sen(BaseModel):
     dropout: float
 
 
-class _Config(_Recorded):
+class _Config(BaseModel):
     task: str
     block_name: str
     limit: int | None
@@ -232,7 +224,7 @@ class _Config(_Recorded):
     sen: _Sen
 
 
-class _Facts(_Recorded):
+class _Facts(BaseModel):
     """What a report reads of the config.json of a run, which may hold more."""
 
     config: _Config
@@ -248,7 +240,7 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
         UsageError: Its split is unknown.
     """
     try:
-        _Facts.model_validate(facts)
+        _Facts.model_validate(facts, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))

@@ -323,14 +323,11 @@ def shared_rows(first: PredictedRows, *others: PredictedRows) -> list[NDArray[np
 
     Rows whose targets differ by more than a thousandth of their spread are not the same rows, whatever their ids.
     """
-    places = [{name: i for i, name in enumerate(rows.ids.tolist())} for rows in others]
-    spread = float(np.ptp(first.target)) if len(first) else 0.0
-    found = []
-    for i, name in enumerate(first.ids.tolist()):
-        at = [place.get(name) for place in places]
-        if any(j is None for j in at):
-            continue
-        targets = [rows.target[j] for rows, j in zip(others, at, strict=True)]
-        if all(abs(target - first.target[i]) <= 1e-3 * spread for target in targets):
-            found.append((i, *at))
-    return list(np.array(found, dtype=np.int64).reshape(len(found), 1 + len(others)).T)
+    import pandas as pd
+
+    results = (first, *others)
+    places = pd.concat([pd.Series(np.arange(len(rows)), rows.ids) for rows in results], axis=1, join="inner")
+    found = places.to_numpy(dtype=np.int64).T
+    targets = np.array([rows.target[at] for rows, at in zip(results, found, strict=True)])
+    spread = np.ptp(first.target) if len(first) else 0.0
+    return list(found[:, (np.abs(targets - targets[0]) <= 1e-3 * spread).all(axis=0)])

@@ -12,6 +12,7 @@ from benchmarks.base.console import figures
 
 __all__ = [
     "after_number",
+    "dashed",
     "drawable",
     "in_brackets",
     "interval",
@@ -27,6 +28,11 @@ __all__ = [
 def after_number(unit: str) -> str:
     """Return a unit as it stands after a number: " eV"; nothing where there is none."""
     return f" {unit}" if unit else ""
+
+
+def dashed(value: float | None, digits: int = 4) -> str:
+    """Return a number to so many significant digits; without a value a dash."""
+    return "–" if value is None else figures(value, digits)
 
 
 def drawable(values: ArrayLike) -> list[float]:
