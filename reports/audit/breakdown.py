@@ -118,16 +118,9 @@ def compare(
     space_group: NDArray[np.integer[Any]],
     losses: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> dict[str, Any]:
-    """Return how two models differ on the same rows, by crystal system.
+    """Return how the predictions of one model and of another, both [n], differ on the same rows, by crystal system.
 
-    Args:
-        kind: "regression" or "classification".
-        target: True values, or 0 and 1, [n].
-        one: Predictions of the first model, [n].
-        other: Predictions of the second model, [n].
-        space_group: International numbers, [n]; 0 for an unknown one.
-        losses: Absolute error of each row, or the share of its labels that are wrong, [n] of either model; by default
-            those of its predictions.
+    The other arguments are those of `break_down`, with a loss of each row for either model.
 
     Returns:
         kind, n, overall and systems. Each entry: group, n, is_small, one and other (MAE, or share of wrong labels),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.base.files import plain
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, reduced_formula
+from reports.environments.description import Environments
 from reports.environments.operations import (
     KINDS,
     ConventionalCell,
@@ -25,9 +26,6 @@ from reports.environments.operations import (
 )
 from reports.study.wording import drawable, space_group_symbol
 from sen.crystal import SYMBOLS, Crystal
-
-if TYPE_CHECKING:
-    from reports.environments.description import Environments
 
 __all__ = [
     "DIGITS",
@@ -179,17 +177,12 @@ def shown_kinds(cell: ConventionalCell, orbit: NDArray[Any]) -> set[str]:
 
 
 def choose_crystals(table: CrystalTable, rows: NDArray[np.int64], progress: Progress | None = None) -> Choice:
-    """Choose a crystal for each kind of operation, for as many of the seven as the rows contain.
+    """Choose a crystal among rows of a table for each kind of operation, for as many of the seven as they contain.
 
     Crystals have at least two symmetry orbits and at most 32 atoms in the conventional cell. Crystals with inequivalent
     atoms of one element come first, because these can be compared, then those that show few other kinds, then small
     cells. At most the 2,000 smallest crystals are searched, and no larger ones once every kind is found in such
-    crystals.
-
-    Args:
-        table: The crystals of the task.
-        rows: Positions of the rows to choose from.
-        progress: Called with the number of kinds found.
+    crystals. The progress is the number of kinds found.
     """
     size = np.diff(table.ptr)[rows]
     order = rows[np.lexsort((rows, size))]

@@ -24,15 +24,7 @@ from sen.crystal import SYMBOLS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = [
-    "Correlation",
-    "Elements",
-    "element_correlation",
-    "periodic_order",
-    "rank_correlation",
-    "rank_within_folds",
-    "spread_of_environments",
-]
+__all__ = ["Elements"]
 
 # Random choices of atoms in each fold.
 _DRAWS = 50

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.base.workers import Progress
+from benchmarks.data.crystal_table import CrystalTable
 from reports.environments.description import Models, open_models, rows_of_trainings
 from reports.environments.operations import KINDS
 from reports.environments.two_ks import DIGITS, choose_crystals, choose_example, describe_crystal, element_of
@@ -21,9 +23,6 @@ from reports.study.wording import typeset_formula, typeset_group
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
-    from numpy.typing import NDArray
-
-    from benchmarks.data.crystal_table import CrystalTable
 
 __all__ = [
     "Equivalence",

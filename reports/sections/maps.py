@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["GROUPS", "Map", "Maps", "compound_group", "make_map", "neighbour_correlation"]
+__all__ = ["Maps"]
 
 GROUPS = ("K", "Ba", "Sr", "Li", "Ca", "Al")
 """The A of the paper's A-O-X compounds, the most electropositive first; of two in a compound the first is the A."""

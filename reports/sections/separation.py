@@ -34,22 +34,7 @@ from sen.crystal import Crystal
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = [
-    "SIZES",
-    "WIDTH",
-    "Fading",
-    "Pairs",
-    "Score",
-    "Separation",
-    "Step",
-    "block_separation",
-    "common_width",
-    "displaced",
-    "fading",
-    "find_pairs",
-    "separation",
-    "separation_score",
-]
+__all__ = ["Separation"]
 
 SIZES = (0.0, 0.01, 0.02, 0.05, 0.1)
 """Displacements in Å at which equivalence is measured."""
@@ -243,15 +228,7 @@ def fading(
     The crystals are drawn among the test rows of the separation score that have equivalent atoms as well; if there are
     fewer than 20 of these, among all with equivalent atoms and several elements. After the displacement they are
     described in full cells and without refinement, each by the model that did not see it. The draws are the same for
-    every block.
-
-    Args:
-        models: The models of a run.
-        table: The crystals of the task.
-        at_most: Number of crystals.
-        sizes: Displacements in Å.
-        width: Components from which 2-KS is computed.
-        progress: Called with the number of sizes done.
+    every block. Sizes are in Å, and 2-KS is computed from `width` components.
 
     Returns:
         None where no crystal has equivalent atoms and several elements.

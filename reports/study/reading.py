@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,8 @@ from benchmarks.data.folds import check_split
 from benchmarks.data.tasks import TASKS, Kind, Task
 from benchmarks.results.metrics import row_loss
 from benchmarks.results.store import Run, find_runs
+from reports.study.published import PredictionFile, PredictionSet, read_predictions
 from reports.study.study import PredictedRows, Result, Study
-
-if TYPE_CHECKING:
-    from reports.study.published import PredictionFile
 
 __all__ = ["collect_notes", "read_run_predictions", "read_studies"]
 
@@ -71,8 +69,6 @@ def read_studies(
             predictions for their rows.
         DataError: A published file cannot be read.
     """
-    from reports.study.published import read_predictions
-
     with collect_notes() as notes:
         files = [read_predictions(path) for path in against]
         # A run counts once, even if its folder is given several times or by several names.
@@ -320,8 +316,6 @@ def read_run_predictions(path: Path, task: Task) -> list[PredictionFile]:
         UsageError: No training of a run on this task is finished.
         DataError: The archive or a run cannot be read.
     """
-    from reports.study.published import PredictionFile, PredictionSet
-
     found = []
     for run in find_runs(path):
         result = _read_run(run)

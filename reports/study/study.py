@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from benchmarks.base.errors import SenBenchError, UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.base.zip_path import AnyPath
+from benchmarks.data.crystal_table import CrystalTable
+from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.folds import n_folds
+from benchmarks.data.own_data import own_task
 from benchmarks.data.tasks import TASKS, Kind, Task, find_data_file, named_folder
 from benchmarks.results.metrics import score
 from benchmarks.results.store import Run, Training, fold_means
-
-if TYPE_CHECKING:
-    from benchmarks.data.crystal_table import CrystalTable
-    from benchmarks.data.dataset import Dataset
 
 __all__ = ["Absent", "PredictedRows", "Result", "Study", "fold_scores", "shared_rows"]
 
@@ -268,8 +267,6 @@ class Study:
             ) from None
 
     def _load(self, progress: Progress | None) -> Dataset:
-        from benchmarks.data.dataset import load_dataset
-
         task = self.task
         if task.name == "prototypes":
             dataset = load_dataset(task, progress=progress)
@@ -286,9 +283,6 @@ class Study:
         return self._load_own(progress)
 
     def _load_own(self, progress: Progress | None) -> Dataset:
-        from benchmarks.data.dataset import load_dataset
-        from benchmarks.data.own_data import own_task
-
         task, facts = self.task, self.runs[0].facts["data"]
         folders = [folder for folder in (named_folder(self.data_dir), Path()) if folder is not None]
         paths = [path for folder in folders if (path := folder / facts["source"]).exists()]
