@@ -24,14 +24,7 @@ from reports.study.sentences import Sentences
 from reports.study.wording import space_group_symbol
 from sen.crystal import CRYSTAL_SYSTEMS, crystal_system
 
-__all__ = [
-    "SMALL",
-    "break_down",
-    "compare",
-    "describe",
-    "describe_comparison",
-    "point_group_order",
-]
+__all__ = ["SMALL", "break_down", "compare", "describe", "describe_comparison"]
 
 SMALL = 30
 """With fewer rows, intervals are too narrow more often than their level says, and the group is marked."""

@@ -275,12 +275,11 @@ def _by_fold(
     if fold is None:
         return []
     name = primary_metric(task.kind).name
-    found = []
-    for number in np.unique(fold).tolist():
-        at = fold == number
-        value = score(task.kind, target[at], prediction[at])[name]
-        found.append({"fold": number, "n": int(np.count_nonzero(at)), "score": value})
-    return found
+    parts = {number: np.flatnonzero(fold == number) for number in np.unique(fold).tolist()}
+    return [
+        {"fold": number, "n": len(at), "score": score(task.kind, target[at], prediction[at])[name]}
+        for number, at in parts.items()
+    ]
 
 
 def _target_facts(entry: PredictionSet, given: _Given, rows: RowFacts) -> dict[str, Any] | None:
@@ -422,7 +421,7 @@ def check_other_sets(file: PredictionFile, chosen: PredictionSet | None = None) 
     found = []
     for entry in others:
         finite = entry.prediction[np.isfinite(entry.prediction)]
-        facts: dict[str, Any] = {
+        facts = {
             "set": entry.name,
             "n": len(entry),
             "task": entry.task.name if entry.task is not None else None,

@@ -30,13 +30,11 @@ if TYPE_CHECKING:
     from sen.model import SEN
 
 __all__ = [
-    "DRAWN",
     "DescribedRows",
     "Environments",
     "Models",
     "StudyModels",
     "describe_test_rows",
-    "draw_test_rows",
     "inequivalent_rows",
     "open_models",
     "rows_of_trainings",

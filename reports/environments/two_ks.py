@@ -30,19 +30,15 @@ from sen.crystal import SYMBOLS, Crystal
 __all__ = [
     "DIGITS",
     "SUBSETS",
-    "Choice",
     "choose_crystals",
     "choose_example",
     "describe_crystal",
     "element_of",
-    "element_pairs",
     "ks_matrix",
     "ks_of_subsets",
     "ks_statistic",
     "orbit_labels",
     "pearson",
-    "relations",
-    "shown_kinds",
 ]
 
 DIGITS = 5

@@ -315,14 +315,8 @@ def _compounds(
 ) -> dict[str, Any]:
     """Map the A-O-X compounds among rows by their chemistry, and those with calcium by their material vectors.
 
-    These are the stages shown in the paper's Fig. 2e and 3c. Where there are too few, there is no map.
-
-    Args:
-        table: The crystals.
-        rows: Positions of the rows in it, [n].
-        chemistry: Their chemistry after training, [n, width].
-        material: Their material vectors after training, [n, width].
-        untrained: Their chemistry before training, [n, width].
+    These are the stages shown in the paper's Fig. 2e and 3c. Where there are too few, there is no map. Rows are
+    positions [n] in the table; vectors are [n, width], and `untrained` is the chemistry before training.
     """
     numbers = [table.numbers[table.ptr[row] : table.ptr[row + 1]] for row in rows.tolist()]
     groups = [compound_group(z) for z in numbers]

@@ -109,12 +109,6 @@ class Result:
         """Share of the official rows in the data of the run."""
         return self.facts["data"]["coverage"] if self.run else None
 
-    @property
-    def training_rows(self) -> int:
-        """Training rows of the first fold of the run, without its validation rows."""
-        rows: int = self.records[self.trainings[0]]["rows"]["train"]
-        return rows
-
     def command(self) -> str:
         """Return the command that makes the run or resumes it; it also fills gaps between its folds and seeds."""
         if self.run is None:
@@ -153,7 +147,9 @@ class Result:
             default = build_config(config["task"], config["block_name"], defaults=task.defaults if task else {})
         except UsageError:
             return {}
-        return _by_field(default.settle(self.training_rows).model_dump(mode="json"))
+        # Training rows of the first fold, without its validation rows.
+        n_rows = self.records[self.trainings[0]]["rows"]["train"]
+        return _by_field(default.settle(n_rows).model_dump(mode="json"))
 
 
 def _by_field(config: Mapping[str, Any]) -> dict[str, Any]:
