@@ -6,10 +6,11 @@ import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, SenBenchError, UsageError
@@ -25,9 +26,7 @@ from reports.environments.operations import first_atoms, orbits_of_elements
 from reports.study.study import Absent, Result, Study
 from sen.crystal import Crystal
 from sen.graph import Cells, Graph, build_graph, join_graphs
-
-if TYPE_CHECKING:
-    from sen.model import SEN
+from sen.model import SEN
 
 __all__ = [
     "DescribedRows",
@@ -174,8 +173,6 @@ class Models:
         Raises:
             DataError: The weights do not fit the configuration: another version of the code made them.
         """
-        import torch
-
         if not trained:
             with torch.random.fork_rng(devices=[]):
                 model, _ = untrained_model(self.config, training.seed, training.fold)
@@ -189,8 +186,6 @@ class Models:
 
     @functools.cached_property
     def _blank(self) -> SEN:
-        import torch
-
         with torch.random.fork_rng(devices=[]):
             return build_model(self.config)
 
@@ -242,8 +237,6 @@ class Models:
 
 def _outputs(model: SEN, graph: Graph, device: str, edge_budget: int) -> dict[str, NDArray[Any]]:
     """Return the outputs of a model for the crystals of a graph, in their order."""
-    import torch
-
     graphs = GraphTensors(graph, device, next(model.parameters()).dtype)
     n_nodes = np.diff(graph.node_ptr)
     # The rows of each crystal in each output.

@@ -12,6 +12,7 @@ from benchmarks.base.errors import UsageError
 from reports.page.report import Part
 from reports.study.sentences import Sentences
 from reports.study.study import Result, Study
+from reports.study.wording import spanned
 
 __all__ = ["bibtex", "methods"]
 
@@ -74,9 +75,9 @@ def _facts(study: Study) -> dict[str, Any]:
         ],
         "lacking": [run.label for run in study.runs if len(run.folds) < study.n_folds],
         "sizes": {
-            name: _range([record["rows"][name] for record in records]) for name in ("train", "validation", "test")
+            name: spanned(record["rows"][name] for record in records) for name in ("train", "validation", "test")
         },
-        "seeds": _range(seeds),
+        "seeds": spanned(seeds),
         "shared": shared,
         "recipes": recipes,
         "published": study.published,
@@ -152,8 +153,3 @@ def _published(result: Result) -> list[str]:
 
 def _one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
-
-
-def _range(numbers: Sequence[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

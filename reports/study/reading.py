@@ -306,11 +306,9 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
 
 
 def read_run_predictions(path: Path, task: Task) -> list[PredictionFile]:
-    """Read the predictions of every run on a task, averaged over its seeds, as those of a published file.
+    """Read the predictions of every run on an official task, averaged over its seeds, as those of a published file.
 
-    Args:
-        path: A folder of runs or an archive.
-        task: An official task.
+    Runs are found in a folder or in an archive.
 
     Raises:
         UsageError: No training of a run on this task is finished.

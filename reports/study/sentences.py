@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from benchmarks.base.console import count, duration
-from reports.study.wording import after_number, dashed, in_brackets, interval, join, rounded, signed
+from reports.study.wording import after_number, dashed, in_brackets, interval, join, rounded, signed, spanned
 
 __all__ = ["Sentences"]
 
@@ -30,6 +30,7 @@ _FILTERS = {
     "percent": "{:.1%}".format,
     "rounded": rounded,
     "signed": signed,
+    "spanned": spanned,
     "thousands": "{:,}".format,
 }
 
