@@ -124,11 +124,16 @@ def report(
                 state = "failed" if outcome.failed else "nothing to show" if outcome.reason else "done"
                 display.console.print(f"{study.title}, {outcome.name}: {state} ({duration(outcome.seconds)})")
 
+            words = ["sen-bench", "report", *map(str, runs), "-o", str(out)]
+            for path in against or ():
+                words += ["--against", str(path)]
+            words += ["--data-dir", str(data_dir)] if data_dir else []
+            words += ["--sections", sections] if sections is not None else []  # last, as `Report.command` wants it
             made = make_report(
                 studies,
                 names,
                 made=datetime.now(UTC),
-                command=_words(runs, against or (), data_dir, out, sections),
+                command=words,
                 origin=provenance(),
                 progress=display.progress,
                 done=done,
@@ -246,14 +251,3 @@ def _holds_facts(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and {"format", "tasks"} <= set(content)
-
-
-def _words(
-    runs: list[Path], against: list[Path] | tuple[()], data_dir: Path | None, out: Path, sections: str | None
-) -> list[str]:
-    """Return the words of the command; --sections and its value come last."""
-    words = ["sen-bench", "report", *map(str, runs), "-o", str(out)]
-    for path in against:
-        words += ["--against", str(path)]
-    words += ["--data-dir", str(data_dir)] if data_dir else []
-    return [*words, *(["--sections", sections] if sections is not None else [])]

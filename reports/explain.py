@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
 
-from benchmarks.base.console import figures
 from benchmarks.base.errors import DataError, RunError, UsageError, printable
 from benchmarks.base.workers import Progress
 from benchmarks.results.store import Training
@@ -23,16 +25,13 @@ from reports.page.section import Item
 from reports.page.style import COLOURS, SEQUENTIAL, WIDE, heatmap, subplots
 from reports.sections.equivalence import draw_bars, draw_densities, draw_pairs, draw_pearson, relation_table
 from reports.study.sentences import Sentences
-from reports.study.study import Absent
-from reports.study.wording import in_brackets
+from reports.study.study import Absent, Study
+from reports.study.wording import dashed, in_brackets
 from sen.crystal import Crystal
+from sen.model import SEN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
-    from rich.console import Console
-
-    from reports.study.study import Study
-    from sen.model import SEN
 
 __all__ = ["Chosen", "choose", "draw_capsules", "explain", "show_crystal", "show_explanation"]
 
@@ -145,8 +144,6 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
 
 
 def _predict(model: SEN, environments: Environments, kind: str) -> float:
-    import torch
-
     # Environments are on the CPU, and the model may be on a GPU.
     weight = next(model.head.parameters())
     material = torch.as_tensor(environments.material).to(device=weight.device, dtype=weight.dtype)
@@ -232,10 +229,8 @@ def draw_capsules(capsules: Mapping[str, Any]) -> Canvas:
 
 def show_explanation(outcomes: Sequence[Outcome], study: Study, console: Console) -> None:
     """Print a line for each crystal: the model, its prediction, and 2-KS of three kinds of pairs."""
-    from rich.table import Table as Lines
-
     unit = in_brackets(study.task.unit)
-    lines = Lines(title=f"{study.task.name}, {study.runs[0].label}", title_justify="left")
+    lines = Table(title=f"{study.task.name}, {study.runs[0].label}", title_justify="left")
     for column in ("crystal", "formula", "space group"):
         lines.add_column(column)
     for column in ("atoms", "orbits", "fold", f"predicted{unit}", f"target{unit}"):
@@ -251,7 +246,7 @@ def show_explanation(outcomes: Sequence[Outcome], study: Study, console: Console
             str(facts["atoms_primitive"]),
             str(len(facts["orbits"])),
             f"{facts['fold']}" + ("" if facts["is_test_row"] else "*"),
-            *("–" if facts[name] is None else figures(facts[name]) for name in ("prediction", "target")),
+            *(dashed(facts[name]) for name in ("prediction", "target")),
             *("–" if value is None else f"{value:.4f}" for value in facts["summary"].values()),
         )
     console.print(lines)

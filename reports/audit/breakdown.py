@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from statistics import NormalDist
 from typing import Any
 
@@ -23,34 +24,24 @@ from reports.study.sentences import Sentences
 from reports.study.wording import space_group_symbol
 from sen.crystal import CRYSTAL_SYSTEMS, crystal_system
 
-__all__ = [
-    "SMALL",
-    "break_down",
-    "compare",
-    "describe",
-    "describe_comparison",
-    "point_group_order",
-]
+__all__ = ["SMALL", "break_down", "compare", "describe", "describe_comparison"]
 
 SMALL = 30
 """With fewer rows, intervals are too narrow more often than their level says, and the group is marked."""
 
 
-# Last space group number of each point group, and its number of operations (International Tables, volume A).
-_POINT_GROUPS = (
-    *((1, 1), (2, 2), (5, 2), (9, 2), (15, 4), (24, 4), (46, 4), (74, 8)),
-    *((80, 4), (82, 4), (88, 8), (98, 8), (110, 8), (122, 8), (142, 16)),
-    *((146, 3), (148, 6), (155, 6), (161, 6), (167, 12), (173, 6), (174, 6), (176, 12), (182, 12), (186, 12)),
-    *((190, 12), (194, 24), (199, 12), (206, 24), (214, 24), (220, 24), (230, 48)),
-)
-_LAST = np.array([last for last, _ in _POINT_GROUPS])
-_ORDER = np.array([order for _, order in _POINT_GROUPS])
-
-
 def point_group_order(space_group: ArrayLike) -> NDArray[np.int64]:
     """Return the number of operations of the point groups of space groups 1 to 230, of the shape given."""
-    orders: NDArray[np.int64] = _ORDER[np.searchsorted(_LAST, np.asarray(space_group))]
+    orders: NDArray[np.int64] = _point_group_orders()[np.asarray(space_group)]
     return orders
+
+
+@cache
+def _point_group_orders() -> NDArray[np.int64]:
+    from moyopy import operations_from_number
+
+    # In a primitive cell no two operations differ by a translation alone.
+    return np.array([0, *(len(operations_from_number(number, primitive=True)) for number in range(1, 231))])
 
 
 def break_down(
@@ -120,16 +111,9 @@ def compare(
     space_group: NDArray[np.integer[Any]],
     losses: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> dict[str, Any]:
-    """Return how two models differ on the same rows, by crystal system.
+    """Return how the predictions of one model and of another, both [n], differ on the same rows, by crystal system.
 
-    Args:
-        kind: "regression" or "classification".
-        target: True values, or 0 and 1, [n].
-        one: Predictions of the first model, [n].
-        other: Predictions of the second model, [n].
-        space_group: International numbers, [n]; 0 for an unknown one.
-        losses: Absolute error of each row, or the share of its labels that are wrong, [n] of either model; by default
-            those of its predictions.
+    The other arguments are those of `break_down`, with a loss of each row for either model.
 
     Returns:
         kind, n, overall and systems. Each entry: group, n, is_small, one and other (MAE, or share of wrong labels),
@@ -171,25 +155,12 @@ def compare(
 
 
 def describe(facts: Mapping[str, Any], unit: str = "", model: str = "the model") -> list[str]:
-    """Return sentences on what a breakdown shows about symmetry and error, and what it does not.
-
-    Args:
-        facts: What `break_down` returned.
-        unit: Unit of the target.
-        model: Name of the model.
-    """
+    """Return sentences on what the facts of `break_down` show about symmetry and error, and what they do not."""
     return Sentences(__name__, {**facts, "unit": unit, "model": model, "small": SMALL}).paragraphs("breakdown")
 
 
 def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: str = "") -> list[str]:
-    """Return sentences on where one model is better than the other.
-
-    Args:
-        facts: What `compare` returned.
-        one: Name of the first model.
-        other: Name of the second model.
-        unit: Unit of the target.
-    """
+    """Return sentences on where, by the facts of `compare`, one of the models of these names is better."""
     return Sentences(__name__, {**facts, "one": one, "other": other, "unit": unit}).paragraphs("comparison")
 
 
@@ -202,11 +173,8 @@ def _by_system(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[str, NDA
 
 
 def _by_number(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[int, NDArray[np.int64]]]:
-    order = np.argsort(space_group, kind="stable")
-    numbers, starts = np.unique(space_group[order], return_index=True)
-    for number, at in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
-        if number:
-            yield number, at
+    for number in np.unique(space_group[space_group > 0]).tolist():
+        yield number, np.flatnonzero(space_group == number)
 
 
 def _score_regression(

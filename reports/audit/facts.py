@@ -40,6 +40,8 @@ _TARGET_SHARE, _TARGET_FLOOR = 1e-4, 5e-5
 _SAME = 1e-9
 
 
+# Squares of absurd predictions are infinite, and None in the facts.
+@np.errstate(over="ignore", invalid="ignore")
 def audit(
     file: PredictionFile,
     rows: RowFacts,
@@ -65,39 +67,21 @@ def audit(
         DataError: None of its rows can be scored.
     """
     check_claim(claimed)
-    # Squares of absurd predictions are infinite, and None in the facts.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _audit(file, rows, claimed, against)
-
-
-def check_claim(claimed: float | None) -> None:
-    """Check that a claimed score can be a score.
-
-    Raises:
-        UsageError: It is not finite, or not above zero.
-    """
-    if claimed is not None and not (math.isfinite(claimed) and claimed > 0):
-        raise UsageError(f"--claimed takes a score, a finite number above 0, not {claimed:g}.")
-
-
-def _audit(
-    file: PredictionFile, rows: RowFacts, claimed: float | None, against: Sequence[PredictionFile]
-) -> dict[str, Any]:
     task = rows.task
     if not task.is_official or task.n_rows is None:
         raise UsageError(f"{task.name} is not a task of MatBench: it has no official rows and folds to audit against.")
     _, entry = file.find(task)
-    given = _Given.make(task, entry)
-    positions = _positions(rows, given.row)
-    scored = (positions >= 0) & given.usable
+    given = _Given.make(rows, entry)
+    scored = given.is_scored
     if not scored.any():
         raise DataError(
             f"None of the {len(entry):,} predictions in {file.path} for {task.name} can be scored: "
-            f"{_why_nothing(given, positions, rows)}."
+            f"{_why_nothing(given, rows)}."
         )
     folds = _official_fold(task, rows)
     fold = None if folds is None else folds[given.row]
-    target, prediction = rows.target[positions[scored]], entry.prediction[given.at[scored]]
+    position = given.position[scored]
+    target, prediction = rows.target[position], entry.prediction[given.at[scored]]
     scores = _by_fold(task, target, prediction, None if fold is None else fold[scored])
     facts: dict[str, Any] = {
         "file": file.path.name,
@@ -117,21 +101,31 @@ def _audit(
             "n": len(rows),
             "is_complete": rows.is_complete,
             "n_scored": int(np.count_nonzero(scored)),
-            "n_not_at_hand": int(np.count_nonzero(positions < 0)),
+            "n_not_at_hand": int(np.count_nonzero(given.position < 0)),
         },
         "score": score(task.kind, target, prediction),
         "by_fold": scores,
-        "targets": _target_facts(entry, given, rows, positions),
+        "targets": _target_facts(entry, given, rows),
         "affine": _affine(target, prediction) if task.kind == "regression" else None,
-        "breakdown": break_down(task.kind, target, prediction, rows.space_group[positions[scored]]),
+        "breakdown": break_down(task.kind, target, prediction, rows.space_group[position]),
     }
     facts["bias"] = _bias(facts["breakdown"]["overall"], target, prediction)
     facts["claim"] = _claim(task, facts, entry, claimed)
     facts["leaderboard"] = _leaderboard(task, facts)
-    facts["against"] = [_compare(task, rows, positions[scored], target, prediction, other) for other in against]
+    facts["against"] = [_compare(rows, position, prediction, other) for other in against]
     facts["also"] = check_other_sets(file, entry)
     found: dict[str, Any] = plain(facts)
     return found
+
+
+def check_claim(claimed: float | None) -> None:
+    """Check that a claimed score can be a score.
+
+    Raises:
+        UsageError: It is not finite, or not above zero.
+    """
+    if claimed is not None and not (math.isfinite(claimed) and claimed > 0):
+        raise UsageError(f"--claimed takes a score, a finite number above 0, not {claimed:g}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,45 +135,48 @@ class _Given:
     Attributes:
         at: Position in the set of the first prediction of each official row that it names, [m].
         row: Those rows, ascending, [m].
+        position: Their positions among the available rows, [m]; -1 for one that is not available.
         usable: Whether that prediction is a finite number, or a probability, [m].
         foreign: Ids that are not rows of the task, each once.
         repeated: Ids that occur more than once.
-        conflicting: Those of them whose predictions differ.
+        n_conflicting: Number of those whose predictions differ.
     """
 
     at: NDArray[np.int64]
     row: NDArray[np.int64]
+    position: NDArray[np.int64]
     usable: NDArray[np.bool_]
     foreign: list[str]
     repeated: list[str]
-    conflicting: list[str]
+    n_conflicting: int
+
+    @property
+    def is_scored(self) -> NDArray[np.bool_]:
+        """Whether there is a usable prediction and a target, [m]."""
+        return (self.position >= 0) & self.usable
 
     @classmethod
-    def make(cls, task: Task, entry: PredictionSet) -> _Given:
-        number = _row_numbers(task.name)
-        first: dict[str, int] = {}
-        conflicting: dict[str, None] = {}
-        values = entry.prediction.tolist()
-        for i, name in enumerate(entry.ids):
-            j = first.setdefault(name, i)
-            if j != i and values[i] != values[j] and not (math.isnan(values[i]) and math.isnan(values[j])):
-                conflicting[name] = None
+    def make(cls, rows: RowFacts, entry: PredictionSet) -> _Given:
+        number, first = _row_numbers(rows.task.name), entry.first
         # In the official order: the same predictions give the same intervals in any order of the file.
         known = sorted((number[name], i) for name, i in first.items() if name in number)
         row, at = np.array(known, dtype=np.int64).reshape(-1, 2).T
+        place = np.full(len(number), -1, dtype=np.int64)
+        place[rows.row] = np.arange(len(rows))
         prediction = entry.prediction[at]
         usable = np.isfinite(prediction)
-        if task.kind == "classification":
+        if rows.task.kind == "classification":
             usable &= (prediction >= 0) & (prediction <= 1)
+        counting = entry.prediction[[first[name] for name in entry.ids]]
+        differs = (entry.prediction != counting) & ~(np.isnan(entry.prediction) & np.isnan(counting))
         return cls(
             at=at,
             row=row,
+            position=place[row],
             usable=usable,
             foreign=[name for name in first if name not in number],
-            repeated=[name for name, count in Counter(entry.ids).items() if count > 1]
-            if len(first) < len(entry)
-            else [],
-            conflicting=list(conflicting),
+            repeated=[name for name, count in Counter(entry.ids).items() if count > 1],
+            n_conflicting=len({entry.ids[i] for i in np.flatnonzero(differs)}),
         )
 
 
@@ -190,20 +187,12 @@ def _row_numbers(task_name: str) -> dict[str, int]:
     return {task.row_id(row): row for row in range(task.n_rows or 0)}
 
 
-def _positions(rows: RowFacts, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the positions of these official rows among the available ones, -1 for one that is not available."""
-    at = np.full(rows.task.n_rows or 0, -1, dtype=np.int64)
-    at[rows.row] = np.arange(len(rows))
-    found: NDArray[np.int64] = at[wanted]
-    return found
-
-
-def _why_nothing(given: _Given, positions: NDArray[np.int64], rows: RowFacts) -> str:
+def _why_nothing(given: _Given, rows: RowFacts) -> str:
     if not len(given.at):
         return f"its ids, such as {printable(given.foreign[0])}, are not rows of the task"
     if not given.usable.any():
         return "not one is a finite number" if rows.task.kind == "regression" else "not one is a probability"
-    if not (positions >= 0).any():
+    if not (given.position >= 0).any():
         return f"{rows.source} has none of their rows"
     return f"those that are numbers are of rows that {rows.source} does not have"
 
@@ -219,7 +208,7 @@ def _id_facts(task: Task, entry: PredictionSet, given: _Given) -> dict[str, Any]
         "n_rows": len(given.at),
         "coverage": len(given.at) / (task.n_rows or 1),
         "foreign": _some(given.foreign) | {"task": None if other is None else other.name},
-        "repeated": _some(given.repeated) | {"conflicting": len(given.conflicting)},
+        "repeated": _some(given.repeated) | {"conflicting": given.n_conflicting},
         "not_usable": _some(broken),
     }
 
@@ -286,23 +275,20 @@ def _by_fold(
     if fold is None:
         return []
     name = primary_metric(task.kind).name
-    found = []
-    for number in np.unique(fold).tolist():
-        at = fold == number
-        value = score(task.kind, target[at], prediction[at])[name]
-        found.append({"fold": number, "n": int(np.count_nonzero(at)), "score": value})
-    return found
+    parts = {number: np.flatnonzero(fold == number) for number in np.unique(fold).tolist()}
+    return [
+        {"fold": number, "n": len(at), "score": score(task.kind, target[at], prediction[at])[name]}
+        for number, at in parts.items()
+    ]
 
 
-def _target_facts(
-    entry: PredictionSet, given: _Given, rows: RowFacts, positions: NDArray[np.int64]
-) -> dict[str, Any] | None:
+def _target_facts(entry: PredictionSet, given: _Given, rows: RowFacts) -> dict[str, Any] | None:
     """Return how the targets in the file agree with the official ones; None if it has none."""
     if entry.target is None:
         return None
     stated = entry.target[given.at]
-    at = np.flatnonzero((positions >= 0) & np.isfinite(stated))
-    official = rows.target[positions[at]]
+    at = np.flatnonzero((given.position >= 0) & np.isfinite(stated))
+    official = rows.target[given.position[at]]
     off = np.abs(stated[at] - official)
     odd = at[off > np.maximum(_TARGET_SHARE * np.abs(official), _TARGET_FLOOR)]
     return {
@@ -346,13 +332,6 @@ def _affine(target: NDArray[np.float64], prediction: NDArray[np.float64]) -> dic
     return numbers | {"mae_interval": list(bootstrap_mean(residual))}
 
 
-def _is_complete(facts: Mapping[str, Any]) -> bool:
-    """Whether the file predicts every row of the task once, all are scored, and it states their official folds."""
-    folds = facts["folds"]
-    all_scored = facts["rows"]["n_scored"] == facts["n"] and facts["ids"]["coverage"] == 1
-    return bool(all_scored and folds["states_folds"] and folds["n_misplaced"] == 0)
-
-
 def _claim(task: Task, facts: Mapping[str, Any], entry: PredictionSet, claimed: float | None) -> dict[str, Any] | None:
     """Return the claim and the score that was found; None if nothing is claimed.
 
@@ -364,7 +343,7 @@ def _claim(task: Task, facts: Mapping[str, Any], entry: PredictionSet, claimed: 
     if value is None:
         return None
     name = primary_metric(task.kind).name
-    found = _fold_mean(facts["by_fold"]) if _is_complete(facts) else facts["score"][name]
+    found = facts["score"][name] if _why_no_rank(facts) else _fold_mean(facts["by_fold"])
     key = "mae" if task.kind == "regression" else "balanced_accuracy"
     low, high = facts["breakdown"]["overall"][f"{key}_interval"]
     inside = low is not None and high is not None and low <= value <= high
@@ -388,8 +367,8 @@ def _leaderboard(task: Task, facts: Mapping[str, Any]) -> dict[str, Any]:
     board: dict[str, Any] = {"n_models": len(models), "source": source(), "rank": None, "reason": None}
     if not models:
         return board | {"reason": "nothing is published for the task"}
-    if not _is_complete(facts):
-        return board | {"reason": _why_no_rank(facts)}
+    if reason := _why_no_rank(facts):
+        return board | {"reason": reason}
     scores = [fold["score"] for fold in facts["by_fold"]]
     mean = float(np.mean(scores))
     place = rank(task.name, mean) or 1
@@ -402,7 +381,8 @@ def _leaderboard(task: Task, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _why_no_rank(facts: Mapping[str, Any]) -> str:
+def _why_no_rank(facts: Mapping[str, Any]) -> str | None:
+    """Return why the file is not a result on all rows in their official folds; None if it is."""
     if facts["ids"]["coverage"] < 1:
         return f"only {facts['ids']['coverage']:.1%} of the task's rows are predicted"
     if facts["rows"]["n_not_at_hand"]:
@@ -411,30 +391,23 @@ def _why_no_rank(facts: Mapping[str, Any]) -> str:
         return "some predictions are of other rows, of rows predicted before, or not numbers"
     if facts["folds"]["kind"] == "unknown" or not facts["folds"]["states_folds"]:
         return "the file does not say by which fold's model a row was predicted"
-    return "its folds are not the official ones"
+    return "its folds are not the official ones" if facts["folds"]["n_misplaced"] else None
 
 
 def _compare(
-    task: Task,
-    rows: RowFacts,
-    positions: NDArray[np.int64],
-    target: NDArray[np.float64],
-    prediction: NDArray[np.float64],
-    other: PredictionFile,
+    rows: RowFacts, position: NDArray[np.int64], prediction: NDArray[np.float64], other: PredictionFile
 ) -> dict[str, Any]:
-    """Compare with another model on the scored rows that it predicts as well."""
-    _, entry = other.find(task)
-    given = _Given.make(task, entry)
+    """Compare predictions for the rows at these positions, [n], with those of another model for the same rows."""
+    _, entry = other.find(rows.task)
+    given = _Given.make(rows, entry)
     theirs = np.full(len(rows), np.nan)
-    at = _positions(rows, given.row)
-    known = given.usable & (at >= 0)
-    theirs[at[known]] = entry.prediction[given.at[known]]
-    shared = np.isfinite(theirs[positions])
+    theirs[given.position[given.is_scored]] = entry.prediction[given.at[given.is_scored]]
+    shared = np.isfinite(theirs[position])
     label = {"model": other.model, "file": other.path.name, "set": entry.name, "n": int(np.count_nonzero(shared))}
     if not shared.any():
         return label | {"comparison": None}
-    space_group = rows.space_group[positions[shared]]
-    found = compare(task.kind, target[shared], prediction[shared], theirs[positions][shared], space_group)
+    at = position[shared]
+    found = compare(rows.task.kind, rows.target[at], prediction[shared], theirs[at], rows.space_group[at])
     return label | {"comparison": found}
 
 
@@ -447,19 +420,16 @@ def check_other_sets(file: PredictionFile, chosen: PredictionSet | None = None) 
     others = [entry for entry in file.sets if entry is not chosen]
     found = []
     for entry in others:
-        counts = Counter(entry.ids)
-        finite = np.isfinite(entry.prediction)
-        facts: dict[str, Any] = {
+        finite = entry.prediction[np.isfinite(entry.prediction)]
+        facts = {
             "set": entry.name,
             "n": len(entry),
             "task": entry.task.name if entry.task is not None else None,
             "example": printable(entry.ids[0]) if entry.ids else None,
             "claim": entry.claim,
-            "n_repeated": sum(count > 1 for count in counts.values()),
-            "n_not_finite": int(np.count_nonzero(~finite)),
-            "range": [float(entry.prediction[finite].min()), float(entry.prediction[finite].max())]
-            if finite.any()
-            else None,
+            "n_repeated": sum(count > 1 for count in Counter(entry.ids).values()),
+            "n_not_finite": len(entry) - len(finite),
+            "range": [float(finite.min()), float(finite.max())] if len(finite) else None,
             "shared": [_shared(entry, other) for other in others if _may_share(entry, other)],
         }
         found.append(facts)
@@ -477,17 +447,9 @@ def _may_share(one: PredictionSet, other: PredictionSet) -> bool:
     )
 
 
-def _first_of_each(given: PredictionSet) -> dict[str, float]:
-    """Return the prediction of each id; of a repeated id the first counts, as everywhere."""
-    found: dict[str, float] = {}
-    for name, value in zip(given.ids, given.prediction.tolist(), strict=True):
-        found.setdefault(name, value)
-    return found
-
-
 def _shared(one: PredictionSet, other: PredictionSet) -> dict[str, Any]:
-    mine, theirs = (_first_of_each(each) for each in (one, other))
-    pairs = [(value, theirs[name]) for name, value in mine.items() if name in theirs]
+    theirs = other.first
+    pairs = [(one.prediction[i], other.prediction[theirs[name]]) for name, i in one.first.items() if name in theirs]
     difference = np.array([abs(a - b) for a, b in pairs if math.isfinite(a) and math.isfinite(b)])
     bound = one.claimed + other.claimed if one.claimed is not None and other.claimed is not None else None
     facts = {"set": other.name, "n": len(difference), "bound": bound}

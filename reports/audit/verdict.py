@@ -8,31 +8,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.base.console import figures
 from benchmarks.results.metrics import primary_metric
 from reports.audit.breakdown import describe
 from reports.study.sentences import Sentences
-from reports.study.wording import in_brackets
+from reports.study.wording import dashed, in_brackets
 
 __all__ = ["other_sets", "show_audit", "verdict"]
 
 
 def verdict(facts: Mapping[str, Any]) -> str:
-    """Return what an audit found in one paragraph, which a reviewer can paste.
-
-    Args:
-        facts: What `reports.audit.facts.audit` returned.
-    """
+    """Return the facts of an audit in one paragraph, which a reviewer can paste."""
     return Sentences(__name__, {**facts, "metric_label": _metric(facts)})("verdict")
 
 
 def other_sets(sets: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[str]:
-    """Return sentences on what else is in a file, and what of it can be checked.
-
-    Args:
-        sets: What `reports.audit.facts.check_other_sets` returned.
-        facts: Form and name of the file, under `form` and `file`.
-    """
+    """Return sentences on the facts of `check_other_sets` about a file, whose form and name the other facts hold."""
     sentences = Sentences(__name__, {"kind": "", "metric_label": "", "file": facts["file"]})
     if facts["form"] == "submission" and sets:
         return [sentences("other_tasks", names=[entry["task"] for entry in sets])]
@@ -82,7 +72,7 @@ def _fold_table(facts: Mapping[str, Any]) -> Table:
     for fold in facts["folds"]["folds"]:
         score = scores.get(fold["fold"], {"n": 0, "score": None})
         given = (f"{fold['n_test']:,}", f"{fold['n']:,}", f"{fold['share']:.2%}")
-        table.add_row(str(fold["fold"]), *given, f"{score['n']:,}", _figure(score["score"]))
+        table.add_row(str(fold["fold"]), *given, f"{score['n']:,}", dashed(score["score"]))
     return table
 
 
@@ -128,12 +118,8 @@ def _model_table(facts: Mapping[str, Any]) -> Table:
 
 def _cell(value: float | Sequence[float | None] | None) -> str:
     if isinstance(value, Sequence):
-        return " to ".join(map(_figure, value)) if any(end is not None for end in value) else "–"
-    return _figure(value)
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else figures(value)
+        return " to ".join(map(dashed, value)) if any(end is not None for end in value) else "–"
+    return dashed(value)
 
 
 def _metric(facts: Mapping[str, Any]) -> str:

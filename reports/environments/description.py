@@ -6,10 +6,11 @@ import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, SenBenchError, UsageError
@@ -22,22 +23,17 @@ from benchmarks.training.loader import GraphTensors, evaluation_batches
 from benchmarks.training.prediction import load_weights
 from benchmarks.training.trainer import build_model, guard_model, untrained_model
 from reports.environments.operations import first_atoms, orbits_of_elements
-from reports.study.study import Absent
+from reports.study.study import Absent, Result, Study
 from sen.crystal import Crystal
 from sen.graph import Cells, Graph, build_graph, join_graphs
-
-if TYPE_CHECKING:
-    from reports.study.study import Result, Study
-    from sen.model import SEN
+from sen.model import SEN
 
 __all__ = [
-    "DRAWN",
     "DescribedRows",
     "Environments",
     "Models",
     "StudyModels",
     "describe_test_rows",
-    "draw_test_rows",
     "inequivalent_rows",
     "open_models",
     "rows_of_trainings",
@@ -87,6 +83,13 @@ class Environments:
         within = crystal.orbit.astype(np.int64) if self.cells == "asymmetric" else np.arange(len(crystal))
         nodes: NDArray[np.int64] = self.node_ptr[i] + within
         return nodes
+
+    def mean_over_atoms(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the mean of values of the nodes [N, ...] over the atoms of each crystal, [M, ...]."""
+        weight = self.multiplicity.astype(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+        first = self.node_ptr[:-1]
+        means: NDArray[Any] = np.add.reduceat(weight * values, first) / np.add.reduceat(weight, first)
+        return means
 
     def orbit_nodes(self, i: int) -> NDArray[np.int64]:
         """One node of each symmetry orbit of crystal i, in the order of the orbits."""
@@ -170,8 +173,6 @@ class Models:
         Raises:
             DataError: The weights do not fit the configuration: another version of the code made them.
         """
-        import torch
-
         if not trained:
             with torch.random.fork_rng(devices=[]):
                 model, _ = untrained_model(self.config, training.seed, training.fold)
@@ -185,8 +186,6 @@ class Models:
 
     @functools.cached_property
     def _blank(self) -> SEN:
-        import torch
-
         with torch.random.fork_rng(devices=[]):
             return build_model(self.config)
 
@@ -238,8 +237,6 @@ class Models:
 
 def _outputs(model: SEN, graph: Graph, device: str, edge_budget: int) -> dict[str, NDArray[Any]]:
     """Return the outputs of a model for the crystals of a graph, in their order."""
-    import torch
-
     graphs = GraphTensors(graph, device, next(model.parameters()).dtype)
     n_nodes = np.diff(graph.node_ptr)
     # The rows of each crystal in each output.
@@ -324,10 +321,6 @@ _opened: WeakKeyDictionary[Study, StudyModels] = WeakKeyDictionary()
 def open_models(study: Study, progress: Progress | None = None) -> StudyModels:
     """Load the models and the crystals of a study; they are loaded once.
 
-    Args:
-        study: The study.
-        progress: Called with the number of crystals read.
-
     Raises:
         Absent: There is no run, the crystals are not available, or no model can be loaded.
     """
@@ -399,11 +392,7 @@ def describe_test_rows(
 ) -> DescribedRows:
     """Describe test rows of a run, all or a random sample of 2,000 with the same share of each fold.
 
-    Args:
-        models: The models.
-        table: The crystals of the task.
-        trained: Whether by the trained models, or by those from which their trainings began.
-        progress: Called with the number of folds described.
+    They are described by the trained models, or else by those from which their trainings began.
 
     Raises:
         Absent: A row of the run is not in the table.

@@ -15,15 +15,7 @@ from numpy.typing import NDArray
 
 from sen.crystal import Crystal, find_symmetry
 
-__all__ = [
-    "KINDS",
-    "ConventionalCell",
-    "Operation",
-    "classify",
-    "conventional_cell",
-    "first_atoms",
-    "orbits_of_elements",
-]
+__all__ = ["KINDS", "ConventionalCell", "conventional_cell", "first_atoms", "orbits_of_elements"]
 
 KINDS = ("translation", "inversion", "mirror", "rotation", "rotoinversion", "screw", "glide")
 """Kinds of operations, in the order in which one of several is chosen to name a relation."""
@@ -156,19 +148,13 @@ def conventional_cell(crystal: Crystal) -> ConventionalCell:
         standard = found.std_cell
         again = find_symmetry(standard.basis, standard.positions, standard.numbers, _SYMPREC)
     if again is None:
-        return ConventionalCell(
-            crystal.lattice,
-            crystal.positions,
-            crystal.numbers.astype(np.int64),
-            np.arange(len(crystal)),
-            0,
-            [],
-            np.empty((0, len(crystal)), dtype=np.int64),
-        )
+        numbers, atom = crystal.numbers.astype(np.int64), np.arange(len(crystal))
+        images = np.empty((0, len(crystal)), dtype=np.int64)
+        return ConventionalCell(crystal.lattice, crystal.positions, numbers, atom, 0, [], images)
     lattice, positions = np.array(standard.basis), np.array(standard.positions)
     numbers, operations = np.array(standard.numbers, dtype=np.int64), again.operations
     in_crystal = positions @ np.array(found.std_linear).T + np.array(found.std_origin_shift)
-    atom = _nearest(in_crystal, crystal.positions, crystal.lattice)
+    atom = _distances(in_crystal, crystal.positions, crystal.lattice).argmin(axis=1)
     kept = []
     for rotation, translation in zip(operations.rotations, operations.translations, strict=True):
         w, shift = np.array(rotation, dtype=np.int64), np.array(translation) % 1.0
@@ -189,12 +175,6 @@ def _distances(points: NDArray[Any], others: NDArray[Any], lattice: NDArray[Any]
     difference -= np.rint(difference)
     distances: NDArray[np.float64] = np.linalg.norm(difference @ lattice, axis=2)
     return distances
-
-
-def _nearest(points: NDArray[Any], others: NDArray[Any], lattice: NDArray[Any]) -> NDArray[np.int64]:
-    """Index of the point among others [m, 3] that each point [n, 3] is a lattice image of."""
-    nearest: NDArray[np.int64] = _distances(points, others, lattice).argmin(axis=1)
-    return nearest
 
 
 def _matches(

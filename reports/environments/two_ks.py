@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.base.files import plain
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, reduced_formula
+from reports.environments.description import Environments
 from reports.environments.operations import (
     KINDS,
     ConventionalCell,
@@ -26,25 +27,18 @@ from reports.environments.operations import (
 from reports.study.wording import drawable, space_group_symbol
 from sen.crystal import SYMBOLS, Crystal
 
-if TYPE_CHECKING:
-    from reports.environments.description import Environments
-
 __all__ = [
     "DIGITS",
     "SUBSETS",
-    "Choice",
     "choose_crystals",
     "choose_example",
     "describe_crystal",
     "element_of",
-    "element_pairs",
     "ks_matrix",
     "ks_of_subsets",
     "ks_statistic",
     "orbit_labels",
     "pearson",
-    "relations",
-    "shown_kinds",
 ]
 
 DIGITS = 5
@@ -90,9 +84,7 @@ def ks_statistic(first: NDArray[np.floating], second: NDArray[np.floating]) -> N
     return result
 
 
-def ks_of_subsets(
-    first: NDArray[np.floating], second: NDArray[np.floating], width: int, *, subsets: int = SUBSETS, seed: int = 0
-) -> NDArray[np.float64]:
+def ks_of_subsets(first: NDArray[np.floating], second: NDArray[np.floating], width: int) -> NDArray[np.float64]:
     """Return the mean 2-KS of each pair over random subsets of the components, the same ones of both environments.
 
     The steps in which 2-KS moves, and its expectation under chance, depend on the width of the environments.
@@ -101,9 +93,7 @@ def ks_of_subsets(
     Args:
         first: Environments, [P, D].
         second: The environments to compare with, [P, D].
-        width: Components in a subset, at most D.
-        subsets: Number of subsets; one where a subset is the whole.
-        seed: Of the draws; environments of the same width share their subsets.
+        width: Components in a subset; with D or more of them the whole is compared.
 
     Returns:
         The means, [P]; at least 1 / width for environments that have no component in common.
@@ -111,12 +101,13 @@ def ks_of_subsets(
     n_pairs, own = first.shape
     if width >= own:
         return ks_statistic(first, second)
-    rng = np.random.default_rng([seed, own])
+    # Environments of the same width share their subsets.
+    rng = np.random.default_rng([0, own])
     total = np.zeros(n_pairs)
-    for _ in range(subsets):
+    for _ in range(SUBSETS):
         chosen = rng.permutation(own)[:width]
         total += ks_statistic(first[:, chosen], second[:, chosen])
-    return total / subsets
+    return total / SUBSETS
 
 
 def ks_matrix(environments: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -182,17 +173,12 @@ def shown_kinds(cell: ConventionalCell, orbit: NDArray[Any]) -> set[str]:
 
 
 def choose_crystals(table: CrystalTable, rows: NDArray[np.int64], progress: Progress | None = None) -> Choice:
-    """Choose a crystal for each kind of operation, for as many of the seven as the rows contain.
+    """Choose a crystal among rows of a table for each kind of operation, for as many of the seven as they contain.
 
     Crystals have at least two symmetry orbits and at most 32 atoms in the conventional cell. Crystals with inequivalent
     atoms of one element come first, because these can be compared, then those that show few other kinds, then small
     cells. At most the 2,000 smallest crystals are searched, and no larger ones once every kind is found in such
-    crystals.
-
-    Args:
-        table: The crystals of the task.
-        rows: Positions of the rows to choose from.
-        progress: Called with the number of kinds found.
+    crystals. The progress is the number of kinds found.
     """
     size = np.diff(table.ptr)[rows]
     order = rows[np.lexsort((rows, size))]
@@ -318,9 +304,7 @@ def relations(crystal: Crystal, before: NDArray[np.floating], after: NDArray[np.
 def element_pairs(crystal: Crystal, environments: NDArray[np.floating]) -> list[dict[str, Any]]:
     """Return the 2-KS between the elements of a crystal (Fig. 2b): median over pairs of orbits, with their number.
 
-    Args:
-        crystal: The crystal.
-        environments: Environment of each of its atoms, [atoms, D].
+    Environments are those of its atoms, [atoms, D].
     """
     first = first_atoms(crystal)
     numbers = crystal.numbers[first]

@@ -12,6 +12,7 @@ from benchmarks.base.errors import UsageError
 from reports.page.report import Part
 from reports.study.sentences import Sentences
 from reports.study.study import Result, Study
+from reports.study.wording import spanned
 
 __all__ = ["bibtex", "methods"]
 
@@ -40,10 +41,7 @@ _BLOCKS_OF_THE_PAPER = {"capsule", "mlp"}
 def methods(parts: Sequence[Part], origin: Mapping[str, str | None], *, scores: bool = True) -> list[str]:
     """Return paragraphs on how the results of a report came about, one for each task and one on statistics.
 
-    Args:
-        parts: Of the report.
-        origin: Versions and commit that made it.
-        scores: Whether the page shows scores of models, and so has to say how they came about.
+    Without `scores` the page shows none of models, and says nothing of how they came about.
     """
     folds = [[len(result.folds) for result in part.study.results if result.has_folds] for part in parts]
     facts = {
@@ -77,9 +75,9 @@ def _facts(study: Study) -> dict[str, Any]:
         ],
         "lacking": [run.label for run in study.runs if len(run.folds) < study.n_folds],
         "sizes": {
-            name: _range([record["rows"][name] for record in records]) for name in ("train", "validation", "test")
+            name: spanned(record["rows"][name] for record in records) for name in ("train", "validation", "test")
         },
-        "seeds": _range(seeds),
+        "seeds": spanned(seeds),
         "shared": shared,
         "recipes": recipes,
         "published": study.published,
@@ -155,8 +153,3 @@ def _published(result: Result) -> list[str]:
 
 def _one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
-
-
-def _range(numbers: Sequence[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

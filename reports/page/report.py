@@ -13,7 +13,7 @@ from benchmarks.base.errors import UsageError, printable, suggest
 from benchmarks.base.files import plain
 from benchmarks.base.workers import Progress
 from reports.page.section import Item, Section, load_section, section_names
-from reports.study.study import Absent, Study
+from reports.study.study import Absent, Result, Study
 from sen.registry import guard
 
 __all__ = ["Outcome", "Part", "Report", "choose_sections", "make_report"]
@@ -98,7 +98,7 @@ class Report:
                     {
                         "task": part.study.task.facts(),
                         "notes": list(part.study.notes),
-                        "results": [_result_facts(part.study, i) for i in range(len(part.study.results))],
+                        "results": [_result_facts(result) for result in part.study.results],
                         "sections": {
                             outcome.name: {
                                 "title": outcome.title,
@@ -143,16 +143,10 @@ def make_report(
     progress: Callable[[str], Progress] = lambda _: lambda _done, _total: None,
     done: Callable[[Study, Outcome], None] = lambda _study, _outcome: None,
 ) -> Report:
-    """Let every section analyse every study; one that fails stops no other.
+    """Let the sections of these names analyse every study; one that fails stops no other.
 
-    Args:
-        studies: One for each task.
-        sections: Names of sections.
-        made: When.
-        command: Words of the command.
-        origin: Versions, commit and machine.
-        progress: Makes a progress callback of a description.
-        done: Called when a section is done.
+    `progress` makes a progress callback of a description, and `done` is called when a section is done with a study.
+    The other arguments are those of `Report`.
     """
     parts = []
     for study in studies:
@@ -190,8 +184,7 @@ def _run(outcome: Outcome, section: Section, study: Study, progress: Progress) -
     outcome.seconds = time.perf_counter() - start
 
 
-def _result_facts(study: Study, at: int) -> dict[str, Any]:
-    result = study.results[at]
+def _result_facts(result: Result) -> dict[str, Any]:
     return {
         "label": result.label,
         "path": str(result.path),

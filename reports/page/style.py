@@ -238,13 +238,9 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> Non
 
 
 def legend_beside(figure: Figure, axes: Axes, height: str, labels: Sequence[str] | None = None) -> None:
-    """Move the legend of an axes, as seaborn makes it, to the right of all axes.
+    """Move the legend of an axes, as seaborn makes it, to the "upper" or the "center" right of all axes.
 
-    Args:
-        figure: The figure.
-        axes: The axes.
-        height: Where along the side: "upper" or "center".
-        labels: Labels to write instead.
+    Labels replace its own.
     """
     handles, own = axes.get_legend_handles_labels()
     axes.legend_ = None

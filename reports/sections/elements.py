@@ -17,26 +17,16 @@ from reports.environments.two_ks import pearson
 from reports.page.items import Column, Items, interval_columns
 from reports.page.section import Heading, Item, Section
 from reports.page.style import DIVERGING, INK, SYSTEM_COLOURS, WIDE, heatmap, legend_beside, subplots
-from reports.study.study import Absent
+from reports.study.study import Absent, Study
 from reports.study.wording import drawable, in_brackets
 from sen.crystal import SYMBOLS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-    from reports.study.study import Study
+__all__ = ["Elements"]
 
-__all__ = [
-    "Correlation",
-    "Elements",
-    "element_correlation",
-    "periodic_order",
-    "rank_correlation",
-    "rank_within_folds",
-    "spread_of_environments",
-]
-
-# Random choices of atoms.
+# Random choices of atoms in each fold.
 _DRAWS = 50
 # Elements of fewer crystals, in all folds, are left out: too little is known of them.
 _MIN_CRYSTALS = 5
@@ -76,17 +66,12 @@ class Correlation:
     crystals: list[int]
 
 
-def element_correlation(rows: DescribedRows, *, draws: int = _DRAWS, seed: int = 0) -> Correlation:
+def element_correlation(rows: DescribedRows) -> Correlation:
     """Return the Pearson correlation of the environments, before the block, of atoms of each two elements.
 
     In each draw two atoms of every element are chosen at random, each from a random crystal. A pair of atoms from one
     crystal does not count, because the environment of one depends on the other. Only atoms described by the same model
     are compared; the heatmaps of the folds are averaged.
-
-    Args:
-        rows: Test rows.
-        draws: Random choices in each fold.
-        seed: Of the draws.
 
     Raises:
         Absent: Fewer than two elements are in five crystals or more.
@@ -101,18 +86,18 @@ def element_correlation(rows: DescribedRows, *, draws: int = _DRAWS, seed: int =
         raise Absent(
             f"Fewer than two elements are in {_MIN_CRYSTALS} test crystals or more: there is nothing to correlate."
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     n = len(numbers)
     folds = np.unique(rows.fold)
     before = environments.before[node]
     # A heatmap for each fold and draw.
-    maps = np.full((len(folds), draws, n, n), np.nan)
+    maps = np.full((len(folds), _DRAWS, n, n), np.nan)
     for of_fold, fold in zip(maps, folds, strict=True):
         in_fold = rows.fold[crystal_of] == fold
         # For each element, its orbits by crystal: first a crystal is drawn, then an atom of it.
         places = [np.flatnonzero(in_fold & (z == number)) for number in numbers]
         by_crystal = [[part[crystal_of[part] == c] for c in np.unique(crystal_of[part])] for part in places]
-        for draw in range(draws):
+        for draw in range(_DRAWS):
             chosen = np.full((2, n), -1)
             for i, crystals in enumerate(by_crystal):
                 if crystals:
@@ -123,7 +108,7 @@ def element_correlation(rows: DescribedRows, *, draws: int = _DRAWS, seed: int =
     repeats = [
         _masked_correlation(of_fold[a][upper], of_fold[a + 1][upper])
         for of_fold in maps
-        for a in range(0, draws - 1, 2)
+        for a in range(0, _DRAWS - 1, 2)
     ]
     with warnings.catch_warnings():
         # A pair of elements may never be drawn together.
@@ -135,7 +120,7 @@ def element_correlation(rows: DescribedRows, *, draws: int = _DRAWS, seed: int =
             np.nanmean([mean, mean.T], axis=0),
             float(np.nanmedian(spread[upper])),
             float(np.nanmean(repeats)),
-            draws,
+            _DRAWS,
             len(folds),
             counts[numbers].tolist(),
         )
@@ -179,24 +164,19 @@ def spread_of_environments(rows: DescribedRows) -> NDArray[np.float64]:
     Nodes count with their multiplicity, so that the choice of the cell does not matter.
     """
     environments = rows.environments
-    weight = environments.multiplicity.astype(np.float64)
-    first = environments.node_ptr[:-1]
     after = environments.after.astype(np.float64)
-    total = np.add.reduceat(weight, first)
-    mean = np.add.reduceat(weight * after.mean(axis=1), first) / total
-    square = np.add.reduceat(weight * (after**2).mean(axis=1), first) / total
+    mean = environments.mean_over_atoms(after.mean(axis=1))
+    square = environments.mean_over_atoms((after**2).mean(axis=1))
     spread: NDArray[np.float64] = np.sqrt(np.maximum(square - mean**2, 0))
     return spread
 
 
 def rank_within_folds(values: NDArray[np.float64], fold: NDArray[np.int64]) -> NDArray[np.float64]:
     """Rank values [n] within each fold, from 0 to 1; the middle for a fold of one row."""
-    from scipy.stats import rankdata
+    import pandas as pd
 
-    ranks = np.empty(len(values))
-    for number in np.unique(fold):
-        members = fold == number
-        ranks[members] = (rankdata(values[members]) - 0.5) / members.sum()
+    of_fold = pd.Series(values).groupby(fold)
+    ranks: NDArray[np.float64] = ((of_fold.rank() - 0.5) / of_fold.transform("size")).to_numpy()
     return ranks
 
 

@@ -7,25 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.base.workers import Progress
-from reports.environments.description import open_models, rows_of_trainings
+from benchmarks.data.crystal_table import CrystalTable
+from reports.environments.description import Models, open_models, rows_of_trainings
 from reports.environments.operations import KINDS
 from reports.environments.two_ks import DIGITS, choose_crystals, choose_example, describe_crystal, element_of
 from reports.page.items import Column, Items
 from reports.page.section import Heading, Item, Section, Table
 from reports.page.style import COLOURS, DIVERGING, GRID, INK, MUTED, SEQUENTIAL, WIDE, heatmap, legend, panels, subplots
-from reports.study.study import Absent
+from reports.study.study import Absent, Study
 from reports.study.wording import typeset_formula, typeset_group
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
-    from numpy.typing import NDArray
-
-    from benchmarks.data.crystal_table import CrystalTable
-    from reports.environments.description import Models
-    from reports.study.study import Study
 
 __all__ = [
     "Equivalence",
@@ -38,6 +35,10 @@ __all__ = [
 
 # Names above the boxes of a figure.
 _SHORT = dict(zip(KINDS, ("transl.", "inv.", "mirror", "rot.", "rotoinv.", "screw", "glide"), strict=True))
+# Facts that name a crystal.
+_NAMES = ("id", "fold", "formula", "symbol")
+# Facts of a crystal that are kept of the example alone.
+_LARGE = {"element_pairs", "components", "pearson", "orbit_matrix"}
 # Crystals whose pairs of elements are shown, as many as in the paper.
 _PAIR_CRYSTALS = 6
 
@@ -72,7 +73,7 @@ class Equivalence(Section):
             "seed": models.trainings[0].seed,
             "folds": [training.fold for training in models.trainings],
             "crystals": [
-                {"shows": kinds, **_only(described[row], "element_pairs", "components", "pearson", "orbit_matrix")}
+                {"shows": kinds, **{key: value for key, value in described[row].items() if key not in _LARGE}}
                 for row, kinds in zip(choice.rows, choice.shows, strict=True)
             ],
             "absent": choice.absent,
@@ -80,7 +81,8 @@ class Equivalence(Section):
             "n_runs": len(opened.runs) if len(shared) else 1,
             "n_candidates": len(candidates),
             "element_pairs": [
-                {**_names(described[row]), "pairs": described[row]["element_pairs"]["before"]} for row in pairs
+                {**{key: described[row][key] for key in _NAMES}, "pairs": described[row]["element_pairs"]["before"]}
+                for row in pairs
             ],
             "example": None,
             "not_tested_on_example": [],
@@ -88,7 +90,7 @@ class Equivalence(Section):
         }
         if example is None:
             return facts
-        facts["example"] = _names(described[example]) | {key: described[example][key] for key in ("pearson", "orbits")}
+        facts["example"] = {key: described[example][key] for key in (*_NAMES, "pearson", "orbits")}
         facts["example"]["blocks"] = blocks = []
         for other, its_models in opened.runs:
             own = described if its_models is models else _describe(its_models, table, [example], progress)
@@ -155,14 +157,6 @@ def _count_kinds(operations: Sequence[str]) -> str:
     """Return how many operations are of each kind, as facts write them: "2-fold screw: -x, y+1/2, -z"."""
     kinds = [name.partition(":")[0].split()[-1] for name in operations]
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds)
-
-
-def _only(described: Mapping[str, Any], *without: str) -> dict[str, Any]:
-    return {key: value for key, value in described.items() if key not in without}
-
-
-def _names(described: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: described[key] for key in ("id", "fold", "formula", "symbol")}
 
 
 def _describe(

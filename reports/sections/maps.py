@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from benchmarks.base.machine import n_threads
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, reduced_formula
-from reports.environments.description import Environments, Models, open_models, rows_of_trainings
+from reports.environments.description import Models, open_models, rows_of_trainings
 from reports.page.items import Column, Items
 from reports.page.section import Heading, Item, Section
 from reports.page.style import COLOURS, MARKERS, SEQUENTIAL, SYSTEM_COLOURS, legend_beside, panels, subplots
-from reports.study.study import Absent
+from reports.study.study import Absent, Study
 from reports.study.wording import drawable, in_brackets, typeset_formula
 from sen.crystal import SYMBOLS
 
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-    from reports.study.study import Study
-
-__all__ = ["GROUPS", "Map", "Maps", "compound_group", "make_map", "neighbour_correlation"]
+__all__ = ["Maps"]
 
 GROUPS = ("K", "Ba", "Sr", "Li", "Ca", "Al")
 """The A of the paper's A-O-X compounds, the most electropositive first; of two in a compound the first is the A."""
@@ -64,6 +62,10 @@ class Map:
     perplexity: float
     trustworthiness: float
     judged: int
+
+    def facts(self) -> dict[str, Any]:
+        """Return what goes to report.json; points are [2, n], rounded to what a figure can show."""
+        return {**vars(self), "points": self.points.T.round(2).tolist()}
 
 
 def make_map(vectors: NDArray[np.floating], *, seed: int = 0, progress: Progress | None = None) -> Map:
@@ -200,7 +202,7 @@ class Maps(Section):
                 {
                     "label": label,
                     "seed": training.seed,
-                    **_map_facts(make_map(material, progress=progress)),
+                    **make_map(material, progress=progress).facts(),
                     "first_component": first_component(material),
                     "neighbour_correlation": neighbour_correlation(reduce(material), target),
                     "neighbour_correlation_untrained": neighbour_correlation(reduce(untrained[0]), target),
@@ -293,32 +295,15 @@ def crystal_vectors(
         crystals = [table.crystal(row) for row in rows[start : start + _CHUNK].tolist()]
         described = models.describe(crystals, model)
         material.append(described.material)
-        chemistry.append(_means(described))
+        chemistry.append(described.mean_over_atoms(described.before))
         if progress is not None:
             progress(start + len(crystals), len(rows))
     return np.concatenate(material), np.concatenate(chemistry)
 
 
-def _means(environments: Environments) -> NDArray[np.floating]:
-    """Mean over the atoms of each crystal of the environments before the block, [M, 192]."""
-    weight = environments.multiplicity[:, None].astype(environments.before.dtype)
-    first = environments.node_ptr[:-1]
-    means: NDArray[np.floating] = np.add.reduceat(weight * environments.before, first)
-    return means / np.add.reduceat(weight, first)
-
-
 def _differ(vectors: NDArray[np.floating]) -> bool:
     """Whether any two of the vectors [n, D] differ."""
     return bool(np.ptp(vectors, axis=0).any())
-
-
-def _map_facts(made: Map) -> dict[str, Any]:
-    return {
-        "points": made.points.T.round(2).tolist(),
-        "perplexity": made.perplexity,
-        "trustworthiness": made.trustworthiness,
-        "judged": made.judged,
-    }
 
 
 def _compounds(
@@ -330,14 +315,8 @@ def _compounds(
 ) -> dict[str, Any]:
     """Map the A-O-X compounds among rows by their chemistry, and those with calcium by their material vectors.
 
-    These are the stages shown in the paper's Fig. 2e and 3c. Where there are too few, there is no map.
-
-    Args:
-        table: The crystals.
-        rows: Positions of the rows in it, [n].
-        chemistry: Their chemistry after training, [n, width].
-        material: Their material vectors after training, [n, width].
-        untrained: Their chemistry before training, [n, width].
+    These are the stages shown in the paper's Fig. 2e and 3c. Where there are too few, there is no map. Rows are
+    positions [n] in the table; vectors are [n, width], and `untrained` is the chemistry before training.
     """
     numbers = [table.numbers[table.ptr[row] : table.ptr[row + 1]] for row in rows.tolist()]
     groups = [compound_group(z) for z in numbers]
@@ -353,8 +332,7 @@ def _compounds(
             "target": drawable(table.target[rows[chosen]]),
         }
         if len(chosen) >= _MIN_POINTS and _differ(vectors[chosen]):
-            made = make_map(vectors[chosen])
-            facts |= _map_facts(made)
+            facts |= make_map(vectors[chosen]).facts()
             if name == "a_o_x":
                 facts["same_group"], facts["chance"] = same_group_share(reduce(vectors[chosen]), facts["group"])
                 facts["same_group_untrained"] = same_group_share(reduce(untrained[chosen]), facts["group"])[0]

@@ -58,7 +58,7 @@ class Overview(Section):
             "mean_absolute_deviation": _deviation(study),
             "results": results,
             "differences": differences,
-            "leaderboard": _leaderboard(study),
+            "leaderboard": [vars(entry) for entry in published(study.task.name)] if study.task.is_official else [],
             "source": source() if study.task.is_official else None,
         }
 
@@ -119,20 +119,8 @@ def _memory(record: Mapping[str, Any]) -> float:
 
 def _deviation(study: Study) -> float | None:
     """Mean absolute deviation of the test targets of the result that has most rows."""
-    if study.task.kind != "regression":
-        return None
-    target = max(study.results, key=lambda result: len(result.rows)).rows.target
-    return mean_absolute_deviation(target)
-
-
-def _leaderboard(study: Study) -> list[dict[str, Any]]:
-    if not study.task.is_official:
-        return []
-    entries: list[dict[str, Any]] = [
-        {"model": entry.model, "mean": entry.mean, "std": entry.std, "folds": list(entry.folds)}
-        for entry in published(study.task.name)
-    ]
-    return entries
+    largest = max(study.results, key=lambda result: len(result.rows))
+    return mean_absolute_deviation(largest.rows.target) if study.task.kind == "regression" else None
 
 
 def _difference(first: Result, second: Result) -> dict[str, Any]:
@@ -151,7 +139,8 @@ def _difference(first: Result, second: Result) -> dict[str, Any]:
         "mean": float(difference.mean()),
         "low": interval.low,
         "high": interval.high,
-        "share_better": _share(difference),
+        # Ties count half.
+        "share_better": float(np.mean(difference < 0) + np.mean(difference == 0) / 2),
         "folds": folds,
         "by_fold": by_fold,
         "error_correlation": _correlation(a.error, b.error),
@@ -166,11 +155,6 @@ def _difference(first: Result, second: Result) -> dict[str, Any]:
         p = corrected_t_test(by_fold, ratio)
         facts |= {"p": None if math.isnan(p) else p, "test_to_train": ratio}
     return facts
-
-
-def _share(difference: NDArray[np.float64]) -> float:
-    """Share of rows on which the first has the smaller error; ties count half."""
-    return float(np.mean(difference < 0) + np.mean(difference == 0) / 2)
 
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:

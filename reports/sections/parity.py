@@ -85,13 +85,10 @@ def _reliability(target: Any, probability: Any) -> list[dict[str, float]]:
 
 
 def _confusion(target: Any, probability: Any) -> dict[str, int]:
-    label, truth = probability > 0.5, target > 0.5
-    return {
-        "true_positive": int(np.count_nonzero(label & truth)),
-        "false_positive": int(np.count_nonzero(label & ~truth)),
-        "false_negative": int(np.count_nonzero(~label & truth)),
-        "true_negative": int(np.count_nonzero(~label & ~truth)),
-    }
+    from sklearn.metrics import confusion_matrix
+
+    ((tn, fp), (fn, tp)) = confusion_matrix(target > 0.5, probability > 0.5, labels=[False, True]).tolist()
+    return {"true_positive": tp, "false_positive": fp, "false_negative": fn, "true_negative": tn}
 
 
 def _parity_figure(items: Items, facts: Mapping[str, Any]) -> Figure:

@@ -28,30 +28,13 @@ from reports.environments.two_ks import SUBSETS, ks_of_subsets
 from reports.page.items import Column, Items, interval_columns
 from reports.page.section import Item, Section
 from reports.page.style import GRID, MUTED, PAPER, WIDE, look_of, subplots
-from reports.study.study import Absent
+from reports.study.study import Absent, Study
 from sen.crystal import Crystal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-    from reports.study.study import Study
-
-__all__ = [
-    "SIZES",
-    "WIDTH",
-    "Fading",
-    "Pairs",
-    "Score",
-    "Separation",
-    "Step",
-    "block_separation",
-    "common_width",
-    "displaced",
-    "fading",
-    "find_pairs",
-    "separation",
-    "separation_score",
-]
+__all__ = ["Separation"]
 
 SIZES = (0.0, 0.01, 0.02, 0.05, 0.1)
 """Displacements in Å at which equivalence is measured."""
@@ -87,11 +70,7 @@ def find_pairs(
 ) -> Pairs:
     """Return the pairs among the nodes of a crystal, at most 200 of a kind, drawn at random.
 
-    Args:
-        nodes: The nodes, [n].
-        numbers: Their atomic numbers, [n].
-        orbit: Their symmetry orbits, [n].
-        rng: Draws.
+    The nodes, their atomic numbers and their symmetry orbits are all [n].
     """
     i, j = np.triu_indices(len(nodes), k=1)
     same_element, same_orbit = numbers[i] == numbers[j], orbit[i] == orbit[j]
@@ -155,11 +134,8 @@ def separation(environments: Environments, width: int = WIDTH) -> dict[str, Scor
     """Return the separation scores "before" and "after" the block of crystals.
 
     Crystals without inequivalent atoms of one element, or of one element alone, are left out. Pairs are taken between
-    symmetry orbits, so that the score does not depend on the choice of the cell.
-
-    Args:
-        environments: Of the crystals.
-        width: Components from which 2-KS is computed.
+    symmetry orbits, so that the score does not depend on the choice of the cell; 2-KS is computed from `width`
+    components.
     """
     found = orbit_pairs(environments, range(len(environments)))
     pairs = [part for part in found if len(part.inequivalent) and len(part.elements)]
@@ -252,15 +228,7 @@ def fading(
     The crystals are drawn among the test rows of the separation score that have equivalent atoms as well; if there are
     fewer than 20 of these, among all with equivalent atoms and several elements. After the displacement they are
     described in full cells and without refinement, each by the model that did not see it. The draws are the same for
-    every block.
-
-    Args:
-        models: The models of a run.
-        table: The crystals of the task.
-        at_most: Number of crystals.
-        sizes: Displacements in Å.
-        width: Components from which 2-KS is computed.
-        progress: Called with the number of sizes done.
+    every block. Sizes are in Å, and 2-KS is computed from `width` components.
 
     Returns:
         None where no crystal has equivalent atoms and several elements.
@@ -313,14 +281,7 @@ def fading(
 def block_separation(
     models: Models, table: CrystalTable, *, width: int = WIDTH, progress: Progress | None = None
 ) -> dict[str, dict[str, Score]]:
-    """Return the separation scores of a run's test rows by the "trained" and the "untrained" models.
-
-    Args:
-        models: The models of a run.
-        table: The crystals of the task.
-        width: Components from which 2-KS is computed.
-        progress: Called with the number of folds described.
-    """
+    """Return the separation scores of a run's test rows by the "trained" and the "untrained" models."""
     found = {}
     for state in ("trained", "untrained"):
         rows = describe_test_rows(models, table, trained=state == "trained", progress=progress)

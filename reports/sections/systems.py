@@ -47,17 +47,15 @@ class Systems(Section):
                 }
             )
             progress(i + 1, n_steps)
-        facts: dict[str, Any] = {
+        violins = [_violin(study, one, other) for one, other in _pairs(study)]
+        progress(n_steps, n_steps)
+        return {
             "unit": study.task.unit,
             "kind": study.task.kind,
             "best": _best(study).label,
             "results": results,
-            "violins": [],
+            "violins": violins,
         }
-        for one, other in _pairs(study):
-            facts["violins"].append(_violin(study, one, other))
-        progress(n_steps, n_steps)
-        return facts
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """A summary, errors by system, violins of pairs, tables."""
@@ -101,8 +99,9 @@ def _pairs(study: Study) -> Iterator[tuple[Result, Result]]:
 
 def _violin(study: Study, one: Result, other: Result) -> dict[str, Any]:
     at, there = shared_rows(one.rows, other.rows)
+    sides = {"one": {"label": one.label}, "other": {"label": other.label}, "rows": len(at)}
     if not len(at):
-        return {"one": {"label": one.label}, "other": {"label": other.label}, "rows": 0}
+        return sides
     first, second = one.rows.take(at), other.rows.take(there)
     groups = study.crystals().space_group[study.positions(first.ids.tolist())]
     losses = (first.loss, second.loss)
@@ -115,8 +114,7 @@ def _violin(study: Study, one: Result, other: Result) -> dict[str, Any]:
         ]
         for entry in comparison["systems"]
     }
-    sides = {"one": {"label": one.label}, "other": {"label": other.label}}
-    return {**sides, "rows": len(at), "comparison": comparison, "quantiles": errors}
+    return {**sides, "comparison": comparison, "quantiles": errors}
 
 
 def _best_systems(facts: Mapping[str, Any]) -> dict[str, list[str]]:

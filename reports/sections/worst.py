@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.workers import Progress
+from benchmarks.data.crystal_table import CrystalTable
 from reports.page.items import Column, Items
 from reports.page.section import Item, Section, Table
 from reports.study.study import Absent, Result, Study, shared_rows
-from reports.study.wording import in_brackets, space_group_symbol
+from reports.study.wording import space_group_symbol
 from sen.crystal import SYMBOLS
 
-if TYPE_CHECKING:
-    from benchmarks.data.crystal_table import CrystalTable
-
-__all__ = ["CAUSES", "MAGNETIC", "Worst", "find_causes"]
+__all__ = ["Worst"]
 
 MAGNETIC = frozenset(
     {"V", "Cr", "Mn", "Fe", "Co", "Ni"}
@@ -59,7 +57,9 @@ class Worst(Section):
         error = errors.mean(axis=0)
         predictions = np.array([part.prediction for part in parts])
         ids, target = parts[0].ids, parts[0].target
-        worst = np.argsort(-error, kind="stable")[:_SHOWN]
+        worst_first = np.argsort(-error, kind="stable")
+        worst = worst_first[:_SHOWN]
+        tail = worst_first[: max(1, round(_WORST_SHARE * len(error)))]
         facts: dict[str, Any] = {
             "unit": study.task.unit,
             "kind": study.task.kind,
@@ -79,11 +79,8 @@ class Worst(Section):
             facts["crystals"] = str(absent)
         else:
             causes = find_causes(table, where, _seen(runs, parts[0].fold))
-            lonely = _lonely(table, where[worst])
             described = _describe(study, where[worst])
-            for row, distance in zip(described, lonely, strict=True):
-                row["lonely"] = distance
-            facts["causes"] = _rates(causes, error)
+            facts["causes"] = _rates(causes, error, tail)
         facts["worst"] = [
             {
                 "id": str(ids[i]),
@@ -100,8 +97,7 @@ class Worst(Section):
             }
             for i, row in zip(worst.tolist(), described, strict=True)
         ]
-        n_worst = max(1, round(_WORST_SHARE * len(error)))
-        facts["share_of_error"] = float(np.sort(error)[::-1][:n_worst].sum() / max(error.sum(), 1e-300))
+        facts["share_of_error"] = float(error[tail].sum() / max(error.sum(), 1e-300))
         return facts
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
@@ -182,7 +178,7 @@ def _describe(study: Study, where: NDArray[np.int64]) -> list[dict[str, Any]]:
 
     rows, table = rows_of(study.dataset()), study.crystals()
     described = []
-    for i in where.tolist():
+    for i, lonely in zip(where.tolist(), _lonely(table, where), strict=True):
         number = int(rows.space_group[i])
         described.append(
             {
@@ -191,6 +187,7 @@ def _describe(study: Study, where: NDArray[np.int64]) -> list[dict[str, Any]]:
                 "symbol": space_group_symbol(number),
                 "system": str(rows.crystal_system[i]),
                 "atoms": int(table.ptr[i + 1] - table.ptr[i]),
+                "lonely": lonely,
             }
         )
     return described
@@ -209,11 +206,10 @@ def _lonely(table: CrystalTable, where: NDArray[np.int64]) -> list[float]:
     return distances
 
 
-def _rates(causes: Mapping[str, NDArray[np.bool_]], error: NDArray[np.float64]) -> list[dict[str, Any]]:
+def _rates(
+    causes: Mapping[str, NDArray[np.bool_]], error: NDArray[np.float64], worst: NDArray[np.int64]
+) -> list[dict[str, Any]]:
     """Return how often each cause applies, to all rows and to the worst, and the errors with and without it."""
-    n_worst = max(1, round(_WORST_SHARE * len(error)))
-    worst = np.zeros(len(error), dtype=bool)
-    worst[np.argsort(-error, kind="stable")[:n_worst]] = True
     return [
         {
             "cause": name,
@@ -229,14 +225,12 @@ def _rates(causes: Mapping[str, NDArray[np.bool_]], error: NDArray[np.float64]) 
 
 
 def _worst_table(items: Items, facts: Mapping[str, Any]) -> Table:
-    unit = in_brackets(facts["unit"])
     with_crystals = not facts["crystals"]
-    several = len(facts["models"]) > 1
     columns: list[Column] = [("row", "id")]
     if with_crystals:
         columns += [("formula", "formula"), ("space group", _group), ("atoms", "atoms")]
-    columns += [(f"true{unit}", "target"), ("predicted", "prediction"), ("error", "error")]
-    if several:
+    columns += [(f"true{items.unit}", "target"), ("predicted", "prediction"), ("error", "error")]
+    if len(facts["models"]) > 1:
         columns.append(("best model's", lambda row: min(row["errors"])))
     if with_crystals:
         columns.append(("suspected cause", "causes"))
@@ -249,14 +243,13 @@ def _group(row: Mapping[str, Any]) -> str:
 
 
 def _cause_table(items: Items, facts: Mapping[str, Any]) -> Table:
-    unit = in_brackets(facts["unit"])
     columns: list[Column] = [
         ("cause", "cause"),
         ("n", "rows"),
         ("% of all rows", lambda row: 100 * row["share"]),
         (f"% of the worst {100 * _WORST_SHARE:g} %", lambda row: 100 * row["share_of_worst"]),
-        (f"mean error{unit}", "mean_error"),
-        (f"without{unit}", "mean_error_without"),
-        (f"median error{unit}", "median_error"),
+        (f"mean error{items.unit}", "mean_error"),
+        (f"without{items.unit}", "mean_error_without"),
+        (f"median error{items.unit}", "median_error"),
     ]
     return items.table("causes", facts["causes"], columns, digits=3)

@@ -68,6 +68,14 @@ class PredictionSet:
         """Number of predictions n."""
         return len(self.ids)
 
+    @property
+    def first(self) -> dict[str, int]:
+        """Position of the first prediction for each id, which is the one that counts."""
+        found: dict[str, int] = {}
+        for i, name in enumerate(self.ids):
+            found.setdefault(name, i)
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class PredictionFile:
@@ -181,8 +189,7 @@ def _read_headings(path: Path, content: Any) -> PredictionFile:
     """Read the form of the SEN authors: under each heading objects that map ids to predictions, and claims."""
     sets = list(_sets_under(path, content)) if isinstance(content, _Pairs) else []
     if not sets:
-        what = f"JSON with {_outline(content)}"
-        raise _no_form(path, what)
+        raise _no_form(path, f"JSON with {_outline(content)}")
     # The file lists the models that it compares; the predictions are those of the last.
     listed = next((str(value) for key, value in content.pairs if key == "@modules"), "")
     return PredictionFile(path, "sen", printable(listed.rpartition(",")[2].strip() or _stem(path)), tuple(sets))

@@ -6,14 +6,15 @@ import itertools
 import logging
 import math
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from benchmarks.base.console import count
 from benchmarks.base.errors import DataError, SenBenchError, UsageError
@@ -21,11 +22,9 @@ from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.folds import check_split
 from benchmarks.data.tasks import TASKS, Kind, Task
 from benchmarks.results.metrics import row_loss
-from benchmarks.results.store import Predictions, Run, find_runs
+from benchmarks.results.store import Run, find_runs
+from reports.study.published import PredictionFile, PredictionSet, read_predictions
 from reports.study.study import PredictedRows, Result, Study
-
-if TYPE_CHECKING:
-    from reports.study.published import PredictionFile
 
 __all__ = ["collect_notes", "read_run_predictions", "read_studies"]
 
@@ -70,11 +69,10 @@ def read_studies(
             predictions for their rows.
         DataError: A published file cannot be read.
     """
-    from reports.study.published import read_predictions
-
     with collect_notes() as notes:
         files = [read_predictions(path) for path in against]
-        runs = _distinct(run for path in paths for run in find_runs(path))
+        # A run counts once, even if its folder is given several times or by several names.
+        runs = list({run.path.resolve(): run for path in paths for run in find_runs(path)}.values())
         groups: dict[tuple[str, ...], list[Result]] = {}
         notes_of: dict[str, list[str]] = {}
         empty = []
@@ -152,11 +150,6 @@ def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Seq
         )
 
 
-def _distinct(runs: Iterable[Run]) -> list[Run]:
-    """Return each run once, even if its folder is given several times or by several names."""
-    return list({run.path.resolve(): run for run in runs}.values())
-
-
 def _task(facts: Mapping[str, Any]) -> Task:
     """Return the task that a run recorded."""
     name = facts["name"]
@@ -174,15 +167,13 @@ def _read_run(run: Run) -> Result | None:
         return None
     records = {training: run.read_metrics(training) for training in trainings}
     _check_facts(facts)
-    rows = _average(facts["task"]["kind"], [(training.fold, run.read_predictions(training)) for training in trainings])
+    parts = [run.read_predictions(training) for training in trainings]
+    fold = np.repeat([training.fold for training in trainings], [len(part.ids) for part in parts])
+    rows = _average(facts["task"]["kind"], fold, *map(np.concatenate, zip(*parts, strict=True)))
     return Result(facts["config"]["block_name"], rows, run, tuple(trainings), records, facts, run.path)
 
 
-class _Recorded(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-
-class _Task(_Recorded):
+class _Task(BaseModel):
     name: str
     target: str
     kind: Kind
@@ -194,7 +185,7 @@ class _Task(_Recorded):
     n_rows: int | None
 
 
-class _Data(_Recorded):
+class _Data(BaseModel):
     source: str
     digest: str
     rows: int
@@ -204,7 +195,7 @@ class _Data(_Recorded):
     read_as_hydrogen: list[Any] = []
 
 
-class _Training(_Recorded):
+class _Training(BaseModel):
     epochs: int
     batch_size: int
     edge_budget: int
@@ -217,11 +208,11 @@ class _Training(_Recorded):
     precision: str
 
 
-class _Sen(_Recorded):
+class _Sen(BaseModel):
     dropout: float
 
 
-class _Config(_Recorded):
+class _Config(BaseModel):
     task: str
     block_name: str
     limit: int | None
@@ -229,7 +220,7 @@ class _Config(_Recorded):
     sen: _Sen
 
 
-class _Facts(_Recorded):
+class _Facts(BaseModel):
     """What a report reads of the config.json of a run, which may hold more."""
 
     config: _Config
@@ -245,7 +236,7 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
         UsageError: Its split is unknown.
     """
     try:
-        _Facts.model_validate(facts)
+        _Facts.model_validate(facts, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
@@ -253,20 +244,21 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
     check_split(facts["task"]["split"])
 
 
-def _average(kind: Kind, parts: Sequence[tuple[int, Predictions]]) -> PredictedRows:
-    """Join the predictions of all folds and seeds; a row that several seeds predicted becomes one."""
-    parts = sorted(parts, key=lambda part: part[0])
-    ids = np.array([name for _, part in parts for name in part.ids])
-    fold = np.concatenate([np.full(len(part.ids), number) for number, part in parts])
-    target = np.concatenate([part.target for _, part in parts])
-    prediction = np.concatenate([part.prediction for _, part in parts])
+def _average(
+    kind: Kind,
+    fold: NDArray[np.int64],
+    ids: NDArray[np.str_],
+    target: NDArray[np.float64],
+    prediction: NDArray[np.float64],
+) -> PredictedRows:
+    """Sort predictions [n] of all folds and seeds; a row that several seeds predicted becomes one."""
     _, first, place, n_seeds = np.unique(ids, return_index=True, return_inverse=True, return_counts=True)
     mean = np.bincount(place, prediction) / n_seeds
     error, loss = (
         np.bincount(place, values) / n_seeds
         for values in (np.abs(prediction - target), row_loss(kind, target, prediction))
     )
-    order = np.argsort(first)
+    order = np.lexsort((first, fold[first]))
     first = first[order]
     return PredictedRows(ids[first], fold[first], target[first], mean[order], error[order], n_seeds[order], loss[order])
 
@@ -284,27 +276,23 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
     for entry in file.sets:
         if entry.task is not None and entry.task.name != task.name:
             continue
-        values = dict(zip(reversed(entry.ids), reversed(entry.prediction.tolist()), strict=True))
-        found = [(name, *known[name], values[name]) for name in known if math.isfinite(values.get(name, math.nan))]
+        first = {name: i for name, i in entry.first.items() if math.isfinite(entry.prediction[i])}
+        found = [(name, *known[name], first[name]) for name in known if name in first]
         if not found:
             continue
-        names, target, fold, prediction = map(np.array, zip(*found, strict=True))
+        names, target, fold, at = map(np.array, zip(*found, strict=True))
+        prediction = entry.prediction[at]
         if task.kind == "classification" and (prediction.min() < 0 or prediction.max() > 1):
             raise DataError(f"{file.path} has values that are not probabilities, and {task.name} is a classification.")
-        error = np.abs(prediction - target)
-        loss = row_loss(task.kind, target, prediction)
-        rows = PredictedRows(names, fold, target, prediction, error, np.ones(len(names), dtype=np.int64), loss)
         label = file.model if len(file.sets) == 1 or file.form == "submission" else f"{file.model}, {entry.name}"
         if file.form != "submission":
             logging.getLogger("sen_bench").warning(
                 "%s is not a submission to MatBench: `sen-bench audit %s` says whether %s was tested by its protocol.",
                 *(file.path, shlex.quote(str(file.path)), label),
             )
-        order = np.argsort(fold, kind="stable")
         has_folds = file.form == "submission"
         if not has_folds and entry.fold is not None:
-            stated = dict(zip(reversed(entry.ids), reversed(entry.fold.tolist()), strict=True))
-            n_other = int(np.count_nonzero(fold != np.array([stated[name] for name in names.tolist()])))
+            n_other = int(np.count_nonzero(fold != entry.fold[at]))
             has_folds = n_other == 0
             if n_other:
                 logging.getLogger("sen_bench").warning(
@@ -312,23 +300,20 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
                     "over folds.",
                     *(file.path, f"{n_other:,}", f"{len(names):,}", label),
                 )
-        published.append(Result(label, rows.take(order), None, (), {}, file.metadata, file.path, has_folds, file.form))
+        rows = _average(task.kind, fold, names, target, prediction)
+        published.append(Result(label, rows, None, (), {}, file.metadata, file.path, has_folds, file.form))
     return published
 
 
 def read_run_predictions(path: Path, task: Task) -> list[PredictionFile]:
-    """Read the predictions of every run on a task, averaged over its seeds, as those of a published file.
+    """Read the predictions of every run on an official task, averaged over its seeds, as those of a published file.
 
-    Args:
-        path: A folder of runs or an archive.
-        task: An official task.
+    Runs are found in a folder or in an archive.
 
     Raises:
         UsageError: No training of a run on this task is finished.
         DataError: The archive or a run cannot be read.
     """
-    from reports.study.published import PredictionFile, PredictionSet
-
     found = []
     for run in find_runs(path):
         result = _read_run(run)

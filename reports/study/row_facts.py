@@ -115,13 +115,7 @@ def rows_of(dataset: Dataset) -> RowFacts:
 def find_rows(
     task: Task, rows: Path | None = None, data_dir: Path | None = None, progress: Progress | None = None
 ) -> RowFacts:
-    """Return what is known of the rows of a task, from a rows file or else from the data. Nothing is downloaded.
-
-    Args:
-        task: The task.
-        rows: A rows file.
-        data_dir: Folder that the user names for the data files.
-        progress: Called with the number of crystals read, and how many there are.
+    """Return what is known of the rows of a task, from the rows file or else from the data. Nothing is downloaded.
 
     Raises:
         UsageError: Neither is available; the message says how to get one.

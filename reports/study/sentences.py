@@ -11,14 +11,10 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from benchmarks.base.console import count, duration, figures
-from reports.study.wording import after_number, in_brackets, interval, join, rounded, signed
+from benchmarks.base.console import count, duration
+from reports.study.wording import after_number, dashed, in_brackets, interval, join, rounded, signed, spanned
 
 __all__ = ["Sentences"]
-
-
-def _figures(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else figures(value, digits)
 
 
 # Filters of the templates. Jinja2 has `join` as well, which takes a separator, and `format`: `"%.1f"|format(x)`.
@@ -26,7 +22,7 @@ _FILTERS = {
     "after_number": after_number,
     "count": count,
     "duration": duration,
-    "figures": _figures,
+    "figures": dashed,
     "in_brackets": in_brackets,
     "interval": interval,
     "listed": join,
@@ -34,6 +30,7 @@ _FILTERS = {
     "percent": "{:.1%}".format,
     "rounded": rounded,
     "signed": signed,
+    "spanned": spanned,
     "thousands": "{:,}".format,
 }
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from benchmarks.base.errors import SenBenchError, UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.base.zip_path import AnyPath
+from benchmarks.data.crystal_table import CrystalTable
+from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.folds import n_folds
+from benchmarks.data.own_data import own_task
 from benchmarks.data.tasks import TASKS, Kind, Task, find_data_file, named_folder
 from benchmarks.results.metrics import score
 from benchmarks.results.store import Run, Training, fold_means
-
-if TYPE_CHECKING:
-    from benchmarks.data.crystal_table import CrystalTable
-    from benchmarks.data.dataset import Dataset
 
 __all__ = ["Absent", "PredictedRows", "Result", "Study", "fold_scores", "shared_rows"]
 
@@ -110,12 +109,6 @@ class Result:
         """Share of the official rows in the data of the run."""
         return self.facts["data"]["coverage"] if self.run else None
 
-    @property
-    def training_rows(self) -> int:
-        """Training rows of the first fold of the run, without its validation rows."""
-        rows: int = self.records[self.trainings[0]]["rows"]["train"]
-        return rows
-
     def command(self) -> str:
         """Return the command that makes the run or resumes it; it also fills gaps between its folds and seeds."""
         if self.run is None:
@@ -154,7 +147,9 @@ class Result:
             default = build_config(config["task"], config["block_name"], defaults=task.defaults if task else {})
         except UsageError:
             return {}
-        return _by_field(default.settle(self.training_rows).model_dump(mode="json"))
+        # Training rows of the first fold, without its validation rows.
+        n_rows = self.records[self.trainings[0]]["rows"]["train"]
+        return _by_field(default.settle(n_rows).model_dump(mode="json"))
 
 
 def _by_field(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,8 +263,6 @@ class Study:
             ) from None
 
     def _load(self, progress: Progress | None) -> Dataset:
-        from benchmarks.data.dataset import load_dataset
-
         task = self.task
         if task.name == "prototypes":
             dataset = load_dataset(task, progress=progress)
@@ -286,9 +279,6 @@ class Study:
         return self._load_own(progress)
 
     def _load_own(self, progress: Progress | None) -> Dataset:
-        from benchmarks.data.dataset import load_dataset
-        from benchmarks.data.own_data import own_task
-
         task, facts = self.task, self.runs[0].facts["data"]
         folders = [folder for folder in (named_folder(self.data_dir), Path()) if folder is not None]
         paths = [path for folder in folders if (path := folder / facts["source"]).exists()]
@@ -323,14 +313,11 @@ def shared_rows(first: PredictedRows, *others: PredictedRows) -> list[NDArray[np
 
     Rows whose targets differ by more than a thousandth of their spread are not the same rows, whatever their ids.
     """
-    places = [{name: i for i, name in enumerate(rows.ids.tolist())} for rows in others]
-    spread = float(np.ptp(first.target)) if len(first) else 0.0
-    found = []
-    for i, name in enumerate(first.ids.tolist()):
-        at = [place.get(name) for place in places]
-        if any(j is None for j in at):
-            continue
-        targets = [rows.target[j] for rows, j in zip(others, at, strict=True)]
-        if all(abs(target - first.target[i]) <= 1e-3 * spread for target in targets):
-            found.append((i, *at))
-    return list(np.array(found, dtype=np.int64).reshape(len(found), 1 + len(others)).T)
+    import pandas as pd
+
+    results = (first, *others)
+    places = pd.concat([pd.Series(np.arange(len(rows)), rows.ids) for rows in results], axis=1, join="inner")
+    found = places.to_numpy(dtype=np.int64).T
+    targets = np.array([rows.target[at] for rows, at in zip(results, found, strict=True)])
+    spread = np.ptp(first.target) if len(first) else 0.0
+    return list(found[:, (np.abs(targets - targets[0]) <= 1e-3 * spread).all(axis=0)])

@@ -12,6 +12,7 @@ from benchmarks.base.console import figures
 
 __all__ = [
     "after_number",
+    "dashed",
     "drawable",
     "in_brackets",
     "interval",
@@ -19,6 +20,7 @@ __all__ = [
     "rounded",
     "signed",
     "space_group_symbol",
+    "spanned",
     "typeset_formula",
     "typeset_group",
 ]
@@ -27,6 +29,11 @@ __all__ = [
 def after_number(unit: str) -> str:
     """Return a unit as it stands after a number: " eV"; nothing where there is none."""
     return f" {unit}" if unit else ""
+
+
+def dashed(value: float | None, digits: int = 4) -> str:
+    """Return a number to so many significant digits; without a value a dash."""
+    return "–" if value is None else figures(value, digits)
 
 
 def drawable(values: ArrayLike) -> list[float]:
@@ -69,6 +76,13 @@ def space_group_symbol(number: int) -> str:
         return "unknown"
     symbol = moyopy.SpaceGroupType(number).hm_short.replace(" ", "")
     return re.sub(r"_(\d)", lambda screw: chr(ord("₀") + int(screw[1])), symbol)
+
+
+def spanned(numbers: Iterable[int]) -> str:
+    """Return the smallest and the largest of some numbers: "800 to 1,012"; the number where all are the same."""
+    in_order = sorted(numbers)
+    low, high = in_order[0], in_order[-1]
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def typeset_formula(text: str) -> str:

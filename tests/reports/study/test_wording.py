@@ -8,12 +8,14 @@ import pytest
 from benchmarks.base.console import count
 from reports.study.wording import (
     after_number,
+    dashed,
     drawable,
     in_brackets,
     join,
     rounded,
     signed,
     space_group_symbol,
+    spanned,
     typeset_formula,
     typeset_group,
 )
@@ -32,6 +34,8 @@ def test_words_are_joined(words: list[str], text: str) -> None:
 def test_numbers() -> None:
     assert [count(0), count(1), count(1265), count(1, "id")] == ["0 rows", "1 row", "1,265 rows", "1 id"]
     assert [rounded(0.12345, 2), rounded(None, 2)] == ["0.12", "not defined"]
+    assert [dashed(0.12345), dashed(None)] == ["0.1235", "–"]
+    assert [spanned([1012, 800, 900]), spanned([1000, 1000])] == ["800 to 1,012", "1,000"]
     assert [signed(value) for value in (0.012345, -1234.56, 0.0, None)] == ["+0.01235", "-1,235", "+0", "–"]
 
 
