@@ -28,7 +28,7 @@ __all__ = ["OnBadRow", "SkippedRow", "find_own_data", "find_task", "own_data_onl
 OnBadRow = Literal["fail", "skip"]
 
 # Raised whenever the same files give other arrays.
-_VERSION = 2
+_VERSION = 3
 # Mean of the targets over their standard deviation: above this, float32 rounds away a thousandth of their differences.
 _MAX_OFFSET = 1e4
 # Rows named in a message.

@@ -138,7 +138,7 @@ def test_structures_that_cannot_be_used_are_named_and_the_others_predicted(
     ("name", "sentence"),
     [
         ("absent.cif", "There is no file or folder"),
-        ("empty", "There is no structure file (*.cif, POSCAR, CONTCAR, *.vasp, *.poscar) in"),
+        ("empty", "There is no structure file (*.cif, POSCAR, CONTCAR, *.vasp and *.poscar, also with .gz) in"),
         ("notes.txt", "is not a structure file by its name"),
     ],
 )
