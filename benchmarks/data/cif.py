@@ -72,10 +72,13 @@ _SITE_ITEMS = (
     *(*_COORDINATES, *_DISORDER, *_MULTIPLICITY),
 )
 
+_UNKNOWN = frozenset({"", "?", "."})
 _ANGLES = ("alpha", "beta", "gamma")
 _LISTED = "symmetry operations"
 _LETTERS = re.compile(r"[A-Za-z]*")
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?")
+# Labels that begin with the symbol of an element which they may not mean.
+_TWO_READINGS = {"T": "tritium or a tetrahedral site", "H2O": "hydrogen or water"}
 # Oxygen in labels of minerals; only the formula can tell whether its hydrogen is among the sites.
 _OXYGEN = frozenset({"OH", "OW", "WAT"})
 
@@ -117,7 +120,8 @@ class _Items:
     def _add(self, tag: str, raw: Iterable[str], loop: int) -> None:
         # The newer dictionaries have a dot: _atom_site.fract_x.
         name = tag.lower().replace(".", "_")
-        values = [None if gemmi.cif.is_null(text) else gemmi.cif.as_string(text).strip() or None for text in raw]
+        texts = [gemmi.cif.as_string(text).strip() for text in raw]
+        values = [None if text in _UNKNOWN else text for text in texts]
         if self._values.setdefault(name, values) != values:
             self._ambiguous.add(name)
         self._loop.setdefault(name, loop)
@@ -162,7 +166,7 @@ def parse_cif(text: str) -> RawCrystal:
             a structure that cannot be used.
     """
     # CIF is ASCII: gemmi refuses the rest, which names of authors have, and numbers never.
-    text = re.sub(r"[^\x00-\x7f]", "_", text)
+    text = re.sub(r"[^\x00-\x7f]", "x", text)
     try:
         blocks = [_Items(block) for block in gemmi.cif.read_string(text, check_level=0)]
     except (RuntimeError, ValueError) as error:
@@ -185,7 +189,7 @@ def _equal(one: RawCrystal, other: RawCrystal) -> bool:
 
 def _crystal(items: _Items) -> RawCrystal:
     """Return the crystal of a block, which must be the only one that agrees with all that the block says."""
-    if (items.number("_cell_modulation_dimension") or 0) > 0:
+    if items.one("_space_group_symop_ssg_operation_algebraic") or items.number("_cell_modulation_dimension"):
         raise BadRow("has a CIF of a modulated structure, whose sites are an average")
     lattice = _lattice(items)
     formula = _formula(items)
@@ -298,8 +302,10 @@ def _element(type_symbol: str | None, label: str, formula: _Formula | None, site
     known = [symbol for symbol in dict.fromkeys((text, text.title())) if symbol in NUMBERS]
     starts = [symbol for symbol in dict.fromkeys((text[:2].title(), text[:1].upper())) if symbol in NUMBERS]
     if formula is None:
-        if type_symbol is None and (text == "T" or (text.isupper() and len(text) == len(starts) == 2)):
-            readings = " or ".join(starts) if text != "T" else "tritium or a tetrahedral site"
+        readings = _TWO_READINGS.get(re.sub(r"\d+$", "", name).upper())
+        if readings is None and text.isupper() and len(text) == len(starts) == 2:
+            readings = " or ".join(starts)
+        if type_symbol is None and readings is not None:
             raise BadRow(f"has a CIF in which the label {name!r} may mean {readings} (site {site}): add type symbols")
         if known:
             return known[0]

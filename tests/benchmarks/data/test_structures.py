@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.data.structures import BadRow, parse_structure, read_structure, structure_files
+from benchmarks.data.structures import BadRow, parse_dictionary, parse_structure, read_structure, structure_files
 
 QUARTZ = Structure.from_spacegroup(
     "P3_121", Lattice.hexagonal(4.913, 5.405), ["Si", "O"], [[0.4697, 0, 1 / 3], [0.4135, 0.2669, 0.1191]]
@@ -185,6 +186,67 @@ def test_files_by_their_names(tmp_path: Path):
     assert [path.name for path in structure_files(tmp_path)] == sorted(names)
     for path in structure_files(tmp_path):
         assert sorted(read_structure(path).numbers) == [17, 55]
+
+
+@pytest.mark.parametrize(
+    "name", ["a.cif.gz", "b.CIF.GZ", "POSCAR.gz", "CONTCAR.relax2.gz", "c.vasp.Gz", "d.Poscar", "e.VASP"]
+)
+@pytest.mark.parametrize(
+    "encode",
+    [
+        str.encode,
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.encode("utf-16"),
+        lambda text: text.replace("\n", "\r\n").encode(),
+    ],
+    ids=["plain", "mark", "utf-16", "windows"],
+)
+def test_packed_files_extensions_in_any_case_and_byte_order_marks(tmp_path: Path, name, encode):
+    path = tmp_path / name
+    content = encode(cif() if "cif" in name.lower() else poscar())
+    path.write_bytes(gzip.compress(content) if name.lower().endswith(".gz") else content)
+    assert structure_files(tmp_path) == [path]
+    assert sorted(read_structure(path).numbers) == [17, 55]
+
+
+def test_packed_file_that_is_cut_is_refused(tmp_path: Path):
+    path = tmp_path / "a.cif.gz"
+    path.write_bytes(gzip.compress(cif().encode())[:-20])
+    with pytest.raises(DataError, match=r"a\.cif\.gz is cut or damaged"):
+        read_structure(path)
+
+
+@pytest.mark.parametrize("form", ["cif", "poscar", "json", "dictionary"])
+def test_atoms_too_close_to_be_right_are_refused_in_every_form(form):
+    close = Structure(Lattice.cubic(5), ["Fe", "O", "H"], [[0, 0, 0], [0.2, 0, 0], [0.5, 0.5, 0.5]])
+    structure = close.as_dict() if form == "dictionary" else close.to(fmt=form)
+    with pytest.raises(
+        BadRow, match=r"too close to be right \(sites 0 and 1\): Fe and O are 1\.00 Å apart, less than 60 %"
+    ):
+        parse_structure(structure)
+    # The files of MatBench keep such rows.
+    assert len(parse_dictionary(close.as_dict()).numbers) == 3
+    apart = Structure(Lattice.cubic(5), ["O", "H", "H"], [[0, 0, 0], [0.15, 0, 0], [0, 0.15, 0]])
+    assert len(parse_structure(apart.to(fmt="cif")).numbers) == 3
+    near = Structure(Lattice.cubic(5), ["O", "H"], [[0, 0, 0], [0.09, 0, 0]])
+    with pytest.raises(BadRow, match=r"O and H are 0\.45 Å apart, less than 50 %"):
+        parse_structure(near.as_dict())
+
+
+def test_atoms_too_close_to_their_own_images_are_refused():
+    flat = Structure(Lattice.orthorhombic(1.5, 9, 9), ["Cs"], [[0, 0, 0]])
+    with pytest.raises(BadRow, match=r"site 0 and an image of it\): Cs and Cs are 1.50 Å apart"):
+        parse_structure(flat.as_dict())
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), ZeroDivisionError(), MemoryError(), KeyError("x")])
+def test_any_error_of_a_library_is_a_bad_row(monkeypatch, error):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("gemmi.cif.read_string", fail)
+    with pytest.raises(BadRow, match=r"cannot be used \((ZeroDiv|Memory|Key)|cannot be read \(odd"):
+        parse_structure(cif())
 
 
 def test_file_that_is_not_there_or_none(tmp_path: Path):
