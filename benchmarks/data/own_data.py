@@ -102,7 +102,7 @@ def find_own_data(name: str) -> Path | None:
 def own_task(
     path: Path, *, target: str | None = None, kind: Kind = "regression", split: str = "folds", unit: str = ""
 ) -> Task:
-    """Return the task that own data define; this reads the names of their columns at most.
+    """Return the task that own data define, without parsing any structure.
 
     Args:
         path: The folder or file.
