@@ -44,9 +44,10 @@ from sen.crystal import SYMBOLS
 
 __all__ = ["parse_cif"]
 
-# Images of a site closer than this, and what the digits of its coordinates allow, are one atom; in Å.
+# Images of a site are one atom if they are closer than this and what the rounding of its coordinates adds; in Å.
 _TOLERANCE = 0.01
 _MAX_ROUNDING = 0.5
+# As shares of what is given.
 _VOLUME_TOLERANCE = 0.01
 _DENSITY_TOLERANCE = 0.03
 # Formulas may have rounded fractions of atoms.
@@ -135,6 +136,10 @@ class _Items:
     def one(self, *names: str) -> str | None:
         """Return the first value of these items."""
         return next((value for name in names for value in self.all(name) if value is not None), None)
+
+    def several(self, *names: str) -> list[str]:
+        """Return the different values of these items."""
+        return list(dict.fromkeys(value for name in names for value in self.all(name) if value is not None))
 
     def number(self, *names: str) -> float | None:
         """Return the first value of these items as a number, without its uncertainty."""
@@ -331,25 +336,24 @@ def _symmetry(items: _Items) -> tuple[str, list[Group]]:
         BadRow: The symmetry is unknown, or the operations, the Hall symbol, the Hermann-Mauguin symbol and the number
             of a block contradict each other.
     """
-    listed = _listed(items)
-    hall, symbol, number = items.one(*_HALL), items.one(*_SYMBOL), items.number(*_NUMBER)
-    of_hall = None if hall is None else group_of_hall(hall)
-    settings = [] if symbol is None else settings_of_symbol(symbol, items.one(_CODE))
-    # An unknown symbol is no loss where something more explicit says more than the identity.
-    if listed in {None, IDENTITY} and of_hall is None and number != 1:
-        for unknown in (hall, None if settings else symbol):
-            if unknown is not None:
-                raise BadRow(f"has a CIF without symmetry operations and with the unknown space group {unknown}")
-    of_number = [] if number is None else settings_of_number(number)
-    if number is not None and not of_number:
-        raise BadRow(f"has a CIF with the unknown space group number {number:g}")
-    said = {
-        _LISTED: [] if listed is None else [listed],
-        f"Hall symbol {hall}": [] if of_hall is None else [of_hall],
-        f"space group {symbol}": settings,
-        f"space group number {number or 0:g}": of_number,
-    }
-    found = [(source, groups) for source, groups in said.items() if groups]
+    listed, number = _listed(items), items.number(*_NUMBER)
+    halls, symbols = items.several(*_HALL), items.several(*_SYMBOL)
+    of_halls = {hall: group_of_hall(hall) for hall in halls}
+    of_symbols = {symbol: settings_of_symbol(symbol, items.one(_CODE)) for symbol in symbols}
+    said = [
+        (_LISTED, [] if listed is None else [listed]),
+        *((f"Hall symbol {hall}", [] if group is None else [group]) for hall, group in of_halls.items()),
+        *((f"space group {symbol}", settings) for symbol, settings in of_symbols.items()),
+    ]
+    # An unknown symbol is no loss where a known one, or operations, say more than the identity.
+    unknown = [name for name, groups in said if not groups and name != _LISTED]
+    if unknown and number != 1 and all(group == IDENTITY for _, groups in said for group in groups):
+        raise BadRow(f"has a CIF without symmetry operations and with the unknown {unknown[0]}")
+    if number is not None:
+        said.append((f"space group number {number:g}", settings_of_number(number)))
+        if not said[-1][1]:
+            raise BadRow(f"has a CIF with the unknown {said[-1][0]}")
+    found = [(source, groups) for source, groups in said if groups]
     if not found:
         system = items.one(*_SYSTEM)
         if system is not None and system.lower() != "triclinic":
@@ -358,8 +362,12 @@ def _symmetry(items: _Items) -> tuple[str, list[Group]]:
     (source, groups), *others = found
     for other, of_other in others:
         # Operations may be listed in any setting, of which symbols and numbers know few.
-        of_type = source == _LISTED and not other.startswith("Hall")
-        if set(groups).isdisjoint(of_other) and not (of_type and type_number(groups[0]) == type_number(of_other[0])):
+        if source == _LISTED and not other.startswith("Hall"):
+            agree = type_number(groups[0]) == type_number(of_other[0])
+        else:
+            groups = [group for group in groups if group in of_other]
+            agree = bool(groups)
+        if not agree:
             raise BadRow(f"has a CIF whose {source} and {other} contradict each other")
     return source, groups
 

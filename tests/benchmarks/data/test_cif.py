@@ -94,6 +94,8 @@ GENERAL = {"cell": (5.3, 6.1, 7.4, 90, 100, 90), "sites": ["Hf1 Hf 0.1 0.2 0.3"]
         (["_symmetry_Int_Tables_number 166"], ARSENIC, 2),
         ([hm("P 21/n"), "_space_group_IT_number 14"], GENERAL, 4),
         ([hm("P 21"), "_space_group_IT_number 4"], GENERAL, 2),
+        ([hm("F d -3 m"), "_symmetry_space_group_name_H-M 'F d -3 m :2'"], DIAMOND, 8),
+        ([hm("Pnma"), "_space_group_name_H-M_full 'P 21/n 21/m 21/a'"], {"sites": ["He1 He 0.1 0.1 0.1"]}, 8),
         (["_space_group_IT_number 225"], {}, 8),
         ([hm("?"), "_space_group_name_Hall .", "_space_group_IT_number 225"], {}, 8),
         ([operations("x,y,z"), hm("P 1 (no. 1)"), "_space_group_IT_number 1"], {}, 2),
@@ -141,6 +143,9 @@ CONTRADICTIONS = {
         [operations("x,y,z", "-x,-y,-z"), "_space_group_name_Hall '-P 2yn'"], GENERAL, "operations and Hall symbol",
     ),
     "number": ([hm("P 21/n"), "_space_group_IT_number 15"], GENERAL, "P 21/n and space group number 15 contra"),
+    "two symbols": (
+        [hm("P 21/n"), "_symmetry_space_group_name_H-M 'P 21/c'"], GENERAL, "P 21/n and space group P 21/c contra",
+    ),
     "two lists": (
         [operations("x,y,z"), operations("x,y,z", "-x,-y,-z", name="_symmetry_equiv_pos_as_xyz")], {}, "twice",
     ),
@@ -151,7 +156,7 @@ CONTRADICTIONS = {
     "origin open": ([hm("F d -3 m")], DIAMOND, "leaves its setting or origin open"),
     "setting open": (["_space_group_IT_number 14"], GENERAL, "leaves its setting or origin open"),
     "unknown symbol": ([hm("P 99")], {}, "unknown space group P 99"),
-    "unknown Hall symbol": (["_space_group_name_Hall 'Z 9'", hm("P 1")], {}, "unknown space group Z 9"),
+    "unknown Hall symbol": (["_space_group_name_Hall 'Z 9'", hm("P 1")], {}, "unknown Hall symbol Z 9"),
     "unknown number": (["_space_group_IT_number 231"], {}, "unknown space group number 231"),
     "no symmetry": (["_space_group_crystal_system cubic"], {}, "cubic crystal without symmetry operations"),
     "Z": ([hm("F m -3 m"), "_chemical_formula_sum 'Cl Na'", "_cell_formula_units_Z 2"], {}, "Na4 Cl4.*units, 2"),

@@ -418,6 +418,18 @@ def test_any_error_of_a_library_on_a_crystal_is_its_bad_row(tmp_path, write, mon
     assert (skipped.id, skipped.problem) == ("odd one", "cannot be used (ZeroDivisionError: a library is wrong)")
 
 
+def test_targets_far_from_the_others_are_named_in_a_warning(tmp_path, write, caplog):
+    rows = [(name, crystal, value) for name, crystal, value in rows_of(20)]
+    load(write(tmp_path / "usual", rows))
+    assert not caplog.records
+    rows[3] = (*rows[3][:2], -2e5)
+    load(write(tmp_path / "mine", rows))
+    (record,) = caplog.records
+    assert re.search(
+        r"1 of 20 rows have a gap more than 1000 interquartile .* median, 5\.\d+: mp-3 \(-200000\)", record.message
+    )
+
+
 def test_own_data_have_no_atoms_too_close_to_be_right(tmp_path, write):
     rows = rows_of(4)
     rows[1] = ("close", edited(GOOD, at_site(abc=[0.3, 0, 0])), 2)
