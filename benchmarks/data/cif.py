@@ -40,7 +40,6 @@ from benchmarks.data.space_groups import (
     settings_of_symbol,
     type_number,
 )
-from sen.crystal import SYMBOLS
 
 __all__ = ["parse_cif"]
 
@@ -203,21 +202,25 @@ def _crystal(items: _Items) -> RawCrystal:
     fitting = [group for group in groups if fits_cell(lattice, group)]
     if not fitting:
         raise BadRow(f"has a CIF whose {source} and cell contradict each other")
-    possible: list[RawCrystal] = []
-    problems: list[BadRow] = []
+    possible: list[_Atoms] = []
+    contradictions: list[BadRow] = []
     for group in fitting:
         try:
-            crystal = _expand(lattice, sites, group)
-            _check_content(items, crystal, formula)
-        except BadRow as problem:
-            problems.append(problem)
+            atoms = _expand(lattice, sites, group)
+            _check_content(items, atoms, float(np.linalg.det(lattice)), formula)
+        except BadRow as contradiction:
+            contradictions.append(contradiction)
         else:
-            possible.append(crystal)
+            possible.append(atoms)
     if not possible:
-        raise problems[0]
-    if not all(_equal(possible[0], crystal) for crystal in possible):
+        raise contradictions[0]
+    atoms = possible[0]
+    # Atoms that are too close rule out no setting: they may be a fault of the file in the setting that it means.
+    if any(other.site != atoms.site or not np.allclose(other.positions, atoms.positions) for other in possible):
         raise BadRow(f"has a CIF whose {source} leaves its setting or origin open: add the symmetry operations")
-    return possible[0]
+    if atoms.doubt is not None:
+        raise atoms.doubt
+    return refuse_short_bonds(check(lattice, atoms.positions, atoms.symbols, atoms.site), atoms.site)
 
 
 def _lattice(items: _Items) -> NDArray[np.float64]:
@@ -389,18 +392,31 @@ def _listed(items: _Items) -> Group | None:
 # --- atoms
 
 
-def _expand(lattice: NDArray[np.float64], sites: Sequence[_Site], group: Group) -> RawCrystal:
-    """Return the crystal of all images of the sites.
+class _Atoms(NamedTuple):
+    """All atoms of a cell.
 
-    Images that are one but for the digits of the coordinates are one atom, at their mean.
+    Attributes:
+        positions: Fractional coordinates, [n, 3].
+        symbols: Element of each atom, [n].
+        site: The site that each atom is an image of, [n].
+        doubt: Why the number of atoms is not certain; None where it is.
+    """
+
+    positions: NDArray[np.float64]
+    symbols: list[str]
+    site: list[int]
+    doubt: BadRow | None
+
+
+def _expand(lattice: NDArray[np.float64], sites: Sequence[_Site], group: Group) -> _Atoms:
+    """Return all images of the sites; images that differ by the rounding of coordinates are one atom, at their mean.
 
     Raises:
-        BadRow: The digits do not decide which images are one, a site has not the multiplicity that the file says, or
-            atoms are too close.
+        BadRow: A site has another multiplicity than the file says.
     """
     rotations, translations = matrices(group)
     lengths = np.linalg.norm(lattice, axis=1)
-    positions, of_site = [], []
+    positions, of_site, doubt = [], [], None
     for i, site in enumerate(sites):
         images = rotations @ site.position + translations
         tolerance = _TOLERANCE + min(2 * float(np.linalg.norm(site.rounding * lengths)), _MAX_ROUNDING)
@@ -412,29 +428,30 @@ def _expand(lattice: NDArray[np.float64], sites: Sequence[_Site], group: Group) 
             positions.append(images[0] + apart[same].mean(axis=0))
             sizes.append(int(same.sum()))
             images = images[~same]
+        of_site += [i] * len(sizes)
         if len(set(sizes)) > 1:
-            raise BadRow(f"has a CIF in which the digits of {site.label} do not decide how many atoms it stands for")
+            doubt = BadRow(f"has a CIF in which the digits of {site.label} do not decide how many atoms it stands for")
         # Some programs write the number of operations that keep the site, in place of that of its images.
-        if site.multiplicity not in {None, len(sizes), sizes[0]}:
+        elif site.multiplicity not in {None, len(sizes), sizes[0]}:
             raise BadRow(
                 f"has a CIF in which the multiplicity of {site.label} is {site.multiplicity}, but its symmetry gives "
                 f"{len(sizes)} atoms"
             )
-        of_site += [i] * len(sizes)
-    crystal = check(lattice, np.array(positions), [sites[i].symbol for i in of_site], of_site)
-    return refuse_short_bonds(crystal, of_site)
+    return _Atoms(np.array(positions), [sites[i].symbol for i in of_site], of_site, doubt)
 
 
-def _check_content(items: _Items, crystal: RawCrystal, formula: _Formula | None) -> None:
+def _check_content(items: _Items, atoms: _Atoms, volume: float, formula: _Formula | None) -> None:
     """Compare the atoms in the cell with formula, number of formula units and density.
 
     Raises:
         BadRow: They contradict each other.
     """
-    counts = Counter(SYMBOLS[number - 1] for number in crystal.numbers)
+    if atoms.doubt is not None:
+        return
+    counts = Counter("H" if symbol in HEAVY_HYDROGEN else symbol for symbol in atoms.symbols)
     n_units = None
     if formula is not None:
-        n_units = len(crystal.numbers) / float(sum(formula.values()))
+        n_units = len(atoms.symbols) / float(sum(formula.values()))
         if any(
             abs(counts[symbol] - n_units * float(formula.get(symbol, 0))) > _SAME_COUNT
             for symbol in {*counts, *formula}
@@ -448,9 +465,8 @@ def _check_content(items: _Items, crystal: RawCrystal, formula: _Formula | None)
         content = " ".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts.items())
         raise BadRow(f"has a CIF whose cell holds {content}, which contradicts its number of formula units, {z:g}")
     density = items.number("_exptl_crystal_density_diffrn")
-    if density and not crystal.heavy_hydrogen:
-        mass = sum(gemmi.Element(number).weight for number in crystal.numbers)
-        found = mass / np.linalg.det(crystal.lattice) / _GRAM_PER_CM3
+    if density and HEAVY_HYDROGEN.isdisjoint(atoms.symbols):
+        found = sum(gemmi.Element(symbol).weight for symbol in atoms.symbols) / volume / _GRAM_PER_CM3
         if abs(found - density) > _DENSITY_TOLERANCE * density:
             raise BadRow(
                 f"has a CIF whose atoms have a density of {found:.2f} g/cm³ and not of {density:g}, as it says"

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import gemmi
 import numpy as np
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 from pymatgen.core import Lattice
 
 from benchmarks.data.cif import parse_cif
@@ -70,6 +72,41 @@ def test_settings_by_operations_hall_symbol_symbol_and_number():
             assert same_atoms(crystal, [2] * len(expected), expected), entry.number
             by_number += 1
     assert by_number > 10
+
+
+SETTINGS = list(gemmi.spacegroup_table())
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    entry=st.sampled_from(SETTINGS),
+    site=st.tuples(*[st.floats(-1, 2)] * 3),
+    digits=st.integers(2, 6),
+    name=st.sampled_from(["operations", "hall", "full", "short", "number"]),
+)
+def test_no_setting_is_read_wrongly(entry, site, digits, name):
+    """Whatever names the symmetry, each image of a site is an atom, and each atom an image; or the file is refused."""
+    group = entry.operations()
+    cell = fitting_cell(group)
+    text = [f"{coordinate:.{digits}f}" for coordinate in site]
+    images = np.array([operation.apply_to_xyz([float(coordinate) for coordinate in text]) for operation in group])
+    item = {
+        "operations": operations(*(operation.triplet() for operation in group)),
+        "hall": f"_space_group_name_Hall\n;{entry.hall}\n;",
+        "full": hm(entry.xhm()),
+        "short": hm(entry.short_name()),
+        "number": f"_space_group_IT_number {entry.number}",
+    }[name]
+    try:
+        crystal = parse_cif(cif(item, cell=cell, sites=[f"He1 He {' '.join(text)}"]))
+    except BadRow as problem:
+        event(str(problem)[:40])
+        return
+    apart = crystal.positions[:, None] - images
+    apart = np.linalg.norm((apart - np.rint(apart)) @ crystal.lattice, axis=-1)
+    tolerance = 0.01 + min(0.5, 2 * 10**-digits * np.linalg.norm(cell[:3]))
+    assert (apart.min(axis=0) < tolerance).all()
+    assert (apart.min(axis=1) < tolerance).all()
 
 
 DIAMOND = {"cell": (3.567, 3.567, 3.567, 90, 90, 90), "sites": ["C1 C 0.125 0.125 0.125"]}
@@ -154,6 +191,7 @@ CONTRADICTIONS = {
     "cell": ([hm("F m -3 m")], GENERAL, "space group F m -3 m and cell contradict each other"),
     "hexagonal": ([hm("R -3 m :H")], ARSENIC, "space group R -3 m :H and cell contra"),
     "origin open": ([hm("F d -3 m")], DIAMOND, "leaves its setting or origin open"),
+    "origin ruled out by distances": ([hm("F d -3 m")], {**DIAMOND, "sites": ["C1 C 0.125 0.127 0.125"]}, "leaves its"),
     "setting open": (["_space_group_IT_number 14"], GENERAL, "leaves its setting or origin open"),
     "unknown symbol": ([hm("P 99")], {}, "unknown space group P 99"),
     "unknown Hall symbol": (["_space_group_name_Hall 'Z 9'", hm("P 1")], {}, "unknown Hall symbol Z 9"),
