@@ -14,6 +14,7 @@ from rich.table import Table
 
 from benchmarks.base.errors import DataError, RunError, UsageError, printable
 from benchmarks.base.workers import Progress
+from benchmarks.data.structures import form_of
 from benchmarks.results.store import Training
 from benchmarks.training.prediction import find_files, read_samples
 from benchmarks.training.trainer import probabilities
@@ -38,7 +39,6 @@ __all__ = ["Chosen", "choose", "draw_capsules", "explain", "show_crystal", "show
 _POSE = ("scale x", "scale y", "rotation", "shear", "translation x", "translation y")
 # Capsules store the scales as differences from one.
 _IDENTITY = (1, 1, 0, 0, 0, 0)
-_SUFFIXES = frozenset({".cif", ".vasp", ".poscar"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +111,7 @@ def _choose_row(name: str, study: Study, models: Models, progress: Progress | No
 
 
 def _is_file_name(name: str) -> bool:
-    base = Path(name).name
-    return "/" in name or Path(name).suffix.lower() in _SUFFIXES or base.startswith(("POSCAR", "CONTCAR"))
+    return "/" in name or form_of(Path(name)) is not None
 
 
 def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Progress) -> list[Outcome]:

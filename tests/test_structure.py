@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -116,10 +118,20 @@ def test_modules_of_a_package_import_each_other_and_not_the_package() -> None:
 
 
 @pytest.mark.parametrize("package", sorted(packages()))
-def test_the_public_names_of_a_package_exist(package: str) -> None:
+def test_a_package_has_public_names_and_they_hide_no_module(package: str) -> None:
     found: dict[str, object] = {}
     exec(f"from {package} import *", found)
-    assert set(getattr(sys.modules[package], "__all__", ())) <= set(found)
+    public = set(sys.modules[package].__all__)
+    assert public <= set(found)
+    for name in public & {file.stem for file in (REPOSITORY / package.replace(".", "/")).iterdir()}:
+        assert inspect.ismodule(found[name]), f"{package}.{name} is a module and cannot be named in another way"
+
+
+def test_what_needs_no_model_loads_no_torch() -> None:
+    light = ("sen", "benchmarks.base", "benchmarks.data", "benchmarks.results", "reports.study", "reports.page")
+    code = f"import sys, {', '.join(light)}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "torch" not in loaded
 
 
 def test_every_block_and_command_is_in_the_readme_and_every_block_is_held_to_the_contracts() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -19,17 +21,18 @@ from benchmarks.base.files import file_digest, open_unpacked, reading
 from benchmarks.base.workers import stream
 from benchmarks.data.crystal_table import read_outline
 from benchmarks.data.rows import Chunk, Fault, read_chunk, read_json_rows, read_target
-from benchmarks.data.structures import BadRow, Form, RawCrystal, parse_file, parse_structure
+from benchmarks.data.structures import BadRow, Form, RawCrystal, form_of, parse_file, parse_structure
 from benchmarks.data.tasks import Kind, Task
 
 __all__ = ["LAYOUTS", "Layout", "open_layout"]
 
-_PYMATGEN = f"pymatgen {version('pymatgen')}"
+_GEMMI = f"gemmi {version('gemmi')}"
 _TABLE = "id_prop.csv"
 _ID_COLUMNS = ("id", "material_id", "mbid")
 _STRUCTURE_COLUMNS: dict[str, Form | None] = {"structure": None, "cif": "cif", "poscar": "poscar"}
-# Possible places of the structure of an id in a folder.
+# Possible places of the structure of an id in a folder, each also with .gz.
 _STRUCTURE_FILES = ("{}.cif", "{}.vasp", "{}.poscar", "POSCAR_{}", "POSCAR.{}", "{}/POSCAR")
+_FILE_OF_ID = re.compile(r"(?:POSCAR[_.](.+)|(.+)\.(?:cif|vasp|poscar))", re.IGNORECASE)
 LAYOUTS = (
     f"a folder of CIF or POSCAR files with {_TABLE}, or a file .json or .json.gz (MatBench layout), "
     ".csv, .csv.gz or .parquet"
@@ -87,7 +90,7 @@ class _Folder:
     a usual name of an id or contains the name of the target.
     """
 
-    parser = _PYMATGEN
+    parser = _GEMMI
 
     def __init__(self, folder: Path, target: str | None) -> None:
         self.folder = folder
@@ -96,6 +99,8 @@ class _Folder:
             raise UsageError(f"There is no {_TABLE} in the folder {folder}: own data are {LAYOUTS}.")
         rows = list(_csv_rows(self.path))
         header = [name.strip() for name in rows[0]] if rows else []
+        _check_separator(self.path, header)
+        self._width = len(header)
         if header and (header[0].lower() in _ID_COLUMNS or target in header[1:]):
             self._columns, rows = header[1:], rows[1:]
             _check_names(self.path, self._columns)
@@ -122,7 +127,12 @@ class _Folder:
 
     def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
         at = 1 + self._columns.index(task.target)
-        rows = ((row[0], self._files(row[0]), row[at] if at < len(row) else "") for row in self._rows)
+        rows = (
+            f"has {len(row)} values, but the first line has {self._width}: is the comma a decimal comma?"
+            if any(row[self._width :])
+            else (row[0], self._files(row[0]), row[at] if at < len(row) else "")
+            for row in self._rows
+        )
         arguments = ((self.folder, chunk, task.target, task.kind) for chunk in _chunks(rows))
         return stream(_read_files, arguments, jobs)
 
@@ -130,11 +140,24 @@ class _Folder:
         """Return the structure files of an id, relative to the folder."""
         if not name or Path(name).name != name:
             return []
-        candidates = (pattern.format(name) for pattern in _STRUCTURE_FILES)
+        in_folder = [f"{name}/{file}" for file in ("POSCAR", "POSCAR.gz")]
         try:
-            return [file for file in candidates if (self.folder / file).is_file()]
+            return [*self._files_by_id.get(name, ()), *(file for file in in_folder if (self.folder / file).is_file())]
         except OSError:  # a name that no file can have
             return []
+
+    @cached_property
+    def _files_by_id(self) -> dict[str, list[str]]:
+        """The structure files directly in the folder by the ids that they may have, which may be their whole names."""
+        files: dict[str, list[str]] = {}
+        for path in sorted(self.folder.iterdir()):
+            if form_of(path) is None or not path.is_file():
+                continue
+            unpacked = path.stem if path.suffix.lower() == ".gz" else path.name
+            match = _FILE_OF_ID.fullmatch(unpacked)
+            for name in {path.name, unpacked, *(filter(None, match.groups()) if match else ())}:
+                files.setdefault(name, []).append(path.name)
+        return files
 
 
 class _Json:
@@ -166,13 +189,13 @@ class _Json:
         return _file_content(self.path)
 
     def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
-        return read_json_rows(self.path, self._outline[1], task.target, task.kind, jobs)
+        return read_json_rows(self.path, self._outline[1], task.target, task.kind, jobs, parse_structure)
 
 
 class _Table:
     """A table with a column of structures and, optionally, a column of ids."""
 
-    parser = _PYMATGEN
+    parser = _GEMMI
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -217,6 +240,7 @@ class _Csv(_Table):
     @cached_property
     def columns(self) -> list[str]:
         columns = [name.strip() for name in next(_csv_rows(self.path), [])]
+        _check_separator(self.path, columns)
         _check_names(self.path, columns)
         return columns
 
@@ -259,7 +283,8 @@ class _Parquet(_Table):
         with self._reading() as file:
             for batch in file.iter_batches(_CHUNK, columns=[self.structure, target]):
                 columns = batch.to_pydict()
-                yield list(zip(columns[self.structure], columns[target], strict=True))
+                targets = [float(value) if isinstance(value, Decimal) else value for value in columns[target]]
+                yield list(zip(columns[self.structure], targets, strict=True))
 
     @contextmanager
     def _reading(self) -> Iterator[Any]:
@@ -273,6 +298,17 @@ class _Parquet(_Table):
             raise DataError(f"{self.path} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
 
 
+def _check_separator(path: Path, first_row: Sequence[str]) -> None:
+    """Refuse a table whose first row has another separator than commas.
+
+    Raises:
+        DataError: Tabs or semicolons separate its columns.
+    """
+    for separator, name in (("\t", "tabs"), (";", "semicolons")):
+        if first_row and separator in first_row[0]:
+            raise DataError(f"{path} has {name} between its columns: write it with commas, and with decimal points.")
+
+
 def _check_names(path: Path, columns: Sequence[str]) -> None:
     """Check that no two columns have the same name.
 
@@ -284,10 +320,12 @@ def _check_names(path: Path, columns: Sequence[str]) -> None:
         raise DataError(f"{path} has two columns of the same name: {', '.join(named)}.")
 
 
-def _read_files(folder: Path, rows: list[tuple[str, list[str], str]], target: str, kind: Kind) -> Chunk:
+def _read_files(folder: Path, rows: list[tuple[str, list[str], str] | str], target: str, kind: Kind) -> Chunk:
     """Read rows of a folder: id, structure files and target (runs in a worker process)."""
 
-    def read(row: tuple[str, list[str], str]) -> tuple[RawCrystal, float]:
+    def read(row: tuple[str, list[str], str] | str) -> tuple[RawCrystal, float]:
+        if isinstance(row, str):
+            raise BadRow(row)
         name, files, value = row
         if not files:
             wanted = ", ".join(pattern.format(printable(name)) for pattern in _STRUCTURE_FILES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -28,9 +29,11 @@ __all__ = ["OnBadRow", "SkippedRow", "find_own_data", "find_task", "own_data_onl
 OnBadRow = Literal["fail", "skip"]
 
 # Raised whenever the same files give other arrays.
-_VERSION = 2
+_VERSION = 3
 # Mean of the targets over their standard deviation: above this, float32 rounds away a thousandth of their differences.
 _MAX_OFFSET = 1e4
+# Interquartile ranges between a target and the median: beyond, the target is named in a warning.
+_FAR = 1000
 # Rows named in a message.
 _SHOWN = 5
 
@@ -102,7 +105,7 @@ def find_own_data(name: str) -> Path | None:
 def own_task(
     path: Path, *, target: str | None = None, kind: Kind = "regression", split: str = "folds", unit: str = ""
 ) -> Task:
-    """Return the task that own data define; this reads the names of their columns at most.
+    """Return the task that own data define, without parsing any structure.
 
     Args:
         path: The folder or file.
@@ -188,6 +191,7 @@ def read_own_data(
         raise _bad_rows(layout.path, skipped, "Repair what is wrong, or leave it out with --on-bad-row skip.")
     table = CrystalTable(**arrays, row=np.arange(len(ids)), ids=np.array(ids), digest=key)
     _check_targets(layout.path, task, table.target)
+    _warn_of_outliers(layout.path, task, table)
     return table, skipped
 
 
@@ -205,6 +209,18 @@ def _check_targets(path: Path, task: Task, values: NDArray[np.float64]) -> None:
         raise DataError(
             f"{path}: the {task.target} of the rows is {mean:g} with a standard deviation of {spread:g}, "
             f"which drowns in the float32 that models compute in: subtract {mean:.3g}, say, from every target."
+        )
+
+
+def _warn_of_outliers(path: Path, task: Task, table: CrystalTable) -> None:
+    """Name rows whose targets lie so far from the others that they may be slips, such as another unit."""
+    first, median, third = np.quantile(table.target, [0.25, 0.5, 0.75])
+    far = np.abs(table.target - median) > _FAR * (third - first)
+    if task.kind == "regression" and third > first and far.any():
+        shown = ", ".join(f"{printable(table.ids[i])} ({table.target[i]:g})" for i in np.flatnonzero(far)[:_SHOWN])
+        logging.getLogger("sen_bench").warning(
+            "%s: %d of %d rows have a %s more than %d interquartile ranges from the median, %g: %s.",
+            *(path, far.sum(), len(far), task.target, _FAR, median, shown),
         )
 
 

@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.base.errors import printable
 from benchmarks.base.workers import stream
+from benchmarks.data.raw_crystal import BadRow, RawCrystal, any_error_is_bad
 from benchmarks.data.splitter import RowSplitter, split_file
-from benchmarks.data.structures import BadRow, RawCrystal, parse_dictionary
+from benchmarks.data.structures import parse_dictionary
 from benchmarks.data.tasks import Kind
 from sen.crystal import Crystal, refine
 
@@ -67,17 +68,30 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def read_json_rows(path: Path, columns: list[str], target: str, kind: Kind, jobs: int) -> Iterator[Chunk | Fault]:
+def read_json_rows(
+    path: Path,
+    columns: list[str],
+    target: str,
+    kind: Kind,
+    jobs: int,
+    parse: Callable[[object], RawCrystal] = parse_dictionary,
+) -> Iterator[Chunk | Fault]:
     """Yield the rows of a file in the MatBench layout, read in worker processes, chunk by chunk in their order.
 
     Of a chunk that is not valid JSON, only the fault of the first invalid row comes: nothing after it can be read.
     """
     chunks = split_file(path, RowSplitter())
-    return stream(read_json_chunk, ((rows, columns, target, kind) for rows in chunks), jobs)
+    return stream(read_json_chunk, ((rows, columns, target, kind, parse) for rows in chunks), jobs)
 
 
 @_without_collector()
-def read_json_chunk(rows: bytes, columns: list[str], target: str, kind: Kind) -> Chunk | Fault:
+def read_json_chunk(
+    rows: bytes,
+    columns: list[str],
+    target: str,
+    kind: Kind,
+    parse: Callable[[object], RawCrystal] = parse_dictionary,
+) -> Chunk | Fault:
     """Parse, check and refine rows of the MatBench layout, given as comma-separated JSON.
 
     Returns:
@@ -104,7 +118,7 @@ def read_json_chunk(rows: bytes, columns: list[str], target: str, kind: Kind) ->
     def read(row: object) -> tuple[RawCrystal, float]:
         if not isinstance(row, list) or len(row) != len(columns):
             raise BadRow(f"is not a list of {len(columns)} values, one for each column")
-        return parse_dictionary(row[structure_at]), read_target(row[target_at], target, kind)
+        return parse(row[structure_at]), read_target(row[target_at], target, kind)
 
     return read_chunk(parsed, read)
 
@@ -116,15 +130,14 @@ def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, floa
     for i, row in enumerate(rows):
         n_rows = i + 1
         try:
-            raw, target = read(row)
+            with any_error_is_bad():
+                raw, target = read(row)
+                crystal = refine(raw.lattice, raw.positions, raw.numbers)
         except BadRow as problem:
             faults.append(Fault(i, printable(problem, 300)))
             continue
-        except RecursionError:
-            faults.append(Fault(i, "is nested too deeply"))
-            continue
         kept.append(i)
-        crystals.append(refine(raw.lattice, raw.positions, raw.numbers))
+        crystals.append(crystal)
         targets.append(target)
         heavy_hydrogen.append(raw.heavy_hydrogen)
     arrays = flatten(crystals, targets) | {"heavy_hydrogen": np.array(heavy_hydrogen)} if crystals else {}

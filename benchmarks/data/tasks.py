@@ -101,28 +101,9 @@ class DataFile(NamedTuple):
 _MATERIALS_PROJECT = "CC BY 4.0 (Materials Project)"
 
 
-def _matbench(
-    name: str,
-    *,
-    target: str,
-    unit: str,
-    n_rows: int,
-    sha256: str,
-    description: str,
-    kind: Kind = "regression",
-    licence: str = _MATERIALS_PROJECT,
-) -> Task:
-    return Task(
-        name=name,
-        target=target,
-        unit=unit,
-        kind=kind,
-        description=description,
-        n_rows=n_rows,
-        url=f"https://ml.materialsproject.org/projects/{name}.json.gz",
-        sha256=sha256,
-        licence=licence,
-    )
+def _matbench(name: str, *, kind: Kind = "regression", licence: str = _MATERIALS_PROJECT, **fields: Any) -> Task:
+    url = f"https://ml.materialsproject.org/projects/{name}.json.gz"
+    return Task(name=name, kind=kind, licence=licence, url=url, **fields)
 
 
 # Columns, urls and hashes are those of matminer's dataset_metadata.json (0.10.1); rows, kinds and units those of

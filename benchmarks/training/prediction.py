@@ -16,7 +16,8 @@ from benchmarks.base.errors import DataError, UsageError
 from benchmarks.base.machine import n_threads, prepare_arithmetic
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import reduced_formula
-from benchmarks.data.structures import read_structure, structure_files
+from benchmarks.data.raw_crystal import BadRow, any_error_is_bad
+from benchmarks.data.structures import FILE_NAMES, read_structure, structure_files
 from benchmarks.results.run_config import RunConfig, restore_config
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors
@@ -103,7 +104,7 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         found = structure_files(path) if path.is_dir() else [path]
         if not found:
-            raise UsageError(f"There is no structure file (*.cif, POSCAR, CONTCAR, *.vasp, *.poscar) in {path}.")
+            raise UsageError(f"There is no structure file ({FILE_NAMES}) in {path}.")
         files += found
     if missing := [file for file in files if not file.is_file()]:
         raise UsageError(f"There is no file or folder {missing[0]}.")
@@ -123,10 +124,13 @@ def read_samples(files: Sequence[Path], progress: Progress | None = None) -> tup
     for done, file in enumerate(files, start=1):
         try:
             raw = read_structure(file)
+            with any_error_is_bad():
+                crystal = refine(raw.lattice, raw.positions, raw.numbers)
         except DataError as problem:
             problems.append(problem)
+        except BadRow as problem:
+            problems.append(DataError(f"{file} {problem}."))
         else:
-            crystal = refine(raw.lattice, raw.positions, raw.numbers)
             samples.append(Sample(file, crystal, raw.heavy_hydrogen))
         if progress is not None:
             progress(done, len(files))

@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -355,6 +356,87 @@ def test_folder_with_every_name_of_a_structure_file(tmp_path):
     (folder / "b.vasp").unlink()
     with pytest.raises(DataError, match=r"row b has no structure file \(one of b\.cif, b\.vasp"):
         load(folder)
+
+
+def test_folder_with_packed_files_and_extensions_in_any_case(tmp_path):
+    folder = tmp_path / "mine"
+    names = ["a.CIF", "b.Vasp", "c.cif.gz", "POSCAR.d.gz", "e/POSCAR.gz", "f.cif", "g.cif.GZ"]
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        text = cif(GOOD) if "cif" in name.lower() else Structure.from_dict(GOOD).to(fmt="poscar")
+        packed = name.lower().endswith(".gz")
+        (folder / name).write_bytes(gzip.compress(text.encode(), mtime=0) if packed else text.encode())
+    ids = ["a", "b", "c", "d", "e", "f.cif", "g.cif.GZ"]
+    (folder / "id_prop.csv").write_text("".join(f"{name},{i}\n" for i, name in enumerate(ids)))
+    assert load(folder).table.ids.tolist() == ids
+    (folder / "f.CIF").write_text(cif(GOOD))
+    (folder / "id_prop.csv").write_text("a,1\nb,2\nf,3\n")
+    with pytest.raises(DataError, match=r"row f has more than one structure file \(f\.CIF, f\.cif\)"):
+        load(folder)
+
+
+def test_decimal_commas_and_other_separators_are_named(tmp_path):
+    folder = write_folder(tmp_path / "mine", rows_of(3))
+    table = folder / "id_prop.csv"
+    table.write_text("mp-0,1\nmp-1,0,514\nmp-2,3,,\n")
+    with pytest.raises(
+        DataError, match="row mp-1 has 3 values, but the first line has 2: is the comma a decimal comma"
+    ):
+        load(folder)
+    assert load(folder, on_bad_row="skip").table.ids.tolist() == ["mp-0", "mp-2"]
+    for separator, name in (("\t", "tabs"), (";", "semicolons")):
+        table.write_text(f"mp-0{separator}0,5\nmp-1{separator}0,6\n")
+        with pytest.raises(DataError, match=f"has {name} between its columns"):
+            load(folder)
+        (tmp_path / "mine.csv").write_text(f"id{separator}structure{separator}gap\n")
+        with pytest.raises(DataError, match=f"has {name} between its columns"):
+            load(tmp_path / "mine.csv")
+
+
+def test_decimals_of_parquet_are_numbers(tmp_path):
+    path = write_parquet(tmp_path / "mine", rows_of(4))
+    table = parquet.read_table(path)
+    values = pa.array([Decimal("0.41800"), Decimal("1.5"), None, Decimal(2)], pa.decimal128(8, 5))
+    parquet.write_table(table.set_column(2, "gap", values), path)
+    dataset = load(path, on_bad_row="skip")
+    assert dataset.table.target.tolist() == [0.418, 1.5, 2]
+    assert [row.problem for row in dataset.skipped] == ["has no number as its 'gap' but null"]
+
+
+def test_any_error_of_a_library_on_a_crystal_is_its_bad_row(tmp_path, write, monkeypatch):
+    def fail(lattice: np.ndarray, *rest: Any) -> Any:
+        if abs(np.linalg.det(lattice) - 4.12**3) < 0.01:
+            raise ZeroDivisionError("a library is wrong")
+        return refine(lattice, *rest)
+
+    monkeypatch.setattr("benchmarks.data.rows.refine", fail)
+    rows = rows_of(4)
+    rows[2] = ("odd one", GOOD, 1)
+    dataset = load(write(tmp_path / "mine", rows), on_bad_row="skip")
+    assert dataset.table.ids.tolist() == ["mp-0", "mp-1", "mp-3"]
+    (skipped,) = dataset.skipped
+    assert (skipped.id, skipped.problem) == ("odd one", "cannot be used (ZeroDivisionError: a library is wrong)")
+
+
+def test_targets_far_from_the_others_are_named_in_a_warning(tmp_path, write, caplog):
+    rows = [(name, crystal, value) for name, crystal, value in rows_of(20)]
+    load(write(tmp_path / "usual", rows))
+    assert not caplog.records
+    rows[3] = (*rows[3][:2], -2e5)
+    load(write(tmp_path / "mine", rows))
+    (record,) = caplog.records
+    assert re.search(
+        r"1 of 20 rows have a gap more than 1000 interquartile .* median, 5\.\d+: mp-3 \(-200000\)", record.message
+    )
+
+
+def test_own_data_have_no_atoms_too_close_to_be_right(tmp_path, write):
+    rows = rows_of(4)
+    rows[1] = ("close", edited(GOOD, at_site(abc=[0.3, 0, 0])), 2)
+    with pytest.raises(
+        DataError, match=r"row close has atoms too close to be right \(sites 0 and 1\): Cs and Cl are 1.24"
+    ):
+        load(write(tmp_path / "mine", rows))
 
 
 def test_columns_of_id_prop(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.data.structures import BadRow, parse_structure, read_structure, structure_files
+from benchmarks.data.structures import BadRow, parse_dictionary, parse_structure, read_structure, structure_files
 
 QUARTZ = Structure.from_spacegroup(
     "P3_121", Lattice.hexagonal(4.913, 5.405), ["Si", "O"], [[0.4697, 0, 1 / 3], [0.4135, 0.2669, 0.1191]]
@@ -77,8 +78,8 @@ def test_symmetry_operations_of_a_cif_are_applied():
 
 
 def test_space_group_alone_is_enough():
-    text = cif(a="4(2)", second="Cl1 Cl 0 0 0.5 1") + "_symmetry_space_group_name_H-M 'F m -3 m'\n"
-    assert len(parse_structure(text).numbers) == 8
+    text = cif(a="4(2)", first="Li1 Li 0 0 0 1", second="F1 F 0 0 0.5 1")
+    assert len(parse_structure(text + "_symmetry_space_group_name_H-M 'F m -3 m'\n").numbers) == 8
 
 
 @pytest.mark.parametrize("name", ["CS1", "Cs+", "Cs1+", "Cs", "CS"])
@@ -145,15 +146,16 @@ BAD = {
     "water": (cif(first="Wat1 Wat 0 0 0 1"), "unknown element 'Wat'"),
     "coordinate not known": (cif(second="Cl1 Cl ? 0.5 0.5 1"), "cannot be read"),
     "no atoms": (cif().partition("loop_")[0], "without atoms"),
-    "no rows of atoms": (cif(first="", second=""), "cannot be read"),
-    "two structures": (cif() + cif().replace("data_x", "data_y"), "2 structures"),
+    "no rows of atoms": (cif(first="", second=""), "without atoms"),
+    "two structures": (cif() + cif(a="4.1").replace("data_x", "data_y"), "2 different structures"),
     "space group not known": (
         cif() + "_symmetry_space_group_name_H-M 'Z 99'\n",
         "unknown space group Z 99",
     ),
-    "cif, really a poscar": (("cif", poscar()), "without atoms"),
+    "cif, really a poscar": (("cif", poscar()), "cannot be read .*data_"),
     "poscar, really a cif": (("poscar", cif()), "POSCAR that cannot be read"),
-    "prose": ("Full Formula (Cs1 Cl1)\nReduced Formula: CsCl", "POSCAR that cannot be read"),
+    "prose": ("Cs1 Cl1\nReduced Formula: CsCl", "POSCAR that cannot be read"),
+    "printed": ("Full Formula (Cs1 Cl1)\nReduced Formula: CsCl", "printed text of a structure"),
     "broken json": ('{"lattice": ', "not valid JSON"),
     "another json": ('{"a": 1}', "not a pymatgen dictionary"),
     "poscar cut": (poscar().rpartition("\n0.5")[0], "POSCAR that cannot be read"),
@@ -161,7 +163,7 @@ BAD = {
     "poscar flat": (poscar(a="0"), "without volume|cannot be read"),
     "poscar close": (poscar(second="0.01 0 0"), r"closer than 0.1 Å \(sites 0 and 1\)"),
     "poscar dummy": (poscar(symbols="Xx Cl"), "unknown element 'Xx'"),
-    "poscar unknown": (poscar(symbols="Kx Cl"), "cannot be read .*Kx"),
+    "poscar unknown": (poscar(symbols="Kx Cl"), "unknown element 'Kx'"),
     "poscar nameless": (poscar(symbols="").replace("\n\n", "\n"), "names no elements"),
     "poscar empty": (poscar().replace("\n1 1\n", "\n0 0\n"), "without atoms|cannot be read"),
 }
@@ -186,6 +188,67 @@ def test_files_by_their_names(tmp_path: Path):
         assert sorted(read_structure(path).numbers) == [17, 55]
 
 
+@pytest.mark.parametrize(
+    "name", ["a.cif.gz", "b.CIF.GZ", "POSCAR.gz", "CONTCAR.relax2.gz", "c.vasp.Gz", "d.Poscar", "e.VASP"]
+)
+@pytest.mark.parametrize(
+    "encode",
+    [
+        str.encode,
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.encode("utf-16"),
+        lambda text: text.replace("\n", "\r\n").encode(),
+    ],
+    ids=["plain", "mark", "utf-16", "windows"],
+)
+def test_packed_files_extensions_in_any_case_and_byte_order_marks(tmp_path: Path, name, encode):
+    path = tmp_path / name
+    content = encode(cif() if "cif" in name.lower() else poscar())
+    path.write_bytes(gzip.compress(content) if name.lower().endswith(".gz") else content)
+    assert structure_files(tmp_path) == [path]
+    assert sorted(read_structure(path).numbers) == [17, 55]
+
+
+def test_packed_file_that_is_cut_is_refused(tmp_path: Path):
+    path = tmp_path / "a.cif.gz"
+    path.write_bytes(gzip.compress(cif().encode())[:-20])
+    with pytest.raises(DataError, match=r"a\.cif\.gz is cut or damaged"):
+        read_structure(path)
+
+
+@pytest.mark.parametrize("form", ["cif", "poscar", "json", "dictionary"])
+def test_atoms_too_close_to_be_right_are_refused_in_every_form(form):
+    close = Structure(Lattice.cubic(5), ["Fe", "O", "H"], [[0, 0, 0], [0.2, 0, 0], [0.5, 0.5, 0.5]])
+    structure = close.as_dict() if form == "dictionary" else close.to(fmt=form)
+    with pytest.raises(
+        BadRow, match=r"too close to be right \(sites 0 and 1\): Fe and O are 1\.00 Å apart, less than 60 %"
+    ):
+        parse_structure(structure)
+    # The files of MatBench keep such rows.
+    assert len(parse_dictionary(close.as_dict()).numbers) == 3
+    apart = Structure(Lattice.cubic(5), ["O", "H", "H"], [[0, 0, 0], [0.15, 0, 0], [0, 0.15, 0]])
+    assert len(parse_structure(apart.to(fmt="cif")).numbers) == 3
+    near = Structure(Lattice.cubic(5), ["O", "H"], [[0, 0, 0], [0.09, 0, 0]])
+    with pytest.raises(BadRow, match=r"O and H are 0\.45 Å apart, less than 50 %"):
+        parse_structure(near.as_dict())
+
+
+def test_atoms_too_close_to_their_own_images_are_refused():
+    flat = Structure(Lattice.orthorhombic(1.5, 9, 9), ["Cs"], [[0, 0, 0]])
+    with pytest.raises(BadRow, match=r"site 0 and an image of it\): Cs and Cs are 1.50 Å apart"):
+        parse_structure(flat.as_dict())
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), ZeroDivisionError(), MemoryError(), KeyError("x")])
+def test_any_error_of_a_library_is_a_bad_row(monkeypatch, error):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("gemmi.cif.read_string", fail)
+    with pytest.raises(BadRow, match=r"cannot be used \((ZeroDiv|Memory|Key)|cannot be read \(odd"):
+        parse_structure(cif())
+
+
 def test_file_that_is_not_there_or_none(tmp_path: Path):
     with pytest.raises(UsageError, match=r"There is no file .*a\.cif"):
         read_structure(tmp_path / "a.cif")
@@ -199,11 +262,11 @@ def test_file_that_is_not_there_or_none(tmp_path: Path):
 def test_bad_file_is_named(tmp_path: Path):
     path = tmp_path / "c.cif"
     path.write_bytes(b"\x00\xff\xfe not a CIF")
-    with pytest.raises(DataError, match=r"c\.cif has a CIF without atoms"):
+    with pytest.raises(DataError, match=r"c\.cif has a CIF that cannot be read \(.*data_"):
         read_structure(path)
 
 
 def test_names_in_another_encoding_do_no_harm(tmp_path: Path):
     path = tmp_path / "d.cif"
-    path.write_bytes("_publ_author_name 'Müller'\n".encode("latin-1") + cif().encode())
+    path.write_bytes(cif().encode() + "_publ_author_name Müller\n".encode("latin-1"))
     assert sorted(read_structure(path).numbers) == [17, 55]

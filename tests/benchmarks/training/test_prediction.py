@@ -15,6 +15,7 @@ import pytest
 from safetensors.torch import load, save
 
 from benchmarks.results.store import Run, Training
+from sen.crystal import refine
 from tests.benchmarks.conftest import SMALL, Answer, Write, replace_file, rocksalts
 
 Command = Callable[..., Answer]
@@ -123,22 +124,36 @@ def test_isolated_atom_and_deuterium_are_predicted(run: Run, tmp_path: Path, sen
     assert f"Deuterium or tritium is read as hydrogen: {path}." in answer.out
 
 
+def fail_on(length: float) -> Callable[..., Any]:
+    """Return `refine` with an error on cubes of this length."""
+
+    def fail(lattice: Any, *rest: Any) -> Any:
+        if lattice[0][0] == length:
+            raise ZeroDivisionError("a library is wrong")
+        return refine(lattice, *rest)
+
+    return fail
+
+
 def test_structures_that_cannot_be_used_are_named_and_the_others_predicted(
-    run: Run, files: Path, sen_bench: Command
+    run: Run, files: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (files / "broken.cif").write_text("data_x\n_cell_length_a 0\n")
+    (files / "POSCAR.odd").write_text("odd\n1\n7 0 0\n0 7 0\n0 0 7\nNa\n1\nDirect\n0 0 0\n")
+    monkeypatch.setattr("benchmarks.training.prediction.refine", fail_on(7.0))
     answer = sen_bench("predict", run.path, files, "--format", "csv")
     assert answer.code == 1
     assert len(list(csv.DictReader(io.StringIO(answer.out)))) == 20
     assert f"{files / 'broken.cif'} has a CIF without atoms" in answer.err
-    assert "1 of 21 structures cannot be predicted" in answer.err
+    assert f"{files / 'POSCAR.odd'} cannot be used (ZeroDivisionError: a library is wrong)." in answer.err
+    assert "2 of 22 structures cannot be predicted" in answer.err
 
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
         ("absent.cif", "There is no file or folder"),
-        ("empty", "There is no structure file (*.cif, POSCAR, CONTCAR, *.vasp, *.poscar) in"),
+        ("empty", "There is no structure file (*.cif, POSCAR, CONTCAR, *.vasp and *.poscar, also with .gz) in"),
         ("notes.txt", "is not a structure file by its name"),
     ],
 )

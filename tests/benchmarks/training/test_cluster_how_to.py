@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ablations.test_commands_cluster import grid, predictions, wait_for
 from tests.benchmarks.conftest import Write, rocksalts
+from tests.benchmarks.training.test_cluster import grid, predictions, wait_for
 from tests.conftest import REPOSITORY
 
 pytest.importorskip("distributed", reason="needs distributed (the extra dask)")
