@@ -24,6 +24,7 @@ from benchmarks.training.prediction import load_weights
 from benchmarks.training.trainer import build_model, guard_model, untrained_model
 from reports.environments.operations import first_atoms, orbits_of_elements
 from reports.study.study import Absent, Result, Study
+from reports.study.wording import join
 from sen.crystal import Crystal
 from sen.graph import Cells, Graph, build_graph, join_graphs
 from sen.model import SEN
@@ -332,21 +333,35 @@ def open_models(study: Study, progress: Progress | None = None) -> StudyModels:
     table = study.crystals(progress)
     if study not in _opened:
         first = next((result for result in study.runs if result.block_name == "capsule"), study.runs[0])
-        runs, problems = [], []
+        runs: list[tuple[Result, Models]] = []
+        errors: list[tuple[Run, str]] = []
         for result in sorted(study.runs, key=lambda result: result is not first):
             assert result.run is not None
             try:
                 models = Models(result.run)
                 models.keep_loadable()
             except SenBenchError as error:
-                problems.append(str(error))
+                errors.append((result.run, str(error)))
             else:
                 runs.append((result, models))
         if not runs:
-            raise Absent(f"No model can be loaded: {' '.join(problems)}")
-        problems += [problem for _, models in runs for problem in models.problems]
+            raise Absent(f"No model can be loaded: {_summarise(errors)}")
+        problems = [error for _, error in errors] + [problem for _, models in runs for problem in models.problems]
         _opened[study] = StudyModels(table, runs, [*problems, *study.on_other_content()])
     return _opened[study]
+
+
+def _summarise(errors: Sequence[tuple[Run, str]]) -> str:
+    """Give each error once, and name the other runs that have the same one."""
+    same: dict[str, list[tuple[Run, str]]] = {}
+    for run, error in errors:
+        same.setdefault(error.replace(str(run.path), ""), []).append((run, error))
+    sentences = []
+    for (_, error), *others in same.values():
+        sentences.append(error)
+        if others:
+            sentences.append(f"The same is true of {join(run.path.name for run, _ in others)}.")
+    return " ".join(sentences)
 
 
 def rows_of_trainings(models: Models, table: CrystalTable) -> dict[Training, NDArray[np.int64]]:
