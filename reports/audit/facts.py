@@ -28,7 +28,7 @@ from reports.study.row_facts import RowFacts
 
 __all__ = ["audit", "check_claim", "check_other_sets"]
 
-# Of many ids so many are named.
+# At most this many ids are named.
 _NAMED = 5
 # A fold with this share of its test rows is whole; one with more than the rest of it is touched.
 _WHOLE = 0.95

@@ -3,7 +3,7 @@
 `description` loads the models of a study and describes crystals with them; `two_ks` is the statistic that compares two
 environments, and chooses the crystals that show it; `operations` finds which operations of the space group map one atom
 of a crystal onto another. The package returns numbers and knows nothing of the page. It imports `reports.study`,
-`benchmarks` and `sen`.
+`sen`, and all of `benchmarks` but `benchmarks.cli`.
 """
 
 from reports.environments.description import DescribedRows, Environments, Models, describe_test_rows, open_models

@@ -24,6 +24,7 @@ from benchmarks.training.prediction import load_weights
 from benchmarks.training.trainer import build_model, guard_model, untrained_model
 from reports.environments.operations import first_atoms, orbits_of_elements
 from reports.study.study import Absent, Result, Study
+from reports.study.wording import join
 from sen.crystal import Crystal
 from sen.graph import Cells, Graph, build_graph, join_graphs
 from sen.model import SEN
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 DRAWN = 2000
-"""Test rows of a run that are described at most."""
+"""At most this many test rows of a run are described."""
 
 # Crystals whose graphs are in memory at a time.
 _CHUNK = 512
@@ -196,6 +197,7 @@ class Models:
         *,
         cells: Cells | None = None,
         exact: bool = False,
+        progress: Progress | None = None,
     ) -> Environments:
         """Return the outputs of a model for crystals, in their order.
 
@@ -204,6 +206,7 @@ class Models:
             model: One that `load` returned.
             cells: What the nodes are; None for the cells of the run. Vector blocks need full cells.
             exact: Whether to compute in float64, in which equivalent atoms of full cells agree to rounding.
+            progress: Called with the number of crystals described.
         """
         prepare_arithmetic(n_threads())
         settings = self.config.graph.model_dump()
@@ -216,7 +219,10 @@ class Models:
             chunk = crystals[start : start + _CHUNK]
             graph = join_graphs([build_graph(crystal, **settings) for crystal in chunk])
             with guard_model(self.config.block_name, self.device):
-                outputs = _outputs(model, graph, self.device, self.config.training.edge_budget)
+                outputs = _outputs(
+                    *(model, graph, self.device, self.config.training.edge_budget),
+                    progress=_progress_of_part(progress, start, len(crystals)),
+                )
             orbits = [first_atoms(crystal) for crystal in chunk]
             if settings["cells"] == "asymmetric":
                 orbits = [np.arange(len(first)) for first in orbits]
@@ -235,7 +241,17 @@ class Models:
         return _join(parts)
 
 
-def _outputs(model: SEN, graph: Graph, device: str, edge_budget: int) -> dict[str, NDArray[Any]]:
+def _progress_of_part(progress: Progress | None, before: int, total: int) -> Progress:
+    """Return the progress of a part that begins when `before` of `total` crystals are done."""
+
+    def show(done: int, _: int | None) -> None:
+        if progress is not None:
+            progress(before + done, total)
+
+    return show
+
+
+def _outputs(model: SEN, graph: Graph, device: str, edge_budget: int, *, progress: Progress) -> dict[str, NDArray[Any]]:
     """Return the outputs of a model for the crystals of a graph, in their order."""
     graphs = GraphTensors(graph, device, next(model.parameters()).dtype)
     n_nodes = np.diff(graph.node_ptr)
@@ -255,6 +271,7 @@ def _outputs(model: SEN, graph: Graph, device: str, edge_budget: int) -> dict[st
                 sizes = n_nodes[chosen] if len(tensor) == n_nodes[chosen].sum() else np.ones_like(chosen)
                 rows = np.split(tensor.cpu().numpy(), np.cumsum(sizes)[:-1])
                 found.setdefault(name, {}).update(zip(chosen.tolist(), rows, strict=True))
+            progress(len(found["material"]), len(graphs))
     return {name: np.concatenate([rows[i] for i in range(len(graphs))]) for name, rows in found.items()}
 
 
@@ -332,21 +349,35 @@ def open_models(study: Study, progress: Progress | None = None) -> StudyModels:
     table = study.crystals(progress)
     if study not in _opened:
         first = next((result for result in study.runs if result.block_name == "capsule"), study.runs[0])
-        runs, problems = [], []
+        runs: list[tuple[Result, Models]] = []
+        errors: list[tuple[Run, str]] = []
         for result in sorted(study.runs, key=lambda result: result is not first):
             assert result.run is not None
             try:
                 models = Models(result.run)
                 models.keep_loadable()
             except SenBenchError as error:
-                problems.append(str(error))
+                errors.append((result.run, str(error)))
             else:
                 runs.append((result, models))
         if not runs:
-            raise Absent(f"No model can be loaded: {' '.join(problems)}")
-        problems += [problem for _, models in runs for problem in models.problems]
+            raise Absent(f"No model can be loaded: {_summarise(errors)}")
+        problems = [error for _, error in errors] + [problem for _, models in runs for problem in models.problems]
         _opened[study] = StudyModels(table, runs, [*problems, *study.on_other_content()])
     return _opened[study]
+
+
+def _summarise(errors: Sequence[tuple[Run, str]]) -> str:
+    """Give each error once, and name the other runs that have the same one."""
+    same: dict[str, list[tuple[Run, str]]] = {}
+    for run, error in errors:
+        same.setdefault(error.replace(str(run.path), ""), []).append((run, error))
+    sentences = []
+    for (_, error), *others in same.values():
+        sentences.append(error)
+        if others:
+            sentences.append(f"The same is true of {join(run.path.name for run, _ in others)}.")
+    return " ".join(sentences)
 
 
 def rows_of_trainings(models: Models, table: CrystalTable) -> dict[Training, NDArray[np.int64]]:
@@ -368,7 +399,7 @@ def rows_of_trainings(models: Models, table: CrystalTable) -> dict[Training, NDA
 
 
 def draw_test_rows(models: Models, table: CrystalTable, *, at_most: int = DRAWN) -> dict[Training, NDArray[np.int64]]:
-    """Draw at most so many of the test rows of a run, the same share of each fold; return their positions by training.
+    """Draw at most this many test rows of a run, the same share of each fold; return their positions by training.
 
     Raises:
         Absent: A row of the run is not in the table.
@@ -394,31 +425,41 @@ def describe_test_rows(
 
     They are described by the trained models, or else by those from which their trainings began.
 
+    The progress is the number of rows described.
+
     Raises:
         Absent: A row of the run is not in the table.
     """
     drawn = draw_test_rows(models, table)
-    parts = []
-    for done, (training, rows) in enumerate(drawn.items(), start=1):
-        parts.append(_describe_rows(models, table, training, rows, trained=trained))
-        if progress is not None:
-            progress(done, len(drawn))
+    n_drawn = sum(map(len, drawn.values()))
+    parts: list[Environments] = []
+    for training, rows in drawn.items():
+        of_fold = _progress_of_part(progress, sum(map(len, parts)), n_drawn)
+        parts.append(_describe_rows(models, table, training, rows, trained=trained, progress=of_fold))
     folds = np.repeat([training.fold for training in drawn], [len(rows) for rows in drawn.values()])
     return DescribedRows(np.concatenate(list(drawn.values())), folds, len(models.tested_by), _join(parts))
 
 
-# Several sections look at the same rows: environments of so many crystals are kept, and beyond them the oldest dropped.
+# Several sections look at the same rows: environments of at most this many crystals are kept; the oldest are dropped.
 _KEPT = 40_000
 _kept: dict[tuple[object, ...], Environments] = {}
 
 
 def _describe_rows(
-    models: Models, table: CrystalTable, training: Training, rows: NDArray[np.int64], *, trained: bool
+    models: Models,
+    table: CrystalTable,
+    training: Training,
+    rows: NDArray[np.int64],
+    *,
+    trained: bool,
+    progress: Progress,
 ) -> Environments:
-    key = (models, table.digest, training, trained)
+    key = (models, models.device, table.digest, training, trained, rows.tobytes())
     if key not in _kept:
-        found = models.describe([table.crystal(row) for row in rows.tolist()], models.load(training, trained=trained))
+        crystals = [table.crystal(row) for row in rows.tolist()]
+        found = models.describe(crystals, models.load(training, trained=trained), progress=progress)
         while _kept and sum(map(len, _kept.values())) + len(rows) > _KEPT:
             _kept.pop(next(iter(_kept)))
         _kept[key] = found
+    progress(len(rows), len(rows))
     return _kept[key]

@@ -60,7 +60,9 @@ class Operation:
         """Its coordinate triplet: "-x, y+1/2, -z"."""
         from pymatgen.core.operations import SymmOp
 
-        return str(SymmOp.from_rotation_and_translation(self.rotation, self.translation).as_xyz_str())
+        # In the conventional settings translations are whole numbers of 24ths of the cell, found up to rounding.
+        translation = np.rint(24 * self.translation) / 24 % 1
+        return str(SymmOp.from_rotation_and_translation(self.rotation, translation).as_xyz_str())
 
 
 def first_atoms(crystal: Crystal) -> NDArray[np.int64]:

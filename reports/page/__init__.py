@@ -3,7 +3,7 @@
 A `Section` computes facts from a study, which go to report.json, and makes items of them (`Heading`, `Text`, `Figure`,
 `Table`); `Items` helps it with texts from a template. Figures are drawn on axes of `subplots` and `panels`, and each
 result has its look there (`look_of`). The modules `report` and `html` run all sections and write the page. It imports
-`reports.study`, `benchmarks` and `sen`.
+`reports.study`, `sen`, and all of `benchmarks` but `benchmarks.cli`.
 """
 
 from reports.page.items import Column, Items

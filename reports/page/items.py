@@ -57,7 +57,7 @@ class Items(Sentences):
             name: Its name, and that of its texts.
             draw: Draws it, see `reports.page.section.Figure`.
             number: Goes to the end of the name, where several figures share their texts.
-            values: For the macro.
+            values: Arguments of the macro.
         """
         caption, method, alt = self.paragraphs(_macro(name, "figure"), **values)
         return Figure(_numbered(name, number), draw, caption, method, alt)
@@ -83,7 +83,7 @@ class Items(Sentences):
             digits: See `reports.page.section.Table`.
             strong: See there.
             number: Goes to the end of the name, where several tables share their texts.
-            values: For the macro.
+            values: Arguments of the macro.
         """
         caption, *method = self.paragraphs(_macro(name, "table"), **values)
         return Table(

@@ -18,8 +18,9 @@ from sen.registry import guard
 
 __all__ = ["Outcome", "Part", "Report", "choose_sections", "make_report"]
 
-#: Raised whenever the layout of report.json changes.
-FORMAT = 1
+#: Increased whenever the layout of report.json changes. In 2, results have no colour and no marker, the section
+#: equivalence holds components of environments, and separation names the runs without inequivalent atoms.
+FORMAT = 2
 
 
 @dataclass
@@ -27,8 +28,8 @@ class Outcome:
     """The outcome of a section on one study.
 
     Attributes:
-        name: Of the section.
-        title: Its heading.
+        name: Name of the section.
+        title: Heading of the section.
         facts: What it found; None if it has nothing to show or failed.
         items: What it shows.
         reason: Why it shows nothing, or what failed, in one sentence.
@@ -68,7 +69,7 @@ class Report:
 
     Attributes:
         parts: One for each task.
-        made: When.
+        made: Time of creation.
         command: Words of the command that made it; `--sections` and its value come last.
         origin: Versions, commit and machine that made it.
         by_section: Whether the command takes `--sections` to make one section alone. `sen-bench explain` does not: its

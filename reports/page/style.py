@@ -171,9 +171,9 @@ def subplots(
     Args:
         rows: Rows of axes.
         columns: Columns of axes.
-        width: Of the whole figure in inches; WIDE at most.
-        height: In inches.
-        options: Of `matplotlib.figure.Figure.subplots`, such as sharex, squeeze and width_ratios.
+        width: Width of the whole figure in inches; at most WIDE.
+        height: Height of the whole figure in inches.
+        options: Options of `matplotlib.figure.Figure.subplots`, such as sharex, squeeze and width_ratios.
 
     Returns:
         The figure, and one axes or an array of them.
@@ -191,7 +191,7 @@ def panels(
 
     Args:
         titles: One for each axes.
-        height: Of one of them in inches.
+        height: Height of one of them in inches.
         xlabel: Written once, below all of them.
         ylabel: Written once, left of all of them.
         options: See `subplots`.
@@ -268,7 +268,7 @@ def heatmap(
         columns: Their m labels.
         label: That of the colour bar.
         scale: Colour map, and the values at its ends; None for the largest.
-        options: Of `seaborn.heatmap`.
+        options: Options of `seaborn.heatmap`.
     """
     import seaborn as sns
 

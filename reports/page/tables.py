@@ -64,7 +64,7 @@ def as_latex(table: Table, label: str) -> str:
 
 
 def _decimals(cells: Sequence[Value], digits: int) -> int:
-    """Decimals that give the typical number of a column so many significant digits."""
+    """Decimals that give the typical number of a column this many significant digits."""
     numbers = [abs(cell) for cell in cells if isinstance(cell, float) and math.isfinite(cell) and cell]
     if not numbers:
         return 0
@@ -84,7 +84,7 @@ def _text(cell: Value, decimals: int) -> str:
 
 
 def _number(value: float, decimals: int) -> str:
-    """Write a number with so many decimals, or with one digit where they would make it zero."""
+    """Write a number with this many decimals, or with one digit where they would make it zero."""
     text = f"{value:,.{decimals}f}"
     if value == 0 or float(text.replace(",", "")) != 0:
         return text

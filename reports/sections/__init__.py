@@ -1,5 +1,9 @@
 """The sections of the report, one module each, with its texts in `text/`.
 
-A section is found by its entry point (`sen_bench.report_sections`), as those of plug-ins are, and nothing imports it by
-name. A section may import every other part of `reports`, `benchmarks` and `sen`.
+The report finds a section by its entry point (`sen_bench.report_sections`), as it finds those of plug-ins; only
+`reports.explain` imports one by name, for the figures and the table of `equivalence`. A section may import
+`reports.study`, `reports.page`, `reports.environments`, `reports.audit`, `sen`, and all of `benchmarks` but
+`benchmarks.cli`.
 """
+
+__all__: list[str] = []

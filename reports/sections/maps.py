@@ -53,8 +53,8 @@ class Map:
 
     Attributes:
         points: Coordinates in the plane, [n, 2].
-        perplexity: Of the t-SNE.
-        trustworthiness: Of the neighbourhoods in the map (Venna and Kaski 2001), from 0 to 1.
+        perplexity: Perplexity of the t-SNE.
+        trustworthiness: Trustworthiness of the neighbourhoods in the map (Venna and Kaski 2001), from 0 to 1.
         judged: Points from which it was computed.
     """
 
@@ -76,7 +76,7 @@ def make_map(vectors: NDArray[np.floating], *, seed: int = 0, progress: Progress
 
     Args:
         vectors: At least 20 vectors.
-        seed: Of the t-SNE and the draw.
+        seed: Seed of the t-SNE and of the draw.
         progress: Called with the number of iterations done.
     """
     from openTSNE import TSNE

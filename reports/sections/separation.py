@@ -159,7 +159,7 @@ def orbit_pairs(environments: Environments, crystals: Iterable[int]) -> list[Pai
 
 
 def _medians(environments: NDArray[np.floating], pairs: Sequence[NDArray[np.int64]], width: int) -> NDArray[np.float64]:
-    """Median 2-KS of the pairs of each crystal, from so many components; NaN without pairs."""
+    """Median 2-KS of the pairs of each crystal, from this many components; NaN without pairs."""
     if not pairs:
         return np.empty(0)
     joined = np.concatenate(pairs)
@@ -205,7 +205,7 @@ class Fading:
         n: Number of crystals.
         elements: Median over them of the median 2-KS between elements, before the displacement.
         score: Separation score of these crystals; NaN where they were not chosen among those that have one.
-        steps: For each displacement.
+        steps: Its median 2-KS after each displacement.
     """
 
     n: int

@@ -2,8 +2,8 @@
 
 `read_studies` reads runs, and published predictions for comparison, into one `Study` per task; each `Result` in it has
 a label that no other has, and its `PredictedRows`. A study also loads the crystals of its task, where their file is
-available; a section that has nothing to show raises `Absent`. It imports `benchmarks` and `sen`, and no other part of
-`reports`.
+available; a section that has nothing to show raises `Absent`. It imports `sen`, all of `benchmarks` but
+`benchmarks.cli`, and no other part of `reports`.
 """
 
 from reports.study.reading import read_studies

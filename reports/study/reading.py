@@ -28,7 +28,7 @@ from reports.study.study import PredictedRows, Result, Study
 
 __all__ = ["collect_notes", "read_run_predictions", "read_studies"]
 
-# A label names at most so many fields of a configuration; beyond that, the hash of the run is shorter.
+# A label names at most this many fields of a configuration; beyond that, the hash of the run is shorter.
 _NAMED_FIELDS = 2
 # Fields that follow from the number of training rows unless they are given (`RunConfig.settle`).
 _SETTLED = {"sen.dropout", "training.weight_decay"}
@@ -77,15 +77,12 @@ def read_studies(
         notes_of: dict[str, list[str]] = {}
         empty = []
         for run in runs:
-            before = len(notes)
-            try:
+            before, result = len(notes), None
+            with _leave_out_damaged(run):
                 result = _read_run(run)
-            except (SenBenchError, KeyError, TypeError, ValueError, AttributeError) as error:
-                reason = error if isinstance(error, SenBenchError) else f"it lacks what a run records ({error!r})."
-                logging.getLogger("sen_bench").warning("The run %s is left out: %s", run.path, reason)
-                continue
+                if result is None:
+                    empty.append(run)
             if result is None:
-                empty.append(run)
                 continue
             task_facts = result.facts["task"]
             # Rows of an official task are the same in every file; those of own data can change.
@@ -145,7 +142,7 @@ def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Seq
     if others:
         data, elsewhere = groups[key][0].facts["data"], ", ".join(str(result.path) for result in others)
         yield (
-            f"Not all runs on {data['source']} had the same content of it, read by the same versions. This part is "
+            f"Not all runs on {data['source']} used the same version of the file, read by the same code. This part is "
             f"about the {data['rows']:,} rows with the digest {key[-1][:10]}, and leaves out {elsewhere}."
         )
 
@@ -157,6 +154,16 @@ def _task(facts: Mapping[str, Any]) -> Task:
         return TASKS[name]
     names = ("name", "target", "unit", "kind", "description", "n_rows", "licence", "split")
     return Task(**{key: facts[key] for key in names})
+
+
+@contextmanager
+def _leave_out_damaged(run: Run) -> Iterator[None]:
+    """End the `with` statement with a warning if the run, which is read in it, is damaged."""
+    try:
+        yield
+    except (SenBenchError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = error if isinstance(error, SenBenchError) else f"it lacks what a run records ({error!r})."
+        logging.getLogger("sen_bench").warning("The run %s is left out: %s", run.path, reason)
 
 
 def _read_run(run: Run) -> Result | None:
@@ -195,7 +202,7 @@ class _Data(BaseModel):
     read_as_hydrogen: list[Any] = []
 
 
-class _Training(BaseModel):
+class _Recipe(BaseModel):
     epochs: int
     batch_size: int
     edge_budget: int
@@ -216,7 +223,7 @@ class _Config(BaseModel):
     task: str
     block_name: str
     limit: int | None
-    training: _Training
+    training: _Recipe
     sen: _Sen
 
 
@@ -308,16 +315,18 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
 def read_run_predictions(path: Path, task: Task) -> list[PredictionFile]:
     """Read the predictions of every run on an official task, averaged over its seeds, as those of a published file.
 
-    Runs are found in a folder or in an archive.
+    Runs are found in a folder or in an archive. A damaged run is left out with a warning.
 
     Raises:
-        UsageError: No training of a run on this task is finished.
-        DataError: The archive or a run cannot be read.
+        UsageError: No run on this task that can be read has a finished training.
+        DataError: The archive cannot be read.
     """
     found = []
     for run in find_runs(path):
-        result = _read_run(run)
-        if result is not None and (recorded := result.facts["task"])["is_official"] and recorded["name"] == task.name:
+        with _leave_out_damaged(run):
+            recorded = run.read_config()["task"]
+            if not recorded["is_official"] or recorded["name"] != task.name or (result := _read_run(run)) is None:
+                continue
             rows = result.rows
             entry = PredictionSet(
                 run.path.name, task, tuple(rows.ids.tolist()), rows.prediction, rows.target, rows.fold

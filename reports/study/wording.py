@@ -32,7 +32,7 @@ def after_number(unit: str) -> str:
 
 
 def dashed(value: float | None, digits: int = 4) -> str:
-    """Return a number to so many significant digits; without a value a dash."""
+    """Return a number to this many significant digits; without a value a dash."""
     return "–" if value is None else figures(value, digits)
 
 
@@ -59,7 +59,7 @@ def join(words: Iterable[str]) -> str:
 
 
 def rounded(value: float | None, decimals: int) -> str:
-    """Return a number with so many decimals; of a statistic without a value "not defined"."""
+    """Return a number with this many decimals; of a statistic without a value "not defined"."""
     return "not defined" if value is None else f"{value:.{decimals}f}"
 
 

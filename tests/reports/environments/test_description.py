@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,52 @@ def test_what_is_described_once_is_the_same_for_all(
             assert _agree(found.extras[name][at], values)
     describe_test_rows(models, table)
     assert sum(calls) == len(every.rows)
+
+
+def test_environments_are_kept_by_rows_and_device(
+    runs: dict[str, Run], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reports.environments.description._kept", {})
+    models, table = Models(runs["mlp"]), dataset.table
+    every = describe_test_rows(models, table)
+    monkeypatch.setattr("reports.environments.description.draw_test_rows", partial(draw_test_rows, at_most=8))
+    few = describe_test_rows(models, table)
+    assert len(few.rows) == len(few.environments) <= 8 < len(every.rows)
+    at = [every.rows.tolist().index(row) for row in few.rows.tolist()]
+    assert _agree(few.environments.material, every.environments.material[at])
+    devices: list[str] = []
+    describe = Models.describe
+
+    def noted(self: Models, crystals: Any, model: Any, **options: Any) -> Environments:
+        devices.append(self.device)
+        return describe(self, crystals, model, **options)
+
+    monkeypatch.setattr(Models, "describe", noted)
+    describe_test_rows(models, table)
+    assert devices == []
+    models.device = "cpu:0"
+    describe_test_rows(models, table)
+    assert devices == ["cpu:0"] * 2
+
+
+def test_progress_counts_rows(runs: dict[str, Run], dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reports.environments.description._kept", {})
+    monkeypatch.setattr("reports.environments.description._CHUNK", 3)
+    models = Models(runs["mlp"])
+    shown: list[tuple[int, int | None]] = []
+
+    def steps() -> list[tuple[int, int | None]]:
+        shown.clear()
+        describe_test_rows(models, dataset.table, progress=lambda done, total: shown.append((done, total)))
+        return [*shown]
+
+    n, first, again = len(models.tested_by), steps(), steps()
+    for found in (first, again):
+        assert found == sorted(found)
+        assert found[-1] == (n, n)
+        assert {total for _, total in found} == {n}
+    # The second time the environments are known, and each fold is one step.
+    assert len(first) > len(again) == 2
 
 
 def _agree(values: NDArray[np.float32], others: NDArray[np.float32]) -> bool:

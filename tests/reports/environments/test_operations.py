@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ import pytest
 from reports.environments.operations import (
     KINDS,
     ConventionalCell,
+    Operation,
     classify,
     conventional_cell,
     first_atoms,
     orbits_of_elements,
 )
 from sen.crystal import Crystal, refine
+from tests.contracts import known_crystals
 from tests.reports.made_models import FCC, copper, crystal, perovskite, rocksalt, wurtzite
 
 EYE = np.eye(3, dtype=int)
@@ -195,6 +198,31 @@ def test_real_crystals(real_crystals: list[Crystal]) -> None:
 def test_primitive_cells_have_no_translations() -> None:
     for made in (perovskite(4.0, 4.2), wurtzite(3.8)):
         assert all(o.kind != "translation" for o in conventional_cell(crystal(made)).operations)
+
+
+def triplet(rotation: np.ndarray, translation: list[Fraction]) -> str:
+    """The coordinate triplet of an operation with an exact translation."""
+    words = []
+    for row, shift in zip(rotation.tolist(), translation, strict=True):
+        terms = [f"{'-' if factor < 0 else '+'}{name}" for factor, name in zip(row, "xyz", strict=True) if factor]
+        words.append(("".join(terms) + (f"+{shift}" if shift else "")).removeprefix("+"))
+    return ", ".join(words)
+
+
+def test_triplets_are_those_of_exact_translations() -> None:
+    for own in known_crystals():
+        for operation in conventional_cell(own).operations:
+            exact = [Fraction(shift).limit_denominator(24) % 1 for shift in operation.translation.tolist()]
+            assert np.allclose(np.array(exact, dtype=float), operation.translation, atol=1e-3)
+            assert operation.xyz == triplet(operation.rotation, exact)
+            assert "+0" not in operation.xyz
+
+
+@pytest.mark.parametrize("noise", [1e-17, -1e-17, 2e-5, -2e-5])
+def test_triplets_show_no_rounding(noise: float) -> None:
+    swap = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])
+    assert Operation(swap, np.array([noise, 0, 0.5 + noise]), "glide", 2).xyz == "y, x, z+1/2"
+    assert Operation(swap, np.array([1 + noise, 0, 1 / 3 + noise]), "glide", 2).xyz == "y, x, z+1/3"
 
 
 def test_a_failed_search_gives_the_own_cell(monkeypatch: pytest.MonkeyPatch) -> None:

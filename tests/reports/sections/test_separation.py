@@ -168,7 +168,7 @@ def test_there_is_nothing_to_fade_without_equivalent_atoms(tmp_path: Path) -> No
 
 
 def environments_of(after: np.ndarray, orbits: int) -> Environments:
-    """Crystals of so many orbits each: two of oxygen, the others of titanium."""
+    """Crystals of this many orbits each: two of oxygen, the others of titanium."""
     n = len(after) // orbits
     pointers = np.arange(n + 1) * orbits
     return Environments(

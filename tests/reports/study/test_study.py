@@ -12,7 +12,7 @@ from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.run_config import TrainingConfig, build_config
 from benchmarks.results.store import Training
-from reports.study.reading import read_studies
+from reports.study.reading import read_run_predictions, read_studies
 from reports.study.study import Absent, PredictedRows, Study, shared_rows
 from tests.benchmarks.conftest import replace_file
 from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own, write_partial
@@ -139,6 +139,25 @@ def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, caplog: pytest.Log
         f"{odd.path}/config.json has no data and no task",
     ):
         assert what in told
+
+
+def test_damaged_runs_are_left_out_of_what_an_audit_compares_with(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = official(tmp_path / "data")
+    run = make_run(tmp_path / "runs", dataset, folds=[0])
+    broken = make_run(tmp_path / "runs", dataset, block="capsule", folds=[0])
+    change_file(broken.path / "config.json", data={})
+    other = make_run(tmp_path / "runs", own(tmp_path / "own"), folds=[0])
+    change_file(other.path / "config.json", data={})
+    task = TASKS["matbench_jdft2d"]
+    (found,) = read_run_predictions(tmp_path / "runs", task)
+    assert found.path == run.path
+    # The run on another task is not read.
+    (warning,) = caplog.messages
+    assert warning.startswith(f"The run {broken.path} is left out: its config.json is not as a run writes it")
+    with pytest.raises(UsageError, match="No training on matbench_phonons is finished"):
+        read_run_predictions(tmp_path / "runs", TASKS["matbench_phonons"])
 
 
 @pytest.mark.parametrize(
@@ -285,7 +304,7 @@ def test_runs_on_own_data_that_changed_are_studied_apart(tmp_path: Path) -> None
         digest = studies[label].runs[0].facts["data"]["digest"]
         assert studies[label].title == f"mine: a (digest {digest[:10]})"
         (note,) = studies[label].notes
-        assert note.startswith("Not all runs on mine.json had the same content of it, read by")
+        assert note.startswith("Not all runs on mine.json used the same version of the file, read by")
         assert note.endswith(f"and leaves out {other.path}.")
 
 
