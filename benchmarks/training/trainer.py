@@ -123,9 +123,20 @@ def _guard_construction(block_name: str) -> AbstractContextManager[None]:
 
 
 def guard_model(
-    block_name: str, device: torch.device | str, *, passing: tuple[type[Exception], ...] = ()
+    block_name: str,
+    device: torch.device | str,
+    *,
+    action: str | None = None,
+    passing: tuple[type[Exception], ...] = (),
 ) -> AbstractContextManager[None]:
     """Guard code that runs a model on a device, see `sen.registry.guard`.
+
+    Args:
+        block_name: Block of the model.
+        device: Where the model runs.
+        action: What the debug log says has failed, such as "The training of fold 0, seed 0"; default: SEN with the
+            block.
+        passing: Exceptions that are raised as they are.
 
     Raises:
         RunError: Memory ran out, or the block of the model raised an exception.
@@ -142,7 +153,7 @@ def guard_model(
             f"`sen-bench check-block {block_name}` says which contracts the block breaks."
         )
 
-    return guard(f"SEN with the block {block_name!r} failed.", explain, passing=passing)
+    return guard(f"{action or f'SEN with the block {block_name!r}'} failed.", explain, passing=passing)
 
 
 def untrained_model(config: RunConfig, seed: int, fold: int) -> tuple[SEN, np.random.Generator]:
