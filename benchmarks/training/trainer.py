@@ -28,7 +28,7 @@ from benchmarks.results.run_config import RunConfig, TrainingConfig, get_block
 from benchmarks.training.checkpoints import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
 from benchmarks.training.loader import GraphTensors, epoch_batches, evaluation_batches
 from sen.elements import ElementEmbedding
-from sen.model import SEN
+from sen.model import SEN, property_head
 from sen.registry import block_code, guard
 
 # A state has some 90 MB at the default sizes: writing it takes less than one per cent of a minute's training.
@@ -100,7 +100,7 @@ def check_block(config: RunConfig) -> None:
     """
     block = get_block(config.block_name)
     with _guard_construction(config.block_name):
-        nn.LayerNorm(block(config.sen.environment_width, config.block).material_width)  # what the head begins with
+        property_head(block(config.sen.environment_width, config.block).material_width, config.sen)
 
 
 def build_model(config: RunConfig) -> SEN:
