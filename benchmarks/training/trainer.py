@@ -243,37 +243,37 @@ def train_fold(
         RunError: The loss is not finite, or the best epoch is not 2 % better than a constant.
         Interrupted: `stop` returned true; the message says where the training is and whether its state is saved.
     """
-    begin = partial(_Training, config, graphs, target, fold, kind=kind, seed=seed, session=session or {})
-    training = begin()
+    begin = partial(_FoldTrainer, config, graphs, target, fold, kind=kind, seed=seed, session=session or {})
+    trainer = begin()
     if checkpoint is not None and checkpoint.exists():
         try:
-            training.restore(read_checkpoint(checkpoint))
+            trainer.restore(read_checkpoint(checkpoint))
         except DamagedCheckpoint as damage:
             logging.getLogger("sen_bench").warning(
                 "The checkpoint %s %s: it is not used, and the training starts over.", checkpoint, damage
             )
-            training = begin()
-    if training.history:
-        on_epoch(training.history[-1])
+            trainer = begin()
+    if trainer.history:
+        on_epoch(trainer.history[-1])
     try:
-        while not training.is_finished:
-            on_epoch(training.run_epoch(checkpoint, stop))
+        while not trainer.is_finished:
+            on_epoch(trainer.run_epoch(checkpoint, stop))
         if checkpoint is not None:
-            training.save(checkpoint)
-        return training.result()
+            trainer.save(checkpoint)
+        return trainer.result()
     except RunError:
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
         raise
     except Interrupted:
-        place = f"in epoch {training.epoch} of {config.training.epochs}"
+        place = f"in epoch {trainer.epoch} of {config.training.epochs}"
         if checkpoint is None:
             raise Interrupted(place) from None
-        saved = "its state is saved" if training.save(checkpoint) else "its state could not be saved"
+        saved = "its state is saved" if trainer.save(checkpoint) else "its state could not be saved"
         raise Interrupted(f"{place}, {saved}") from None
 
 
-class _Training:
+class _FoldTrainer:
     """A training under way, with everything that its next step depends on, so that it can be saved and continued.
 
     Attributes:
