@@ -105,7 +105,7 @@ def load_dataset(
     """
     if task.path is not None:
         if data_dir is not None:
-            raise UsageError(f"--data-dir is for the files of tasks; {task.path} is read from where it is.")
+            raise UsageError(f"data_dir is for the files of built-in tasks; {task.path} is read from where it is.")
         table, skipped = read_own_data(task, task.path, on_bad_row=on_bad_row or "fail", jobs=jobs, progress=progress)
         return Dataset(task, table, task.path.name, is_complete=True, skipped=skipped)
     if on_bad_row is not None:

@@ -77,9 +77,9 @@ def find_task(
 
 
 def own_data_only(task: Task, *options: str) -> UsageError:
-    """Return the error for options that are for own data but were given with the name of a task."""
-    flags = " and ".join(f"--{option.replace('_', '-')}" for option in options)
-    return UsageError(f"{flags}: for own data only. {task.name} is a task, which decides this itself.")
+    """Return the error for options or arguments that are for own data but were given with the name of a task."""
+    verb = "is" if len(options) == 1 else "are"
+    return UsageError(f"{' and '.join(options)} {verb} only for your own data; {task.name} is a built-in task.")
 
 
 def find_own_data(name: str) -> Path | None:
