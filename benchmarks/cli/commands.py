@@ -267,8 +267,8 @@ def archive(
 ) -> None:
     """Write the results of finished trainings to one file, without the weights.
 
-    Other commands read it where they read a folder of runs. The same results give the same bytes. An existing file is
-    never replaced.
+    Other commands read it where they read a folder of runs. The same results give the same bytes with the
+    same version of zlib. An existing file is never replaced.
     """
     from benchmarks.base.console import count
     from benchmarks.base.files import file_digest

@@ -1,7 +1,8 @@
 """Results in one file: a zip archive of runs and ablations without weights, which is read like a folder of runs.
 
 The layout is that of the run store, `TASK/BLOCK-HASH/...` and `TASK/ablation-HASH/...`. The same results give the same
-bytes, wherever they come from: names are sorted, and times, permissions and compression are fixed.
+bytes on every machine that has the same version of zlib: names are sorted, and times, permissions and the level of
+compression are fixed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from benchmarks.base.files import write_bytes
 from benchmarks.base.zip_path import MOST_BYTES, MOST_FILES, AnyPath, open_path
 from benchmarks.results.store import Run, Training, find_runs
 
-__all__ = ["Collection", "check_new", "collect", "write_archive"]
+__all__ = ["ArchiveContents", "check_new", "collect", "write_archive"]
 
 _ABLATION_FILES = ("ablation.json", "table.csv", "comparisons.csv", "cells.csv", "table.tex")
 _SUMMARY = "summary.json"
@@ -27,7 +28,7 @@ _FIRST_TIME = (1980, 1, 1, 0, 0, 0)  # of a zip file
 
 
 @dataclass(frozen=True, eq=False)
-class Collection:
+class ArchiveContents:
     """Results to be archived.
 
     Attributes:
@@ -45,7 +46,7 @@ class Collection:
     left_out: Sequence[str]
 
 
-def collect(paths: Sequence[Path]) -> Collection:
+def collect(paths: Sequence[Path]) -> ArchiveContents:
     """Find the finished results in runs, folders of runs and archives.
 
     Raises:
@@ -76,7 +77,7 @@ def collect(paths: Sequence[Path]) -> Collection:
         raise UsageError(f"No training is finished in {', '.join(map(str, paths))}.")
     n_runs = len({name for name, _ in trainings})
     kept = {name: file for name, file in files.items() if file is not None}
-    return Collection(kept, n_runs, len(trainings), len(ablations), left_out)
+    return ArchiveContents(kept, n_runs, len(trainings), len(ablations), left_out)
 
 
 def _finished(run: Run) -> list[Training]:
@@ -129,7 +130,7 @@ def _add(files: dict[str, AnyPath | None], name: str, folder: AnyPath, found: It
             if other is None or other.read_bytes() == file.read_bytes():
                 continue
             if file.name != _SUMMARY:
-                raise UsageError(f"{other} and {file} have one name and differ: write an archive of each.")
+                raise UsageError(f"{other} and {file} have the same name but differ: write one archive for each.")
             files[key] = None  # each is of a part of the results, and another can be made of them
 
 

@@ -115,7 +115,7 @@ def test_what_cannot_be_archived_is_refused_in_a_sentence(
     capsule = run_of(runs, "capsule")
     other = Run(shutil.copytree(capsule.path, tmp_path / "other" / capsule.path.name))
     (other.path / "config.json").write_text((other.path / "config.json").read_text() + " ")
-    refused(2, "have one name and differ", runs, other.path)
+    refused(2, "have the same name but differ", runs, other.path)
     monkeypatch.setattr("benchmarks.results.archive.MOST_FILES", 10)
     refused(2, "These results take more than 10 files", runs)
     monkeypatch.undo()
