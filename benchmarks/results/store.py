@@ -221,21 +221,21 @@ class Run:
         Raises:
             DataError: They were removed, or the run is in an archive.
         """
-        from safetensors.torch import load
+        from safetensors.torch import load_file
 
-        path = self.training_path(training) / _WEIGHTS
         if self.is_archived:
             raise DataError(
                 f"{self.path} is in an archive, which holds no weights: name the folder of runs that it was made from, "
                 "or train again with `sen-bench run`."
             )
-        if not self.has_weights(training):
+        path = self.folder / _subfolder(training) / _WEIGHTS
+        if not path.exists():
             raise DataError(
                 f"{path} was removed: the result is still valid, but this model cannot predict anything new. "
                 f"`sen-bench run --overwrite always` with --seed {training.seed} --folds {training.fold} trains it "
                 "again."
             )
-        return load(path.read_bytes())
+        return load_file(path)
 
     def read_predictions(self, training: Training) -> Predictions:
         """Read the predictions of a finished training for its test rows.
