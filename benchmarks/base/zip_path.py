@@ -193,6 +193,6 @@ def _problem(entries: list[ZipInfo]) -> str | None:
     for info in entries:
         path = PurePosixPath(info.filename)
         if path.is_absolute() or ".." in path.parts or path in names:
-            return f"{printable(info.filename)!r} is a name that no archive of results has, or has once"
+            return f"{printable(info.filename)!r} is not allowed as a name, or occurs twice"
         names.add(path)
     return None

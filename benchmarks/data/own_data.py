@@ -1,4 +1,4 @@
-"""Own data, the data set of a user: the task that they define, and their crystals."""
+"""A user's own data: the task that they define, and their crystals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["OnBadRow", "SkippedRow", "find_own_data", "find_task", "own_data_onl
 
 OnBadRow = Literal["fail", "skip"]
 
-# Raised whenever the same files give other arrays.
+# Increased whenever the same files give other arrays.
 _VERSION = 2
 # Mean of the targets over their standard deviation: above this, float32 rounds away a thousandth of their differences.
 _MAX_OFFSET = 1e4

@@ -118,7 +118,7 @@ class Run:
         return self._sibling(training, "state.safetensors")
 
     def lock(self, training: Training) -> BaseFileLock:
-        """The lock that the process that trains a training holds; it is free as soon as that process ends.
+        """The lock held by the process that runs a training; it is free as soon as that process ends.
 
         Raises:
             UsageError: The run folder cannot be written.
@@ -481,7 +481,7 @@ def find_runs(root: AnyPath, *, strict: bool = False) -> Iterator[Run]:
         except DataError as error:
             if strict:
                 raise
-            logging.getLogger("sen_bench").warning("Passed over: %s", error)
+            logging.getLogger("sen_bench").warning("Skipped: %s", error)
         else:
             if is_run:
                 yield Run(path.parent)
