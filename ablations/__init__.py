@@ -4,3 +4,5 @@
 and `comparison` which differences are significant. `display` shows progress and results, `results` writes the results
 into files, and `paper` holds the numbers that the paper of SEN gives. It imports `benchmarks` and `sen`.
 """
+
+__all__ = ["comparison", "cost", "display", "grid", "judge", "paper", "results", "scores"]

@@ -76,7 +76,6 @@ def ablate(
     from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_blocks
     from benchmarks.base.machine import check_device_name, pick_device
     from benchmarks.cli.progress import RunDisplay
-    from benchmarks.data.own_data import find_task
     from benchmarks.training.plans import make_plan
 
     if jobs is not None:
@@ -86,7 +85,7 @@ def ablate(
     check_device_name(device)
     names = parse_blocks(blocks)
     assignments, axes = parse_axes(set_ or ())
-    chosen = find_task(task, **options.own_data)
+    chosen = options.choose_task(task)
     folds = choose_folds(options.folds, chosen)
     settings = build_settings(
         chosen.name,

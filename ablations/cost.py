@@ -30,9 +30,9 @@ class Cost:
     """Wall time of one training, on the machine and with the threads of the probe.
 
     Attributes:
-        epoch_seconds: An epoch, validation included.
-        training_seconds: All epochs; less where a training stops early.
-        parameters: Of SEN with the block.
+        epoch_seconds: Wall time of one epoch, including validation.
+        training_seconds: Wall time of all epochs; a training that stops early takes less.
+        parameters: Number of parameters of SEN with the block.
     """
 
     epoch_seconds: float

@@ -1,1 +1,3 @@
-"""Blocks that replace the capsule block in SEN, for comparison."""
+"""Blocks that replace the capsule block in SEN, for comparison. This package imports `sen`."""
+
+__all__ = ["blocks"]

@@ -12,7 +12,7 @@ from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import SENConfig
 from sen.features import FeatureExtraction
 
-__all__ = ["SEN", "SENOutput"]
+__all__ = ["SEN", "SENOutput", "property_head"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,17 @@ class SENOutput:
     prediction: Tensor
     environment: Tensor
     symmetry: SymmetryOutput
+
+
+def property_head(material_width: int, config: SENConfig) -> nn.Sequential:
+    """Return the property head of SEN, with new weights: from material vectors [B, material_width] to [B, 1]."""
+    return nn.Sequential(
+        nn.LayerNorm(material_width),
+        nn.Linear(material_width, config.head_width),
+        nn.SiLU(),
+        nn.Dropout(config.dropout),
+        nn.Linear(config.head_width, 1),
+    )
 
 
 class SEN(nn.Module):
@@ -47,13 +58,7 @@ class SEN(nn.Module):
         super().__init__()
         self.features = FeatureExtraction(config)
         self.block = block
-        self.head = nn.Sequential(
-            nn.LayerNorm(block.material_width),
-            nn.Linear(block.material_width, config.head_width),
-            nn.SiLU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.head_width, 1),
-        )
+        self.head = property_head(block.material_width, config)
         self.register_buffer("shift", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
 

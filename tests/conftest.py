@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
 import pytest
+from _pytest.mark.expression import Expression
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 if TYPE_CHECKING:
@@ -56,15 +57,27 @@ def own_names(group: str) -> list[str]:
     return sorted(project["entry-points"][f"sen_bench.{group}"])
 
 
+def chooses_deep(markexpr: str) -> bool:
+    """Whether a marker expression, such as "deep and not gpu", selects tests because they are deep."""
+
+    def selects(*markers: str) -> bool:
+        return Expression.compile(markexpr).evaluate(lambda name, /, **_: name in markers)
+
+    try:
+        return any(selects("deep", *others) and not selects(*others) for others in ((), ("gpu",)))
+    except SyntaxError:  # which pytest reports
+        return False
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    settings.load_profile("deep" if config.option.markexpr == "deep" else "quick")
+    settings.load_profile("deep" if chooses_deep(config.option.markexpr) else "quick")
     config.stash[NOT_RUN] = Counter()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Count property tests among the deep ones where these run, and deselect tests of a GPU where torch finds none."""
-    if config.option.markexpr == "deep":
+    if chooses_deep(config.option.markexpr):
         for item in items:
             if is_hypothesis_test(getattr(item, "obj", None)):
                 item.add_marker("deep")

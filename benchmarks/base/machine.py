@@ -135,9 +135,9 @@ def prepare_arithmetic(threads: int) -> None:
 
 
 def reset_peak_memory() -> None:
-    """Let `peak_memory` start anew, as far as the system supports it (Linux with glibc).
+    """Let `peak_memory` start again, as far as the system supports it (Linux with glibc).
 
-    Otherwise a process that trains several trainings in turn would report the peak of the largest for each.
+    Otherwise a process that runs several trainings in turn would report the peak of the largest for each.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

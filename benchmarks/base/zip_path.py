@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath, PurePosixPath
@@ -14,7 +14,7 @@ from zipfile import ZipFile, ZipInfo
 
 from benchmarks.base.errors import DataError, UsageError, printable
 
-__all__ = ["MOST_BYTES", "MOST_FILES", "AnyPath", "ZipPath", "find_archive", "open_path"]
+__all__ = ["MOST_BYTES", "MOST_FILES", "AnyPath", "ZipPath", "find_archive", "find_files", "open_path"]
 
 MOST_FILES = 100_000
 """An archive with more files is refused."""
@@ -193,6 +193,31 @@ def _problem(entries: list[ZipInfo]) -> str | None:
     for info in entries:
         path = PurePosixPath(info.filename)
         if path.is_absolute() or ".." in path.parts or path in names:
-            return f"{printable(info.filename)!r} is a name that no archive of results has, or has once"
+            return f"{printable(info.filename)!r} is not allowed as a name, or occurs twice"
         names.add(path)
     return None
+
+
+def find_files(root: AnyPath, names: Collection[str], on_problem: Callable[[str], None]) -> Iterator[AnyPath]:
+    """Yield the files of these names below a folder, through links too.
+
+    Args:
+        root: The folder.
+        names: The names.
+        on_problem: Called with a sentence about each folder that cannot be read.
+    """
+    if isinstance(root, ZipPath):
+        for name in names:
+            yield from root.rglob(name)
+        return
+    seen = set()
+    unreadable: list[OSError] = []
+    for folder, folders, files in os.walk(root, onerror=unreadable.append, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a loop of links, or one folder by two ways
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder) / name for name in (*files, *folders) if name in names)
+    for error in unreadable:
+        on_problem(f"{error.filename} cannot be read ({error.strerror}).")

@@ -1,9 +1,7 @@
 """The `sen-bench` command: its entry point, the commands of this package, their options and what they show.
 
-This package imports every other part of `benchmarks` and `sen`. Only the commands of `ablations` and `reports` import
+This package imports every other part of `benchmarks` and `sen`. Only `ablations` and the commands of `reports` import
 it.
 """
 
-from benchmarks.cli.main import main
-
-__all__ = ["main"]
+__all__ = ["commands", "display", "main", "options", "progress"]

@@ -23,6 +23,7 @@ from benchmarks.cli.options import (
     TrainingOptions,
     check_jobs,
     choose_folds,
+    choose_task,
     load_with_bars,
     show_how_to_continue,
     with_training_options,
@@ -50,11 +51,10 @@ def run(
     """
     from benchmarks.cli.display import show_result
     from benchmarks.cli.progress import RunDisplay
-    from benchmarks.data.own_data import find_task
     from benchmarks.results.run_config import build_config
 
     check_jobs(jobs)
-    chosen = find_task(task, **options.own_data)
+    chosen = options.choose_task(task)
     config = build_config(
         chosen.name,
         block,
@@ -151,11 +151,10 @@ def prepare(
     from benchmarks.cli.display import show_preparation
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.data.graph_table import build_graphs
-    from benchmarks.data.own_data import find_task
     from benchmarks.results.run_config import build_graph_settings
 
     check_jobs(jobs)
-    chosen = find_task(task, target=target, kind=kind)
+    chosen = choose_task(task, data_dir, on_bad_row, target=target, kind=kind)
     settings = build_graph_settings(file=config, assignments=set_ or ())
     with RunDisplay() as display:
         dataset = load_with_bars(chosen, data_dir, on_bad_row, display, jobs=jobs)
@@ -268,8 +267,8 @@ def archive(
 ) -> None:
     """Write the results of finished trainings to one file, without the weights.
 
-    Other commands read it where they read a folder of runs. The same results give the same bytes. An existing file is
-    never replaced.
+    Other commands read it where they read a folder of runs. The same results give the same bytes with the
+    same version of zlib. An existing file is never replaced.
     """
     from benchmarks.base.console import count
     from benchmarks.base.files import file_digest

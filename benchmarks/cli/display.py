@@ -345,7 +345,7 @@ def show_status(root: Path) -> None:
         try:
             table.add_row(*_status(run))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            logging.getLogger("sen_bench").warning("Passed over: %s lacks what a run records (%r).", run.path, error)
+            logging.getLogger("sen_bench").warning("Skipped: %s lacks what a run records (%r).", run.path, error)
     console = make_console()
     console.print(table if table.row_count else f"There are no runs in {root}.")
 

@@ -31,6 +31,7 @@ __all__ = [
     "TrainingOptions",
     "check_jobs",
     "choose_folds",
+    "choose_task",
     "load_with_bars",
     "show_how_to_continue",
     "with_training_options",
@@ -119,10 +120,10 @@ class TrainingOptions:
             "limit": self.limit,
         }
 
-    @property
-    def own_data(self) -> dict[str, Any]:
-        """What the options say of own data, as `find_task` takes it."""
-        return {"target": self.target, "kind": self.kind, "split": self.split, "unit": self.unit}
+    def choose_task(self, name: str) -> Task:
+        """Return the task of a name, or the one that own data define, see the function of this name."""
+        own = {"target": self.target, "kind": self.kind, "split": self.split, "unit": self.unit}
+        return choose_task(name, self.data_dir, self.on_bad_row, **own)
 
 
 def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -144,6 +145,32 @@ def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
     keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     call.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
     return call
+
+
+def choose_task(name: str, data_dir: Path | None, on_bad_row: str | None, **own_data: Any) -> Task:
+    """Return the task of a name, or the one that own data define, and check that all options are for such a task.
+
+    Args:
+        name: Name of a task, or the path of own data.
+        data_dir: Value of --data-dir, which is for tasks only.
+        on_bad_row: Value of --on-bad-row, which is for own data only.
+        own_data: Values of the other options for own data, which `find_task` takes.
+
+    Raises:
+        UsageError: An option is not for this task, or `find_task` raises it.
+        DataError: `find_task` raises it.
+    """
+    from benchmarks.data.own_data import find_own_data, find_task, own_data_only
+    from benchmarks.data.tasks import get_task
+
+    options = {**own_data, "on_bad_row": on_bad_row}
+    given = [f"--{option.replace('_', '-')}" for option, value in options.items() if value is not None]
+    is_own = find_own_data(name) is not None
+    if is_own and data_dir is not None:
+        raise UsageError(f"--data-dir is for the files of built-in tasks; {name} is read from where it is.")
+    if given and not is_own:
+        raise own_data_only(get_task(name), *given)
+    return find_task(name, **own_data)
 
 
 def load_with_bars(

@@ -22,9 +22,9 @@ from sen.crystal import SYMBOLS, Crystal, crystal_system
 
 __all__ = ["CrystalTable", "Outline", "read_matbench_json", "read_outline", "reduced_formula", "with_ptr"]
 
-# Raised whenever the same file gives other crystals: runs on them are other runs.
+# Increased whenever the same file gives other crystals: runs on them are other runs.
 _VERSION = 1
-# Raised whenever the format of the cached arrays changes.
+# Increased whenever the format of the cached arrays changes.
 _CACHE_VERSION = 2
 
 

@@ -13,7 +13,7 @@ from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, read_matbench_json
 from benchmarks.data.folds import Fold, make_folds
 from benchmarks.data.own_data import OnBadRow, SkippedRow, own_data_only, read_own_data
-from benchmarks.data.tasks import DataFile, Task, download_folder, find_data_file, named_folder
+from benchmarks.data.tasks import DataFile, Task, download_folder, find_data_file, get_task, named_folder
 
 __all__ = ["Dataset", "load_dataset"]
 
@@ -37,17 +37,19 @@ class Dataset:
     skipped: tuple[SkippedRow, ...] = ()
     _made: dict[tuple[int, int | None], list[Fold]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def folds(self, seed: int, limit: int | None = None) -> list[Fold]:
+    def folds(self, seed: int = 0, limit: int | None = None) -> list[Fold]:
         """Return the folds for a seed, or the one of a holdout split; they are made once.
 
         Args:
-            seed: Seed of the run, which draws the validation rows.
+            seed: Seed of the run, from 0 on, which draws the validation rows.
             limit: Largest number of training and validation rows of a fold.
 
         Raises:
             UsageError: See `make_folds`, as for `DataError`.
             DataError: The rows are not those of the task.
         """
+        if seed < 0:
+            raise UsageError(f"A seed is a whole number from 0 on, not {seed}.")
         if (seed, limit) not in self._made:
             task, table = self.task, self.table
             self._made[seed, limit] = make_folds(
@@ -78,7 +80,7 @@ class Dataset:
 
 
 def load_dataset(
-    task: Task,
+    task: Task | str,
     data_dir: Path | None = None,
     *,
     on_bad_row: OnBadRow | None = None,
@@ -89,7 +91,7 @@ def load_dataset(
     """Load the crystals of a task, from the cache where they were loaded before; a missing official file is downloaded.
 
     Args:
-        task: What to load; `find_task` returns the task of a name, or of own data.
+        task: What to load, or the name of a built-in task; `find_task` makes a task of own data.
         data_dir: Folder that holds the official data file, or receives it; None means SEN_BENCH_DATA or, where that
             is not set, the cache.
         on_bad_row: Whether rows of own data that cannot be used are an error ("fail", the default), or are left out and
@@ -103,9 +105,11 @@ def load_dataset(
             kind of task.
         DataError: The data file is not what it should be, or cannot be downloaded; own data have bad rows.
     """
+    if isinstance(task, str):
+        task = get_task(task)
     if task.path is not None:
         if data_dir is not None:
-            raise UsageError(f"--data-dir is for the files of tasks; {task.path} is read from where it is.")
+            raise UsageError(f"data_dir is for the files of built-in tasks; {task.path} is read from where it is.")
         table, skipped = read_own_data(task, task.path, on_bad_row=on_bad_row or "fail", jobs=jobs, progress=progress)
         return Dataset(task, table, task.path.name, is_complete=True, skipped=skipped)
     if on_bad_row is not None:

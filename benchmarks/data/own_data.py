@@ -1,4 +1,4 @@
-"""Own data, the data set of a user: the task that they define, and their crystals."""
+"""A user's own data: the task that they define, and their crystals."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def find_task(
 
 
 def own_data_only(task: Task, *options: str) -> UsageError:
-    """Return the error for options that are for own data but were given with the name of a task."""
-    flags = " and ".join(f"--{option.replace('_', '-')}" for option in options)
-    return UsageError(f"{flags}: for own data only. {task.name} is a task, which decides this itself.")
+    """Return the error for options or arguments that are for own data but were given with the name of a task."""
+    verb = "is" if len(options) == 1 else "are"
+    return UsageError(f"{' and '.join(options)} {verb} only for your own data; {task.name} is a built-in task.")
 
 
 def find_own_data(name: str) -> Path | None:

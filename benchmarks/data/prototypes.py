@@ -54,7 +54,7 @@ IONS = {
 }
 _IONS_OF_CHARGE = {q: [number for number, ion in IONS.items() if ion.charge == q] for q in (1, 2, 3, 4, -1, -2)}
 
-# Raised whenever the data set changes.
+# Increased whenever the data set changes.
 _VERSION = 2
 _SEED = 0
 _PROTOTYPES_PER_SYSTEM = 6

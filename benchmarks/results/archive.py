@@ -1,7 +1,8 @@
 """Results in one file: a zip archive of runs and ablations without weights, which is read like a folder of runs.
 
 The layout is that of the run store, `TASK/BLOCK-HASH/...` and `TASK/ablation-HASH/...`. The same results give the same
-bytes, wherever they come from: names are sorted, and times, permissions and compression are fixed.
+bytes on every machine that has the same version of zlib: names are sorted, and times, permissions and the level of
+compression are fixed.
 """
 
 from __future__ import annotations
@@ -16,18 +17,17 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.base.files import write_bytes
-from benchmarks.base.zip_path import MOST_BYTES, MOST_FILES, AnyPath, open_path
+from benchmarks.base.zip_path import MOST_BYTES, MOST_FILES, AnyPath, find_files, open_path
 from benchmarks.results.store import Run, Training, find_runs
 
-__all__ = ["Collection", "check_new", "collect", "write_archive"]
+__all__ = ["ArchiveContents", "check_new", "collect", "write_archive"]
 
 _ABLATION_FILES = ("ablation.json", "table.csv", "comparisons.csv", "cells.csv", "table.tex")
-_SUMMARY = "summary.json"
 _FIRST_TIME = (1980, 1, 1, 0, 0, 0)  # of a zip file
 
 
 @dataclass(frozen=True, eq=False)
-class Collection:
+class ArchiveContents:
     """Results to be archived.
 
     Attributes:
@@ -45,14 +45,14 @@ class Collection:
     left_out: Sequence[str]
 
 
-def collect(paths: Sequence[Path]) -> Collection:
+def collect(paths: Sequence[Path]) -> ArchiveContents:
     """Find the finished results in runs, folders of runs and archives.
 
     Raises:
         UsageError: A folder does not exist, no training in it is finished, or two results of one name differ.
         DataError: A result or an archive is damaged.
     """
-    files: dict[str, AnyPath | None] = {}
+    files: dict[str, AnyPath] = {}
     trainings: set[tuple[str, Training]] = set()
     ablations: set[str] = set()
     left_out = []
@@ -66,17 +66,22 @@ def collect(paths: Sequence[Path]) -> Collection:
                 name = _name(run.path, run.read_config())
                 trainings |= {(name, training) for training in finished}
                 results = [file for training in finished for file in run.result_files(training)]
-                _add(files, name, run.path, [run.path / "config.json", run.path / _SUMMARY, *results])
-        for file in root.rglob("ablation.json"):
+                _add(files, name, run.path, [run.path / "config.json", *results])
+        for file in find_files(root, {"ablation.json"}, _refuse):
             if file.parent.resolve().name.startswith("ablation-"):
                 name = _name(file.parent, _read_ablation(file))
                 ablations.add(name)
                 _add(files, name, file.parent, [file.parent / each for each in _ABLATION_FILES])
     if not files:
-        raise UsageError(f"No training is finished in {', '.join(map(str, paths))}.")
+        raise UsageError(
+            f"No training is finished in {', '.join(map(str, paths))}: name runs, folders of runs, or archives."
+        )
     n_runs = len({name for name, _ in trainings})
-    kept = {name: file for name, file in files.items() if file is not None}
-    return Collection(kept, n_runs, len(trainings), len(ablations), left_out)
+    return ArchiveContents(files, n_runs, len(trainings), len(ablations), left_out)
+
+
+def _refuse(problem: str) -> None:
+    raise DataError(problem)
 
 
 def _finished(run: Run) -> list[Training]:
@@ -89,8 +94,8 @@ def _finished(run: Run) -> list[Training]:
     for training, problem in checked.items():
         if problem is not None:
             raise DataError(
-                f"The result in {run.training_path(training)} is damaged, so no archive is written: {problem}. Train "
-                "it again, which `sen-bench run` does by itself, or remove that folder."
+                f"The result in {run.training_path(training)} is damaged, so no archive is written: {problem}. "
+                "`sen-bench run` trains it again in a folder of runs; or leave it out."
             )
     return list(checked)
 
@@ -116,7 +121,7 @@ def _name(path: AnyPath, facts: Mapping[str, Any]) -> str:
     return f"{task}/{path.resolve().name}"
 
 
-def _add(files: dict[str, AnyPath | None], name: str, folder: AnyPath, found: Iterable[AnyPath]) -> None:
+def _add(files: dict[str, AnyPath], name: str, folder: AnyPath, found: Iterable[AnyPath]) -> None:
     """Add those files in a folder that exist, under the folder's name in the archive.
 
     Raises:
@@ -126,11 +131,8 @@ def _add(files: dict[str, AnyPath | None], name: str, folder: AnyPath, found: It
         if file.exists():
             key = "/".join([name, *file.parts[len(folder.parts) :]])
             other = files.setdefault(key, file)
-            if other is None or other.read_bytes() == file.read_bytes():
-                continue
-            if file.name != _SUMMARY:
-                raise UsageError(f"{other} and {file} have one name and differ: write an archive of each.")
-            files[key] = None  # each is of a part of the results, and another can be made of them
+            if other.read_bytes() != file.read_bytes():
+                raise UsageError(f"{other} and {file} have the same name but differ: write one archive for each.")
 
 
 def check_new(path: Path) -> None:

@@ -11,6 +11,7 @@ Runs are read from a folder or from an archive that `benchmarks.results.archive`
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import logging
@@ -18,7 +19,7 @@ import math
 import shutil
 import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageError
 from benchmarks.base.files import check_file, file_digest, new_folder, put_in_place, write_json
-from benchmarks.base.zip_path import AnyPath, ZipPath, open_path
+from benchmarks.base.zip_path import AnyPath, ZipPath, find_files, open_path
 from benchmarks.data.folds import N_FOLDS
 from sen.registry import block_code
 
@@ -118,7 +119,7 @@ class Run:
         return self._sibling(training, "state.safetensors")
 
     def lock(self, training: Training) -> BaseFileLock:
-        """The lock that the process that trains a training holds; it is free as soon as that process ends.
+        """The lock held by the process that runs a training; it is free as soon as that process ends.
 
         Raises:
             UsageError: The run folder cannot be written.
@@ -184,6 +185,16 @@ class Run:
         """What is wrong with the result of each training that has one; None if nothing is."""
         return {training: _problem(path) for training, path in self._named("")}
 
+    def fingerprint(self) -> str:
+        """Return a hash of the name, the configuration and the results of the run, wherever it lies."""
+        files = [self.path / "config.json", *(path / "manifest.json" for _, path in self._named(""))]
+        content = hashlib.sha256(self.path.resolve().name.encode())
+        for file in files:
+            with suppress(OSError):  # what is missing or damaged is reported where results are read
+                name = "/".join(file.parts[len(self.path.parts) :])
+                content.update(name.encode() + file.read_bytes())
+        return content.hexdigest()
+
     def result_files(self, training: Training) -> list[AnyPath]:
         """The files of a finished training, without the weights."""
         return [self.training_path(training) / name for name in _RESULT_FILES]
@@ -221,21 +232,21 @@ class Run:
         Raises:
             DataError: They were removed, or the run is in an archive.
         """
-        from safetensors.torch import load
+        from safetensors.torch import load_file
 
-        path = self.training_path(training) / _WEIGHTS
         if self.is_archived:
             raise DataError(
                 f"{self.path} is in an archive, which holds no weights: name the folder of runs that it was made from, "
                 "or train again with `sen-bench run`."
             )
-        if not self.has_weights(training):
+        path = self.folder / _subfolder(training) / _WEIGHTS
+        if not path.exists():
             raise DataError(
                 f"{path} was removed: the result is still valid, but this model cannot predict anything new. "
                 f"`sen-bench run --overwrite always` with --seed {training.seed} --folds {training.fold} trains it "
                 "again."
             )
-        return load(path.read_bytes())
+        return load_file(path)
 
     def read_predictions(self, training: Training) -> Predictions:
         """Read the predictions of a finished training for its test rows.
@@ -334,7 +345,7 @@ class Run:
             return {}
 
     def write_summary(self, summarise: Callable[[], Mapping[str, Any]]) -> None:
-        """Write summary.json under a lock; an archive keeps the summary that it has.
+        """Write summary.json under a lock; an archive has none.
 
         The summary can be made again from the results. So if the disk refuses it, or another process removes a result
         meanwhile, that is a warning and no error.
@@ -461,30 +472,44 @@ def find_run(path: AnyPath) -> Run:
 def find_runs(root: AnyPath, *, strict: bool = False) -> Iterator[Run]:
     """Yield every run in a folder or an archive, sorted by path.
 
-    A run whose config.json cannot be used is skipped with a warning.
+    A run whose config.json is missing or cannot be used, and a folder that cannot be read, are skipped with a warning.
 
     Args:
         root: The folder, the archive, or a folder in an archive.
-        strict: Raise an error for such a run instead.
+        strict: Raise an error for such a run or folder instead.
 
     Raises:
         UsageError: There is no such folder.
-        DataError: The archive cannot be read, or with `strict` the config.json of a run.
+        DataError: The archive cannot be read, or with `strict` a folder or the config.json of a run.
     """
     root = open_path(root)
     if not root.is_dir():
-        raise UsageError(f"There is no folder {root}: name the one that was given to `sen-bench run` as --out.")
-    found: list[AnyPath] = [*root.rglob("config.json")]
-    for path in sorted(found, key=lambda path: path.parts):
+        raise UsageError(
+            f"There is no folder or archive {root}: name the one that was given to `sen-bench run` as --out."
+        )
+
+    def skip(problem: Exception | str) -> None:
+        if strict:
+            raise DataError(str(problem))
+        logging.getLogger("sen_bench").warning("Skipped: %s", problem)
+
+    found = list(find_files(root, {"config.json", "manifest.json"}, skip))
+    runs = {path.parent for path in found if path.name == "config.json"}
+    results = [path.parent for path in found if path.name == "manifest.json" and path.parent.name.startswith("fold_")]
+    for folder in sorted(runs | {path.parent.parent for path in results}, key=lambda folder: folder.parts):
+        if folder not in runs:
+            if (folder / "config.json").exists():
+                skip(f"{root} is a part of a run: name the whole run, {folder}.")
+            else:
+                skip(f"{folder} has results, but no config.json: put it back, or remove that folder.")
+            continue
         try:
-            is_run = _is_run(path)
+            is_run = _is_run(folder / "config.json")
         except DataError as error:
-            if strict:
-                raise
-            logging.getLogger("sen_bench").warning("Passed over: %s", error)
+            skip(error)
         else:
             if is_run:
-                yield Run(path.parent)
+                yield Run(folder)
 
 
 def _is_run(path: AnyPath) -> bool:

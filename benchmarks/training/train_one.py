@@ -41,7 +41,12 @@ def train_one(
     run = plan.run
     try:
         with (
-            guard_model(plan.config.block_name, device, passing=(SenBenchError, Interrupted, OSError)),
+            guard_model(
+                plan.config.block_name,
+                device,
+                action=f"The training of {training}",
+                passing=(SenBenchError, Interrupted, OSError),
+            ),
             run.lock(training).acquire(timeout=0),
             hold_device(device) as held,
         ):

@@ -28,7 +28,7 @@ from benchmarks.results.run_config import RunConfig, TrainingConfig, get_block
 from benchmarks.training.checkpoints import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
 from benchmarks.training.loader import GraphTensors, epoch_batches, evaluation_batches
 from sen.elements import ElementEmbedding
-from sen.model import SEN
+from sen.model import SEN, property_head
 from sen.registry import block_code, guard
 
 # A state has some 90 MB at the default sizes: writing it takes less than one per cent of a minute's training.
@@ -100,7 +100,7 @@ def check_block(config: RunConfig) -> None:
     """
     block = get_block(config.block_name)
     with _guard_construction(config.block_name):
-        nn.LayerNorm(block(config.sen.environment_width, config.block).material_width)  # what the head begins with
+        property_head(block(config.sen.environment_width, config.block).material_width, config.sen)
 
 
 def build_model(config: RunConfig) -> SEN:
@@ -123,9 +123,20 @@ def _guard_construction(block_name: str) -> AbstractContextManager[None]:
 
 
 def guard_model(
-    block_name: str, device: torch.device | str, *, passing: tuple[type[Exception], ...] = ()
+    block_name: str,
+    device: torch.device | str,
+    *,
+    action: str | None = None,
+    passing: tuple[type[Exception], ...] = (),
 ) -> AbstractContextManager[None]:
     """Guard code that runs a model on a device, see `sen.registry.guard`.
+
+    Args:
+        block_name: Block of the model.
+        device: Where the model runs.
+        action: What the debug log says has failed, such as "The training of fold 0, seed 0"; default: SEN with the
+            block.
+        passing: Exceptions that are raised as they are.
 
     Raises:
         RunError: Memory ran out, or the block of the model raised an exception.
@@ -142,7 +153,7 @@ def guard_model(
             f"`sen-bench check-block {block_name}` says which contracts the block breaks."
         )
 
-    return guard(f"SEN with the block {block_name!r} failed.", explain, passing=passing)
+    return guard(f"{action or f'SEN with the block {block_name!r}'} failed.", explain, passing=passing)
 
 
 def untrained_model(config: RunConfig, seed: int, fold: int) -> tuple[SEN, np.random.Generator]:
@@ -232,37 +243,37 @@ def train_fold(
         RunError: The loss is not finite, or the best epoch is not 2 % better than a constant.
         Interrupted: `stop` returned true; the message says where the training is and whether its state is saved.
     """
-    begin = partial(_Training, config, graphs, target, fold, kind=kind, seed=seed, session=session or {})
-    training = begin()
+    begin = partial(_FoldTrainer, config, graphs, target, fold, kind=kind, seed=seed, session=session or {})
+    trainer = begin()
     if checkpoint is not None and checkpoint.exists():
         try:
-            training.restore(read_checkpoint(checkpoint))
+            trainer.restore(read_checkpoint(checkpoint))
         except DamagedCheckpoint as damage:
             logging.getLogger("sen_bench").warning(
                 "The checkpoint %s %s: it is not used, and the training starts over.", checkpoint, damage
             )
-            training = begin()
-    if training.history:
-        on_epoch(training.history[-1])
+            trainer = begin()
+    if trainer.history:
+        on_epoch(trainer.history[-1])
     try:
-        while not training.is_finished:
-            on_epoch(training.run_epoch(checkpoint, stop))
+        while not trainer.is_finished:
+            on_epoch(trainer.run_epoch(checkpoint, stop))
         if checkpoint is not None:
-            training.save(checkpoint)
-        return training.result()
+            trainer.save(checkpoint)
+        return trainer.result()
     except RunError:
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
         raise
     except Interrupted:
-        place = f"in epoch {training.epoch} of {config.training.epochs}"
+        place = f"in epoch {trainer.epoch} of {config.training.epochs}"
         if checkpoint is None:
             raise Interrupted(place) from None
-        saved = "its state is saved" if training.save(checkpoint) else "its state could not be saved"
+        saved = "its state is saved" if trainer.save(checkpoint) else "its state could not be saved"
         raise Interrupted(f"{place}, {saved}") from None
 
 
-class _Training:
+class _FoldTrainer:
     """A training under way, with everything that its next step depends on, so that it can be saved and continued.
 
     Attributes:

@@ -71,8 +71,8 @@ def read_studies(
     """
     with collect_notes() as notes:
         files = [read_predictions(path) for path in against]
-        # A run counts once, even if its folder is given several times or by several names.
-        runs = list({run.path.resolve(): run for path in paths for run in find_runs(path)}.values())
+        # The same results count once, however often they are given: by several names, copied, or archived.
+        runs = list({run.fingerprint(): run for path in paths for run in find_runs(path)}.values())
         groups: dict[tuple[str, ...], list[Result]] = {}
         notes_of: dict[str, list[str]] = {}
         empty = []

@@ -301,6 +301,10 @@ def test_workers_that_the_system_refuses_are_reported(
             ("--blocks", "mlp", "--backend", "dask", "--scheduler", "tcp://x:1", "--jobs", "2"),
             "--jobs is for this machine",
         ),
+        (
+            ("--blocks", "mlp", "--backend", "dask", "--scheduler", "tcp://x:1", "--on-bad-row", "skip"),
+            "--on-bad-row is only for your own data; prototypes is a built-in task",
+        ),
     ],
 )
 def test_wrong_use_is_reported_before_anything_is_read(

@@ -321,8 +321,8 @@ def test_status_passes_over_what_it_cannot_read(
     answer = sen_bench("status", out)
     assert answer.code == 0
     assert "mlp" in answer.out
-    assert f"Passed over: {out / 'half' / 'config.json'} is not valid JSON" in caplog.text
-    assert f"Passed over: {out / 'foreign'} lacks what a run records (KeyError('kind'))." in caplog.text
+    assert f"Skipped: {out / 'half' / 'config.json'} is not valid JSON" in caplog.text
+    assert f"Skipped: {out / 'foreign'} lacks what a run records (KeyError('kind'))." in caplog.text
 
 
 @pytest.mark.usefixtures("unlearnt")
@@ -414,7 +414,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["run", "matbench_phonons", "--data-dir", "nowhere"], "matbench_phonons.json.gz"),
         (["tasks", "--data-dir", "nowhere"], "no folder nowhere"),
         (["prepare", "matbench_glass"], "composition-only"),
-        (["status", "nowhere"], "no folder nowhere"),
+        (["status", "nowhere"], "no folder or archive nowhere"),
         (["trian"], "No such command"),
         (["run"], "TASK"),
     ],

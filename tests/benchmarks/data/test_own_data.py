@@ -658,11 +658,11 @@ def test_a_task_is_found_by_its_name_or_made_of_own_data(tmp_path, monkeypatch):
     assert (task.name, task.target, task.kind, task.unit) == ("mine", "gap", "regression", "eV")
     assert (task.split, task.default_folds, task.path) == ("holdout:0.5/0.25/0.25", (0,), Path("mine.csv"))
     assert len(load_dataset(task, jobs=1).table) == 12
-    with pytest.raises(UsageError, match=r"--target and --unit: for own data only. prototypes is a task"):
+    with pytest.raises(UsageError, match=r"^target and unit are only for your own data; prototypes is a built-in task"):
         find_task("prototypes", target="gap", unit="eV")
-    with pytest.raises(UsageError, match=r"--on-bad-row: for own data only. prototypes is a task"):
+    with pytest.raises(UsageError, match=r"^on_bad_row is only for your own data; prototypes is a built-in task"):
         load_dataset(find_task("prototypes"), on_bad_row="skip")
-    with pytest.raises(UsageError, match=r"--data-dir is for the files of tasks; .*mine.csv is read from where it is"):
+    with pytest.raises(UsageError, match=r"^data_dir is for the files of built-in tasks; .*mine.csv is read from"):
         load_dataset(own_task(path, target="gap"), tmp_path)
 
 
@@ -818,13 +818,14 @@ def test_isolated_atoms_and_a_large_cell_are_trained_on_and_predicted(tmp_path: 
         (["mine.csv", "--target", "gap", "--split", "holdout:nan/0.5/0.5"], "must be positive and sum to 1"),
         (["mine.csv", "--target", "gap", "--split", "thirds"], "--split takes folds or holdout"),
         (["mine.csv", "--target", "gap", "--kind", "ranking"], "classification"),
-        (["mine.csv", "--target", "gap", "--data-dir", "."], "--data-dir is for the files of tasks"),
+        (["mine.csv", "--data-dir", "."], "--data-dir is for the files of built-in tasks; mine.csv is read"),
         (["mine.csv"], "--target. Available: note, gap"),
         (["mine.csv", "--target", "gap"], "mine.csv: 4 rows cannot be split into 5 folds"),
         (["mine.csv", "--target", "gap", "--split", "holdout:0.01/0.01/0.98"], "too few for this holdout split"),
-        (["prototypes", "--target", "gap"], "--target: for own data only. prototypes is a task"),
-        (["prototypes", "--on-bad-row", "skip"], "--on-bad-row: for own data only"),
-        (["matbench_phonons", "--kind", "regression", "--split", "folds"], "--kind and --split: for own data only"),
+        (["prototypes", "--target", "gap"], "--target is only for your own data; prototypes is a built-in task"),
+        (["prototypes", "--on-bad-row", "skip"], "--on-bad-row is only for your own data"),
+        (["prototypes", "--target", "gap", "--on-bad-row", "skip"], "--target and --on-bad-row are only for your own"),
+        (["matbench_phonons", "--kind", "regression", "--split", "folds"], "--kind and --split are only for your own"),
         (["other.csv"], "There is no file or folder other.csv"),
         (["mines"], "There is no task 'mines'"),
     ],

@@ -51,7 +51,6 @@ def test_results_go_in_and_weights_do_not(runs: Path, tmp_path: Path, sen_bench:
     mlp, capsule = run_of(runs, "mlp"), run_of(runs, "capsule")
     assert f"Not finished and left out: {mlp.path}: fold 4, seed 0" in answer.err
     expected = {f"matbench_jdft2d/{run.path.name}/config.json" for run in (mlp, capsule)}
-    expected.add(f"matbench_jdft2d/{mlp.path.name}/summary.json")
     for run in (mlp, capsule):
         for training in run.trainings():
             name = f"matbench_jdft2d/{run.path.name}/seed_{training.seed}/fold_{training.fold}"
@@ -89,7 +88,7 @@ def test_archives_of_parts_merge_into_one_of_the_whole(tmp_path: Path, sen_bench
     assert sen_bench("archive", tmp_path / "0.zip", tmp_path / "1.zip", "-o", whole).code == 0
     merged = run_of(whole, "mlp")
     assert merged.trainings() == [Training(seed, fold) for seed in (0, 1) for fold in range(5)]
-    assert merged.read_summary() == {}, "neither summary is that of the whole"
+    assert merged.read_summary() == {}, "it is made again from the results"
 
 
 def test_what_cannot_be_archived_is_refused_in_a_sentence(
@@ -110,12 +109,12 @@ def test_what_cannot_be_archived_is_refused_in_a_sentence(
     refused(
         2, f"There is no folder {empty / 'none'} to write results.zip into", runs, to=empty / "none" / "results.zip"
     )
-    refused(2, f"There is no folder {tmp_path / 'none'}", runs, tmp_path / "none")
+    refused(2, f"There is no folder or archive {tmp_path / 'none'}", runs, tmp_path / "none")
     refused(2, f"No training is finished in {empty}", empty)
     capsule = run_of(runs, "capsule")
     other = Run(shutil.copytree(capsule.path, tmp_path / "other" / capsule.path.name))
     (other.path / "config.json").write_text((other.path / "config.json").read_text() + " ")
-    refused(2, "have one name and differ", runs, other.path)
+    refused(2, "have the same name but differ", runs, other.path)
     monkeypatch.setattr("benchmarks.results.archive.MOST_FILES", 10)
     refused(2, "These results take more than 10 files", runs)
     monkeypatch.undo()
@@ -134,7 +133,10 @@ def test_what_cannot_be_archived_is_refused_in_a_sentence(
     ):
         config.write_text(content)
         refused(1, sentence, runs)
+    config.unlink()
+    refused(1, f"{capsule.path} has results, but no config.json", runs)
     config.write_text(json.dumps(facts))
+    refused(1, f"{damaged} is a part of a run: name the whole run, {capsule.path}", damaged)
     ablation = runs / "matbench_jdft2d" / "ablation-0123456789" / "ablation.json"
     ablation.write_text("[]")
     refused(1, f"{ablation} is damaged", runs)
@@ -205,7 +207,7 @@ def test_what_needs_weights_or_writes_says_that_an_archive_does_not_do(
             f"there are runs below it; name one of them: {archive}/",
         ),
         (("export", run.path, "-o", tmp_path / "x.json.gz"), 2, "is a run on partial data"),
-        (("status", archive / "none"), 2, f"There is no folder {archive / 'none'}"),
+        (("status", archive / "none"), 2, f"There is no folder or archive {archive / 'none'}"),
     ):
         before = archive.read_bytes()
         answer = sen_bench(*arguments)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -131,6 +133,48 @@ def test_what_is_not_a_run_is_passed_over(run, tmp_path, caplog):
     assert "deep/config.json is not valid JSON" in warnings[0]
     assert "lacking/config.json has no data and no task" in warnings[1]
     assert "odd/config.json cannot be read (Is a directory)" in warnings[2]
+
+
+def test_what_cannot_be_read_of_a_store_is_reported(run, tmp_path, caplog, monkeypatch):
+    lost = tmp_path / "lost"
+    shutil.copytree(run.path, lost)
+    (lost / "config.json").unlink()
+    closed = tmp_path / "closed"
+    shutil.copytree(run.path, closed)
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "sen_bench"):
+        patch.setattr("os.scandir", refuse)
+        assert [found.path for found in find_runs(tmp_path)] == [run.path]
+        with pytest.raises(DataError, match="closed cannot be read"):
+            list(find_runs(tmp_path, strict=True))
+    messages = sorted(record.getMessage() for record in caplog.records)
+    assert messages[0] == f"Skipped: {closed} cannot be read (Permission denied)."
+    assert messages[1].startswith(f"Skipped: {lost} has results, but no config.json")
+    with pytest.raises(DataError, match="lost has results"):
+        list(find_runs(tmp_path, strict=True))
+    with pytest.raises(DataError, match=rf"seed_0 is a part of a run: name the whole run, {run.path}"):
+        list(find_runs(run.training_path(UNIT).parent, strict=True))
+
+
+def test_links_lead_to_runs_and_loops_end(run, tmp_path):
+    elsewhere = tmp_path / "links"
+    elsewhere.mkdir()
+    (elsewhere / "task").symlink_to(run.path.parent)
+    (elsewhere / "loop").symlink_to(elsewhere)
+    assert [found.path for found in find_runs(elsewhere)] == [elsewhere / "task" / run.path.name]
+
+
+def test_a_copy_of_a_run_has_its_fingerprint(run, tmp_path):
+    copy = Run(shutil.copytree(run.path, tmp_path / "elsewhere" / run.path.name))
+    assert copy.fingerprint() == run.fingerprint()
+    shutil.rmtree(copy.training_path(UNIT))
+    assert copy.fingerprint() != run.fingerprint()
 
 
 def test_scores_are_averaged_over_the_seeds_of_each_fold():

@@ -31,3 +31,14 @@ def test_what_a_failed_training_returns_holds_no_graphs(tmp_path: Path, monkeypa
     assert str(outcome).startswith("SEN with the block 'mlp' raised ZeroDivisionError: boom.")
     gc.collect()
     assert [reference() for reference in graphs] == [None]
+
+
+def test_the_log_names_the_training_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("benchmarks.training.train_one.train_fold", lambda *_, **__: 1 / 0)
+    config = build_config("prototypes", "mlp", flags={"limit": 100})
+    plan = make_plan(config, load_dataset(get_task("prototypes")), folds=[1], seeds=[2], out=tmp_path)
+    with caplog.at_level("DEBUG", "sen_bench"):
+        train_one(PlannedTraining(plan, Training(2, 1)), "cpu", 1, lambda _: None, lambda: False)
+    assert f"The training of {Training(2, 1)} failed." in caplog.text

@@ -15,7 +15,7 @@ from benchmarks.data.folds import make_folds
 from benchmarks.data.graph_table import build_graphs
 from benchmarks.results.store import Run, Training
 from benchmarks.training.loader import GraphTensors
-from benchmarks.training.trainer import _Training
+from benchmarks.training.trainer import _FoldTrainer
 from reports.environments.description import (
     Environments,
     Models,
@@ -102,7 +102,7 @@ def test_untrained_models_are_those_from_which_training_began(runs: dict[str, Ru
     table, task = dataset.table, dataset.task
     fold = make_folds(task.kind, table.row, task.n_rows, table.target, 0)[1]
     graphs = GraphTensors(build_graphs(table, models.config.graph, jobs=1))
-    begun = _Training(models.config, graphs, table.target, fold, kind=task.kind, seed=0, session={})
+    begun = _FoldTrainer(models.config, graphs, table.target, fold, kind=task.kind, seed=0, session={})
     mine = models.load(Training(0, 1), trained=False)
     state = begun._model.state_dict()
     for name, value in mine.state_dict().items():
