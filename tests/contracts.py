@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from sen.crystal import SYMBOLS, Crystal, refine
 from sen.testing import BlockContracts
 
@@ -28,10 +30,17 @@ def known_crystals() -> list[Crystal]:
 
 
 class ContractsOnRealCrystals(BlockContracts):
-    """The contracts on known crystals of few atoms; a block's test file has a subclass with `block` set."""
+    """The contracts on known crystals; a block's test file has a subclass with `block` set.
+
+    Quick tests take the crystals of at most ten atoms, deep tests the others.
+    """
 
     # It has a crystal of its own.
     test_gradients_are_the_same_every_time = None  # type: ignore[assignment]
 
+    @pytest.fixture(autouse=True, params=["small", pytest.param("large", marks=pytest.mark.deep)])
+    def _size(self, request: pytest.FixtureRequest) -> None:
+        self.is_large = request.param == "large"
+
     def crystals(self) -> Sequence[Crystal]:
-        return [crystal for crystal in known_crystals() if len(crystal) <= 10]
+        return [crystal for crystal in known_crystals() if (len(crystal) > 10) == self.is_large]
