@@ -281,6 +281,6 @@ def archive(
         typer.echo(f"Not finished and left out: {each}", err=True)
     contents = [(found.n_trainings, "training"), (found.n_runs, "run"), (found.n_ablations, "ablation")]
     typer.echo(
-        f"Written: {out} ({out.stat().st_size / 1e6:.1f} MB, sha256 {file_digest(out)}) with "
+        f"Written: {out} ({out.stat().st_size / 1e3:,.0f} kB, sha256 {file_digest(out)}) with "
         f"{', '.join(count(n, noun) for n, noun in contents if n)}."
     )
