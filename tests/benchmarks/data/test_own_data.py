@@ -3,147 +3,42 @@ from __future__ import annotations
 import copy
 import csv
 import errno
-import gzip
 import json
 import re
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
-from pymatgen.core import Structure
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.data import layouts, splitter
-from benchmarks.data.dataset import Dataset, load_dataset
+from benchmarks.data.dataset import load_dataset
 from benchmarks.data.own_data import find_own_data, find_task, own_task
 from benchmarks.data.tasks import TASKS
 from sen.crystal import refine
-from tests.benchmarks.conftest import SMALL, Answer, rocksalts, structure, write_packed
+from tests.benchmarks.conftest import SMALL, Answer, structure
+from tests.benchmarks.data.made_own_data import (
+    CUBE,
+    GOOD,
+    cif,
+    load,
+    rows_of,
+    write_csv,
+    write_folder,
+    write_json,
+    write_parquet,
+)
 
-Rows = list[tuple[str, Any, Any]]
-Write = Callable[[Path, Rows], Path]
+pytestmark = pytest.mark.usefixtures("fresh_cache")
 
 NAN = float("nan")
-CUBE = np.eye(3)
-GOOD = structure(4.12 * CUBE, ["Cs", "Cl"], np.array([[0, 0, 0], [0.5, 0.5, 0.5]]))
 
 
 def edited(crystal: dict[str, Any], edit: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     crystal = copy.deepcopy(crystal)
     edit(crystal)
     return crystal
-
-
-def cif(crystal: dict[str, Any]) -> str:
-    """A CIF as simple as possible, with any values."""
-    lattice = np.array(crystal["lattice"]["matrix"])
-    a, b, c = np.linalg.norm(lattice, axis=1)
-    with np.errstate(invalid="ignore"):
-        alpha, beta, gamma = (
-            np.degrees(np.arccos(np.clip(x @ y / np.linalg.norm(x) / np.linalg.norm(y), -1, 1)))
-            for x, y in ((lattice[1], lattice[2]), (lattice[0], lattice[2]), (lattice[0], lattice[1]))
-        )
-    lines = ["data_x"]
-    lines += [f"_cell_length_{name} {value}" for name, value in zip("abc", (a, b, c), strict=True)]
-    lines += [f"_cell_angle_{n} {v}" for n, v in zip(("alpha", "beta", "gamma"), (alpha, beta, gamma), strict=True)]
-    lines += ["loop_", *(f"_atom_site_{name}" for name in ("label", "fract_x", "fract_y", "fract_z", "occupancy"))]
-    for site in crystal["sites"]:
-        for species in site["species"]:
-            lines.append(f"{species['element']} {' '.join(map(str, site['abc']))} {species['occu']}")
-    return "\n".join(lines) + "\n"
-
-
-def write_folder(path: Path, rows: Rows) -> Path:
-    path.mkdir()
-    with (path / "id_prop.csv").open("w") as file:
-        for name, crystal, value in rows:
-            file.write(f"{name},{value}\n")
-            (path / f"{name}.cif").write_text(crystal if isinstance(crystal, str) else cif(crystal))
-    return path
-
-
-def write_csv(path: Path, rows: Rows) -> Path:
-    path = path.with_suffix(".csv")
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["note", "cif", "id", "gap"])
-        writer.writerows(("x,\ny", c if isinstance(c, str) else cif(c), name, value) for name, c, value in rows)
-    return path
-
-
-def write_json(path: Path, rows: Rows) -> Path:
-    path = path.with_suffix(".json.gz")
-    content = {
-        "index": [name for name, _, _ in rows],
-        "columns": ["structure", "gap"],
-        "data": [[crystal, value] for _, crystal, value in rows],
-    }
-    write_packed(path, content)
-    return path
-
-
-def write_parquet(path: Path, rows: Rows) -> Path:
-    path = path.with_suffix(".parquet")
-    columns = {
-        "material_id": [name for name, _, _ in rows],
-        "structure": [crystal if isinstance(crystal, str) else json.dumps(crystal) for _, crystal, _ in rows],
-        "gap": [value for _, _, value in rows],
-    }
-    pd.DataFrame(columns).to_parquet(path)
-    return path
-
-
-LAYOUTS = {"folder": write_folder, "csv": write_csv, "json": write_json, "parquet": write_parquet}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(params=LAYOUTS.values(), ids=LAYOUTS)
-def write(request: pytest.FixtureRequest) -> Write:
-    return request.param
-
-
-def load(path: Path, *, on_bad_row: str = "fail", jobs: int = 1, progress: Any = None, **options: Any) -> Dataset:
-    task = own_task(path, **{"target": "gap"} | options)
-    return load_dataset(task, on_bad_row=on_bad_row, jobs=jobs, progress=progress)
-
-
-def rows_of(n: int) -> Rows:
-    return [(f"mp-{i}", crystal, round(a, 6)) for i, (crystal, a) in enumerate(rocksalts(n))]
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_every_layout_gives_the_same_crystals(tmp_path, write, jobs, monkeypatch):
-    rows = rows_of(9)
-    monkeypatch.setattr(layouts, "_CHUNK", 4)
-    monkeypatch.setattr(splitter, "_CHUNK", 1000)
-    seen: list[tuple[int, int]] = []
-    dataset = load(write(tmp_path / "mine", rows), jobs=jobs, progress=lambda *done: seen.append(done))
-    table = dataset.table
-    assert table.ids.tolist() == [name for name, _, _ in rows]
-    assert table.row.tolist() == list(range(9))
-    assert table.target.tolist() == [value for _, _, value in rows]
-    assert seen[-1] == (9, 9)
-    for i, (_, crystal, _) in enumerate(rows):
-        sites = Structure.from_dict(crystal)
-        expected = refine(sites.lattice.matrix, sites.frac_coords, sites.atomic_numbers)
-        assert sorted(table.crystal(i).numbers) == sorted(expected.numbers)
-        assert table.crystal(i).space_group == expected.space_group == 225
-        assert np.linalg.det(table.lattice[i]) == pytest.approx(np.linalg.det(expected.lattice))
-    assert dataset.is_complete
-    assert dataset.coverage == 1
-    assert dataset.skipped == ()
-    assert dataset.task.name == "mine"
-    assert not dataset.task.is_official
 
 
 def test_the_second_time_the_cache_answers_with_the_same(tmp_path, write):
@@ -183,15 +78,6 @@ def test_a_changed_structure_file_is_read_anew(tmp_path):
     after = load(path)
     assert after.digest != before.digest
     assert sorted(after.table.crystal(2).numbers) == [17, 55]
-
-
-def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "mine", rows_of(5))
-    table = folder / "id_prop.csv"
-    before = load(folder)
-    table.write_text("\n".join(["id,gap,,", *(f"{line},," for line in table.read_text().splitlines())]))
-    after = load(folder, target=None)
-    assert after.table.target.tolist() == before.table.target.tolist()
 
 
 def at_site(**change: Any) -> Callable[[dict[str, Any]], Any]:
@@ -339,70 +225,6 @@ def test_booleans_are_no_numbers(tmp_path, write):
         load(path)
 
 
-def test_folder_with_every_name_of_a_structure_file(tmp_path):
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    names = ["a.cif", "b.vasp", "c.poscar", "POSCAR_d", "POSCAR.e", "f/POSCAR"]
-    poscar = Structure.from_dict(GOOD).to(fmt="poscar")
-    for name in names:
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(cif(GOOD) if name.endswith(".cif") else poscar)
-    (folder / "id_prop.csv").write_text("".join(f"{name},{i}\n" for i, name in enumerate("abcdef")))
-    assert load(folder).table.ids.tolist() == list("abcdef")
-    (folder / "a.vasp").write_text(poscar)
-    with pytest.raises(DataError, match=r"row a has more than one structure file \(a\.cif, a\.vasp\)"):
-        load(folder)
-    (folder / "a.cif").unlink()
-    (folder / "b.vasp").unlink()
-    with pytest.raises(DataError, match=r"row b has no structure file \(one of b\.cif, b\.vasp"):
-        load(folder)
-
-
-def test_folder_with_packed_files_and_extensions_in_any_case(tmp_path):
-    folder = tmp_path / "mine"
-    names = ["a.CIF", "b.Vasp", "c.cif.gz", "POSCAR.d.gz", "e/POSCAR.gz", "f.cif", "g.cif.GZ"]
-    for name in names:
-        (folder / name).parent.mkdir(exist_ok=True, parents=True)
-        text = cif(GOOD) if "cif" in name.lower() else Structure.from_dict(GOOD).to(fmt="poscar")
-        packed = name.lower().endswith(".gz")
-        (folder / name).write_bytes(gzip.compress(text.encode(), mtime=0) if packed else text.encode())
-    ids = ["a", "b", "c", "d", "e", "f.cif", "g.cif.GZ"]
-    (folder / "id_prop.csv").write_text("".join(f"{name},{i}\n" for i, name in enumerate(ids)))
-    assert load(folder).table.ids.tolist() == ids
-    (folder / "f.CIF").write_text(cif(GOOD))
-    (folder / "id_prop.csv").write_text("a,1\nb,2\nf,3\n")
-    with pytest.raises(DataError, match=r"row f has more than one structure file \(f\.CIF, f\.cif\)"):
-        load(folder)
-
-
-def test_decimal_commas_and_other_separators_are_named(tmp_path):
-    folder = write_folder(tmp_path / "mine", rows_of(3))
-    table = folder / "id_prop.csv"
-    table.write_text("mp-0,1\nmp-1,0,514\nmp-2,3,,\n")
-    with pytest.raises(
-        DataError, match="row mp-1 has 3 values, but the first line has 2: is the comma a decimal comma"
-    ):
-        load(folder)
-    assert load(folder, on_bad_row="skip").table.ids.tolist() == ["mp-0", "mp-2"]
-    for separator, name in (("\t", "tabs"), (";", "semicolons")):
-        table.write_text(f"mp-0{separator}0,5\nmp-1{separator}0,6\n")
-        with pytest.raises(DataError, match=f"has {name} between its columns"):
-            load(folder)
-        (tmp_path / "mine.csv").write_text(f"id{separator}structure{separator}gap\n")
-        with pytest.raises(DataError, match=f"has {name} between its columns"):
-            load(tmp_path / "mine.csv")
-
-
-def test_decimals_of_parquet_are_numbers(tmp_path):
-    path = write_parquet(tmp_path / "mine", rows_of(4))
-    table = parquet.read_table(path)
-    values = pa.array([Decimal("0.41800"), Decimal("1.5"), None, Decimal(2)], pa.decimal128(8, 5))
-    parquet.write_table(table.set_column(2, "gap", values), path)
-    dataset = load(path, on_bad_row="skip")
-    assert dataset.table.target.tolist() == [0.418, 1.5, 2]
-    assert [row.problem for row in dataset.skipped] == ["has no number as its 'gap' but null"]
-
-
 def test_any_error_of_a_library_on_a_crystal_is_its_bad_row(tmp_path, write, monkeypatch):
     def fail(lattice: np.ndarray, *rest: Any) -> Any:
         if abs(np.linalg.det(lattice) - 4.12**3) < 0.01:
@@ -437,211 +259,6 @@ def test_own_data_have_no_atoms_too_close_to_be_right(tmp_path, write):
         DataError, match=r"row close has atoms too close to be right \(sites 0 and 1\): Cs and Cl are 1.24"
     ):
         load(write(tmp_path / "mine", rows))
-
-
-def test_columns_of_id_prop(tmp_path):
-    folder = write_folder(tmp_path / "mine", rows_of(3))
-    text = "ID,gap,is metal\nmp-0,1,true\nmp-1,2,false\n\nmp-2,4,true\n"
-    (folder / "id_prop.csv").write_text(text)
-    assert load(folder).table.target.tolist() == [1, 2, 4]
-    assert load(folder, target="is metal", kind="classification").table.target.tolist() == [1, 0, 1]
-    with pytest.raises(UsageError, match=r"--target\. Available: gap, is metal"):
-        load(folder, target=None)
-    with pytest.raises(UsageError, match=r"no column 'gapp' to predict\. Did you mean gap"):
-        load(folder, target="gapp")
-    # A header line is known by the name of the target, too.
-    (folder / "id_prop.csv").write_text(text.replace("ID", "compound"))
-    assert load(folder).table.target.tolist() == [1, 2, 4]
-    with pytest.raises(UsageError, match="has 3 columns and no header line"):
-        load(folder, target="energy")
-    # Without a header line the target only gets a name.
-    (folder / "id_prop.csv").write_text("mp-0,1\nmp-1,2\nmp-2,4\n")
-    assert load(folder, target="energy").task.target == "energy"
-    assert load(folder, target=None).task.target == "target"
-    (folder / "id_prop.csv").write_text("mp-0,1\nmp-1\n,3\nmp-2,x\n")
-    with pytest.raises(DataError, match="3 rows cannot be used: row mp-1 has no number as its 'gap' but null"):
-        load(folder)
-
-
-def test_tables_with_texts_of_every_form_and_row_numbers_as_ids(tmp_path):
-    crystals = [crystal for _, crystal, _ in rows_of(3)]
-    forms = [Structure.from_dict(crystals[0]).to(fmt="cif"), Structure.from_dict(crystals[1]).to(fmt="poscar")]
-    frame = pd.DataFrame({"structure": [*forms, json.dumps(crystals[2])], "gap": [1.0, 2.0, 3.0]})
-    frame.to_csv(tmp_path / "a.csv", index=False)
-    frame.to_csv(tmp_path / "b.csv.gz", index=False)
-    frame.to_parquet(tmp_path / "c.parquet")
-    frame.assign(structure=[text.encode() for text in frame["structure"]]).to_parquet(tmp_path / "d.parquet")
-    for name in ("a.csv", "b.csv.gz", "c.parquet", "d.parquet"):
-        dataset = load(tmp_path / name, target=None)
-        assert dataset.task.target == "gap"
-        assert dataset.task.name == name[0]
-        assert dataset.table.ids.tolist() == ["0", "1", "2"]
-        assert dataset.table.space_group.tolist() == [225] * 3
-
-
-def test_parquet_with_structs(tmp_path):
-    crystals = [crystal for _, crystal, _ in rows_of(3)]
-    for crystal in crystals:
-        for site in crystal["sites"]:
-            del site["properties"]  # a struct without fields is none in Parquet
-    frame = pd.DataFrame({"mbid": [7, 8, 9], "structure": crystals, "gap": [1, 2, 3]})
-    frame.to_parquet(tmp_path / "a.parquet")
-    assert load(tmp_path / "a.parquet").table.ids.tolist() == ["7", "8", "9"]
-
-
-def test_blanks_around_ids_and_names_of_columns_do_not_count(tmp_path):
-    folder = write_folder(tmp_path / "mine", rows_of(3))
-    (folder / "id_prop.csv").write_text("compound, gap\nmp-0 ,1\n mp-1, 2\nmp-2\t,4\n")
-    dataset = load(folder)
-    assert dataset.table.ids.tolist() == ["mp-0", "mp-1", "mp-2"]
-    assert dataset.table.target.tolist() == [1, 2, 4]
-
-
-def test_columns_of_integers_and_ids_that_are_no_text(tmp_path):
-    data = [[crystal, value] for (_, crystal, _), value in zip(rows_of(3), (1.0, 2.0, 4.0), strict=True)]
-    content = {"index": ["a", "\ud800", "c"], "columns": ["structure", 0], "data": data}
-    (tmp_path / "mine.json").write_text(json.dumps(content))
-    dataset = load(tmp_path / "mine.json", target=None, on_bad_row="skip")
-    assert dataset.task.target == "0"
-    assert dataset.table.target.tolist() == [1, 4]
-    assert dataset.table.ids.tolist() == ["a", "c"]
-    assert dataset.skipped == (("(number 1, counted from 0)", "has no id"),)
-
-
-@pytest.mark.parametrize("write", LAYOUTS.values(), ids=LAYOUTS)
-def test_rows_without_an_id_are_bad(tmp_path, write):
-    rows = [(" " if row in {1, 3} else name, crystal, value) for row, (name, crystal, value) in enumerate(rows_of(5))]
-    message = r"row \(number 1, counted from 0\) has no id; row \(number 3, counted from 0\) has no id"
-    with pytest.raises(DataError, match=message):
-        load(write(tmp_path / "mine", rows))
-
-
-def test_index_of_integers(tmp_path):
-    rows = [(i, crystal, value) for i, (_, crystal, value) in enumerate(rows_of(3), start=5)]
-    assert load(write_json(tmp_path / "mine", rows)).table.ids.tolist() == ["5", "6", "7"]
-
-
-def text_file(name: str, text: str | bytes) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        path = folder / name
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return path
-
-    return write
-
-
-def folder_with(text: str) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        path = folder / "crystals"
-        path.mkdir()
-        return text_file("id_prop.csv", text)(path).parent
-
-    return write
-
-
-def empty_folder(folder: Path) -> Path:
-    (folder / "crystals").mkdir()
-    return folder / "crystals"
-
-
-def cut(name: str, write: Write, keep: float) -> Callable[[Path], Path]:
-    def write_cut(folder: Path) -> Path:
-        path = write(folder / name, rows_of(200))
-        content = path.read_bytes()
-        path.write_bytes(content[: int(keep * len(content))])
-        return path
-
-    return write_cut
-
-
-def spoilt_parquet(folder: Path) -> Path:
-    path = write_parquet(folder / "spoilt", rows_of(3000))
-    content = bytearray(path.read_bytes())
-    # Well behind the column of ids, so that only the structures are spoilt.
-    spoilt = slice(len(content) // 2, len(content) * 3 // 4)
-    content[spoilt] = b"\xff" * len(content[spoilt])
-    path.write_bytes(content)
-    return path
-
-
-def parquet_with_names_twice(folder: Path) -> Path:
-    path = folder / "mine.parquet"
-    parquet.write_table(pa.Table.from_arrays([pa.array(["x"])] * 3, names=["structure", "gap", "gap"]), path)
-    return path
-
-
-def gzipped_csv_cut(folder: Path) -> Path:
-    path = write_csv(folder / "a", rows_of(300))
-    target = folder / "a.csv.gz"
-    target.write_bytes(gzip.compress(path.read_bytes())[:-500])
-    return target
-
-
-UNREADABLE = {
-    "absent": (lambda folder: folder / "mine.csv", UsageError, "There is no file or folder"),
-    "empty folder": (empty_folder, UsageError, "no id_prop.csv in the folder"),
-    "empty table": (folder_with(""), DataError, "has no rows"),
-    "header alone": (folder_with("id,gap\n"), DataError, "has no rows"),
-    "other suffix": (text_file("mine.xlsx", "?"), UsageError, "in no layout that sen-bench reads"),
-    "empty csv": (text_file("mine.csv", ""), DataError, "has no rows"),
-    "no rows": (text_file("mine.csv", "structure,gap\n"), DataError, "has no rows"),
-    "no structures": (
-        text_file("mine.csv", "id,structures,gap\n1,2,3\n"),
-        DataError,
-        "Did you mean structure|column of",
-    ),
-    "no target": (text_file("mine.csv", "id,structure,gaps\n1,2,3\n"), UsageError, "Did you mean gaps"),
-    "names twice": (text_file("mine.csv", "structure,gap,gap\n1,2,3\n"), DataError, "two columns of the same name"),
-    "binary": (text_file("mine.csv", b"structure,gap\n\xff\xfe\n"), DataError, "not text in UTF-8"),
-    "open quotes": (text_file("mine.csv", 'structure,gap\n"abc,1\n'), DataError, "not valid CSV"),
-    "not gzipped": (text_file("mine.csv.gz", "structure,gap\n"), DataError, "not gzipped"),
-    "cut csv.gz": (gzipped_csv_cut, DataError, "damaged after line"),
-    "cut json.gz": (cut("a", write_json, 0.9), DataError, "damaged after row"),
-    "cut parquet": (cut("a", write_parquet, 0.9), DataError, "cannot be read as Parquet"),
-    "spoilt parquet": (spoilt_parquet, DataError, "cannot be read as Parquet"),
-    "no parquet": (text_file("mine.parquet", "structure,gap"), DataError, "cannot be read as Parquet"),
-    "no layout": (text_file("mine.json", "[1]"), DataError, 'no list "index"'),
-    "no json": (text_file("mine.json", "{"), DataError, "not valid JSON"),
-    "index of lists": (
-        text_file("mine.json", '{"index": [[1]], "columns": ["structure", "gap"], "data": [[1, 2]]}'),
-        DataError,
-        "must hold the ids",
-    ),
-    "names twice in parquet": (parquet_with_names_twice, DataError, "two columns of the same name"),
-    "names twice in a folder": (folder_with("id,gap,gap\na,1,2\n"), DataError, "two columns of the same name"),
-    "names twice in json": (
-        text_file("mine.json", '{"index": ["r"], "columns": ["structure", "gap", "gap"], "data": [[{}, 1, 2]]}'),
-        DataError,
-        "two columns of the same name",
-    ),
-    "broken row": (
-        text_file("mine.json", '{"index": ["r"], "columns": ["structure", "gap"], "data": [[tru, 2]]}'),
-        DataError,
-        "row r is not valid JSON",
-    ),
-}
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize(("make", "error", "problem"), UNREADABLE.values(), ids=UNREADABLE)
-def test_unreadable_data_are_refused(tmp_path, make, error, problem, jobs, capfd):
-    path = make(tmp_path)
-    with pytest.raises(error, match=problem) as caught:
-        load(path, on_bad_row="skip", jobs=jobs)
-    assert path.name in str(caught.value)
-    assert "Traceback" not in capfd.readouterr().err
-
-
-def test_row_of_another_length_is_bad(tmp_path):
-    path = tmp_path / "mine.csv"
-    text = json.dumps(GOOD).replace('"', '""')
-    path.write_text(f'id,structure,gap\na,"{text}",1\nb,"{text}"\nc,"{text}",3,4\nd,"{text}",5\n')
-    dataset = load(path, on_bad_row="skip")
-    assert dataset.table.ids.tolist() == ["a", "d"]
-    assert [(row.id, row.problem) for row in dataset.skipped] == [
-        ("b", "has 2 values, but the header line names 3 columns"),
-        ("c", "has 4 values, but the header line names 3 columns"),
-    ]
 
 
 @pytest.mark.parametrize("name", ["matbench_phonons.json.gz", "matbench_mp_gap.partial.json.gz", "prototypes.csv"])

@@ -15,42 +15,17 @@ import numpy as np
 import pytest
 
 from benchmarks.base.files import plain
-from benchmarks.data.tasks import TASKS, Task
-from benchmarks.results.run_config import TrainingConfig
+from benchmarks.data.tasks import TASKS
 from benchmarks.results.statistics import bootstrap_mean
 from benchmarks.results.store import Training
-from reports.page.cite import bibtex, methods
-from reports.page.report import Part, choose_sections
+from reports.page.report import choose_sections
 from reports.page.section import Table, load_section
 from reports.study.reading import read_studies
-from reports.study.study import Study
 from tests.benchmarks.conftest import Answer
 from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
+from tests.reports.page.conftest import OWN_SECTIONS, methods_of
 
 Command = Callable[..., Answer]
-
-OWN_SECTIONS = ("overview", "parity", "learning", "worst", "systems", "provenance")
-
-
-@pytest.fixture
-def report(sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Run the command on tmp_path / "runs" with the sections of our own; returns the facts of the only task."""
-    monkeypatch.setenv("MATMINER_DATA", str(tmp_path / "matminer"))
-
-    def call(*arguments: object, sections: str = ",".join(OWN_SECTIONS)) -> dict[str, Any]:
-        out = tmp_path / "report.html"
-        chosen = ("--sections", sections, "--data-dir", tmp_path / "data")
-        answer = sen_bench("report", tmp_path / "runs", "-o", out, "--overwrite", *chosen, *arguments)
-        assert answer.code == 0, answer.err
-        HTMLParser().feed(out.read_text())
-        facts = json.loads(out.with_suffix(".json").read_text())
-        assert len(facts["tasks"]) == 1
-        task: dict[str, Any] = facts["tasks"][0]
-        for section in task["sections"].values():
-            assert section["state"] != "failed", section["reason"]
-        return task
-
-    return call
 
 
 def texts(name: str, facts: dict[str, Any]) -> str:
@@ -467,135 +442,6 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, sen_bench: Command, monkey
     assert answer.code == 130
     assert "nothing was written" in answer.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "runs"]
-
-
-def test_methods_and_citations(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
-    dataset = official(tmp_path / "data")
-    make_run(tmp_path / "runs", dataset)
-    make_run(tmp_path / "runs", dataset, block="egnn", folds=[0])
-    report(sections="overview")
-    html = (tmp_path / "report.html").read_text()
-    cited = ("10.1038/s41467-023-40756-2", "10.1038/s41524-020-00406-3", "10.1038/s41598-017-05402-0", "2102.09844")
-    for what in (*cited, "@software{senbench"):
-        assert what in html
-    assert "10.1038/sdata.2018.65" not in html
-    text = methods_of(html)
-    assert "60 of the 636 rows of the task (partial data)" in text
-    assert "official five folds of MatBench v0.1" in text
-    assert "egnn lacks some of them" in text
-
-
-@pytest.mark.parametrize("task", [task for task in TASKS.values() if task.is_official], ids=lambda task: task.name)
-def test_the_data_of_every_official_task_are_cited(task: Task) -> None:
-    entries = bibtex([Part(Study(task, [], []), [])], {"sen-bench": "1.2", "git_commit": None}).split("\n\n")
-    keys = [entry[entry.index("{") + 1 : entry.index(",")] for entry in entries]
-    assert keys[:2] == ["liang2023sen", "dunn2020matbench"]
-    assert keys[2:-1]
-    assert len(set(keys)) == len(keys)
-    assert all(re.search(r"\n  doi = \{10\.", entry) for entry in entries[:-1])
-
-
-def methods_of(html: str) -> str:
-    part = html[html.index('id="methods-text"') : html.index('id="cite"')]
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", part))
-
-
-def test_methods_say_which_rows_files_and_seeds(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
-    dataset = official(tmp_path / "data")
-    make_run(tmp_path / "runs", dataset, seeds=[0, 1])
-    other = make_run(tmp_path / "runs", dataset, block="egnn")
-    facts = json.loads((other.path / "config.json").read_text())
-    change_file(other.path / "config.json", data={**facts["data"], "rows": 636, "is_complete": True, "coverage": 1.0})
-    file = tmp_path / "theirs.csv"
-    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5\n" for i in range(1, 61)))
-    report("--against", file, sections="overview")
-    html = (tmp_path / "report.html").read_text()
-    text = methods_of(html)
-    assert "The data of mlp were 60 of the 636 rows of the task (partial data)." in text
-    assert "The data of egnn were all 636 rows." in text
-    assert "predicted once by the model of each seed." in text
-    assert "1 to 2 seeds were run of each fold; a fold" in text
-    assert "those of theirs from CSV files of predictions." in text
-    assert "submission" not in text
-    assert "% theirs: see the file theirs.csv" in html
-
-
-def test_methods_of_a_page_without_scores_do_not_speak_of_them(tmp_path: Path) -> None:
-    make_run(tmp_path / "runs", official(tmp_path / "data"), seeds=[0, 1])
-    (study,) = read_studies([tmp_path / "runs"])
-    text = " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}, scores=False))
-    assert "2 seeds were run of each fold." in text
-    assert not [word for word in ("leaderboard", "score", "t-test", "bootstrap") if word in text]
-    assert "leaderboard" in " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}))
-
-
-def methods_text(runs: Path) -> str:
-    (study,) = read_studies([runs])
-    return " ".join(methods([Part(study, [])], {"sen-bench": "1.2"}))
-
-
-def test_methods_count_the_seeds_of_each_fold(tmp_path: Path) -> None:
-    dataset = official(tmp_path / "data")
-    make_run(tmp_path / "runs", dataset)
-    make_run(tmp_path / "runs", dataset, folds=[0], seeds=[1])
-    assert "1 to 2 seeds were run of each fold;" in methods_text(tmp_path / "runs")
-
-
-OTHER_RECIPES: dict[str, Any] = {
-    "training.epochs": 7,
-    "training.batch_size": 8,
-    "training.edge_budget": 999,
-    "training.learning_rate": 1e-3,
-    "training.weight_decay": 0.5,
-    "training.warmup": 0,
-    "training.clip_norm": 2.5,
-    "training.ema_decay": 0.5,
-    "training.patience": 3,
-    "training.precision": "bfloat16",
-    "sen.dropout": 0.05,
-}
-
-
-@pytest.mark.parametrize(("field", "value"), OTHER_RECIPES.items())
-def test_methods_tell_every_setting_in_which_recipes_differ(tmp_path: Path, field: str, value: object) -> None:
-    dataset = official(tmp_path / "data")
-    make_run(tmp_path / "runs", dataset, folds=[0])
-    assert "Recipes differ" not in methods_text(tmp_path / "runs")
-    make_run(tmp_path / "runs", dataset, folds=[0], block="egnn", flags={field: value})
-    text = methods_text(tmp_path / "runs")
-    (told,) = re.findall(r"Recipes differ in the rest: egnn had ([^;]+); mlp had ([^;]+?)\. One seed", text)
-    assert told[0] != told[1]
-
-
-def test_all_of_the_recipe_is_tried() -> None:
-    assert {f"training.{name}" for name in TrainingConfig.model_fields} < set(OTHER_RECIPES)
-
-
-def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
-    make_run(tmp_path / "runs", own(tmp_path / "data", split="holdout:0.6/0.2/0.2"), folds=[0])
-    report(sections="overview")
-    text = methods_of((tmp_path / "report.html").read_text())
-    assert (
-        "It was trained to minimise the mean absolute error of standardised targets with AdamW: at most 60 epochs, "
-        "batches of up to 32 crystals (65,536 neighbours), a peak learning rate of 0.0007, linear warm-up over the "
-        "first 10 % of the steps, cosine decay, weight decay 3, dropout 0.3, gradients clipped to a norm of 1, an "
-        "exponential moving average of the weights (decay 0.99) and early stopping after 30 epochs without a better "
-        "validation error. One seed was run. Intervals are 95 % percentile intervals"
-    ) in text
-    for what in ("Scores", "standard deviation", "paired", "t-test", "Holm"):
-        assert what not in text
-    assert "The data were all 60 rows." in text
-    assert "Of these 36 rows were used for training" in text
-    assert "predicted once. " in text
-    assert "Predictions of others" not in text
-
-
-def test_methods_of_a_classification_without_what_is_not_done(tmp_path: Path) -> None:
-    dataset = own(tmp_path / "data", kind="classification")
-    make_run(tmp_path / "runs", dataset, folds=[0], flags={"training.warmup": 0, "training.ema_decay": 0})
-    text = methods_text(tmp_path / "runs")
-    assert "trained to minimise the binary cross-entropy with AdamW" in text
-    assert not [word for word in ("warm-up", "average", "averaging", "precision") if word in text]
 
 
 @pytest.mark.parametrize("kind", ["regression", "classification"])

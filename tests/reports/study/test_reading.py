@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.base.errors import DataError, UsageError
+from benchmarks.data.tasks import TASKS
+from benchmarks.results.run_config import TrainingConfig, build_config
+from benchmarks.results.store import Training
+from reports.study.reading import read_run_predictions, read_studies
+from reports.study.study import Absent, shared_rows
+from tests.benchmarks.conftest import replace_file
+from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
+from tests.reports.study.conftest import only
+
+
+def test_error_of_a_row_is_the_mean_over_seeds_of_its_errors(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[1], seeds=[0, 1])
+    result = only(read_studies([tmp_path / "runs"])).results[0]
+    parts = [run.read_predictions(Training(seed, 1)) for seed in (0, 1)]
+    assert result.rows.ids.tolist() == parts[0].ids == parts[1].ids
+    assert np.allclose(result.rows.prediction, np.mean([part.prediction for part in parts], axis=0))
+    errors = [np.abs(part.prediction - part.target) for part in parts]
+    assert np.allclose(result.rows.error, np.mean(errors, axis=0))
+    assert result.rows.error.mean() > np.abs(result.rows.prediction - result.rows.target).mean()
+    assert np.array_equal(result.rows.loss, result.rows.error)
+    assert set(result.rows.n_seeds.tolist()) == {2}
+    assert (result.folds, result.seeds) == ([1], [0, 1])
+    assert result.rows.fold.tolist() == [1] * len(result.rows)
+
+
+def test_every_row_of_all_folds_is_there_once(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    result = only(read_studies([tmp_path / "runs"])).results[0]
+    assert len(set(result.rows.ids.tolist())) == len(result.rows) == N_ROWS
+    assert result.rows.fold.tolist() == sorted(result.rows.fold.tolist())
+
+
+def test_labels_tell_runs_apart(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", dataset, flags={"training.epochs": 7})
+    make_run(tmp_path / "runs", dataset, block="capsule", flags={"limit": 20})
+    study = only(read_studies([tmp_path / "runs"]))
+    assert sorted(result.label for result in study.results) == [
+        "capsule (limit 20)",
+        "mlp (epochs 60)",
+        "mlp (epochs 7)",
+    ]
+    commands = {result.label: result.command() for result in study.results}
+    assert commands["mlp (epochs 7)"].endswith("--set training.epochs=7")
+    assert "--limit 20" in commands["capsule (limit 20)"]
+
+
+def test_labels_do_not_name_what_follows_from_the_training_rows(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+
+    def make(limit: int | None, training_rows: int, **given: float) -> None:
+        settled = build_config(dataset.task.name, "mlp").settle(training_rows)
+        recipe = {"training.weight_decay": settled.training.weight_decay, "sen.dropout": settled.sen.dropout, **given}
+        run = make_run(tmp_path / "runs", dataset, folds=[0], flags={"limit": limit, **recipe})
+        record = run.read_metrics(Training(0, 0))
+        rows = {**record["rows"], "train": training_rows}
+        replace_file(run.training_path(Training(0, 0)), "metrics.json", json.dumps({**record, "rows": rows}).encode())
+
+    make(None, 7355)
+    make(2000, 1800)
+    make(4000, 3600)
+    names = [f"mlp (limit {limit})" for limit in ("2000", "4000", "none")]
+    assert sorted(result.label for result in only(read_studies([tmp_path / "runs"])).results) == names
+    make(None, 7355, **{"training.weight_decay": 3.0})
+    labels = [result.label for result in only(read_studies([tmp_path / "runs"])).results]
+    assert {"mlp (weight_decay 1, limit none)", "mlp (weight_decay 3, limit none)"} < set(labels)
+
+
+def test_a_run_given_twice_counts_once(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    study = only(read_studies([tmp_path / "runs", run.path, tmp_path / "." / "runs"]))
+    assert [result.label for result in study.results] == ["mlp"]
+
+
+def test_tasks_are_studied_apart(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    make_run(tmp_path / "runs", own(tmp_path / "own"), folds=[0])
+    studies = read_studies([tmp_path / "runs"])
+    assert [study.task.name for study in studies] == ["matbench_jdft2d", "mine"]
+
+
+def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = official(tmp_path / "data")
+    run = make_run(tmp_path / "runs", dataset, folds=[0, 1])
+    (run.training_path(Training(0, 1)) / "predictions.csv").write_text("id,target,prediction\n")
+    broken = make_run(tmp_path / "runs", dataset, block="capsule", folds=[0])
+    (broken.path / "config.json").write_text('{"format": 1, "config": ')
+    odd = make_run(tmp_path / "runs", dataset, block="egnn", folds=[0])
+    (odd.path / "config.json").write_text('{"format": 1, "config": {"block_name": "egnn"}}')
+    with caplog.at_level(logging.WARNING):
+        study = only(read_studies([tmp_path / "runs"]))
+    assert [result.folds for result in study.results] == [[0]]
+    told = " ".join(study.notes)
+    for what in (
+        "seed_0/fold_1 counts as missing: predictions.csv",
+        f"{broken.path}/config.json",
+        f"{odd.path}/config.json has no data and no task",
+    ):
+        assert what in told
+
+
+def test_damaged_runs_are_left_out_of_what_an_audit_compares_with(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = official(tmp_path / "data")
+    run = make_run(tmp_path / "runs", dataset, folds=[0])
+    broken = make_run(tmp_path / "runs", dataset, block="capsule", folds=[0])
+    change_file(broken.path / "config.json", data={})
+    other = make_run(tmp_path / "runs", own(tmp_path / "own"), folds=[0])
+    change_file(other.path / "config.json", data={})
+    task = TASKS["matbench_jdft2d"]
+    (found,) = read_run_predictions(tmp_path / "runs", task)
+    assert found.path == run.path
+    # The run on another task is not read.
+    (warning,) = caplog.messages
+    assert warning.startswith(f"The run {broken.path} is left out: its config.json is not as a run writes it")
+    with pytest.raises(UsageError, match="No training on matbench_phonons is finished"):
+        read_run_predictions(tmp_path / "runs", TASKS["matbench_phonons"])
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("task", "target", None),
+        ("task", "kind", ["regression"]),
+        ("task", "kind", "ranking"),
+        ("task", "split", "sideways"),
+        ("config", "limit", None),
+        ("config", "limit", "many"),
+        ("config", "training", []),
+        ("config", "training", {**TrainingConfig().model_dump(), "epochs": "60"}),
+        ("config", "training", {**TrainingConfig().model_dump(), "patience": None}),
+        ("config", "block_name", None),
+        ("data", "digest", None),
+        ("data", "coverage", None),
+        ("data", "coverage", "half"),
+        ("data", "rows", [636]),
+        ("data", "skipped", 3),
+    ],
+)
+def test_a_run_with_an_odd_field_is_left_out_and_the_others_are_read(
+    tmp_path: Path, part: str, field: str, value: object
+) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0])
+    odd = make_run(tmp_path / "runs", dataset, block="egnn", folds=[0])
+    facts = json.loads((odd.path / "config.json").read_text())
+    if value is None:
+        del facts[part][field]
+    else:
+        facts[part][field] = value
+    change_file(odd.path / "config.json", **facts)
+    study = only(read_studies([tmp_path / "runs"]))
+    assert [result.label for result in study.results] == ["mlp"]
+    (told,) = study.notes
+    assert told.startswith(f"The run {odd.path} is left out: ")
+
+
+@pytest.mark.parametrize("n_wrong", [0, 1])
+def test_stated_folds_count_only_where_they_are_the_known_ones(tmp_path: Path, n_wrong: int) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    known = only(read_studies([tmp_path / "runs"])).results[0].rows
+    fold = known.fold.copy()
+    fold[:n_wrong] = (fold[:n_wrong] + 1) % 5
+    file = tmp_path / "theirs.csv"
+    lines = [f"{name},5,{number}" for name, number in zip(known.ids, fold, strict=True)]
+    # Rows that the runs did not predict do not matter.
+    file.write_text("\n".join(["id,prediction,fold", *lines, "mb-jdft2d-600,5,0", "mb-jdft2d-601,5,0"]) + "\n")
+    study = only(read_studies([tmp_path / "runs"], against=[file]))
+    assert study.published[0].has_folds == (n_wrong == 0)
+    told = [note for note in study.notes if "another fold than that of the runs for 1 of 60 rows" in note]
+    assert len(told) == n_wrong
+
+
+def test_nothing_to_report_on_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no folder"):
+        read_studies([tmp_path / "runs"])
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UsageError, match="There is no run below"):
+        read_studies([tmp_path / "runs"])
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[])
+    with pytest.raises(UsageError, match="No fold is finished yet of the 1 run below"):
+        read_studies([tmp_path / "runs"])
+
+
+def test_published_predictions_are_cut_to_the_rows_of_the_runs(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0, 2])
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5\n" for i in range(1, 637)))
+    study = only(read_studies([tmp_path / "runs"], against=[file]))
+    ours, theirs = study.results
+    assert theirs.run is None
+    assert sorted(theirs.rows.ids.tolist()) == sorted(ours.rows.ids.tolist())
+    (at, other) = shared_rows(ours.rows, theirs.rows)
+    assert np.array_equal(ours.rows.fold[at], theirs.rows.fold[other])
+    assert np.allclose(theirs.rows.error[other], np.abs(5 - ours.rows.target[at]))
+    assert "is not a submission to MatBench" in " ".join(study.notes)
+
+
+def test_published_predictions_of_another_task_are_refused(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\nmb-phonons-0001,5\n")
+    with pytest.raises(UsageError, match="has no predictions for the rows of matbench_jdft2d"):
+        read_studies([tmp_path / "runs"], against=[file])
+    file.write_text(json.dumps({"a": 1}))
+    with pytest.raises(DataError, match=r"theirs\.csv"):
+        read_studies([tmp_path / "runs"], against=[file])
+
+
+def test_studies_of_one_name_are_titled_by_what_tells_them_apart(tmp_path: Path) -> None:
+    for split in ("folds", "holdout:0.6/0.2/0.2"):
+        make_run(tmp_path / "runs", own(tmp_path / "own", split=split), folds=[0])
+    make_run(tmp_path / "runs", own(tmp_path / "own", target="b"), folds=[0])
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    assert [study.title for study in read_studies([tmp_path / "runs"])] == [
+        "matbench_jdft2d",
+        "mine: a (folds)",
+        "mine: a (holdout:0.6/0.2/0.2)",
+        "mine: b",
+    ]
+
+
+def test_runs_on_own_data_that_changed_are_studied_apart(tmp_path: Path) -> None:
+    stale = make_run(tmp_path / "runs", own(tmp_path / "own", n=40))
+    fresh = make_run(tmp_path / "runs", own(tmp_path / "own"), block="capsule")
+    studies = {study.results[0].label: study for study in read_studies([tmp_path / "runs"], data_dir=tmp_path / "own")}
+    assert {label: len(study.results) for label, study in studies.items()} == {"mlp": 1, "capsule": 1}
+    assert len(studies["capsule"].crystals()) == N_ROWS
+    with pytest.raises(Absent, match="its content has changed since"):
+        studies["mlp"].crystals()
+    for label, other in (("mlp", fresh), ("capsule", stale)):
+        digest = studies[label].runs[0].facts["data"]["digest"]
+        assert studies[label].title == f"mine: a (digest {digest[:10]})"
+        (note,) = studies[label].notes
+        assert note.startswith("Not all runs on mine.json used the same version of the file, read by")
+        assert note.endswith(f"and leaves out {other.path}.")
+
+
+def test_published_values_of_a_classification_are_probabilities(tmp_path: Path) -> None:
+    dataset = own(tmp_path / "own", kind="classification")
+    make_run(tmp_path / "runs", dataset, folds=[0])
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"{name},0.5\n" for name in dataset.table.ids))
+    assert len(only(read_studies([tmp_path / "runs"], against=[file])).results) == 2
+    file.write_text("id,prediction\n" + "".join(f"{name},-3.5\n" for name in dataset.table.ids))
+    with pytest.raises(DataError, match="not probabilities"):
+        read_studies([tmp_path / "runs"], against=[file])
