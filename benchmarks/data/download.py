@@ -34,7 +34,7 @@ TRIES = 5
 PAUSE = 1.0
 
 _CHUNK = 2**16
-#: After a try that brings this many bytes, the tries are counted anew.
+#: After a try that brings this many bytes, the tries start over.
 _PROGRESS = 10**6
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ANOTHER_FOLDER = f"name another folder with --data-dir or {DATA_DIR_VARIABLE}"

@@ -45,7 +45,7 @@ class _Lines:
         return words
 
     def numbers(self, least: int = 3) -> list[float]:
-        """Take a line that begins with at least so many numbers, and return all that it begins with, up to three."""
+        """Take a line that begins with at least this many numbers, and return all of them, up to three."""
         words = self.take()
         numbers = [number for number in map(_number, words[:3]) if number is not None]
         if len(numbers) < least:

@@ -28,7 +28,7 @@ def element_fractions(table: CrystalTable) -> NDArray[np.float64]:
 def extra_trees_on_composition(table: CrystalTable, fold: Fold, kind: Kind, *, seed: int = 0) -> NDArray[np.float64]:
     """Fit extremely randomised trees on the element fractions of a fold and predict its test rows.
 
-    The trees need no tuning and no stopping, so that they are fitted to the validation rows as well.
+    The trees need no tuning and no stopping, so they are fitted to the validation rows as well.
 
     Args:
         table: The crystals of the task.

@@ -286,7 +286,7 @@ def _rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> dict[str, Any] 
     x, y = ((values - values.mean()) / values.std() for values in ranks)
     value = float((x * y).mean())
     # The influence of a row on a correlation gives its standard error (the delta method); ranking every draw of rows
-    # anew would take minutes.
+    # again would take minutes.
     influence = x * y - value * (x**2 + y**2) / 2
     half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * float(influence.std()) / math.sqrt(len(one))
     return {"value": value, "interval": [max(-1.0, value - half), min(1.0, value + half)], "n": len(one)}
