@@ -169,8 +169,9 @@ def parse_cif(text: str) -> RawCrystal:
         BadRow: It cannot be parsed, holds no structure or several, leaves its symmetry open, contradicts itself, or has
             a structure that cannot be used.
     """
-    # CIF is ASCII: gemmi refuses the rest, which names of authors have, and numbers never.
-    text = re.sub(r"[^\x00-\x7f]", "x", text)
+    # CIF is ASCII, and gemmi refuses the rest, such as names of authors. What stands in its place is no letter, which
+    # could begin the symbol of an element, and no part of a number.
+    text = re.sub(r"[^\x00-\x7f]", "~", text)
     try:
         blocks = [_Items(block) for block in gemmi.cif.read_string(text, check_level=0)]
     except (RuntimeError, ValueError) as error:

@@ -384,7 +384,9 @@ def test_ways_to_write_the_same():
         (cif() + "loop_\n_atom_site_occupancy\n1\n1\n", "list of sites .* is split"),
         (cif().replace("0.5 0.5 0.5", "0.5 0.5"), "cannot be read"),
         (cif().replace("0.5 0.5 0.5", "0.5 1/2 0.5"), "fract_y of Cl1 is no finite number but '1/2'"),
-        (cif().replace("0.5 0.5 0.5", "\u22120.5 0.5 0.5"), "fract_x of Cl1 is no finite number but .x0.5"),
+        (cif().replace("0.5 0.5 0.5", "\u22120.5 0.5 0.5"), "fract_x of Cl1 is no finite number but .~0.5"),
+        # The first letter is Cyrillic; written as any Latin letter it could name another element, such as Xe.
+        (cif(sites=["A1 \u0421e 0 0 0"]), "unknown element .~e. .site 0"),
     ],
 )
 def test_text_that_is_no_structure(text, problem):
