@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from benchmarks.base.console import say
 from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
@@ -160,7 +161,7 @@ def _show_cost(variants: Sequence[Variant], device: str, workers: int) -> None:
             try:
                 costs[variant.plan] = probe(variant.plan, device=device, threads=threads)
             except SenBenchError as error:
-                typer.echo(f"{variant} cannot be trained: {error}", err=True)
+                say(f"{variant} cannot be trained: {error}", err=True)
             advance(done, len(unfinished))
     show_plan(variants, costs, workers, threads)
     if len(costs) < len(unfinished):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from benchmarks.base.cache import digest
 from benchmarks.base.console import figures
 from benchmarks.base.errors import UsageError
 from benchmarks.base.files import plain, write_bytes, write_json
+from benchmarks.base.text import csv_text
 from benchmarks.data.dataset import Dataset
 from benchmarks.results.metrics import PrimaryMetric
 from benchmarks.training.plans import PlannedTraining
@@ -173,15 +173,12 @@ def _lines_of_trainings(all_finished: Sequence[FinishedVariant]) -> list[dict[st
 
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    import pandas as pd
-
-    text = io.StringIO()
     flat = [
         {key: _joined(value) for key, value in line.items() if key != "values"} | dict(line.get("values", {}))
         for line in lines
     ]
-    pd.DataFrame(flat, columns=columns).to_csv(text, index=False, lineterminator="\n")
-    write_bytes(path, text.getvalue().encode())
+    columns = columns or list(dict.fromkeys(key for line in flat for key in line))
+    write_bytes(path, csv_text([columns, *([line.get(column) for column in columns] for line in flat)]).encode())
 
 
 def _joined(value: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from benchmarks.base.console import say
 from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.files import expanded
 from benchmarks.cli.options import DataDir, DeviceOption
@@ -140,12 +141,12 @@ def report(
             )
             page = render(made, facts_file.name, display.progress("Drawing"))
     except KeyboardInterrupt:
-        typer.echo("Stopped; nothing was written.", err=True)
+        say("Stopped; nothing was written.", err=True)
         raise typer.Exit(130) from None
     _write(made, page, out, facts_file)
     if made.failures:
         for outcome in made.failures:
-            typer.echo(outcome.reason, err=True)
+            say(outcome.reason, err=True)
         failed = ", ".join(dict.fromkeys(outcome.name for outcome in made.failures))
         raise RunError(f"The report is written, without what failed: {failed}. SEN_BENCH_DEBUG=1 shows why.")
 
@@ -239,7 +240,7 @@ def _write(made: Report, page: str, out: Path, facts_file: Path) -> None:
         write_bytes(out, page.encode())
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
-    typer.echo(f"Written: {out} ({len(page) / 1e6:.1f} MB) and {facts_file}")
+    say(f"Written: {out} ({len(page) / 1e6:.1f} MB) and {facts_file}")
 
 
 def _holds_facts(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +19,32 @@ if TYPE_CHECKING:
 __all__ = ["block_code", "block_names", "find_plugins", "guard", "load_block", "load_plugin"]
 
 _BLOCKS = "sen_bench.blocks"
+# Folders and files bear the names of plug-ins, options list them with commas, and messages show them.
+_NAME = re.compile(r"\w[\w.+-]*")
 
 T = TypeVar("T")
 
 
 def find_plugins(group: str) -> dict[str, EntryPoint]:
-    """Return the entry points of a group by name, in alphabetical order; nothing is imported."""
+    """Return the entry points of a group by name, in alphabetical order; nothing is imported.
+
+    Those whose names are not fit for a folder are left out with a warning, which is logged once.
+    """
     found = entry_points(group=group)
-    return {name: found[name] for name in sorted(found.names)}
+    plugins = {name: found[name] for name in sorted(found.names)}
+    for name, plugin in plugins.items():
+        if not _NAME.fullmatch(name):
+            _warn_of_name(group, name, plugin.dist.name if plugin.dist else "an unknown package")
+    return {name: plugin for name, plugin in plugins.items() if _NAME.fullmatch(name)}
+
+
+@functools.cache
+def _warn_of_name(group: str, name: str, package: str) -> None:
+    logging.getLogger("sen_bench").warning(
+        "The plug-in %r of %s (entry point group %s) is not used: its name must begin with a letter, a digit or _, and "
+        "have no other characters than these, dots, plus signs and hyphens.",
+        *(name, package, group),
+    )
 
 
 def load_plugin(group: str, name: str, base: type[T]) -> type[T]:
@@ -35,7 +54,7 @@ def load_plugin(group: str, name: str, base: type[T]) -> type[T]:
         KeyError: No installed package registers that name.
         TypeError: What is registered is not a subclass of `base`.
     """
-    found = entry_points(group=group)[name].load()
+    found = find_plugins(group)[name].load()
     if not (isinstance(found, type) and issubclass(found, base)):
         raise TypeError(f"the entry point {name!r} of {group} is {found!r}, which is not a {base.__name__}")
     return found
@@ -99,7 +118,7 @@ def block_code(name: str) -> str | None:
         KeyError: No installed package registers a block of that name.
         TypeError: What is registered is not a SymmetryBlock.
     """
-    distribution = entry_points(group=_BLOCKS)[name].dist
+    distribution = find_plugins(_BLOCKS)[name].dist
     if distribution is None or distribution.name == "sen-bench":
         return None
     package = sys.modules[load_block(name).__module__.partition(".")[0]]

@@ -1,24 +1,42 @@
-"""The terminal, and the way all commands print numbers and times."""
+"""The terminal, and the way all commands print texts, numbers and times."""
 
 from __future__ import annotations
 
 import logging
 import math
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
-from rich.console import Console
+import typer
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.progress import Progress
+from rich.segment import Segment
+from rich.text import Text
 
-__all__ = ["count", "drawn", "duration", "figures", "make_console"]
+from benchmarks.base.text import visible
+
+__all__ = ["LogFormatter", "count", "drawn", "duration", "figures", "make_console", "say"]
 
 # Width of tables in a file or a pipe, which have no width of their own.
 _FILE_WIDTH = 200
+# Messages indent the lines that they consist of: any other line break came with a name.
+_FOREIGN_BREAK = re.compile(r"\n(?!  )")
 
 
 class _Console(Console):
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make text visible before its width is measured."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Make what else has text, such as a progress bar, visible."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
     def on_broken_pipe(self) -> None:
         """Go on silently when the reader of a pipe is gone: the results of a command are in files."""
         with suppress(SystemExit):
@@ -28,10 +46,32 @@ class _Console(Console):
 def make_console() -> Console:
     """Return a console for tables; a file or a pipe gets wide lines."""
     # Names, paths and errors come from outside: rich must not read markup into them.
-    console = _Console(highlight=False, markup=False)
+    console = _Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = _Console(highlight=False, markup=False, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
+        width = max(console.width, _FILE_WIDTH)
+        console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
     return console
+
+
+def say(message: object, *, err: bool = False) -> None:
+    """Print a message on stdout or stderr, each of its lines after the first indented, everything else on one line."""
+    typer.echo(_in_lines(str(message)), err=err)
+
+
+class LogFormatter(logging.Formatter):
+    """Formats records as `say` prints messages; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in logging
+        """Return the message of a record."""
+        return _in_lines(super().formatMessage(record).rstrip("\n"))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message of a record, and its traceback."""
+        return visible(super().format(record))
+
+
+def _in_lines(message: str) -> str:
+    return visible(_FOREIGN_BREAK.sub(r"\\n", message))
 
 
 def figures(value: float, digits: int = 4) -> str:

@@ -6,6 +6,8 @@ import difflib
 import textwrap
 from collections.abc import Iterable
 
+from benchmarks.base.text import visible
+
 __all__ = ["DataError", "RunError", "SenBenchError", "UsageError", "printable", "suggest"]
 
 
@@ -30,9 +32,8 @@ class RunError(SenBenchError):
 
 
 def printable(text: object, length: int = 60) -> str:
-    """Return text from a file in a form for messages: on one line, shortened, without control characters."""
-    line = "".join(char if char.isprintable() else " " for char in str(text)[: 4 * length])
-    return textwrap.shorten(line, length, placeholder=" ...")
+    """Return text from a file in a form for messages: on one line, shortened, `visible`."""
+    return textwrap.shorten(visible(str(text)[: 4 * length]), length, placeholder=" ...")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

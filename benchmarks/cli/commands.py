@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from benchmarks.base.console import count, say
 from benchmarks.base.errors import RunError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
@@ -190,7 +191,7 @@ def predict(
     if predictions:
         show_predictions(ensemble, predictions, format_)
     for problem in problems:
-        typer.echo(str(problem), err=True)
+        say(problem, err=True)
     if problems:
         raise RunError(f"{len(problems)} of {len(files)} structures cannot be predicted, for the reasons above.")
 
@@ -270,7 +271,6 @@ def archive(
     Other commands read it where they read a folder of runs. The same results give the same bytes with the
     same version of zlib. An existing file is never replaced.
     """
-    from benchmarks.base.console import count
     from benchmarks.base.files import file_digest
     from benchmarks.results.archive import check_new, collect, write_archive
 
@@ -278,9 +278,9 @@ def archive(
     found = collect(runs)
     write_archive(out, found.files)
     for each in found.left_out:
-        typer.echo(f"Not finished and left out: {each}", err=True)
+        say(f"Not finished and left out: {each}", err=True)
     contents = [(found.n_trainings, "training"), (found.n_runs, "run"), (found.n_ablations, "ablation")]
-    typer.echo(
+    say(
         f"Written: {out} ({out.stat().st_size / 1e3:,.0f} kB, sha256 {file_digest(out)}) with "
         f"{', '.join(count(n, noun) for n, noun in contents if n)}."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
@@ -19,6 +18,7 @@ from rich.text import Text
 from benchmarks.base.console import duration, figures, make_console
 from benchmarks.base.errors import DataError, RunError, UsageError, printable
 from benchmarks.base.files import expanded
+from benchmarks.base.text import csv_text
 from benchmarks.cli.progress import show_notes
 from benchmarks.data.folds import N_FOLDS, n_folds
 from benchmarks.data.tasks import TASKS, Task, find_data_file
@@ -217,9 +217,9 @@ def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form
         for entry in predictions
     ]
     if form == "csv":
-        writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row | {"never_seen": _never_seen(row["never_seen"], len(ensemble.trainings))} for row in rows)
+        for row in rows:
+            row["never_seen"] = _never_seen(row["never_seen"], len(ensemble.trainings))
+        sys.stdout.write(csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))
         return
     task = ensemble.facts["task"]
     content = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import os
 import sys
@@ -11,9 +12,12 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
+from benchmarks.base.console import LogFormatter, say
 from benchmarks.base.errors import SenBenchError, UsageError
 from benchmarks.base.interrupts import raise_at_signals
+from benchmarks.base.text import visible
 from sen.registry import find_plugins
 
 __all__ = ["main"]
@@ -27,7 +31,7 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*arguments, **options)
         except KeyboardInterrupt:
-            typer.echo("Stopped. Finished work is kept; the same command does the rest.", err=True)
+            say("Stopped. Finished work is kept; the same command does the rest.", err=True)
             raise typer.Exit(130) from None
 
     return call
@@ -35,7 +39,7 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"sen-bench {version('sen-bench')}")
+        say(f"sen-bench {version('sen-bench')}")
         raise typer.Exit
 
 
@@ -50,7 +54,10 @@ def _sen_bench(
 def main() -> None:
     """Run `sen-bench`. Its errors, and paths that the system refuses, become a sentence on stderr and an exit code."""
     raise_at_signals()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.captureWarnings(capture=True)
     if os.environ.get("SEN_BENCH_DEBUG"):
         logging.getLogger("sen_bench").setLevel(logging.DEBUG)
     # GNU OpenMP reads this when torch is loaded: threads that wait for each other soon go to sleep. By default they
@@ -64,16 +71,17 @@ def main() -> None:
         rich_markup_mode="rich",
     )
     for name, command in find_plugins("sen_bench.commands").items():
-        app.command(name)(_stoppable(command.load()))
+        function = command.load()
+        app.command(name, help=escape(visible(inspect.getdoc(function) or "")))(_stoppable(function))
     try:
         app(prog_name="sen-bench")
     except SenBenchError as error:
-        typer.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         # Any access to any path may fail so, such as one to the folder of another user.
         if error.filename is None:
             raise
         logging.getLogger("sen_bench").debug("The system refused this access:", exc_info=True)
-        typer.echo(f"Error: {error.filename} cannot be used ({error.strerror}).", err=True)
+        say(f"Error: {error.filename} cannot be used ({error.strerror}).", err=True)
         sys.exit(UsageError.exit_code)

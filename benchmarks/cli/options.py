@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from benchmarks.base.console import say
 from benchmarks.base.errors import UsageError
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def load_with_bars(
 def show_how_to_continue(interrupted: BaseException, command_line: Sequence[str]) -> None:
     """Say that trainings were stopped, how far each of them is, and which command line continues them."""
     place = f" ({interrupted})" if str(interrupted) else ""
-    typer.echo(f"Stopped{place}. Finished folds are kept. To continue:\n  {shlex.join(command_line)}", err=True)
+    say(f"Stopped{place}. Finished folds are kept. To continue:\n  {shlex.join(command_line)}", err=True)
 
 
 def check_jobs(jobs: int) -> None:

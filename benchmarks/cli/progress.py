@@ -22,7 +22,7 @@ from rich.progress import (
 )
 
 from benchmarks.base.console import count, drawn, duration, figures, make_console
-from benchmarks.base.errors import SenBenchError
+from benchmarks.base.errors import SenBenchError, printable
 from benchmarks.results.metrics import METRIC_LABELS, primary_metric
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def show_notes(console: Console, dataset: Dataset) -> None:
     if skipped := dataset.skipped:
         console.print(f"{count(len(skipped))} left out because they cannot be used:", soft_wrap=True)
         for row in skipped[:_SHOWN]:
-            console.print(f"  row {row.id} {row.problem}", soft_wrap=True)
+            console.print(f"  row {printable(row.id)} {row.problem}", soft_wrap=True)
         if len(skipped) > _SHOWN:
             console.print(f"  and {len(skipped) - _SHOWN:,} more; config.json in the folder of a run lists all of them")
     if ids := dataset.read_as_hydrogen:
-        some = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+        some = ", ".join(map(printable, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
         verb = "holds" if len(ids) == 1 else "hold"
         console.print(f"{count(len(ids))} {verb} deuterium or tritium, read as hydrogen ({some}).", soft_wrap=True)
 

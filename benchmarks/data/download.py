@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from benchmarks.base.cache import cache_folder
-from benchmarks.base.errors import DataError, SenBenchError, UsageError
+from benchmarks.base.errors import DataError, SenBenchError, UsageError, printable
 from benchmarks.base.files import file_digest
 from benchmarks.data.tasks import DATA_DIR_VARIABLE, Task
 
@@ -178,7 +178,7 @@ class _Downloader:
                 raise _TryFailed(f"{self.host} sends other bytes than it was asked for")
             self.size = int(span[2]) if span[2] != "*" else None
             return start
-        answer = f"{self.host} answers {status} {response.reason or ''}".rstrip()
+        answer = f"{self.host} answers {status} {printable(response.reason or '')}".rstrip()
         if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _TryFailed(answer)
         raise DataError(f"{self._name} could not be downloaded: {answer}; {_ELSEWHERE}.")

@@ -526,9 +526,12 @@ def _is_run(path: AnyPath) -> bool:
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        # Until Python 3.13 a carriage return is not quoted by itself, and the reader takes it for the end of a row.
+        writer, quoting = (
+            csv.writer(file, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
+        for row in (header, *rows):
+            (quoting if any("\r" in cell for cell in row if isinstance(cell, str)) else writer).writerow(row)
 
 
 def _read_csv(path: AnyPath) -> csv.DictReader[str]:

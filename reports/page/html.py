@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from benchmarks.base.text import visible
 from benchmarks.base.workers import Progress
 from reports.page.cite import bibtex, methods
 from reports.page.report import Outcome, Part, Report
@@ -43,7 +44,7 @@ def render(report: Report, facts_file: str, progress: Progress = lambda _done, _
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     setter = _Setter(report, progress)
     parts = [setter.part(part) for part in report.parts]
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_finalize)
     return environment.from_string(template).render(
         title=" · ".join(part["title"] for part in parts),
         lead=_lead(report.parts),
@@ -59,6 +60,11 @@ def render(report: Report, facts_file: str, progress: Progress = lambda _done, _
         script=Markup(script),  # noqa: S704 - our own file
         script_hash=f"sha256-{digest}",
     )
+
+
+def _finalize(value: Any) -> Any:
+    """Make text visible; markup is our own, or `draw_svg` has done it."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 class _Setter:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from benchmarks.base.text import visible
 from reports.page.style import COLOURS, FONTS, GRID, INK, MUTED, PAPER, drawing
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def draw_svg(draw: Callable[[], Figure], name: str, labels: Sequence[str] = ()) 
         figure = draw()
         _write_powers(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
+    text = visible(buffer.getvalue())
     svg = text[text.index("<svg") :].strip()
     svg = _STYLE.sub("", svg, count=1).replace("<defs></defs>", "", 1)
     svg = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL)

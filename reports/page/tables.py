@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
 import statistics
 from collections.abc import Sequence
 
 from benchmarks.base import latex
+from benchmarks.base.text import csv_text
 from reports.page.section import Table, Value
 
 __all__ = ["as_csv", "as_latex", "is_numeric", "shown"]
@@ -44,11 +42,7 @@ def shown(table: Table) -> list[list[str]]:
 
 def as_csv(table: Table) -> str:
     """Return a table as CSV, numbers in full."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([["" if cell is None else cell for cell in row] for row in table.rows])
-    return buffer.getvalue()
+    return csv_text([table.columns, *table.rows])
 
 
 def as_latex(table: Table, label: str) -> str:
@@ -58,7 +52,7 @@ def as_latex(table: Table, label: str) -> str:
         shown(table),
         alignment="".join("r" if is_numeric(table, i) else "l" for i in range(len(table.columns))),
         caption=table.caption,
-        label=f"tab:{re.sub('[^A-Za-z0-9-]', '-', label)}",
+        label=f"tab:{label}",
         begin=(r"\begin{table}", r"\centering"),
     )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 from torch import nn
@@ -14,6 +15,25 @@ def test_plugins_are_found_by_name_in_alphabetical_order() -> None:
     assert list(found) == sorted(found) == block_names()
     assert found["capsule"].load() is load_block("capsule") is CapsuleBlock
     assert find_plugins("sen_bench.no_such_group") == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "a/b", "-rf", ".hidden", "..", "a b", "a,b", "a=b", "\x1b[31mred", "\u202etx", "[red]"]
+)
+def test_a_name_that_is_not_fit_for_a_folder_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    points = EntryPoints(
+        EntryPoint(each, "sen.capsule:CapsuleBlock", "sen_bench.blocks") for each in (name, "fine_2.0+x-y")
+    )
+    monkeypatch.setattr("sen.registry.entry_points", lambda group: points.select(group=group))
+    assert block_names() == block_names() == ["fine_2.0+x-y"]
+    (record,) = caplog.records
+    assert record.message.startswith(
+        f"The plug-in {name!r} of an unknown package (entry point group sen_bench.blocks) is not"
+    )
+    with pytest.raises(KeyError):
+        load_block(name)
 
 
 def test_only_subclasses_are_loaded() -> None:

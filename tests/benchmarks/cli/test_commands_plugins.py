@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -263,3 +264,14 @@ def test_fields_of_a_block_may_be_tuples(install: Install) -> None:
     assert config.block.sizes == (4, 2, 1)
     with pytest.raises(UsageError, match=r"block\.sizes\.1: Input should be a valid integer"):
         build_config("mine", "sized", assignments=['block.sizes=[4,"x"]'])
+
+
+def test_help_of_a_command_is_read_as_text(sen_bench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit() -> None:
+        """Fit gaps [eV], [red]not[/] \x1b[2Jmasses."""
+
+    monkeypatch.setattr("benchmarks.cli.main.find_plugins", lambda _: {"fit": SimpleNamespace(load=lambda: fit)})
+    for arguments in (["--help"], ["fit", "--help"]):
+        answer = sen_bench(*arguments)
+        assert answer.code == 0
+        assert r"Fit gaps [eV], [red]not[/] \x1b[2Jmasses." in answer.out

@@ -390,6 +390,18 @@ def test_status_that_passes(server: Server, folder: Path, code: int) -> None:
     assert_has(folder)
 
 
+def test_reason_that_a_host_gives_is_shortened_and_visible(server: Server, folder: Path) -> None:
+    def refuse(request: Request) -> None:
+        request.send_response(403, "\x1b[2JGo away " * 50)
+        request.end_headers()
+
+    server.script = [refuse]
+    message = refusal(server.task, folder)
+    assert rf"{server.host} answers 403 \x1b[2JGo away" in message
+    assert message.isprintable()
+    assert message.count("Go away") < 9
+
+
 def test_status_that_stays(server: Server, folder: Path) -> None:
     server.script = [status(503)]
     assert f"{server.host} answers 503 Service Unavailable, 5 times in a row" in refusal(server.task, folder)

@@ -203,6 +203,14 @@ def test_a_state_counts_only_without_an_intact_result(run: Run) -> None:
     assert run.under_way() == [UNIT]
 
 
+def test_ids_are_read_as_they_were_written(run: Run) -> None:
+    ids = ["=1+1", "-2", "'=1", "@a", "\ta", "a\rb", "a\nb", "\r\n", '"a,b"', "\x1b[31m", " a ", "電"]
+    rows = [(name, 1.0, 1.5) for name in ids]
+    weights = {"w": torch.arange(5.0)}
+    run.write_training(Training(0, 0), predictions=rows, record=RECORD, history=[Epoch(0.25)], weights=weights)
+    assert list(run.read_predictions(Training(0, 0)).ids) == ids
+
+
 def test_tables_are_in_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from benchmarks.results.store import _write_csv; "

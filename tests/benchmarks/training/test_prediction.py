@@ -96,6 +96,16 @@ def test_table_and_csv_show_the_same(run: Run, files: Path, sen_bench: Command) 
     assert "fold 0, seed 0; fold 1, seed 0; fold 0, seed 1; fold 1, seed 1" in table.out
 
 
+def test_csv_holds_no_formula_and_no_control(
+    run: Run, files: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    Path("mb-jdft2d-001.vasp").rename("=1\x1b[2J.vasp")
+    answer = sen_bench("predict", run.path, "=1\x1b[2J.vasp", "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(answer.out))
+    assert row["file"] == r"'=1\x1b[2J.vasp"
+
+
 def test_elements_that_training_never_saw_are_named(run: Run, tmp_path: Path, sen_bench: Command) -> None:
     path = tmp_path / "POSCAR"
     path.write_text("caesium iodide\n1.0\n4 0 0\n0 4 0\n0 0 4\nCs I\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -289,13 +290,13 @@ def test_without_crystals_the_report_says_what_is_missing(
 
 
 def test_hostile_names_stay_text(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
-    hostile = "<script>alert(1)</script>"
+    hostile, control = "<script>alert(1)</script>", "\x1b[31m\u202e\x07"
     dataset = official(tmp_path / "data")
-    run = make_run(tmp_path / "runs", dataset, name=f'{hostile}" onload="x')
+    run = make_run(tmp_path / "runs", dataset, name=f'{control}{hostile}" onload="x')
     config = json.loads((run.path / "config.json").read_text())
-    config["task"]["description"] = f"What {hostile} is & is not"
+    config["task"]["description"] = f"What {hostile} is & is not{control}"
     change_file(run.path / "config.json", **config)
-    file = tmp_path / f"{hostile.replace('/', '')}.csv"
+    file = tmp_path / f"{control}{hostile.replace('/', '')}.csv"
     file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5\n" for i in range(1, 60)))
     report("--against", file)
     html = (tmp_path / "report.html").read_text()
@@ -309,7 +310,11 @@ def test_hostile_names_stay_text(tmp_path: Path, report: Callable[..., dict[str,
 
     Parser().feed(html)
     assert opened == [[]]
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert r"\x1b[31m\u202e\x07&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    files = [base64.b64decode(file).decode() for file in re.findall(r"charset=utf-8;base64,([^\"]+)", html)]
+    assert any(r"\x1b[31m" in file for file in files)
+    for text in (html, *files, (tmp_path / "report.json").read_text()):
+        assert not set(text) & set(control.replace("[31m", ""))
 
 
 PLUGIN = """
