@@ -144,6 +144,20 @@ def real_crystals() -> list[Crystal]:
     return known_crystals()
 
 
+@pytest.fixture
+def no_graph_of_polonium(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no graph be built of crystals with polonium in this process."""
+    from sen.graph import connect
+
+    def fail_on_polonium(crystal: Crystal, **settings: Any) -> Any:
+        if 84 in crystal.numbers:
+            raise IndexError("cell list is full")
+        return connect(crystal, **settings)
+
+    for module in ("sen.graph", "benchmarks.data.graph_table"):
+        monkeypatch.setattr(f"{module}.connect", fail_on_polonium)
+
+
 @pytest.fixture(autouse=True)
 def _ordinary_arithmetic() -> None:
     """Undo that training flushes denormal numbers, which hypothesis needs."""

@@ -186,7 +186,7 @@ def predict(
         device = pick_device(device)
         ensemble = Ensemble(find_run(run))
         files = find_files(structures)
-        samples, problems = read_samples(files, display.progress("Reading crystals"))
+        samples, problems = read_samples(files, ensemble.config.graph, display.progress("Reading crystals"))
         predictions = ensemble.predict(samples, device, display.progress("Predicting")) if samples else []
     if predictions:
         show_predictions(ensemble, predictions, format_)

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from benchmarks.base.cache import CachedArrays, digest, load_or_build
+from benchmarks.base.errors import DataError, printable
 from benchmarks.base.workers import Progress, stream
 from benchmarks.data.crystal_table import CrystalTable
+from benchmarks.data.raw_crystal import BadRow, any_error_is_bad
 from sen.config import Config
 from sen.graph import Cells, Graph, connect, join_graphs
 
@@ -58,6 +60,9 @@ def build_graphs(
         jobs: Worker processes; -1 is one per core.
         progress: Called with the number of crystals done, first for asymmetric units and then for full cells; not
             called for graphs that are in the cache.
+
+    Raises:
+        DataError: A crystal has no graph with these settings; the message names its row.
     """
     asymmetric = orbit = None
     if settings.cells == "full":
@@ -90,6 +95,15 @@ def _pieces(
 
 def _build_chunk(table: CrystalTable, settings: dict[str, Any]) -> dict[str, NDArray[Any]]:
     """Build the graphs of some crystals (in a worker process), without asymmetric units, which have their own table."""
-    graphs = join_graphs([connect(table.crystal(i), **settings) for i in range(len(table))])
-    arrays = {name: array for name, array in vars(graphs).items() if array is not None}
+    graphs = []
+    for i, name in enumerate(table.ids.tolist()):
+        try:
+            with any_error_is_bad():
+                graphs.append(connect(table.crystal(i), **settings))
+        except BadRow as problem:
+            given = ", ".join(f"graph.{field}={value}" for field, value in settings.items())
+            raise DataError(
+                f"Row {printable(name)} {problem}, with {given}: change these settings, or leave out that row."
+            ) from problem
+    arrays = {name: array for name, array in vars(join_graphs(graphs)).items() if array is not None}
     return {name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in arrays.items()}

@@ -21,6 +21,7 @@ from benchmarks.data.splitter import RowSplitter, split_file
 from benchmarks.data.structures import parse_dictionary
 from benchmarks.data.tasks import Kind
 from sen.crystal import Crystal, refine
+from sen.graph import build_graph
 
 __all__ = ["Chunk", "Fault", "flatten", "read_chunk", "read_json_chunk", "read_json_rows", "read_target"]
 
@@ -124,7 +125,12 @@ def read_json_chunk(
 
 
 def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, float]]) -> Chunk:
-    """Read and refine rows; `read` returns the crystal and the target of a row, or raises `BadRow`."""
+    """Read and refine rows, and try whether they have graphs.
+
+    Args:
+        rows: The rows.
+        read: Returns the crystal and the target of a row, or raises `BadRow`.
+    """
     kept, faults, crystals, targets, heavy_hydrogen = [], [], [], [], []
     n_rows = 0
     for i, row in enumerate(rows):
@@ -133,6 +139,8 @@ def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, floa
             with any_error_is_bad():
                 raw, target = read(row)
                 crystal = refine(raw.lattice, raw.positions, raw.numbers)
+                # A crystal is of no use without a graph: here only its row is lost, later it would be all.
+                build_graph(crystal, cells="asymmetric")
         except BadRow as problem:
             faults.append(Fault(i, printable(problem, 300)))
             continue

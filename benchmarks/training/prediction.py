@@ -16,6 +16,7 @@ from benchmarks.base.errors import DataError, UsageError
 from benchmarks.base.machine import n_threads, prepare_arithmetic
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import reduced_formula
+from benchmarks.data.graph_table import GraphSettings
 from benchmarks.data.raw_crystal import BadRow, any_error_is_bad
 from benchmarks.data.structures import FILE_NAMES, read_structure, structure_files
 from benchmarks.results.run_config import RunConfig, restore_config
@@ -23,7 +24,7 @@ from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors
 from benchmarks.training.trainer import build_model, guard_model, predict, probabilities
 from sen.crystal import SYMBOLS, Crystal, refine
-from sen.graph import build_graph, join_graphs
+from sen.graph import Graph, build_graph, join_graphs
 from sen.model import SEN
 
 __all__ = ["Ensemble", "Prediction", "Sample", "find_files", "load_weights", "read_samples"]
@@ -36,11 +37,13 @@ class Sample:
     Attributes:
         source: The file it was read from.
         crystal: Its refined primitive cell.
+        graph: Its graph, as the models of a run read it.
         heavy_hydrogen: Whether deuterium or tritium was read as hydrogen.
     """
 
     source: Path
     crystal: Crystal
+    graph: Graph
     heavy_hydrogen: bool
 
     @property
@@ -111,8 +114,15 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def read_samples(files: Sequence[Path], progress: Progress | None = None) -> tuple[list[Sample], list[DataError]]:
-    """Read and refine structures.
+def read_samples(
+    files: Sequence[Path], settings: GraphSettings, progress: Progress | None = None
+) -> tuple[list[Sample], list[DataError]]:
+    """Read and refine structures, and build their graphs.
+
+    Args:
+        files: The structure files.
+        settings: Settings of the graphs: those of the run whose models are to read them.
+        progress: Called with the number of files read.
 
     Returns:
         The structures that can be used, and what is wrong with the others.
@@ -126,12 +136,13 @@ def read_samples(files: Sequence[Path], progress: Progress | None = None) -> tup
             raw = read_structure(file)
             with any_error_is_bad():
                 crystal = refine(raw.lattice, raw.positions, raw.numbers)
+                graph = build_graph(crystal, **settings.model_dump())
         except DataError as problem:
             problems.append(problem)
         except BadRow as problem:
             problems.append(DataError(f"{file} {problem}."))
         else:
-            samples.append(Sample(file, crystal, raw.heavy_hydrogen))
+            samples.append(Sample(file, crystal, graph, raw.heavy_hydrogen))
         if progress is not None:
             progress(done, len(files))
     return samples, problems
@@ -168,7 +179,7 @@ class Ensemble:
         """Predict structures with every model.
 
         Args:
-            samples: The structures, at least one.
+            samples: The structures, at least one, with graphs of the settings of the run.
             device: "cpu", "cuda" or "cuda:N".
             progress: Called with the number of models that have predicted.
 
@@ -177,8 +188,7 @@ class Ensemble:
             RunError: The block of a plug-in raises.
         """
         prepare_arithmetic(n_threads())
-        settings = self.config.graph.model_dump()
-        graphs = GraphTensors(join_graphs([build_graph(sample.crystal, **settings) for sample in samples]), device)
+        graphs = GraphTensors(join_graphs([sample.graph for sample in samples]), device)
         columns, seen = [], []
         for done, training in enumerate(self.trainings, start=1):
             columns.append(self._predict_by(training, graphs))

@@ -143,6 +143,15 @@ def test_hostile_names_stay_text(made: tuple[Run, Run, Path], sen_bench: Command
     assert "&lt;script&gt;alert" in out.read_text()
 
 
+@pytest.mark.usefixtures("no_graph_of_polonium")
+def test_a_crystal_without_a_graph_is_named(made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path) -> None:
+    file = tmp_path / "po.vasp"
+    file.write_text("polonium\n1.0\n3.35 0 0\n0 3.35 0\n0 0 3.35\nPo\n1\nDirect\n0 0 0\n")
+    answer = sen_bench("explain", made[1].path, "--crystals", file, "-o", tmp_path / "x.html")
+    assert answer.code == 1
+    assert f"  {file} cannot be used (IndexError: cell list is full)." in answer.err
+
+
 @pytest.mark.parametrize(
     ("names", "code", "message"),
     [

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from benchmarks.base.errors import DataError
 from benchmarks.data import graph_table
 from benchmarks.data.crystal_table import CrystalTable, read_matbench_json
 from benchmarks.data.dataset import load_dataset
@@ -45,6 +46,14 @@ def table(tmp_path, monkeypatch) -> CrystalTable:
         ids=np.array(list("abcde")),
         digest="test",
     )
+
+
+@pytest.mark.usefixtures("no_graph_of_polonium")
+def test_the_row_of_a_crystal_without_a_graph_is_named(table):
+    with pytest.raises(
+        DataError, match=r"^Row e cannot be used \(IndexError: cell list is full\), with graph\.cutoff=5\.0, "
+    ):
+        build_graphs(table, GraphSettings(), jobs=1)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

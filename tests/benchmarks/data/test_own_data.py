@@ -53,6 +53,16 @@ def test_the_second_time_the_cache_answers_with_the_same(tmp_path, write):
     assert first.table.ids.tolist() == again.table.ids.tolist()
 
 
+@pytest.mark.usefixtures("no_graph_of_polonium")
+def test_a_row_without_a_graph_can_be_skipped(tmp_path, write):
+    polonium = structure(3.35 * CUBE, ["Po"], np.zeros((1, 3)))
+    path = write(tmp_path / "mine", [*rows_of(5), ("mp-po", polonium, 3.0)])
+    problem = "cannot be used (IndexError: cell list is full)"
+    assert load(path, on_bad_row="skip").skipped == (("mp-po", problem),)
+    with pytest.raises(DataError, match=rf"row mp-po {re.escape(problem)}"):
+        load(path)
+
+
 def test_what_decides_a_result_changes_the_digest(tmp_path, write):
     rows = [(name, crystal, i % 2) for i, (name, crystal, _) in enumerate(rows_of(8))]
     path = write(tmp_path / "mine", rows)

@@ -126,6 +126,16 @@ def test_elements_that_training_never_saw_are_named(run: Run, tmp_path: Path, se
         replace_file(run.training_path(unit), "metrics.json", json.dumps(metrics).encode())
 
 
+@pytest.mark.usefixtures("no_graph_of_polonium")
+def test_a_crystal_without_a_graph_stops_no_other(run: Run, files: Path, sen_bench: Command) -> None:
+    (files / "po.vasp").write_text("polonium\n1.0\n3.35 0 0\n0 3.35 0\n0 0 3.35\nPo\n1\nDirect\n0 0 0\n")
+    answer = sen_bench("predict", run.path, files, "--format", "json")
+    assert answer.code == 1
+    assert len(json.loads(answer.out)["predictions"]) == 20
+    assert f"{files / 'po.vasp'} cannot be used (IndexError: cell list is full)." in answer.err
+    assert "1 of 21 structures cannot be predicted" in answer.err
+
+
 def test_isolated_atom_and_deuterium_are_predicted(run: Run, tmp_path: Path, sen_bench: Command) -> None:
     path = tmp_path / "POSCAR"
     path.write_text("isolated\n1.0\n20 0 0\n0 20 0\n0 0 20\nD\n1\nDirect\n0 0 0\n")
