@@ -20,7 +20,16 @@ from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import file_digest, open_unpacked, reading
 from benchmarks.base.workers import stream
 from benchmarks.data.crystal_table import read_outline
-from benchmarks.data.rows import Chunk, Fault, read_chunk, read_json_rows, read_target
+from benchmarks.data.rows import (
+    Chunk,
+    Fault,
+    parse_json_rows,
+    read_chunk,
+    read_documents,
+    read_json_rows,
+    read_target,
+)
+from benchmarks.data.splitter import DocumentSplitter, split_file
 from benchmarks.data.structures import BadRow, Form, RawCrystal, form_of, parse_file, parse_structure
 from benchmarks.data.tasks import Kind, Task
 
@@ -29,14 +38,19 @@ __all__ = ["LAYOUTS", "Layout", "open_layout"]
 _GEMMI = f"gemmi {version('gemmi')}"
 _TABLE = "id_prop.csv"
 _ID_COLUMNS = ("id", "material_id", "mbid")
+_ID_FIELDS = ("jid", "material_id", "id")
+_STRUCTURE_FIELDS = ("structure", "atoms")
 _STRUCTURE_COLUMNS: dict[str, Form | None] = {"structure": None, "cif": "cif", "poscar": "poscar"}
 # Possible places of the structure of an id in a folder, each also with .gz.
 _STRUCTURE_FILES = ("{}.cif", "{}.vasp", "{}.poscar", "POSCAR_{}", "POSCAR.{}", "{}/POSCAR")
 _FILE_OF_ID = re.compile(r"(?:POSCAR[_.](.+)|(.+)\.(?:cif|vasp|poscar))", re.IGNORECASE)
 LAYOUTS = (
-    f"a folder of CIF or POSCAR files with {_TABLE}, or a file .json or .json.gz (MatBench layout), "
-    ".csv, .csv.gz or .parquet"
+    f"a folder of CIF or POSCAR files with {_TABLE}, or a file .json or .json.gz (MatBench layout, or a list of "
+    "documents), .csv, .csv.gz or .parquet"
 )
+# A JSON file that begins so holds a list, of documents, and not the object of the MatBench layout.
+_LIST = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\[")
+_BEGINNING = 1000
 # Rows that a worker process is given at a time.
 _CHUNK = 64
 
@@ -77,7 +91,10 @@ def open_layout(path: Path, target: str | None) -> Layout:
     if path.is_dir():
         return _Folder(path, target)
     name = path.name.lower()
-    for suffixes, layout in (((".json", ".json.gz"), _Json), ((".csv", ".csv.gz"), _Csv), ((".parquet",), _Parquet)):
+    if name.endswith((".json", ".json.gz")):
+        with open_unpacked(path, lambda: "its beginning") as file:
+            return _Documents(path) if _LIST.match(file.read(_BEGINNING)) else _Json(path)
+    for suffixes, layout in (((".csv", ".csv.gz"), _Csv), ((".parquet",), _Parquet)):
         if name.endswith(suffixes):
             return layout(path)
     raise UsageError(f"{path} is in no layout that sen-bench reads: own data are {LAYOUTS}.")
@@ -190,6 +207,57 @@ class _Json:
 
     def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
         return read_json_rows(self.path, self._outline[1], task.target, task.kind, jobs, parse_structure)
+
+
+class _Documents:
+    """A JSON list of documents, as JARVIS and the API of the Materials Project give them."""
+
+    parser = _GEMMI
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def _outline(self) -> tuple[list[str], list[str]]:
+        """The ids, and the fields that hold a number or a truth value in some document."""
+        splitter = DocumentSplitter()
+        given: list[dict[str, Any]] = []
+        numeric: dict[str, None] = {}
+        has_structure = False
+        for chunk in split_file(self.path, splitter):
+            documents = parse_json_rows(chunk)
+            if isinstance(documents, Fault):
+                number = f"document {len(given) + documents.row} (counted from 0)"
+                raise DataError(f"{self.path}: {number} {documents.problem}; repair the file.")
+            for document in documents:
+                fields = document if isinstance(document, dict) else {}
+                given.append({name: fields[name] for name in _ID_FIELDS if name in fields})
+                numeric |= dict.fromkeys(name for name, value in fields.items() if isinstance(value, int | float))
+                has_structure |= not fields.keys().isdisjoint(_STRUCTURE_FIELDS)
+        try:
+            splitter.close()
+        except ValueError as error:
+            raise DataError(f"{self.path} is not valid JSON: {error}; download it again.") from error
+        if given and not has_structure:
+            raise DataError(f"{self.path} is a list of documents without a field {' or '.join(_STRUCTURE_FIELDS)}.")
+        field = next((name for name in _ID_FIELDS if any(name in each for each in given)), None)
+        if field is None:
+            return [str(row) for row in range(len(given))], [*numeric]
+        ids = (each.get(field) for each in given)
+        names = _usable(str(name) if type(name) in {int, str} else "" for name in ids)
+        return names, [name for name in numeric if name != field]
+
+    def targets(self) -> list[str]:
+        return self._outline[1]
+
+    def ids(self) -> list[str]:
+        return self._outline[0]
+
+    def content(self) -> str:
+        return _file_content(self.path)
+
+    def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
+        return read_documents(self.path, task.target, task.kind, jobs)
 
 
 class _Table:

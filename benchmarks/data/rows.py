@@ -17,19 +17,30 @@ from numpy.typing import ArrayLike, NDArray
 from benchmarks.base.errors import printable
 from benchmarks.base.workers import stream
 from benchmarks.data.raw_crystal import BadRow, RawCrystal, any_error_is_bad
-from benchmarks.data.splitter import RowSplitter, split_file
-from benchmarks.data.structures import parse_dictionary
+from benchmarks.data.splitter import DocumentSplitter, RowSplitter, split_file
+from benchmarks.data.structures import parse_atoms, parse_dictionary, parse_structure
 from benchmarks.data.tasks import Kind
 from sen.crystal import Crystal, refine
 from sen.graph import build_graph
 
-__all__ = ["Chunk", "Fault", "flatten", "read_chunk", "read_json_chunk", "read_json_rows", "read_target"]
+__all__ = [
+    "Chunk",
+    "Fault",
+    "flatten",
+    "parse_json_rows",
+    "read_chunk",
+    "read_documents",
+    "read_json_chunk",
+    "read_json_rows",
+    "read_target",
+]
 
 Row = TypeVar("Row")
 
 _HINT = "is this a classification (--kind classification)?"
 # Far above any property: training uses single precision, and JSON can have integers that no float holds.
 _MAX_TARGET = 1e30
+_MISSING_IN_JARVIS = "na"
 _COMMA = re.compile(r"\s*,\s*")
 
 
@@ -98,22 +109,9 @@ def read_json_chunk(
     Returns:
         The rows, or the fault of the first row that is not valid JSON: nothing after it can be read.
     """
-    import orjson
-
-    text = b"[" + rows.strip().removeprefix(b",") + b"]"
-    try:
-        parsed = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        try:
-            # NaN is not JSON, but Python writes it: Python's parser reads it, so that the message can name the row.
-            parsed = json.loads(text.decode())
-        except UnicodeDecodeError as error:
-            before = RowSplitter()
-            before.feed(b'{"data":' + text[: error.start])
-            return Fault(before.n_rows, f"is not valid JSON ({error})")
-        except (ValueError, RecursionError) as error:
-            return Fault(_unreadable_row(text.decode()), f"is not valid JSON ({getattr(error, 'msg', error)})")
-
+    parsed = parse_json_rows(rows)
+    if isinstance(parsed, Fault):
+        return parsed
     structure_at, target_at = columns.index("structure"), columns.index(target)
 
     def read(row: object) -> tuple[RawCrystal, float]:
@@ -122,6 +120,53 @@ def read_json_chunk(
         return parse(row[structure_at]), read_target(row[target_at], target, kind)
 
     return read_chunk(parsed, read)
+
+
+def read_documents(path: Path, target: str, kind: Kind, jobs: int) -> Iterator[Chunk | Fault]:
+    """Yield the documents of a JSON list as `read_json_rows` yields rows."""
+    arguments = ((documents, target, kind) for documents in split_file(path, DocumentSplitter()))
+    return stream(_read_document_chunk, arguments, jobs)
+
+
+@_without_collector()
+def _read_document_chunk(documents: bytes, target: str, kind: Kind) -> Chunk | Fault:
+    """Parse, check and refine documents, given as comma-separated JSON (runs in a worker process)."""
+    parsed = parse_json_rows(documents)
+    if isinstance(parsed, Fault):
+        return parsed
+
+    def read(document: object) -> tuple[RawCrystal, float]:
+        if not isinstance(document, dict):
+            raise BadRow("is not a document {...}")
+        if target not in document:
+            raise BadRow(f"has no field {target!r}")
+        if document[target] == _MISSING_IN_JARVIS:
+            raise BadRow(f"has no {target!r} but {_MISSING_IN_JARVIS!r}, a missing value in the layout of JARVIS")
+        raw = parse_structure(document["structure"]) if "structure" in document else parse_atoms(document.get("atoms"))
+        return raw, read_target(document[target], target, kind)
+
+    return read_chunk(parsed, read)
+
+
+@_without_collector()
+def parse_json_rows(rows: bytes) -> list[Any] | Fault:
+    """Parse rows or documents, given as comma-separated JSON, or return the fault of the first that is not valid."""
+    import orjson
+
+    text = b"[" + rows.strip().removeprefix(b",") + b"]"
+    try:
+        parsed: list[Any] = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            # NaN is not JSON, but Python writes it: Python's parser reads it, so that the message can name the row.
+            parsed = json.loads(text.decode())
+        except UnicodeDecodeError as error:
+            before = DocumentSplitter()
+            before.feed(text[: error.start])
+            return Fault(before.n_rows, f"is not valid JSON ({error})")
+        except (ValueError, RecursionError) as error:
+            return Fault(_unreadable_row(text.decode()), f"is not valid JSON ({getattr(error, 'msg', error)})")
+    return parsed
 
 
 def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, float]]) -> Chunk:

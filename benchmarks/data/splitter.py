@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.base.files import open_unpacked
 
-__all__ = ["RowSplitter", "split_file"]
+__all__ = ["DocumentSplitter", "RowSplitter", "split_file"]
 
 _CHUNK = 1 << 20
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
@@ -139,6 +140,29 @@ class RowSplitter:
             self._pending.clear()
         self._pending += body[cut:end]
         return rows, end
+
+
+class DocumentSplitter(RowSplitter):
+    """Splits a JSON list of documents, as if it were the "data" of a document around it."""
+
+    _BEFORE = b'{"data":'
+
+    def __init__(self) -> None:
+        super().__init__()
+        super().feed(self._BEFORE)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next bytes of the list and return the documents that they complete, as comma-separated JSON."""
+        return super().feed(chunk.removeprefix(codecs.BOM_UTF8) if self._n_bytes == len(self._BEFORE) else chunk)
+
+    def close(self) -> object:
+        """Check that the list is complete; see `RowSplitter.close`."""
+        if self._data_to is not None:
+            super().feed(b"}")
+        return super().close()
+
+    def _position(self, at: int) -> int:
+        return super()._position(at) - len(self._BEFORE)
 
 
 def split_file(path: Path, splitter: RowSplitter) -> Iterator[bytes]:

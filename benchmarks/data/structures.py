@@ -24,6 +24,7 @@ __all__ = [
     "Form",
     "RawCrystal",
     "form_of",
+    "parse_atoms",
     "parse_dictionary",
     "parse_file",
     "parse_structure",
@@ -128,6 +129,30 @@ def parse_dictionary(structure: object) -> RawCrystal:
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise BadRow(f"has a structure that is not a pymatgen dictionary ({type(error).__name__}: {error})") from error
     return check(lattice, positions, symbols)
+
+
+def parse_atoms(atoms: object) -> RawCrystal:
+    """Read a dictionary `atoms` as JARVIS writes it: lattice_mat in Å, coords, elements, cartesian.
+
+    Raises:
+        BadRow: The value is not such a dictionary, the crystal cannot be used, or two of its atoms are too close to be
+            right.
+    """
+    if not isinstance(atoms, dict):
+        raise BadRow("has neither a structure nor atoms")
+    try:
+        lattice = np.array(atoms["lattice_mat"], dtype=np.float64)
+        positions = np.array(atoms["coords"], dtype=np.float64)
+        symbols, is_cartesian = list(map(str, atoms["elements"])), atoms["cartesian"]
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise BadRow(f"has atoms that are not a JARVIS dictionary ({type(error).__name__}: {error})") from error
+    if not isinstance(is_cartesian, bool):
+        raise BadRow(f"has atoms whose 'cartesian' is neither true nor false but {is_cartesian!r}")
+    with any_error_is_bad():
+        # What is wrong with other lattices the check says.
+        if is_cartesian and lattice.shape == (3, 3) and np.linalg.det(lattice):
+            positions = positions @ np.linalg.inv(lattice)
+        return refuse_short_bonds(check(lattice, positions, symbols))
 
 
 def _parse_json(text: str) -> RawCrystal:

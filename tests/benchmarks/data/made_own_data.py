@@ -81,7 +81,35 @@ def write_parquet(path: Path, rows: Rows) -> Path:
     return path
 
 
-LAYOUTS = {"folder": write_folder, "csv": write_csv, "json": write_json, "parquet": write_parquet}
+def atoms(crystal: dict[str, Any], *, cartesian: bool = False) -> dict[str, Any]:
+    """A crystal as JARVIS writes it."""
+    matrix, sites = crystal["lattice"]["matrix"], crystal["sites"]
+    coords = np.array([site["abc"] for site in sites])
+    return {
+        "lattice_mat": matrix,
+        "coords": (coords @ np.array(matrix) if cartesian else coords).tolist(),
+        "elements": [site["species"][0]["element"] for site in sites],
+        "cartesian": cartesian,
+    }
+
+
+def write_documents(path: Path, rows: Rows) -> Path:
+    path = path.with_suffix(".json")
+    documents = [
+        {"material_id": name, "structure": crystal, "symmetry": {"number": 225}, "origins": ["]", "}"], "gap": value}
+        for name, crystal, value in rows
+    ]
+    path.write_text(json.dumps(documents))
+    return path
+
+
+LAYOUTS = {
+    "folder": write_folder,
+    "csv": write_csv,
+    "json": write_json,
+    "parquet": write_parquet,
+    "documents": write_documents,
+}
 
 
 def load(path: Path, *, on_bad_row: str = "fail", jobs: int = 1, progress: Any = None, **options: Any) -> Dataset:

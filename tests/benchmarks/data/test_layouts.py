@@ -20,6 +20,7 @@ from tests.benchmarks.data.made_own_data import (
     GOOD,
     LAYOUTS,
     Write,
+    atoms,
     cif,
     load,
     rows_of,
@@ -55,6 +56,65 @@ def test_every_layout_gives_the_same_crystals(tmp_path, write, jobs, monkeypatch
     assert dataset.skipped == ()
     assert dataset.task.name == "mine"
     assert not dataset.task.is_official
+
+
+@pytest.mark.parametrize("cartesian", [False, True])
+def test_a_list_as_jarvis_gives_it(tmp_path: Path, cartesian: bool) -> None:
+    rows = rows_of(6)
+    content = [
+        {"jid": f"JVASP-{i}", "id": "x", "formula": "?", "atoms": atoms(crystal, cartesian=cartesian), "gap": value}
+        for i, (_, crystal, value) in enumerate(rows)
+    ]
+    (tmp_path / "dft.json.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf \n" + json.dumps(content).encode()))
+    table = load(tmp_path / "dft.json.gz", target=None).table  # the only field with numbers
+    expected = load(write_csv(tmp_path / "mine", rows)).table
+    assert table.ids.tolist() == [f"JVASP-{i}" for i in range(6)]
+    assert table.target.tolist() == expected.target.tolist()
+    assert table.space_group.tolist() == [225] * 6
+    assert table.numbers.tolist() == expected.numbers.tolist()
+    assert np.linalg.det(table.lattice) == pytest.approx(np.linalg.det(expected.lattice))
+
+
+def test_what_is_wrong_with_documents(tmp_path: Path) -> None:
+    good = [{"atoms": atoms(crystal), "gap": value} for _, crystal, value in rows_of(5)]
+    salt, flat = atoms(GOOD), atoms(GOOD, cartesian=True) | {"lattice_mat": [[1, 0, 0]] * 3}
+    bad = {
+        "has no field 'gap'": {"atoms": salt},
+        "has no 'gap' but 'na', a missing value in the layout of JARVIS": {"atoms": salt, "gap": "na"},
+        "has no number as its 'gap' but null": {"atoms": salt, "gap": None},
+        "has neither a structure nor atoms": {"gap": 1},
+        "has no structure": {"gap": 1, "structure": None},
+        "is not a document {...}": ["gap"],
+        "has atoms that are not a JARVIS dictionary (KeyError: 'coords')": {"gap": 1, "atoms": {"lattice_mat": []}},
+        "has atoms whose 'cartesian' is neither true nor false but 'false'": {
+            "gap": 1,
+            "atoms": salt | {"cartesian": "false"},
+        },
+        "has a cell without volume": {"gap": 1, "atoms": flat},
+        "has coordinates that are not 3 finite numbers for each atom": {"gap": 1, "atoms": salt | {"elements": ["Cs"]}},
+    }
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([*good, *bad.values()]))
+    dataset = load(path, on_bad_row="skip")
+    assert dataset.table.ids.tolist() == list("01234")  # rows are counted where no document has an id
+    assert dataset.skipped == tuple((str(row), problem) for row, problem in enumerate(bad, start=5))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "has no rows"),
+        ("[1, 2]", "is a list of documents without a field structure or atoms"),
+        ('[{"gap": 1}]', "is a list of documents without a field structure or atoms"),
+        ('[{"gap": 1}, {"gap": x}]', r"document 1 \(counted from 0\) is not valid JSON"),
+        ('[{"gap": 1}, {"gap"', "is not valid JSON: it ends inside its data, after 1 complete rows"),
+        ('[{"gap": 1}] x', "is not valid JSON: .* at byte 13"),
+    ],
+)
+def test_a_list_that_is_not_one_of_documents(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "mine.json").write_text(content)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "mine.json")
 
 
 def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
@@ -291,7 +351,7 @@ UNREADABLE = {
     "cut parquet": (cut("a", write_parquet, 0.9), DataError, "cannot be read as Parquet"),
     "spoilt parquet": (spoilt_parquet, DataError, "cannot be read as Parquet"),
     "no parquet": (text_file("mine.parquet", "structure,gap"), DataError, "cannot be read as Parquet"),
-    "no layout": (text_file("mine.json", "[1]"), DataError, 'no list "index"'),
+    "no layout": (text_file("mine.json", "[1]"), DataError, "is a list of documents without"),
     "no json": (text_file("mine.json", "{"), DataError, "not valid JSON"),
     "index of lists": (
         text_file("mine.json", '{"index": [[1]], "columns": ["structure", "gap"], "data": [[1, 2]]}'),
