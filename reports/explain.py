@@ -77,7 +77,7 @@ def choose(names: Sequence[str], study: Study, models: Models, progress: Progres
     for name in names:
         path = Path(name)
         if path.exists() or (_is_file_name(name) and name not in models.tested_by):
-            samples, problems = read_samples(find_files([path]))
+            samples, problems = read_samples(find_files([path]), models.config.graph.symprec)
             faults += problems
             first = models.trainings[0]
             found += [Chosen(str(sample.source), sample.crystal, first, is_test_row=False) for sample in samples]

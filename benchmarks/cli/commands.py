@@ -73,7 +73,9 @@ def run(
             from benchmarks.training.summary import references, summarise
 
             device = pick_device(options.device)
-            dataset = load_with_bars(chosen, options.data_dir, options.on_bad_row, display)
+            dataset = load_with_bars(
+                chosen, options.data_dir, options.on_bad_row, display, symprec=config.graph.symprec
+            )
             plan = make_plan(
                 config,
                 dataset,
@@ -157,7 +159,7 @@ def prepare(
     chosen = choose_task(task, data_dir, on_bad_row, target=target, kind=kind)
     settings = build_graph_settings(file=config, assignments=set_ or ())
     with RunDisplay() as display:
-        dataset = load_with_bars(chosen, data_dir, on_bad_row, display, jobs=jobs)
+        dataset = load_with_bars(chosen, data_dir, on_bad_row, display, symprec=settings.symprec, jobs=jobs)
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
     show_preparation(dataset, graphs)
 
@@ -185,7 +187,7 @@ def predict(
         device = pick_device(device)
         ensemble = Ensemble(find_run(run))
         files = find_files(structures)
-        samples, problems = read_samples(files, display.progress("Reading crystals"))
+        samples, problems = read_samples(files, ensemble.config.graph.symprec, display.progress("Reading crystals"))
         predictions = ensemble.predict(samples, device, display.progress("Predicting")) if samples else []
     if predictions:
         show_predictions(ensemble, predictions, format_)

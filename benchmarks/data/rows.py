@@ -73,6 +73,7 @@ def read_json_rows(
     columns: list[str],
     target: str,
     kind: Kind,
+    symprec: float,
     jobs: int,
     parse: Callable[[object], RawCrystal] = parse_dictionary,
 ) -> Iterator[Chunk | Fault]:
@@ -81,7 +82,7 @@ def read_json_rows(
     Of a chunk that is not valid JSON, only the fault of the first invalid row comes: nothing after it can be read.
     """
     chunks = split_file(path, RowSplitter())
-    return stream(read_json_chunk, ((rows, columns, target, kind, parse) for rows in chunks), jobs)
+    return stream(read_json_chunk, ((rows, columns, target, kind, symprec, parse) for rows in chunks), jobs)
 
 
 @_without_collector()
@@ -90,6 +91,7 @@ def read_json_chunk(
     columns: list[str],
     target: str,
     kind: Kind,
+    symprec: float,
     parse: Callable[[object], RawCrystal] = parse_dictionary,
 ) -> Chunk | Fault:
     """Parse, check and refine rows of the MatBench layout, given as comma-separated JSON.
@@ -120,11 +122,11 @@ def read_json_chunk(
             raise BadRow(f"is not a list of {len(columns)} values, one for each column")
         return parse(row[structure_at]), read_target(row[target_at], target, kind)
 
-    return read_chunk(parsed, read)
+    return read_chunk(parsed, read, symprec)
 
 
-def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, float]]) -> Chunk:
-    """Read and refine rows; `read` returns the crystal and the target of a row, or raises `BadRow`."""
+def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, float]], symprec: float) -> Chunk:
+    """Read rows and refine them to a tolerance in Å; `read` returns a row's crystal and target or raises `BadRow`."""
     kept, faults, crystals, targets, heavy_hydrogen = [], [], [], [], []
     n_rows = 0
     for i, row in enumerate(rows):
@@ -132,7 +134,7 @@ def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, floa
         try:
             with any_error_is_bad():
                 raw, target = read(row)
-                crystal = refine(raw.lattice, raw.positions, raw.numbers)
+                crystal = refine(raw.lattice, raw.positions, raw.numbers, symprec)
         except BadRow as problem:
             faults.append(Fault(i, printable(problem, 300)))
             continue

@@ -111,8 +111,10 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def read_samples(files: Sequence[Path], progress: Progress | None = None) -> tuple[list[Sample], list[DataError]]:
-    """Read and refine structures.
+def read_samples(
+    files: Sequence[Path], symprec: float, progress: Progress | None = None
+) -> tuple[list[Sample], list[DataError]]:
+    """Read structures, and refine them to a tolerance in Å: `graph.symprec` of the run that is to predict them.
 
     Returns:
         The structures that can be used, and what is wrong with the others.
@@ -125,7 +127,7 @@ def read_samples(files: Sequence[Path], progress: Progress | None = None) -> tup
         try:
             raw = read_structure(file)
             with any_error_is_bad():
-                crystal = refine(raw.lattice, raw.positions, raw.numbers)
+                crystal = refine(raw.lattice, raw.positions, raw.numbers, symprec)
         except DataError as problem:
             problems.append(problem)
         except BadRow as problem:
@@ -177,7 +179,7 @@ class Ensemble:
             RunError: The block of a plug-in raises.
         """
         prepare_arithmetic(n_threads())
-        settings = self.config.graph.model_dump()
+        settings = self.config.graph.edges
         graphs = GraphTensors(join_graphs([build_graph(sample.crystal, **settings) for sample in samples]), device)
         columns, seen = [], []
         for done, training in enumerate(self.trainings, start=1):
