@@ -153,6 +153,7 @@ def prepare(
     from benchmarks.cli.display import show_preparation
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.data.graph_table import build_graphs
+    from benchmarks.data.near_duplicates import find_near_duplicates
     from benchmarks.results.run_config import build_graph_settings
 
     check_jobs(jobs)
@@ -161,7 +162,8 @@ def prepare(
     with RunDisplay() as display:
         dataset = load_with_bars(chosen, data_dir, on_bad_row, display, symprec=settings.symprec, jobs=jobs)
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
-    show_preparation(dataset, graphs)
+        duplicates = find_near_duplicates(dataset.table, jobs=jobs, progress=display.progress("Comparing crystals"))
+    show_preparation(dataset, graphs, duplicates)
 
 
 def predict(
