@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ase.io
 import gemmi
@@ -25,7 +24,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 
 from benchmarks.data.structures import BadRow, parse_structure
-from sen.crystal import SYMBOLS, SYMPREC, find_symmetry
+from sen.crystal import SYMBOLS, SYMPREC, Crystal, find_symmetry
 
 MATCHER = StructureMatcher(ltol=1e-3, stol=0.01, angle_tol=0.1, scale=False)
 #: Written atom by atom in every cell: larger ones would take long to match.
@@ -45,14 +44,14 @@ def matrix(operation: gemmi.Op) -> tuple[np.ndarray, np.ndarray]:
     return np.array(operation.rot) / operation.DEN, np.array(operation.tran) / operation.DEN
 
 
-def rows(data_dir: Path) -> list[Any]:
-    """Structures of the data sets at hand, as pymatgen dictionaries, small ones of each file."""
-    found = []
+def rows(data_dir: Path) -> list[Structure]:
+    """Small structures of each of the data sets at hand."""
+    found: list[Structure] = []
     for path in sorted(data_dir.glob("*.json.gz")):
         content = json.loads(gzip.decompress(path.read_bytes()))
         at = content["columns"].index("structure")
         small = [row[at] for row in content["data"] if len(row[at]["sites"]) <= MOST_ATOMS // 2]
-        found += small[:: max(1, len(small) // 300)]
+        found += map(Structure.from_dict, small[:: max(1, len(small) // 300)])
     return found
 
 
@@ -153,7 +152,7 @@ def outcome(structure: Structure, writer: str, cell: Cell, *, listed: bool) -> s
     return "read alike" if by_gemmi_alone else "read rightly by sen-bench, wrongly by gemmi"
 
 
-def check_written(structures: Sequence[Any], n: int) -> Counter[str]:
+def check_written(structures: Sequence[Structure], n: int) -> Counter[str]:
     """Write and read crystals in cells and ways that hypothesis draws; count what becomes of them."""
     counts: Counter[str] = Counter()
 
@@ -161,7 +160,7 @@ def check_written(structures: Sequence[Any], n: int) -> Counter[str]:
     @settings(max_examples=n, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(st.integers(0, len(structures) - 1), st.sampled_from(sorted(WRITERS)), st.booleans(), st.data())
     def check(row: int, writer: str, listed: bool, data: st.DataObject) -> None:
-        structure = Structure.from_dict(structures[row])
+        structure = structures[row]
         cell = standard(structure)
         others = [entry for entry in gemmi.spacegroup_table() if entry.number == cell.setting.number]
         form = data.draw(st.sampled_from(["conventional", "primitive", "setting"]))
@@ -176,6 +175,11 @@ def check_written(structures: Sequence[Any], n: int) -> Counter[str]:
     for what, count in counts.most_common():
         sys.stdout.write(f"{count:5} {what}\n")
     return counts
+
+
+def test_written_cifs_of_known_crystals_are_read_as_they_were_written(real_crystals: list[Crystal]) -> None:
+    structures = [Structure(crystal.lattice, crystal.numbers, crystal.positions) for crystal in real_crystals]
+    assert check_written([one for one in structures if len(one) <= MOST_ATOMS // 4], 25).total() >= 25
 
 
 @pytest.mark.deep
