@@ -104,13 +104,16 @@ def ablate(
             if cluster is None:
                 device = pick_device(device)
             with RunDisplay() as display:
-                dataset = load_with_bars(chosen, options.data_dir, options.on_bad_row, display)
+                datasets = {
+                    symprec: load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec)
+                    for symprec in dict.fromkeys(setting.config.graph.symprec for setting in settings)
+                }
                 variants = [
                     Variant(
                         setting,
                         make_plan(
                             setting.config,
-                            dataset,
+                            datasets[setting.config.graph.symprec],
                             folds=folds,
                             seeds=options.all_seeds,
                             out=options.out,

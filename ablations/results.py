@@ -56,7 +56,7 @@ class AblationResult:
 
     @property
     def dataset(self) -> Dataset:
-        """The data set of all variants."""
+        """The data set of all variants, whose crystals may be refined to other tolerances."""
         return self.variants[0].plan.dataset
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CRYSTAL_SYSTEMS", "SYMBOLS", "Crystal", "crystal_system", "find_symmetry", "refine"]
+__all__ = ["CRYSTAL_SYSTEMS", "SYMBOLS", "SYMPREC", "Crystal", "crystal_system", "find_symmetry", "refine"]
 
 _SYMBOLS = """
 H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo
@@ -24,8 +24,9 @@ SYMBOLS = tuple(_SYMBOLS.split())
 _LAST_SPACE_GROUP = (0, 2, 15, 74, 142, 167, 194, 230)
 CRYSTAL_SYSTEMS = ("unknown", "triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
 
-# Refinement may move an atom this far in Å; farther, the idealised cell would be another crystal than the one given.
-_MAX_MOVE = 0.02
+#: Default tolerance of the symmetry search in Å. Rows of a data set may differ by an atom displaced by 0.01 Å, which is
+#: phonopy's default; refinement must not hide that.
+SYMPREC = 0.001
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,20 @@ def crystal_system(space_group: int) -> str:
     return CRYSTAL_SYSTEMS[np.searchsorted(_LAST_SPACE_GROUP, space_group)]
 
 
-def refine(lattice: ArrayLike, positions: ArrayLike, numbers: ArrayLike, symprec: float = 0.01) -> Crystal:
+def refine(lattice: ArrayLike, positions: ArrayLike, numbers: ArrayLike, symprec: float = SYMPREC) -> Crystal:
     """Return the refined standard primitive cell of a crystal, in which equivalent atoms are equivalent to rounding.
 
-    The symmetry search is moyopy's. Where it fails, or where the refinement would move an atom by more than 0.02 Å, the
-    cell is returned as given, with one orbit per atom. The move of an atom is measured in fractional coordinates of the
-    standard primitive cell, which neither rotation nor strain changes, relative to the mean move of all atoms (the
-    choice of origin). Strain is measured separately, by how far it displaces the end of a lattice vector, and has the
-    same limit.
+    The symmetry search is moyopy's. Where it fails, or where the refinement would move an atom by more than the
+    tolerance, the cell is returned as given, with one orbit per atom. The move of an atom is measured in fractional
+    coordinates of the standard primitive cell, which neither rotation nor strain changes, relative to the mean move of
+    all atoms (the choice of origin). Strain is measured separately: it may displace the end of a lattice vector by
+    twice the tolerance.
 
     Args:
         lattice: Lattice vectors as rows in Å, [3, 3].
         positions: Fractional coordinates, [n, 3].
         numbers: Atomic numbers, [n].
-        symprec: Tolerance of the symmetry search in Å.
+        symprec: Tolerance of the symmetry search in Å, and the farthest that an atom may move.
     """
     lattice = np.array(lattice, dtype=np.float64)
     positions = np.array(positions, dtype=np.float64)
@@ -84,7 +85,7 @@ def refine(lattice: ArrayLike, positions: ArrayLike, numbers: ArrayLike, symprec
     refined_lattice, refined_positions = np.array(cell.basis), np.array(cell.positions)
     linear, origin = np.array(found.prim_std_linear), np.array(found.prim_std_origin_shift)
     moves = (positions - origin) @ np.linalg.inv(linear).T - refined_positions[image]
-    if _largest_move(linear.T @ lattice, refined_lattice, moves) > _MAX_MOVE:
+    if _moves_far(linear.T @ lattice, refined_lattice, moves, symprec):
         return Crystal(lattice, positions, numbers, raw_orbit, found.number)
     orbit = np.empty(len(refined_positions), dtype=np.int64)
     orbit[image] = found.orbits
@@ -97,7 +98,7 @@ def refine(lattice: ArrayLike, positions: ArrayLike, numbers: ArrayLike, symprec
     )
 
 
-def find_symmetry(lattice: ArrayLike, positions: ArrayLike, numbers: ArrayLike, symprec: float = 0.01) -> Any:
+def find_symmetry(lattice: ArrayLike, positions: ArrayLike, numbers: ArrayLike, symprec: float = SYMPREC) -> Any:
     """Return moyopy's MoyoDataset of a crystal; None where the search fails.
 
     Args:
@@ -126,16 +127,16 @@ def _moyopy() -> Any:
     return moyopy
 
 
-def _largest_move(before: NDArray[Any], after: NDArray[Any], moves: NDArray[Any]) -> float:
-    """Return the largest displacement in Å of an atom (fractional `moves` [n, 3]) or the end of a lattice vector."""
+def _moves_far(before: NDArray[Any], after: NDArray[Any], moves: NDArray[Any], limit: float) -> bool:
+    """Return whether an atom (fractional `moves` [n, 3]) moves farther than the limit in Å, or strain twice as far."""
     moves = moves - moves[0]
     moves -= np.rint(moves)
     moves -= moves.mean(axis=0)
     deformation = np.linalg.solve(before, after)
     # Green-Lagrange strain, which does not depend on the rotation to the standard orientation.
     strain = (deformation @ deformation.T - np.eye(3)) / 2
-    displaced = np.concatenate([moves @ after, before @ strain])
-    return float(np.sqrt((displaced**2).sum(axis=1).max()))
+    displaced = np.concatenate([moves @ after, before @ strain / 2])
+    return bool((displaced**2).sum(axis=1).max() > limit**2)
 
 
 def _in_order_of_occurrence(labels: NDArray[Any]) -> NDArray[np.int32]:

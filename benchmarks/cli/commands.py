@@ -74,7 +74,9 @@ def run(
             from benchmarks.training.summary import references, summarise
 
             device = pick_device(options.device)
-            dataset = load_with_bars(chosen, options.data_dir, options.on_bad_row, display)
+            dataset = load_with_bars(
+                chosen, options.data_dir, options.on_bad_row, display, symprec=config.graph.symprec
+            )
             plan = make_plan(
                 config,
                 dataset,
@@ -152,15 +154,17 @@ def prepare(
     from benchmarks.cli.display import show_preparation
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.data.graph_table import build_graphs
+    from benchmarks.data.near_duplicates import find_near_duplicates
     from benchmarks.results.run_config import build_graph_settings
 
     check_jobs(jobs)
     chosen = choose_task(task, data_dir, on_bad_row, target=target, kind=kind)
     settings = build_graph_settings(file=config, assignments=set_ or ())
     with RunDisplay() as display:
-        dataset = load_with_bars(chosen, data_dir, on_bad_row, display, jobs=jobs)
+        dataset = load_with_bars(chosen, data_dir, on_bad_row, display, symprec=settings.symprec, jobs=jobs)
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
-    show_preparation(dataset, graphs)
+        duplicates = find_near_duplicates(dataset.table, jobs=jobs, progress=display.progress("Comparing crystals"))
+    show_preparation(dataset, graphs, duplicates)
 
 
 def predict(

@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.base.console import duration, figures, make_console
+from benchmarks.base.console import count, duration, figures, make_console
 from benchmarks.base.errors import DataError, RunError, UsageError, printable
 from benchmarks.base.files import expanded
 from benchmarks.base.text import csv_text
-from benchmarks.cli.progress import show_notes
+from benchmarks.cli.progress import first_ids, show_notes
 from benchmarks.data.folds import N_FOLDS, n_folds
+from benchmarks.data.near_duplicates import NEAR, NearDuplicates
 from benchmarks.data.tasks import TASKS, Task, find_data_file
 from benchmarks.results.leaderboard import LeaderboardEntry, published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, primary_metric
@@ -148,8 +149,8 @@ def _on_folds(entry: LeaderboardEntry, folds: list[int]) -> tuple[float, float]:
     return float(np.mean(chosen)), float(np.std(chosen))
 
 
-def show_preparation(dataset: Dataset, graphs: GraphTable) -> None:
-    """Print what the cache holds for a task."""
+def show_preparation(dataset: Dataset, graphs: GraphTable, duplicates: NearDuplicates) -> None:
+    """Print what the cache holds for a task, and which of its rows have the same or nearly the same crystal."""
     table = dataset.table
     n_nodes, n_edges, n_neighbors = len(graphs.numbers), len(graphs.neighbor), graphs.n_neighbors.sum()
     systems, counts = np.unique(table.crystal_system, return_counts=True)
@@ -160,6 +161,28 @@ def show_preparation(dataset: Dataset, graphs: GraphTable) -> None:
     )
     console.print(", ".join(f"{count:,} {name}" for name, count in zip(systems, counts, strict=True)) + ".")
     show_notes(console, dataset)
+    _show_duplicates(console, dataset, duplicates)
+
+
+def _show_duplicates(console: Console, dataset: Dataset, duplicates: NearDuplicates) -> None:
+    """Print which rows have the same crystal, and which have nearly the same one and another target."""
+    ids = dataset.table.ids
+    if n := len(duplicates.same):
+        console.print(
+            f"{count(n)} have the crystal of another row once refined to {dataset.symprec:g} Å "
+            f"({first_ids(ids[duplicates.same].tolist())}).",
+            soft_wrap=True,
+        )
+    if n := len(duplicates.near):
+        first, second = (printable(ids[i]) for i in duplicates.farthest)
+        unit = f" {dataset.task.unit}" if dataset.task.unit else ""
+        some = first_ids(ids[duplicates.near].tolist())
+        console.print(
+            f"{count(n)} have nearly the crystal of another row (the same atoms, and distances to neighbours that "
+            f"agree to {NEAR:g} Å) and another target ({some}); those of {first} and {second} differ most, by "
+            f"{figures(duplicates.difference)}{unit}.",
+            soft_wrap=True,
+        )
 
 
 def show_submission(path: Path, submission: Submission) -> None:

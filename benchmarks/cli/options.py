@@ -180,15 +180,17 @@ def load_with_bars(
     on_bad_row: Literal["fail", "skip"] | None,
     display: RunDisplay,
     *,
+    symprec: float,
     jobs: int = -1,
 ) -> Dataset:
-    """Load the crystals of a task, and show in bars how far the download and the reading are."""
+    """Load the crystals of a task, refined to a tolerance in Å; bars show how far the download and the reading are."""
     from benchmarks.data.dataset import load_dataset
 
     return load_dataset(
         task,
         data_dir,
         on_bad_row=on_bad_row,
+        symprec=symprec,
         jobs=jobs,
         progress=display.progress("Reading crystals"),
         download_progress=display.progress(f"Downloading {task.file_name} (MB)"),

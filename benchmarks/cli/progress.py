@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from benchmarks.training.plans import Plan, PlannedTraining
     from benchmarks.training.trainer import Epoch
 
-__all__ = ["RunDisplay", "TrainingDisplay", "recipe", "show_notes"]
+__all__ = ["RunDisplay", "TrainingDisplay", "first_ids", "recipe", "show_notes"]
 
 # Number of rows that are named where there may be many.
 _SHOWN = 5
@@ -46,6 +46,11 @@ def recipe(config: RunConfig) -> str:
     )
 
 
+def first_ids(ids: Sequence[str]) -> str:
+    """Return the first ids of a list, for a message: "mb-phonons-0001, mb-phonons-0007, ..."."""
+    return ", ".join(map(printable, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
+
+
 def show_notes(console: Console, dataset: Dataset) -> None:
     """Print what was changed in the data: rows that were left out, and isotopes that were read as hydrogen."""
     if skipped := dataset.skipped:
@@ -55,9 +60,9 @@ def show_notes(console: Console, dataset: Dataset) -> None:
         if len(skipped) > _SHOWN:
             console.print(f"  and {len(skipped) - _SHOWN:,} more; config.json in the folder of a run lists all of them")
     if ids := dataset.read_as_hydrogen:
-        some = ", ".join(map(printable, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
         verb = "holds" if len(ids) == 1 else "hold"
-        console.print(f"{count(len(ids))} {verb} deuterium or tritium, read as hydrogen ({some}).", soft_wrap=True)
+        what = f"{verb} deuterium or tritium, read as hydrogen"
+        console.print(f"{count(len(ids))} {what} ({first_ids(ids)}).", soft_wrap=True)
 
 
 class TrainingDisplay(ABC):

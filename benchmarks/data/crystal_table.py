@@ -18,9 +18,21 @@ from benchmarks.base.workers import Progress
 from benchmarks.data.rows import Fault, read_json_rows
 from benchmarks.data.splitter import RowSplitter, split_file
 from benchmarks.data.tasks import Kind
-from sen.crystal import SYMBOLS, Crystal, crystal_system
+from sen.crystal import SYMBOLS, SYMPREC, Crystal, crystal_system
 
-__all__ = ["CrystalTable", "Outline", "read_matbench_json", "read_outline", "reduced_formula", "with_ptr"]
+__all__ = [
+    "UNRECORDED_SYMPREC",
+    "CrystalTable",
+    "Outline",
+    "read_matbench_json",
+    "read_outline",
+    "reduced_formula",
+    "refinement_facts",
+    "with_ptr",
+]
+
+#: Tolerance of the refinement in Å where none is recorded: version 0.1 had no other.
+UNRECORDED_SYMPREC = 0.01
 
 # Increased whenever the same file gives other crystals: runs on them are other runs.
 _VERSION = 1
@@ -107,6 +119,7 @@ def read_matbench_json(
     *,
     row_id: Callable[[int], str],
     kind: Kind = "regression",
+    symprec: float = SYMPREC,
     jobs: int = -1,
     progress: Progress | None = None,
 ) -> CrystalTable:
@@ -121,6 +134,7 @@ def read_matbench_json(
         target: Name of the target column.
         row_id: Returns the id of an official row index.
         kind: Whether the targets are numbers ("regression") or booleans ("classification").
+        symprec: Tolerance of the refinement in Å.
         jobs: Worker processes; -1 is one per core.
         progress: Called with the number of rows read; not called where the cache has the crystals.
 
@@ -133,16 +147,28 @@ def read_matbench_json(
         content = file_digest(path)
     except OSError as error:
         raise UsageError(f"Cannot read {path} ({error.strerror}).") from error
-    facts = {"content": content, "target": target, "moyopy": version("moyopy"), "version": _VERSION}
+    facts = {"content": content, "target": target, "version": _VERSION, **refinement_facts(symprec)}
     key = digest(**facts)
     folder = digest(crystals=key, version=_CACHE_VERSION)
     arrays = load_or_build(
         f"crystals-{folder[:32]}",
-        lambda: with_ptr(_chunks(path, target, kind, row_id, jobs, progress)),
+        lambda: with_ptr(_chunks(path, target, kind, row_id, symprec, jobs, progress)),
         {"file": path.name, **facts},
     )
     ids = np.array([row_id(row) for row in arrays["row"].tolist()])
     return CrystalTable(**arrays, ids=ids, digest=key)
+
+
+def refinement_facts(symprec: float) -> dict[str, Any]:
+    """Return what the refined crystals depend on beside their files: a part of the key of a table.
+
+    The tolerance of version 0.1 is left out, so that its tables, and the runs on them, keep their keys.
+
+    Args:
+        symprec: Tolerance of the refinement in Å.
+    """
+    facts: dict[str, Any] = {"moyopy": version("moyopy")}
+    return facts if symprec == UNRECORDED_SYMPREC else {**facts, "symprec": symprec}
 
 
 def reduced_formula(numbers: NDArray[np.integer]) -> str:
@@ -197,7 +223,13 @@ def read_outline(path: Path) -> Outline:
 
 
 def _chunks(
-    path: Path, target: str, kind: Kind, row_id: Callable[[int], str], jobs: int, progress: Progress | None
+    path: Path,
+    target: str,
+    kind: Kind,
+    row_id: Callable[[int], str],
+    symprec: float,
+    jobs: int,
+    progress: Progress | None,
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield the arrays of a file chunk by chunk."""
     # A pass over the bytes, about 3 % of the work, reads the row ids before the first row, wherever they are.
@@ -209,7 +241,7 @@ def _chunks(
         raise DataError(f'{path}: "index" {problem}.')
     index = np.array(outline.index, dtype=np.int64)
     done = 0
-    for chunk in read_json_rows(path, outline.columns, target, kind, jobs):
+    for chunk in read_json_rows(path, outline.columns, target, kind, symprec, jobs):
         faults = [chunk] if isinstance(chunk, Fault) else chunk.faults
         if faults or isinstance(chunk, Fault):
             row = int(index[min(done + faults[0].row, len(index) - 1)])

@@ -14,6 +14,7 @@ from benchmarks.data.crystal_table import CrystalTable, read_matbench_json
 from benchmarks.data.folds import Fold, make_folds
 from benchmarks.data.own_data import OnBadRow, SkippedRow, own_data_only, read_own_data
 from benchmarks.data.tasks import DataFile, Task, download_folder, find_data_file, get_task, named_folder
+from sen.crystal import SYMPREC
 
 __all__ = ["Dataset", "load_dataset"]
 
@@ -28,6 +29,7 @@ class Dataset:
         source: Name of the file that they were read from, or what made them.
         is_complete: Whether these are all rows of the task, verified by hash where there is an official file.
         skipped: Rows of own data that were left out.
+        symprec: Tolerance in Å to which the crystals were refined.
     """
 
     task: Task
@@ -35,6 +37,7 @@ class Dataset:
     source: str
     is_complete: bool
     skipped: tuple[SkippedRow, ...] = ()
+    symprec: float = SYMPREC
     _made: dict[tuple[int, int | None], list[Fold]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def folds(self, seed: int = 0, limit: int | None = None) -> list[Fold]:
@@ -84,6 +87,7 @@ def load_dataset(
     data_dir: Path | None = None,
     *,
     on_bad_row: OnBadRow | None = None,
+    symprec: float = SYMPREC,
     jobs: int = -1,
     progress: Progress | None = None,
     download_progress: Progress | None = None,
@@ -96,6 +100,7 @@ def load_dataset(
             is not set, the cache.
         on_bad_row: Whether rows of own data that cannot be used are an error ("fail", the default), or are left out and
             listed in `Dataset.skipped` ("skip").
+        symprec: Tolerance of the refinement in Å: `graph.symprec` of the configuration that the crystals are for.
         jobs: Worker processes; -1 is one per core.
         progress: Called with the number of crystals read; not called where the cache has them.
         download_progress: Called with the megabytes (10^6 bytes) downloaded.
@@ -110,14 +115,17 @@ def load_dataset(
     if task.path is not None:
         if data_dir is not None:
             raise UsageError(f"data_dir is for the files of built-in tasks; {task.path} is read from where it is.")
-        table, skipped = read_own_data(task, task.path, on_bad_row=on_bad_row or "fail", jobs=jobs, progress=progress)
-        return Dataset(task, table, task.path.name, is_complete=True, skipped=skipped)
+        table, skipped = read_own_data(
+            task, task.path, on_bad_row=on_bad_row or "fail", symprec=symprec, jobs=jobs, progress=progress
+        )
+        return Dataset(task, table, task.path.name, is_complete=True, skipped=skipped, symprec=symprec)
     if on_bad_row is not None:
         raise own_data_only(task, "on_bad_row")
     if task.name == "prototypes":
         from benchmarks.data.prototypes import make_prototypes
 
-        return Dataset(task, make_prototypes(jobs=jobs, progress=progress), "made by sen-bench", is_complete=True)
+        table = make_prototypes(symprec=symprec, jobs=jobs, progress=progress)
+        return Dataset(task, table, "made by sen-bench", is_complete=True, symprec=symprec)
     file = find_data_file(task, data_dir)
     if file is None:
         from benchmarks.data.download import fetch
@@ -125,5 +133,13 @@ def load_dataset(
         folder = named_folder(data_dir) or download_folder()
         logging.getLogger("sen_bench").warning("Downloading %s to %s.", task.url, folder)
         file = DataFile(fetch(task, folder, download_progress), "complete")
-    table = read_matbench_json(file.path, task.target, row_id=task.row_id, kind=task.kind, jobs=jobs, progress=progress)
-    return Dataset(task, table, file.path.name, is_complete=file.coverage == "complete")
+    table = read_matbench_json(
+        file.path,
+        task.target,
+        row_id=task.row_id,
+        kind=task.kind,
+        symprec=symprec,
+        jobs=jobs,
+        progress=progress,
+    )
+    return Dataset(task, table, file.path.name, is_complete=file.coverage == "complete", symprec=symprec)

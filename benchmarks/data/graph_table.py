@@ -8,14 +8,15 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from benchmarks.base.cache import CachedArrays, digest, load_or_build
 from benchmarks.base.errors import DataError, printable
 from benchmarks.base.workers import Progress, stream
-from benchmarks.data.crystal_table import CrystalTable
+from benchmarks.data.crystal_table import UNRECORDED_SYMPREC, CrystalTable
 from benchmarks.data.raw_crystal import BadRow, any_error_is_bad
 from sen.config import Config
+from sen.crystal import SYMPREC
 from sen.graph import Cells, Graph, connect, join_graphs
 
 __all__ = ["GraphSettings", "GraphTable", "build_graphs"]
@@ -26,7 +27,7 @@ _CHUNK = 256
 
 
 class GraphSettings(Config):
-    """How crystals become graphs; see `sen.graph.build_graph`."""
+    """How crystals are refined and become graphs; see `sen.crystal.refine` and `sen.graph.build_graph`."""
 
     cutoff: Annotated[float, Field(gt=0, le=20)] = 5.0
     """Radius of the neighbour search in Å."""
@@ -34,6 +35,21 @@ class GraphSettings(Config):
     """Neighbours after which no further shell is added; None keeps all."""
     cells: Cells = "asymmetric"
     """One node per symmetry orbit ("asymmetric"), or one per atom and edge vectors ("full")."""
+    symprec: Annotated[float, Field(ge=1e-5, le=0.1)] = SYMPREC
+    """Tolerance in Å of the symmetry search, and the farthest that the refinement may move an atom."""
+
+    @property
+    def edges(self) -> dict[str, Any]:
+        """The settings of the graph of a crystal that is already refined, as `sen.graph.build_graph` takes them."""
+        return self.model_dump(exclude={"symprec"})
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unrecorded(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the tolerance of version 0.1, which did not record it, so that its runs keep their digests."""
+        fields: dict[str, Any] = write(self)
+        if self.symprec == UNRECORDED_SYMPREC:
+            fields.pop("symprec", None)
+        return fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +84,7 @@ def build_graphs(
     if settings.cells == "full":
         reduced = settings.model_copy(update={"cells": "asymmetric"})
         asymmetric, orbit = build_graphs(table, reduced, jobs=jobs, progress=progress), table.orbit
-    facts = {"crystals": table.digest, "settings": settings.model_dump(), "version": _VERSION}
+    facts = {"crystals": table.digest, "settings": settings.edges, "version": _VERSION}
     key = digest(**facts)
     arrays = load_or_build(f"graphs-{key[:32]}", lambda: _pieces(table, settings, jobs, progress), facts)
     return GraphTable(**arrays, digest=key, asymmetric=asymmetric, orbit=orbit)
@@ -79,7 +95,7 @@ def _pieces(
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield the arrays of the graphs, some crystals at a time."""
     starts = range(0, len(table), _CHUNK)
-    chunks = ((table.slice(start, min(start + _CHUNK, len(table))), settings.model_dump()) for start in starts)
+    chunks = ((table.slice(start, min(start + _CHUNK, len(table))), settings.edges) for start in starts)
     done, ends = 0, {"node_ptr": 0, "edge_ptr": 0}
     for piece in stream(_build_chunk, chunks, jobs):
         n_crystals = len(piece["node_ptr"]) - 1

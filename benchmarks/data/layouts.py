@@ -75,8 +75,8 @@ class Layout(Protocol):
     def ids(self) -> list[str]:
         """Return the id of each row, empty where it has none, after checking the file as a whole."""
 
-    def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
-        """Read all rows, chunk by chunk in their order."""
+    def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
+        """Read all rows, chunk by chunk in their order, and refine their crystals to a tolerance in Å."""
 
 
 def open_layout(path: Path, target: str | None) -> Layout:
@@ -142,7 +142,7 @@ class _Folder:
             files=[[[file, _file_content(self.folder / file)] for file in self._files(row[0])] for row in self._rows],
         )
 
-    def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
+    def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
         at = 1 + self._columns.index(task.target)
         rows = (
             f"has {len(row)} values, but the first line has {self._width}: is the comma a decimal comma?"
@@ -150,7 +150,7 @@ class _Folder:
             else (row[0], self._files(row[0]), row[at] if at < len(row) else "")
             for row in self._rows
         )
-        arguments = ((self.folder, chunk, task.target, task.kind) for chunk in _chunks(rows))
+        arguments = ((self.folder, chunk, task.target, task.kind, symprec) for chunk in _chunks(rows))
         return stream(_read_files, arguments, jobs)
 
     def _files(self, name: str) -> list[str]:
@@ -205,8 +205,8 @@ class _Json:
     def content(self) -> str:
         return _file_content(self.path)
 
-    def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
-        return read_json_rows(self.path, self._outline[1], task.target, task.kind, jobs, parse_structure)
+    def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
+        return read_json_rows(self.path, self._outline[1], task.target, task.kind, symprec, jobs, parse_structure)
 
 
 class _Documents:
@@ -256,8 +256,8 @@ class _Documents:
     def content(self) -> str:
         return _file_content(self.path)
 
-    def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
-        return read_documents(self.path, task.target, task.kind, jobs)
+    def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
+        return read_documents(self.path, task.target, task.kind, symprec, jobs)
 
 
 class _Table:
@@ -292,9 +292,9 @@ class _Table:
     def content(self) -> str:
         return _file_content(self.path)
 
-    def read(self, task: Task, jobs: int) -> Iterator[Chunk | Fault]:
+    def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
         form = _STRUCTURE_COLUMNS[self.structure]
-        arguments = ((chunk, form, task.target, task.kind) for chunk in self.chunks(task.target))
+        arguments = ((chunk, form, task.target, task.kind, symprec) for chunk in self.chunks(task.target))
         return stream(_read_table_rows, arguments, jobs)
 
     def chunks(self, target: str) -> Iterator[list[_Row]]:
@@ -388,7 +388,9 @@ def _check_names(path: Path, columns: Sequence[str]) -> None:
         raise DataError(f"{path} has two columns of the same name: {', '.join(named)}.")
 
 
-def _read_files(folder: Path, rows: list[tuple[str, list[str], str] | str], target: str, kind: Kind) -> Chunk:
+def _read_files(
+    folder: Path, rows: list[tuple[str, list[str], str] | str], target: str, kind: Kind, symprec: float
+) -> Chunk:
     """Read rows of a folder: id, structure files and target (runs in a worker process)."""
 
     def read(row: tuple[str, list[str], str] | str) -> tuple[RawCrystal, float]:
@@ -408,10 +410,10 @@ def _read_files(folder: Path, rows: list[tuple[str, list[str], str] | str], targ
         except BadRow as problem:
             raise BadRow(f"{problem} ({files[0]})") from problem
 
-    return read_chunk(rows, read)
+    return read_chunk(rows, read, symprec)
 
 
-def _read_table_rows(rows: list[_Row], form: Form | None, target: str, kind: Kind) -> Chunk:
+def _read_table_rows(rows: list[_Row], form: Form | None, target: str, kind: Kind, symprec: float) -> Chunk:
     """Read rows of a table (runs in a worker process)."""
 
     def read(row: _Row) -> tuple[RawCrystal, float]:
@@ -419,7 +421,7 @@ def _read_table_rows(rows: list[_Row], form: Form | None, target: str, kind: Kin
             raise BadRow(row)
         return parse_structure(row[0], form), read_target(row[1], target, kind)
 
-    return read_chunk(rows, read)
+    return read_chunk(rows, read, symprec)
 
 
 def _value(text: str) -> object:

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,11 +17,12 @@ from benchmarks.base.cache import digest, load_or_build
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import expanded
 from benchmarks.base.workers import Progress
-from benchmarks.data.crystal_table import CrystalTable, with_ptr
+from benchmarks.data.crystal_table import CrystalTable, refinement_facts, with_ptr
 from benchmarks.data.folds import check_split
 from benchmarks.data.layouts import LAYOUTS, Layout, open_layout
 from benchmarks.data.rows import Fault
 from benchmarks.data.tasks import COMPOSITION_TASKS, TASKS, Kind, Task, get_task
+from sen.crystal import SYMPREC
 
 __all__ = ["OnBadRow", "SkippedRow", "find_own_data", "find_task", "own_data_only", "own_task", "read_own_data"]
 
@@ -152,7 +152,13 @@ def _only_target(path: Path) -> str:
 
 
 def read_own_data(
-    task: Task, path: Path, *, on_bad_row: OnBadRow = "fail", jobs: int = -1, progress: Progress | None = None
+    task: Task,
+    path: Path,
+    *,
+    on_bad_row: OnBadRow = "fail",
+    symprec: float = SYMPREC,
+    jobs: int = -1,
+    progress: Progress | None = None,
 ) -> tuple[CrystalTable, tuple[SkippedRow, ...]]:
     """Return the crystals of own data, from the cache where they were read before.
 
@@ -160,6 +166,7 @@ def read_own_data(
         task: The task that they define.
         path: The folder or file.
         on_bad_row: Whether rows that cannot be used are an error ("fail"), or are left out ("skip").
+        symprec: Tolerance of the refinement in Å.
         jobs: Worker processes; -1 is one per core.
         progress: Called with the number of rows read; not called where the cache has the crystals.
 
@@ -177,13 +184,13 @@ def read_own_data(
         "content": layout.content(),
         "target": task.target,
         "kind": task.kind,
-        "moyopy": version("moyopy"),
         "version": _VERSION,
         "parser": layout.parser,
+        **refinement_facts(symprec),
     }
     key = digest(**facts)
     arrays = load_or_build(
-        f"crystals-{key[:32]}", lambda: _chunks(layout, task, jobs, progress), {"file": path.name, **facts}
+        f"crystals-{key[:32]}", lambda: _chunks(layout, task, symprec, jobs, progress), {"file": path.name, **facts}
     )
     ids, bad = (json.loads(arrays.pop(name).tobytes()) for name in ("ids", "bad"))
     skipped = tuple(SkippedRow(*row) for row in bad)
@@ -224,7 +231,9 @@ def _warn_of_outliers(path: Path, task: Task, table: CrystalTable) -> None:
         )
 
 
-def _chunks(layout: Layout, task: Task, jobs: int, progress: Progress | None) -> Iterator[dict[str, NDArray[Any]]]:
+def _chunks(
+    layout: Layout, task: Task, symprec: float, jobs: int, progress: Progress | None
+) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield the arrays of a data set chunk by chunk, and at the end the ids of its rows and which rows are bad."""
     given = layout.ids()
     ids = [name or f"(number {row}, counted from 0)" for row, name in enumerate(given)]
@@ -238,7 +247,7 @@ def _chunks(layout: Layout, task: Task, jobs: int, progress: Progress | None) ->
     def crystals() -> Iterator[dict[str, NDArray[Any]]]:
         of_ids = _repeats(ids) | {row: "has no id" for row, name in enumerate(given) if not name}
         done = 0
-        for chunk in layout.read(task, jobs):
+        for chunk in layout.read(task, symprec, jobs):
             if isinstance(chunk, Fault):
                 row = min(done + chunk.row, len(ids) - 1)
                 raise DataError(f"{layout.path}: row {ids[row]} {chunk.problem}; repair the file.")

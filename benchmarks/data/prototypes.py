@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from benchmarks.base.cache import digest, load_or_build
 from benchmarks.base.errors import DataError
 from benchmarks.base.workers import Progress, stream
-from benchmarks.data.crystal_table import CrystalTable, with_ptr
+from benchmarks.data.crystal_table import CrystalTable, refinement_facts, with_ptr
 from benchmarks.data.rows import flatten
-from sen.crystal import CRYSTAL_SYSTEMS, SYMBOLS, crystal_system, find_symmetry, refine
+from sen.crystal import CRYSTAL_SYSTEMS, SYMBOLS, SYMPREC, crystal_system, find_symmetry, refine
 
 __all__ = ["IONS", "Ion", "ewald_energy", "make_prototypes"]
 
@@ -74,17 +74,20 @@ _DILATION = 0.05
 _SHAPE_STRAIN = 0.03
 # Largest distance of a pair, in units of the cube root of the volume per atom.
 _REACH = 2.7
+# Å: the tolerance by which prototypes and the drawn crystals that keep their system are chosen.
+_SYMPREC = 0.01
 # Crystals that a worker process is given at a time.
 _CHUNK = 50
 
 
-def make_prototypes(*, jobs: int = -1, progress: Progress | None = None) -> CrystalTable:
+def make_prototypes(*, symprec: float = SYMPREC, jobs: int = -1, progress: Progress | None = None) -> CrystalTable:
     """Return the data set, made within seconds the first time and read from the cache afterwards.
 
     It is the same on every machine. The order is random, so that every fold has crystals of every system. Targets are
     in eV/atom.
 
     Args:
+        symprec: Tolerance of the refinement in Å. The crystals are the same ones for every tolerance.
         jobs: Worker processes; -1 is one per core.
         progress: Called with the number of crystals made; not called where the cache has them.
 
@@ -93,9 +96,9 @@ def make_prototypes(*, jobs: int = -1, progress: Progress | None = None) -> Crys
         UsageError: The cache folder cannot be written.
     """
     library = _read_library()
-    facts = {"library": digest(library=library), "moyopy": version("moyopy"), "version": _VERSION}
+    facts = {"library": digest(library=library), "version": _VERSION, **refinement_facts(symprec)}
     key = digest(prototypes=facts)
-    arrays = load_or_build(f"prototypes-{key[:32]}", lambda: with_ptr(_chunks(library, jobs, progress)), facts)
+    arrays = load_or_build(f"prototypes-{key[:32]}", lambda: with_ptr(_chunks(library, symprec, jobs, progress)), facts)
     row = np.arange(len(arrays["target"]))
     ids = np.array([f"prototypes-{i + 1:04d}" for i in row])
     return CrystalTable(**arrays, heavy_hydrogen=np.zeros(len(row), dtype=bool), row=row, ids=ids, digest=key)
@@ -153,11 +156,14 @@ class _Draw(NamedTuple):
     system: str
 
 
-def _chunks(library: list[dict[str, Any]], jobs: int, progress: Progress | None) -> Iterator[dict[str, NDArray[Any]]]:
+def _chunks(
+    library: list[dict[str, Any]], symprec: float, jobs: int, progress: Progress | None
+) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield the arrays of the data set chunk by chunk, with "count", the atoms of each crystal."""
     draws = _draw(_select(library), np.random.Generator(np.random.PCG64(_SEED)))
     starts = range(0, len(draws), _CHUNK)
-    for start, chunk in zip(starts, stream(_finish, ((draws[i : i + _CHUNK],) for i in starts), jobs), strict=True):
+    chunks = stream(_finish, ((draws[i : i + _CHUNK], symprec) for i in starts), jobs)
+    for start, chunk in zip(starts, chunks, strict=True):
         yield chunk
         if progress is not None:
             progress(min(start + _CHUNK, len(draws)), len(draws))
@@ -193,7 +199,7 @@ def _parse(entry: dict[str, Any]) -> _Prototype | None:
         return None
     lattice, positions = np.array(entry["snl"]["lattice"]["matrix"]), np.array([site["abc"] for site in sites])
     species = np.array([names.index(element) for element in elements])
-    symmetry = find_symmetry(lattice, positions, species)
+    symmetry = find_symmetry(lattice, positions, species, _SYMPREC)
 
     lattice = lattice * (len(sites) / abs(np.linalg.det(lattice))) ** (1 / 3)
     rotations = lattice.T @ np.array(symmetry.operations.rotations) @ np.linalg.inv(lattice.T)
@@ -301,14 +307,18 @@ def _scaled_lattice(
     return lattice
 
 
-def _finish(draws: list[_Draw]) -> dict[str, NDArray[Any]]:
-    """Refine crystals and compute their targets, without those whose strain is within the tolerance of the refinement.
+def _finish(draws: list[_Draw], symprec: float) -> dict[str, NDArray[Any]]:
+    """Refine crystals and compute their targets, without those whose strain is within the tolerance of the choice.
 
     Returns:
         Flat arrays as in `CrystalTable`, with "count" (atoms of each crystal) in place of "ptr".
     """
-    drawn = [(refine(draw.lattice, draw.positions, draw.numbers), draw.system) for draw in draws]
-    crystals = [crystal for crystal, system in drawn if crystal_system(crystal.space_group) == system]
+    cells = [
+        (draw.lattice, draw.positions, draw.numbers)
+        for draw in draws
+        if crystal_system(refine(draw.lattice, draw.positions, draw.numbers, _SYMPREC).space_group) == draw.system
+    ]
+    crystals = [refine(*cell, symprec) for cell in cells]
     energies = [ewald_energy(crystal.lattice, crystal.positions, crystal.numbers) for crystal in crystals]
     # Rounded, so that the last digits, which differ between machines, do not show.
     return flatten(crystals, np.round(energies, 6))

@@ -85,6 +85,7 @@ def read_json_rows(
     columns: list[str],
     target: str,
     kind: Kind,
+    symprec: float,
     jobs: int,
     parse: Callable[[object], RawCrystal] = parse_dictionary,
 ) -> Iterator[Chunk | Fault]:
@@ -93,7 +94,7 @@ def read_json_rows(
     Of a chunk that is not valid JSON, only the fault of the first invalid row comes: nothing after it can be read.
     """
     chunks = split_file(path, RowSplitter())
-    return stream(read_json_chunk, ((rows, columns, target, kind, parse) for rows in chunks), jobs)
+    return stream(read_json_chunk, ((rows, columns, target, kind, symprec, parse) for rows in chunks), jobs)
 
 
 @_without_collector()
@@ -102,6 +103,7 @@ def read_json_chunk(
     columns: list[str],
     target: str,
     kind: Kind,
+    symprec: float,
     parse: Callable[[object], RawCrystal] = parse_dictionary,
 ) -> Chunk | Fault:
     """Parse, check and refine rows of the MatBench layout, given as comma-separated JSON.
@@ -119,17 +121,17 @@ def read_json_chunk(
             raise BadRow(f"is not a list of {len(columns)} values, one for each column")
         return parse(row[structure_at]), read_target(row[target_at], target, kind)
 
-    return read_chunk(parsed, read)
+    return read_chunk(parsed, read, symprec)
 
 
-def read_documents(path: Path, target: str, kind: Kind, jobs: int) -> Iterator[Chunk | Fault]:
+def read_documents(path: Path, target: str, kind: Kind, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
     """Yield the documents of a JSON list as `read_json_rows` yields rows."""
-    arguments = ((documents, target, kind) for documents in split_file(path, DocumentSplitter()))
+    arguments = ((documents, target, kind, symprec) for documents in split_file(path, DocumentSplitter()))
     return stream(_read_document_chunk, arguments, jobs)
 
 
 @_without_collector()
-def _read_document_chunk(documents: bytes, target: str, kind: Kind) -> Chunk | Fault:
+def _read_document_chunk(documents: bytes, target: str, kind: Kind, symprec: float) -> Chunk | Fault:
     """Parse, check and refine documents, given as comma-separated JSON (runs in a worker process)."""
     parsed = parse_json_rows(documents)
     if isinstance(parsed, Fault):
@@ -145,7 +147,7 @@ def _read_document_chunk(documents: bytes, target: str, kind: Kind) -> Chunk | F
         raw = parse_structure(document["structure"]) if "structure" in document else parse_atoms(document.get("atoms"))
         return raw, read_target(document[target], target, kind)
 
-    return read_chunk(parsed, read)
+    return read_chunk(parsed, read, symprec)
 
 
 @_without_collector()
@@ -169,12 +171,13 @@ def parse_json_rows(rows: bytes) -> list[Any] | Fault:
     return parsed
 
 
-def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, float]]) -> Chunk:
+def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, float]], symprec: float) -> Chunk:
     """Read and refine rows, and try whether they have graphs.
 
     Args:
         rows: The rows.
         read: Returns the crystal and the target of a row, or raises `BadRow`.
+        symprec: Tolerance of the refinement in Å.
     """
     kept, faults, crystals, targets, heavy_hydrogen = [], [], [], [], []
     n_rows = 0
@@ -183,7 +186,7 @@ def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, floa
         try:
             with any_error_is_bad():
                 raw, target = read(row)
-                crystal = refine(raw.lattice, raw.positions, raw.numbers)
+                crystal = refine(raw.lattice, raw.positions, raw.numbers, symprec)
                 # A crystal is of no use without a graph: here only its row is lost, later it would be all.
                 build_graph(crystal, cells="asymmetric")
         except BadRow as problem:

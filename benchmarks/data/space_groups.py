@@ -94,8 +94,12 @@ def settings_of_symbol(symbol: str, code: str | None) -> list[Group]:
         code: Code of the coordinate system, of which "1", "2", "h" and "r" name the same.
     """
     match = _EXTENDED_SYMBOL.fullmatch(symbol)
-    named = gemmi.find_spacegroup_by_name(match[1]) if match else None
-    if match is None or named is None:
+    if match is None:
+        return []
+    # gemmi takes an underscore for a blank, which it is not in "P2_1/c".
+    names = (match[1], re.sub(r"([2346])_([1-5])", r"\1\2", match[1]))
+    named = next(filter(None, map(gemmi.find_spacegroup_by_name, names)), None)
+    if named is None:
         return []
     extensions = {(code or "").upper()} & {"1", "2", "H", "R"}
     if extension := match[2] or match[3]:

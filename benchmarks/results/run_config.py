@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
 from benchmarks.base.errors import UsageError, suggest
+from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
 from benchmarks.data.graph_table import GraphSettings
 from sen.config import Config, SENConfig
 from sen.registry import block_names, guard, load_block
@@ -155,6 +156,7 @@ def restore_config(content: Mapping[str, Any]) -> RunConfig:
     """
     try:
         sections = _sections(get_block(content["block_name"]))
+        content = {**content, "graph": {"symprec": UNRECORDED_SYMPREC, **content["graph"]}}
         built = {name: _validate(name, model, content[name]) for name, model in sections.items()}
         return RunConfig(task=content["task"], block_name=content["block_name"], limit=content["limit"], **built)
     except KeyError as missing:

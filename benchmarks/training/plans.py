@@ -114,6 +114,11 @@ def make_plan(
         DataError: The rows of the data set are not those of its task.
     """
     task, table = dataset.task, dataset.table
+    if config.graph.symprec != dataset.symprec:
+        raise UsageError(
+            f"The crystals of {dataset.source} were refined to {dataset.symprec:g} Å, but graph.symprec is "
+            f"{config.graph.symprec:g}: load them with that tolerance (load_dataset, symprec)."
+        )
     check_fold_numbers(folds, task.split)
     if not seeds or min(seeds) < 0:
         raise UsageError("A seed is a whole number from 0 on, and at least one is needed.")

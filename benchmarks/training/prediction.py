@@ -135,8 +135,8 @@ def read_samples(
         try:
             raw = read_structure(file)
             with any_error_is_bad():
-                crystal = refine(raw.lattice, raw.positions, raw.numbers)
-                graph = build_graph(crystal, **settings.model_dump())
+                crystal = refine(raw.lattice, raw.positions, raw.numbers, settings.symprec)
+                graph = build_graph(crystal, **settings.edges)
         except DataError as problem:
             problems.append(problem)
         except BadRow as problem:

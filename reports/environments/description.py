@@ -209,7 +209,7 @@ class Models:
             progress: Called with the number of crystals described.
         """
         prepare_arithmetic(n_threads())
-        settings = self.config.graph.model_dump()
+        settings = self.config.graph.edges
         if cells is not None:
             settings["cells"] = cells
         if exact:

@@ -22,8 +22,8 @@ KINDS = ("translation", "inversion", "mirror", "rotation", "rotoinversion", "scr
 
 # Fractional coordinates closer than this are the same; refined cells agree to rounding.
 _CLOSE = 1e-3
-# Å: the tolerance with which the operations are found.
-_SYMPREC = 0.01
+# Å: refined crystals are symmetric to rounding, and what a wider search finds is no symmetry of theirs.
+_SYMPREC = 1e-4
 # Lattice vectors that are tried: in the conventional settings an axis or plane parallel to that of the operation, and
 # through some point of the cell, lies within this many cells.
 _SHIFTS = np.array(list(itertools.product(range(-3, 4), repeat=3)), dtype=np.float64)

@@ -222,6 +222,7 @@ class Maps(Section):
             "target": drawable(target),
             "target_name": study.task.target,
             "unit": study.task.unit,
+            "symprec": study.symprec,
             "kind": study.task.kind,
             "system": table.crystal_system[rows].tolist(),
             "maps": maps,

@@ -51,6 +51,7 @@ class Systems(Section):
         progress(n_steps, n_steps)
         return {
             "unit": study.task.unit,
+            "symprec": study.symprec,
             "kind": study.task.kind,
             "best": _best(study).label,
             "results": results,

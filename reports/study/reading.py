@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from benchmarks.base.console import count
 from benchmarks.base.errors import DataError, SenBenchError, UsageError
 from benchmarks.base.zip_path import AnyPath
+from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
 from benchmarks.data.folds import check_split
 from benchmarks.data.tasks import TASKS, Kind, Task
 from benchmarks.results.metrics import row_loss
@@ -142,8 +143,9 @@ def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Seq
     if others:
         data, elsewhere = groups[key][0].facts["data"], ", ".join(str(result.path) for result in others)
         yield (
-            f"Not all runs on {data['source']} used the same version of the file, read by the same code. This part is "
-            f"about the {data['rows']:,} rows with the digest {key[-1][:10]}, and leaves out {elsewhere}."
+            f"Not all runs on {data['source']} used the same version of the file, read by the same code and refined to "
+            f"the same graph.symprec. This part is about the {data['rows']:,} rows with the digest {key[-1][:10]}, and "
+            f"leaves out {elsewhere}."
         )
 
 
@@ -219,10 +221,15 @@ class _Sen(BaseModel):
     dropout: float
 
 
+class _Graph(BaseModel):
+    symprec: float = UNRECORDED_SYMPREC
+
+
 class _Config(BaseModel):
     task: str
     block_name: str
     limit: int | None
+    graph: _Graph
     training: _Recipe
     sen: _Sen
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from benchmarks.base.errors import SenBenchError, UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.base.zip_path import AnyPath
-from benchmarks.data.crystal_table import CrystalTable
+from benchmarks.data.crystal_table import UNRECORDED_SYMPREC, CrystalTable
 from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.folds import n_folds
-from benchmarks.data.own_data import own_task
+from benchmarks.data.own_data import OnBadRow, own_task
 from benchmarks.data.tasks import TASKS, Kind, Task, find_data_file, named_folder
 from benchmarks.results.metrics import score
 from benchmarks.results.store import Run, Training, fold_means
@@ -135,7 +135,7 @@ class Result:
     @property
     def fields(self) -> dict[str, Any]:
         """The configuration of the run by dotted fields."""
-        return _by_field(self.facts["config"])
+        return {"graph.symprec": UNRECORDED_SYMPREC, **_by_field(self.facts["config"])}
 
     def defaults(self) -> dict[str, Any]:
         """Return the defaults of its task and block for its training rows; empty if the block is not installed."""
@@ -149,7 +149,7 @@ class Result:
             return {}
         # Training rows of the first fold, without its validation rows.
         n_rows = self.records[self.trainings[0]]["rows"]["train"]
-        return _by_field(default.settle(n_rows).model_dump(mode="json"))
+        return {"graph.symprec": default.graph.symprec, **_by_field(default.settle(n_rows).model_dump(mode="json"))}
 
 
 def _by_field(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,6 +222,11 @@ class Study:
             raise self._dataset
         return self._dataset
 
+    @property
+    def symprec(self) -> float:
+        """Tolerance in Å to which the crystals are refined: that of the first run."""
+        return float(self.runs[0].fields["graph.symprec"])
+
     def crystals(self, progress: Progress | None = None) -> CrystalTable:
         """The crystals of the task.
 
@@ -242,7 +247,8 @@ class Study:
             return []
         sentence = (
             f"The crystals described are those of {dataset.source} ({len(dataset.table):,} rows), and "
-            f"{', '.join(others)} had another file of {self.task.name}, or another version of its reader, for training."
+            f"{', '.join(others)} had another file of {self.task.name}, another version of its reader, or another "
+            "graph.symprec for training."
         )
         return [sentence]
 
@@ -265,7 +271,7 @@ class Study:
     def _load(self, progress: Progress | None) -> Dataset:
         task = self.task
         if task.name == "prototypes":
-            dataset = load_dataset(task, progress=progress)
+            dataset = load_dataset(task, symprec=self.symprec, progress=progress)
             if dataset.table.digest != self.runs[0].facts["data"]["digest"]:
                 raise Absent("The runs were trained on prototypes that another version of sen-bench or moyopy made.")
             return dataset
@@ -275,7 +281,7 @@ class Study:
                     f"The crystals of {task.name} are not available: name the folder of {task.file_name} with "
                     "--data-dir or SEN_BENCH_DATA."
                 )
-            return load_dataset(task, self.data_dir, progress=progress)
+            return load_dataset(task, self.data_dir, symprec=self.symprec, progress=progress)
         return self._load_own(progress)
 
     def _load_own(self, progress: Progress | None) -> Dataset:
@@ -288,7 +294,8 @@ class Study:
                 "--data-dir, or start the command there."
             )
         own = own_task(paths[0], target=task.target, kind=task.kind, split=task.split, unit=task.unit)
-        dataset = load_dataset(own, on_bad_row="skip" if facts.get("skipped") else "fail", progress=progress)
+        on_bad_row: OnBadRow = "skip" if facts.get("skipped") else "fail"
+        dataset = load_dataset(own, on_bad_row=on_bad_row, symprec=self.symprec, progress=progress)
         if dataset.table.digest != facts["digest"]:
             raise Absent(
                 f"{paths[0]} is not what the runs were trained on: its content has changed since, or the version of "

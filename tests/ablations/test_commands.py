@@ -349,6 +349,20 @@ def test_dry_run_shows_the_plan_and_trains_nothing(write_data: Write, sen_bench:
 
 
 @pytest.mark.usefixtures("unlearnt")
+def test_each_setting_has_crystals_refined_to_its_tolerance(
+    write_data: Write,
+    sen_bench: Command,
+    tmp_path: Path,
+    unlearnt: None,  # noqa: ARG001
+) -> None:
+    axis = ("--blocks", "mlp", "--set", "graph.symprec=0.001,0.01", "--folds", "0", *BRIEF)
+    places = ("--data-dir", write_data(rocksalts(60)), "--out", tmp_path / "runs")
+    answer = sen_bench("ablate", *TASK, *axis, *SMALL[2:], *places)
+    assert answer.code == 0, answer.err
+    digests = [json.loads(path.read_text())["data"]["digest"] for path in (tmp_path / "runs").rglob("config.json")]
+    assert len(set(digests)) == len(digests) == 2
+
+
 def test_results_show_the_recipe_of_each_setting(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     axis = ("--blocks", "mlp", "--set", "sen.dropout=0,0.1", "--folds", "0", *QUICK[:6], *QUICK[8:], *BRIEF)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sen.crystal import SYMBOLS, Crystal, crystal_system, refine
+from sen.crystal import SYMBOLS, Crystal, crystal_system, find_symmetry, refine
 from tests.sen.structures import CUBE, ROCKSALT, RUTILE
 
 
@@ -91,11 +91,24 @@ def test_rotated_and_left_handed_cells_give_the_same_crystal():
 
 def test_noise_below_the_tolerance_is_refined_away():
     lattice, positions, numbers = supercell(*ROCKSALT, (2, 1, 1))
-    noise = np.random.default_rng(1).uniform(-0.001, 0.001, positions.shape)
+    noise = np.random.default_rng(1).uniform(-1e-4, 1e-4, positions.shape)
     crystal = refine(lattice, positions + noise @ np.linalg.inv(lattice), numbers)
     assert crystal.space_group == 225
     assert len(crystal) == 2
     assert np.ptp(nearest(crystal)) < 1e-12
+
+
+def test_an_atom_displaced_as_by_phonopy_stays_displaced():
+    quarter = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    lattice, positions, numbers = supercell(5.43 * CUBE, np.concatenate([quarter, quarter + 0.25]), 8 * [14], (2, 2, 2))
+    assert len(refine(lattice, positions, numbers)) == 2
+    directions = {160: [1, 1, 1], 35: [1, 0, 0], 8: [1, 1, 0], 1: [0.8, -0.6, 0.1]}
+    for atom in range(64):
+        for space_group, direction in directions.items():
+            displaced = np.array(positions)
+            displaced[atom] += 0.01 * np.array(direction) / np.linalg.norm(direction) @ np.linalg.inv(lattice)
+            crystal = refine(lattice, displaced, numbers)
+            assert (len(crystal), crystal.space_group) == (64, space_group)
 
 
 def test_displaced_atoms_lose_their_symmetry():
@@ -106,22 +119,30 @@ def test_displaced_atoms_lose_their_symmetry():
     assert crystal.orbit.tolist() == list(range(8))
 
 
+@pytest.fixture
+def _wide_search(monkeypatch):
+    """moyopy sometimes widens its tolerance."""
+    monkeypatch.setattr("sen.crystal.find_symmetry", lambda *cell: find_symmetry(*cell[:3], symprec=0.3))
+
+
+@pytest.mark.usefixtures("_wide_search")
 def test_a_refinement_that_moves_atoms_far_is_not_taken():
     lattice, positions, numbers = ROCKSALT
     positions = positions + np.random.default_rng(2).uniform(-0.05, 0.05, positions.shape) / 5.64
-    crystal = refine(lattice, positions, numbers, symprec=0.3)
+    crystal = refine(lattice, positions, numbers)
     assert crystal.space_group == 225
     assert crystal.orbit.tolist() == list(range(8))
     np.testing.assert_array_equal(crystal.positions, positions)
     np.testing.assert_array_equal(crystal.lattice, lattice)
 
 
-def test_a_refinement_that_strains_the_cell_is_not_taken():
+@pytest.mark.usefixtures("_wide_search")
+@pytest.mark.parametrize(("strain", "n_atoms"), [(1e-4, 2), (1e-3, 8), (1e-2, 8)])
+def test_a_refinement_that_strains_the_cell_is_not_taken(strain, n_atoms):
     lattice, positions, numbers = ROCKSALT
-    strained = lattice @ np.diag([1.01, 1, 1])
-    crystal = refine(strained, positions, numbers, symprec=0.3)
+    crystal = refine(lattice @ np.diag([1 + strain, 1, 1]), positions, numbers)
     assert crystal.space_group == 225
-    np.testing.assert_array_equal(crystal.lattice, strained)
+    assert len(crystal) == n_atoms
 
 
 def test_failed_search_keeps_the_cell():

@@ -113,6 +113,7 @@ def _parts(path: Path) -> dict[str, float]:
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     from benchmarks.data.structures import parse_dictionary
+    from sen.crystal import SYMPREC
 
     logging.getLogger("moyo").setLevel(logging.ERROR)
     clock = [time.process_time()]
@@ -129,7 +130,7 @@ def _parts(path: Path) -> dict[str, float]:
     lap()
     for crystal in crystals:
         cell = moyopy.Cell(crystal.lattice.tolist(), crystal.positions.tolist(), crystal.numbers)
-        moyopy.MoyoDataset(cell, symprec=0.01)
+        moyopy.MoyoDataset(cell, symprec=SYMPREC)
     lap()
     for crystal in crystals:
         points = crystal.positions @ crystal.lattice

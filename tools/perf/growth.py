@@ -159,7 +159,7 @@ def _ranges(ptr: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[
 def _random_crystals(sizes: list[int], config: RunConfig) -> Graph:
     """Return the graphs of crystals with these numbers of atoms, at random positions."""
     rng = np.random.default_rng(0)
-    settings = config.graph.model_dump()
+    settings = config.graph.edges
     graphs = []
     for n in sizes:
         crystal = Crystal(

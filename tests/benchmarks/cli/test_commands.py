@@ -21,6 +21,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from benchmarks.base.console import figures
 from benchmarks.base.errors import RunError
 from benchmarks.base.files import file_digest
 from benchmarks.cli.commands import _with_references
@@ -353,6 +354,17 @@ def test_deuterium_in_official_data_is_reported(write_data: Write, sen_bench: Co
     assert answer.code == 0, answer.err
     assert "7 rows hold deuterium or tritium, read as hydrogen (mb-jdft2d-003, mb-jdft2d-004" in answer.out
     assert "mb-jdft2d-009" not in answer.out
+
+
+def test_prepare_names_rows_with_like_crystals(write_data: Write, sen_bench: Command) -> None:
+    rows = rocksalts(20, seed=8)
+    rows += [[rows[3][0], 9.5], [rows[4][0], rows[4][1]]]
+    answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", write_data(rows))
+    assert answer.code == 0, answer.err
+    assert "4 rows have the crystal of another row once refined to 0.001 Å (mb-jdft2d-004, mb-jdft2d-005," in answer.out
+    assert "2 rows have nearly the crystal of another row" in answer.out
+    apart = f"those of mb-jdft2d-004 and mb-jdft2d-021 differ most, by {figures(9.5 - rows[3][1])} meV/atom."
+    assert f"and another target (mb-jdft2d-004, mb-jdft2d-021); {apart}" in answer.out
 
 
 def test_damaged_cache_is_rebuilt(write_data: Write, sen_bench: Command, caplog: pytest.LogCaptureFixture) -> None:

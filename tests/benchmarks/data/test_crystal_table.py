@@ -174,7 +174,17 @@ def test_digest_of_an_official_table_is_the_one_that_names_its_runs(tmp_path):
     """Run folders are named by it: a change would separate all existing runs from their data."""
     content = hashlib.sha256(json.dumps(DOCUMENT).encode()).hexdigest()
     expected = digest(content=content, target="gap", moyopy=version("moyopy"), version=1)
-    assert read(write(tmp_path / "d.json", DOCUMENT)).digest == expected
+    path = write(tmp_path / "d.json", DOCUMENT)
+    assert read(path, symprec=0.01).digest == expected
+    assert len({read(path, symprec=symprec).digest for symprec in (0.01, 0.005, 0.001)} | {read(path).digest}) == 3
+
+
+def test_crystals_are_refined_to_the_tolerance_and_cached_by_it(tmp_path):
+    displaced = structure(5.74, ("Fe", [0, 0, 0.005 / 5.74]), ("Fe", [0.5, 0.5, 0.5]))
+    path = write(tmp_path / "d.json", DOCUMENT | {"index": [0], "data": [[displaced, 1.0]]})
+    for _ in range(2):
+        assert read(path, symprec=0.01).space_group.tolist() == [229]
+        assert read(path).space_group.tolist() == [129]
 
 
 def site(**change):
@@ -236,7 +246,7 @@ def test_collector_of_cycles_is_left_as_it_was(enabled, rows):
     was_enabled = gc.isenabled()
     try:
         (gc.enable if enabled else gc.disable)()
-        read_json_chunk(rows, ["structure", "gap"], "gap", "regression")
+        read_json_chunk(rows, ["structure", "gap"], "gap", "regression", 0.001)
         assert gc.isenabled() is enabled
     finally:
         (gc.enable if was_enabled else gc.disable)()
@@ -333,4 +343,4 @@ def test_phonons(data_dir):
     assert table.ids[0] == "mb-0000"
     assert table.crystal(0).numbers.tolist() in ([52, 56], [56, 52])
     assert (table.space_group > 0).all()
-    assert len(table.numbers) == table.ptr[-1] == 9426
+    assert len(table.numbers) == table.ptr[-1] == 9434

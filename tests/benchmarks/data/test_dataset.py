@@ -27,6 +27,13 @@ def test_folds_are_made_once_for_a_seed_and_a_limit() -> None:
                 np.testing.assert_array_equal(getattr(fold, part), getattr(other, part))
 
 
+def test_the_prototypes_are_the_same_crystals_refined_to_any_tolerance() -> None:
+    tables = [load_dataset("prototypes", symprec=symprec, jobs=1).table for symprec in (0.01, 0.001)]
+    assert tables[0].digest != tables[1].digest
+    np.testing.assert_array_equal(tables[0].target, tables[1].target)
+    np.testing.assert_array_equal(tables[0].ids, tables[1].ids)
+
+
 def test_folds_follow_the_task_and_are_not_sent_to_other_processes() -> None:
     dataset = load_dataset(get_task("prototypes"), jobs=1)
     before = pickle.dumps(dataset)

@@ -11,12 +11,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import benchmarks.results
+from benchmarks.base.cache import digest
 from benchmarks.base.errors import UsageError
 from benchmarks.results.run_config import RunConfig, TrainingConfig, build_config, build_graph_settings, restore_config
+from benchmarks.results.store import find_runs
 
+ARCHIVES = Path(__file__).parents[3] / "docs" / "results"
 PROVIDED = Path(benchmarks.results.__file__).parent / "configs"
 FIELDS = [
     *("training.epochs", "training.learning_rate", "training.precision", "graph.cutoff", "graph.max_neighbors"),
+    "graph.symprec",
     *("graph.cells", "sen.heads", "sen.dropout", "block.width", "limit", "training", "block.", ".epochs", ""),
 ]
 VALUES = st.text() | st.sampled_from(
@@ -138,6 +142,34 @@ def test_regularisation_that_was_given_is_kept(field):
         assert getattr(getattr(config.settle(100_000), section), name) == 0.25
     paper = build_config("mine", "mlp", file=Path("paper"))
     assert paper.settle(100_000) == paper
+
+
+def test_archived_runs_which_recorded_no_tolerance_keep_their_names():
+    runs = [run for archive in ARCHIVES.glob("*.zip") for run in find_runs(archive)]
+    assert len(runs) > 30
+    for run in runs:
+        facts = run.read_config()
+        config, table, split = restore_config(facts["config"]), facts["data"]["digest"], facts["task"]["split"]
+        assert config.graph.symprec == 0.01
+        assert config.model_dump(mode="json") == facts["config"]
+        name = config.digest(table if split == "folds" else digest(table=table, split=split))
+        assert run.path.name == f"{config.block_name}-{name}"
+
+
+@pytest.mark.parametrize("symprec", [1e-5, 0.001, 0.01, 0.1])
+def test_a_tolerance_is_restored_from_what_a_run_records(symprec):
+    config = build_config("mine", "mlp", flags={"graph.symprec": symprec})
+    recorded = json.loads(config.model_dump_json())
+    assert restore_config(recorded) == config
+    assert ("symprec" in recorded["graph"]) == (symprec != 0.01)
+    assert "symprec" not in config.graph.edges
+    assert (config.digest("data") == build_config("mine", "mlp").digest("data")) == (symprec == 0.001)
+
+
+@pytest.mark.parametrize("value", ["0", "0.2", "-0.01", "null", "fine"])
+def test_a_tolerance_that_is_none_is_refused(value):
+    with pytest.raises(UsageError, match=r"^graph\.symprec: "):
+        build_config("mine", "mlp", assignments=[f"graph.symprec={value}"])
 
 
 def test_the_papers_settings_have_a_name(tmp_path, monkeypatch):

@@ -40,6 +40,14 @@ def test_the_regularisation_of_a_run_is_that_of_its_training_rows(
     assert plans[0].run.path == plans[1].run.path
 
 
+def test_crystals_refined_to_another_tolerance_are_refused(tmp_path: Path) -> None:
+    config = build_config("prototypes", "mlp", flags={"graph.symprec": 0.01})
+    with pytest.raises(UsageError, match=r"prototypes|sen-bench were refined to 0.001 Å, but graph.symprec is 0.01"):
+        make_plan(config, load_dataset("prototypes"), folds=[0], seeds=[0], out=tmp_path)
+    plan = make_plan(config, load_dataset("prototypes", symprec=0.01), folds=[0], seeds=[0], out=tmp_path)
+    assert plan.missing == [Training(0, 0)]
+
+
 def test_results_of_another_release_are_kept_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = load_dataset(get_task("prototypes"))
     config = build_config("prototypes", "mlp", flags={"limit": 100})

@@ -144,6 +144,22 @@ def test_isolated_atom_and_deuterium_are_predicted(run: Run, tmp_path: Path, sen
     assert f"Deuterium or tritium is read as hydrogen: {path}." in answer.out
 
 
+@pytest.mark.parametrize(("symprec", "space_group"), [(0.01, 221), (0.001, 99)])
+def test_a_structure_is_refined_as_the_crystals_of_the_run(
+    run: Run, tmp_path: Path, sen_bench: Command, symprec: float, space_group: int
+) -> None:
+    folder = Path(shutil.copytree(run.path, tmp_path / run.path.name))
+    facts = json.loads((folder / "config.json").read_text())
+    del facts["config"]["graph"]["symprec"]  # as version 0.1, which refined to 0.01 Å, wrote it
+    if symprec != 0.01:
+        facts["config"]["graph"]["symprec"] = symprec
+    (folder / "config.json").write_text(json.dumps(facts))
+    path = tmp_path / "POSCAR"
+    path.write_text("CsCl\n1.0\n4 0 0\n0 4 0\n0 0 4\nNe O\n1 1\nDirect\n0 0 0.00125\n0.5 0.5 0.5\n")
+    (predicted,) = as_json(sen_bench("predict", folder, path, "--format", "json"))["predictions"]
+    assert predicted["space_group"] == space_group
+
+
 def fail_on(length: float) -> Callable[..., Any]:
     """Return `refine` with an error on cubes of this length."""
 

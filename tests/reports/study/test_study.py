@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.data.dataset import load_dataset
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.store import Training
 from reports.study.reading import read_studies
@@ -57,6 +58,25 @@ def test_crystals_are_had_or_said_to_be_absent(tmp_path: Path, monkeypatch: pyte
         study.positions(["mb-jdft2d-636"])
     with pytest.raises(Absent, match="--data-dir"):
         only(read_studies([tmp_path / "runs"])).crystals()
+
+
+def test_runs_that_recorded_no_tolerance_are_of_crystals_refined_to_a_hundredth(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    ours = official(folder)
+    theirs = load_dataset(ours.task, folder, symprec=0.01, jobs=1)
+    make_run(tmp_path / "runs", theirs, folds=[0], flags={"graph.symprec": 0.01})
+    study = only(read_studies([tmp_path / "runs"], data_dir=folder))
+    assert "symprec" not in study.results[0].facts["config"]["graph"]
+    assert study.crystals().digest == theirs.table.digest
+    assert "--set graph.symprec=0.01" in study.results[0].command()
+    make_run(tmp_path / "runs", ours, folds=[0])
+    study = only(read_studies([tmp_path / "runs"], data_dir=folder))
+    assert sorted(result.label for result in study.results) == ["mlp (symprec 0.001)", "mlp (symprec 0.01)"]
+    assert ["graph.symprec" in result.command() for result in study.results] == [
+        result.label == "mlp (symprec 0.01)" for result in study.results
+    ]
+    (told,) = study.on_other_content()
+    assert "another version of its reader, or another graph.symprec" in told
 
 
 def test_own_crystals_are_found_by_their_recorded_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

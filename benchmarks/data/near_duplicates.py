@@ -1,0 +1,106 @@
+"""Rows of a data set whose crystals are the same, or nearly the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.base.workers import Progress
+from benchmarks.data.crystal_table import CrystalTable
+from benchmarks.data.graph_table import GraphSettings, GraphTable, build_graphs
+
+__all__ = ["NEAR", "NearDuplicates", "find_near_duplicates"]
+
+#: Crystals whose fingerprints differ by no more than this many Å are nearly the same.
+NEAR = 0.01
+# Fingerprints of the same refined crystal differ by the rounding of float32.
+_SAME = 1e-5
+_NEIGHBORS = 12
+_SETTINGS = GraphSettings(max_neighbors=_NEIGHBORS)
+# A row is compared with those of the nearest fingerprints, so that the work does not grow with the square of the rows.
+_COMPARED = 8
+# Å: farther apart than any two fingerprints that are nearly the same.
+_FAR = 1.0
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Rows of a table of crystals, by their positions, which have a crystal of another row.
+
+    Attributes:
+        same: Rows whose crystal, once refined, is that of another row, int64 [n].
+        near: Rows with nearly the crystal of another row, or the same one, and another target, int64 [m].
+        farthest: Of pairs of the latter, that whose targets differ most; empty where m is 0.
+        difference: How much they differ.
+    """
+
+    same: NDArray[np.int64]
+    near: NDArray[np.int64]
+    farthest: tuple[int, ...] = ()
+    difference: float = 0.0
+
+
+def find_near_duplicates(table: CrystalTable, *, jobs: int = -1, progress: Progress | None = None) -> NearDuplicates:
+    """Find rows with the same or nearly the same crystal.
+
+    Crystals are nearly the same if they have the same atoms in the primitive cell and if fingerprints agree to `NEAR`:
+    the cube root of the volume per atom, and the average minimum distances (Widdowson et al., MATCH Commun. Math.
+    Comput. Chem. 87, 529 (2022)), which are the distances to the nearest neighbour, the second and so on to the
+    twelfth, each averaged over the atoms. They change by at most twice what atoms move. A second average, in which the
+    atomic number weighs each atom, distinguishes crystals whose elements have changed places. Mirror images are the
+    same, and so may be stackings of the same layers, which differ beyond the twelfth neighbour.
+
+    Args:
+        table: The crystals. Their graphs by the default settings are built where they are not in the cache.
+        jobs: Worker processes; -1 is one per core.
+        progress: Called with the number of crystals whose graphs are built.
+    """
+    from scipy.spatial import cKDTree
+
+    distances = _distances(build_graphs(table, _SETTINGS, jobs=jobs, progress=progress))
+    fingerprints = np.column_stack([_FAR * _cell_contents(table), _volume_lengths(table), distances])
+    nearest = np.arange(1, min(1 + _COMPARED, len(table)) + 1)
+    apart, others = cKDTree(fingerprints).query(fingerprints, nearest, p=np.inf, distance_upper_bound=NEAR)
+    first, at = np.nonzero(np.isfinite(apart))
+    pairs, apart = np.column_stack([first, others[first, at]]), apart[first, at]
+    is_pair = pairs[:, 0] != pairs[:, 1]
+    pairs, apart = pairs[is_pair], apart[is_pair]
+    difference = np.abs(np.diff(table.target[pairs])[:, 0])
+    found = NearDuplicates(same=np.unique(pairs[apart <= _SAME]), near=np.unique(pairs[difference > 0]))
+    if not len(found.near):
+        return found
+    farthest = tuple(sorted(pairs[difference.argmax()].tolist()))
+    return replace(found, farthest=farthest, difference=float(difference.max()))
+
+
+def _cell_contents(table: CrystalTable) -> NDArray[np.int64]:
+    """Return a number for each crystal, equal for those with the same atoms in the primitive cell, int64 [M]."""
+    seen: dict[bytes, int] = {}
+    contents = (np.sort(table.numbers[start:stop]).tobytes() for start, stop in pairwise(table.ptr.tolist()))
+    return np.array([seen.setdefault(content, len(seen)) for content in contents])
+
+
+def _volume_lengths(table: CrystalTable) -> NDArray[np.float64]:
+    """Return the cube root of the volume per atom of each crystal in Å, [M]."""
+    lengths: NDArray[np.float64] = np.cbrt(np.abs(np.linalg.det(table.lattice)) / np.diff(table.ptr))
+    return lengths
+
+
+def _distances(graphs: GraphTable) -> NDArray[np.float64]:
+    """Return the average minimum distances of each crystal in Å, without and with weights, [M, 24]."""
+    # An edge stands for several neighbours; before each edge there are so many in all.
+    before = np.concatenate([[0], np.cumsum(np.asarray(graphs.edge_multiplicity), dtype=np.int64)])
+    begin, end = before[graphs.edge_ptr[:-1]], before[graphs.edge_ptr[1:]]
+    weights = np.column_stack([graphs.multiplicity, graphs.multiplicity * graphs.numbers.astype(np.float64)])
+    totals = np.add.reduceat(weights, graphs.node_ptr[:-1])
+    columns = []
+    for k in range(_NEIGHBORS):
+        # No neighbour is farther than the cutoff; where there is none, the cutoff takes its place.
+        nearest = np.full(len(begin), _SETTINGS.cutoff)
+        has = begin + k < end
+        nearest[has] = graphs.distance[np.searchsorted(before, begin[has] + k, side="right") - 1]
+        columns.append(np.add.reduceat(weights * nearest[:, None], graphs.node_ptr[:-1]) / totals)
+    return np.concatenate(columns, axis=1)
