@@ -116,7 +116,7 @@ def make_plan(
     task, table = dataset.task, dataset.table
     if config.graph.symprec != dataset.symprec:
         raise UsageError(
-            f"The crystals of {dataset.source} were refined to {dataset.symprec:g} Å, but graph.symprec is "
+            f"The crystals of {task.name} were refined to {dataset.symprec:g} Å, but graph.symprec is "
             f"{config.graph.symprec:g}: load them with that tolerance (load_dataset, symprec)."
         )
     check_fold_numbers(folds, task.split)

@@ -42,7 +42,7 @@ def test_the_regularisation_of_a_run_is_that_of_its_training_rows(
 
 def test_crystals_refined_to_another_tolerance_are_refused(tmp_path: Path) -> None:
     config = build_config("prototypes", "mlp", flags={"graph.symprec": 0.01})
-    with pytest.raises(UsageError, match=r"prototypes|sen-bench were refined to 0.001 Å, but graph.symprec is 0.01"):
+    with pytest.raises(UsageError, match=r"prototypes were refined to 0\.001 Å, but graph\.symprec is 0\.01:"):
         make_plan(config, load_dataset("prototypes"), folds=[0], seeds=[0], out=tmp_path)
     plan = make_plan(config, load_dataset("prototypes", symprec=0.01), folds=[0], seeds=[0], out=tmp_path)
     assert plan.missing == [Training(0, 0)]
