@@ -1,3 +1,3 @@
-"""Blocks that replace the capsule block in SEN, for comparison. This package imports `sen`."""
+"""What SEN is compared with: blocks that replace the capsule block, and whole models. This package imports `sen`."""
 
-__all__ = ["blocks"]
+__all__ = ["blocks", "models"]

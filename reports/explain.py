@@ -29,7 +29,7 @@ from reports.study.sentences import Sentences
 from reports.study.study import Absent, Study
 from reports.study.wording import dashed, in_brackets
 from sen.crystal import Crystal
-from sen.model import SEN
+from sen.network import SEN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

@@ -15,10 +15,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from sen.blocks import SymmetryBlock
+    from sen.models import CrystalModel
 
-__all__ = ["block_code", "block_names", "find_plugins", "guard", "load_block", "load_plugin"]
+__all__ = [
+    "block_names",
+    "find_plugins",
+    "guard",
+    "load_block",
+    "load_model",
+    "load_plugin",
+    "model_names",
+    "variant_code",
+]
 
-_BLOCKS = "sen_bench.blocks"
+_BLOCKS, _MODELS = "sen_bench.blocks", "sen_bench.models"
 # Folders and files bear the names of plug-ins, options list them with commas, and messages show them.
 _NAME = re.compile(r"\w[\w.+-]*")
 
@@ -104,24 +114,42 @@ def load_block(name: str) -> type[SymmetryBlock]:
     return load_plugin(_BLOCKS, name, SymmetryBlock)  # type: ignore[type-abstract]
 
 
+def model_names() -> list[str]:
+    """Return the names of all installed models, sorted; `sen` is one of them."""
+    return list(find_plugins(_MODELS))
+
+
+def load_model(name: str) -> type[CrystalModel]:
+    """Import the model called `name`.
+
+    Raises:
+        KeyError: No installed package registers a model of that name.
+        TypeError: What is registered is not a CrystalModel.
+    """
+    from sen.models import CrystalModel
+
+    return load_plugin(_MODELS, name, CrystalModel)  # type: ignore[type-abstract]
+
+
 @functools.cache
-def block_code(name: str) -> str | None:
-    """Return what distinguishes the code of a block from earlier and later code of the same block.
+def variant_code(name: str) -> str | None:
+    """Return what distinguishes the code of a block or model from earlier and later code of the same.
 
     The files are read once in a process, because it does not load those that change later.
 
     Returns:
-        The distribution of the block, its version, and a hash of all Python files of the distribution and of the
-        package or module that the block is in; None for the blocks of sen-bench, whose own version is recorded.
+        The distribution of the block or model, its version, and a hash of all Python files of the distribution and of
+        the package or module that it is in; None for those of sen-bench, whose own version is recorded.
 
     Raises:
-        KeyError: No installed package registers a block of that name.
-        TypeError: What is registered is not a SymmetryBlock.
+        KeyError: No installed package registers a block or model of that name.
+        TypeError: What is registered is neither a SymmetryBlock nor a CrystalModel.
     """
-    distribution = find_plugins(_BLOCKS)[name].dist
+    is_block = name in block_names()
+    distribution = find_plugins(_BLOCKS if is_block else _MODELS)[name].dist
     if distribution is None or distribution.name == "sen-bench":
         return None
-    package = sys.modules[load_block(name).__module__.partition(".")[0]]
+    package = sys.modules[(load_block(name) if is_block else load_model(name)).__module__.partition(".")[0]]
     # An editable installation does not list the files of the package.
     files = {Path(str(file.locate())) for file in distribution.files or () if file.suffix == ".py"}
     files |= {file for folder in getattr(package, "__path__", ()) for file in Path(folder).rglob("*.py")}

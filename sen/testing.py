@@ -1,6 +1,9 @@
-"""Contract tests that every symmetry block must pass, alone or as a plug-in.
+"""Contract tests that every model and every symmetry block must pass, those of plug-ins included.
 
-A block's test file is one subclass::
+The test file of a model or a block is one subclass::
+
+    class TestMyModel(ModelContracts):
+        model = MyModel
 
     class TestMyBlock(BlockContracts):
         block = MyBlock
@@ -11,26 +14,27 @@ Most of them compare, in float64, the answers for several descriptions of the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 from unittest import SkipTest
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from sen.batch import CrystalBatch, to_tensors
 from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import Config, SENConfig
 from sen.crystal import SYMBOLS, Crystal, refine
 from sen.graph import Cells, Graph, build_graph, join_graphs
-from sen.model import SEN, SENOutput
-from sen.registry import guard, load_block
+from sen.models import CrystalModel, ModelOutput
+from sen.network import SEN
+from sen.registry import block_names, guard, load_block, load_model
 
-__all__ = ["BlockContracts", "ContractResult", "collate", "run_contracts", "sample_crystals"]
+__all__ = ["BlockContracts", "ContractResult", "ModelContracts", "collate", "run_contracts", "sample_crystals"]
 
 #: Largest difference between two descriptions of one crystal, relative to the largest number compared, in float64.
 TOLERANCE = 1e-9
@@ -74,84 +78,99 @@ def collate(graphs: Sequence[Graph], dtype: torch.dtype = torch.float64) -> Crys
     return batch(join_graphs(graphs))
 
 
-class BlockContracts:
-    """What a block must satisfy, alone and within SEN; subclass it and set `block`.
+class ModelContracts:
+    """What a model must satisfy, with its default configuration and the graphs of its publication.
 
-    The contracts about the seam, `test_seam_...`, come first: a block that breaks one of them can keep no other.
+    A subclass sets `model`. The contracts about the seam, `test_seam_...`, come first: a model that breaks one of them
+    can keep no other.
     """
 
-    block: ClassVar[type[SymmetryBlock]]
+    model: ClassVar[type[CrystalModel]]
+
+    @property
+    def is_chiral(self) -> bool:
+        """Whether the model may distinguish a crystal from its mirror image."""
+        return self.model.chiral
+
+    @property
+    def needs_full_cells(self) -> bool:
+        """Whether the model never receives asymmetric units."""
+        return self.model.cells == "full"
 
     def crystals(self) -> Sequence[Crystal]:
         """Return the crystals to test with, all different; a subclass may return others."""
         return sample_crystals()
 
-    def model(self, seed: int = 0) -> SEN:
-        """Return SEN with the block in float64, in evaluation mode, its weights drawn from `seed`."""
+    def construct(self) -> CrystalModel:
+        """Return a new model with the default configuration; a subclass may return another."""
+        return self.model(self.model.Config())
+
+    def build(self, seed: int = 0) -> CrystalModel:
+        """Return the model in float64, in evaluation mode; weights and statistics of batches are drawn from `seed`."""
         torch.manual_seed(seed)
-        config = SENConfig()
-        return SEN(config, self.block(config.environment_width, self.block.Config())).double().eval()
+        model = self.construct()
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:  # noqa: SLF001
+                module.running_mean.normal_(std=0.3)
+                module.running_var.uniform_(0.5, 2.0)
+        return model.double().eval()
 
     def batch(self, crystals: Sequence[Crystal], cells: Cells | None = None) -> CrystalBatch:
-        """Return a batch of crystals, as the kind of graph that the block needs by default."""
-        cells = cells or ("full" if self.block.needs_vectors else "asymmetric")
-        return collate([build_graph(crystal, cells=cells) for crystal in crystals])
+        """Return a batch of crystals, as the kind of graph that the model needs by default."""
+        cells = cells or ("full" if self.needs_full_cells else "asymmetric")
+        settings = {name: value for name, value in self.model.graph.items() if name != "cells"}
+        return collate([build_graph(crystal, cells=cells, **settings) for crystal in crystals])
 
-    def output(self, crystals: Sequence[Crystal], cells: Cells | None = None) -> SENOutput:
+    def output(self, crystals: Sequence[Crystal], cells: Cells | None = None) -> ModelOutput:
         """Return the output of the model for crystals."""
         with torch.no_grad():
-            output: SENOutput = self.model()(self.batch(crystals, cells))
+            output: ModelOutput = self.build()(self.batch(crystals, cells))
         return output
 
     def assert_same_answer(self, changed: Sequence[Crystal], cells: Cells | None = None) -> None:
         """Fail unless `changed` gets the same predictions and material vectors as the crystals, in order."""
         expected, found = self.output(self.crystals(), cells), self.output(changed, cells)
-        assert_close(found.symmetry.material, expected.symmetry.material, "material vectors")
+        if expected.material is not None and found.material is not None:
+            assert_close(found.material, expected.material, "material vectors")
         assert_close(found.prediction, expected.prediction, "predictions")
 
-    def test_seam_class_is_a_symmetry_block_with_a_configuration(self) -> None:
-        block = self.block
-        require(isinstance(block, type) and issubclass(block, SymmetryBlock), f"{block!r} is not a SymmetryBlock")
-        config = getattr(block, "Config", None)
-        declared = isinstance(config, type) and issubclass(config, Config)
-        require(declared, f"its Config is {config!r}, which is not a subclass of sen.config.Config")
-        for name in ("needs_vectors", "chiral"):
-            require(isinstance(getattr(block, name), bool), f"its {name} is {getattr(block, name)!r}, not a bool")
-        require(block.needs_vectors or not block.chiral, "it is declared chiral, but distances have no handedness")
-        require(isinstance(block.source, str), f"its source is {block.source!r}, not a string")
-
-    def test_seam_default_block_declares_the_width_of_its_material_vectors(self) -> None:
-        block = self.block(SENConfig().environment_width, self.block.Config())
-        width = getattr(block, "material_width", None)
-        require(type(width) is int and width > 0, f"its material_width is {width!r}; the constructor must set it")
+    def test_seam_class_is_a_model_with_a_configuration(self) -> None:
+        model = self.model
+        is_model = isinstance(model, type) and issubclass(model, CrystalModel)
+        require(is_model, f"{model!r} is not a CrystalModel")
+        _require_config(model)
+        require(model.cells in get_args(Cells), f"its cells are {model.cells!r}, not 'asymmetric' or 'full'")
+        require(isinstance(model.chiral, bool), f"its chiral is {model.chiral!r}, not a bool")
+        require(model.cells == "full" or not model.chiral, "it is declared chiral, but distances have no handedness")
+        require(isinstance(model.source, str), f"its source is {model.source!r}, not a string")
+        for name in ("graph", "recipe"):
+            require(isinstance(getattr(model, name), Mapping), f"its {name} is {getattr(model, name)!r}, not a mapping")
 
     def test_seam_output_has_the_declared_shapes(self) -> None:
-        model, batch = self.model(), self.batch(self.crystals())
-        output = model.block(model.features(batch), batch)
-        require(isinstance(output, SymmetryOutput), f"forward returns {type(output).__name__}, not a SymmetryOutput")
-        tensors = {"atoms": output.atoms, "material": output.material, **output.extras}
-        for name, tensor in tensors.items():
+        model, batch = self.build(), self.batch(self.crystals())
+        output = model(batch)
+        require(isinstance(output, ModelOutput), f"forward returns {type(output).__name__}, not a ModelOutput")
+        tensors = {"prediction": output.prediction, "atoms": output.atoms, "material": output.material}
+        given = {name: tensor for name, tensor in tensors.items() if tensor is not None} | output.extras
+        for name, tensor in given.items():
             require(isinstance(tensor, Tensor), f"{name} is {type(tensor).__name__}, not a Tensor")
-        n_atoms, material = len(batch.numbers), (batch.n_crystals, model.block.material_width)
-        require(
-            output.atoms.ndim == 2 and len(output.atoms) == n_atoms,
-            f"atoms has the shape {tuple(output.atoms.shape)}; with {n_atoms} atoms it must be ({n_atoms}, any width)",
-        )
-        require(
-            output.material.shape == material,
-            f"material has the shape {tuple(output.material.shape)}; with {batch.n_crystals} crystals and the "
-            f"material_width declared it must be {material}",
-        )
-        for name, tensor in tensors.items():
             require(bool(tensor.isfinite().all()), f"{name} holds numbers that are not finite")
+        n_atoms, n_crystals = len(batch.numbers), batch.n_crystals
+        require(
+            output.prediction.shape == (n_crystals,),
+            f"prediction has the shape {tuple(output.prediction.shape)}; with {n_crystals} crystals it must be "
+            f"({n_crystals},)",
+        )
+        for name, rows in (("atoms", n_atoms), ("material", n_crystals)):
+            if (tensor := tensors[name]) is not None:
+                fits = tensor.ndim == 2 and len(tensor) == rows
+                require(fits, f"{name} has the shape {tuple(tensor.shape)}; it must be ({rows}, any width)")
 
-    def test_seam_environments_given_are_left_as_they_are(self) -> None:
-        model, batch = self.model(), self.batch(self.crystals())
-        with torch.no_grad():
-            environment = model.features(batch)
-            before = environment.clone()
-            model.block(environment, batch)
-        require(torch.equal(environment, before), "forward changes in place the environments that it receives")
+    def test_seam_undecayed_parameters_are_its_own(self) -> None:
+        model = self.build()
+        own = {id(parameter) for parameter in model.parameters()}
+        foreign = [parameter for parameter in model.undecayed() if id(parameter) not in own]
+        require(not foreign, "undecayed returns parameters that the model does not have")
 
     def test_different_crystals_get_different_answers(self) -> None:
         prediction = self.output(self.crystals()).prediction
@@ -176,8 +195,8 @@ class BlockContracts:
         self.assert_same_answer([replace(c, lattice=c.lattice @ rotation) for c in self.crystals()])
 
     def test_reflection_does_not_matter(self) -> None:
-        if self.block.chiral:
-            raise SkipTest("a chiral block may distinguish a crystal from its mirror image")
+        if self.is_chiral:
+            raise SkipTest("it is declared chiral, so it may distinguish a crystal from its mirror image")
         mirror = np.diag([1.0, 1.0, -1.0])
         self.assert_same_answer([replace(c, lattice=c.lattice @ mirror) for c in self.crystals()])
 
@@ -192,31 +211,33 @@ class BlockContracts:
         self.assert_same_answer([_in_cell(c, np.array([[2, 0, 0], [0, 1, 0], [1, 0, 2]])) for c in self.crystals()])
 
     def test_other_crystals_in_the_batch_do_not_matter(self) -> None:
-        model = self.model()
+        model = self.build()
         with torch.no_grad():
             together = model(self.batch(self.crystals())).prediction
             alone = torch.cat([model(self.batch([crystal])).prediction for crystal in self.crystals()])
         assert_close(alone, together, "predictions")
 
     def test_asymmetric_unit_and_full_cell_agree(self) -> None:
-        if self.block.needs_vectors:
-            raise SkipTest("a block that reads edge vectors never receives asymmetric units")
+        if self.needs_full_cells:
+            raise SkipTest("it never receives asymmetric units")
         asymmetric = self.output(self.crystals(), "asymmetric")
         full = self.output(self.crystals(), "full")
-        assert_close(asymmetric.symmetry.material, full.symmetry.material, "material vectors")
         assert_close(asymmetric.prediction, full.prediction, "predictions")
-        orbits = np.concatenate([c.orbit + s for c, s in _with_orbit_offsets(self.crystals())])
-        assert_close(asymmetric.symmetry.atoms[orbits], full.symmetry.atoms, "environments after the block")
+        if asymmetric.material is not None and full.material is not None:
+            assert_close(asymmetric.material, full.material, "material vectors")
+        if asymmetric.atoms is not None and full.atoms is not None:
+            orbits = np.concatenate([c.orbit + s for c, s in _with_orbit_offsets(self.crystals())])
+            assert_close(asymmetric.atoms[orbits], full.atoms, "environments of atoms")
 
     def test_single_precision_agrees_with_double(self) -> None:
-        model, batch = self.model(), self.batch(self.crystals())
+        model, batch = self.build(), self.batch(self.crystals())
         with torch.no_grad():
             double = model(batch).prediction
             single = model.float()(batch.to(dtype=torch.float32)).prediction
         assert_close(single.double(), double, "predictions", SINGLE_TOLERANCE)
 
     def test_every_parameter_gets_a_gradient(self) -> None:
-        model = self.model()
+        model = self.build()
         model(self.batch(self.crystals())).prediction.square().sum().backward()
         inert = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
         require(not inert, f"these parameters get no gradient: {', '.join(inert)}")
@@ -228,7 +249,7 @@ class BlockContracts:
     def test_gradients_are_the_same_every_time(self) -> None:
         # Indexing with a tensor sums gradients in the order in which threads arrive; `index_select` does not. On the
         # CPU this changes results in single precision, where threads share the atoms of a crystal.
-        model, batch = self.model().float(), self.batch([_large_crystal()]).to(dtype=torch.float32)
+        model, batch = self.build().float(), self.batch([_large_crystal()]).to(dtype=torch.float32)
 
         def gradients() -> list[Tensor]:
             model.zero_grad()
@@ -246,7 +267,7 @@ class BlockContracts:
 
     def test_saved_and_loaded_model_gives_same_answer(self) -> None:
         batch = self.batch(self.crystals())
-        saved, loaded = self.model(seed=0), self.model(seed=1)
+        saved, loaded = self.build(seed=0), self.build(seed=1)
         loaded.load_state_dict(load(save({k: v.contiguous() for k, v in saved.state_dict().items()})))
         same = torch.equal(loaded(batch).prediction, saved(batch).prediction)
         require(same, "a model with the weights loaded gives different answers")
@@ -254,25 +275,97 @@ class BlockContracts:
     def test_inner_vectors_rotate_with_the_crystal(self) -> None:
         """`extras["vectors"]` [N, C, 3] are polar vectors; prints their errors relative to the largest (pytest -rP)."""
         crystals = self.crystals()
-        if "vectors" not in self.output(crystals).symmetry.extras:
-            raise SkipTest("the block has no vectors")
+        if "vectors" not in self.output(crystals).extras:
+            raise SkipTest("it has no vectors")
         rotation = _rotation()
         changes = {"rotation": rotation}
-        if not self.block.chiral:
+        if not self.is_chiral:
             changes["reflection"] = rotation @ np.diag([1.0, 1.0, -1.0])
         for name, change in changes.items():
             changed = [replace(c, lattice=c.lattice @ change) for c in crystals]
             for dtype, tolerance in ((torch.float64, TOLERANCE), (torch.float32, 1e-4)):
                 with torch.no_grad():
                     before, after = (
-                        self.model().to(dtype)(self.batch(cs).to(dtype=dtype)).symmetry.extras["vectors"]
+                        self.build().to(dtype)(self.batch(cs).to(dtype=dtype)).extras["vectors"]
                         for cs in (crystals, changed)
                     )
                 require(float(before.abs().max()) > 1e-6, "all inner vectors are zero")
                 turned = before @ torch.from_numpy(change).to(before)
                 error = float((after - turned).abs().max() / turned.abs().max())
-                print(f"{self.block.__name__}, {name}, {dtype}: inner vectors err by {error:.1e}")  # noqa: T201
+                print(f"{type(self).__name__}, {name}, {dtype}: inner vectors err by {error:.1e}")  # noqa: T201
                 require(error < tolerance, f"inner vectors do not follow the {name}: {error:.1e}, relative, in {dtype}")
+
+
+class BlockContracts(ModelContracts):
+    """What a block must satisfy, alone and within SEN; a subclass sets `block`."""
+
+    model = SEN
+    block: ClassVar[type[SymmetryBlock]]
+
+    test_seam_class_is_a_model_with_a_configuration = None  # type: ignore[assignment]  # SEN is one
+
+    @property
+    def is_chiral(self) -> bool:
+        """Whether the block may distinguish a crystal from its mirror image."""
+        return self.block.chiral
+
+    @property
+    def needs_full_cells(self) -> bool:
+        """Whether the block reads vectors."""
+        return self.block.needs_vectors
+
+    def construct(self) -> SEN:
+        """Return a new SEN with the block, both in their default configuration."""
+        config = SENConfig()
+        return SEN(config, self.block(config.environment_width, self.block.Config()))
+
+    def build(self, seed: int = 0) -> SEN:
+        """Return SEN with the block in float64, in evaluation mode, its weights drawn from `seed`."""
+        model = super().build(seed)
+        assert isinstance(model, SEN)
+        return model
+
+    def test_seam_class_is_a_symmetry_block_with_a_configuration(self) -> None:
+        block = self.block
+        require(isinstance(block, type) and issubclass(block, SymmetryBlock), f"{block!r} is not a SymmetryBlock")
+        _require_config(block)
+        for name in ("needs_vectors", "chiral"):
+            require(isinstance(getattr(block, name), bool), f"its {name} is {getattr(block, name)!r}, not a bool")
+        require(block.needs_vectors or not block.chiral, "it is declared chiral, but distances have no handedness")
+        require(isinstance(block.source, str), f"its source is {block.source!r}, not a string")
+
+    def test_seam_default_block_declares_the_width_of_its_material_vectors(self) -> None:
+        block = self.block(SENConfig().environment_width, self.block.Config())
+        width = getattr(block, "material_width", None)
+        require(type(width) is int and width > 0, f"its material_width is {width!r}; the constructor must set it")
+
+    def test_seam_output_has_the_declared_shapes(self) -> None:
+        model, batch = self.build(), self.batch(self.crystals())
+        output = model.block(model.features(batch), batch)
+        require(isinstance(output, SymmetryOutput), f"forward returns {type(output).__name__}, not a SymmetryOutput")
+        tensors = {"atoms": output.atoms, "material": output.material, **output.extras}
+        for name, tensor in tensors.items():
+            require(isinstance(tensor, Tensor), f"{name} is {type(tensor).__name__}, not a Tensor")
+        n_atoms, material = len(batch.numbers), (batch.n_crystals, model.block.material_width)
+        require(
+            output.atoms.ndim == 2 and len(output.atoms) == n_atoms,
+            f"atoms has the shape {tuple(output.atoms.shape)}; with {n_atoms} atoms it must be ({n_atoms}, any width)",
+        )
+        require(
+            output.material.shape == material,
+            f"material has the shape {tuple(output.material.shape)}; with {batch.n_crystals} crystals and the "
+            f"material_width declared it must be {material}",
+        )
+        for name, tensor in tensors.items():
+            require(bool(tensor.isfinite().all()), f"{name} holds numbers that are not finite")
+
+    def test_seam_environments_given_are_left_as_they_are(self) -> None:
+        model, batch = self.build(), self.batch(self.crystals())
+        with torch.no_grad():
+            environment = model.features(batch)
+            before = environment.clone()
+            model.block(environment, batch)
+        require(torch.equal(environment, before), "forward changes in place the environments that it receives")
 
 
 @dataclass(frozen=True)
@@ -291,22 +384,29 @@ class ContractResult:
 
 
 def run_contracts(name: str) -> Iterator[ContractResult]:
-    """Test the block that is registered under a name, in its default configuration, against the contracts.
+    """Test the model or block that is registered under a name, in its default configuration, against the contracts.
 
-    Yields the result of each contract as soon as it is known. A contract in which the block raises an exception is
+    Yields the result of each contract as soon as it is known. A contract in which the plug-in raises an exception is
     broken, and the traceback goes to the logger `sen_bench` at level DEBUG. After a broken contract about the seam, the
     others are skipped.
     """
+    is_block = name in block_names()
 
-    class Contracts(BlockContracts):
+    class Contracts(BlockContracts if is_block else ModelContracts):  # type: ignore[misc]
         pass
 
     def load() -> None:
-        Contracts.block = load_block(name)
+        if is_block:
+            Contracts.block = load_block(name)
+        else:
+            Contracts.model = load_model(name)
 
-    contracts: dict[str, Callable[[], None]] = {"seam: entry point leads to a symmetry block": load}
-    for test in (member for member in vars(BlockContracts) if member.startswith("test_")):
-        contracts[test.removeprefix("test_").replace("seam_", "seam: ").replace("_", " ")] = getattr(Contracts(), test)
+    contracts = {f"seam: entry point leads to a {'symmetry block' if is_block else 'model'}": load}
+    members = [member for owner in Contracts.mro() for member in vars(owner) if member.startswith("test_")]
+    for member in sorted(members, key=lambda member: not member.startswith("test_seam")):
+        words = member.removeprefix("test_").replace("seam_", "seam: ").replace("_", " ")
+        if contract := getattr(Contracts(), member):
+            contracts.setdefault(words, contract)
     seam_is_broken = False
     for words, contract in contracts.items():
         if seam_is_broken:
@@ -330,6 +430,12 @@ def _try_contract(words: str, contract: Callable[[], None]) -> ContractResult:
     except SkipTest as skip:
         return ContractResult(words, "skipped", str(skip))
     return ContractResult(words, "failed" if reasons else "passed", *reasons)
+
+
+def _require_config(owner: type) -> None:
+    config = getattr(owner, "Config", None)
+    declared = isinstance(config, type) and issubclass(config, Config)
+    require(declared, f"its Config is {config!r}, which is not a subclass of sen.config.Config")
 
 
 def require(condition: bool, message: str) -> None:

@@ -23,6 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "sen": set(),
     "baselines": set(),
     "baselines.blocks": {"sen"},
+    "baselines.models": {"sen"},
     "benchmarks": set(),
     "benchmarks.base": set(),
     "benchmarks.data": {"sen", "benchmarks.base"},

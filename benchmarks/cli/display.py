@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from benchmarks.results.submission import Submission
     from benchmarks.training.plans import Plan
     from benchmarks.training.prediction import Ensemble, Prediction
-    from sen.model import SEN
+    from sen.network import SEN
     from sen.testing import ContractResult
 
 __all__ = [

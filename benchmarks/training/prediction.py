@@ -25,7 +25,7 @@ from benchmarks.training.loader import GraphTensors
 from benchmarks.training.trainer import build_model, guard_model, predict, probabilities
 from sen.crystal import SYMBOLS, Crystal, refine
 from sen.graph import Graph, build_graph, join_graphs
-from sen.model import SEN
+from sen.network import SEN
 
 __all__ = ["Ensemble", "Prediction", "Sample", "find_files", "load_weights", "read_samples"]
 

@@ -28,7 +28,7 @@ from benchmarks.results.run_config import RunConfig, TrainingConfig, get_block
 from benchmarks.training.checkpoints import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
 from benchmarks.training.loader import GraphTensors, epoch_batches, evaluation_batches
 from sen.elements import ElementEmbedding
-from sen.model import SEN, property_head
+from sen.network import SEN, property_head
 from sen.registry import block_code, guard
 
 # A state has some 90 MB at the default sizes: writing it takes less than one per cent of a minute's training.

@@ -27,7 +27,7 @@ from reports.study.study import Absent, Result, Study
 from reports.study.wording import join
 from sen.crystal import Crystal
 from sen.graph import Cells, Graph, build_graph, join_graphs
-from sen.model import SEN
+from sen.network import SEN
 
 __all__ = [
     "DescribedRows",
@@ -262,9 +262,9 @@ def _outputs(model: SEN, graph: Graph, device: str, edge_budget: int, *, progres
             output = model(graphs.batch(chosen))
             tensors = {
                 "before": output.environment,
-                "after": output.symmetry.atoms,
-                "material": output.symmetry.material,
-                **output.symmetry.extras,
+                "after": output.atoms,
+                "material": output.material,
+                **output.extras,
             }
             for name, tensor in tensors.items():
                 # An output has a row for each node or for each crystal; with as many of both it is the same.

@@ -72,7 +72,7 @@ def test_extras_have_the_shapes_the_reports_read() -> None:
 
 def test_share_is_the_attention_transposed() -> None:
     contracts = TestCapsuleContracts()
-    model, batch = contracts.model(), contracts.batch(sample_crystals())
+    model, batch = contracts.build(), contracts.batch(sample_crystals())
     with torch.no_grad():
         env = model.features(batch)
         expected = model.block(env, batch)

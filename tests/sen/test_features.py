@@ -12,7 +12,7 @@ from sen.config import SENConfig
 from sen.crystal import Crystal
 from sen.features import FeatureExtraction
 from sen.graph import build_graph
-from sen.model import SEN
+from sen.network import SEN
 from sen.registry import load_block
 from sen.testing import assert_close, collate, sample_crystals
 

@@ -40,7 +40,7 @@ from benchmarks.training.trainer import Update, build_model
 from sen.capsule import CapsuleBlock
 from sen.config import SENConfig
 from sen.features import GaussianExpansion
-from sen.model import SEN
+from sen.network import SEN
 from sen.registry import block_names
 
 PEER = "CGConv"

@@ -23,9 +23,9 @@ class TestEGNNOnRealCrystals(ContractsOnRealCrystals):
 
 def displacements(crystals: list[Crystal], dtype: torch.dtype) -> Tensor:
     contracts = TestEGNNContracts()
-    model, batch = contracts.model().to(dtype), contracts.batch(crystals).to(dtype=dtype)
+    model, batch = contracts.build().to(dtype), contracts.batch(crystals).to(dtype=dtype)
     with torch.no_grad():
-        vectors = model(batch).symmetry.extras["vectors"]
+        vectors = model(batch).extras["vectors"]
     assert vectors.shape == (len(batch.numbers), 1, 3)
     assert vectors.dtype == dtype
     return vectors.double()
@@ -64,13 +64,13 @@ def test_atoms_move_unless_symmetry_or_loneliness_holds_them() -> None:
 
 def test_edges_follow_the_atoms_and_end_at_the_same_images() -> None:
     contracts = TestEGNNContracts()
-    model, crystals = contracts.model(), sample_crystals()[4:5]
+    model, crystals = contracts.build(), sample_crystals()[4:5]
     batch = contracts.batch(crystals)
     calls: list[tuple[Tensor, Tensor | None]] = []
     for layer in model.block.layers:
         layer.register_forward_hook(lambda _layer, given, made: calls.append((given[1], made[1])))
     with torch.no_grad():
-        moved = model(batch).symmetry.extras["vectors"].squeeze(1)
+        moved = model(batch).extras["vectors"].squeeze(1)
     *moves, last = [step for _, step in calls]
     assert last is None
     torch.testing.assert_close(moved, sum(moves))
@@ -87,11 +87,11 @@ def test_edges_follow_the_atoms_and_end_at_the_same_images() -> None:
 
 def test_displacements_stay_bounded_however_large_the_weights() -> None:
     contracts = TestEGNNContracts()
-    model, batch = contracts.model(), contracts.batch(sample_crystals())
+    model, batch = contracts.build(), contracts.batch(sample_crystals())
     with torch.no_grad():
         for parameter in model.block.parameters():
             parameter.mul_(100)
-        moved = model(batch).symmetry.extras["vectors"].norm(dim=-1)
+        moved = model(batch).extras["vectors"].norm(dim=-1)
     assert float(moved.max()) < 3, "three layers move an atom, each by less than 1 Å"
 
 

@@ -16,7 +16,7 @@ from baselines.blocks.tfn import TFNBlock
 from sen.batch import CrystalBatch, Formulas
 from sen.config import SENConfig
 from sen.graph import GraphArrays
-from sen.model import SEN
+from sen.network import SEN
 from sen.testing import BlockContracts, sample_crystals
 from tests.contracts import ContractsOnRealCrystals
 
@@ -50,7 +50,7 @@ def test_model_built_after_one_on_the_meta_device_works(block: type[EquivariantB
 @pytest.mark.parametrize("block", BLOCKS)
 def test_copies_give_the_same_answer(block: type[EquivariantBlock]) -> None:
     contracts = contracts_of(block)
-    model, batch = contracts.model(), contracts.batch(sample_crystals())
+    model, batch = contracts.build(), contracts.batch(sample_crystals())
     expected = model(batch).prediction
     averaged = AveragedModel(model)
     averaged.update_parameters(model)
@@ -61,10 +61,10 @@ def test_copies_give_the_same_answer(block: type[EquivariantBlock]) -> None:
 @pytest.mark.parametrize("block", BLOCKS)
 def test_half_precision_is_near(block: type[EquivariantBlock]) -> None:
     contracts = contracts_of(block)
-    model, batch = contracts.model().float(), contracts.batch(sample_crystals()).to(dtype=torch.float32)
-    exact = model(batch).symmetry.material
+    model, batch = contracts.build().float(), contracts.batch(sample_crystals()).to(dtype=torch.float32)
+    exact = model(batch).material
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        near = model(batch).symmetry.material
+        near = model(batch).material
     near.float().sum().backward()
     assert float(((near - exact).norm() / exact.norm()).detach()) < 0.1
 
@@ -74,7 +74,7 @@ def test_vectors_are_zero_exactly_where_symmetry_says_so(block: type[Equivariant
     contracts = contracts_of(block)
     crystals = sample_crystals()
     batch = contracts.batch(crystals)
-    size = contracts.output(crystals).symmetry.extras["vectors"].norm(dim=2).amax(1)
+    size = contracts.output(crystals).extras["vectors"].norm(dim=2).amax(1)
     by_crystal = [size[batch.crystal == i] for i in range(len(crystals))]
     # Rutile: Ti is a centre of inversion, O lies on mirrors and a twofold axis, along which a vector is left.
     assert bool((by_crystal[0][batch.numbers[batch.crystal == 0] == 8] > 0.01).all())
@@ -108,10 +108,10 @@ def test_angles_count(block: type[EquivariantBlock]) -> None:
         return CrystalBatch.from_graphs(graph, Formulas.of(numbers, multiplicity, node_ptr))
 
     with torch.no_grad():
-        model = contracts_of(block).model()
+        model = contracts_of(block).build()
         flat, solid = (model(cluster(directions)) for directions in (square, tetrahedron))
-    torch.testing.assert_close(flat.environment, solid.environment)
-    difference = (flat.symmetry.material - solid.symmetry.material).norm() / flat.symmetry.material.norm()
+    torch.testing.assert_close(flat.extras["environment"], solid.extras["environment"])
+    difference = (flat.material - solid.material).norm() / flat.material.norm()
     assert float(difference) > 0.01
 
 

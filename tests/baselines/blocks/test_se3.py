@@ -14,7 +14,7 @@ class TestSE3Contracts(BlockContracts):
 def test_logits_know_the_directions_of_edges() -> None:
     # Keys and queries of higher degree must count: only so does attention see angles.
     contracts = TestSE3Contracts()
-    model, batch = contracts.model(), contracts.batch(sample_crystals())
+    model, batch = contracts.build(), contracts.batch(sample_crystals())
     block, last = model.block, model.block.layers[-1]
     with torch.no_grad():
         edges = block.edges(batch)

@@ -11,7 +11,7 @@ from baselines.blocks.tfn import TFNBlock
 from sen.blocks import SymmetryBlock
 from sen.capsule import CapsuleBlock
 from sen.config import SENConfig
-from sen.model import SEN
+from sen.network import SEN
 
 
 @pytest.mark.parametrize("block", [MLPBlock, DenseNetBlock, EGNNBlock, TFNBlock, SE3Block])

@@ -24,7 +24,7 @@ from sen.batch import CrystalBatch
 from sen.capsule import CapsuleBlock
 from sen.crystal import Crystal, refine
 from sen.graph import Cells, Graph, build_graph, join_graphs
-from sen.model import SEN
+from sen.network import SEN
 from sen.testing import BlockContracts, sample_crystals
 from tests.benchmarks.conftest import SMALL
 from tests.benchmarks.training.test_trainer import FOLD, stopped_after
@@ -46,8 +46,8 @@ class ContractsOnGPU(BlockContracts):
         yield
         torch.use_deterministic_algorithms(False)
 
-    def model(self, seed: int = 0) -> SEN:
-        return super().model(seed).to(DEVICE)
+    def build(self, seed: int = 0) -> SEN:
+        return super().build(seed).to(DEVICE)
 
     def batch(self, crystals: Sequence[Crystal], cells: Cells | None = None) -> CrystalBatch:
         return super().batch(crystals, cells).to(DEVICE)

@@ -1,0 +1,81 @@
+"""The seam of a model: what it receives, what it returns, and what its publication trained it with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from sen.batch import CrystalBatch
+from sen.config import Config as ModelConfig
+from sen.elements import ElementEmbedding
+from sen.graph import Cells
+
+__all__ = ["CrystalModel", "ModelOutput"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOutput:
+    """What a model returns for B crystals with N nodes.
+
+    Attributes:
+        prediction: Standardised target, or the logit of the positive class, [B].
+        atoms: Environment of each node, [N, D], which reports describe; None of a model that has none.
+        material: Vector of each crystal from which the property is predicted, [B, D]; None of a model that has none.
+        extras: Further tensors for the reports by name, such as capsule poses and presences.
+    """
+
+    prediction: Tensor
+    atoms: Tensor | None = None
+    material: Tensor | None = None
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+class CrystalModel(nn.Module, ABC):
+    """A network that predicts a property from crystals; SEN is one of them.
+
+    A model must give the same answer for any description of the same crystal, and to a crystal whatever else is in its
+    batch; `sen.testing` has the contract tests for that. It predicts the standardised target: who trains it keeps mean
+    and standard deviation. Register it under the entry point group `sen_bench.models`.
+
+    Attributes:
+        Config: Its hyper-parameters, a table of the configuration with the name of the model.
+        cells: The graphs that it needs: "asymmetric" where its sums count multiplicities, so that it takes full cells
+            as well; "full" where it does not, or reads vectors.
+        chiral: Whether it may distinguish a crystal from its mirror image, for which it must read vectors.
+        source: The publication it follows.
+        graph: Its publication's graph: values of the fields of the table `graph` of the configuration.
+        recipe: Its publication's recipe: values of the fields of the table `training`.
+    """
+
+    Config: ClassVar[type[ModelConfig]]
+    cells: ClassVar[Cells] = "asymmetric"
+    chiral: ClassVar[bool] = False
+    source: ClassVar[str] = ""
+    graph: ClassVar[Mapping[str, Any]] = {}
+    recipe: ClassVar[Mapping[str, Any]] = {}
+
+    @abstractmethod
+    def __init__(self, config: ModelConfig) -> None:
+        """Build the model; its weights are drawn from torch's current random state."""
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, batch: CrystalBatch) -> ModelOutput:
+        """Predict the crystals of a batch."""
+
+    def undecayed(self) -> list[nn.Parameter]:
+        """Return the parameters that weight decay leaves alone: biases, norms and embeddings.
+
+        Decay would pull embeddings of elements that a batch does not contain to zero.
+        """
+        embeddings = [module for module in self.modules() if isinstance(module, nn.Embedding | ElementEmbedding)]
+        embedded = {id(parameter) for module in embeddings for parameter in module.parameters()}
+        return [
+            parameter
+            for name, parameter in self.named_parameters()
+            if parameter.ndim < 2 or name.endswith("bias") or id(parameter) in embedded
+        ]

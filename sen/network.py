@@ -1,0 +1,53 @@
+"""SEN: feature extraction, a symmetry block, a property head."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sen.batch import CrystalBatch
+from sen.blocks import SymmetryBlock
+from sen.config import SENConfig
+from sen.features import FeatureExtraction
+from sen.models import CrystalModel, ModelOutput
+
+__all__ = ["SEN", "property_head"]
+
+
+def property_head(material_width: int, config: SENConfig) -> nn.Sequential:
+    """Return the property head of SEN, with new weights: from material vectors [B, material_width] to [B, 1]."""
+    return nn.Sequential(
+        nn.LayerNorm(material_width),
+        nn.Linear(material_width, config.head_width),
+        nn.SiLU(),
+        nn.Dropout(config.dropout),
+        nn.Linear(config.head_width, 1),
+    )
+
+
+class SEN(CrystalModel):
+    """Symmetry-enhanced equivariance network with a pluggable symmetry stage.
+
+    Args:
+        config: Hyper-parameters of feature extraction and head.
+        block: The symmetry block, built for `config.environment_width` channels.
+    """
+
+    Config = SENConfig
+    source = "Liang et al., Nat. Commun. 14, 5198 (2023)"
+
+    def __init__(self, config: SENConfig, block: SymmetryBlock) -> None:
+        super().__init__(config)
+        self.features = FeatureExtraction(config)
+        self.block = block
+        self.head = property_head(block.material_width, config)
+
+    def forward(self, batch: CrystalBatch) -> ModelOutput:
+        """Run the three stages; `atoms` is what the block makes of `extras["environment"]` [N, environment_width]."""
+        environment = self.features(batch)
+        symmetry = self.block(environment, batch)
+        return ModelOutput(
+            prediction=self.head(symmetry.material).squeeze(-1),
+            atoms=symmetry.atoms,
+            material=symmetry.material,
+            extras={**symmetry.extras, "environment": environment},
+        )
