@@ -39,8 +39,15 @@ __all__ = ["ablate"]
 def ablate(
     *,
     blocks: Annotated[
-        str, typer.Option(help="Blocks to compare, such as mlp,egnn,capsule; all: every installed one.")
-    ] = "all",
+        str | None,
+        typer.Option(
+            help="Blocks to compare, such as mlp,egnn,capsule; all: every installed one. "
+            "Default: all, or none with --models."
+        ),
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Models to compare, such as megnet,cogn; all: every installed one but SEN.")
+    ] = None,
     task: Annotated[str, typer.Option(help=TASK_HELP)] = "prototypes",
     options: TrainingOptions,
     jobs: Annotated[
@@ -66,15 +73,15 @@ def ablate(
         typer.Option(help="Rows to judge by. Choose recipes by validation: then nothing about the test rows is shown."),
     ] = "test",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each block.")
+        bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each variant.")
     ] = False,
 ) -> None:
-    """Train SEN with several blocks on the same folds and seeds, and compare their errors with statistics.
+    """Train SEN with several blocks, and other models, on the same folds and seeds, and compare their errors.
 
     Every variant is an ordinary run in the store. Finished trainings are never repeated: the same command continues
     where it was stopped.
     """
-    from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_blocks
+    from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_variants
     from benchmarks.base.machine import check_device_name, pick_device
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.training.plans import make_plan
@@ -84,7 +91,7 @@ def ablate(
     _check_backend(backend, scheduler, jobs)
     device = options.device
     check_device_name(device)
-    names = parse_blocks(blocks)
+    names = parse_variants(blocks, models)
     assignments, axes = parse_axes(set_ or ())
     chosen = options.choose_task(task)
     folds = choose_folds(options.folds, chosen)
@@ -92,6 +99,7 @@ def ablate(
         chosen.name,
         names,
         axes,
+        recipe=options.recipe,
         defaults=chosen.defaults,
         file=options.config,
         flags=options.flags,

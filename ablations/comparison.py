@@ -74,7 +74,7 @@ def compare(all_finished: Sequence[FinishedVariant]) -> list[Comparison]:
         return []
     best = min(begun, key=FinishedVariant.rank)
     pairs = [(one, best) for one in begun if one is not best]
-    others = [one for one in begun if one is not best and one.setting.block != REFERENCE]
+    others = [one for one in begun if one is not best and one.setting.name != REFERENCE]
     with_capsule = [(one, capsule) for one in others if (capsule := find_reference(one, begun)) not in {None, best}]
     found = [facts for one, other in [*pairs, *with_capsule] if (facts := _compare(one, other)) is not None]
     return [

@@ -15,7 +15,7 @@ from benchmarks.base.interrupts import Interrupted
 from benchmarks.base.machine import hold_device, prepare_arithmetic
 from benchmarks.training.loader import GraphTensors, epoch_batches
 from benchmarks.training.plans import Plan
-from benchmarks.training.trainer import build_model, n_parameters, predict, train_fold
+from benchmarks.training.trainer import Predictor, build_model, n_parameters, predict, train_fold
 from sen.registry import guard
 
 __all__ = ["Cost", "probe"]
@@ -32,7 +32,7 @@ class Cost:
     Attributes:
         epoch_seconds: Wall time of one epoch, including validation.
         training_seconds: Wall time of all epochs; a training that stops early takes less.
-        parameters: Number of parameters of SEN with the block.
+        parameters: Number of parameters of the model.
     """
 
     epoch_seconds: float
@@ -85,10 +85,11 @@ def _probe(plan: Plan, device: str, threads: int) -> Cost:
             train_fold(config, graphs, target, fold, kind=kind, seed=0, stop=stop)
         seconds = np.diff(moments).tolist()
         step = statistics.median(seconds[1:] or seconds)
-        model = build_model(config).to(graphs.device)
-        rows = fold.validation[:_PREDICTED]
-        start = time.perf_counter()
-        predict(model, graphs, rows, edge_budget=config.training.edge_budget)
-        validation = (time.perf_counter() - start) * len(fold.validation) / len(rows)
+        predictor = Predictor(build_model(config)).to(graphs.device)
+        validation = 0.0
+        if len(rows := fold.validation[:_PREDICTED]):
+            start = time.perf_counter()
+            predict(predictor, graphs, rows, edge_budget=config.training.edge_budget)
+            validation = (time.perf_counter() - start) * len(fold.validation) / len(rows)
     epoch = step * len(batches) + validation
-    return Cost(epoch, epoch * config.training.epochs, n_parameters(model))
+    return Cost(epoch, epoch * config.training.epochs, n_parameters(predictor))

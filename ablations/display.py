@@ -139,8 +139,8 @@ class GridDisplay(TrainingDisplay):
 
     def _view(self) -> Group:
         table = Table()
-        for heading in ("block", "done", "failed", "under way", self._label, "epoch", "left"):
-            _add_column(table, heading, is_text=heading in {"block", "under way"})
+        for heading in ("variant", "done", "failed", "under way", self._label, "epoch", "left"):
+            _add_column(table, heading, is_text=heading in {"variant", "under way"})
         for line in self._lines.values():
             plan = line.variant.plan
             seconds = line.epoch_seconds
@@ -181,7 +181,7 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
     work = sum(cost.training_seconds * len(plan.missing) for plan, cost in costs.items())
     console.print(
         f"{count(n_missing, 'training')} to do, {workers} at a time: about {duration(work / workers)}, estimated from "
-        f"a few steps of each block with {count(threads, 'thread')} on this machine. Trainings that stop early "
+        f"a few steps of each variant with {count(threads, 'thread')} on this machine. Trainings that stop early "
         "(training.patience) or continue from a saved state take less."
     )
 
@@ -189,8 +189,8 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
 def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> Table:
     table = Table(title=f"Plan: {variants[0].plan.dataset.task.name}", title_justify="left")
     numbers = ("finished", "to do", "of those begun", "parameters", "an epoch", "a training", "all")
-    for heading in ("block", "run", *numbers):
-        table.add_column(heading, justify="left" if heading in {"block", "run"} else "right", overflow="fold")
+    for heading in ("variant", "run", *numbers):
+        table.add_column(heading, justify="left" if heading in {"variant", "run"} else "right", overflow="fold")
     for variant in variants:
         plan, cost = variant.plan, costs.get(variant.plan)
         table.add_row(
@@ -227,8 +227,8 @@ def show_result(result: AblationResult, folder: str) -> None:
             console,
             "Difference: first less second, mean over the folds that both have. Interval: 95 %, bootstrap over test "
             "rows, not adjusted for the number of comparisons. p: corrected resampled t-test over folds (Nadeau and "
-            "Bengio 2003), adjusted after Holm for the comparisons with the same block. The best block was chosen on "
-            "these rows, which does not show that it is the best on others.",
+            "Bengio 2003), adjusted after Holm for the comparisons with the same variant. The best variant was chosen "
+            "on these rows, which does not show that it is the best on others.",
         )
     show_notes(console, dataset)
     _print_recipes(console, result.variants)
@@ -256,7 +256,7 @@ def _print(console: Console, text: str) -> None:
 def _table_of_results(result: AblationResult, *, compact: bool) -> Table:
     task = result.dataset.task
     table = Table(title=f"{task.name}: {result.judge.rows} rows", title_justify="left")
-    headings = ["block", _label(result.judge, task.unit), "std, folds", "std, seeds"]
+    headings = ["variant", _label(result.judge, task.unit), "std, folds", "std, seeds"]
     any_ensemble = any(math.isfinite(row.ensemble) for row in result.summaries)
     headings += ["seeds averaged", "parameters"] if any_ensemble else ["parameters"]
     if not compact:
@@ -265,7 +265,7 @@ def _table_of_results(result: AblationResult, *, compact: bool) -> Table:
     if has_paper:
         headings += ["paper, eV"] if compact else ["paper, scaled units", "paper, eV"]
     for heading in headings:
-        _add_column(table, heading, is_text=heading == "block")
+        _add_column(table, heading, is_text=heading == "variant")
     for row, paper in zip(result.summaries, result.paper, strict=True):
         share = row.parameters_beside_capsule
         cells = [
@@ -295,10 +295,10 @@ def _table_of_comparisons(result: AblationResult, *, compact: bool) -> Table:
     unit = result.dataset.task.unit
     title = f"Paired differences on the same test rows{f', in {unit}' if unit else ''}"
     table = Table(title=title, title_justify="left")
-    headings = ["block", "against", "difference", "95 % interval", "p", "verdict"]
+    headings = ["variant", "against", "difference", "95 % interval", "p", "verdict"]
     for heading in headings:
         if heading != "p" or not compact:
-            _add_column(table, heading, is_text=heading in {"block", "against", "verdict"})
+            _add_column(table, heading, is_text=heading in {"variant", "against", "verdict"})
     for comparison in result.comparisons:
         cells = [
             comparison.variant,

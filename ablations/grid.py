@@ -1,4 +1,4 @@
-"""The grid of an ablation: every block with every combination of values on the other axes, each an ordinary run."""
+"""The grid of an ablation: every block and model with every combination of values on the other axes, as runs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.base.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from benchmarks.results.run_config import RunConfig
+    from benchmarks.results.run_config import Recipe, RunConfig
     from benchmarks.training.plans import Plan
 
-__all__ = ["Setting", "Variant", "build_settings", "check_seams", "parse_axes", "parse_blocks"]
+__all__ = ["Setting", "Variant", "build_settings", "check_seams", "parse_axes", "parse_variants"]
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,18 @@ class Setting:
     """A point of the grid.
 
     Attributes:
-        block: Name of the block.
+        name: Name of the block or model.
         values: Field and value, as the user wrote them, on each other axis.
         config: The configuration.
     """
 
-    block: str
+    name: str
     values: Mapping[str, str]
     config: RunConfig
 
     def __str__(self) -> str:
         """Name in tables and messages: "capsule, sen.rounds=3"."""
-        return ", ".join([self.block, *(f"{field}={value}" for field, value in self.values.items())])
+        return ", ".join([self.name, *(f"{field}={value}" for field, value in self.values.items())])
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,26 +49,44 @@ class Variant:
         return str(self.setting)
 
 
-def parse_blocks(text: str) -> list[str]:
-    """Return the blocks in a list such as "mlp,egnn,capsule"; "all" stands for all that are installed.
+def parse_variants(blocks: str | None, models: str | None) -> list[str]:
+    """Return the blocks, and then the models, in lists such as "mlp,egnn,capsule".
+
+    Args:
+        blocks: The blocks; "all" stands for all that are installed, and so does None where no models are named.
+        models: The models; "all" stands for all that are installed but SEN, which its blocks stand for.
 
     Raises:
-        UsageError: The list is empty, names a block twice, or one that is not installed.
+        UsageError: A list is empty, names something twice, or something that is not installed.
     """
-    from benchmarks.results.run_config import check_block_name
-    from sen.registry import block_names
+    from sen.registry import block_names, model_names
 
-    if text.strip() == "all":
-        return block_names()
+    found = []
+    if blocks is not None or models is None:
+        found += _parse_names("blocks", "all" if blocks is None else blocks, block_names())
+    if models is not None:
+        found += _parse_names("models", models, [name for name in model_names() if name != "sen"])
+    return found
+
+
+def _parse_names(option: Literal["blocks", "models"], text: str, installed: list[str]) -> list[str]:
+    from benchmarks.results.run_config import check_variant
+
+    kind: Literal["block", "model"] = "block" if option == "blocks" else "model"
     names = [name.strip() for name in text.split(",") if name.strip()]
+    if names == ["all"]:
+        return installed
     if not names:
-        raise UsageError("--blocks names no block: give some, such as mlp,egnn,capsule, or all.")
+        some = ", ".join(installed[:2])
+        raise UsageError(f"--{option} names no {kind}: give some, such as {some}, or all.")
     if "all" in names:
-        raise UsageError("--blocks all stands by itself: it means every installed block.")
+        raise UsageError(f"--{option} all stands by itself: it means every installed {kind}.")
+    if "sen" in names:
+        raise UsageError("SEN is compared by its blocks: name them with --blocks.")
     for name, count in Counter(names).items():
-        check_block_name(name)
+        check_variant(name, kind)
         if count > 1:
-            raise UsageError(f"--blocks names {name} {count} times: name each block once.")
+            raise UsageError(f"--{option} names {name} {count} times: name each {kind} once.")
     return names
 
 
@@ -115,9 +133,10 @@ def _split(text: str) -> list[str]:
 
 def build_settings(
     task: str,
-    blocks: Sequence[str],
+    variants: Sequence[str],
     axes: Mapping[str, Sequence[str]],
     *,
+    recipe: Recipe,
     defaults: Mapping[str, Any],
     file: Path | None,
     flags: Mapping[str, Any],
@@ -126,39 +145,43 @@ def build_settings(
     """Build the configuration of every point of the grid, see `benchmarks.results.run_config.build_config`.
 
     Raises:
-        UsageError: A field does not exist, perhaps only for one of the blocks; a value does not fit; or two points are
-            the same configuration.
+        UsageError: A field does not exist, perhaps only for one of the variants; a value does not fit; or two points
+            are the same configuration.
     """
     from benchmarks.results.run_config import build_config
 
     settings: list[Setting] = []
-    for block, *values in itertools.product(blocks, *axes.values()):
+    for name, *values in itertools.product(variants, *axes.values()):
         point = dict(zip(axes, values, strict=True))
         added = [*assignments, *(f"{field}={value}" for field, value in point.items())]
         try:
-            config = build_config(task, block, defaults=defaults, file=file, flags=flags, assignments=added)
+            config = build_config(
+                task, name, recipe=recipe, defaults=defaults, file=file, flags=flags, assignments=added
+            )
         except UsageError as error:
-            # Each block has its own fields.
-            raise UsageError(f"Block {block}: {error}" if "block." in str(error) else str(error)) from None
-        setting = Setting(block, point, config)
+            # Each block and each model has its own fields.
+            raise UsageError(f"{name}: {error}" if len(variants) > 1 else str(error)) from None
+        setting = Setting(name, point, config)
         if same := [other for other in settings if other.config == config]:
             raise UsageError(f"{same[0]} and {setting} are the same configuration: leave one of them out.")
         settings.append(setting)
     return settings
 
 
-def check_seams(blocks: Sequence[str]) -> None:
-    """Check that blocks keep the contracts of the seam, before hours are spent on them.
+def check_seams(names: Sequence[str]) -> None:
+    """Check that blocks and models keep the contracts of the seam, before hours are spent on them.
 
     Raises:
-        UsageError: A block breaks a contract; the message names it.
+        UsageError: One of them breaks a contract; the message names it.
     """
+    from sen.registry import variant_kind
     from sen.testing import run_contracts
 
-    for block in blocks:
-        for result in itertools.takewhile(lambda result: result.contract.startswith("seam"), run_contracts(block)):
+    for name in names:
+        for result in itertools.takewhile(lambda result: result.contract.startswith("seam"), run_contracts(name)):
             if result.outcome == "failed":
+                kind = variant_kind(name)
                 raise UsageError(
-                    f"The block {block!r} breaks the contract {result.contract!r} ({printable(result.reason, 200)}). "
-                    f"`sen-bench check-block {block}` says more; leave it out of --blocks to continue without it."
+                    f"The {kind} {name!r} breaks the contract {result.contract!r} ({printable(result.reason, 200)}). "
+                    f"`sen-bench check-{kind} {name}` says more; leave it out of --{kind}s to continue without it."
                 )

@@ -75,7 +75,7 @@ def evaluate(variants: Sequence[Variant], judge: JudgedRows = "test") -> Ablatio
     finished = [read_finished(variant, judge) for variant in variants]
     begun = sorted((one for one in finished if one.records), key=FinishedVariant.rank)
     summaries = [summarise_variant(one, finished) for one in begun]
-    paper = [paper_mae(task.name, summary.setting.block) if judge == "test" else None for summary in summaries]
+    paper = [paper_mae(task.name, summary.setting.name) if judge == "test" else None for summary in summaries]
     absent = [one.setting for one in finished if not one.records]
     return AblationResult(variants, finished, Judge(task.kind, judge), summaries, absent, compare(finished), paper)
 
@@ -142,7 +142,7 @@ def _as_facts(line: VariantSummary | Comparison) -> dict[str, Any]:
     """Return a line for JSON, where numbers that are not finite are None."""
     facts = dict(vars(line))
     if isinstance(line, VariantSummary):
-        facts = {"block": line.setting.block, "values": dict(facts.pop("setting").values), **facts}
+        facts = {"variant": line.setting.name, "values": dict(facts.pop("setting").values), **facts}
     found: dict[str, Any] = plain(facts)
     return found
 
@@ -155,7 +155,7 @@ def _lines_of_trainings(all_finished: Sequence[FinishedVariant]) -> list[dict[st
     """Return a line for each finished training."""
     return [
         {
-            "block": finished.setting.block,
+            "variant": finished.setting.name,
             **finished.setting.values,
             "seed": training.seed,
             "fold": training.fold,
@@ -194,7 +194,7 @@ def _latex(result: AblationResult) -> str:
     any_paper = any(paper is not None for paper in result.paper)
     lines = [
         {
-            "block": str(row.setting),
+            "variant": str(row.setting),
             label: figures(row.mean),
             "std, folds": figures(row.std_folds),
             "std, seeds": figures(row.std_seeds),
@@ -207,7 +207,7 @@ def _latex(result: AblationResult) -> str:
     ]
     differences = [
         {
-            "block": comparison.variant,
+            "variant": comparison.variant,
             "against": comparison.against,
             f"difference{unit}": figures(comparison.difference, 3),
             "95 % interval": f"{figures(comparison.low, 3)} to {figures(comparison.high, 3)}",
@@ -227,8 +227,8 @@ def _latex(result: AblationResult) -> str:
     if differences:
         caption = (
             f"{task.name}: paired differences; interval: bootstrap over test rows, p: corrected resampled t-test over "
-            "folds (Nadeau and Bengio 2003), adjusted after Holm for the comparisons with the same block. The best "
-            "block was chosen on these rows."
+            "folds (Nadeau and Bengio 2003), adjusted after Holm for the comparisons with the same variant. The best "
+            "variant was chosen on these rows."
         )
         parts.append(_latex_table(differences, caption, f"tab:{task.name}-differences"))
     return "\n".join(parts)
@@ -245,7 +245,7 @@ def _latex_table(lines: Sequence[Mapping[str, str]], caption: str, label: str) -
         [_with_minus(column) for column in columns],
         [[_with_minus(cell) for cell in line.values()] for line in lines],
         # Names and verdicts are text; the columns between them are numbers.
-        alignment="".join("l" if name in {"block", "against", "verdict"} else "r" for name in columns),
+        alignment="".join("l" if name in {"variant", "against", "verdict"} else "r" for name in columns),
         caption=_with_minus(caption),
         label=label,
         begin=(r"\begin{table}[htbp]",),

@@ -27,7 +27,7 @@ class FinishedVariant:
     """The finished trainings of a variant, among the folds and seeds asked for.
 
     Attributes:
-        setting: Block and values.
+        setting: Block or model, and values.
         judge: How the trainings are scored.
         records: Record of each training, the content of its metrics.json.
         score: Score of each training.
@@ -111,7 +111,7 @@ class VariantSummary:
     """A line of the table of results.
 
     Attributes:
-        setting: Block and values.
+        setting: Block or model, and values.
         mean: Mean over folds of the mean over seeds, in the unit of the target.
         std_folds: Standard deviation over folds (ddof 0, as MatBench).
         std_seeds: Standard deviation (ddof 1) of the seeds' own means over the same folds; NaN for a single seed.
@@ -121,7 +121,7 @@ class VariantSummary:
         trainings: Number of finished trainings.
         missing: Number of trainings asked for that are not finished.
         rows: Number of rows that judge.
-        parameters: Number of parameters of SEN with the block.
+        parameters: Number of parameters of the model.
         parameters_beside_capsule: Relative difference from capsule's parameters; NaN where capsule is not in the grid.
         epoch_seconds: Median wall time of an epoch.
         peak_memory_bytes: Largest memory of a training: of the GPU for trainings on one, resident for the others.
@@ -181,6 +181,6 @@ def summarise_variant(finished: FinishedVariant, all_finished: Sequence[Finished
 def find_reference(finished: FinishedVariant, all_finished: Sequence[FinishedVariant]) -> FinishedVariant | None:
     """Return the variant of capsule with the same values on the other axes; None where none is finished."""
     for other in all_finished:
-        if other.setting.block == REFERENCE and other.setting.values == finished.setting.values and other.records:
+        if other.setting.name == REFERENCE and other.setting.values == finished.setting.values and other.records:
             return other
     return None

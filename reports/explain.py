@@ -17,7 +17,7 @@ from benchmarks.base.workers import Progress
 from benchmarks.data.structures import form_of
 from benchmarks.results.store import Training
 from benchmarks.training.prediction import find_files, read_samples
-from benchmarks.training.trainer import probabilities
+from benchmarks.training.trainer import Predictor, probabilities
 from reports.environments.description import Environments, Models
 from reports.environments.two_ks import DIGITS, describe_crystal, element_of, orbit_labels
 from reports.page.items import Items
@@ -29,7 +29,6 @@ from reports.study.sentences import Sentences
 from reports.study.study import Absent, Study
 from reports.study.wording import dashed, in_brackets
 from sen.crystal import Crystal
-from sen.network import SEN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -142,12 +141,10 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
     return outcomes
 
 
-def _predict(model: SEN, environments: Environments, kind: str) -> float:
+def _predict(predictor: Predictor, environments: Environments, kind: str) -> float:
     # Environments are on the CPU, and the model may be on a GPU.
-    weight = next(model.head.parameters())
-    material = torch.as_tensor(environments.material).to(device=weight.device, dtype=weight.dtype)
-    with torch.no_grad():
-        value = (model.shift + model.scale * model.head(material).squeeze(-1)).cpu().numpy()
+    standardised = torch.as_tensor(environments.prediction).to(predictor.shift.device)
+    value = predictor.in_unit(standardised).cpu().numpy()
     return float((probabilities(value) if kind == "classification" else value)[0])
 
 

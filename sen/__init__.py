@@ -1,9 +1,9 @@
 """SEN, the symmetry-enhanced equivariance network (Liang et al., Nat. Commun. 14, 5198 (2023)).
 
 `crystal` and `graph` describe crystals, and `batch` turns them into tensors. `models` is what every model is, and
-`network` is SEN, which consists of `features`, a symmetry block (`blocks`, `capsule`) and a head. `registry` finds models
-and blocks by their names, and `testing` has the contracts that they must keep. This package imports no other package of sen-bench. Importing it alone does
-not load torch.
+`network` is SEN, which consists of `features`, a symmetry block (`blocks`, `capsule`) and a head. `registry` finds
+models and blocks by their names, and `testing` has the contracts that they must keep. This package imports no other
+package of sen-bench. Importing it alone does not load torch.
 """
 
 __all__ = [

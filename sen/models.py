@@ -58,6 +58,16 @@ class CrystalModel(nn.Module, ABC):
     graph: ClassVar[Mapping[str, Any]] = {}
     recipe: ClassVar[Mapping[str, Any]] = {}
 
+    @classmethod
+    def shrink(cls, training_rows: int) -> Mapping[str, float]:
+        """Return the factor on the default of each configuration field that depends on the number of training rows.
+
+        Args:
+            training_rows: Training rows of a fold, without its validation rows.
+        """
+        del training_rows
+        return {}
+
     @abstractmethod
     def __init__(self, config: ModelConfig) -> None:
         """Build the model; its weights are drawn from torch's current random state."""

@@ -35,6 +35,15 @@ class SEN(CrystalModel):
     Config = SENConfig
     source = "Liang et al., Nat. Commun. 14, 5198 (2023)"
 
+    @classmethod
+    def shrink(cls, training_rows: int) -> dict[str, float]:
+        """Let weight decay and dropout fall with a power of the number of rows above 1,000, see docs/decisions.md.
+
+        They are 3.0 and 0.3 up to 1,000 rows, and 1.0 and 0.1 at 7,355 rows.
+        """
+        share = min(1, (1000 / training_rows) ** 0.55)
+        return {"training.weight_decay": share, "sen.dropout": share}
+
     def __init__(self, config: SENConfig, block: SymmetryBlock) -> None:
         super().__init__(config)
         self.features = FeatureExtraction(config)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
     from sen.blocks import SymmetryBlock
@@ -26,6 +26,7 @@ __all__ = [
     "load_plugin",
     "model_names",
     "variant_code",
+    "variant_kind",
 ]
 
 _BLOCKS, _MODELS = "sen_bench.blocks", "sen_bench.models"
@@ -131,6 +132,11 @@ def load_model(name: str) -> type[CrystalModel]:
     return load_plugin(_MODELS, name, CrystalModel)  # type: ignore[type-abstract]
 
 
+def variant_kind(name: str) -> Literal["block", "model"]:
+    """Return what a name of the two stands for: a block of SEN, or another model."""
+    return "block" if name in block_names() else "model"
+
+
 @functools.cache
 def variant_code(name: str) -> str | None:
     """Return what distinguishes the code of a block or model from earlier and later code of the same.
@@ -145,7 +151,7 @@ def variant_code(name: str) -> str | None:
         KeyError: No installed package registers a block or model of that name.
         TypeError: What is registered is neither a SymmetryBlock nor a CrystalModel.
     """
-    is_block = name in block_names()
+    is_block = variant_kind(name) == "block"
     distribution = find_plugins(_BLOCKS if is_block else _MODELS)[name].dist
     if distribution is None or distribution.name == "sen-bench":
         return None

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from sen.batch import CrystalBatch, to_tensors
 from sen.blocks import SymmetryBlock, SymmetryOutput
@@ -32,7 +32,7 @@ from sen.crystal import SYMBOLS, Crystal, refine
 from sen.graph import Cells, Graph, build_graph, join_graphs
 from sen.models import CrystalModel, ModelOutput
 from sen.network import SEN
-from sen.registry import block_names, guard, load_block, load_model
+from sen.registry import guard, load_block, load_model, variant_kind
 
 __all__ = ["BlockContracts", "ContractResult", "ModelContracts", "collate", "run_contracts", "sample_crystals"]
 
@@ -110,9 +110,11 @@ class ModelContracts:
         torch.manual_seed(seed)
         model = self.construct()
         for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:  # noqa: SLF001
-                module.running_mean.normal_(std=0.3)
-                module.running_var.uniform_(0.5, 2.0)
+            for name, statistics in module.named_buffers(recurse=False):
+                if name == "running_mean":
+                    statistics.normal_(std=0.3)
+                elif name == "running_var":
+                    statistics.uniform_(0.5, 2.0)
         return model.double().eval()
 
     def batch(self, crystals: Sequence[Crystal], cells: Cells | None = None) -> CrystalBatch:
@@ -390,7 +392,7 @@ def run_contracts(name: str) -> Iterator[ContractResult]:
     broken, and the traceback goes to the logger `sen_bench` at level DEBUG. After a broken contract about the seam, the
     others are skipped.
     """
-    is_block = name in block_names()
+    is_block = variant_kind(name) == "block"
 
     class Contracts(BlockContracts if is_block else ModelContracts):  # type: ignore[misc]
         pass

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sen.registry import block_names
+from sen.registry import block_names, model_names
 
 REPOSITORY = Path(__file__).parent.parent
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
@@ -135,18 +135,20 @@ def test_what_needs_no_model_loads_no_torch() -> None:
     assert "torch" not in loaded
 
 
-def test_every_block_and_command_is_in_the_readme_and_every_block_is_held_to_the_contracts() -> None:
+def test_all_variants_and_commands_are_in_the_readme_and_all_variants_are_held_to_the_contracts() -> None:
     project = PROJECT["project"]["entry-points"]
     readme = (REPOSITORY / "README.md").read_text()
     assert set(project["sen_bench.blocks"]) <= set(block_names())
+    assert set(project["sen_bench.models"]) <= set(model_names())
     for command in project["sen_bench.commands"]:
         assert f"sen-bench {command}" in readme
     # Not those on a GPU, which are skipped where there is none.
     files = [file for file in (REPOSITORY / "tests").rglob("test_*.py") if "cuda" not in file.name]
     tests = "".join(file.read_text() for file in files)
-    for name, target in project["sen_bench.blocks"].items():
-        assert f"`{name}`" in readme
-        assert f"block = {target.rpartition(':')[2]}" in tests
+    for kind in ("block", "model"):
+        for name, target in project[f"sen_bench.{kind}s"].items():
+            assert f"`{name}`" in readme
+            assert name == "sen" or f"{kind} = {target.rpartition(':')[2]}" in tests
 
 
 # Tests of what several modules have in common, named after that.

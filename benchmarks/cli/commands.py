@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from benchmarks.base.console import count, say
-from benchmarks.base.errors import RunError
+from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
     BadRowOption,
@@ -30,14 +30,29 @@ from benchmarks.cli.options import (
     with_training_options,
 )
 
-__all__ = ["archive", "blocks", "check_block", "export", "predict", "prepare", "run", "status", "tasks"]
+__all__ = [
+    "archive",
+    "blocks",
+    "check_block",
+    "check_model",
+    "export",
+    "models",
+    "predict",
+    "prepare",
+    "run",
+    "status",
+    "tasks",
+]
 
 
 @with_training_options
 def run(
     task: TaskArgument,
     *,
-    block: Annotated[str, typer.Option(help="Symmetry block; `sen-bench blocks` lists them.")] = "capsule",
+    block: Annotated[
+        str | None, typer.Option(help="Symmetry block of SEN; `sen-bench blocks` lists them. Default: capsule.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Another model than SEN; `sen-bench models` lists them.")] = None,
     options: TrainingOptions,
     jobs: Annotated[int, typer.Option(help="Trainings at the same time; -1: one per core.")] = 1,
     set_: SetOption = None,
@@ -46,19 +61,26 @@ def run(
         typer.Option(help="Finished folds: keep them, delete them all and train again, or refuse to run."),
     ] = "only-missing",
 ) -> None:
-    """Train SEN with a block on the official folds of a task, and report its errors.
+    """Train SEN with a block, or another model, on the official folds of a task, and report its errors.
 
     Finished folds are kept: the same command continues where it was stopped.
     """
     from benchmarks.cli.display import show_result
     from benchmarks.cli.progress import RunDisplay
-    from benchmarks.results.run_config import build_config
+    from benchmarks.results.run_config import build_config, check_variant
 
     check_jobs(jobs)
+    if block is not None and model is not None:
+        raise UsageError("--block X is short for --model sen with that block: leave out --block or --model.")
+    if model is not None:
+        check_variant(model, "model")
+    else:
+        check_variant(block or "capsule", "block")
     chosen = options.choose_task(task)
     config = build_config(
         chosen.name,
-        block,
+        model or block or "capsule",
+        recipe=options.recipe,
         defaults=chosen.defaults,
         file=options.config,
         flags=options.flags,
@@ -207,6 +229,13 @@ def tasks(data_dir: DataDir = None) -> None:
     show_tasks(data_dir)
 
 
+def models() -> None:
+    """List the models, with their parameters, graph, recipe and source."""
+    from benchmarks.cli.display import show_models
+
+    show_models()
+
+
 def blocks() -> None:
     """List the symmetry blocks, with their parameters, the graphs they read, and their source."""
     from benchmarks.cli.display import show_blocks
@@ -219,18 +248,30 @@ def check_block(name: Annotated[str, typer.Argument(help="Block; `sen-bench bloc
 
     SEN_BENCH_DEBUG=1 shows the tracebacks of failures.
     """
+    _check_contracts(name, "block")
+
+
+def check_model(name: Annotated[str, typer.Argument(help="Model; `sen-bench models` lists them.")]) -> None:
+    """Test a model against the contracts that all models must keep, such as that no rotation changes a prediction.
+
+    SEN_BENCH_DEBUG=1 shows the tracebacks of failures.
+    """
+    _check_contracts("capsule" if name == "sen" else name, "block" if name == "sen" else "model")
+
+
+def _check_contracts(name: str, kind: Literal["block", "model"]) -> None:
     from benchmarks.cli.display import show_contract
-    from benchmarks.results.run_config import check_block_name
+    from benchmarks.results.run_config import check_variant
     from sen.testing import run_contracts
 
-    check_block_name(name)
+    check_variant(name, kind)
     broken = n_contracts = 0
     for result in run_contracts(name):
         show_contract(result)
         broken += result.outcome == "failed"
         n_contracts += 1
     if broken:
-        raise RunError(f"The block {name!r} breaks {broken} of {n_contracts} contracts.")
+        raise RunError(f"The {kind} {name!r} breaks {broken} of {n_contracts} contracts.")
 
 
 def status(out: Annotated[Path, typer.Argument(help="Folder of the run store, or an archive.")] = Path("runs")) -> None:

@@ -25,10 +25,13 @@ from benchmarks.data.near_duplicates import NEAR, NearDuplicates
 from benchmarks.data.tasks import TASKS, Task, find_data_file
 from benchmarks.results.leaderboard import LeaderboardEntry, published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, primary_metric
+from benchmarks.results.run_config import recorded_variant, variant_label
+from sen.registry import variant_kind
 
 if TYPE_CHECKING:
     from benchmarks.data.dataset import Dataset
-    from benchmarks.data.graph_table import GraphTable
+    from benchmarks.data.graph_table import GraphSettings, GraphTable
+    from benchmarks.results.run_config import TrainingConfig
     from benchmarks.results.store import Run
     from benchmarks.results.submission import Submission
     from benchmarks.training.plans import Plan
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "show_blocks",
     "show_contract",
+    "show_models",
     "show_predictions",
     "show_preparation",
     "show_result",
@@ -77,7 +81,7 @@ def _fold_table(plan: Plan, summary: dict[str, Any]) -> Table:
     task = plan.dataset.task
     seeds = len(summary["seeds"]) > 1
     unit = f" in {task.unit}" if task.unit else ""
-    table = Table(title=f"{task.name}, {plan.config.block_name}: test rows{unit}", title_justify="left")
+    table = Table(title=f"{task.name}, {plan.config.variant}: test rows{unit}", title_justify="left")
     table.add_column("fold")
     if seeds:
         table.add_column("seed")
@@ -139,7 +143,7 @@ def _show_leaderboard(console: Console, plan: Plan, summary: dict[str, Any]) -> 
 
 
 def _ours(plan: Plan) -> str:
-    return f"SEN ({plan.config.block_name}), this run"
+    return f"{variant_label(plan.config.model_dump())}, this run"
 
 
 def _on_folds(entry: LeaderboardEntry, folds: list[int]) -> tuple[float, float]:
@@ -250,7 +254,7 @@ def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form
         "target": task["target"],
         "unit": task["unit"],
         "kind": task["kind"],
-        "block": ensemble.config.block_name,
+        variant_kind(ensemble.config.variant): ensemble.config.variant,
         "models": [{"seed": training.seed, "fold": training.fold} for training in ensemble.trainings],
         "predictions": [row | {"by_model": entry.by_model} for row, entry in zip(rows, predictions, strict=True)],
     }
@@ -262,7 +266,7 @@ def _show_prediction_table(ensemble: Ensemble, predictions: Sequence[Prediction]
     what = "probability" if task["kind"] == "classification" else task["target"]
     unit = f" ({task['unit']})" if task["unit"] else ""
     count = "1 model" if n_models == 1 else f"{n_models} models"
-    table = Table(title=f"{task['name']}, {ensemble.config.block_name}: {count}", title_justify="left")
+    table = Table(title=f"{task['name']}, {ensemble.config.variant}: {count}", title_justify="left")
     for heading in ("file", "formula", "space group", f"{what}{unit}", "spread", "never seen in training"):
         table.add_column(heading, justify="right" if heading.startswith((what, "spread")) else "left", overflow="fold")
     for entry in predictions:
@@ -327,18 +331,22 @@ def show_blocks() -> None:
     """
     from benchmarks.results.run_config import build_config
     from benchmarks.training.trainer import build_model, n_parameters
+    from sen.network import SEN
     from sen.registry import block_names
 
-    table = Table(title="Symmetry blocks")
+    table = Table(title="Symmetry blocks of SEN")
     for heading in ("block", "parameters", "SEN in all", "relative to capsule", "reads", "source"):
         table.add_column(heading, justify="left" if heading in {"block", "reads", "source"} else "right")
     models: dict[str, SEN] = {}
     broken: list[str] = []
     for name in block_names():
         try:
-            models[name] = build_model(build_config("prototypes", name))
+            model = build_model(build_config("prototypes", name))
         except UsageError as error:
             broken.append(str(error))
+        else:
+            assert isinstance(model, SEN)
+            models[name] = model
     of_capsule = n_parameters(models["capsule"])
     for name, model in models.items():
         total = n_parameters(model)
@@ -350,8 +358,50 @@ def show_blocks() -> None:
         raise RunError(" ".join(broken))
 
 
+def show_models() -> None:
+    """Print the installed models, with their parameters, graph and recipe at the defaults of their publications.
+
+    Raises:
+        RunError: Some models cannot be loaded or built; the others are printed.
+    """
+    from benchmarks.results.run_config import build_config
+    from benchmarks.training.trainer import build_model, n_parameters
+    from sen.registry import model_names
+
+    table = Table(title="Models")
+    for heading in ("model", "parameters", "graph", "recipe", "source"):
+        table.add_column(heading, justify="right" if heading == "parameters" else "left", overflow="fold")
+    broken: list[str] = []
+    for name in model_names():
+        try:
+            config = build_config("", name)
+            model = build_model(config)
+        except UsageError as error:
+            broken.append(str(error))
+        else:
+            parameters = f"{n_parameters(model):,}"
+            table.add_row(name, parameters, _graph(config.graph), _recipe(config.training), model.source)
+    make_console().print(table)
+    if broken:
+        raise RunError(" ".join(broken))
+
+
+def _graph(settings: GraphSettings) -> str:
+    nodes = "full cells" if settings.cells == "full" else "asymmetric units"
+    nearest = "all" if settings.max_neighbors is None else f"{settings.max_neighbors} nearest"
+    return f"{nodes}, {nearest} within {settings.cutoff:g} Å"
+
+
+def _recipe(recipe: TrainingConfig) -> str:
+    validation = "no validation rows" if recipe.validation == 0 else "best epoch"
+    return (
+        f"{recipe.optimizer} {recipe.learning_rate:g}, {recipe.schedule}, {recipe.loss}, {recipe.epochs} epochs of "
+        f"batches of {recipe.batch_size}, {validation}"
+    )
+
+
 def show_contract(result: ContractResult) -> None:
-    """Print a line about a contract that a block was tested against."""
+    """Print a line about a contract that a block or model was tested against."""
     style = {"passed": "green", "failed": "red", "skipped": "yellow"}[result.outcome]
     reason = f": {printable(result.reason, 300)}" if result.reason else ""
     make_console().print(Text.assemble((f"{result.outcome:7}", style), f"  {result.contract}{reason}"), soft_wrap=True)
@@ -362,7 +412,7 @@ def show_status(root: Path) -> None:
     from benchmarks.results.store import find_runs
 
     table = Table(title=f"Runs in {root}")
-    for heading in ("task", "rows", "block", "run", "seeds", "folds done", "under way", "metric", "mean", "std"):
+    for heading in ("task", "rows", "variant", "run", "seeds", "folds done", "under way", "metric", "mean", "std"):
         table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left", overflow="fold")
     for run in find_runs(root):
         try:
@@ -386,7 +436,7 @@ def _status(run: Run) -> list[str]:
     return [
         str(config["task"]),
         rows if config["limit"] is None else f"{rows}, limit {config['limit']:,}",
-        str(config["block_name"]),
+        recorded_variant(config),
         run.path.name,
         ",".join(str(seed) for seed in sorted({training.seed for training in trainings})),
         f"{len(scores)} of {n}: {','.join(map(str, scores))}" if scores else f"0 of {n}",

@@ -76,9 +76,14 @@ class TrainingOptions:
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first run.")] = 0
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from --seed.")] = 1
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training rows. Default: 60; for `prototypes` 30.")
+        int | None,
+        typer.Option(
+            help="Passes over the training rows. Default: that of the model, 60 for SEN; for `prototypes` 30."
+        ),
     ] = None
-    batch_size: Annotated[int | None, typer.Option(help="Crystals in a batch. Default: 32.")] = None
+    batch_size: Annotated[
+        int | None, typer.Option(help="Crystals in a batch. Default: that of the model, 32 for SEN.")
+    ] = None
     device: DeviceOption = "auto"
     precision: Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")] = None
     data_dir: DataDir = None
@@ -90,9 +95,15 @@ class TrainingOptions:
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config", help="TOML file with the tables graph, sen, block and training; or paper, the paper's settings."
+            "--config",
+            help="TOML file with the tables graph, training, sen (or another model) and block; or paper, the settings "
+            "of SEN's paper.",
         ),
     ] = None
+    recipe: Annotated[
+        Literal["own", "common"],
+        typer.Option(help="That of each model's publication, or one and the same for every model."),
+    ] = "own"
     target: TargetOption = None
     kind: KindOption = None
     split: Annotated[

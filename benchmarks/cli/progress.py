@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from rich.progress import (
 from benchmarks.base.console import count, drawn, duration, figures, make_console
 from benchmarks.base.errors import SenBenchError, printable
 from benchmarks.results.metrics import METRIC_LABELS, primary_metric
+from sen.registry import variant_kind
 
 if TYPE_CHECKING:
     from benchmarks.base.workers import Progress as ProgressCallback
@@ -39,11 +41,11 @@ _SHOWN = 5
 
 
 def recipe(config: RunConfig) -> str:
-    """Return a sentence on the epochs, and on weight decay and dropout, which depend on the number of training rows."""
-    return (
-        f"Epochs: {config.training.epochs}, weight decay: {config.training.weight_decay:g}, "
-        f"dropout: {config.sen.dropout:g}."
-    )
+    """Return a sentence on the epochs, on weight decay and, where the model has it, on dropout."""
+    words = [f"Epochs: {config.training.epochs}", f"weight decay: {config.training.weight_decay:g}"]
+    if (dropout := getattr(config.model, "dropout", None)) is not None:
+        words.append(f"dropout: {dropout:g}")
+    return f"{', '.join(words)}."
 
 
 def first_ids(ids: Sequence[str]) -> str:
@@ -125,6 +127,8 @@ class TrainingDisplay(ABC):
         self._print(f"Another process is training {names}: waiting for it.")
 
     def _progress(self, planned: PlannedTraining, epoch: Epoch) -> str:
+        if math.isnan(epoch.validation):
+            return f"{self._name(planned)}: training loss {figures(epoch.train_loss)}"
         return f"{self._name(planned)}: validation {figures(epoch.validation)}{self._unit}"
 
     def _print(self, text: str, style: str = "") -> None:
@@ -179,10 +183,10 @@ class RunDisplay(TrainingDisplay):
 
     def start(self, plan: Plan, device: str) -> None:
         """Print what is going to be done, and draw a bar for all epochs of all missing trainings."""
-        table, task = plan.dataset.table, plan.dataset.task
+        table, task, variant = plan.dataset.table, plan.dataset.task, plan.config.variant
         share = "" if plan.dataset.is_complete else f" ({plan.dataset.coverage:.1%} of the task: partial data)"
         self.console.print(
-            f"{task.name}: {len(table):,} crystals{share}, block {plan.config.block_name}, {device}. "
+            f"{task.name}: {len(table):,} crystals{share}, {variant_kind(variant)} {variant}, {device}. "
             f"{len(plan.missing)} of {len(plan.trainings)} trainings to do, in {plan.run.path}"
         )
         show_notes(self.console, plan.dataset)

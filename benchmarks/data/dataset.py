@@ -38,14 +38,17 @@ class Dataset:
     is_complete: bool
     skipped: tuple[SkippedRow, ...] = ()
     symprec: float = SYMPREC
-    _made: dict[tuple[int, int | None], list[Fold]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _made: dict[tuple[int, int | None, float | None], list[Fold]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    def folds(self, seed: int = 0, limit: int | None = None) -> list[Fold]:
+    def folds(self, seed: int = 0, limit: int | None = None, validation: float | None = None) -> list[Fold]:
         """Return the folds for a seed, or the one of a holdout split; they are made once.
 
         Args:
             seed: Seed of the run, from 0 on, which draws the validation rows.
             limit: Largest number of training and validation rows of a fold.
+            validation: Share of these that are validation rows, see `make_folds`.
 
         Raises:
             UsageError: See `make_folds`, as for `DataError`.
@@ -53,12 +56,20 @@ class Dataset:
         """
         if seed < 0:
             raise UsageError(f"A seed is a whole number from 0 on, not {seed}.")
-        if (seed, limit) not in self._made:
+        key = seed, limit, validation
+        if key not in self._made:
             task, table = self.task, self.table
-            self._made[seed, limit] = make_folds(
-                task.kind, table.row, task.n_rows, table.target, seed, limit=limit, split=task.split
+            self._made[key] = make_folds(
+                task.kind,
+                table.row,
+                task.n_rows,
+                table.target,
+                seed,
+                limit=limit,
+                validation=validation,
+                split=task.split,
             )
-        return self._made[seed, limit]
+        return self._made[key]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the folds, which are megabytes and follow from the rest."""

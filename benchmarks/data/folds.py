@@ -36,7 +36,7 @@ class Fold:
     Attributes:
         index: Number of the fold, 0 to 4; 0 for a holdout split.
         train: Rows that the model is fitted on, int64 [n_train].
-        validation: Rows that stop the training and choose the checkpoint, int64 [n_validation].
+        validation: Rows that stop the training and choose the epoch, int64 [n_validation]; none where all rows train.
         test: Rows that are predicted once, int64 [n_test]. No test row is ever dropped.
     """
 
@@ -135,12 +135,13 @@ def make_folds(
     seed: int,
     *,
     limit: int | None = None,
+    validation: float | None = None,
     split: str = "folds",
 ) -> list[Fold]:
     """Return the official folds, restricted to the rows of the table, with validation rows cut from the training rows.
 
-    A tenth of each fold's training rows, drawn by the run's seed and the fold's index, becomes validation rows; in a
-    classification, a tenth of each class. A holdout split, validation rows included, is drawn with the seed of the
+    A share of each fold's training rows, drawn by the run's seed and the fold's index, becomes validation rows; in a
+    classification, that share of each class. A holdout split, validation rows included, is drawn with the seed of the
     official folds, so that all blocks and seeds share it; in a classification it is stratified.
 
     Args:
@@ -152,14 +153,16 @@ def make_folds(
         seed: Seed of the run; it draws the validation rows and never changes the official folds.
         limit: Keep at most this many of each fold's training rows, validation rows included, drawn at random; a
             smaller limit keeps a subset of what a larger one keeps. Test rows are never dropped.
+        validation: Share of the training rows that become validation rows, from 0 on; None: a tenth, or what a holdout
+            split names.
         split: As `check_split` returns it; a holdout split is for data sets that are complete by themselves.
 
     Returns:
         The five folds, or the one of a holdout split.
 
     Raises:
-        UsageError: Too few rows, a limit below 2, or a part of a classification data set, whose stratified official
-            folds depend on the labels of all rows.
+        UsageError: Too few rows, a limit below 2, two shares of validation rows, or a part of a classification data
+            set, whose stratified official folds depend on the labels of all rows.
         DataError: Row indices that repeat or lie outside the complete data set.
     """
     if limit is not None and limit < 2:
@@ -167,7 +170,14 @@ def make_folds(
             f"A limit of {limit} training rows is too small: one row to train on and one to validate on are 2."
         )
     if split != "folds":
-        return [_holdout(kind, targets, seed, limit, [float(share) for share in split.partition(":")[2].split("/")])]
+        if validation:
+            raise UsageError(
+                f"The split {split} names its share of validation rows: leave out training.validation={validation:g}, "
+                "or give 0 to train on these rows as well."
+            )
+        shares = [float(share) for share in split.partition(":")[2].split("/")]
+        fold = _holdout(kind, targets, seed, limit, shares)
+        return [fold if validation is None else _without_validation(fold)]
     if n_official_rows is None:
         rows, n_official_rows = np.arange(len(rows)), len(rows)
     position = _positions(rows, n_official_rows)
@@ -192,7 +202,8 @@ def make_folds(
         for_limit, for_validation = map(np.random.default_rng, np.random.SeedSequence([seed, index]).spawn(2))
         if limit is not None:
             train = _limited(train, _strata(kind, targets, train), limit, for_limit)
-        held_out = _draw_validation(_strata(kind, targets, train), for_validation)
+        share = VALIDATION_FRACTION if validation is None else validation
+        held_out = _draw_validation(_strata(kind, targets, train), share, for_validation)
         folds.append(Fold(index, train[~held_out], train[held_out], test))
         _require_all_classes(kind, targets, folds[-1], limit)
     return folds
@@ -233,6 +244,12 @@ def _holdout(kind: Kind, targets: NDArray[np.generic], seed: int, limit: int | N
     return fold
 
 
+def _without_validation(fold: Fold) -> Fold:
+    """Return the fold with its validation rows among the training rows."""
+    known = np.sort(np.concatenate([fold.train, fold.validation]))
+    return Fold(fold.index, known, fold.validation[:0], fold.test)
+
+
 def _strata(kind: Kind, targets: NDArray[np.generic], rows: NDArray[np.int64]) -> NDArray[np.generic]:
     """Return the stratum of each row [n]: its class; for a regression all rows are in one stratum."""
     return targets[rows] if kind == "classification" else np.zeros(len(rows))
@@ -253,7 +270,8 @@ def _require_all_classes(kind: Kind, targets: NDArray[np.generic], fold: Fold, l
     """Refuse a limit that leaves a class out: the epoch would be chosen by rows without that class."""
     if kind == "classification" and limit is not None:
         n_classes = len(np.unique(targets))
-        if any(len(np.unique(targets[part])) < n_classes for part in (fold.train, fold.validation)):
+        parts = [fold.train, fold.validation] if len(fold.validation) else [fold.train]
+        if any(len(np.unique(targets[part])) < n_classes for part in parts):
             raise UsageError(
                 f"With a limit of {limit} training rows, fold {fold.index} has training or validation rows of one "
                 "class alone: raise --limit."
@@ -275,11 +293,13 @@ def _positions(rows: NDArray[np.int64], n_official_rows: int) -> NDArray[np.int6
     return position
 
 
-def _draw_validation(strata: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return a mask [n] that holds out a tenth of each stratum: at least one row, but never all of them."""
+def _draw_validation(strata: NDArray[np.generic], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return a mask [n] that holds out a share of each stratum: at least one row, but never all; none for 0."""
     held_out = np.zeros(len(strata), dtype=bool)
+    if share == 0:
+        return held_out
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
-        n_validation = min(max(1, round(VALIDATION_FRACTION * len(members))), len(members) - 1)
+        n_validation = min(max(1, round(share * len(members))), len(members) - 1)
         held_out[rng.permutation(members)[:n_validation]] = True
     return held_out

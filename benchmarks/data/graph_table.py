@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from benchmarks.base.cache import CachedArrays, digest, load_or_build
 from benchmarks.base.errors import DataError, printable
 from benchmarks.base.workers import Progress, stream
-from benchmarks.data.crystal_table import UNRECORDED_SYMPREC, CrystalTable
+from benchmarks.data.crystal_table import CrystalTable
 from benchmarks.data.raw_crystal import BadRow, any_error_is_bad
 from sen.config import Config
 from sen.crystal import SYMPREC
@@ -42,14 +42,6 @@ class GraphSettings(Config):
     def edges(self) -> dict[str, Any]:
         """The settings of the graph of a crystal that is already refined, as `sen.graph.build_graph` takes them."""
         return self.model_dump(exclude={"symprec"})
-
-    @model_serializer(mode="wrap")
-    def _leave_out_unrecorded(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the tolerance of version 0.1, which did not record it, so that its runs keep their digests."""
-        fields: dict[str, Any] = write(self)
-        if self.symprec == UNRECORDED_SYMPREC:
-            fields.pop("symprec", None)
-        return fields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ from benchmarks.base.files import write_bytes
 from benchmarks.data.folds import N_FOLDS
 from benchmarks.data.tasks import Task, get_task
 from benchmarks.results.metrics import matbench_scores
+from benchmarks.results.run_config import recorded_variant, variant_label, variant_option
 from benchmarks.results.store import Run, Training
 from benchmarks.results.submission import (
     BENCHMARK,
@@ -49,13 +51,13 @@ def make_submission(runs: Sequence[Run], *, algorithm: str | None = None, moment
 
     Args:
         runs: The runs.
-        algorithm: Name of the model; default: SEN with the block.
+        algorithm: Name of the model; default: its own, or SEN with its block.
         moment: Time at which the file is made, in UTC.
 
     Raises:
         UsageError: A run cannot be submitted: folds are missing or damaged, the data are partial, training rows were
             limited, the task is not of MatBench, or the test rows are not the official ones; or there are two runs of
-            one task, or runs of different blocks.
+            one task, or runs of different models.
         DataError: A run cannot be read.
     """
     finished = [_finished(run) for run in runs]
@@ -66,9 +68,9 @@ def make_submission(runs: Sequence[Run], *, algorithm: str | None = None, moment
                     f"{other.run.path} and {one.run.path} are both runs of {one.task.name}: "
                     "a submission has one result for each task."
                 )
-            if one.block != other.block:
+            if one.variant != other.variant:
                 raise UsageError(
-                    f"{other.run.path} is a run of the block {other.block}, {one.run.path} of {one.block}: "
+                    f"{other.run.path} is a run of {other.variant}, {one.run.path} of {one.variant}: "
                     "a submission has the results of one model."
                 )
     parts = sorted(finished, key=lambda part: part.task.name)
@@ -78,8 +80,8 @@ def make_submission(runs: Sequence[Run], *, algorithm: str | None = None, moment
         "version": VERSION,
         "tasks": {part.task.name: _task_content(part) for part in parts},
         "user_metadata": {
-            "algorithm": algorithm or f"SEN ({parts[0].block})",
-            "block": parts[0].block,
+            "algorithm": algorithm or variant_label(parts[0].facts["config"]),
+            "variant": parts[0].variant,
             "predictions": "mean over the seeds; uncertainty of regressions: standard deviation over seeds (ddof 1)",
             "tasks": {part.task.name: _task_metadata(part) for part in parts},
         },
@@ -113,7 +115,7 @@ class _Finished:
     Attributes:
         run: The run.
         task: Its task.
-        block: Name of its block.
+        variant: Name of its block or model.
         facts: Its config.json.
         seeds: Its seeds.
         ids: Row ids of each fold's test rows.
@@ -124,7 +126,7 @@ class _Finished:
 
     run: Run
     task: Task
-    block: str
+    variant: str
     facts: dict[str, Any]
     seeds: list[int]
     ids: list[list[str]]
@@ -137,8 +139,8 @@ def _finished(run: Run) -> _Finished:
     facts = run.read_config()
     try:
         task = _submittable_task(run, facts)
-        block = facts["config"]["block_name"]
-        seeds = _complete_seeds(run, task, block)
+        variant = recorded_variant(facts["config"])
+        seeds = _complete_seeds(run, task, shlex.join(variant_option(facts["config"])))
         ids, targets, predictions = [], [], []
         for fold in range(N_FOLDS):
             parts = [run.read_predictions(Training(seed, fold)) for seed in seeds]
@@ -162,7 +164,7 @@ def _finished(run: Run) -> _Finished:
                 require_values(task, names, values)
     except Misfit as error:
         raise UsageError(f"{run.path} cannot be submitted: {error}.") from None
-    return _Finished(run, task, block, facts, seeds, ids, targets, predictions, records)
+    return _Finished(run, task, variant, facts, seeds, ids, targets, predictions, records)
 
 
 def _submittable_task(run: Run, facts: Mapping[str, Any]) -> Task:
@@ -185,7 +187,7 @@ def _submittable_task(run: Run, facts: Mapping[str, Any]) -> Task:
     return task
 
 
-def _complete_seeds(run: Run, task: Task, block: str) -> list[int]:
+def _complete_seeds(run: Run, task: Task, option: str) -> list[int]:
     """Return all seeds that were started; each must be complete, because leaving one out would be a selection."""
     names = (path.name.removeprefix("seed_") for path in run.path.glob("seed_*"))
     seeds = sorted(int(name) for name in names if name.isdigit())
@@ -202,7 +204,7 @@ def _complete_seeds(run: Run, task: Task, block: str) -> list[int]:
         )
         seed = missing[0].seed
         folds = ",".join(str(training.fold) for training in missing if training.seed == seed)
-        command = f"sen-bench run {task.name} --block {block} --seed {seed} --folds {folds}"
+        command = f"sen-bench run {task.name} {option} --seed {seed} --folds {folds}"
         if isinstance(run.path, Path):
             command += f" --out {run.path.resolve().parents[1]}"
         raise UsageError(

@@ -5,168 +5,334 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from benchmarks.base.errors import UsageError, suggest
 from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
 from benchmarks.data.graph_table import GraphSettings
-from sen.config import Config, SENConfig
-from sen.registry import block_names, guard, load_block
+from sen.config import Config
+from sen.registry import block_names, guard, load_block, load_model, model_names
+
+if TYPE_CHECKING:
+    from sen.blocks import SymmetryBlock
+    from sen.models import CrystalModel
 
 __all__ = [
+    "Recipe",
     "RunConfig",
     "TrainingConfig",
     "build_config",
     "build_graph_settings",
-    "check_block_name",
-    "get_block",
+    "check_variant",
+    "completed",
+    "get_variant",
+    "recorded_variant",
     "restore_config",
+    "variant_label",
+    "variant_option",
 ]
+
+Recipe = Literal["own", "common"]
+T = TypeVar("T")
 
 _PROVIDED = Path(__file__).parent / "configs"
 
 
 class TrainingConfig(Config):
-    """The training recipe; the paper does not state it, see docs/decisions.md."""
+    """The training recipe.
+
+    The defaults are those of SEN, whose paper does not state its recipe, see docs/decisions.md; other models have that
+    of their publication.
+    """
 
     epochs: int = Field(60, ge=1, description="Passes over the training rows.")
     batch_size: int = Field(32, ge=1, description="Crystals in a batch.")
     edge_budget: int = Field(
         65536, ge=1, description="A batch is closed before its nodes have more neighbours than this in all."
     )
-    learning_rate: float = Field(7e-4, gt=0, description="Peak learning rate of AdamW.")
-    weight_decay: float = Field(
-        3.0, ge=0, description="Decoupled weight decay of AdamW, on matrices only; less above 1,000 training rows."
+    loss: Literal["mae", "mse"] = Field(
+        "mae", description="What a regression minimises; a classification minimises the binary cross-entropy."
     )
-    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises from 0.")
-    clip_norm: float = Field(1.0, gt=0, description="The gradient is scaled down to this norm when it is larger.")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay per step of the averaged weights that predict.")
+    optimizer: Literal["adamw", "adam"] = Field(
+        "adamw", description="adamw decouples weight decay from the gradient, adam adds it to the gradient."
+    )
+    learning_rate: float = Field(7e-4, gt=0, description="Peak learning rate.")
+    schedule: Literal["cosine", "linear", "one-cycle"] = Field(
+        "cosine",
+        description="How the learning rate falls. one-cycle rises and falls along cosines, and momentum against it.",
+    )
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    hold: float = Field(0.0, ge=0, lt=1, description="Share of the steps at the peak, before the learning rate falls.")
+    final_learning_rate: float = Field(0.0, ge=0, description="Learning rate at the end.")
+    weight_decay: float = Field(
+        3.0, ge=0, description="Weight decay, on matrices only; less for SEN above 1,000 training rows."
+    )
+    clip_norm: float | None = Field(
+        1.0, gt=0, description="The gradient is scaled down to this norm when it is larger; None: it never is."
+    )
+    ema_decay: float = Field(
+        0.99, ge=0, lt=1, description="Decay per step of the averaged weights that predict; 0: they are the last ones."
+    )
+    validation: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Share of the training rows of a fold that are held out to choose the epoch; 0: none, all rows "
+        "train and the last epoch predicts; None: 0.1, or the share that a holdout split names.",
+    )
     patience: int = Field(30, ge=1, description="Epochs without a better validation error after which to stop.")
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="tf32 multiplies matrices with 10 bits on a GPU; bfloat16 trains under autocast."
     )
 
+    @model_validator(mode="after")
+    def _rises_and_holds(self) -> TrainingConfig:
+        if self.warmup + self.hold >= 1:
+            raise ValueError(f"warmup ({self.warmup:g}) and hold ({self.hold:g}) leave no step in which it falls")
+        return self
+
+
+# Fields that configurations of sen-bench 0.1 lack, with the values that it computed with.
+_IMPLIED: dict[str, dict[str, Any]] = {
+    "graph": {"symprec": UNRECORDED_SYMPREC},
+    "training": {
+        "loss": "mae",
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "hold": 0.0,
+        "final_learning_rate": 0.0,
+        "validation": None,
+    },
+}
+
 
 class RunConfig(Config):
-    """Everything that determines a result, apart from the data, the fold and the seed."""
+    """Everything that determines a result, apart from the data, the fold and the seed.
+
+    It is recorded as {"task", "model_name", "graph", "training", "limit"} and the hyper-parameters of the model under
+    the name of the model; as {"task", "block_name", "graph", "sen", "block", "training", "limit"} if the model is SEN.
+    """
 
     task: str
-    block_name: str
+    model_name: str
+    model: SerializeAsAny[Config]
+    block_name: str | None
+    block: SerializeAsAny[Config] | None
     graph: GraphSettings
-    sen: SENConfig
-    block: SerializeAsAny[Config]
     training: TrainingConfig
     limit: int | None = Field(None, ge=2, description="Training rows of each fold to use; test rows are never dropped.")
+
+    @property
+    def variant(self) -> str:
+        """What is compared: the name of the block of SEN, or of another model."""
+        return self.block_name or self.model_name
+
+    @model_serializer(mode="wrap")
+    def _record(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        content[self.model_name] = content.pop("model")
+        for field in ("block_name", "block") if self.block_name is None else ("model_name",):
+            del content[field]
+        return content
 
     def settle(self, training_rows: int) -> RunConfig:
         """Return the configuration for this number of training rows of a fold, without its validation rows.
 
-        Unless they were given, weight decay and dropout fall with a power of the number of rows above 1,000: from 3.0
-        and 0.3 to 1.0 and 0.1 at 7,355 rows, see docs/decisions.md.
+        Fields that depend on it have their default times the model's factor (`CrystalModel.shrink`), unless given.
         """
-        share = min(1, (1000 / training_rows) ** 0.55)
-        settled = {}
-        for name, field in (("sen", "dropout"), ("training", "weight_decay")):
-            section = getattr(self, name)
-            if field not in section.model_fields_set:
-                value = float(f"{type(section).model_fields[field].default * share:.2g}")
-                settled[name] = section.model_copy(update={field: value})
+        settled: dict[str, Config] = {"model": self.model, "training": self.training}
+        for name, factor in load_model(self.model_name).shrink(training_rows).items():
+            table, _, field = name.partition(".")
+            section = "training" if table == "training" else "model"
+            fields = getattr(self, section)
+            if field not in fields.model_fields_set:
+                value = float(f"{type(fields).model_fields[field].default * factor:.2g}")
+                settled[section] = settled[section].model_copy(update={field: value})
         return self.model_copy(update=settled)
 
     def digest(self, data_digest: str) -> str:
         """Return the hash in the name of the run, of the configuration and the data: 10 hexadecimal digits."""
-        identity = {"format": 1, "data": data_digest, "config": self.model_dump(mode="json")}
+        config = self.model_dump(mode="json")
+        for table, implied in _IMPLIED.items():
+            for field, value in implied.items():
+                if config[table][field] == value:  # runs of sen-bench 0.1 keep their names
+                    del config[table][field]
+        identity = {"format": 1, "data": data_digest, "config": config}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def check_block_name(name: str) -> None:
-    """Check that a block of this name is installed.
+def completed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded configuration with the fields that sen-bench 0.1 did not know, and what it computed with."""
+    added = {table: {**fields, **content[table]} for table, fields in _IMPLIED.items()}
+    return {**content, **added}
+
+
+def recorded_variant(content: Mapping[str, Any]) -> str:
+    """Return the variant of a configuration as a run recorded it; its block or model need not be installed.
 
     Raises:
-        UsageError: There is none; the message has the nearest names.
+        KeyError: It names none.
+        TypeError: Its name is not text.
     """
-    if name not in block_names():
-        raise UsageError(f"There is no block called {name!r}. {suggest(name, block_names())}")
+    name = content["model_name"] if "model_name" in content else content["block_name"]
+    if not isinstance(name, str):
+        raise TypeError(f"a variant is called {name!r}")
+    return name
 
 
-def get_block(name: str) -> Any:
-    """Return the block class called `name`.
+def variant_option(content: Mapping[str, Any]) -> list[str]:
+    """Return the option of `sen-bench run` that chooses the variant of a recorded configuration, and its value."""
+    return ["--block" if "block_name" in content else "--model", recorded_variant(content)]
+
+
+def variant_label(content: Mapping[str, Any]) -> str:
+    """Return what a model is called in tables, such as "SEN (mlp)" or "megnet", from a recorded configuration."""
+    name = recorded_variant(content)
+    return f"SEN ({name})" if "block_name" in content else name
+
+
+def check_variant(name: str, *kinds: Literal["block", "model"]) -> None:
+    """Check that a block or model of this name is installed.
+
+    Args:
+        name: The name.
+        kinds: What it may be; by default either.
 
     Raises:
-        UsageError: There is no such block, and the message has the nearest names; or a plug-in cannot be imported, or
-            has no Config.
+        UsageError: There is none, and the message has the nearest names; or a block and a model have the same name.
     """
-    check_block_name(name)
+    installed = {"block": block_names(), "model": model_names()}
+    kinds = kinds or ("block", "model")
+    known = [known for kind in kinds for known in installed[kind]]
+    if name not in known:
+        raise UsageError(f"There is no {' or '.join(kinds)} called {name!r}. {suggest(name, known)}")
+    if all(name in names for names in installed.values()):
+        raise UsageError(f"A block and a model are both called {name!r}: one of the packages must rename its own.")
 
+
+def get_variant(name: str) -> tuple[type[CrystalModel], type[SymmetryBlock] | None]:
+    """Return the model of this name and no block, or SEN and the block of this name.
+
+    Raises:
+        UsageError: See `check_variant`; or a plug-in cannot be imported, or has no Config.
+    """
+    check_variant(name)
+    if name in block_names():
+        return load_model("sen"), _load("block", name, load_block)
+    return _load("model", name, load_model), None
+
+
+def _load(kind: str, name: str, load: Callable[[str], type[T]]) -> type[T]:
     def explain(error: Exception) -> UsageError:
-        return UsageError(f"The block {name!r} cannot be loaded ({type(error).__name__}: {error}).")
+        return UsageError(f"The {kind} {name!r} cannot be loaded ({type(error).__name__}: {error}).")
 
-    with guard(f"The block {name!r} cannot be loaded.", explain):
-        block = load_block(name)
-    declared = getattr(block, "Config", None)
+    with guard(f"The {kind} {name!r} cannot be loaded.", explain):
+        loaded = load(name)
+    declared = getattr(loaded, "Config", None)
     if not (isinstance(declared, type) and issubclass(declared, Config)):
-        raise UsageError(f"The block {name!r} cannot be used: its Config is not a subclass of sen.config.Config.")
-    return block
+        raise UsageError(f"The {kind} {name!r} cannot be used: its Config is not a subclass of sen.config.Config.")
+    return loaded
 
 
 def build_config(
     task: str,
-    block_name: str,
+    variant: str,
     *,
+    recipe: Recipe = "own",
     file: Path | None = None,
     defaults: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
     assignments: Iterable[str] = (),
 ) -> RunConfig:
-    """Build a configuration from defaults, those of the task, a TOML file, flags, and `--set`; later sources win.
+    """Build a configuration from defaults, those of the model and the task, a TOML file, flags, and `--set`.
+
+    Later sources win.
 
     Args:
         task: Name of the task.
-        block_name: Name of the block.
-        defaults: Value of each dotted field for which the task has a default.
-        file: TOML file with the tables graph, sen, block and training, or the name of one that comes with sen-bench.
+        variant: Name of a block, for SEN, or of a model; `sen` is SEN with the capsule block.
+        recipe: "own": that of the model's publication; "common": one and the same for every model.
+        defaults: Value of each dotted field for which the task has a default; those of other models are ignored.
+        file: TOML file with the tables graph, training, block and one of the name of the model, or the name of a file
+            that comes with sen-bench.
         flags: Value of each dotted field that has a command-line option; None if it was not given.
         assignments: Strings like "training.epochs=50"; the value is read as JSON, else as text.
 
     Raises:
         UsageError: The file cannot be read, a field does not exist or a value does not fit.
     """
-    block = get_block(block_name)
-    sections = _sections(block)
+    if variant == "sen":
+        variant = "capsule"
+    model, block = get_variant(variant)
+    name = variant if block is None else "sen"
+    sections = _sections(name, model, block)
     values: dict[str, Any] = {}
+    published = model.recipe if recipe == "own" else _read_toml(Path("common"))["training"]
+    for table, content in (("graph", model.graph), ("training", published)):
+        for field, value in content.items():
+            _assign(values, f"{table}.{field}", value, sections, f"the defaults of the model {name}")
     for field, value in (defaults or {}).items():
-        _assign(values, field, value, sections, f"the defaults of {task}")
+        if field.partition(".")[0] in sections:
+            _assign(values, field, value, sections, f"the defaults of {task}")
     for field, value, source in _all_assignments(file, flags or {}, assignments):
         _assign(values, field, value, sections, source)
-    built = {name: _validate(name, model, values.get(name, {})) for name, model in sections.items()}
-    if block.needs_vectors:
+    built = {table: _validate(table, fields, values.get(table, {})) for table, fields in sections.items()}
+    if (model.cells if block is None else block.needs_vectors) in {"full", True}:
         built["graph"] = built["graph"].model_copy(update={"cells": "full"})
-    return RunConfig(task=task, block_name=block_name, limit=values.get("limit"), **built)
+    return _assemble(task, name, variant if block else None, values.get("limit"), built)
 
 
 def restore_config(content: Mapping[str, Any]) -> RunConfig:
     """Return the configuration that a run recorded (`RunConfig.model_dump`).
 
     Raises:
-        UsageError: Its block is not installed, or it has the fields of another version.
+        UsageError: Its block or model is not installed, or it has the fields of another version.
     """
     try:
-        sections = _sections(get_block(content["block_name"]))
-        content = {**content, "graph": {"symprec": UNRECORDED_SYMPREC, **content["graph"]}}
-        built = {name: _validate(name, model, content[name]) for name, model in sections.items()}
-        return RunConfig(task=content["task"], block_name=content["block_name"], limit=content["limit"], **built)
+        variant = recorded_variant(content)
+        model, block = get_variant(variant)
+        name = variant if block is None else "sen"
+        sections = _sections(name, model, block)
+        recorded = completed(content)
+        built = {table: _validate(table, fields, recorded[table]) for table, fields in sections.items()}
+        return _assemble(content["task"], name, variant if block else None, content["limit"], built)
     except KeyError as missing:
         raise UsageError(f"The configuration of the run has no {missing}: it was written by another version.") from None
     except (AttributeError, TypeError, ValueError):
         raise UsageError("The configuration of the run, its config.json, is altered or from another version.") from None
 
 
-def _sections(block: Any) -> dict[str, type[BaseModel]]:
-    return {"graph": GraphSettings, "sen": SENConfig, "block": block.Config, "training": TrainingConfig}
+def _sections(name: str, model: type[CrystalModel], block: type[SymmetryBlock] | None) -> dict[str, type[BaseModel]]:
+    """Return the tables of the configuration of a variant."""
+    of_block = {} if block is None else {"block": block.Config}
+    return {"graph": GraphSettings, name: model.Config, **of_block, "training": TrainingConfig}
+
+
+def _assemble(
+    task: str, name: str, block_name: str | None, limit: int | None, sections: Mapping[str, Any]
+) -> RunConfig:
+    return RunConfig(
+        task=task,
+        model_name=name,
+        model=sections[name],
+        block_name=block_name,
+        block=sections.get("block"),
+        graph=sections["graph"],
+        training=sections["training"],
+        limit=limit,
+    )
 
 
 def build_graph_settings(*, file: Path | None = None, assignments: Iterable[str] = ()) -> GraphSettings:

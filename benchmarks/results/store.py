@@ -32,7 +32,7 @@ from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageErro
 from benchmarks.base.files import check_file, file_digest, new_folder, put_in_place, write_json
 from benchmarks.base.zip_path import AnyPath, ZipPath, find_files, open_path
 from benchmarks.data.folds import N_FOLDS
-from sen.registry import block_code
+from sen.registry import variant_code, variant_kind
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -426,13 +426,13 @@ def is_official(facts: Mapping[str, Any], trainings: Collection[Training]) -> bo
     return complete and unlimited and bool(facts["task"]["is_official"] and facts["data"]["is_complete"])
 
 
-def other_code(run: Run, trainings: Iterable[Training], block_name: str) -> list[str]:
-    """Find results of another version of sen-bench, or of other code of a plug-in's block.
+def other_code(run: Run, trainings: Iterable[Training], variant: str) -> list[str]:
+    """Find results of another version of sen-bench, or of other code of a plug-in's block or model.
 
     Args:
         run: The run.
         trainings: Some of its finished trainings.
-        block_name: Its block, which must be installed.
+        variant: Its block or model, which must be installed.
 
     Returns:
         For each version the beginning of a sentence: "RUN: fold 0, seed 0 was trained with ...".
@@ -441,13 +441,14 @@ def other_code(run: Run, trainings: Iterable[Training], block_name: str) -> list
         DataError: A record cannot be read.
     """
     others: dict[str, list[Training]] = {}
+    kind, code = variant_kind(variant), variant_code(variant)
     for training in trainings:
         record = run.read_metrics(training)
         if (release := record["provenance"].get("sen-bench")) != version("sen-bench"):
             others.setdefault(f"sen-bench {release} (this is {version('sen-bench')})", []).append(training)
-        elif record.get("block_code") != block_code(block_name):
-            others.setdefault(f"other code of the block {block_name!r} than is installed now", []).append(training)
-    return [f"{run.path}: {'; '.join(map(str, found))} was trained with {code}" for code, found in others.items()]
+        elif record.get(f"{kind}_code") != code:
+            others.setdefault(f"other code of the {kind} {variant!r} than is installed now", []).append(training)
+    return [f"{run.path}: {'; '.join(map(str, found))} was trained with {other}" for other, found in others.items()]
 
 
 def find_run(path: AnyPath) -> Run:

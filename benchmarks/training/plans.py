@@ -16,7 +16,8 @@ from benchmarks.data.folds import Fold, check_fold_numbers
 from benchmarks.data.graph_table import GraphTable, build_graphs
 from benchmarks.results.run_config import RunConfig
 from benchmarks.results.store import Run, Training, other_code
-from benchmarks.training.trainer import check_block
+from benchmarks.training.trainer import check_model
+from sen.registry import load_model
 
 __all__ = ["Overwrite", "Plan", "PlannedTraining", "make_plan", "run_facts"]
 
@@ -55,7 +56,8 @@ class Plan:
 
     def fold(self, training: Training) -> Fold:
         """The rows of a training's fold."""
-        return self.dataset.folds(training.seed, self.config.limit)[training.fold]
+        config = self.config
+        return self.dataset.folds(training.seed, config.limit, config.training.validation)[training.fold]
 
 
 class PlannedTraining(NamedTuple):
@@ -108,30 +110,26 @@ def make_plan(
         is_trial: Whether to write nothing into the store.
 
     Raises:
-        UsageError: A fold or seed is not valid, there are too few rows, the block refuses its configuration, a folder
-            cannot be written, an archive lacks a training, results exist although `overwrite` is "never", or another
-            process is training although it is "always".
+        UsageError: A fold or seed is not valid, there are too few rows, the model refuses its configuration, the loss
+            is not for this kind of task, a folder cannot be written, an archive lacks a training, results exist
+            although `overwrite` is "never", or another process is training although it is "always".
         DataError: The rows of the data set are not those of its task.
     """
     task, table = dataset.task, dataset.table
-    if config.graph.symprec != dataset.symprec:
-        raise UsageError(
-            f"The crystals of {task.name} were refined to {dataset.symprec:g} Å, but graph.symprec is "
-            f"{config.graph.symprec:g}: load them with that tolerance (load_dataset, symprec)."
-        )
+    _check_fit(config, dataset)
     check_fold_numbers(folds, task.split)
     if not seeds or min(seeds) < 0:
         raise UsageError("A seed is a whole number from 0 on, and at least one is needed.")
     try:
-        first, *_ = dataset.folds(seeds[0], config.limit)
+        first, *_ = dataset.folds(seeds[0], config.limit, config.training.validation)
     except (UsageError, DataError) as error:
         raise type(error)(f"{dataset.source}: {error}") from None
     # A run has one configuration: that of the first fold, from which the others differ by a few rows.
     config = config.settle(len(first.train))
-    check_block(config)
+    check_model(config)
     if out.suffix == ".zip" and not out.exists():
         raise UsageError(f"There is no archive {out}: name it, or a folder to train in, with --out.")
-    run = Run(open_path(out) / task.name / f"{config.block_name}-{config.digest(dataset.digest)}")
+    run = Run(open_path(out) / task.name / f"{config.variant}-{config.digest(dataset.digest)}")
     trainings = [Training(seed, fold) for seed in seeds for fold in folds]
     if overwrite == "never" and (there := [training for training in run.trainings() if training in trainings]):
         raise UsageError(
@@ -146,11 +144,26 @@ def make_plan(
     if overwrite == "always":
         run.discard(trainings)
     finished = [training for training in run.trainings() if training in trainings]
-    for difference in other_code(run, finished, config.block_name):
+    for difference in other_code(run, finished, config.variant):
         logging.getLogger("sen_bench").warning("%s and is kept as it is; --overwrite always repeats it.", difference)
     return Plan(
         config, dataset, graphs, run, trainings, [training for training in trainings if training not in finished]
     )
+
+
+def _check_fit(config: RunConfig, dataset: Dataset) -> None:
+    task, loss = dataset.task, config.training.loss
+    if config.graph.symprec != dataset.symprec:
+        raise UsageError(
+            f"The crystals of {task.name} were refined to {dataset.symprec:g} Å, but graph.symprec is "
+            f"{config.graph.symprec:g}: load them with that tolerance (load_dataset, symprec)."
+        )
+    # A publication's recipe for regressions is no mistake of the user.
+    if task.kind == "classification" and loss not in {"mae", load_model(config.model_name).recipe.get("loss")}:
+        raise UsageError(
+            f"{task.name} is a classification, which minimises the binary cross-entropy: leave out training.loss="
+            f"{loss}, which is for regressions."
+        )
 
 
 def _check_complete(run: Run, trainings: Sequence[Training]) -> None:

@@ -22,12 +22,12 @@ from benchmarks.data.structures import FILE_NAMES, read_structure, structure_fil
 from benchmarks.results.run_config import RunConfig, restore_config
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors
-from benchmarks.training.trainer import build_model, guard_model, predict, probabilities
+from benchmarks.training.trainer import Predictor, build_model, guard_model, predict, probabilities
 from sen.crystal import SYMBOLS, Crystal, refine
 from sen.graph import Graph, build_graph, join_graphs
-from sen.network import SEN
+from sen.registry import variant_kind
 
-__all__ = ["Ensemble", "Prediction", "Sample", "find_files", "load_weights", "read_samples"]
+__all__ = ["Ensemble", "Prediction", "Sample", "find_files", "load_predictor", "read_samples"]
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,22 @@ class Prediction:
         return float(np.std(self.by_model, ddof=1)) if len(self.by_model) > 1 else math.nan
 
 
-def load_weights(model: SEN, run: Run, training: Training) -> None:
-    """Load the weights of a finished training into a model with the configuration of its run.
+def load_predictor(config: RunConfig, run: Run, training: Training) -> Predictor:
+    """Return the model of a finished training, with its weights.
 
     Raises:
         DataError: The weights were removed, or do not fit because another version of the code made them.
     """
+    predictor = Predictor(build_model(config))
     try:
-        model.load_state_dict(run.read_weights(training))
+        predictor.load_weights(run.read_weights(training))
     except (RuntimeError, OSError) as error:
         raise DataError(
-            f"The weights in {run.training_path(training)} do not fit this version of sen-bench and its block "
-            f"{run.read_config()['config']['block_name']!r}: use the version that trained them (metrics.json names it)."
+            f"The weights in {run.training_path(training)} do not fit this version of sen-bench and its "
+            f"{variant_kind(config.variant)} {config.variant!r}: use the version that trained them (metrics.json names "
+            "it)."
         ) from error
+    return predictor
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
@@ -160,8 +163,8 @@ class Ensemble:
         trainings: Fold and seed of each model.
 
     Raises:
-        UsageError: The run has no finished fold, its block is not installed, or its configuration is of another
-            version.
+        UsageError: The run has no finished fold, its block or model is not installed, or its configuration is of
+            another version.
         DataError: The file config.json of the run cannot be read.
     """
 
@@ -172,7 +175,7 @@ class Ensemble:
         self.trainings: list[Training] = run.trainings()
         if not self.trainings:
             raise UsageError(f"{run.path} has no finished fold yet, and so no model that could predict.")
-        for difference in other_code(run, self.trainings, self.config.block_name):
+        for difference in other_code(run, self.trainings, self.config.variant):
             logging.getLogger("sen_bench").warning("%s, and what is installed may be another model.", difference)
 
     def predict(self, samples: Sequence[Sample], device: str, progress: Progress | None = None) -> list[Prediction]:
@@ -185,7 +188,7 @@ class Ensemble:
 
         Raises:
             DataError: The weights were removed, or do not fit because another version of the code made them.
-            RunError: The block of a plug-in raises.
+            RunError: The block or model of a plug-in raises.
         """
         prepare_arithmetic(n_threads())
         graphs = GraphTensors(join_graphs([sample.graph for sample in samples]), device)
@@ -205,9 +208,8 @@ class Ensemble:
         ]
 
     def _predict_by(self, training: Training, graphs: GraphTensors) -> NDArray[np.float64]:
-        model = build_model(self.config).to(graphs.device)
-        load_weights(model, self._run, training)
+        predictor = load_predictor(self.config, self._run, training).to(graphs.device)
         crystals = np.arange(len(graphs))
-        with guard_model(self.config.block_name, graphs.device):
-            predicted = predict(model, graphs, crystals, edge_budget=self.config.training.edge_budget)
+        with guard_model(self.config.variant, graphs.device):
+            predicted = predict(predictor, graphs, crystals, edge_budget=self.config.training.edge_budget)
         return probabilities(predicted) if self.facts["task"]["kind"] == "classification" else predicted

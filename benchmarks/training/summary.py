@@ -13,6 +13,7 @@ from benchmarks.results.metrics import mean_absolute_deviation, primary_metric, 
 from benchmarks.results.store import Training, fold_means, is_official
 from benchmarks.training.plans import Plan
 from benchmarks.training.reference import extra_trees_on_composition
+from sen.registry import variant_kind
 
 __all__ = ["references", "summarise"]
 
@@ -31,7 +32,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
     }
     return {
         "task": task.name,
-        "block": plan.config.block_name,
+        variant_kind(plan.config.variant): plan.config.variant,
         "coverage": plan.dataset.coverage,
         "limit": plan.config.limit,
         "primary_metric": primary_metric(task.kind).name,

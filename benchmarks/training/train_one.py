@@ -17,7 +17,7 @@ from benchmarks.results.metrics import mean_absolute_deviation, score
 from benchmarks.training.loader import GraphTensors
 from benchmarks.training.plans import PlannedTraining
 from benchmarks.training.trainer import Epoch, guard_model, n_parameters, predict, probabilities, train_fold
-from sen.registry import block_code
+from sen.registry import variant_code, variant_kind
 
 __all__ = ["Outcome", "train_one"]
 
@@ -42,7 +42,7 @@ def train_one(
     try:
         with (
             guard_model(
-                plan.config.block_name,
+                plan.config.variant,
                 device,
                 action=f"The training of {training}",
                 passing=(SenBenchError, Interrupted, OSError),
@@ -92,7 +92,7 @@ def _train_and_store(
     )
     budget = plan.config.training.edge_budget
     try:
-        prediction = predict(trained.model, graphs, fold.test, edge_budget=budget, stop=stop)
+        prediction = predict(trained.predictor, graphs, fold.test, edge_budget=budget, stop=stop)
     except Interrupted:
         raise Interrupted("trained, and not yet tested") from None
     if task.kind == "classification":
@@ -107,8 +107,8 @@ def _train_and_store(
     record = {
         "task": task.name,
         "kind": task.kind,
-        "block": plan.config.block_name,
-        "block_code": block_code(plan.config.block_name),
+        variant_kind(plan.config.variant): plan.config.variant,
+        f"{variant_kind(plan.config.variant)}_code": variant_code(plan.config.variant),
         "seed": training.seed,
         "fold": training.fold,
         "metrics": metrics,
@@ -116,7 +116,7 @@ def _train_and_store(
         "rows": {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)},
         "coverage": plan.dataset.coverage,
         "elements": table.elements(fold.train),
-        "parameters": n_parameters(trained.model),
+        "parameters": n_parameters(trained.predictor),
         "best_epoch": trained.best_epoch,
         "epochs": len(trained.history),
         "sessions": trained.sessions,
@@ -133,6 +133,6 @@ def _train_and_store(
         predictions=list(zip(table.ids[fold.test].tolist(), target.tolist(), prediction.tolist(), strict=True)),
         record=record,
         history=trained.history,
-        weights=trained.model.state_dict(),
+        weights=trained.predictor.state_dict(),
     )
     return record

@@ -1,4 +1,4 @@
-"""Training on one fold: MAE (or binary cross-entropy), AdamW, warm-up and decay, clipping, averaged weights."""
+"""Training of a model on one fold, by the recipe of its configuration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass
 from functools import partial
@@ -24,34 +24,80 @@ from torch.nn import functional as F
 from benchmarks.base.errors import RunError, UsageError, printable
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.data.folds import Fold
-from benchmarks.results.run_config import RunConfig, TrainingConfig, get_block
+from benchmarks.results.run_config import RunConfig, TrainingConfig, get_variant
 from benchmarks.training.checkpoints import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
 from benchmarks.training.loader import GraphTensors, epoch_batches, evaluation_batches
-from sen.elements import ElementEmbedding
+from sen.batch import CrystalBatch
+from sen.blocks import SymmetryBlock
+from sen.config import SENConfig
+from sen.models import CrystalModel
 from sen.network import SEN, property_head
-from sen.registry import block_code, guard
+from sen.registry import guard, variant_code, variant_kind
 
 # A state has some 90 MB at the default sizes: writing it takes less than one per cent of a minute's training.
 CHECKPOINT_SECONDS = 60.0
 
-Model = TypeVar("Model", bound=nn.Module)
+Module = TypeVar("Module", bound=nn.Module)
 
 # The best of many epochs may beat a constant by chance, but not by this factor.
 _LEARNT = 0.98
 
 __all__ = [
     "Epoch",
+    "Predictor",
     "TrainedFold",
     "Update",
     "build_model",
-    "check_block",
+    "check_model",
     "guard_model",
+    "learning_rate",
     "n_parameters",
     "predict",
     "probabilities",
     "train_fold",
     "untrained_model",
 ]
+
+
+class Predictor(nn.Module):
+    """A model with the standardisation of its target, which comes from training rows and is saved with the weights.
+
+    Args:
+        model: The model, which predicts (y - shift) / scale; for classification shift is 0 and scale 1.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, model: CrystalModel) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("shift", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+
+    def standardise(self, target: NDArray[np.float64]) -> None:
+        """Take shift and scale from the targets of the training rows [n]."""
+        self.shift.fill_(float(target.mean()))
+        self.scale.fill_(float(target.std()) or 1.0)
+
+    def in_unit(self, standardised: Tensor) -> Tensor:
+        """Return standardised predictions of any shape in the unit of the target; logits as they are."""
+        return self.shift + self.scale * standardised
+
+    def forward(self, batch: CrystalBatch) -> Tensor:
+        """Predict [B] in the unit of the target, or logits for classification."""
+        return self.in_unit(self.model(batch).prediction)
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Load weights by their names, also those that sen-bench 0.1 stored.
+
+        Raises:
+            RuntimeError: They do not fit the model.
+        """
+        own = {"shift", "scale"}
+        self.load_state_dict(
+            {name if name in own or name.startswith("model.") else f"model.{name}": w for name, w in weights.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -61,7 +107,8 @@ class Epoch:
     Attributes:
         epoch: Counted from 1.
         train_loss: Mean loss over the training rows in standardised units.
-        validation: MAE in the target's unit, or binary cross-entropy, of the averaged weights on validation rows.
+        validation: MAE in the target's unit, or binary cross-entropy, of the averaged weights on validation rows; NaN
+            where there are none.
         learning_rate: At the end of the epoch.
         seconds: Wall time since training began.
     """
@@ -78,52 +125,67 @@ class TrainedFold:
     """The model of a finished training, and how it was trained.
 
     Attributes:
-        model: SEN with the averaged weights of the best epoch.
+        predictor: The model with the averaged weights of the best epoch.
         history: One entry per epoch.
-        best_epoch: Number of the epoch with the lowest validation error.
+        best_epoch: Number of the epoch with the lowest validation error; the last one where all rows train.
         sessions: Facts about the processes that trained, several where the training was continued.
         seconds_before: Wall time of all of them but the last.
     """
 
-    model: SEN
+    predictor: Predictor
     history: list[Epoch]
     best_epoch: int
     sessions: list[dict[str, Any]]
     seconds_before: float
 
 
-def check_block(config: RunConfig) -> None:
-    """Check that the configured block can be built, at a lower cost than that of a whole model.
+def check_model(config: RunConfig) -> None:
+    """Check that the configured model can be built; of SEN only the block and the head, at a lower cost.
 
     Raises:
         UsageError: See `build_model`.
     """
-    block = get_block(config.block_name)
-    with _guard_construction(config.block_name):
-        property_head(block(config.sen.environment_width, config.block).material_width, config.sen)
+    model, block = get_variant(config.variant)
+    with _guard_construction(config.variant):
+        if block is None:
+            model(config.model)
+        else:
+            assert isinstance(config.model, SENConfig)
+            property_head(_build_block(block, config).material_width, config.model)
 
 
-def build_model(config: RunConfig) -> SEN:
-    """Build SEN with the configured block, its weights drawn from torch's current random state.
+def build_model(config: RunConfig) -> CrystalModel:
+    """Build the configured model, its weights drawn from torch's current random state.
 
     Raises:
-        UsageError: The block refuses its configuration, or cannot be built at all.
+        UsageError: The model or the block refuses its configuration, or cannot be built at all.
     """
-    block = get_block(config.block_name)
-    with _guard_construction(config.block_name):
-        return SEN(config.sen, block(config.sen.environment_width, config.block))
+    model, block = get_variant(config.variant)
+    with _guard_construction(config.variant):
+        if block is None:
+            return model(config.model)
+        assert isinstance(config.model, SENConfig)
+        return SEN(config.model, _build_block(block, config))
 
 
-def _guard_construction(block_name: str) -> AbstractContextManager[None]:
+def _build_block(block: type[SymmetryBlock], config: RunConfig) -> SymmetryBlock:
+    assert isinstance(config.model, SENConfig)
+    assert config.block is not None
+    return block(config.model.environment_width, config.block)
+
+
+def _guard_construction(variant: str) -> AbstractContextManager[None]:
+    named = f"{variant_kind(variant)} {variant!r}"
+
     def explain(error: Exception) -> UsageError:
         raised = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        return UsageError(f"The block {block_name!r} cannot be built: {raised}{error}")
+        return UsageError(f"The {named} cannot be built: {raised}{error}")
 
-    return guard(f"The block {block_name!r} cannot be built.", explain)
+    return guard(f"The {named} cannot be built.", explain)
 
 
 def guard_model(
-    block_name: str,
+    variant: str,
     device: torch.device | str,
     *,
     action: str | None = None,
@@ -132,15 +194,16 @@ def guard_model(
     """Guard code that runs a model on a device, see `sen.registry.guard`.
 
     Args:
-        block_name: Block of the model.
+        variant: Name of the model, or of the block of SEN.
         device: Where the model runs.
-        action: What the debug log says has failed, such as "The training of fold 0, seed 0"; default: SEN with the
-            block.
+        action: What the debug log says has failed, such as "The training of fold 0, seed 0"; default: the model.
         passing: Exceptions that are raised as they are.
 
     Raises:
-        RunError: Memory ran out, or the block of the model raised an exception.
+        RunError: Memory ran out, or the model raised an exception.
     """
+    kind = variant_kind(variant)
+    subject = f"SEN with the block {variant!r}" if kind == "block" else f"The model {variant!r}"
 
     def explain(error: Exception) -> RunError:
         # torch's allocator on the CPU raises a bare RuntimeError.
@@ -149,20 +212,20 @@ def guard_model(
             where = "cpu" if on_cpu else device
             return RunError(f"{where} ran out of memory: lower training.batch_size or training.edge_budget.")
         return RunError(
-            f"SEN with the block {block_name!r} raised {type(error).__name__}: {printable(error, 200)}. "
-            f"`sen-bench check-block {block_name}` says which contracts the block breaks."
+            f"{subject} raised {type(error).__name__}: {printable(error, 200)}. "
+            f"`sen-bench check-{kind} {variant}` says which contracts the {kind} breaks."
         )
 
-    return guard(f"{action or f'SEN with the block {block_name!r}'} failed.", explain, passing=passing)
+    return guard(f"{action or subject} failed.", explain, passing=passing)
 
 
-def untrained_model(config: RunConfig, seed: int, fold: int) -> tuple[SEN, np.random.Generator]:
+def untrained_model(config: RunConfig, seed: int, fold: int) -> tuple[CrystalModel, np.random.Generator]:
     """Return the model from which the training on a fold begins, and the random generator of that training.
 
     The random state of torch is set as well: it draws the weights here, and the dropout of the training next.
 
     Raises:
-        UsageError: The block refuses its configuration, or cannot be built at all.
+        UsageError: See `build_model`.
     """
     rng = np.random.default_rng([seed, fold])
     torch.manual_seed(int(rng.integers(2**63)))
@@ -176,7 +239,7 @@ def n_parameters(module: nn.Module) -> int:
 
 @torch.no_grad()
 def predict(
-    model: SEN,
+    predictor: Predictor,
     graphs: GraphTensors,
     crystals: NDArray[np.int64],
     *,
@@ -188,13 +251,13 @@ def predict(
     Raises:
         Interrupted: `stop`, which is called before every batch, returned true.
     """
-    model.eval()
+    predictor.eval()
     batches = evaluation_batches(crystals, graphs.n_neighbors, edge_budget=edge_budget)
     predicted = []
     for chosen in batches:
         if stop():
             raise Interrupted
-        predicted.append(model.predict(graphs.batch(chosen)))
+        predicted.append(predictor(graphs.batch(chosen)))
     result = np.empty(len(graphs))
     if batches:
         result[np.concatenate(batches)] = torch.cat(predicted).to("cpu", torch.float64).numpy()
@@ -224,6 +287,8 @@ def train_fold(
 ) -> TrainedFold:
     """Train on the fold's training rows and choose the epoch by its validation rows; its test rows are never read.
 
+    Without validation rows the last epoch counts.
+
     Args:
         config: The run's configuration.
         graphs: All graphs of the task, on the device to train on.
@@ -239,7 +304,7 @@ def train_fold(
         stop: Called after every step; whether to stop.
 
     Raises:
-        UsageError: The block refuses its configuration.
+        UsageError: The model refuses its configuration.
         RunError: The loss is not finite, or the best epoch is not 2 % better than a constant.
         Interrupted: `stop` returned true; the message says where the training is and whether its state is saved.
     """
@@ -295,15 +360,19 @@ class _FoldTrainer:
         self._graphs, self._fold = graphs, fold
         self._recipe = recipe = config.training
         model, self._rng = untrained_model(config, seed, fold.index)
-        self._model = model = model.to(graphs.device)
-        if kind == "regression":
-            model.shift.fill_(float(target[fold.train].mean()))
-            model.scale.fill_(float(target[fold.train].std()) or 1.0)
-        self._update = Update(model, recipe)
-        self._loss = F.l1_loss if kind == "regression" else F.binary_cross_entropy_with_logits
-        self._target = (torch.tensor(target, dtype=torch.float32, device=graphs.device) - model.shift) / model.scale
+        self._predictor = predictor = Predictor(model).to(graphs.device)
+        is_regression = kind == "regression"
+        if is_regression:
+            predictor.standardise(target[fold.train])
+        self._update = Update(predictor, recipe, model.undecayed())
+        self._error = F.l1_loss if is_regression else F.binary_cross_entropy_with_logits
+        self._loss = F.mse_loss if is_regression and recipe.loss == "mse" else self._error
+        self._target = (
+            torch.tensor(target, dtype=torch.float32, device=graphs.device) - predictor.shift
+        ) / predictor.scale
         self._validation_target = torch.from_numpy(target[fold.validation])
-        self._constant_error = _constant_error(target[fold.train], target[fold.validation], kind)
+        self._chooses_epoch = len(fold.validation) > 0
+        self._constant_error = _constant_error(target[fold.train], target[fold.validation], kind, recipe.loss)
 
         self.epoch = 1
         self.history: list[Epoch] = []
@@ -320,7 +389,8 @@ class _FoldTrainer:
     @property
     def is_finished(self) -> bool:
         """Whether all epochs are done, or the validation error has not improved for `patience` epochs."""
-        return self.epoch > self._recipe.epochs or self.epoch - 1 - self._best_epoch >= self._recipe.patience
+        is_stuck = self._chooses_epoch and self.epoch - 1 - self._best_epoch >= self._recipe.patience
+        return is_stuck or self.epoch > self._recipe.epochs
 
     def run_epoch(self, checkpoint: Path | None, stop: Callable[[], bool]) -> Epoch:
         """Run the rest of the current epoch, and return its line of the history."""
@@ -328,11 +398,12 @@ class _FoldTrainer:
         batches = epoch_batches(
             fold.train, self._graphs.n_neighbors, size=recipe.batch_size, edge_budget=recipe.edge_budget, rng=self._rng
         )
-        self._model.train()
+        self._predictor.train()
         for i in range(self._step, len(batches)):
             chosen = batches[i]
-            self._total += _backward(self._model, self._graphs, chosen, self._target, self._loss, recipe) * len(chosen)
-            self._update(self._rate(i, len(batches)))
+            loss = _backward(self._predictor.model, self._graphs, chosen, self._target, self._loss, recipe)
+            self._total += loss * len(chosen)
+            self._update(self._progress(i, len(batches)))
             self._step = i + 1
             if stop():
                 raise Interrupted
@@ -344,34 +415,44 @@ class _FoldTrainer:
                 f"Training diverged: the loss of epoch {self.epoch} is {train_loss}. Lower training.learning_rate "
                 f"(now {recipe.learning_rate:g})."
             )
-        averaged = self._update.averaged
-        predicted = predict(averaged, self._graphs, fold.validation, edge_budget=recipe.edge_budget, stop=stop)
-        validation = float(self._loss(torch.from_numpy(predicted), self._validation_target))
-        rate = self._rate(len(batches) - 1, len(batches))
-        self.history.append(Epoch(self.epoch, train_loss, validation, rate, self._seconds()))
-        if validation < self._best:
+        rate = learning_rate(self._progress(len(batches) - 1, len(batches)), recipe)
+        self.history.append(Epoch(self.epoch, train_loss, self._validate(stop), rate, self._seconds()))
+        if not self._chooses_epoch:
+            self._best_epoch = self.epoch
+        elif (validation := self.history[-1].validation) < self._best:
             self._best, self._best_epoch = validation, self.epoch
-            self._best_weights = copy.deepcopy(averaged.state_dict())
+            self._best_weights = copy.deepcopy(self._update.averaged.state_dict())
         self.epoch, self._step = self.epoch + 1, 0
         self._total.zero_()
         self._epoch_rng = self._rng.bit_generator.state
         return self.history[-1]
 
+    def _validate(self, stop: Callable[[], bool]) -> float:
+        """Return the error of the averaged weights on the validation rows; NaN where there are none."""
+        if not self._chooses_epoch:
+            return math.nan
+        rows, budget = self._fold.validation, self._recipe.edge_budget
+        predicted = predict(self._update.averaged, self._graphs, rows, edge_budget=budget, stop=stop)
+        return float(self._error(torch.from_numpy(predicted), self._validation_target))
+
     def result(self) -> TrainedFold:
         """Return the model of the best epoch.
 
         Raises:
-            RunError: It is not 2 % better than a constant on the validation rows.
+            RunError: It is not 2 % better than a constant on the validation rows; without them, on the training rows.
         """
-        # If all validation rows have the same target, a constant may be exact, and nothing can be better.
-        if not self._best < (_LEARNT * self._constant_error or math.inf):
+        judged, what = (
+            (self._best, "best validation error") if self._chooses_epoch else (self.history[-1].train_loss, "last loss")
+        )
+        # If all rows have the same target, a constant may be exact, and nothing can be better.
+        if not judged < (_LEARNT * self._constant_error or math.inf):
             raise RunError(
-                f"Training collapsed: the best validation error is {self._best:.4g}, less than {1 - _LEARNT:.0%} below "
+                f"Training collapsed: the {what} is {judged:.4g}, less than {1 - _LEARNT:.0%} below "
                 f"the {self._constant_error:.4g} of a constant. Train longer or on more rows, or lower "
                 f"training.learning_rate (now {self._recipe.learning_rate:g})."
             )
-        self._model.load_state_dict(self._best_weights)
-        return TrainedFold(self._model, self.history, self._best_epoch, self._sessions, self._seconds_before)
+        self._predictor.load_state_dict(self._best_weights or self._update.averaged.state_dict())
+        return TrainedFold(self._predictor, self.history, self._best_epoch, self._sessions, self._seconds_before)
 
     def save(self, path: Path) -> bool:
         """Save the state, and return whether that succeeded. A failure is only logged: the training continues."""
@@ -393,7 +474,7 @@ class _FoldTrainer:
         if facts.get("identity") != self._identity:
             raise DamagedCheckpoint("belongs to another training (other rows, seed, configuration, version or code)")
         try:
-            self._model.load_state_dict(tensors("model"))
+            self._predictor.load_state_dict(tensors("predictor"))
             self._update.averaged.load_state_dict(tensors("averaged"))
             self._update.count = facts["updates"]
             self._best_weights = tensors("best")
@@ -401,7 +482,8 @@ class _FoldTrainer:
             self.history = [Epoch(*line) for line in facts["history"]]
             self.epoch, self._step = facts["epoch"], facts["step"]
             self._best_epoch = facts["best_epoch"]
-            self._best = self.history[self._best_epoch - 1].validation if self._best_epoch else math.inf
+            if self._chooses_epoch and self._best_epoch:
+                self._best = self.history[self._best_epoch - 1].validation
             self._rng.bit_generator.state = self._epoch_rng = facts["rng"]
             self._sessions = [*facts["sessions"], *self._sessions]
             self._seconds_before = facts["seconds"]
@@ -412,10 +494,9 @@ class _FoldTrainer:
         except (RuntimeError, LookupError, ValueError, TypeError) as error:
             raise DamagedCheckpoint(f"does not fit this version of the code ({type(error).__name__})") from error
 
-    def _rate(self, batch: int, n_batches: int) -> float:
-        """Learning rate of a batch of the epoch."""
-        progress = (self.epoch - 1 + batch / n_batches) / self._recipe.epochs
-        return self._recipe.learning_rate * _learning_rate(progress, self._recipe.warmup)
+    def _progress(self, batch: int, n_batches: int) -> float:
+        """Share of the training that is done before a batch of the epoch."""
+        return (self.epoch - 1 + batch / n_batches) / self._recipe.epochs
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._start
@@ -427,7 +508,7 @@ class _FoldTrainer:
             for name, value in values.items()
         }
         parts = {
-            "model": self._model.state_dict(),
+            "predictor": self._predictor.state_dict(),
             "averaged": self._update.averaged.state_dict(),
             "best": self._best_weights,
             "optimizer": optimizer,
@@ -470,7 +551,7 @@ def _identity(config: RunConfig, target: NDArray[np.float64], fold: Fold, kind: 
     continued by another version would belong to neither of them.
     """
     code = f"sen-bench {version('sen-bench')} torch {torch.__version__.partition('+')[0]}"
-    if of_plug_in := block_code(config.block_name):
+    if of_plug_in := variant_code(config.variant):
         code += f" {of_plug_in}"
     content = hashlib.sha256(f"{code} {config.model_dump_json()} {kind} {seed} {fold.index}".encode())
     for rows in (fold.train, fold.validation):
@@ -484,7 +565,7 @@ def _below(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def _backward(
-    model: SEN,
+    model: CrystalModel,
     graphs: GraphTensors,
     chosen: NDArray[np.int64],
     target: Tensor,
@@ -515,61 +596,95 @@ def _multiplied_in(precision: str, device: torch.device) -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-class Update(Generic[Model]):
-    """The update of the weights in a step: gradients are clipped, AdamW moves the weights, and these are averaged.
+class Update(Generic[Module]):
+    """The update of the weights in a step: gradients are clipped, the optimiser moves the weights, which are averaged.
 
     The average is an exponential moving average. Its decay grows from 0 to `ema_decay`, as (1 + n) / (10 + n) after n
     steps, so that it forgets the first weights. Nothing here waits for the device.
 
+    Args:
+        module: What is trained.
+        recipe: How.
+        undecayed: Its parameters without weight decay.
+
     Attributes:
-        averaged: The model with the averaged weights.
-        optimizer: AdamW; biases, norms and embeddings do not decay.
+        averaged: The module with the averaged weights.
+        optimizer: AdamW or Adam.
         count: Steps made.
     """
 
-    def __init__(self, model: Model, recipe: TrainingConfig) -> None:
-        self._model, self._recipe = model, recipe
-        self.averaged = copy.deepcopy(model)
-        self.optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), fused=True)
+    def __init__(self, module: Module, recipe: TrainingConfig, undecayed: Iterable[nn.Parameter] = ()) -> None:
+        self._module, self._recipe = module, recipe
+        self.averaged = copy.deepcopy(module)
+        without = {id(parameter) for parameter in undecayed}
+        groups = [
+            {"params": [p for p in module.parameters() if id(p) not in without], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in module.parameters() if id(p) in without], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+        self.optimizer = optimizer(groups, fused=True)
         self.count = 0
 
     @torch.no_grad()
-    def __call__(self, rate: float) -> None:
-        """Update the weights with a learning rate, and clear the gradients."""
+    def __call__(self, progress: float) -> None:
+        """Update the weights after this share of the training, and clear the gradients."""
+        recipe = self._recipe
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.clip_norm)
+            group["lr"] = learning_rate(progress, recipe)
+            if recipe.schedule == "one-cycle":
+                group["betas"] = (_momentum(progress, recipe), group["betas"][1])
+        if recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._module.parameters(), recipe.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        decay = min(self._recipe.ema_decay, (1 + self.count) / (10 + self.count)) if self.count else 0
-        torch._foreach_lerp_(list(self.averaged.parameters()), list(self._model.parameters()), 1 - decay)
-        for averaged, current in zip(self.averaged.buffers(), self._model.buffers(), strict=True):
+        decay = min(recipe.ema_decay, (1 + self.count) / (10 + self.count)) if self.count else 0
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self._module.parameters()), 1 - decay)
+        for averaged, current in zip(self.averaged.buffers(), self._module.buffers(), strict=True):
             averaged.copy_(current)
         self.count += 1
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    # Decay must not pull biases, norms and embeddings of elements that a batch does not contain to zero.
-    embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding | ElementEmbedding)]
-    embedded = {id(p) for module in embeddings for p in module.parameters()}
-    decayed = [
-        p for name, p in model.named_parameters() if p.ndim > 1 and not name.endswith("bias") and id(p) not in embedded
-    ]
-    ids = {id(p) for p in decayed}
-    rest = [p for p in model.parameters() if id(p) not in ids]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+def learning_rate(progress: float, recipe: TrainingConfig) -> float:
+    """Return the learning rate after this share of the training.
+
+    It rises to its peak in the warm-up, stays there for the hold, and falls to its end along half a cosine or a line.
+    It rises along a line from 0; in one cycle along half a cosine from 1/25 of the peak (Smith and Topin,
+    arXiv:1708.07120, with PyTorch's defaults).
+    """
+    peak, end, rising, hold = recipe.learning_rate, recipe.final_learning_rate, recipe.warmup, recipe.hold
+    if progress < rising:
+        share = progress / rising
+        return (
+            peak / 25 + peak * (1 - 1 / 25) * (1 - _cosine(share)) if recipe.schedule == "one-cycle" else peak * share
+        )
+    falling = max(0.0, (progress - rising - hold) / (1 - rising - hold))
+    return end + (peak - end) * (1 - falling if recipe.schedule == "linear" else _cosine(falling))
 
 
-def _learning_rate(progress: float, warmup: float) -> float:
-    """Return the factor on the peak rate after this share of the training: linear warm-up, then half a cosine to 0."""
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+def _momentum(progress: float, recipe: TrainingConfig) -> float:
+    """Return the first beta of Adam in one cycle: 0.95 at both ends, 0.85 where the learning rate is at its peak."""
+    rising, hold = recipe.warmup, recipe.hold
+    falling = max(0.0, (progress - rising - hold) / (1 - rising - hold))
+    distance = _cosine(progress / rising) if progress < rising else 1 - _cosine(falling)
+    return 0.85 + 0.1 * distance
 
 
-def _constant_error(train: NDArray[np.float64], validation: NDArray[np.float64], kind: str) -> float:
-    """Return the validation error of the best constant for the training rows: their median, or their share of ones."""
-    if kind == "regression":
-        return float(np.abs(validation - np.median(train)).mean())
-    p = min(max(float(train.mean()), 1e-6), 1 - 1e-6)
-    return float(-(validation * math.log(p) + (1 - validation) * math.log1p(-p)).mean())
+def _cosine(share: float) -> float:
+    """Return half a cosine from 1 to 0."""
+    return 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _constant_error(train: NDArray[np.float64], validation: NDArray[np.float64], kind: str, loss: str) -> float:
+    """Return the error of the best constant for the training rows: their median, mean, or share of ones.
+
+    It is that on the validation rows or, where there are none, the loss on the training rows in standardised units.
+    """
+    judged = validation if len(validation) else train
+    if kind == "classification":
+        p = min(max(float(train.mean()), 1e-6), 1 - 1e-6)
+        return float(-(judged * math.log(p) + (1 - judged) * math.log1p(-p)).mean())
+    error = float(np.abs(judged - np.median(train)).mean())
+    if len(validation):
+        return error
+    spread = float(train.std())
+    return float(spread > 0) if loss == "mse" else error / (spread or 1.0)

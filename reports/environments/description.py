@@ -20,14 +20,14 @@ from benchmarks.data.crystal_table import CrystalTable
 from benchmarks.results.run_config import RunConfig, restore_config
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors, evaluation_batches
-from benchmarks.training.prediction import load_weights
-from benchmarks.training.trainer import build_model, guard_model, untrained_model
+from benchmarks.training.prediction import load_predictor
+from benchmarks.training.trainer import Predictor, guard_model, untrained_model
 from reports.environments.operations import first_atoms, orbits_of_elements
 from reports.study.study import Absent, Result, Study
 from reports.study.wording import join
 from sen.crystal import Crystal
 from sen.graph import Cells, Graph, build_graph, join_graphs
-from sen.network import SEN
+from sen.models import CrystalModel
 
 __all__ = [
     "DescribedRows",
@@ -61,6 +61,7 @@ class Environments:
         numbers: Atomic number of each node, uint8 [N].
         multiplicity: Atoms of the primitive cell that each node stands for, int32 [N].
         cells: What the nodes are.
+        prediction: Standardised prediction for each crystal, [M].
         extras: Further outputs of the block, [M, ...] or [N, ...].
     """
 
@@ -73,6 +74,7 @@ class Environments:
     numbers: NDArray[np.uint8]
     multiplicity: NDArray[np.int32]
     cells: Cells
+    prediction: NDArray[Any]
     extras: dict[str, NDArray[Any]]
 
     def __len__(self) -> int:
@@ -111,13 +113,18 @@ class Models:
         problems: What was left out and why, a sentence each.
 
     Raises:
-        UsageError: The run has no finished fold, or its block is not installed.
+        UsageError: The run has no finished fold, its block is not installed, or its model has no block.
         DataError: Its config.json cannot be read, or all its weights were removed.
     """
 
     def __init__(self, run: Run, device: str = "cpu") -> None:
         self.run = run
         self.config: RunConfig = restore_config(run.read_config()["config"])
+        if self.config.block_name is None:
+            raise UsageError(
+                f"{run.path} is a run of {self.config.model_name}, which has no symmetry block before and after which "
+                "environments of atoms could be compared."
+            )
         self.device = device
         finished = run.trainings()
         if not finished:
@@ -140,9 +147,9 @@ class Models:
             )
         self.problems += [
             f"{difference}, and the environments are those of what is installed, which may be another model."
-            for difference in other_code(run, self.trainings, self.config.block_name)
+            for difference in other_code(run, self.trainings, self.config.variant)
         ]
-        self._loaded: dict[Training, SEN] = {}
+        self._loaded: dict[Training, Predictor] = {}
 
     @functools.cached_property
     def tested_by(self) -> dict[str, Training]:
@@ -168,7 +175,7 @@ class Models:
         self.trainings = kept
         self.problems += [str(error) for error in errors]
 
-    def load(self, training: Training, *, trained: bool = True) -> SEN:
+    def load(self, training: Training, *, trained: bool = True) -> Predictor:
         """Return the model of a training, which is read once, or the untrained model from which it began.
 
         Raises:
@@ -177,23 +184,16 @@ class Models:
         if not trained:
             with torch.random.fork_rng(devices=[]):
                 model, _ = untrained_model(self.config, training.seed, training.fold)
-            return model.to(self.device).eval()
+            return Predictor(model).to(self.device).eval()
         if training not in self._loaded:
-            # A copy takes a fraction of the time of drawing weights that are then overwritten.
-            model = copy.deepcopy(self._blank)
-            load_weights(model, self.run, training)
-            self._loaded[training] = model.to(self.device).eval()
+            with torch.random.fork_rng(devices=[]):
+                self._loaded[training] = load_predictor(self.config, self.run, training).to(self.device).eval()
         return self._loaded[training]
-
-    @functools.cached_property
-    def _blank(self) -> SEN:
-        with torch.random.fork_rng(devices=[]):
-            return build_model(self.config)
 
     def describe(
         self,
         crystals: Sequence[Crystal],
-        model: SEN,
+        predictor: Predictor,
         *,
         cells: Cells | None = None,
         exact: bool = False,
@@ -203,7 +203,7 @@ class Models:
 
         Args:
             crystals: The crystals, at least one.
-            model: One that `load` returned.
+            predictor: One that `load` returned.
             cells: What the nodes are; None for the cells of the run. Vector blocks need full cells.
             exact: Whether to compute in float64, in which equivalent atoms of full cells agree to rounding.
             progress: Called with the number of crystals described.
@@ -213,14 +213,14 @@ class Models:
         if cells is not None:
             settings["cells"] = cells
         if exact:
-            model = copy.deepcopy(model).double()
+            predictor = copy.deepcopy(predictor).double()
         parts = []
         for start in range(0, len(crystals), _CHUNK):
             chunk = crystals[start : start + _CHUNK]
             graph = join_graphs([build_graph(crystal, **settings) for crystal in chunk])
-            with guard_model(self.config.block_name, self.device):
+            with guard_model(self.config.variant, self.device):
                 outputs = _outputs(
-                    *(model, graph, self.device, self.config.training.edge_budget),
+                    *(predictor.model, graph, self.device, self.config.training.edge_budget),
                     progress=_progress_of_part(progress, start, len(crystals)),
                 )
             orbits = [first_atoms(crystal) for crystal in chunk]
@@ -228,7 +228,7 @@ class Models:
                 orbits = [np.arange(len(first)) for first in orbits]
             parts.append(
                 Environments(
-                    **{name: outputs.pop(name) for name in ("before", "after", "material")},
+                    **{name: outputs.pop(name) for name in ("before", "after", "material", "prediction")},
                     node_ptr=graph.node_ptr,
                     orbit_ptr=np.cumsum([0, *map(len, orbits)]),
                     orbit_node=np.concatenate([at + first for at, first in zip(graph.node_ptr, orbits, strict=False)]),
@@ -251,7 +251,9 @@ def _progress_of_part(progress: Progress | None, before: int, total: int) -> Pro
     return show
 
 
-def _outputs(model: SEN, graph: Graph, device: str, edge_budget: int, *, progress: Progress) -> dict[str, NDArray[Any]]:
+def _outputs(
+    model: CrystalModel, graph: Graph, device: str, edge_budget: int, *, progress: Progress
+) -> dict[str, NDArray[Any]]:
     """Return the outputs of a model for the crystals of a graph, in their order."""
     graphs = GraphTensors(graph, device, next(model.parameters()).dtype)
     n_nodes = np.diff(graph.node_ptr)
@@ -261,10 +263,11 @@ def _outputs(model: SEN, graph: Graph, device: str, edge_budget: int, *, progres
         for chosen in evaluation_batches(np.arange(len(graphs)), graphs.n_neighbors, edge_budget=edge_budget):
             output = model(graphs.batch(chosen))
             tensors = {
-                "before": output.environment,
+                **{name: tensor for name, tensor in output.extras.items() if name != "environment"},
+                "before": output.extras["environment"],
                 "after": output.atoms,
                 "material": output.material,
-                **output.extras,
+                "prediction": output.prediction,
             }
             for name, tensor in tensors.items():
                 # An output has a row for each node or for each crystal; with as many of both it is the same.
@@ -284,7 +287,7 @@ def _join(parts: Sequence[Environments]) -> Environments:
     def shifted(name: str, shifts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         return [getattr(part, name) + shift for part, shift in zip(parts, shifts, strict=False)]
 
-    names = ("before", "after", "material", "numbers", "multiplicity")
+    names = ("before", "after", "material", "prediction", "numbers", "multiplicity")
     return Environments(
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
         node_ptr=np.concatenate([*(ptr[:-1] for ptr in shifted("node_ptr", nodes)), nodes[-1:]]),
@@ -348,7 +351,7 @@ def open_models(study: Study, progress: Progress | None = None) -> StudyModels:
         )
     table = study.crystals(progress)
     if study not in _opened:
-        first = next((result for result in study.runs if result.block_name == "capsule"), study.runs[0])
+        first = next((result for result in study.runs if result.variant == "capsule"), study.runs[0])
         runs: list[tuple[Result, Models]] = []
         errors: list[tuple[Run, str]] = []
         for result in sorted(study.runs, key=lambda result: result is not first):

@@ -9,10 +9,12 @@ from importlib.resources import files
 from typing import Any
 
 from benchmarks.base.errors import UsageError
+from benchmarks.results.run_config import get_variant
 from reports.page.report import Part
 from reports.study.sentences import Sentences
 from reports.study.study import Result, Study
 from reports.study.wording import spanned
+from sen.registry import variant_kind
 
 __all__ = ["bibtex", "methods"]
 
@@ -68,6 +70,12 @@ def _facts(study: Study) -> dict[str, Any]:
     return {
         "task": study.task,
         "runs": study.runs,
+        "blocks": sorted({str(run.variant) for run in study.runs if "block_name" in run.facts["config"]}),
+        "models": {
+            str(run.variant): _publication(str(run.variant))
+            for run in study.runs
+            if "block_name" not in run.facts["config"]
+        },
         "versions": sorted({str(record["provenance"]["sen-bench"]) for record in records}),
         "data": [
             {"rows": rows, "is_complete": is_complete, "skipped": skipped, "labels": labels}
@@ -87,7 +95,10 @@ def _facts(study: Study) -> dict[str, Any]:
 def _recipes(runs: Sequence[Result]) -> tuple[list[str], dict[tuple[str, ...], list[str]]]:
     """Return what all runs have alike in their training, and the rest with the labels of the runs that have it."""
     sentences = Sentences(__name__, {})
-    settings = {run.label: sentences.paragraphs("recipe", config=run.facts["config"]) for run in runs}
+    settings = {
+        run.label: sentences.paragraphs("recipe", config=run.facts["config"], kind=run.facts["task"]["kind"])
+        for run in runs
+    }
     shared = [setting for setting in settings[runs[0].label] if all(setting in own for own in settings.values())]
     by_rest: dict[tuple[str, ...], list[str]] = {}
     for label, own in settings.items():
@@ -105,7 +116,7 @@ def bibtex(parts: Sequence[Part], origin: Mapping[str, str | None]) -> str:
         entries.append(references["dunn2020matbench"])
     entries += [references[key] for name in official for key in _DATA[name]]
     entries.append(_software(origin))
-    names = sorted({str(result.block_name) for result in results if result.run})
+    names = sorted({str(result.variant) for result in results if result.run})
     entries += [
         references[_BLOCKS[name]] if name in _BLOCKS else _source(name)
         for name in names
@@ -132,14 +143,17 @@ def _software(origin: Mapping[str, str | None]) -> str:
 
 
 def _source(name: str) -> str:
-    """Return a comment that names the publication of a block for which there is no entry."""
-    from benchmarks.results.run_config import get_block
+    """Return a comment that names the publication of a block or model for which there is no entry."""
+    return f"% {variant_kind(name)} {name}: {_publication(name) or 'no publication named'}"
 
+
+def _publication(name: str) -> str:
+    """Return the publication that a block or model follows; empty if it names none or is not installed."""
     try:
-        source = str(get_block(name).source)
+        model, block = get_variant(name)
     except UsageError:
-        source = ""
-    return f"% block {name}: {_one_line(source) or 'no publication named'}"
+        return ""
+    return _one_line(str((block or model).source))
 
 
 def _published(result: Result) -> list[str]:

@@ -91,8 +91,8 @@ def _pairs(study: Study) -> Iterator[tuple[Result, Result]]:
     if study.published:
         yield from ((best, other) for other in study.published)
     elif others:
-        blind, capsule = ([run for run in others if run.block_name == name] for name in ("mlp", "capsule"))
-        if best.block_name == "mlp" and capsule:
+        blind, capsule = ([run for run in others if run.variant == name] for name in ("mlp", "capsule"))
+        if best.variant == "mlp" and capsule:
             yield capsule[0], best
         else:
             yield best, (blind or sorted(others, key=lambda run: float(run.rows.error.mean())))[-1]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from benchmarks.base.console import count
 from benchmarks.base.errors import DataError, SenBenchError, UsageError
@@ -23,6 +23,7 @@ from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
 from benchmarks.data.folds import check_split
 from benchmarks.data.tasks import TASKS, Kind, Task
 from benchmarks.results.metrics import row_loss
+from benchmarks.results.run_config import completed, recorded_variant
 from benchmarks.results.store import Run, find_runs
 from reports.study.published import PredictionFile, PredictionSet, read_predictions
 from reports.study.study import PredictedRows, Result, Study
@@ -31,8 +32,6 @@ __all__ = ["collect_notes", "read_run_predictions", "read_studies"]
 
 # A label names at most this many fields of a configuration; beyond that, the hash of the run is shorter.
 _NAMED_FIELDS = 2
-# Fields that follow from the number of training rows unless they are given (`RunConfig.settle`).
-_SETTLED = {"sen.dropout", "training.weight_decay"}
 
 
 @contextmanager
@@ -176,10 +175,11 @@ def _read_run(run: Run) -> Result | None:
         return None
     records = {training: run.read_metrics(training) for training in trainings}
     _check_facts(facts)
+    facts["config"] = completed(facts["config"])
     parts = [run.read_predictions(training) for training in trainings]
     fold = np.repeat([training.fold for training in trainings], [len(part.ids) for part in parts])
     rows = _average(facts["task"]["kind"], fold, *map(np.concatenate, zip(*parts, strict=True)))
-    return Result(facts["config"]["block_name"], rows, run, tuple(trainings), records, facts, run.path)
+    return Result(recorded_variant(facts["config"]), rows, run, tuple(trainings), records, facts, run.path)
 
 
 class _Task(BaseModel):
@@ -211,14 +211,10 @@ class _Recipe(BaseModel):
     learning_rate: float
     weight_decay: float
     warmup: float
-    clip_norm: float
+    clip_norm: float | None
     ema_decay: float
     patience: int
     precision: str
-
-
-class _Sen(BaseModel):
-    dropout: float
 
 
 class _Graph(BaseModel):
@@ -227,11 +223,17 @@ class _Graph(BaseModel):
 
 class _Config(BaseModel):
     task: str
-    block_name: str
+    block_name: str | None = None
+    model_name: str | None = None
     limit: int | None
     graph: _Graph
     training: _Recipe
-    sen: _Sen
+
+    @model_validator(mode="after")
+    def _has_variant(self) -> _Config:
+        if self.block_name is None and self.model_name is None:
+            raise ValueError("it has no block_name or model_name")
+        return self
 
 
 class _Facts(BaseModel):
@@ -349,24 +351,22 @@ def _label(results: Sequence[Result]) -> list[Result]:
     named = []
     for result in results:
         config = result.facts["config"]
-        same = [_chosen(other) for other in results if other.block_name == result.block_name]
+        same = [_chosen(other) for other in results if other.variant == result.variant]
         mine, values = _chosen(result), result.fields
         differing = [key for key in mine if any(other.get(key) != mine[key] for other in same)]
         limited = ["limit"] if config["limit"] is not None and "limit" not in differing else []
         words = [f"{key.rpartition('.')[2]} {_plain(values[key])}" for key in [*differing, *limited]]
         if len(same) > 1 and not 0 < len(differing) <= _NAMED_FIELDS:
             words = [result.path.name.rpartition("-")[2]]
-        label = config["block_name"] + (f" ({', '.join(words)})" if words else "")
+        label = recorded_variant(config) + (f" ({', '.join(words)})" if words else "")
         named.append(replace(result, label=label))
     return named
 
 
 def _chosen(result: Result) -> dict[str, Any]:
-    """Return the configuration of a run by dotted fields; fields that follow from its rows have no value."""
+    """Return the configuration of a run by dotted fields; those that have the default for its rows have no value."""
     defaults = result.defaults()
-    return {
-        key: None if key in _SETTLED and value == defaults.get(key) else value for key, value in result.fields.items()
-    }
+    return {key: None if value == defaults.get(key) else value for key, value in result.fields.items()}
 
 
 def _plain(value: object) -> str:

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from benchmarks.base.errors import SenBenchError, UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.base.zip_path import AnyPath
-from benchmarks.data.crystal_table import UNRECORDED_SYMPREC, CrystalTable
+from benchmarks.data.crystal_table import CrystalTable
 from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.folds import n_folds
 from benchmarks.data.own_data import OnBadRow, own_task
 from benchmarks.data.tasks import TASKS, Kind, Task, find_data_file, named_folder
 from benchmarks.results.metrics import score
+from benchmarks.results.run_config import build_config, recorded_variant, variant_option
 from benchmarks.results.store import Run, Training, fold_means
 
 __all__ = ["Absent", "PredictedRows", "Result", "Study", "fold_scores", "shared_rows"]
@@ -100,9 +101,9 @@ class Result:
         return sorted({training.seed for training in self.trainings})
 
     @property
-    def block_name(self) -> str | None:
-        """Name of the block of the run."""
-        return self.facts["config"]["block_name"] if self.run else None
+    def variant(self) -> str | None:
+        """Name of the block or model of the run."""
+        return recorded_variant(self.facts["config"]) if self.run else None
 
     @property
     def coverage(self) -> float | None:
@@ -116,7 +117,7 @@ class Result:
         config, split = self.facts["config"], self.facts["task"]["split"]
         own = not TASKS.get(config["task"])
         words = ["sen-bench", "run", self.facts["data"]["source"] if own else config["task"]]
-        words += ["--block", config["block_name"], "--folds", ",".join(map(str, self.folds))]
+        words += [*variant_option(config), "--folds", ",".join(map(str, self.folds))]
         if own:
             task = self.facts["task"]
             words += ["--target", task["target"], "--kind", task["kind"], "--split", split]
@@ -135,21 +136,19 @@ class Result:
     @property
     def fields(self) -> dict[str, Any]:
         """The configuration of the run by dotted fields."""
-        return {"graph.symprec": UNRECORDED_SYMPREC, **_by_field(self.facts["config"])}
+        return _by_field(self.facts["config"])
 
     def defaults(self) -> dict[str, Any]:
-        """Return the defaults of its task and block for its training rows; empty if the block is not installed."""
-        from benchmarks.results.run_config import build_config
-
+        """Return the defaults of its task and variant for its training rows; empty if that is not installed."""
         config = self.facts["config"]
         task = TASKS.get(config["task"])
         try:
-            default = build_config(config["task"], config["block_name"], defaults=task.defaults if task else {})
+            default = build_config(config["task"], recorded_variant(config), defaults=task.defaults if task else {})
         except UsageError:
             return {}
         # Training rows of the first fold, without its validation rows.
         n_rows = self.records[self.trainings[0]]["rows"]["train"]
-        return {"graph.symprec": default.graph.symprec, **_by_field(default.settle(n_rows).model_dump(mode="json"))}
+        return _by_field(default.settle(n_rows).model_dump(mode="json"))
 
 
 def _by_field(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +156,7 @@ def _by_field(config: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in config.items():
         if isinstance(value, dict):
             flat |= {f"{key}.{field}": inner for field, inner in value.items()}
-        elif key not in {"task", "block_name"}:
+        elif key not in {"task", "block_name", "model_name"}:
             flat[key] = value
     return flat
 

@@ -2,21 +2,26 @@ from __future__ import annotations
 
 import pytest
 
-from ablations.grid import build_settings, check_seams, parse_axes, parse_blocks
+from ablations.grid import build_settings, check_seams, parse_axes, parse_variants
 from benchmarks.base.errors import UsageError
-from sen.registry import block_names
+from sen.registry import block_names, model_names
 from tests.benchmarks.conftest import BLOCK, Install
 
 
 def settings(blocks: list[str], *assignments: str) -> list[str]:
     fixed, axes = parse_axes(assignments)
-    built = build_settings("prototypes", blocks, axes, defaults={}, file=None, flags={}, assignments=fixed)
+    built = build_settings(
+        "prototypes", blocks, axes, recipe="own", defaults={}, file=None, flags={}, assignments=fixed
+    )
     return [str(setting) for setting in built]
 
 
-def test_blocks_in_the_order_given_or_all() -> None:
-    assert parse_blocks(" mlp, capsule,") == ["mlp", "capsule"]
-    assert parse_blocks("all") == block_names()
+def test_blocks_and_then_models_in_the_order_given_or_all() -> None:
+    assert parse_variants(" mlp, capsule,", None) == ["mlp", "capsule"]
+    assert parse_variants("all", None) == parse_variants(None, None) == block_names()
+    others = [name for name in model_names() if name != "sen"]
+    assert parse_variants(None, "all") == others
+    assert parse_variants("mlp", "all") == ["mlp", *others]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +36,14 @@ def test_blocks_in_the_order_given_or_all() -> None:
 )
 def test_bad_lists_of_blocks_are_reported(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message.replace("?", r"\?")):
-        parse_blocks(text)
+        parse_variants(text, None)
+
+
+def test_sen_is_no_variant_among_models() -> None:
+    with pytest.raises(UsageError, match="SEN is compared by its blocks: name them with --blocks"):
+        parse_variants(None, "sen")
+    with pytest.raises(UsageError, match="no model called 'mlp'"):
+        parse_variants(None, "mlp")
 
 
 def test_values_separated_by_commas_are_an_axis() -> None:
@@ -62,7 +74,7 @@ def test_grid_is_every_block_with_every_combination() -> None:
 
 def test_field_of_one_block_alone_names_the_block_that_lacks_it() -> None:
     assert len(settings(["mlp"], "block.hidden=32,64")) == 2
-    with pytest.raises(UsageError, match=r"Block capsule: There is no configuration field 'block\.hidden'"):
+    with pytest.raises(UsageError, match=r"capsule: There is no configuration field 'block\.hidden'"):
         settings(["mlp", "capsule"], "block.hidden=32,64")
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.cli.main import main
 from sen.crystal import SYMBOLS
-from sen.registry import block_code
+from sen.registry import variant_code
 
 Write = Callable[..., Path]
 Install = Callable[[str, str], None]
@@ -144,7 +144,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
     def put(name: str, source: str) -> None:
         sys.modules.pop(name, None)  # as in a new process
-        block_code.cache_clear()
+        variant_code.cache_clear()
         facts = tmp_path / "site" / f"{name}-1.0.dist-info"
         facts.mkdir(parents=True, exist_ok=True)
         (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")

@@ -27,6 +27,7 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Check:
     """Test anything against the contracts as if a package had registered it."""
 
     def run(block: object) -> dict[str, ContractResult]:
+        monkeypatch.setattr("sen.testing.variant_kind", lambda _name: "block")
         monkeypatch.setattr("sen.testing.load_block", lambda _name: block)
         return {result.contract: result for result in run_contracts("plug-in")}
 

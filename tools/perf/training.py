@@ -92,7 +92,7 @@ class Contender:
         predicted = self.forward(mark)
         F.l1_loss(predicted, torch.zeros_like(predicted)).backward()
         mark("backward")
-        self._update(1e-5)
+        self._update(0.5)
         mark("update")
 
 
@@ -140,9 +140,11 @@ def main() -> None:
         if config.graph.cells not in graphs:
             made = build_graphs(table, config.graph)
             graphs[config.graph.cells] = made, GraphTensors(made, device)
-        contenders[block] = _sen(build_model(config).to(device), *graphs[config.graph.cells], rows, size)
+        model = build_model(config).to(device)
+        assert isinstance(model, SEN)
+        contenders[block] = _sen(model, *graphs[config.graph.cells], rows, size)
     full = config.graph.model_copy(update={"cells": "full"})
-    contenders[PEER] = _cgcnn(CGCNN(config.sen).to(device), build_graphs(table, full), rows, size, device)
+    contenders[PEER] = _cgcnn(CGCNN(SENConfig()).to(device), build_graphs(table, full), rows, size, device)
 
     for contender in contenders.values():
         contender.model.train()

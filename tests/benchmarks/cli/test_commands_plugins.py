@@ -20,11 +20,12 @@ from benchmarks.base.errors import UsageError
 from benchmarks.data.folds import Fold
 from benchmarks.results.run_config import build_config, restore_config
 from benchmarks.training.trainer import _identity
-from sen.registry import block_code
+from sen.registry import variant_code
 from tests.benchmarks.conftest import BLOCK, Answer, Install, Write, rocksalts
 from tests.conftest import REPOSITORY
 
 Command = Callable[..., Answer]
+Follow = Callable[[str, str], tuple[list[str], list[str]]]
 
 #: What makes a run with any block take seconds.
 SMALL_SEN = (
@@ -34,40 +35,92 @@ SMALL_SEN = (
 )
 
 
-def how_to() -> dict[str, str]:
-    """The listings of the how-to, by what they are in."""
-    text = (REPOSITORY / "docs" / "how-to" / "add-a-block.md").read_text()
-    return dict(re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE))
+needs_pip = pytest.mark.skipif(not (find_spec("pip") and find_spec("setuptools")), reason="needs pip and setuptools")
 
 
+@pytest.fixture
+def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Follow:
+    """Install the package of a how-to as it says, given its file and its module; return its other two commands."""
+
+    def install_package(file: str, module: str) -> tuple[list[str], list[str]]:
+        text = (REPOSITORY / "docs" / "how-to" / file).read_text()
+        listings = dict(re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE))
+        n_lines = sum(listing.count("\n") for listing in listings.values())
+        assert n_lines < 40
+        install, check, run = (line.split() for line in listings["sh"].splitlines())
+        package, site = tmp_path / "package", tmp_path / "site"
+        package.mkdir()
+        (package / "pyproject.toml").write_text(listings["toml"])
+        (package / f"{module}.py").write_text(listings["python"])
+        offline = ("--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet", "--target", site)
+        subprocess.run([sys.executable, "-m", *install, *offline], cwd=package, check=True)
+        monkeypatch.syspath_prepend(site)
+        return check[1:], run[1:]
+
+    return install_package
+
+
+@needs_pip
 @pytest.mark.usefixtures("unlearnt")
-@pytest.mark.skipif(not (find_spec("pip") and find_spec("setuptools")), reason="needs pip and setuptools")
-def test_how_to_adds_a_block(
-    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    listings = how_to()
-    assert sum(listing.count("\n") for listing in listings.values()) < 40
-    install, check, run = (line.split() for line in listings["sh"].splitlines())
-    package, site = tmp_path / "package", tmp_path / "site"
-    package.mkdir()
-    (package / "pyproject.toml").write_text(listings["toml"])
-    (package / "gated_block.py").write_text(listings["python"])
-    offline = ("--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet", "--target", site)
-    subprocess.run([sys.executable, "-m", *install, *offline], cwd=package, check=True)
-    monkeypatch.syspath_prepend(site)
+def test_how_to_adds_a_model(follow: Follow, write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    check, run = follow("add-a-model.md", "pair_model")
+    answer = sen_bench(*check)
+    assert answer.code == 0, answer.out
+    assert [line for line in answer.out.splitlines() if not line.startswith("passed ")] == [
+        "skipped  inner vectors rotate with the crystal: it has no vectors"
+    ]
 
-    answer = sen_bench(*check[1:])
+    # The command of the how-to, on data that take seconds.
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    run[run.index("prototypes")] = "matbench_jdft2d"
+    few = ("--epochs", 1, "--batch-size", 8, "--data-dir", data, "--out", out)
+    assert sen_bench(*run, *few).code == 0
+    (path,) = out.glob("matbench_jdft2d/pair-*")
+    record = json.loads((path / "seed_0" / "fold_0" / "metrics.json").read_text())
+    assert record["model"] == "pair"
+    assert record["model_code"].startswith("pair-model 0.1 ")
+    config = json.loads((path / "config.json").read_text())["config"]
+    assert (config["model_name"], config["pair"], config["graph"]["cutoff"]) == ("pair", {"width": 32}, 6.0)
+    assert config["training"]["weight_decay"] == 0.01
+    assert " pair " in sen_bench("models").out
+    assert " pair " in sen_bench("status", out).out
+
+    # Beside a block, on the same rows.
+    ablate = (
+        "ablate",
+        "--task",
+        "matbench_jdft2d",
+        "--models",
+        "pair",
+        "--blocks",
+        "mlp",
+        "--set",
+        "training.epochs=1",
+    )
+    answer = sen_bench(*ablate, "--folds", 0, "--data-dir", data, "--out", out)
+    assert answer.code == 0, answer.err
+    page = tmp_path / "report.html"
+    answer = sen_bench("report", out, "-o", page, "--data-dir", data)
+    assert answer.code == 0, answer.err
+    assert "pair" in page.read_text()
+
+
+@needs_pip
+@pytest.mark.usefixtures("unlearnt")
+def test_how_to_adds_a_block(follow: Follow, write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    check, run = follow("add-a-block.md", "gated_block")
+    answer = sen_bench(*check)
     assert answer.code == 0, answer.out
     lines = answer.out.splitlines()
     assert [line for line in lines if not line.startswith("passed ")] == [
-        "skipped  inner vectors rotate with the crystal: the block has no vectors"
+        "skipped  inner vectors rotate with the crystal: it has no vectors"
     ]
     assert "passed   rotation does not matter" in lines
 
     # The command of the how-to, on data and with a model that take seconds.
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
     run[run.index("prototypes")] = "matbench_jdft2d"
-    answer = sen_bench(*run[1:], "--data-dir", data, "--out", out, *SMALL_SEN, "--set", "block.width=16")
+    answer = sen_bench(*run, "--data-dir", data, "--out", out, *SMALL_SEN, "--set", "block.width=16")
     assert answer.code == 0, answer.err
     (metrics,) = out.glob("matbench_jdft2d/gated-*/seed_0/fold_0/metrics.json")
     assert json.loads(metrics.read_text())["block"] == "gated"
@@ -84,7 +137,7 @@ def test_block_that_raises_is_reported_in_one_sentence(
     assert check.code == 1
     message = "ValueError: the matrix is singular, and not even square"
     assert f"failed   seam: output has the declared shapes: {message}" in check.out.splitlines()
-    assert check.err.splitlines() == ["Error: The block 'raises' breaks 1 of 20 contracts."]
+    assert check.err.splitlines() == ["Error: The block 'raises' breaks 1 of 21 contracts."]
 
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
     with caplog.at_level(logging.DEBUG, logger="sen_bench"):
@@ -145,7 +198,7 @@ def test_state_of_other_code_of_a_block_is_not_gone_on_with(install: Install) ->
         config = build_config("mine", "other_code")
         identities.append(_identity(config, np.arange(8.0), fold, "regression", 0))
     assert identities[0] == identities[1] != identities[2]
-    assert block_code("capsule") is None
+    assert variant_code("capsule") is None
 
 
 def test_all_files_of_a_distribution_are_the_code_of_its_block(install: Install, tmp_path: Path) -> None:
@@ -155,8 +208,8 @@ def test_all_files_of_a_distribution_are_the_code_of_its_block(install: Install,
     for listed, content in (("", "x = 1"), ("its_helper.py,,\n", "x = 1"), ("its_helper.py,,\n", "x = 2")):
         record.write_text(listed)
         helper.write_text(content)
-        block_code.cache_clear()
-        found.append(block_code("one_of_two"))
+        variant_code.cache_clear()
+        found.append(variant_code("one_of_two"))
     assert len(set(found)) == 3
 
 

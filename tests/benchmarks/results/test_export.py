@@ -269,7 +269,7 @@ def test_run_that_is_not_on_all_official_data_is_refused(
 def test_two_runs_of_a_task_and_runs_of_two_blocks_are_refused(run: Run, tmp_path: Path) -> None:
     targets, predictions = regression(n_rows=1265)
     other = make_run(tmp_path / "runs", TASKS["matbench_phonons"], targets, predictions, block="capsule")
-    with pytest.raises(UsageError, match=r"block mlp, .* of capsule"):
+    with pytest.raises(UsageError, match=r"run of mlp, .* of capsule"):
         make_submission([run, other], moment=MOMENT)
     with pytest.raises(UsageError, match="both runs of matbench_jdft2d"):
         make_submission([run, run], moment=MOMENT)

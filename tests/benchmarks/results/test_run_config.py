@@ -121,12 +121,12 @@ def test_a_sound_file_is_taken(tmp_path):
 def test_regularisation_falls_with_the_training_rows(rows, share):
     config = build_config("matbench_mp_gap", "mlp")
     settled = config.settle(rows)
-    assert (settled.training.weight_decay, settled.sen.dropout) == pytest.approx((3.0 * share, 0.3 * share), rel=0.01)
+    assert (settled.training.weight_decay, settled.model.dropout) == pytest.approx((3.0 * share, 0.3 * share), rel=0.01)
     # Nothing else, and once and for all.
     assert settled.settle(7) == settled
     sections = {
         "training": config.training.model_copy(update={"weight_decay": settled.training.weight_decay}),
-        "sen": config.sen.model_copy(update={"dropout": settled.sen.dropout}),
+        "model": config.model.model_copy(update={"dropout": settled.model.dropout}),
     }
     assert settled == config.model_copy(update=sections)
 
@@ -138,8 +138,9 @@ def test_regularisation_that_was_given_is_kept(field):
         build_config("mine", "mlp", defaults={field: 0.25}),
         restore_config(build_config("mine", "mlp", flags={field: 0.25}).model_dump(mode="json")),
     ):
-        section, _, name = field.partition(".")
-        assert getattr(getattr(config.settle(100_000), section), name) == 0.25
+        table, _, name = field.partition(".")
+        settled = config.settle(100_000)
+        assert getattr(settled.model if table == "sen" else settled.training, name) == 0.25
     paper = build_config("mine", "mlp", file=Path("paper"))
     assert paper.settle(100_000) == paper
 
@@ -175,14 +176,14 @@ def test_a_tolerance_that_is_none_is_refused(value):
 def test_the_papers_settings_have_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = build_config("prototypes", "capsule", file=Path("paper"))
-    assert (config.sen.dropout, config.training.weight_decay, config.graph.max_neighbors) == (0, 0, 12)
+    assert (config.model.dropout, config.training.weight_decay, config.graph.max_neighbors) == (0, 0, 12)
     assert config.training.learning_rate == TrainingConfig().learning_rate
     # The user's file comes first, and a name that is neither gives an error with the names that exist.
     (tmp_path / "paper").mkdir()
     assert build_config("prototypes", "capsule", file=Path("paper")) == config
     (tmp_path / "paper").rmdir()
     (tmp_path / "paper").write_text("[sen]\nrounds = 1")
-    assert build_config("prototypes", "capsule", file=Path("paper")).sen.rounds == 1
+    assert build_config("prototypes", "capsule", file=Path("paper")).model.rounds == 1
     with pytest.raises(UsageError, match=r"file papr cannot be read.*sen-bench are called .*paper"):
         build_config("prototypes", "capsule", file=Path("papr"))
 

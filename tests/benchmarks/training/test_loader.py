@@ -152,5 +152,5 @@ def test_a_training_step_never_waits_for_the_device(block: str) -> None:
     with AskingTheDevice() as asking:
         for _ in range(2):
             _backward(model, graphs, chosen, target, F.l1_loss, config.training)
-            update(1e-4)
+            update(0.5)
     assert asking.found == []

@@ -11,18 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.base.errors import RunError
+from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.data.folds import Fold
-from benchmarks.results.run_config import RunConfig, build_config
+from benchmarks.results.run_config import RunConfig, TrainingConfig, build_config
 from benchmarks.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from benchmarks.training.loader import GraphTensors
 from benchmarks.training.trainer import (
     Epoch,
+    Predictor,
     TrainedFold,
-    _learning_rate,
-    _parameter_groups,
+    Update,
+    _momentum,
     build_model,
+    learning_rate,
     predict,
     train_fold,
 )
@@ -56,7 +58,7 @@ def config(*more: str, block: str = "mlp") -> RunConfig:
 def test_training_learns_and_predicts_in_the_unit_of_the_target(task: tuple[GraphTensors, np.ndarray]) -> None:
     graphs, target = task
     trained = train_fold(config("training.epochs=25"), graphs, target, FOLD, kind="regression", seed=0)
-    predicted = predict(trained.model, graphs, FOLD.test, edge_budget=1000)
+    predicted = predict(trained.predictor, graphs, FOLD.test, edge_budget=1000)
     assert np.abs(predicted - target[FOLD.test]).mean() < 0.2 * np.abs(target - target.mean()).mean()
     assert trained.history[trained.best_epoch - 1].validation == min(epoch.validation for epoch in trained.history)
 
@@ -66,7 +68,7 @@ def test_test_targets_are_never_looked_at(task: tuple[GraphTensors, np.ndarray])
     hidden = target.copy()
     hidden[FOLD.test] = np.nan
     first, second = (
-        train_fold(config("training.epochs=3"), graphs, values, FOLD, kind="regression", seed=0).model.state_dict()
+        train_fold(config("training.epochs=3"), graphs, values, FOLD, kind="regression", seed=0).predictor.state_dict()
         for values in (target, hidden)
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -86,7 +88,7 @@ def test_classification_learns(task: tuple[GraphTensors, np.ndarray]) -> None:
     graphs, lattice_constant = task
     target = (lattice_constant > 5.5).astype(float)
     trained = train_fold(config("training.epochs=25"), graphs, target, FOLD, kind="classification", seed=0)
-    predicted = predict(trained.model, graphs, FOLD.test, edge_budget=1000)
+    predicted = predict(trained.predictor, graphs, FOLD.test, edge_budget=1000)
     assert ((predicted > 0) == (target[FOLD.test] == 1)).mean() > 0.8
 
 
@@ -112,15 +114,21 @@ def test_loss_that_is_not_finite_ends_the_fold(task: tuple[GraphTensors, np.ndar
 def test_prediction_does_not_depend_on_how_crystals_are_batched(task: tuple[GraphTensors, np.ndarray]) -> None:
     graphs, _ = task
     torch.manual_seed(0)
-    model = build_model(config())
+    predictor = Predictor(build_model(config()))
     crystals = np.array([7, 3, 50, 0, 21])
-    together, alone = (predict(model, graphs, crystals, edge_budget=budget) for budget in (10_000, 1))
+    together, alone = (predict(predictor, graphs, crystals, edge_budget=budget) for budget in (10_000, 1))
     np.testing.assert_allclose(together, alone, atol=1e-5)
-    np.testing.assert_allclose(together[::-1], predict(model, graphs, crystals[::-1].copy(), edge_budget=1), atol=1e-5)
+    reverse = predict(predictor, graphs, crystals[::-1].copy(), edge_budget=1)
+    np.testing.assert_allclose(together[::-1], reverse, atol=1e-5)
+
+
+def rates_of(**recipe: Any) -> list[float]:
+    """Learning rates of the 1,000 steps of a training."""
+    return [learning_rate(step / 1000, TrainingConfig(**recipe)) for step in range(1000)]
 
 
 def test_learning_rate_rises_then_falls_to_zero() -> None:
-    rates = [_learning_rate(step / 1000, 0.1) for step in range(1000)]
+    rates = rates_of(learning_rate=1.0)
     assert np.argmax(rates) == 100
     assert rates[100] == 1
     assert rates[0] == 0
@@ -129,10 +137,86 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
     assert all(np.diff(rates[100:]) < 0)
 
 
+def test_learning_rate_holds_and_falls_along_a_line() -> None:
+    # MEGNet's of kgcnn: 100 of 1,000 epochs at the peak, then a line.
+    rates = rates_of(learning_rate=5e-4, schedule="linear", warmup=0.0, hold=0.1, final_learning_rate=5e-6)
+    assert set(rates[:101]) == {5e-4}
+    np.testing.assert_allclose(np.diff(rates[100:]), (5e-6 - 5e-4) / 900, rtol=1e-6)
+    assert rates[-1] == pytest.approx(5e-6, rel=0.12)
+
+
+def test_one_cycle_is_that_of_torch() -> None:
+    recipe = TrainingConfig(learning_rate=1e-3, schedule="one-cycle", warmup=0.3, final_learning_rate=1e-3 / 25e4)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=1001)
+    for step in range(0, 1001, 50):
+        while scheduler.last_epoch < step:
+            optimizer.step()
+            scheduler.step()
+        group = optimizer.param_groups[0]
+        # torch counts the share of the warm-up from the step before its end.
+        assert learning_rate(step / 1000, recipe) == pytest.approx(group["lr"], rel=0.02, abs=1e-8)
+        assert _momentum(step / 1000, recipe) == pytest.approx(group["betas"][0], abs=1e-3)
+
+
+def test_recipe_must_leave_steps_in_which_the_learning_rate_falls() -> None:
+    with pytest.raises(UsageError, match="leave no step in which it falls"):
+        config("training.warmup=0.5", "training.hold=0.5")
+
+
+ALL_ROWS = Fold(0, train=np.arange(48), validation=np.arange(0), test=np.arange(48, 60))
+
+
+def test_without_validation_rows_the_last_epoch_counts(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, target = task
+    run = config("training.epochs=25", "training.validation=0", "training.patience=1")
+    trained = train_fold(run, graphs, target, ALL_ROWS, kind="regression", seed=0)
+    assert trained.best_epoch == len(trained.history) == 25
+    assert all(np.isnan(epoch.validation) for epoch in trained.history)
+    predicted = predict(trained.predictor, graphs, ALL_ROWS.test, edge_budget=1000)
+    assert np.abs(predicted - target[ALL_ROWS.test]).mean() < 0.2 * np.abs(target - target.mean()).mean()
+
+
+@pytest.mark.parametrize("loss", ["mae", "mse"])
+def test_collapse_is_noticed_without_validation_rows(loss: str) -> None:
+    crystal = refine(5.6 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], [55, 17])
+    graphs = GraphTensors(join_graphs([build_graph(crystal, cells="asymmetric")] * 60))
+    target = np.exp(np.linspace(0, 3, 60))
+    run = config("training.epochs=20", "training.validation=0", f"training.loss={loss}")
+    with pytest.raises(RunError, match="collapsed: the last loss"):
+        train_fold(run, graphs, target, ALL_ROWS, kind="regression", seed=0)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ["training.optimizer=adam", "training.weight_decay=0", "training.schedule=linear", "training.warmup=0"],
+        ["training.schedule=one-cycle", "training.warmup=0.3", "training.loss=mse"],
+        ["training.clip_norm=null", "training.ema_decay=0"],
+    ],
+)
+def test_other_recipes_learn(task: tuple[GraphTensors, np.ndarray], recipe: list[str]) -> None:
+    graphs, target = task
+    trained = train_fold(config("training.epochs=25", *recipe), graphs, target, FOLD, kind="regression", seed=0)
+    predicted = predict(trained.predictor, graphs, FOLD.test, edge_budget=1000)
+    assert np.abs(predicted - target[FOLD.test]).mean() < 0.5 * np.abs(target - target.mean()).mean()
+
+
+def test_without_averaging_the_last_weights_predict() -> None:
+    model = build_model(config())
+    update = Update(model, TrainingConfig(ema_decay=0.0, clip_norm=None), model.undecayed())
+    for _ in range(3):
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        update(0.5)
+    pairs = zip(update.averaged.parameters(), model.parameters(), strict=True)
+    assert all(torch.equal(averaged, current) for averaged, current in pairs)
+
+
 @pytest.mark.parametrize("block", own_names("blocks"))
 def test_every_matrix_of_every_block_decays(block: str) -> None:
     model = build_model(build_config("matbench_jdft2d", block))
-    decayed, rest = _parameter_groups(model, 3.0)
+    decayed, rest = Update(model, TrainingConfig(), model.undecayed()).optimizer.param_groups
     assert (decayed["weight_decay"], rest["weight_decay"]) == (3.0, 0.0)
     names = {id(p): name for name, p in model.named_parameters()}
     assert len(decayed["params"]) + len(rest["params"]) == len(names)
@@ -183,14 +267,14 @@ def test_validation_rows_that_are_all_the_median_are_no_collapse(task: tuple[Gra
     target[FOLD.validation] = np.median(target[FOLD.train])
     assert target[FOLD.train].any()
     trained = train_fold(config("training.epochs=2"), graphs, target, FOLD, kind="regression", seed=0)
-    assert np.isfinite(predict(trained.model, graphs, FOLD.test, edge_budget=1000)).all()
+    assert np.isfinite(predict(trained.predictor, graphs, FOLD.test, edge_budget=1000)).all()
 
 
 def test_small_precision_trains(task: tuple[GraphTensors, np.ndarray]) -> None:
     graphs, target = task
     run = config("training.precision=bfloat16", "training.epochs=25")
     trained = train_fold(run, graphs, target, FOLD, kind="regression", seed=0)
-    error = np.abs(predict(trained.model, graphs, FOLD.test, edge_budget=1000) - target[FOLD.test]).mean()
+    error = np.abs(predict(trained.predictor, graphs, FOLD.test, edge_budget=1000) - target[FOLD.test]).mean()
     assert error < 0.5 * np.abs(target - target.mean()).mean()
 
 
@@ -231,8 +315,8 @@ def test_stopped_training_goes_on_to_the_same_result(tmp_path: Path, block: str,
 
 
 def assert_same(first: TrainedFold, second: TrainedFold) -> None:
-    expected = second.model.state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in first.model.state_dict().items())
+    expected = second.predictor.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in first.predictor.state_dict().items())
     assert first.best_epoch == second.best_epoch
     assert [replace(epoch, seconds=0) for epoch in first.history] == [
         replace(epoch, seconds=0) for epoch in second.history

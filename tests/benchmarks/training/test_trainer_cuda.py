@@ -157,7 +157,7 @@ def test_accuracy_is_within_the_noise_of_float32(
     def error(seed: int, *more: str) -> float:
         config = small("training.epochs=25", *more, block=block)
         trained = train_fold(config, graphs, target, FOLD, kind="regression", seed=seed)
-        return float(np.abs(predict(trained.model, graphs, FOLD.test, edge_budget=1000) - target[FOLD.test]).mean())
+        return float(np.abs(predict(trained.predictor, graphs, FOLD.test, edge_budget=1000) - target[FOLD.test]).mean())
 
     exact = [error(seed) for seed in range(5)]
     rounded = [error(seed, f"training.precision={precision}") for seed in range(5)]

@@ -23,7 +23,7 @@ from benchmarks.data.graph_table import build_graphs
 from benchmarks.data.tasks import get_task
 from benchmarks.results.run_config import RunConfig, build_config
 from benchmarks.training.loader import GraphTensors
-from benchmarks.training.trainer import build_model, predict, train_fold
+from benchmarks.training.trainer import Predictor, build_model, predict, train_fold
 from sen.registry import block_names
 
 REFERENCE = json.loads(Path(__file__).with_name("phonons_fold_0.json").read_text())
@@ -48,7 +48,7 @@ def first_weights(block: str, data_dir: Path) -> dict[str, Any]:
     config, _, graphs, fold = prepare(block, data_dir)
     torch.manual_seed(0)
     model = build_model(config).eval()
-    predicted = predict(model, graphs, fold.test[:ROWS], edge_budget=config.training.edge_budget)
+    predicted = predict(Predictor(model), graphs, fold.test[:ROWS], edge_budget=config.training.edge_budget)
     model(graphs.batch(fold.train[:ROWS])).prediction.square().sum().backward()
     gradients = {
         name: float(torch.cat([p.grad.flatten() for p in part.parameters() if p.grad is not None]).norm())
@@ -61,7 +61,7 @@ def an_epoch(block: str, data_dir: Path) -> dict[str, Any]:
     """What one epoch leads to, in 1/cm."""
     config, dataset, graphs, fold = prepare(block, data_dir)
     trained = train_fold(config, graphs, dataset.table.target, fold, kind="regression", seed=0, on_epoch=lambda _: None)
-    predicted = predict(trained.model, graphs, fold.test[:ROWS], edge_budget=config.training.edge_budget)
+    predicted = predict(trained.predictor, graphs, fold.test[:ROWS], edge_budget=config.training.edge_budget)
     return {"validation": trained.history[-1].validation, "prediction": predicted.tolist()}
 
 

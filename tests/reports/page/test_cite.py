@@ -91,11 +91,17 @@ OTHER_RECIPES: dict[str, Any] = {
     "training.epochs": 7,
     "training.batch_size": 8,
     "training.edge_budget": 999,
+    "training.loss": "mse",
+    "training.optimizer": "adam",
     "training.learning_rate": 1e-3,
+    "training.schedule": "linear",
+    "training.hold": 0.1,
+    "training.final_learning_rate": 1e-5,
     "training.weight_decay": 0.5,
     "training.warmup": 0,
     "training.clip_norm": 2.5,
     "training.ema_decay": 0.5,
+    "training.validation": 0.2,
     "training.patience": 3,
     "training.precision": "bfloat16",
     "sen.dropout": 0.05,
@@ -122,7 +128,7 @@ def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]
     report(sections="overview")
     text = methods_of((tmp_path / "report.html").read_text())
     assert (
-        "It was trained to minimise the mean absolute error of standardised targets with AdamW: at most 60 epochs, "
+        "It was trained with AdamW on the mean absolute error of standardised targets, at most 60 epochs, "
         "batches of up to 32 crystals (65,536 neighbours), a peak learning rate of 0.0007, linear warm-up over the "
         "first 10 % of the steps, cosine decay, weight decay 3, dropout 0.3, gradients clipped to a norm of 1, an "
         "exponential moving average of the weights (decay 0.99) and early stopping after 30 epochs without a better "
@@ -140,5 +146,5 @@ def test_methods_of_a_classification_without_what_is_not_done(tmp_path: Path) ->
     dataset = own(tmp_path / "data", kind="classification")
     make_run(tmp_path / "runs", dataset, folds=[0], flags={"training.warmup": 0, "training.ema_decay": 0})
     text = methods_text(tmp_path / "runs")
-    assert "trained to minimise the binary cross-entropy with AdamW" in text
+    assert "trained with AdamW on the binary cross-entropy" in text
     assert not [word for word in ("warm-up", "average", "averaging", "precision") if word in text]
