@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["JoinedLinear", "ShiftedSoftplus", "initialise_as_keras", "perceptron"]
+from sen.features import GaussianExpansion
+
+__all__ = ["JoinedLinear", "ShiftedSoftplus", "expand_as_kgcnn", "initialise_as_keras", "perceptron"]
 
 
 class ShiftedSoftplus(nn.Module):
@@ -47,6 +49,11 @@ def perceptron(*widths: int, is_last_activated: bool = False) -> nn.Sequential:
     """Return linear maps from each of `widths` to the next, with shifted softplus between them or after each."""
     layers = [layer for width, out in pairwise(widths) for layer in (nn.Linear(width, out), ShiftedSoftplus())]
     return nn.Sequential(*(layers if is_last_activated else layers[:-1]))
+
+
+def expand_as_kgcnn(n: int, distance: float, sigma: float) -> GaussianExpansion:
+    """Return kgcnn's expansion in n Gaussians exp(-(d - c)^2 / (2 sigma^2)), of which a next would be at `distance`."""
+    return GaussianExpansion(n, distance * (n - 1) / n, math.sqrt(2) * sigma)
 
 
 def initialise_as_keras(module: nn.Module) -> None:

@@ -11,11 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from baselines.models.layers import JoinedLinear, ShiftedSoftplus, initialise_as_keras, perceptron
+from baselines.models.layers import JoinedLinear, ShiftedSoftplus, expand_as_kgcnn, initialise_as_keras, perceptron
 from sen.batch import CrystalBatch
 from sen.config import Config
 from sen.elements import N_ELEMENTS
-from sen.features import GaussianExpansion
 from sen.models import CrystalModel, ModelOutput
 from sen.ops import segment_softmax, segment_sum
 
@@ -180,8 +179,7 @@ class MEGNet(CrystalModel):
         super().__init__(config)
         width, hidden, read = config.width, config.hidden, config.set2set_width
         self.embedding = nn.Embedding(N_ELEMENTS + 1, config.embedding)
-        last_center = config.gaussian_range * (config.gaussians - 1) / config.gaussians
-        self.expansion = GaussianExpansion(config.gaussians, last_center, math.sqrt(2) * config.gaussian_width)
+        self.expansion = expand_as_kgcnn(config.gaussians, config.gaussian_range, config.gaussian_width)
         self.atoms = perceptron(config.embedding, hidden, width, is_last_activated=True)
         self.bonds = perceptron(config.gaussians, hidden, width, is_last_activated=True)
         # Not zero as in the reference, where the first step of training could not change the weights that read it.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from baselines.models.layers import JoinedLinear, ShiftedSoftplus, initialise_as_keras, perceptron
+from baselines.models.layers import JoinedLinear, ShiftedSoftplus, expand_as_kgcnn, initialise_as_keras, perceptron
 
 
 def test_shifted_softplus_is_that_of_torch_geometric() -> None:
@@ -24,6 +24,13 @@ def test_perceptron_activates_its_last_layer_where_asked() -> None:
     kinds = [type(layer) for layer in perceptron(2, 3, 1)]
     assert kinds == [nn.Linear, ShiftedSoftplus, nn.Linear]
     assert [type(layer) for layer in perceptron(2, 3, 1, is_last_activated=True)] == [*kinds, ShiftedSoftplus]
+
+
+def test_bond_lengths_are_expanded_as_by_kgcnn() -> None:
+    # GaussBasisLayer: centres i / bins * distance, exponents -(d - c)^2 / (2 sigma^2).
+    distance = torch.tensor([0.7, 2.31, 4.99])
+    expected = torch.exp(-((distance[:, None] - torch.arange(25) / 25 * 5) ** 2) / (2 * 0.4**2))
+    torch.testing.assert_close(expand_as_kgcnn(25, 5.0, 0.4)(distance), expected, rtol=0, atol=1e-5)
 
 
 def test_weights_are_drawn_as_keras_draws_them() -> None:

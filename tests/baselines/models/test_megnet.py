@@ -22,14 +22,6 @@ def test_parameters_are_those_of_the_reference_without_the_idle_ones() -> None:
     assert sum(p.numel() for p in MEGNet(MEGNetConfig()).parameters()) == 144_641 - idle + further_elements
 
 
-def test_bond_lengths_are_expanded_as_in_the_reference() -> None:
-    # GaussBasisLayer: centres i / bins * distance, exponent -(d - c)^2 / (2 sigma^2).
-    distance = torch.tensor([0.7, 2.31, 4.99], dtype=torch.float64)
-    centers = torch.arange(25, dtype=torch.float64) / 25 * 5
-    expected = torch.exp(-((distance[:, None] - centers) ** 2) / (2 * 0.4**2))
-    torch.testing.assert_close(MEGNet(MEGNetConfig()).double().expansion(distance), expected, rtol=0, atol=1e-6)
-
-
 def block_by_hand(
     block: MEGNetBlock, atoms: Tensor, bonds: Tensor, state: Tensor, batch: CrystalBatch
 ) -> tuple[Tensor, Tensor, Tensor]:
