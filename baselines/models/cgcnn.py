@@ -63,8 +63,8 @@ class CGCNN(CrystalModel):
     source = "Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018); github.com/txie-93/cgcnn"
     # cgcnn/data.py of the repository.
     graph: ClassVar[Mapping[str, Any]] = {"cutoff": 8.0, "max_neighbors": 12}
-    # The defaults of main.py, with Adam, which it offers beside stochastic gradient descent. Its learning rate falls
-    # after 100 epochs, which the default number of epochs does not reach.
+    # The defaults of main.py, with Adam, which it offers beside stochastic gradient descent. The learning rate is
+    # constant: it would fall after 100 epochs, which the default number of epochs does not reach.
     recipe: ClassVar[Mapping[str, Any]] = {
         "optimizer": "adam",
         "epochs": 30,
@@ -72,7 +72,7 @@ class CGCNN(CrystalModel):
         "learning_rate": 0.01,
         "schedule": "linear",
         "warmup": 0.0,
-        "hold": 1.0,
+        "hold": 0.0,
         "final_learning_rate": 0.01,
         "weight_decay": 0.0,
         "loss": "mse",
