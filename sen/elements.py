@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["N_ELEMENTS", "ElementEmbedding", "element_table"]
+__all__ = ["N_ELEMENTS", "ElementEmbedding", "element_properties", "element_table"]
 
 N_ELEMENTS = 118
 
@@ -23,18 +23,23 @@ def element_table() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.fl
     The properties are the logarithm of the mass, Pauling's electronegativity, atomic radius, first ionisation energy,
     electron affinity and molar volume, from pymatgen, standardised over the elements; 0 where unknown.
     """
+    place = np.nan_to_num(element_properties("group", "row")).astype(np.int64)
+    properties = element_properties(*_PROPERTIES)
+    properties[:, 0] = np.log(properties[:, 0])
+    standardised = (properties - np.nanmean(properties, axis=0)) / np.nanstd(properties, axis=0)
+    return place[:, 0], place[:, 1], np.nan_to_num(standardised).astype(np.float32)
+
+
+def element_properties(*names: str) -> NDArray[np.float64]:
+    """Return properties of pymatgen's elements by atomic number, [119, len(names)]; NaN where unknown, as in row 0."""
     from pymatgen.core.periodic_table import Element
 
-    group, period = np.zeros((2, N_ELEMENTS + 1), dtype=np.int64)
-    properties = np.full((N_ELEMENTS + 1, len(_PROPERTIES)), np.nan)
+    properties = np.full((N_ELEMENTS + 1, len(names)), np.nan)
     with warnings.catch_warnings(action="ignore"):  # pymatgen warns about each missing value
         for number in range(1, N_ELEMENTS + 1):
             element = Element.from_Z(number)
-            group[number], period[number] = element.group, element.row
-            properties[number] = [_look_up(element, name) for name in _PROPERTIES]
-    properties[:, 0] = np.log(properties[:, 0])
-    standardised = (properties - np.nanmean(properties, axis=0)) / np.nanstd(properties, axis=0)
-    return group, period, np.nan_to_num(standardised).astype(np.float32)
+            properties[number] = [_look_up(element, name) for name in names]
+    return properties
 
 
 def _look_up(element: object, name: str) -> float:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sen.elements import ElementEmbedding, element_table
+from sen.elements import ElementEmbedding, element_properties, element_table
 
 
 def test_places_in_the_periodic_table() -> None:
@@ -21,6 +21,13 @@ def test_properties_are_standardised_and_ordered_as_chemistry_has_them() -> None
     assert np.argmax(electronegativity) == 9
     assert mass[1] == mass[1:].min()
     assert radius[55] == radius[1:].max()
+
+
+def test_properties_are_pymatgens_and_unknown_ones_are_not_a_number() -> None:
+    found = element_properties("X", "atomic_mass")
+    assert found.shape == (119, 2)
+    np.testing.assert_allclose(found[8], [3.44, 15.9994], rtol=1e-3)
+    np.testing.assert_allclose(found[[0, 2]], [[np.nan, np.nan], [np.nan, 4.0026]], rtol=1e-3)
 
 
 def test_meta_model_needs_no_memory() -> None:
