@@ -6,7 +6,7 @@ import difflib
 import textwrap
 from collections.abc import Iterable
 
-__all__ = ["DataError", "RunError", "SenBenchError", "UsageError", "printable", "suggest"]
+__all__ = ["DataError", "RunError", "SenBenchError", "UnreadableError", "UsageError", "printable", "suggest"]
 
 
 class SenBenchError(Exception):
@@ -23,6 +23,10 @@ class UsageError(SenBenchError):
 
 class DataError(SenBenchError):
     """A data file cannot be obtained or is not what it claims to be; the message names it and, if known, the row."""
+
+
+class UnreadableError(DataError):
+    """The system refuses to read a file, which says nothing about its content: it must not be taken for damaged."""
 
 
 class RunError(SenBenchError):
