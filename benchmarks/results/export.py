@@ -187,9 +187,7 @@ def _submittable_task(run: Run, facts: Mapping[str, Any]) -> Task:
 
 def _complete_seeds(run: Run, task: Task, block: str) -> list[int]:
     """Return all seeds that were started; each must be complete, because leaving one out would be a selection."""
-    names = (path.name.removeprefix("seed_") for path in run.path.glob("seed_*"))
-    seeds = sorted(int(name) for name in names if name.isdigit())
-    trainings = run.trainings()
+    seeds, trainings = run.seeds(), run.trainings()
     missing = [
         Training(seed, fold)
         for seed in seeds or [0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +12,7 @@ from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
 from benchmarks.base.errors import UsageError, suggest
 from benchmarks.data.graph_table import GraphSettings
+from benchmarks.results.store import config_digest
 from sen.config import Config, SENConfig
 from sen.registry import block_names, guard, load_block
 
@@ -78,8 +78,7 @@ class RunConfig(Config):
 
     def digest(self, data_digest: str) -> str:
         """Return the hash in the name of the run, of the configuration and the data: 10 hexadecimal digits."""
-        identity = {"format": 1, "data": data_digest, "config": self.model_dump(mode="json")}
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
+        return config_digest(self.model_dump(mode="json"), data_digest)
 
 
 def check_block_name(name: str) -> None:
