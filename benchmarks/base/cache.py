@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.base.errors import RunError, UsageError
+from benchmarks.base.errors import RunError, UnreadableError, UsageError
 from benchmarks.base.files import check_file, expanded, file_digest, new_folder, put_in_place, write_json
 
 __all__ = [
@@ -208,6 +208,8 @@ def read_arrays(folder: Path) -> Arrays:
                 raise DamagedCache(problem)
             arrays[path.stem] = _map(path)
         added = {path.name for path in folder.glob("*.npy")} - manifest["arrays"].keys()
+    except UnreadableError as error:  # unlike a result, it can be built again
+        raise DamagedCache(f"an array in it cannot be read ({error.__cause__})") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCache(f"its manifest or an array is altered ({error})") from error
     if added:

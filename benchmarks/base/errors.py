@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from benchmarks.base.text import visible
 
-__all__ = ["DataError", "RunError", "SenBenchError", "UsageError", "printable", "suggest"]
+__all__ = ["DataError", "RunError", "SenBenchError", "UnreadableError", "UsageError", "printable", "suggest"]
 
 
 class SenBenchError(Exception):
@@ -25,6 +25,10 @@ class UsageError(SenBenchError):
 
 class DataError(SenBenchError):
     """A data file cannot be obtained or is not what it claims to be; the message names it and, if known, the row."""
+
+
+class UnreadableError(DataError):
+    """The system refuses to read a file, which says nothing about its content: it must not be taken for damaged."""
 
 
 class RunError(SenBenchError):

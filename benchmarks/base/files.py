@@ -11,14 +11,16 @@ import math
 import os
 import secrets
 import shutil
+import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from benchmarks.base.errors import DataError, UsageError
+from benchmarks.base.errors import DataError, UnreadableError, UsageError, printable
 from benchmarks.base.zip_path import AnyPath
 
 __all__ = [
@@ -27,8 +29,10 @@ __all__ = [
     "file_digest",
     "new_folder",
     "open_unpacked",
+    "parse_json",
     "plain",
     "put_in_place",
+    "read_again",
     "read_unpacked",
     "reading",
     "write_bytes",
@@ -37,6 +41,16 @@ __all__ = [
 
 # The first bytes of packed files.
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
+
+# There is no file of this name, or what an archive holds under it is damaged.
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EBADMSG, None}
+# Refusals that may pass, of disks and network file systems or for lack of file descriptors; and the seconds between
+# the trials.
+_PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EINTR}
+_PAUSES = (0.05, 0.2, 0.5)
+
+P = TypeVar("P", Path, AnyPath)
+T = TypeVar("T")
 
 
 def expanded(path: str | Path) -> Path:
@@ -53,32 +67,62 @@ def file_digest(path: AnyPath) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_again(path: P, read: Callable[[P], T]) -> T:
+    """Return what a function reads of a path; where the system refuses and that may pass, try again a few times.
+
+    Raises:
+        UnreadableError: The system refuses still, or for a reason that does not pass.
+        OSError: There is no such file or folder, or it is damaged in its archive.
+    """
+    pauses = iter(_PAUSES)
+    while True:
+        try:
+            return read(path)
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                raise
+            pause = next(pauses, None) if error.errno in _PASSING else None
+            if pause is None:
+                raise UnreadableError(
+                    f"{path} cannot be read ({error.strerror}), which does not mean that it is damaged: nothing was "
+                    "changed, so repeat the command when the system can read it."
+                ) from error
+            time.sleep(pause)
+
+
 def check_file(path: AnyPath, sha256: str, size: int) -> str | None:
-    """Return what is wrong with a file whose hash and size in bytes were recorded; None if nothing is."""
-    try:
+    """Return what is wrong with a file whose hash and size in bytes were recorded; None if nothing is.
+
+    Raises:
+        UnreadableError: See `read_again`.
+    """
+
+    def compare(path: AnyPath) -> str | None:
         with path.open("rb") as file:
             if (found := file.seek(0, os.SEEK_END)) != size:
                 return f"{path.name} is {found} bytes long, not {size}: it is cut, or something was added to it"
             file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != sha256:
-            return f"{path.name} is altered: its hash is not the one recorded when it was written"
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                return f"{path.name} is altered: its hash is not the one recorded when it was written"
+        return None
+
+    try:
+        return read_again(path, compare)
     except FileNotFoundError:
         return f"{path.name} is missing"
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror})"
-    return None
 
 
 def read_unpacked(path: Path) -> bytes:
     """Return the content of a file, unpacked where gzip or bzip2 packed it, whatever its name.
 
     Raises:
-        UsageError: The file cannot be read.
-        DataError: The file is empty, cut or damaged.
+        UsageError: There is no such file.
+        DataError: The file cannot be read, or is empty, cut or damaged.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_again(path, Path.read_bytes)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
     try:
@@ -142,6 +186,23 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a mapping, made `plain`, as a JSON file in one step; it is on the disk when this function returns."""
     write_bytes(path, f"{json.dumps(plain(content), indent=1, allow_nan=False)}\n".encode())
+
+
+def parse_json(raw: bytes) -> Any:
+    """Parse JSON, in which no object may have one key twice, as Python would keep only the last of its values.
+
+    Raises:
+        ValueError: It is not JSON, or an object has one key twice.
+        RecursionError: It is nested too deeply.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) < len(pairs):
+            (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+            raise ValueError(f"an object in it has the key {printable(repr(twice))} twice")
+        return found
+
+    return json.loads(raw, object_pairs_hook=unique)
 
 
 def plain(value: Any) -> Any:

@@ -105,7 +105,9 @@ class ZipPath:
         try:
             return self._content.archive.read(info)
         except Exception as error:  # whatever the decompressors raise
-            raise OSError(errno.EIO, f"it is damaged in the archive: {printable(error)}", str(self)) from error
+            if isinstance(error, OSError) and error.errno is not None:  # the system refuses to read the archive
+                raise
+            raise OSError(errno.EBADMSG, f"it is damaged in the archive: {printable(error)}", str(self)) from error
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """Return the content of a text file; see `read_bytes`."""

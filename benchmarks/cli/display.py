@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.base.console import count, duration, figures, make_console
-from benchmarks.base.errors import DataError, RunError, UsageError, printable
+from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageError, printable
 from benchmarks.base.files import expanded
 from benchmarks.base.text import csv_text
 from benchmarks.cli.progress import first_ids, show_notes
@@ -25,14 +25,14 @@ from benchmarks.data.near_duplicates import NEAR, NearDuplicates
 from benchmarks.data.tasks import TASKS, Task, find_data_file
 from benchmarks.results.leaderboard import LeaderboardEntry, published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, primary_metric
-from benchmarks.results.run_config import recorded_variant, variant_label
+from benchmarks.results.recorded import recorded_variant, variant_label
 from sen.registry import variant_kind
 
 if TYPE_CHECKING:
     from benchmarks.data.dataset import Dataset
     from benchmarks.data.graph_table import GraphSettings, GraphTable
     from benchmarks.results.run_config import TrainingConfig
-    from benchmarks.results.store import Run
+    from benchmarks.results.store import Run, Training
     from benchmarks.results.submission import Submission
     from benchmarks.training.plans import Plan
     from benchmarks.training.prediction import Ensemble, Prediction
@@ -409,36 +409,43 @@ def show_contract(result: ContractResult) -> None:
 
 def show_status(root: Path) -> None:
     """Print the runs below a folder."""
-    from benchmarks.results.store import find_runs
+    from benchmarks.results.store import find_runs, is_older_format
 
     table = Table(title=f"Runs in {root}")
     for heading in ("task", "rows", "variant", "run", "seeds", "folds done", "under way", "metric", "mean", "std"):
         table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left", overflow="fold")
+    older = []
     for run in find_runs(root):
         try:
-            table.add_row(*_status(run))
+            records = {training: run.read_metrics(training) for training in run.trainings()}
+            table.add_row(*_status(run, records))
+        except SenBenchError as error:
+            logging.getLogger("sen_bench").warning("Skipped: %s", error)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             logging.getLogger("sen_bench").warning("Skipped: %s lacks what a run records (%r).", run.path, error)
+        else:
+            older += [run.path.name] if is_older_format(records.values()) else []
     console = make_console()
     console.print(table if table.row_count else f"There are no runs in {root}.")
+    if older:
+        console.print(f"In the older format of sen-bench 0.1: {', '.join(older)}.", soft_wrap=True)
 
 
-def _status(run: Run) -> list[str]:
-    """Return a run's line of the table."""
+def _status(run: Run, records: Mapping[Training, Mapping[str, Any]]) -> list[str]:
+    """Return a run's line of the table, given the records of its finished trainings."""
     from benchmarks.results.store import fold_means
 
     facts = run.read_config()
     config, task, data = facts["config"], facts["task"], facts["data"]
     name, n = primary_metric(task["kind"]).name, n_folds(task["split"])
-    trainings = run.trainings()
-    scores = fold_means({training: run.read_metrics(training)["metrics"][name] for training in trainings})
+    scores = fold_means({training: record["metrics"][name] for training, record in records.items()})
     rows = "all" if data["is_complete"] else f"{data['coverage']:.1%}"
     return [
         str(config["task"]),
         rows if config["limit"] is None else f"{rows}, limit {config['limit']:,}",
         recorded_variant(config),
         run.path.name,
-        ",".join(str(seed) for seed in sorted({training.seed for training in trainings})),
+        ",".join(str(seed) for seed in sorted({training.seed for training in records})),
         f"{len(scores)} of {n}: {','.join(map(str, scores))}" if scores else f"0 of {n}",
         "; ".join(map(str, run.under_way())),
         f"{METRIC_LABELS[name]} {f'({unit})' if (unit := task['unit']) else ''}".strip(),

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.base.cache import digest
 from benchmarks.base.errors import UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, read_matbench_json
-from benchmarks.data.folds import Fold, make_folds
+from benchmarks.data.folds import Fold, data_digest, make_folds
 from benchmarks.data.own_data import OnBadRow, SkippedRow, own_data_only, read_own_data
 from benchmarks.data.tasks import DataFile, Task, download_folder, find_data_file, get_task, named_folder
 from sen.crystal import SYMPREC
@@ -78,8 +77,7 @@ class Dataset:
     @property
     def digest(self) -> str:
         """Hash of the crystals, their targets and their split: with the configuration it names a run."""
-        split = self.task.split
-        return self.table.digest if split == "folds" else digest(table=self.table.digest, split=split)
+        return data_digest(self.table.digest, self.task.split)
 
     @property
     def read_as_hydrogen(self) -> list[str]:

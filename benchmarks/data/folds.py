@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.base.cache import digest
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data.tasks import Kind
 
@@ -17,6 +18,7 @@ __all__ = [
     "Fold",
     "check_fold_numbers",
     "check_split",
+    "data_digest",
     "make_folds",
     "n_folds",
     "official_folds",
@@ -27,6 +29,11 @@ VALIDATION_FRACTION = 0.1
 
 # The seed of the split file shipped with matbench 0.6 (matbench_v0.1_validation.json, "random_state").
 _OFFICIAL_SEED = 18012019
+
+
+def data_digest(table_digest: str, split: str) -> str:
+    """Return the hash of crystals, their targets and their split, given that of the first two."""
+    return table_digest if split == "folds" else digest(table=table_digest, split=split)
 
 
 @dataclass(frozen=True, eq=False)

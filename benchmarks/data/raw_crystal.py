@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.base.errors import UnreadableError
 from sen.crystal import SYMBOLS
 
 __all__ = [
@@ -51,10 +52,15 @@ class BadRow(Exception):  # noqa: N818 - its message completes the sentence "row
 
 @contextmanager
 def any_error_is_bad() -> Iterator[None]:
-    """Raise `BadRow` for whatever a library raises in the block: one crystal must not stop the reading of others."""
+    """Raise `BadRow` for whatever a library raises in the block: one crystal must not stop the reading of others.
+
+    Raises:
+        BadRow: See above.
+        UnreadableError: The system refuses to read a file, whose crystal may be good.
+    """
     try:
         yield
-    except BadRow:
+    except (BadRow, UnreadableError):
         raise
     except RecursionError as error:
         raise BadRow("is nested too deeply") from error

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.base.errors import DataError, UsageError
+from benchmarks.base.files import read_again
 from benchmarks.data.poscar import parse_poscar
 from benchmarks.data.raw_crystal import BadRow, RawCrystal, any_error_is_bad, check, refuse_disorder, refuse_short_bonds
 
@@ -72,10 +73,11 @@ def parse_file(path: Path) -> RawCrystal:
     """Parse a structure file as `read_structure` does, with errors that do not name the file.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: There is no such file.
+        UnreadableError: The system refuses to read it.
         BadRow: The structure in it cannot be parsed or used.
     """
-    content = path.read_bytes()
+    content = read_again(path, Path.read_bytes)
     if content.startswith(_GZIP):
         try:
             content = gzip.decompress(content)

@@ -16,7 +16,7 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.base.files import write_bytes
+from benchmarks.base.files import read_again, write_bytes
 from benchmarks.base.zip_path import MOST_BYTES, MOST_FILES, AnyPath, find_files, open_path
 from benchmarks.results.store import Run, Training, find_runs
 
@@ -102,7 +102,7 @@ def _finished(run: Run) -> list[Training]:
 
 def _read_ablation(file: AnyPath) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_again(file, lambda path: path.read_bytes()))
     except (OSError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):

@@ -21,7 +21,7 @@ from benchmarks.base.files import write_bytes
 from benchmarks.data.folds import N_FOLDS
 from benchmarks.data.tasks import Task, get_task
 from benchmarks.results.metrics import matbench_scores
-from benchmarks.results.run_config import recorded_variant, variant_label, variant_option
+from benchmarks.results.recorded import recorded_variant, variant_label, variant_option
 from benchmarks.results.store import Run, Training
 from benchmarks.results.submission import (
     BENCHMARK,
@@ -189,9 +189,7 @@ def _submittable_task(run: Run, facts: Mapping[str, Any]) -> Task:
 
 def _complete_seeds(run: Run, task: Task, option: str) -> list[int]:
     """Return all seeds that were started; each must be complete, because leaving one out would be a selection."""
-    names = (path.name.removeprefix("seed_") for path in run.path.glob("seed_*"))
-    seeds = sorted(int(name) for name in names if name.isdigit())
-    trainings = run.trainings()
+    seeds, trainings = run.seeds(), run.trainings()
     missing = [
         Training(seed, fold)
         for seed in seeds or [0]

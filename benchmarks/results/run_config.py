@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,8 +19,8 @@ from pydantic import (
 )
 
 from benchmarks.base.errors import UsageError, suggest
-from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
 from benchmarks.data.graph_table import GraphSettings
+from benchmarks.results.recorded import completed, config_digest, recorded_variant
 from sen.config import Config
 from sen.registry import block_names, guard, load_block, load_model, model_names
 
@@ -36,12 +35,8 @@ __all__ = [
     "build_config",
     "build_graph_settings",
     "check_variant",
-    "completed",
     "get_variant",
-    "recorded_variant",
     "restore_config",
-    "variant_label",
-    "variant_option",
 ]
 
 Recipe = Literal["own", "common"]
@@ -104,20 +99,6 @@ class TrainingConfig(Config):
         return self
 
 
-# Fields that configurations of sen-bench 0.1 lack, with the values that it computed with.
-_IMPLIED: dict[str, dict[str, Any]] = {
-    "graph": {"symprec": UNRECORDED_SYMPREC},
-    "training": {
-        "loss": "mae",
-        "optimizer": "adamw",
-        "schedule": "cosine",
-        "hold": 0.0,
-        "final_learning_rate": 0.0,
-        "validation": None,
-    },
-}
-
-
 class RunConfig(Config):
     """Everything that determines a result, apart from the data, the fold and the seed.
 
@@ -164,43 +145,7 @@ class RunConfig(Config):
 
     def digest(self, data_digest: str) -> str:
         """Return the hash in the name of the run, of the configuration and the data: 10 hexadecimal digits."""
-        config = self.model_dump(mode="json")
-        for table, implied in _IMPLIED.items():
-            for field, value in implied.items():
-                if config[table][field] == value:  # runs of sen-bench 0.1 keep their names
-                    del config[table][field]
-        identity = {"format": 1, "data": data_digest, "config": config}
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def completed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recorded configuration with the fields that sen-bench 0.1 did not know, and what it computed with."""
-    added = {table: {**fields, **content[table]} for table, fields in _IMPLIED.items()}
-    return {**content, **added}
-
-
-def recorded_variant(content: Mapping[str, Any]) -> str:
-    """Return the variant of a configuration as a run recorded it; its block or model need not be installed.
-
-    Raises:
-        KeyError: It names none.
-        TypeError: Its name is not text.
-    """
-    name = content["model_name"] if "model_name" in content else content["block_name"]
-    if not isinstance(name, str):
-        raise TypeError(f"a variant is called {name!r}")
-    return name
-
-
-def variant_option(content: Mapping[str, Any]) -> list[str]:
-    """Return the option of `sen-bench run` that chooses the variant of a recorded configuration, and its value."""
-    return ["--block" if "block_name" in content else "--model", recorded_variant(content)]
-
-
-def variant_label(content: Mapping[str, Any]) -> str:
-    """Return what a model is called in tables, such as "SEN (mlp)" or "megnet", from a recorded configuration."""
-    name = recorded_variant(content)
-    return f"SEN ({name})" if "block_name" in content else name
+        return config_digest(self.model_dump(mode="json"), data_digest)
 
 
 def check_variant(name: str, *kinds: Literal["block", "model"]) -> None:

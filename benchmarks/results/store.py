@@ -5,6 +5,10 @@ A run is `runs/<task>/<block>-<hash>/` with `config.json`, `summary.json` and, f
 holds the hashes of the others. The weights may be removed, and an archive has none: the result is complete without
 them. A training that is under way has its state in `seed_0/fold_0.state.safetensors`.
 
+What is read is what it says it is. The hash in the folder's name is that of the configuration and the data in
+config.json, and `digests` in config.json ends with the hash of all that the file says. The record of a training,
+metrics.json, says which training it is and which hash its config.json had. Records of sen-bench 0.1 lack that hash.
+
 Runs are read from a folder or from an archive that `benchmarks.results.archive` wrote. Only folders are written.
 """
 
@@ -13,9 +17,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
+import itertools
 import logging
 import math
+import re
 import shutil
 import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -28,10 +33,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageError
-from benchmarks.base.files import check_file, file_digest, new_folder, put_in_place, write_json
+from benchmarks.base.cache import digest
+from benchmarks.base.errors import DataError, RunError, SenBenchError, UnreadableError, UsageError, printable
+from benchmarks.base.files import (
+    check_file,
+    file_digest,
+    new_folder,
+    parse_json,
+    plain,
+    put_in_place,
+    read_again,
+    write_json,
+)
 from benchmarks.base.zip_path import AnyPath, ZipPath, find_files, open_path
-from benchmarks.data.folds import N_FOLDS
+from benchmarks.data.folds import N_FOLDS, data_digest
+from benchmarks.results.recorded import config_digest, recorded_variant, variant_kind_of
 from sen.registry import variant_code, variant_kind
 
 if TYPE_CHECKING:
@@ -43,10 +59,12 @@ __all__ = [
     "Predictions",
     "Run",
     "Training",
+    "facts_digest",
     "find_run",
     "find_runs",
     "fold_means",
     "is_official",
+    "is_older_format",
     "other_code",
 ]
 
@@ -56,8 +74,14 @@ _MANIFEST = "manifest.json"
 _WEIGHTS = "model.safetensors"
 _RESULT_FILES = ("predictions.csv", "history.csv", "metrics.json", _MANIFEST)
 
+# Names that the store gives; others, such as "fold_00" or "seed_1 (copy)", would be second names of one training.
+_SEED = re.compile("seed_(0|[1-9][0-9]{0,18})")
+_FOLD = re.compile("fold_(0|[1-9][0-9]{0,18})(.*)")
+_REPLACED = "replaced"
+
 # Every record of a training has these fields.
 _FIELDS = {
+    *("task", "kind", "seed", "fold", "coverage", "data_digest"),
     *("metrics", "rows", "parameters", "best_epoch", "epochs", "wall_seconds", "peak_memory_bytes", "device"),
     *("elements", "provenance", "sessions"),
 }
@@ -153,9 +177,9 @@ class Run:
             with self._writing():
                 (self.folder / "summary.json").unlink(missing_ok=True)
                 for training in begun:
-                    for path in (self.folder / _subfolder(training), self._sibling(training, "replaced")):
-                        if path.exists():
-                            shutil.rmtree(path)
+                    final = self.folder / _subfolder(training)
+                    for path in (*final.parent.glob(final.name), *final.parent.glob(f"{final.name}.{_REPLACED}*")):
+                        shutil.rmtree(path)
                     self.state_path(training).unlink(missing_ok=True)
 
     def sweep(self, training: Training) -> None:
@@ -169,12 +193,24 @@ class Run:
 
     def is_finished(self, training: Training) -> bool:
         """Whether there is a result of a training, verified by hash; a damaged one is reported as a warning."""
-        path = self.training_path(training)
-        return path.is_dir() and self._is_whole(path)
+        return any(found == training and self._is_whole(found, path) for found, path in self._named(""))
+
+    def seeds(self) -> list[int]:
+        """The seeds of which a training was begun, sorted.
+
+        Raises:
+            UnreadableError: The system refuses to list the run folder.
+        """
+        return sorted(int(named[1]) for path in _children(self.path) if (named := _SEED.fullmatch(path.name)))
 
     def trainings(self) -> list[Training]:
-        """All finished trainings, verified by hash; a damaged one counts as missing, with a warning."""
-        return [training for training, path in self._named("") if self._is_whole(path)]
+        """All finished trainings, verified; a damaged or misplaced one counts as missing, with a warning.
+
+        Raises:
+            UnreadableError: The system refuses to read a result, which may be whole.
+            DataError: There are results, and config.json is missing, damaged or altered.
+        """
+        return [training for training, path in self._named("") if self._is_whole(training, path)]
 
     def under_way(self) -> list[Training]:
         """All trainings that have a saved state to continue from, and no result yet."""
@@ -182,8 +218,12 @@ class Run:
         return [training for training, _ in self._named(".state.safetensors") if not self.is_finished(training)]
 
     def check_results(self) -> dict[Training, str | None]:
-        """What is wrong with the result of each training that has one; None if nothing is."""
-        return {training: _problem(path) for training, path in self._named("")}
+        """What is wrong with the result of each training that has one; None if nothing is.
+
+        Raises:
+            DataError: See `trainings`.
+        """
+        return {training: self._problem(training, path) for training, path in self._named("")}
 
     def fingerprint(self) -> str:
         """Return a hash of the name, the configuration and the results of the run, wherever it lies."""
@@ -192,7 +232,7 @@ class Run:
         for file in files:
             with suppress(OSError):  # what is missing or damaged is reported where results are read
                 name = "/".join(file.parts[len(self.path.parts) :])
-                content.update(name.encode() + file.read_bytes())
+                content.update(name.encode() + read_again(file, _read_bytes))
         return content.hexdigest()
 
     def result_files(self, training: Training) -> list[AnyPath]:
@@ -207,11 +247,14 @@ class Run:
     def _named(self, suffix: str) -> list[tuple[Training, AnyPath]]:
         """Files and folders with the name of a training and this suffix, in the order of the trainings."""
         found: list[tuple[Training, AnyPath]] = []
-        for path in self.path.glob(f"seed_*/fold_*{suffix}"):
-            seed = path.parent.name.removeprefix("seed_")
-            fold = path.name.removeprefix("fold_").removesuffix(suffix)
-            if seed.isdigit() and fold.isdigit():
-                found.append((Training(int(seed), int(fold)), path))
+        for path in (path for folder in _children(self.path) for path in _children(folder)):
+            seed, fold = _SEED.fullmatch(path.parent.name), _FOLD.fullmatch(path.name)
+            if seed and fold and fold[2] == suffix:
+                found.append((Training(int(seed[1]), int(fold[1])), path))
+                continue
+            has_name = seed and fold and (not fold[2] or fold[2].startswith(f".{_REPLACED}"))
+            if not has_name and not path.name.startswith(".") and (path / _MANIFEST).exists():
+                self._warn(path, "does not count, because it has no name such as seed_0/fold_0: rename or remove it")
         return sorted(found, key=lambda pair: pair[0])
 
     def read_metrics(self, training: Training) -> dict[str, Any]:
@@ -232,7 +275,7 @@ class Run:
         Raises:
             DataError: They were removed, or the run is in an archive.
         """
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
         if self.is_archived:
             raise DataError(
@@ -240,13 +283,14 @@ class Run:
                 "or train again with `sen-bench run`."
             )
         path = self.folder / _subfolder(training) / _WEIGHTS
-        if not path.exists():
+        try:
+            return load(read_again(path, _read_bytes))
+        except FileNotFoundError:
             raise DataError(
                 f"{path} was removed: the result is still valid, but this model cannot predict anything new. "
                 f"`sen-bench run --overwrite always` with --seed {training.seed} --folds {training.fold} trains it "
                 "again."
-            )
-        return load_file(path)
+            ) from None
 
     def read_predictions(self, training: Training) -> Predictions:
         """Read the predictions of a finished training for its test rows.
@@ -279,20 +323,57 @@ class Run:
     def write_config(self, facts: Mapping[str, Any]) -> None:
         """Write config.json, which makes the folder a run.
 
+        Some facts, such as the unit, may change from one command to the next. Results written before stay valid,
+        because the file keeps the hashes of what it said then.
+
+        Args:
+            facts: The configuration ("config"), the task ("task") and the data ("data").
+
         Raises:
             UsageError: The run folder cannot be written.
+            UnreadableError: The system refuses to read the config.json that it has.
         """
+        current = facts_digest(facts)
+        try:
+            known = _read_json(self.path / "config.json").get("digests", [])
+        except UnreadableError:
+            raise
+        except DataError:  # a new run, or a damaged file, which is written again
+            known = []
+        earlier = [digest for digest in known if digest != current] if isinstance(known, list) else []
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / "config.json", {"format": FORMAT, **facts})
+            write_json(self.folder / "config.json", {"format": FORMAT, **facts, "digests": [*earlier, current]})
 
     def read_config(self) -> dict[str, Any]:
-        """Read config.json.
+        """Read config.json, and check that it is as a command wrote it for this folder.
 
         Raises:
-            DataError: It cannot be read, or is not JSON.
+            UnreadableError: The system refuses to read it.
+            DataError: It is missing, damaged, altered, or that of another run.
         """
-        return _read_json(self.path / "config.json")
+        path = self.path / "config.json"
+        facts = _read_json(path)
+        if lacks := sorted({"config", "task", "data"} - facts.keys()):
+            raise DataError(f"{path} has no {' and no '.join(lacks)}.")
+        try:
+            config, of_task, split = facts["config"], _of_run(facts)["task"], facts["task"]["split"]
+            name = f"{recorded_variant(config)}-{config_digest(config, data_digest(facts['data']['digest'], split))}"
+            altered = facts["task"]["name"] != of_task or facts.get("digests", [None])[-1] not in {
+                None,
+                facts_digest(facts),
+            }
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise DataError(f"{path} lacks what a run records ({error!r}).") from None
+        repair = "put it back as it was, or repeat the `sen-bench run` that wrote it, which keeps the results"
+        if self.path.resolve().name != name:
+            raise DataError(
+                f"{path} is that of a run called {name}: if the folder was renamed, give it that name; if the file was "
+                f"altered, {repair}."
+            )
+        if altered:
+            raise DataError(f"{path} was altered after it was written: {repair}.")
+        return facts
 
     def write_training(
         self,
@@ -305,7 +386,8 @@ class Run:
     ) -> None:
         """Write a finished training, and remove its state.
 
-        A damaged result is moved to `fold_N.replaced`, where what is left of it can be looked up.
+        A damaged result is moved to `fold_N.replaced`, or `fold_N.replaced-2` and so on, where what is left of it can
+        be looked up.
 
         Args:
             training: Which fold of which seed.
@@ -331,9 +413,9 @@ class Run:
             sizes = {name: (temporary / name).stat().st_size for name in hashes}
             write_json(temporary / _MANIFEST, {"format": FORMAT, "sha256": hashes, "size": sizes})
             if final.exists():
-                replaced = self._sibling(training, "replaced")
-                shutil.rmtree(replaced, ignore_errors=True)
-                final.rename(replaced)
+                names = (f"{_REPLACED}-{n}" if n > 1 else _REPLACED for n in itertools.count(1))
+                siblings = (self._sibling(training, name) for name in names)
+                final.rename(next(path for path in siblings if not path.exists()))
             put_in_place(temporary, final)
             self.state_path(training).unlink(missing_ok=True)
 
@@ -372,36 +454,96 @@ class Run:
                 "folder with --out. Finished results in it are kept."
             ) from error
 
-    def _is_whole(self, path: AnyPath) -> bool:
-        problem = _problem(path)
-        if problem is not None and (path, problem) not in self._warned:
-            self._warned.add((path, problem))
-            logging.getLogger("sen_bench").warning("The result in %s counts as missing: %s.", path, problem)
+    def _is_whole(self, training: Training, path: AnyPath) -> bool:
+        problem = self._problem(training, path)
+        if problem is not None:
+            self._warn(path, f"counts as missing: {problem}")
         return problem is None
+
+    def _warn(self, path: AnyPath, problem: str) -> None:
+        if (path, problem) not in self._warned:
+            self._warned.add((path, problem))
+            logging.getLogger("sen_bench").warning("The result in %s %s.", path, problem)
+
+    def _problem(self, training: Training, path: AnyPath) -> str | None:
+        """Return what is wrong with the folder of a finished training, if anything is.
+
+        Raises:
+            DataError: See `trainings`.
+        """
+        return _damage(path) or _misplacement(self.read_config(), training, path)
+
+
+def facts_digest(facts: Mapping[str, Any]) -> str:
+    """Return the hash of what config.json of a run says of its configuration, task and data."""
+    return digest(**{name: plain(facts[name]) for name in ("config", "task", "data")})
+
+
+def _of_run(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every record of a training has in common with config.json, under the names in the record."""
+    config, task, data = facts["config"], facts["task"], facts["data"]
+    return {
+        "task": config["task"],
+        variant_kind_of(config): recorded_variant(config),
+        "kind": task["kind"],
+        "data_digest": data["digest"],
+        "coverage": data["coverage"],
+    }
 
 
 def _subfolder(training: Training) -> str:
     return f"seed_{training.seed}/fold_{training.fold}"
 
 
-def _problem(path: AnyPath) -> str | None:
-    """Return what is wrong with the folder of a finished training, if anything is."""
+def _misplacement(facts: Mapping[str, Any], training: Training, path: AnyPath) -> str | None:
+    """Return how an undamaged result differs from what its place in a run says, if it does.
+
+    Args:
+        facts: The config.json of the run.
+        training: The training that has this place.
+        path: Folder of the result.
+    """
+    record = _read_json(path / "metrics.json")
+    for name, expected in {**_of_run(facts), **asdict(training)}.items():
+        if record[name] != expected:
+            return f"it is of {name} {printable(record[name])}, not {printable(expected)}, so it was moved or copied"
+    if "run" in record and record["run"] not in facts.get("digests", ()):
+        return "it is of another configuration, data set or unit than config.json says, so it was moved or copied"
+    return None
+
+
+def _damage(path: AnyPath) -> str | None:
+    """Return what is wrong with the files of a finished training, if anything is.
+
+    Raises:
+        UnreadableError: The system refuses to read one of them.
+    """
     try:
-        manifest = _read_json(path / _MANIFEST)
-        if manifest["format"] != FORMAT:
-            return f"it was written by another version (format {manifest['format']}, this is {FORMAT})"
-        hashes = {name: sha for name, sha in manifest["sha256"].items() if name != _WEIGHTS or (path / name).exists()}
-        problems = (check_file(path / name, sha, manifest["size"][name]) for name, sha in hashes.items())
-        if problem := next((problem for problem in problems if problem), None):
-            return problem
-        lacks = sorted(_FIELDS - _read_json(path / "metrics.json").keys())
-        return f"it was written by another version (metrics.json lacks {', '.join(lacks)})" if lacks else None
-    except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
+        return next(_damages(path), None)
+    except UnreadableError:
+        raise
+    except (DataError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         cause = error.__cause__
         if isinstance(cause, FileNotFoundError):
             return f"{_MANIFEST} is missing"
         read = f"cannot be read ({cause.strerror})" if isinstance(cause, OSError) else "is cut or altered"
         return f"{_MANIFEST} {read}"
+
+
+def _damages(path: AnyPath) -> Iterator[str]:
+    manifest = _read_json(path / _MANIFEST)
+    if manifest["format"] != FORMAT:
+        yield f"it was written by another version (format {manifest['format']}, this is {FORMAT})"
+    hashes = {name: sha for name, sha in manifest["sha256"].items() if name != _WEIGHTS or (path / name).exists()}
+    for name, sha in hashes.items():
+        if problem := check_file(path / name, sha, manifest["size"][name]):
+            yield problem
+    record = _read_json(path / "metrics.json")
+    if lacks := sorted(_FIELDS - record.keys()):
+        yield f"it was written by another version (metrics.json lacks {', '.join(lacks)})"
+    n_rows = sum(1 for _ in _read_csv(path / "predictions.csv"))
+    if n_rows != record["rows"]["test"]:
+        yield f"predictions.csv has {n_rows} rows, and metrics.json says {record['rows']['test']}"
 
 
 def fold_means(scores: Mapping[Training, float | None]) -> dict[int, float]:
@@ -424,6 +566,11 @@ def is_official(facts: Mapping[str, Any], trainings: Collection[Training]) -> bo
     complete = bool(trainings) and len(trainings) == N_FOLDS * len({training.seed for training in trainings})
     unlimited = facts["config"]["limit"] is None
     return complete and unlimited and bool(facts["task"]["is_official"] and facts["data"]["is_complete"])
+
+
+def is_older_format(records: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a training among these records is of sen-bench 0.1, which did not record what its config.json said."""
+    return any("run" not in record for record in records)
 
 
 def other_code(run: Run, trainings: Iterable[Training], variant: str) -> list[str]:
@@ -456,14 +603,14 @@ def find_run(path: AnyPath) -> Run:
 
     Raises:
         UsageError: It is no run; the message lists the runs below it.
-        DataError: The archive cannot be read.
+        DataError: The archive or the config.json of the run cannot be read, or is damaged or altered.
     """
     place = open_path(path)
     if not place.is_dir():
         raise UsageError(f"There is no folder {path}: name the folder of a run, such as runs/TASK/BLOCK-HASH.")
-    runs = list(find_runs(place))
-    if any(run.path == place for run in runs):
+    if (place / "config.json").exists() and _is_run(place):
         return Run(place)
+    runs = list(find_runs(place))
     if runs:
         below = "; ".join(str(run.path) for run in runs)
         raise UsageError(f"{path} is not a run, but there are runs below it; name one of them: {below}.")
@@ -505,7 +652,7 @@ def find_runs(root: AnyPath, *, strict: bool = False) -> Iterator[Run]:
                 skip(f"{folder} has results, but no config.json: put it back, or remove that folder.")
             continue
         try:
-            is_run = _is_run(folder / "config.json")
+            is_run = _is_run(folder)
         except DataError as error:
             skip(error)
         else:
@@ -513,16 +660,32 @@ def find_runs(root: AnyPath, *, strict: bool = False) -> Iterator[Run]:
                 yield Run(folder)
 
 
-def _is_run(path: AnyPath) -> bool:
-    """Whether a config.json is that of a run, and not of another program.
+def _is_run(folder: AnyPath) -> bool:
+    """Whether the config.json in a folder is that of a run, and not of another program.
 
     Raises:
-        DataError: It cannot be read, or lacks what a run records.
+        DataError: See `Run.read_config`.
     """
-    facts = _read_json(path)
-    if lacks := sorted({"task", "data"} - facts.keys()) if "config" in facts else []:
-        raise DataError(f"{path} has no {' and no '.join(lacks)}.")
-    return "config" in facts
+    if "config" not in _read_json(folder / "config.json"):
+        return False
+    Run(folder).read_config()
+    return True
+
+
+def _children(folder: AnyPath) -> list[AnyPath]:
+    """Return what a folder holds, sorted by name; nothing if it is no folder.
+
+    Raises:
+        UnreadableError: The system refuses to list it.
+    """
+    try:
+        return read_again(folder, lambda path: sorted(path.iterdir(), key=lambda child: child.name))
+    except OSError:
+        return []
+
+
+def _read_bytes(path: AnyPath) -> bytes:
+    return path.read_bytes()
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -536,12 +699,12 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object
 
 
 def _read_csv(path: AnyPath) -> csv.DictReader[str]:
-    return csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
+    return csv.DictReader(io.StringIO(read_again(path, _read_bytes).decode("utf-8"), newline=""))
 
 
 def _read_json(path: AnyPath) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_again(path, _read_bytes))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:

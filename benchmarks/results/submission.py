@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.base.files import read_unpacked
+from benchmarks.base.files import parse_json, read_unpacked
 from benchmarks.data.folds import N_FOLDS, official_folds
 from benchmarks.data.tasks import COMPOSITION_TASKS, Kind, Task, get_task
 from benchmarks.results.metrics import matbench_scores
@@ -97,11 +97,12 @@ def read_submission(path: Path) -> Submission:
 
     Raises:
         UsageError: There is no such file.
-        DataError: It is cut, damaged, edited after it was made, or not a submission.
+        DataError: It is cut, damaged, edited after it was made, or not a submission; or it has one key twice, such as
+            the id of a row.
     """
     raw = read_unpacked(path)
     try:
-        content = json.loads(raw)
+        content = parse_json(raw)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}).") from None
     try:

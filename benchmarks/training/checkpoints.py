@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.base.files import write_bytes
+from benchmarks.base.files import read_again, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,18 +50,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint, with its tensors on the CPU.
 
     Raises:
-        DamagedCheckpoint: The file is cut, altered, of another format version, or cannot be read.
+        DamagedCheckpoint: The file is cut, altered, or of another format version.
+        UnreadableError: The system refuses to read it.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     try:
-        if _is_cut(path):
-            raise DamagedCheckpoint("is cut short")
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise DamagedCheckpoint(f"has format version {metadata.get('format')}, and this one reads {_FORMAT}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        raw = read_again(path, Path.read_bytes)
+        metadata = _header(raw).get("__metadata__", {})
+        if metadata.get("format") != _FORMAT:
+            raise DamagedCheckpoint(f"has format version {metadata.get('format')}, and this one reads {_FORMAT}")
+        tensors = load(raw)
         if metadata["sha256"] != _digest(metadata["facts"], tensors):
             raise DamagedCheckpoint("is altered: its content does not have the hash that was written with it")
         return Checkpoint(tensors, json.loads(metadata["facts"]))
@@ -71,17 +71,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise DamagedCheckpoint(f"is altered ({type(error).__name__}: {error})") from error
 
 
-def _is_cut(path: Path) -> bool:
-    """Whether a safetensors file ends within its header, or earlier than its header says."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        begin = _LENGTH_BYTES + length
-        if size < max(begin, _LENGTH_BYTES + 1):
-            return True
-        entries: dict[str, Any] = json.loads(file.read(length))
-    ends = (entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__")
-    return size < begin + max(ends, default=0)
+def _header(raw: bytes) -> dict[str, Any]:
+    """Return the header of a safetensors file.
+
+    Raises:
+        DamagedCheckpoint: The file ends within its header, or earlier than its header says.
+    """
+    begin = _LENGTH_BYTES + int.from_bytes(raw[:_LENGTH_BYTES], "little")
+    if len(raw) < max(begin, _LENGTH_BYTES + 1):
+        raise DamagedCheckpoint("is cut short")
+    header: dict[str, Any] = json.loads(raw[_LENGTH_BYTES:begin])
+    ends = (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+    if len(raw) < begin + max(ends, default=0):
+        raise DamagedCheckpoint("is cut short")
+    return header
 
 
 def _digest(facts: str, tensors: Mapping[str, Tensor]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import BaseFileLock, Timeout
 
 from benchmarks.base.channel import Address, Hub, Line
-from benchmarks.base.errors import RunError, SenBenchError, printable
+from benchmarks.base.errors import DataError, RunError, SenBenchError, printable
 from benchmarks.base.interrupts import Interrupted, StopRequest, ignore_signals
 from benchmarks.base.machine import n_cores, n_threads
 from benchmarks.base.workers import held_alive
@@ -107,8 +107,13 @@ def _ended(
 ) -> dict[str, Any] | SenBenchError:
     if isinstance(outcome, Interrupted):
         return RunError(f"It was interrupted ({outcome}), although no stop was requested.")
-    if isinstance(outcome, dict) and not planned.plan.run.is_finished(planned.training):
-        return RunError(f"Its result did not reach {planned.plan.run.path}: do all workers write to the same folder?")
+    try:
+        if isinstance(outcome, dict) and not planned.plan.run.is_finished(planned.training):
+            return RunError(
+                f"Its result did not reach {planned.plan.run.path}: do all workers write to the same folder?"
+            )
+    except DataError as error:  # it cannot be read now
+        return error
     return outcome
 
 

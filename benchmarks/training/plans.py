@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from benchmarks.base.errors import DataError, UsageError
+from benchmarks.base.errors import DataError, UnreadableError, UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.base.zip_path import open_path
 from benchmarks.data.dataset import Dataset
@@ -113,7 +113,7 @@ def make_plan(
         UsageError: A fold or seed is not valid, there are too few rows, the model refuses its configuration, the loss
             is not for this kind of task, a folder cannot be written, an archive lacks a training, results exist
             although `overwrite` is "never", or another process is training although it is "always".
-        DataError: The rows of the data set are not those of its task.
+        DataError: The rows of the data set are not those of its task, or a result cannot be read.
     """
     task, table = dataset.task, dataset.table
     _check_fit(config, dataset)
@@ -138,7 +138,7 @@ def make_plan(
     if run.is_archived and not is_trial:
         _check_complete(run, trainings)
     elif not is_trial:
-        _warn_of_new_unit(run, task.unit)
+        _warn_of_changes(run, task.unit)
         run.write_config(run_facts(config, dataset))
     graphs = build_graphs(table, config.graph, jobs=-1, progress=progress)
     if overwrite == "always":
@@ -175,11 +175,22 @@ def _check_complete(run: Run, trainings: Sequence[Training]) -> None:
         )
 
 
-def _warn_of_new_unit(run: Run, unit: str) -> None:
-    """Warn where the results of a run get another unit, which is only a label and does not make it another run."""
+def _warn_of_changes(run: Run, unit: str) -> None:
+    """Warn where the config.json of a run is repaired, or its results get another unit.
+
+    A unit is only a label and does not make it another run.
+
+    Raises:
+        UnreadableError: The system refuses to read config.json.
+    """
+    if not (run.path / "config.json").exists():
+        return
     try:
         before = run.read_config()["task"]["unit"]
-    except (DataError, KeyError, TypeError):  # a new run, or a damaged config.json, which is written again
+    except UnreadableError:
+        raise
+    except (DataError, KeyError) as error:
+        logging.getLogger("sen_bench").warning("This command writes a config.json again. %s", error)
         return
     if before != unit and (run.trainings() or run.under_way()):
         logging.getLogger("sen_bench").warning(

@@ -14,8 +14,9 @@ from benchmarks.base.errors import RunError, SenBenchError
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.base.machine import hold_device, peak_memory, prepare_arithmetic, provenance, reset_peak_memory
 from benchmarks.results.metrics import mean_absolute_deviation, score
+from benchmarks.results.store import facts_digest
 from benchmarks.training.loader import GraphTensors
-from benchmarks.training.plans import PlannedTraining
+from benchmarks.training.plans import PlannedTraining, run_facts
 from benchmarks.training.trainer import Epoch, guard_model, n_parameters, predict, probabilities, train_fold
 from sen.registry import variant_code, variant_kind
 
@@ -126,6 +127,7 @@ def _train_and_store(
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "threads": torch.get_num_threads(),
         "data_digest": table.digest,
+        "run": facts_digest(run_facts(plan.config, plan.dataset)),
         "provenance": origin,
     }
     plan.run.write_training(

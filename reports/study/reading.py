@@ -23,8 +23,8 @@ from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
 from benchmarks.data.folds import check_split
 from benchmarks.data.tasks import TASKS, Kind, Task
 from benchmarks.results.metrics import row_loss
-from benchmarks.results.run_config import completed, recorded_variant
-from benchmarks.results.store import Run, find_runs
+from benchmarks.results.recorded import completed, recorded_variant
+from benchmarks.results.store import Run, find_runs, is_older_format
 from reports.study.published import PredictionFile, PredictionSet, read_predictions
 from reports.study.study import PredictedRows, Result, Study
 
@@ -72,7 +72,11 @@ def read_studies(
     with collect_notes() as notes:
         files = [read_predictions(path) for path in against]
         # The same results count once, however often they are given: by several names, copied, or archived.
-        runs = list({run.fingerprint(): run for path in paths for run in find_runs(path)}.values())
+        found: dict[str, Run] = {}
+        for run in (run for path in paths for run in find_runs(path)):
+            with _leave_out_damaged(run):
+                found[run.fingerprint()] = run
+        runs = list(found.values())
         groups: dict[tuple[str, ...], list[Result]] = {}
         notes_of: dict[str, list[str]] = {}
         empty = []
@@ -110,6 +114,7 @@ def read_studies(
             *general,
             *remarks,
             *_on_other_content(key, groups),
+            *_on_older_format(results),
         ]
         studies.append(Study(task, _distinguish([*_label(results), *published]), data_dir, notes_on_task, titles[key]))
     used = {result.path for study in studies for result in study.published}
@@ -148,6 +153,15 @@ def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Seq
         )
 
 
+def _on_older_format(results: Sequence[Result]) -> Iterator[str]:
+    """Name the runs with records of sen-bench 0.1."""
+    if older := [str(result.path) for result in results if is_older_format(result.records.values())]:
+        yield (
+            f"Results in the older format of sen-bench 0.1, which do not record which configuration and unit they are "
+            f"of: {', '.join(older)}."
+        )
+
+
 def _task(facts: Mapping[str, Any]) -> Task:
     """Return the task that a run recorded."""
     name = facts["name"]
@@ -178,7 +192,9 @@ def _read_run(run: Run) -> Result | None:
     facts["config"] = completed(facts["config"])
     parts = [run.read_predictions(training) for training in trainings]
     fold = np.repeat([training.fold for training in trainings], [len(part.ids) for part in parts])
-    rows = _average(facts["task"]["kind"], fold, *map(np.concatenate, zip(*parts, strict=True)))
+    ids = np.array([name for part in parts for name in part.ids], dtype=object)
+    target, prediction = (np.concatenate(values) for values in zip(*(part[1:] for part in parts), strict=True))
+    rows = _average(facts["task"]["kind"], fold, ids, target, prediction)
     return Result(recorded_variant(facts["config"]), rows, run, tuple(trainings), records, facts, run.path)
 
 
@@ -263,7 +279,7 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
 def _average(
     kind: Kind,
     fold: NDArray[np.int64],
-    ids: NDArray[np.str_],
+    ids: NDArray[np.object_],
     target: NDArray[np.float64],
     prediction: NDArray[np.float64],
 ) -> PredictedRows:
@@ -296,7 +312,8 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
         found = [(name, *known[name], first[name]) for name in known if name in first]
         if not found:
             continue
-        names, target, fold, at = map(np.array, zip(*found, strict=True))
+        names, *columns = zip(*found, strict=True)
+        target, fold, at = map(np.array, columns)
         prediction = entry.prediction[at]
         if task.kind == "classification" and (prediction.min() < 0 or prediction.max() > 1):
             raise DataError(f"{file.path} has values that are not probabilities, and {task.name} is a classification.")
@@ -316,7 +333,7 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
                     "over folds.",
                     *(file.path, f"{n_other:,}", f"{len(names):,}", label),
                 )
-        rows = _average(task.kind, fold, names, target, prediction)
+        rows = _average(task.kind, fold, np.array(names, dtype=object), target, prediction)
         published.append(Result(label, rows, None, (), {}, file.metadata, file.path, has_folds, file.form))
     return published
 

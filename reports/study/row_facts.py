@@ -43,7 +43,7 @@ class RowFacts:
 
     Attributes:
         task: The task.
-        ids: Row ids, unicode [M].
+        ids: Row ids, str [M].
         row: Official row index, int64 [M]; in own data the position in the table.
         target: Target value, float64 [M]; 0 and 1 for false and true.
         composition: Elements and their numbers in a cell, "K4 Mn4 O8", for each row; empty if it is unknown.
@@ -53,7 +53,7 @@ class RowFacts:
     """
 
     task: Task
-    ids: NDArray[np.str_]
+    ids: NDArray[np.object_]
     row: NDArray[np.int64]
     target: NDArray[np.float64]
     composition: Sequence[str]
@@ -159,7 +159,7 @@ def read_rows_file(path: Path, task: Task) -> RowFacts:
     row = _official_rows(path, ids, task)
     return RowFacts(
         task=task,
-        ids=np.array(ids),
+        ids=np.array(ids, dtype=object),
         row=row,
         target=_targets(path, ids, targets, task.kind, task.target),
         composition=["" if text is None else str(text) for text in compositions] if compositions else [""] * n,

@@ -21,7 +21,8 @@ from benchmarks.data.folds import n_folds
 from benchmarks.data.own_data import OnBadRow, own_task
 from benchmarks.data.tasks import TASKS, Kind, Task, find_data_file, named_folder
 from benchmarks.results.metrics import score
-from benchmarks.results.run_config import build_config, recorded_variant, variant_option
+from benchmarks.results.recorded import recorded_variant, variant_option
+from benchmarks.results.run_config import build_config
 from benchmarks.results.store import Run, Training, fold_means
 
 __all__ = ["Absent", "PredictedRows", "Result", "Study", "fold_scores", "shared_rows"]
@@ -36,7 +37,7 @@ class PredictedRows:
     """Test rows with their predictions, each row once, sorted by fold and then by their order in the task.
 
     Attributes:
-        ids: Row ids, unicode [n].
+        ids: Row ids, str [n].
         fold: Fold in which a row was tested, int64 [n].
         target: True values, or 0 and 1, [n].
         prediction: Mean over the seeds; for a classification the probability of 1, [n].
@@ -46,7 +47,7 @@ class PredictedRows:
             label is wrong.
     """
 
-    ids: NDArray[np.str_]
+    ids: NDArray[np.object_]
     fold: NDArray[np.int64]
     target: NDArray[np.float64]
     prediction: NDArray[np.float64]

@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 
 from benchmarks.cli.main import main
+from benchmarks.data.folds import data_digest
+from benchmarks.results.recorded import config_digest
+from benchmarks.results.store import Run, Training, facts_digest
 from sen.crystal import SYMBOLS
 from sen.registry import variant_code
 
@@ -84,6 +87,54 @@ def replace_file(folder: Path, name: str, content: bytes) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["sha256"][name], manifest["size"][name] = hashlib.sha256(content).hexdigest(), len(content)
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def made_record(run: Run, training: Training, n_rows: int, **fields: object) -> dict[str, Any]:
+    """A record of a training of a run, with `n_rows` test rows and these fields; the others are made up."""
+    facts = run.read_config()
+    return {
+        "task": facts["config"]["task"],
+        "kind": facts["task"]["kind"],
+        "block": facts["config"]["block_name"],
+        "seed": training.seed,
+        "fold": training.fold,
+        "coverage": facts["data"]["coverage"],
+        "data_digest": facts["data"]["digest"],
+        "run": facts_digest(facts),
+        "metrics": {},
+        "mean_absolute_deviation": 1.0,
+        "rows": {"train": 8, "validation": 1, "test": n_rows},
+        "elements": [],
+        "parameters": 7,
+        "best_epoch": 1,
+        "epochs": 1,
+        "wall_seconds": 1.0,
+        "peak_memory_bytes": 1,
+        "device": "cpu",
+        "threads": 1,
+        "provenance": {},
+        "sessions": [],
+        **fields,
+    }
+
+
+def change_facts(run: Run, facts: Mapping[str, Any]) -> Run:
+    """Make a run what it would be if its command had recorded these facts; its folder gets another name."""
+    config, task, data = facts["config"], facts["task"], facts["data"]
+    digest = config_digest(config, data_digest(data.get("digest"), task.get("split")))
+    changed = Run(run.folder.rename(run.folder.with_name(f"{config.get('block_name')}-{digest}")))
+    changed.write_config({"config": config, "task": task, "data": data})
+    for folder in changed.folder.glob("seed_*/fold_*"):
+        record = json.loads((folder / "metrics.json").read_text()) | {
+            "task": config["task"],
+            "kind": task.get("kind"),
+            "block": config.get("block_name"),
+            "coverage": data.get("coverage"),
+            "data_digest": data.get("digest"),
+            "run": facts_digest(facts),
+        }
+        replace_file(folder, "metrics.json", json.dumps(record).encode())
+    return changed
 
 
 def write_packed(path: Path, content: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from benchmarks.data.graph_table import build_graphs
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.metrics import regression_metrics
 from benchmarks.results.run_config import build_config
-from benchmarks.results.store import Run, Training
+from benchmarks.results.store import Run, Training, facts_digest
 from benchmarks.training.loader import GraphTensors
 from benchmarks.training.plans import run_facts
 from benchmarks.training.trainer import build_model, predict
@@ -99,7 +99,8 @@ def store_models(
     task, table = dataset.task, dataset.table
     config = build_config(task.name, block, flags={**SMALL, **BLOCKS[block]})
     run = Run(root / task.name / f"{block}-{config.digest(dataset.digest)}")
-    run.write_config(run_facts(config, dataset))
+    facts = run_facts(config, dataset)
+    run.write_config(facts)
     graphs = GraphTensors(build_graphs(table, config.graph, jobs=1))
     origin = provenance()
     for seed in seeds:
@@ -136,6 +137,7 @@ def store_models(
                     "device": "cpu",
                     "threads": 1,
                     "data_digest": table.digest,
+                    "run": facts_digest(facts),
                     "provenance": origin,
                 },
                 history=[Epoch(1, 1.0, 1.0, 1e-3, 1.0)],

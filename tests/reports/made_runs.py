@@ -17,8 +17,9 @@ from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.own_data import own_task
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.metrics import classification_metrics, mean_absolute_deviation, regression_metrics
+from benchmarks.results.recorded import config_digest
 from benchmarks.results.run_config import build_config
-from benchmarks.results.store import Run, Training
+from benchmarks.results.store import Run, Training, facts_digest
 from benchmarks.training.plans import run_facts
 from reports.study.reading import read_studies
 from reports.study.study import Study
@@ -86,7 +87,7 @@ def make_run(
     config = build_config(task.name, block, flags=flags)
     facts = run_facts(config, dataset)
     facts["config"]["block_name"] = name or block
-    run = Run(root / task.name / f"{block}-{config.digest(dataset.digest)}")
+    run = Run(root / task.name / f"{name or block}-{config_digest(facts['config'], dataset.digest)}")
     run.write_config(facts)
     origin = provenance()
     for seed in seeds:
@@ -107,7 +108,7 @@ def make_run(
                 record={
                     "task": task.name,
                     "kind": task.kind,
-                    "block": block,
+                    "block": name or block,
                     "seed": seed,
                     "fold": number,
                     "metrics": score(target, prediction),
@@ -125,17 +126,13 @@ def make_run(
                     "device": "cpu",
                     "threads": 1,
                     "data_digest": table.digest,
+                    "run": facts_digest(facts),
                     "provenance": origin,
                 },
                 history=[Epoch(e, 1 / e, 0.5 / e, 1e-3, 2.0 * e) for e in (1, 2, 3)],
                 weights={"weight": torch.zeros(1)},
             )
     return run
-
-
-def change_file(path: Path, **fields: Any) -> None:
-    """Change fields of a JSON file."""
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
 def no_progress(_done: int, _total: int | None) -> None:

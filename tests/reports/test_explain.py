@@ -182,7 +182,7 @@ def test_bad_runs_and_files(
     capsule, _, root = made
     file = root / "perovskite.cif"
     monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
-    empty = Run(tmp_path / "matbench_jdft2d" / "capsule-0")
+    empty = Run(tmp_path / "empty" / capsule.path.name)
     empty.write_config(capsule.read_config())
     answer = sen_bench("explain", empty.path, "--crystals", file, "-o", tmp_path / "x.html")
     assert (answer.code, "no finished fold" in answer.err) == (2, True)

@@ -16,6 +16,7 @@ import pytest
 from benchmarks.base.console import figures
 from benchmarks.base.zip_path import open_path
 from benchmarks.results.archive import collect, write_archive
+from benchmarks.results.recorded import config_digest
 from benchmarks.results.store import Run, Training, find_runs
 from tests.conftest import REPOSITORY
 from tools.results_page import ablations, audits, reports, trainings
@@ -277,23 +278,24 @@ def test_errors_of_one_width_change_no_more_than_their_orders_do() -> None:
 
 
 def store_fold(
-    folder: Path, name: str, seed: int, fold: int, predictions: Mapping[str, float], **facts: object
-) -> None:
-    """Store a fold of a run whose targets are all 1, and the run."""
+    folder: Path, block: str, seed: int, fold: int, predictions: Mapping[str, float], **facts: object
+) -> str:
+    """Store a fold of a run whose targets are all 1, and the run; returns the name of the run."""
     from benchmarks.training.trainer import Epoch
 
     config = {
         "task": "task",
-        "block_name": name.partition("-")[0],
+        "block_name": block,
         "limit": None,
         "training": {"precision": "float32"},
         **facts,
     }
-    run = Run(folder / name)
-    run.write_config({"config": config, "task": {"name": "task", "split": "folds"}, "data": {}})
+    run = Run(folder / f"{block}-{config_digest(config, '')}")
+    task = {"name": "task", "kind": "regression", "split": "folds"}
+    run.write_config({"config": config, "task": task, "data": {"digest": "", "coverage": 1.0}})
     record = {
         "metrics": {"mae": float(np.mean([abs(value - 1) for value in predictions.values()])), "rmse": 0.5},
-        "rows": {"train": 8, "validation": 1, "test": 3},
+        "rows": {"train": 8, "validation": 1, "test": len(predictions)},
         "task": "task",
         "kind": "regression",
         "block": config["block_name"],
@@ -316,6 +318,7 @@ def store_fold(
     rows = [(row_id, 1.0, value) for row_id, value in predictions.items()]
     history = [Epoch(1, 0.0, 0.0, 0.0, 0.0)]
     run.write_training(Training(seed, fold), predictions=rows, record=record, history=history, weights={})
+    return run.path.name
 
 
 def test_second_trainings_are_compared_by_their_predictions(tmp_path: Path) -> None:
@@ -323,10 +326,10 @@ def test_second_trainings_are_compared_by_their_predictions(tmp_path: Path) -> N
     # Row "b" of the second run of mlp comes first: rows are matched by id.
     for fold in range(5):
         a, b = f"{fold}a", f"{fold}b"
-        store_fold(first, "mlp-0", 0, fold, {a: 1.5, b: 1.0})
-        store_fold(again, "mlp-0", 0, fold, {b: 2.0, a: 1.0 + fold})
-        store_fold(first, "egnn-0", 0, fold, {a: 1.0, b: 1.0})
-    store_fold(first, "tfn-0", 0, 0, {"0a": 1.0, "0b": 1.0})  # not finished
+        store_fold(first, "mlp", 0, fold, {a: 1.5, b: 1.0})
+        store_fold(again, "mlp", 0, fold, {b: 2.0, a: 1.0 + fold})
+        store_fold(first, "egnn", 0, fold, {a: 1.0, b: 1.0})
+    store_fold(first, "tfn", 0, 0, {"0a": 1.0, "0b": 1.0})  # not finished
     assert trainings.repeated(both).splitlines()[2:] == [
         "| `mlp` | 0123456-dirty | 0.2500 | 0.2500 | 0.2500 | 0.2500 | 0.2500 | 0.2500 | – |",
         "| `mlp` | 0123456-dirty | 0.5000 | 1.000 | 1.500 | 2.000 | 2.500 | 1.500 | 1.250 (0.6500 to 1.950) |",
@@ -343,15 +346,15 @@ def test_second_trainings_are_compared_by_their_predictions(tmp_path: Path) -> N
     with pytest.raises(ValueError, match="no run with all five folds"):
         trainings.apart(tmp_path / "rums*")
     for fold in range(5):
-        store_fold(first, "se3-0", 0, fold, {f"{fold}a": 1.0})
+        store_fold(first, "se3", 0, fold, {f"{fold}a": 1.0})
     with pytest.raises(ValueError, match="have different test rows"):
         trainings.apart(both)
     for fold in range(5):
-        store_fold(again, "se3-0", 0, fold, {f"{fold}b": 1.0})
-    with pytest.raises(ValueError, match="runs_again/se3-0 has other test rows than"):
+        store_fold(again, "se3", 0, fold, {f"{fold}b": 1.0})
+    with pytest.raises(ValueError, match=r"runs_again/se3-\w+ has other test rows than"):
         trainings.repeated(both)
     for fold in range(5):
-        store_fold(first, "mlp-2", 0, fold, {f"{fold}a": 1.0}, limit=9)
+        store_fold(first, "mlp", 0, fold, {f"{fold}a": 1.0}, limit=9)
     with pytest.raises(ValueError, match="another configuration"):
         trainings.apart(both)
 
@@ -359,14 +362,14 @@ def test_second_trainings_are_compared_by_their_predictions(tmp_path: Path) -> N
 def test_archived_trainings_are_lines_of_a_file(docs: Path, tmp_path: Path) -> None:
     results = docs / "results"
     for name, value in (("first", 1.25), ("first-again", 1.5)):
-        store_fold(tmp_path / name / "task", "mlp-0123456789", 1, 4, {"a": value})
+        run = store_fold(tmp_path / name / "task", "mlp", 1, 4, {"a": value})
         write_archive(results / f"{name}.zip", collect([tmp_path / name]).files)
     run_tool(docs).check_returncode()
     text = (results / "task.csv").read_text().splitlines()
     assert text[0].startswith(
         "block,run,split,limit,seed,fold,mae,rmse,train_rows,validation_rows,test_rows,best_epoch,"
     )
-    assert text[1:] == ["mlp,mlp-0123456789,folds,,1,4,0.25,0.5,8,1,3,2,3,float32,cpu,12.3,0123456-dirty"]
+    assert text[1:] == [f"mlp,{run},folds,,1,4,0.25,0.5,8,1,1,2,3,float32,cpu,12.3,0123456-dirty"]
     run_tool(docs, "--check").check_returncode()
     (results / "task.csv").write_text("\n".join(text).replace("0.25", "0.15"))
     check = run_tool(docs, "--check")

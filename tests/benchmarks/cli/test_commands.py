@@ -22,14 +22,14 @@ import torch
 from rich.console import Console
 
 from benchmarks.base.console import figures
-from benchmarks.base.errors import RunError
+from benchmarks.base.errors import RunError, UnreadableError
 from benchmarks.base.files import file_digest
 from benchmarks.cli.commands import _with_references
 from benchmarks.cli.progress import RunDisplay
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.store import Run, Training
 from benchmarks.training.plans import Plan
-from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts, write_packed
+from tests.benchmarks.conftest import SMALL, Answer, Write, replace_file, rocksalts, write_packed
 
 Command = Callable[..., Answer]
 
@@ -323,7 +323,7 @@ def test_status_passes_over_what_it_cannot_read(
     assert answer.code == 0
     assert "mlp" in answer.out
     assert f"Skipped: {out / 'half' / 'config.json'} is not valid JSON" in caplog.text
-    assert f"Skipped: {out / 'foreign'} lacks what a run records (KeyError('kind'))." in caplog.text
+    assert f"Skipped: {out / 'foreign' / 'config.json'} lacks what a run records (KeyError('" in caplog.text
 
 
 @pytest.mark.usefixtures("unlearnt")
@@ -333,6 +333,32 @@ def test_status_lists_runs(write_data: Write, sen_bench: Command, tmp_path: Path
     answer = sen_bench("status", out)
     assert answer.code == 0
     assert re.search(r"matbench_jdft2d .* 6.3% .* mlp .* 2 of 5: 0,3", answer.out)
+    assert "older format" not in answer.out
+    run = Run(only_run(out))
+    record = run.read_metrics(Training(0, 3))
+    del record["run"]
+    replace_file(run.training_path(Training(0, 3)), "metrics.json", json.dumps(record).encode())
+    assert f"In the older format of sen-bench 0.1: {run.path.name}." in sen_bench("status", out).out
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_status_names_what_the_system_refuses_to_read(
+    write_data: Write,
+    sen_bench: Command,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    sen_bench(*run_arguments(data, out, "--folds", "0"))
+
+    def refuse(self: Run) -> None:
+        raise UnreadableError(f"{self.path} cannot be read")
+
+    monkeypatch.setattr(Run, "trainings", refuse)
+    answer = sen_bench("status", out)
+    assert (answer.code, "There are no runs" in answer.out) == (0, True)
+    assert f"Skipped: {only_run(out)} cannot be read" in caplog.text
 
 
 def test_prepare_fills_the_cache_once(write_data: Write, sen_bench: Command) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.base.errors import DataError, UsageError
+from benchmarks.base.errors import DataError, UnreadableError, UsageError
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.own_data import find_own_data, find_task, own_task
 from benchmarks.data.tasks import TASKS
@@ -160,6 +160,29 @@ def test_the_later_row_of_an_id_is_bad(tmp_path, write):
     table = load(path, on_bad_row="skip").table
     assert table.ids.tolist() == ["mp-0", "mp-1", "mp-2", "mp-3", "mp-5"]
     assert table.target[1] == rows[1][2]
+
+
+@pytest.mark.parametrize("write", [write_csv, write_json, write_parquet])
+def test_ids_that_end_in_a_null_character_stay_apart(tmp_path, write):
+    rows = [
+        (name, crystal, value) for name, (_, crystal, value) in zip(["a", "a\0", "b", "c"], rows_of(4), strict=True)
+    ]
+    table = load(write(tmp_path / "mine", rows)).table
+    assert table.ids.tolist() == ["a", "a\0", "b", "c"]
+    assert np.flatnonzero(table.ids == "a").tolist() == [0]
+
+
+def test_a_structure_file_that_the_system_refuses_to_read_is_no_bad_row(tmp_path, monkeypatch):
+    path = write_folder(tmp_path / "mine", rows_of(4))
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object) -> None:
+            raise UnreadableError("mp-2.cif cannot be read")
+
+        patch.setattr("benchmarks.data.structures.read_again", refuse)
+        with pytest.raises(UnreadableError):
+            load(path, on_bad_row="skip", jobs=1)
+    assert load(path, on_bad_row="skip").skipped == ()
 
 
 def test_deuterium_is_read_as_hydrogen_and_listed(tmp_path, write):

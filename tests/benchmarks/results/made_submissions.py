@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.data.folds import official_folds
+from benchmarks.data.folds import data_digest, official_folds
 from benchmarks.data.tasks import TASKS, Task
+from benchmarks.results.recorded import config_digest
 from benchmarks.results.run_config import build_config
 from benchmarks.results.store import Run, Training
+from tests.benchmarks.conftest import made_record
 
 JDFT2D = TASKS["matbench_jdft2d"]
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -44,12 +46,15 @@ def make_run(
         targets: Targets of all rows, [n_rows].
         predictions: What each seed predicts of them, each [n_rows].
         block: Name of the block.
-        facts: Facts in config.json that are others.
+        facts: Facts in the parts of config.json that are others.
     """
     config = build_config(task.name, block).model_dump(mode="json")
     data = {"source": task.file_name, "digest": "d", "rows": len(targets), "coverage": 1.0, "is_complete": True}
-    run = Run(root / task.name / f"{block}-0123456789")
-    run.write_config({"config": config, "task": task.facts(), "data": data, **(facts or {})})
+    recorded = {"config": config, "task": task.facts(), "data": data}
+    recorded = {part: recorded[part] | (facts or {}).get(part, {}) for part in recorded}
+    digest = config_digest(recorded["config"], data_digest(recorded["data"]["digest"], recorded["task"]["split"]))
+    run = Run(root / task.name / f"{block}-{digest}")
+    run.write_config(recorded)
     for seed, predicted in enumerate(predictions):
         for fold, (_, test) in enumerate(official_folds(task.kind, len(targets), targets)):
             write_fold(run, Training(seed, fold), [task.row_id(row) for row in test], targets[test], predicted[test])
@@ -57,19 +62,15 @@ def make_run(
 
 
 def write_fold(run: Run, training: Training, ids: Sequence[str], targets: np.ndarray, predictions: np.ndarray) -> None:
-    record = {
-        "metrics": {},
-        "best_epoch": 7,
-        "epochs": 9,
-        "peak_memory_bytes": 2**28,
-        "elements": ["Li"],
-        "rows": {"train": 458, "validation": 51, "test": len(ids)},
-        "parameters": 1234,
-        "device": "cpu",
-        "wall_seconds": 1.5,
-        "provenance": {"python": "3.11.7", "git_commit": None},
-        "sessions": [],
-    }
+    record = made_record(
+        *(run, training, len(ids)),
+        best_epoch=7,
+        epochs=9,
+        rows={"train": 458, "validation": 51, "test": len(ids)},
+        parameters=1234,
+        wall_seconds=1.5,
+        provenance={"python": "3.11.7", "git_commit": None},
+    )
     run.write_training(
         training,
         predictions=list(zip(ids, map(float, targets), map(float, predictions), strict=True)),

@@ -128,8 +128,8 @@ def test_what_cannot_be_archived_is_refused_in_a_sentence(
     facts = json.loads(config.read_text())
     for content, sentence in (
         ("{", "config.json is not valid JSON"),
-        (json.dumps(facts | {"task": {"name": "../.."}}), "does not record the name of its task"),
-        (json.dumps(facts | {"task": 5}), "does not record the name of its task"),
+        (json.dumps(facts | {"task": facts["task"] | {"unit": "J"}}), "config.json was altered after it was written"),
+        (json.dumps(facts | {"task": 5}), "config.json lacks what a run records"),
     ):
         config.write_text(content)
         refused(1, sentence, runs)
@@ -140,6 +140,8 @@ def test_what_cannot_be_archived_is_refused_in_a_sentence(
     ablation = runs / "matbench_jdft2d" / "ablation-0123456789" / "ablation.json"
     ablation.write_text("[]")
     refused(1, f"{ablation} is damaged", runs)
+    ablation.write_text('{"task": {"name": "../.."}}')
+    refused(1, f"{ablation.parent} does not record the name of its task", runs)
 
 
 def test_an_archive_is_written_whole_or_not_at_all_and_never_replaced(

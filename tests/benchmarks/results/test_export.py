@@ -230,7 +230,8 @@ def test_run_may_be_named_from_inside_its_folder(
 
 def test_predictions_that_are_no_table_are_named(run: Run, sen_bench: Command, tmp_path: Path) -> None:
     folder = run.training_path(Training(0, 1))
-    replace_file(folder, "predictions.csv", b"id,target\nmb-jdft2d-001,3\n")
+    content = (folder / "predictions.csv").read_bytes()
+    replace_file(folder, "predictions.csv", content.replace(b"prediction", b"predicted"))
     answer = sen_bench("export", run.path, "-o", tmp_path / "results.json.gz")
     assert answer.code == 1
     assert f"{folder / 'predictions.csv'} does not hold the columns" in answer.err
@@ -247,13 +248,15 @@ def test_probability_beyond_one_is_refused(small_classification: Task, tmp_path:
     ("facts", "expected"),
     [
         ({"data": {"is_complete": False, "coverage": 0.394}}, "partial data, 39.4% of matbench_jdft2d"),
-        ({"config": {"block_name": "mlp", "limit": 400}}, "at most 400 rows of each fold (--limit)"),
+        ({"config": {"limit": 400}}, "at most 400 rows of each fold (--limit)"),
         (
-            {"task": {**JDFT2D.facts(), "name": "my_gaps", "is_official": False}},
+            {"task": {"name": "my_gaps", "is_official": False}, "config": {"task": "my_gaps"}},
             "my_gaps, which is not a task of",
         ),
-        ({"task": TASKS["prototypes"].facts()}, "prototypes, which is not a task of MatBench"),
-        ({"task": {"name": "matbench_jdft2d"}}, "was not written by sen-bench"),
+        (
+            {"task": TASKS["prototypes"].facts(), "config": {"task": "prototypes"}},
+            "prototypes, which is not a task of MatBench",
+        ),
     ],
 )
 def test_run_that_is_not_on_all_official_data_is_refused(

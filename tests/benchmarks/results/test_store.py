@@ -12,18 +12,23 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
 
-from benchmarks.base.errors import DataError
-from benchmarks.results.store import Run, Training, find_runs, fold_means
+from benchmarks.base.errors import DataError, UnreadableError
+from benchmarks.results.recorded import config_digest
+from benchmarks.results.store import Run, Training, find_run, find_runs, fold_means, is_older_format
+from tests.benchmarks.conftest import made_record, replace_file
 
 UNIT = Training(seed=0, fold=2)
-RECORD = {
-    "metrics": {"mae": 0.5}, "rows": {}, "parameters": 5, "best_epoch": 1, "epochs": 1, "wall_seconds": 1.0,
-    "peak_memory_bytes": 1, "device": "cpu", "elements": [], "provenance": {}, "sessions": [],
-}  # fmt: skip
+FACTS = {
+    "config": {"task": "task", "block_name": "block", "cutoff": 5.0},
+    "task": {"name": "task", "target": "gap", "unit": "eV", "kind": "regression", "split": "folds"},
+    "data": {"digest": "d", "coverage": 1.0},
+}
+NAME = f"block-{config_digest(FACTS['config'], 'd')}"
 
 
 @dataclass
@@ -33,17 +38,21 @@ class Epoch:
 
 @pytest.fixture
 def run(tmp_path) -> Run:
-    run = Run(tmp_path / "task" / "block-0123456789")
-    run.write_config({"config": {}, "task": {}, "data": {}})
+    run = Run(tmp_path / "task" / NAME)
+    run.write_config(FACTS)
     for fold in (1, 2):
-        run.write_training(
-            Training(0, fold),
-            predictions=[("mb-1", 1.0, 1.5)],
-            record=RECORD,
-            history=[Epoch(0.25)],
-            weights={"w": torch.arange(5.0)},
-        )
+        store(run, Training(0, fold))
     return run
+
+
+def store(run: Run, training: Training, target: float = 1.0, **fields: object) -> None:
+    run.write_training(
+        training,
+        predictions=[("mb-1", target, 1.5)],
+        record=made_record(run, training, 1, **fields),
+        history=[Epoch(0.25)],
+        weights={"w": torch.arange(5.0)},
+    )
 
 
 def change_manifest(folder: Path, **entries: object) -> None:
@@ -105,6 +114,143 @@ def test_a_damaged_result_counts_as_missing_and_says_why(run, caplog, damage, pr
     assert problem.format(before=before, now=before - 5) in record.getMessage()
 
 
+def move(source: str, target: str):
+    return lambda run: (run.folder / source).rename(run.folder / target)
+
+
+def copy(source: str, target: str):
+    return lambda run: shutil.copytree(run.folder / source, run.folder / target)
+
+
+def swap(run: Run) -> None:
+    for source, target in (("fold_1", "x"), ("fold_2", "fold_1"), ("x", "fold_2")):
+        (run.folder / "seed_0" / source).rename(run.folder / "seed_0" / target)
+
+
+def altered(**fields: object):
+    def alter(run: Run) -> None:
+        path = run.training_path(UNIT) / "metrics.json"
+        replace_file(path.parent, path.name, json.dumps({**json.loads(path.read_text()), **fields}).encode())
+
+    return alter
+
+
+OTHER_NAME = "does not count, because it has no name such as seed_0/fold_0"
+
+MISPLACED = {
+    "moved": (move("seed_0", "seed_1"), [], ["it is of seed 0, not 1, so it was moved or copied"] * 2),
+    "seed copied": (copy("seed_0", "seed_1"), [(0, 1), (0, 2)], ["it is of seed 0, not 1"] * 2),
+    "fold copied": (copy("seed_0/fold_2", "seed_0/fold_3"), [(0, 1), (0, 2)], ["it is of fold 2, not 3"]),
+    "swapped": (swap, [], ["it is of fold 2, not 1", "it is of fold 1, not 2"]),
+    "padded fold": (copy("seed_0/fold_2", "seed_0/fold_02"), [(0, 1), (0, 2)], [OTHER_NAME]),
+    "superscript seed": (copy("seed_0", "seed_²"), [(0, 1), (0, 2)], [OTHER_NAME] * 2),
+    "named copy": (copy("seed_0", "seed_0 (copy)"), [(0, 1), (0, 2)], [OTHER_NAME] * 2),
+    "long number": (copy("seed_0/fold_2", f"seed_0/fold_{'1' * 200}"), [(0, 1), (0, 2)], [OTHER_NAME]),
+    "other task": (altered(task="gaps"), [(0, 1)], ["it is of task gaps, not task"]),
+    "other block": (altered(block="tfn"), [(0, 1)], ["it is of block tfn, not block"]),
+    "other kind": (altered(kind="classification"), [(0, 1)], ["it is of kind classification, not regression"]),
+    "other data": (altered(data_digest="e"), [(0, 1)], ["it is of data_digest e, not d"]),
+    "other rows": (altered(coverage=0.5), [(0, 1)], ["it is of coverage 0.5, not 1.0"]),
+    "other run": (altered(run="0"), [(0, 1)], ["it is of another configuration, data set or unit"]),
+    "rows missing": (altered(rows={"test": 2}), [(0, 1)], ["predictions.csv has 1 rows, and metrics.json says 2"]),
+    "no rows": (altered(rows=5), [(0, 1)], ["manifest.json is cut or altered"]),
+    "replaced": (copy("seed_0/fold_2", "seed_0/fold_2.replaced"), [(0, 1), (0, 2)], []),
+    "being written": (copy("seed_0/fold_2", "seed_0/.fold_2.0123abcd"), [(0, 1), (0, 2)], []),
+}
+
+
+@pytest.mark.parametrize("archived", [False, True])
+@pytest.mark.parametrize(("misplace", "left", "problems"), MISPLACED.values(), ids=MISPLACED)
+def test_a_result_counts_only_where_its_record_belongs(run, tmp_path, caplog, misplace, left, problems, archived):
+    misplace(run)
+    if archived:
+        with ZipFile(tmp_path / "results.zip", "w") as archive:
+            for file in run.folder.rglob("*.*"):
+                if file.is_file():
+                    archive.write(file, file.relative_to(tmp_path))
+        run = find_run(tmp_path / "results.zip" / "task" / NAME)
+    with caplog.at_level(logging.WARNING, "sen_bench"):
+        assert run.trainings() == [Training(*each) for each in left]
+        assert run.under_way() == []
+    assert len(caplog.messages) == len(problems)
+    for message, problem in zip(caplog.messages, problems, strict=True):
+        assert message.startswith(f"The result in {run.path}/seed_")
+        assert problem in message
+
+
+ALTERATIONS = {
+    "configuration": ("config", "cutoff", 4.0, "is that of a run called block-"),
+    "block": ("config", "block_name", "tfn", "is that of a run called tfn-"),
+    "data": ("data", "digest", "e", "is that of a run called block-"),
+    "split": ("task", "split", "holdout:0.6/0.2/0.2", "is that of a run called block-"),
+    "name": ("task", "name", "gaps", "was altered after it was written: put it back as it was"),
+    "unit": ("task", "unit", "meV", "was altered after it was written"),
+    "kind": ("task", "kind", "classification", "was altered after it was written"),
+    "target": ("task", "target", "energy", "was altered after it was written"),
+    "rows": ("data", "coverage", 0.5, "was altered after it was written"),
+    "digests": ("config", "cutoff", 5.0, "was altered after it was written"),
+    "task missing": ("task", None, 5, r"lacks what a run records \(TypeError"),
+    "digest missing": ("data", None, {}, r"lacks what a run records \(KeyError"),
+}
+
+
+@pytest.mark.parametrize(("part", "field", "value", "problem"), ALTERATIONS.values(), ids=ALTERATIONS)
+def test_a_config_that_was_altered_is_refused_by_every_reader(run, tmp_path, caplog, part, field, value, problem):
+    path = run.folder / "config.json"
+    facts = json.loads(path.read_text())
+    facts[part] = value if field is None else facts[part] | {field: value}
+    if field == "cutoff" and value == FACTS["config"]["cutoff"]:
+        facts["digests"] = ["0"]
+    path.write_text(json.dumps(facts))
+    for read in (run.read_config, run.trainings, run.check_results, lambda: find_run(run.path)):
+        with pytest.raises(DataError, match=problem):
+            read()
+    assert list(find_runs(tmp_path)) == []
+    (message,) = caplog.messages
+    assert message.startswith(f"Skipped: {path} ")
+
+
+def test_facts_that_change_by_command_leave_earlier_results_valid(run):
+    store(run, Training(1, 0))
+    run.write_config({**FACTS, "task": {**FACTS["task"], "unit": "meV"}})
+    store(run, Training(0, 3))
+    run.write_config(FACTS)
+    assert run.trainings() == [Training(0, 1), UNIT, Training(0, 3), Training(1, 0)]
+    assert len(run.read_config()["digests"]) == 2
+
+
+def test_a_config_of_the_older_format_is_read(run):
+    facts = json.loads((run.folder / "config.json").read_text())
+    del facts["digests"]
+    (run.folder / "config.json").write_text(json.dumps(facts))
+    for training in run.check_results():
+        path = run.training_path(training)
+        record = json.loads((path / "metrics.json").read_text())
+        del record["run"]
+        replace_file(path, "metrics.json", json.dumps(record).encode())
+        assert is_older_format([run.read_metrics(training)])
+    assert run.trainings() == [Training(0, 1), UNIT]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EACCES])
+def test_a_result_that_the_system_refuses_to_read_is_not_damaged(run, monkeypatch, number):
+    monkeypatch.setattr("benchmarks.base.files._PAUSES", (0, 0))
+    for name, method in (("predictions.csv", "open"), ("manifest.json", "read_bytes"), ("seed_0", "iterdir")):
+        with monkeypatch.context() as patch:
+            original = getattr(Path, method)
+
+            def refuse(path, *arguments, name=name, original=original, **options):
+                if path.name == name:
+                    raise OSError(number, os.strerror(number))
+                return original(path, *arguments, **options)
+
+            patch.setattr(Path, method, refuse)
+            for read in (run.trainings, run.check_results, lambda: run.is_finished(UNIT)):
+                with pytest.raises(UnreadableError, match=f"{name} cannot be read"):
+                    read()
+    assert run.trainings() == [Training(0, 1), UNIT]
+
+
 def test_what_cannot_be_read_is_named_in_one_sentence(run):
     for file in ("metrics.json", "predictions.csv", "history.csv"):
         path = run.training_path(UNIT) / file
@@ -140,7 +286,7 @@ def test_what_cannot_be_read_of_a_store_is_reported(run, tmp_path, caplog, monke
     shutil.copytree(run.path, lost)
     (lost / "config.json").unlink()
     closed = tmp_path / "closed"
-    shutil.copytree(run.path, closed)
+    shutil.copytree(run.path, closed / run.path.name)
     scandir = os.scandir
 
     def refuse(path):
@@ -207,7 +353,7 @@ def test_ids_are_read_as_they_were_written(run: Run) -> None:
     ids = ["=1+1", "-2", "'=1", "@a", "\ta", "a\rb", "a\nb", "\r\n", '"a,b"', "\x1b[31m", " a ", "電"]
     rows = [(name, 1.0, 1.5) for name in ids]
     weights = {"w": torch.arange(5.0)}
-    run.write_training(Training(0, 0), predictions=rows, record=RECORD, history=[Epoch(0.25)], weights=weights)
+    run.write_training(Training(0, 0), predictions=rows, record=made_record(), history=[Epoch(0.25)], weights=weights)
     assert list(run.read_predictions(Training(0, 0)).ids) == ids
 
 
@@ -230,20 +376,17 @@ def test_summary_removes_what_a_killed_process_left_of_another(run: Run) -> None
 
 def test_a_damaged_result_is_kept_when_it_is_replaced(run: Run) -> None:
     path = run.training_path(UNIT)
-    for number in (1.0, 2.0):
+    kept = []
+    for number in (1.0, 2.0, 3.0):
         (path / "history.csv").unlink()
         assert not run.is_finished(UNIT)
         before = (path / "predictions.csv").read_bytes()
-        run.write_training(
-            UNIT,
-            predictions=[("mb-1", number, 0.0)],
-            record=RECORD,
-            history=[Epoch(0.25)],
-            weights={"w": torch.ones(1)},
-        )
+        store(run, UNIT, number)
         assert run.is_finished(UNIT)
         assert run.read_predictions(UNIT).target.tolist() == [number]
-        assert (path.with_name("fold_2.replaced") / "predictions.csv").read_bytes() == before
+        kept.append(before)
+        names = ["fold_2.replaced", "fold_2.replaced-2", "fold_2.replaced-3"][: len(kept)]
+        assert [(path.with_name(name) / "predictions.csv").read_bytes() for name in names] == kept
         assert run.trainings() == [Training(0, 1), UNIT]
     run.discard([UNIT])
     assert not list(path.parent.glob("fold_2*"))

@@ -138,6 +138,15 @@ def test_file_that_is_no_submission_is_refused(tmp_path: Path, text: str) -> Non
         read_submission(tmp_path / "nowhere.json")
 
 
+def test_a_row_that_is_predicted_twice_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    text = json.dumps(content)
+    name = "mb-jdft2d-001"
+    path = tmp_path / "results.json"
+    path.write_text(text.replace(f'"{name}": ', f'"{name}": 0.5, "{name}": ', 1))
+    with pytest.raises(DataError, match=f"is not valid JSON .an object in it has the key '{name}' twice"):
+        read_submission(path)
+
+
 def test_edited_file_does_not_match_its_hash(content: dict[str, Any], tmp_path: Path) -> None:
     fold_0(content)["data"]["mb-jdft2d-012"] *= 0.9
     (tmp_path / "results.json").write_text(json.dumps(content))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.base.errors import UnreadableError
 from benchmarks.training.checkpoints import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
 
 
@@ -47,6 +48,15 @@ def test_every_flipped_bit_is_found(path: Path) -> None:
 def test_other_versions_are_named(path: Path) -> None:
     save_file({"weight": torch.zeros(1)}, path, metadata={"format": "2", "facts": json.dumps({}), "sha256": ""})
     with pytest.raises(DamagedCheckpoint, match="has format version 2, and this one reads 1"):
+        read_checkpoint(path)
+
+
+def test_a_state_that_the_system_refuses_to_read_is_not_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UnreadableError, match=r"fold_0\.state\.safetensors cannot be read \(Permission denied\)"):
         read_checkpoint(path)
 
 

@@ -17,12 +17,12 @@ from benchmarks.results.run_config import build_config
 from benchmarks.results.store import Run, Training
 from benchmarks.training.plans import Overwrite, make_plan
 from benchmarks.training.trainer import Epoch
+from tests.benchmarks.conftest import made_record
 
 
 def finish(run: Run, training: Training, release: str) -> None:
     """Write an empty result of a release of sen-bench."""
-    record = dict.fromkeys(("rows", "parameters", "best_epoch", "epochs", "wall_seconds", "device", "elements"))
-    record |= {"metrics": {}, "peak_memory_bytes": 0, "sessions": [], "provenance": {"sen-bench": release}}
+    record = made_record(run, training, 0, provenance={"sen-bench": release})
     run.write_training(training, predictions=[], record=record, history=[Epoch(1, 0, 0, 0, 0)], weights={})
 
 
@@ -81,6 +81,26 @@ def test_another_unit_of_the_same_results_is_reported(tmp_path: Path, caplog: py
     plan_in("meV")
     plan_in("meV")
     assert caplog.messages == [f"{run.path}: its unit was not given and is meV from now on (--unit)."]
+    assert run.trainings() == [Training(0, 0)]
+    plan_in("eV")
+    assert run.trainings() == [Training(0, 0)]
+
+
+def test_an_altered_configuration_is_written_again_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = load_dataset(get_task("prototypes"))
+    config = build_config("prototypes", "mlp", flags={"limit": 100})
+    run = make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path).run
+    finish(run, Training(0, 0), version("sen-bench"))
+    file = run.folder / "config.json"
+    before = file.read_bytes()
+    file.write_bytes(before.replace(b'"cutoff": 5.0', b'"cutoff": 4.0'))
+    plan = make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path)
+    assert file.read_bytes() == before
+    assert plan.missing == []
+    (message,) = caplog.messages
+    assert message.startswith(f"This command writes a config.json again. {file} is that of a run called mlp-")
 
 
 def test_rows_that_a_task_does_not_have_are_reported_with_their_file(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_run_that_cannot_predict_is_refused(
     assert answer.code == 2
     assert f"there are runs below it; name one of them: {run.path}" in answer.err
 
-    copy = Run(shutil.copytree(run.path, tmp_path / "copy"))
+    copy = Run(shutil.copytree(run.path, tmp_path / "copy" / run.path.name))
     (copy.training_path(Training(0, 1)) / "model.safetensors").write_bytes(b"")
     content = as_json(sen_bench("predict", copy.path, files, "--format", "json"))
     assert len(content["models"]) == 3

@@ -231,7 +231,7 @@ def _agree(values: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
 
 
 def test_what_cannot_be_described(runs: dict[str, Run], dataset: Dataset, tmp_path: Path) -> None:
-    empty = Run(tmp_path / "matbench_jdft2d" / "mlp-0")
+    empty = Run(tmp_path / "empty" / runs["mlp"].path.name)
     empty.write_config(runs["mlp"].read_config())
     with pytest.raises(UsageError, match="no finished fold"):
         Models(empty)

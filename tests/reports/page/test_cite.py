@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,8 @@ from reports.page.cite import bibtex, methods
 from reports.page.report import Part
 from reports.study.reading import read_studies
 from reports.study.study import Study
-from tests.reports.made_runs import change_file, make_run, official, own
+from tests.benchmarks.conftest import change_facts
+from tests.reports.made_runs import make_run, official, own
 from tests.reports.page.conftest import methods_of
 
 
@@ -50,8 +50,8 @@ def test_methods_say_which_rows_files_and_seeds(tmp_path: Path, report: Callable
     dataset = official(tmp_path / "data")
     make_run(tmp_path / "runs", dataset, seeds=[0, 1])
     other = make_run(tmp_path / "runs", dataset, block="egnn")
-    facts = json.loads((other.path / "config.json").read_text())
-    change_file(other.path / "config.json", data={**facts["data"], "rows": 636, "is_complete": True, "coverage": 1.0})
+    facts = other.read_config()
+    change_facts(other, {**facts, "data": {**facts["data"], "rows": 636, "is_complete": True, "coverage": 1.0}})
     file = tmp_path / "theirs.csv"
     file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5\n" for i in range(1, 61)))
     report("--against", file, sections="overview")

@@ -13,8 +13,8 @@ from benchmarks.results.run_config import TrainingConfig, build_config
 from benchmarks.results.store import Training
 from reports.study.reading import read_run_predictions, read_studies
 from reports.study.study import Absent, shared_rows
-from tests.benchmarks.conftest import replace_file
-from tests.reports.made_runs import N_ROWS, change_file, make_run, official, own
+from tests.benchmarks.conftest import change_facts, replace_file
+from tests.reports.made_runs import N_ROWS, make_run, official, own
 from tests.reports.study.conftest import only
 
 
@@ -31,6 +31,31 @@ def test_error_of_a_row_is_the_mean_over_seeds_of_its_errors(tmp_path: Path) -> 
     assert set(result.rows.n_seeds.tolist()) == {2}
     assert (result.folds, result.seeds) == ([1], [0, 1])
     assert result.rows.fold.tolist() == [1] * len(result.rows)
+
+
+def test_ids_that_end_in_a_null_character_are_rows_apart(tmp_path: Path) -> None:
+    dataset = own(tmp_path / "data")
+    dataset.table.ids[:2] = ["a", "a\0"]
+    make_run(tmp_path / "runs", dataset)
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\na,5\na\0,6\n")
+    ours, theirs = only(read_studies([tmp_path / "runs"], against=[file])).results
+    assert len(ours.rows) == len(set(ours.rows.ids.tolist())) == N_ROWS
+    assert dict(zip(theirs.rows.ids, theirs.rows.prediction, strict=True)) == {"a": 5, "a\0": 6}
+    assert [len(at) for at in shared_rows(ours.rows, theirs.rows)] == [2, 2]
+
+
+def test_results_of_the_older_format_are_named_in_a_note(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    run = make_run(tmp_path / "runs", dataset, folds=[0])
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=[0])
+    assert not only(read_studies([tmp_path / "runs"])).notes
+    record = run.read_metrics(Training(0, 0))
+    del record["run"]
+    replace_file(run.training_path(Training(0, 0)), "metrics.json", json.dumps(record).encode())
+    (note,) = only(read_studies([tmp_path / "runs"])).notes
+    assert note.startswith("Results in the older format of sen-bench 0.1, ")
+    assert note.endswith(f": {run.path}.")
 
 
 def test_every_row_of_all_folds_is_there_once(tmp_path: Path) -> None:
@@ -116,9 +141,11 @@ def test_damaged_runs_are_left_out_of_what_an_audit_compares_with(
     dataset = official(tmp_path / "data")
     run = make_run(tmp_path / "runs", dataset, folds=[0])
     broken = make_run(tmp_path / "runs", dataset, block="capsule", folds=[0])
-    change_file(broken.path / "config.json", data={})
+    facts = broken.read_config()
+    broken = change_facts(broken, {**facts, "data": {**facts["data"], "rows": "all"}})
     other = make_run(tmp_path / "runs", own(tmp_path / "own"), folds=[0])
-    change_file(other.path / "config.json", data={})
+    facts = other.read_config()
+    change_facts(other, {**facts, "data": {**facts["data"], "rows": "all"}})
     task = TASKS["matbench_jdft2d"]
     (found,) = read_run_predictions(tmp_path / "runs", task)
     assert found.path == run.path
@@ -155,16 +182,16 @@ def test_a_run_with_an_odd_field_is_left_out_and_the_others_are_read(
     dataset = official(tmp_path / "data")
     make_run(tmp_path / "runs", dataset, folds=[0])
     odd = make_run(tmp_path / "runs", dataset, block="egnn", folds=[0])
-    facts = json.loads((odd.path / "config.json").read_text())
+    facts = odd.read_config()
     if value is None:
         del facts[part][field]
     else:
         facts[part][field] = value
-    change_file(odd.path / "config.json", **facts)
+    odd = change_facts(odd, facts)
     study = only(read_studies([tmp_path / "runs"]))
     assert [result.label for result in study.results] == ["mlp"]
     (told,) = study.notes
-    assert told.startswith(f"The run {odd.path} is left out: ")
+    assert told.startswith((f"The run {odd.path} is left out: ", f"Skipped: {odd.path}/config.json lacks what"))
 
 
 @pytest.mark.parametrize("n_wrong", [0, 1])

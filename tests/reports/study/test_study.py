@@ -12,7 +12,7 @@ from benchmarks.data.tasks import TASKS
 from benchmarks.results.store import Training
 from reports.study.reading import read_studies
 from reports.study.study import Absent, PredictedRows, shared_rows
-from tests.benchmarks.conftest import replace_file
+from tests.benchmarks.conftest import change_facts, replace_file
 from tests.reports.made_runs import N_ROWS, make_run, official, own, write_partial
 from tests.reports.study.conftest import only
 
@@ -36,9 +36,8 @@ def test_commands_leave_out_what_follows_from_the_training_rows(tmp_path: Path) 
 
 def test_commands_state_every_field_where_the_defaults_of_a_block_are_not_known(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
-    config = json.loads((run.path / "config.json").read_text())
-    config["config"]["block_name"] = "not_installed"
-    (run.path / "config.json").write_text(json.dumps(config))
+    facts = run.read_config()
+    change_facts(run, {**facts, "config": {**facts["config"], "block_name": "not_installed"}})
     (result,) = only(read_studies([tmp_path / "runs"])).results
     assert all(f"--set {field}=" in result.command() for field in result.fields if field != "limit")
 

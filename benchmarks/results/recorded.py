@@ -1,0 +1,75 @@
+"""What the config.json of a run records of its configuration, read without the block or model that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.base.cache import digest
+from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
+
+__all__ = ["completed", "config_digest", "recorded_variant", "variant_kind_of", "variant_label", "variant_option"]
+
+# Fields that configurations of sen-bench 0.1 lack, with the values that it computed with.
+_IMPLIED: dict[str, dict[str, Any]] = {
+    "graph": {"symprec": UNRECORDED_SYMPREC},
+    "training": {
+        "loss": "mae",
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "hold": 0.0,
+        "final_learning_rate": 0.0,
+        "validation": None,
+    },
+}
+
+
+def completed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded configuration with the fields that sen-bench 0.1 did not know, and what it computed with."""
+    added = {table: {**fields, **content[table]} for table, fields in _IMPLIED.items()}
+    return {**content, **added}
+
+
+def config_digest(config: Mapping[str, Any], data_digest: str) -> str:
+    """Return the hash in the name of a run, of its configuration and data: 10 hexadecimal digits.
+
+    Runs of sen-bench 0.1 keep their names: fields that it lacked are left out where they say what it computed with.
+
+    Args:
+        config: The configuration as config.json has it.
+        data_digest: Hash of the crystals, their targets and their split.
+    """
+    identity = dict(config)
+    for table, implied in _IMPLIED.items():
+        if isinstance(fields := config.get(table), Mapping):
+            identity[table] = {name: v for name, v in fields.items() if name not in implied or implied[name] != v}
+    return digest(format=1, data=data_digest, config=identity)[:10]
+
+
+def recorded_variant(content: Mapping[str, Any]) -> str:
+    """Return the variant of a configuration as a run recorded it; its block or model need not be installed.
+
+    Raises:
+        KeyError: It names none.
+        TypeError: Its name is not text.
+    """
+    name = content["model_name"] if "model_name" in content else content["block_name"]
+    if not isinstance(name, str):
+        raise TypeError(f"a variant is called {name!r}")
+    return name
+
+
+def variant_kind_of(content: Mapping[str, Any]) -> str:
+    """Return what the variant of a recorded configuration is: a "block" of SEN, or a "model"."""
+    return "model" if "model_name" in content else "block"
+
+
+def variant_option(content: Mapping[str, Any]) -> list[str]:
+    """Return the option of `sen-bench run` that chooses the variant of a recorded configuration, and its value."""
+    return [f"--{variant_kind_of(content)}", recorded_variant(content)]
+
+
+def variant_label(content: Mapping[str, Any]) -> str:
+    """Return what a model is called in tables, such as "SEN (mlp)" or "megnet", from a recorded configuration."""
+    name = recorded_variant(content)
+    return f"SEN ({name})" if variant_kind_of(content) == "block" else name
