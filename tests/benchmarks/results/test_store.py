@@ -353,7 +353,13 @@ def test_ids_are_read_as_they_were_written(run: Run) -> None:
     ids = ["=1+1", "-2", "'=1", "@a", "\ta", "a\rb", "a\nb", "\r\n", '"a,b"', "\x1b[31m", " a ", "電"]
     rows = [(name, 1.0, 1.5) for name in ids]
     weights = {"w": torch.arange(5.0)}
-    run.write_training(Training(0, 0), predictions=rows, record=made_record(), history=[Epoch(0.25)], weights=weights)
+    run.write_training(
+        Training(0, 0),
+        predictions=rows,
+        record=made_record(run, Training(0, 0), len(rows)),
+        history=[Epoch(0.25)],
+        weights=weights,
+    )
     assert list(run.read_predictions(Training(0, 0)).ids) == ids
 
 
