@@ -42,7 +42,7 @@ class CrystalTable(CachedArrays):
         target: Target value, float64 [M]; 0 and 1 for false and true.
         heavy_hydrogen: Whether a crystal contained deuterium or tritium, which are read as hydrogen, bool [M].
         row: Official row index; in own data the position in the table, int64 [M].
-        ids: Id of each row as MatBench, or the file of own data, writes it, unicode [M].
+        ids: Id of each row as MatBench, or the file of own data, writes it, str [M].
         digest: Hash of the file and of everything done to it: the key of what is computed from the table.
     """
 
@@ -55,7 +55,7 @@ class CrystalTable(CachedArrays):
     target: NDArray[np.float64]
     heavy_hydrogen: NDArray[np.bool_]
     row: NDArray[np.int64]
-    ids: NDArray[np.str_]
+    ids: NDArray[np.object_]
     digest: str
 
     def __len__(self) -> int:
@@ -141,7 +141,7 @@ def read_matbench_json(
         lambda: with_ptr(_chunks(path, target, kind, row_id, jobs, progress)),
         {"file": path.name, **facts},
     )
-    ids = np.array([row_id(row) for row in arrays["row"].tolist()])
+    ids = np.array([row_id(row) for row in arrays["row"].tolist()], dtype=object)
     return CrystalTable(**arrays, ids=ids, digest=key)
 
 

@@ -189,7 +189,7 @@ def read_own_data(
     skipped = tuple(SkippedRow(*row) for row in bad)
     if skipped and on_bad_row == "fail":
         raise _bad_rows(layout.path, skipped, "Repair what is wrong, or leave it out with --on-bad-row skip.")
-    table = CrystalTable(**arrays, row=np.arange(len(ids)), ids=np.array(ids), digest=key)
+    table = CrystalTable(**arrays, row=np.arange(len(ids)), ids=np.array(ids, dtype=object), digest=key)
     _check_targets(layout.path, task, table.target)
     _warn_of_outliers(layout.path, task, table)
     return table, skipped

@@ -97,7 +97,7 @@ def make_prototypes(*, jobs: int = -1, progress: Progress | None = None) -> Crys
     key = digest(prototypes=facts)
     arrays = load_or_build(f"prototypes-{key[:32]}", lambda: with_ptr(_chunks(library, jobs, progress)), facts)
     row = np.arange(len(arrays["target"]))
-    ids = np.array([f"prototypes-{i + 1:04d}" for i in row])
+    ids = np.array([f"prototypes-{i + 1:04d}" for i in row], dtype=object)
     return CrystalTable(**arrays, heavy_hydrogen=np.zeros(len(row), dtype=bool), row=row, ids=ids, digest=key)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import logging
 import math
 import shutil
@@ -29,7 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageError
-from benchmarks.base.files import check_file, file_digest, new_folder, put_in_place, write_json
+from benchmarks.base.files import (
+    check_file,
+    file_digest,
+    new_folder,
+    parse_json,
+    put_in_place,
+    read_file,
+    write_json,
+)
 from benchmarks.base.zip_path import AnyPath, ZipPath, find_files, open_path
 from benchmarks.data.folds import N_FOLDS
 from sen.registry import block_code
@@ -192,7 +199,7 @@ class Run:
         for file in files:
             with suppress(OSError):  # what is missing or damaged is reported where results are read
                 name = "/".join(file.parts[len(self.path.parts) :])
-                content.update(name.encode() + file.read_bytes())
+                content.update(name.encode() + read_file(file))
         return content.hexdigest()
 
     def result_files(self, training: Training) -> list[AnyPath]:
@@ -532,15 +539,15 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object
 
 
 def _read_csv(path: AnyPath) -> csv.DictReader[str]:
-    return csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
+    return csv.DictReader(io.StringIO(read_file(path).decode("utf-8"), newline=""))
 
 
 def _read_json(path: AnyPath) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_file(path).decode("utf-8"))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(content, dict):
         raise DataError(f"{path} does not hold a JSON object.")

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.base.files import read_unpacked
+from benchmarks.base.files import parse_json, read_unpacked
 from benchmarks.data.folds import N_FOLDS, official_folds
 from benchmarks.data.tasks import COMPOSITION_TASKS, Kind, Task, get_task
 from benchmarks.results.metrics import matbench_scores
@@ -101,8 +101,8 @@ def read_submission(path: Path) -> Submission:
     """
     raw = read_unpacked(path)
     try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(raw)
+    except ValueError as error:
         raise DataError(f"{path} is not valid JSON ({error}).") from None
     try:
         file = _File.model_validate(content)

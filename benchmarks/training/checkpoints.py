@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.base.files import write_bytes
+from benchmarks.base.files import open_file, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +74,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _is_cut(path: Path) -> bool:
     """Whether a safetensors file ends within its header, or earlier than its header says."""
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_file(path) as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         begin = _LENGTH_BYTES + length
         if size < max(begin, _LENGTH_BYTES + 1):

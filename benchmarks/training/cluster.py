@@ -5,7 +5,6 @@ All communication goes through the scheduler, so that workers need no network co
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -20,6 +19,7 @@ from typing import Any, Self
 
 from benchmarks.base.cache import cache_folder
 from benchmarks.base.errors import RunError, UsageError
+from benchmarks.base.files import parse_json, read_file
 from benchmarks.base.interrupts import Interrupted, StopRequest
 from benchmarks.base.machine import n_threads, pick_device, provenance
 from benchmarks.results.store import Run
@@ -241,7 +241,7 @@ def _read_address(path: str) -> str:
         UsageError: The file does not exist, cannot be read or holds no address.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = parse_json(read_file(Path(path)))
     except FileNotFoundError:
         raise UsageError(
             "--scheduler takes an address such as tcp://host:8786, or the file of `dask scheduler --scheduler-file`; "
@@ -249,7 +249,7 @@ def _read_address(path: str) -> str:
         ) from None
     except OSError as error:
         raise UsageError(f"{path} (--scheduler) cannot be read ({error.strerror}).") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         content = None
     address = content.get("address") if isinstance(content, dict) else None
     if not _is_address(address):

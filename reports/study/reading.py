@@ -176,7 +176,9 @@ def _read_run(run: Run) -> Result | None:
     _check_facts(facts)
     parts = [run.read_predictions(training) for training in trainings]
     fold = np.repeat([training.fold for training in trainings], [len(part.ids) for part in parts])
-    rows = _average(facts["task"]["kind"], fold, *map(np.concatenate, zip(*parts, strict=True)))
+    ids = np.array([name for part in parts for name in part.ids], dtype=object)
+    target, prediction = (np.concatenate(values) for values in zip(*(part[1:] for part in parts), strict=True))
+    rows = _average(facts["task"]["kind"], fold, ids, target, prediction)
     return Result(facts["config"]["block_name"], rows, run, tuple(trainings), records, facts, run.path)
 
 
@@ -254,7 +256,7 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
 def _average(
     kind: Kind,
     fold: NDArray[np.int64],
-    ids: NDArray[np.str_],
+    ids: NDArray[np.object_],
     target: NDArray[np.float64],
     prediction: NDArray[np.float64],
 ) -> PredictedRows:
@@ -287,7 +289,8 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
         found = [(name, *known[name], first[name]) for name in known if name in first]
         if not found:
             continue
-        names, target, fold, at = map(np.array, zip(*found, strict=True))
+        names, *columns = zip(*found, strict=True)
+        target, fold, at = map(np.array, columns)
         prediction = entry.prediction[at]
         if task.kind == "classification" and (prediction.min() < 0 or prediction.max() > 1):
             raise DataError(f"{file.path} has values that are not probabilities, and {task.name} is a classification.")
@@ -307,7 +310,7 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
                     "over folds.",
                     *(file.path, f"{n_other:,}", f"{len(names):,}", label),
                 )
-        rows = _average(task.kind, fold, names, target, prediction)
+        rows = _average(task.kind, fold, np.array(names, dtype=object), target, prediction)
         published.append(Result(label, rows, None, (), {}, file.metadata, file.path, has_folds, file.form))
     return published
 

@@ -6,7 +6,6 @@ to share.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
-from benchmarks.base.files import read_unpacked
+from benchmarks.base.files import parse_json, read_unpacked
 from benchmarks.base.workers import Progress
 from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.rows import read_target
@@ -43,7 +42,7 @@ class RowFacts:
 
     Attributes:
         task: The task.
-        ids: Row ids, unicode [M].
+        ids: Row ids, str [M].
         row: Official row index, int64 [M]; in own data the position in the table.
         target: Target value, float64 [M]; 0 and 1 for false and true.
         composition: Elements and their numbers in a cell, "K4 Mn4 O8", for each row; empty if it is unknown.
@@ -53,7 +52,7 @@ class RowFacts:
     """
 
     task: Task
-    ids: NDArray[np.str_]
+    ids: NDArray[np.object_]
     row: NDArray[np.int64]
     target: NDArray[np.float64]
     composition: Sequence[str]
@@ -159,7 +158,7 @@ def read_rows_file(path: Path, task: Task) -> RowFacts:
     row = _official_rows(path, ids, task)
     return RowFacts(
         task=task,
-        ids=np.array(ids),
+        ids=np.array(ids, dtype=object),
         row=row,
         target=_targets(path, ids, targets, task.kind, task.target),
         composition=["" if text is None else str(text) for text in compositions] if compositions else [""] * n,
@@ -176,17 +175,11 @@ def read_content(path: Path) -> Any:
         UsageError: There is no such file.
         DataError: It is empty, cut, damaged, or no JSON.
     """
-    import orjson
-
     raw = read_unpacked(path)
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        try:
-            # NaN is not JSON, but Python writes it; its own parser reads it, and the row with it can be named.
-            return json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} is not valid JSON ({error}).") from None
+        return parse_json(raw)
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON ({error}).") from None
 
 
 def _columns(path: Path, content: Any) -> dict[str, list[Any]]:

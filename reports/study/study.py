@@ -35,7 +35,7 @@ class PredictedRows:
     """Test rows with their predictions, each row once, sorted by fold and then by their order in the task.
 
     Attributes:
-        ids: Row ids, unicode [n].
+        ids: Row ids, str [n].
         fold: Fold in which a row was tested, int64 [n].
         target: True values, or 0 and 1, [n].
         prediction: Mean over the seeds; for a classification the probability of 1, [n].
@@ -45,7 +45,7 @@ class PredictedRows:
             label is wrong.
     """
 
-    ids: NDArray[np.str_]
+    ids: NDArray[np.object_]
     fold: NDArray[np.int64]
     target: NDArray[np.float64]
     prediction: NDArray[np.float64]
