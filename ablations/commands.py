@@ -58,7 +58,7 @@ def ablate(
     ] = "loky",
     scheduler: Annotated[
         str | None,
-        typer.Option(help="Address of the cluster's scheduler, such as tcp://host:8786, or its --scheduler-file."),
+        typer.Option(help="Address of the cluster's scheduler, such as tls://host:8786, or its --scheduler-file."),
     ] = None,
     set_: Annotated[
         list[str] | None,

@@ -245,10 +245,10 @@ def _write(made: Report, page: str, out: Path, facts_file: Path) -> None:
 
 def _holds_facts(path: Path) -> bool:
     """Whether a JSON file is that of a report, and not for instance the config.json of a run."""
-    import json
+    from benchmarks.base.files import parse_json, read_file
 
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(read_file(path))
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and {"format", "tasks"} <= set(content)

@@ -1,4 +1,8 @@
-"""Files are read packed or plain, written completely or not at all, and hashed."""
+"""Files are read packed or plain, written completely or not at all, and hashed.
+
+A file that the user names may come from a stranger. So nothing but regular files is opened, because a pipe or a device
+may never end; what is held in memory is bounded; and packed files may not unpack to many times their size.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +10,67 @@ import bz2
 import errno
 import gzip
 import hashlib
+import io
 import json
 import math
 import os
 import secrets
 import shutil
+import stat
 import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.base.errors import DataError, UnreadableError, UsageError, printable
-from benchmarks.base.zip_path import AnyPath
+from benchmarks.base.zip_path import MOST_IN_MEMORY, AnyPath
 
 __all__ = [
+    "BadFile",
     "check_file",
     "expanded",
     "file_digest",
     "new_folder",
+    "open_file",
     "open_unpacked",
     "parse_json",
     "plain",
     "put_in_place",
     "read_again",
+    "read_file",
+    "read_packed",
     "read_unpacked",
     "reading",
+    "size_problem",
     "write_bytes",
     "write_json",
 ]
 
+_Stream = io.BufferedReader | io.BytesIO
+
 # The first bytes of packed files.
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
+# Files of crystals unpack to 5 to 10 times their size, and those of predictions to 3 to 5 times; zeros unpack to 1,000
+# times with gzip, and to a million times with bzip2. Small files may be very regular.
+_MOST_TIMES = 50
+_SMALL = 2**24
+_CHUNK = 2**20
+# Levels of lists and objects in JSON: a submission has 6, and functions that call themselves get to some 300.
+_MOST_LEVELS = 100
+
+
+class BadFile(Exception):  # noqa: N818 - its message becomes part of a sentence
+    """A file is cut, damaged or too large; the message completes the sentence "FILE ..."."""
+
 
 # There is no file of this name, or what an archive holds under it is damaged.
-_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EBADMSG, None}
+_NO_FILE = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EBADMSG, None),
+    *(errno.EINVAL, errno.EFBIG),  # `read_file` refuses what is no file or too large
+}
 # Refusals that may pass, of disks and network file systems or for lack of file descriptors; and the seconds between
 # the trials.
 _PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EINTR}
@@ -61,9 +88,35 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
+def open_file(path: AnyPath) -> _Stream:
+    """Open a regular file to read its bytes.
+
+    Raises:
+        OSError: It cannot be read, or is a pipe, a device or a socket; `strerror` says why.
+    """
+    if isinstance(path, Path):
+        kind = stat.S_IFMT(path.stat().st_mode)
+        if kind not in {stat.S_IFREG, stat.S_IFDIR}:  # opening a folder says what it is
+            raise OSError(errno.EINVAL, "it is a pipe, a device or a socket, and no file", str(path))
+    return path.open("rb")
+
+
+def read_file(path: AnyPath) -> bytes:
+    """Return the content of a regular file as it is.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or has more than `MOST_IN_MEMORY` bytes.
+    """
+    with open_file(path) as file:
+        if file.seek(0, os.SEEK_END) > MOST_IN_MEMORY:
+            raise OSError(errno.EFBIG, f"it has more than {MOST_IN_MEMORY / 2**20:g} MiB", str(path))
+        file.seek(0)
+        return file.read()
+
+
 def file_digest(path: AnyPath) -> str:
     """Return the sha256 of a file's content in hexadecimal."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -98,7 +151,7 @@ def check_file(path: AnyPath, sha256: str, size: int) -> str | None:
     """
 
     def compare(path: AnyPath) -> str | None:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             if (found := file.seek(0, os.SEEK_END)) != size:
                 return f"{path.name} is {found} bytes long, not {size}: it is cut, or something was added to it"
             file.seek(0)
@@ -114,24 +167,83 @@ def check_file(path: AnyPath, sha256: str, size: int) -> str | None:
         return f"{path.name} cannot be read ({error.strerror})"
 
 
-def read_unpacked(path: Path) -> bytes:
-    """Return the content of a file, unpacked where gzip or bzip2 packed it, whatever its name.
+def size_problem(unpacked: int, packed: int) -> str | None:
+    """Return why a file of `packed` bytes that unpacks to `unpacked` is refused; None if it is not."""
+    if unpacked <= max(_MOST_TIMES * packed, _SMALL):
+        return None
+    return f"unpacks to more than {_MOST_TIMES} times its size, which data do not: if it is right, unpack it"
+
+
+class _Unpacking(io.RawIOBase):
+    """What a gzip or bzip2 file of `size` bytes unpacks to."""
+
+    def __init__(self, file: gzip.GzipFile | bz2.BZ2File, size: int) -> None:
+        self._file = file
+        self._size = size
+        self._n_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        try:
+            n_bytes = self._file.readinto(buffer[:_CHUNK])
+        except (EOFError, OSError, zlib.error) as error:
+            if isinstance(error, OSError) and error.strerror:  # the system refuses to read on
+                raise
+            raise BadFile(f"is cut or damaged ({error}): download or write it again") from error
+        self._n_bytes += n_bytes
+        if problem := size_problem(self._n_bytes, self._size):
+            raise BadFile(problem)
+        return n_bytes
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[_Stream]:
+    """Open a regular file to be read unpacked where gzip or bzip2 packed it, whatever its name.
 
     Raises:
-        UsageError: There is no such file.
-        DataError: The file cannot be read, or is empty, cut or damaged.
+        OSError: It cannot be read, or is no regular file.
+        BadFile: It is cut, damaged, or unpacks to far more than data do. Reading it may raise this, too.
+    """
+    with open_file(path) as file:
+        begin = file.read(len(_BZIP2))
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if begin.startswith(_GZIP) or begin == _BZIP2:
+            packed = gzip.GzipFile(fileobj=file) if begin.startswith(_GZIP) else bz2.BZ2File(file)
+            yield io.BufferedReader(_Unpacking(packed, size), _CHUNK)
+        else:
+            yield file
+
+
+def read_packed(path: Path) -> bytes:
+    """Return the content of a regular file, unpacked where gzip or bzip2 packed it, whatever its name.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+        BadFile: It is cut or damaged, unpacks to far more than data do, or has more than `MOST_IN_MEMORY` bytes.
+    """
+    with _unpacked(path) as file:
+        content = file.read(MOST_IN_MEMORY + 1)
+    if len(content) > MOST_IN_MEMORY:
+        raise BadFile(f"has more than {MOST_IN_MEMORY / 2**20:g} MiB, which is the most that is read")
+    return content
+
+
+def read_unpacked(path: Path) -> bytes:
+    """Return the content of a file as `read_packed` does.
+
+    Raises:
+        UsageError: The file cannot be read, or is no regular file.
+        DataError: The file is empty, cut, damaged or too large.
     """
     try:
-        raw = read_again(path, Path.read_bytes)
+        raw = read_again(path, read_packed)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
-    try:
-        if raw.startswith(_GZIP):
-            raw = gzip.decompress(raw)
-        elif raw.startswith(_BZIP2):
-            raw = bz2.decompress(raw)
-    except (EOFError, OSError, ValueError, zlib.error) as error:
-        raise DataError(f"{path} is cut or damaged ({error}).") from None
+    except BadFile as problem:
+        raise DataError(f"{path} {problem}.") from None
     if not raw.strip():
         raise DataError(f"{path} is empty.")
     return raw
@@ -147,26 +259,27 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_unpacked(path: Path, position: Callable[[], str]) -> Iterator[gzip.GzipFile | BufferedReader]:
-    """Open a file to be read in chunks, unpacked where gzip packed it.
+def open_unpacked(path: Path, position: Callable[[], str]) -> Iterator[_Stream]:
+    """Open a regular file to be read in chunks, unpacked where gzip or bzip2 packed it.
 
     Args:
         path: The file.
-        position: Returns how far the file was read, such as "row 5", for the message about damage.
+        position: Returns how far the file was read, such as "row 5", for the message about what is wrong with it.
 
     Raises:
-        DataError: The file cannot be read, it is cut or damaged, or it is not gzipped although its name says so.
+        DataError: The file cannot be read, or is not gzipped although its name says so; or `BadFile` was raised in the
+            block, by reading the file or by the caller.
     """
     with reading(path):
-        with path.open("rb") as file:
+        with open_file(path) as file:
             is_gzipped = file.read(len(_GZIP)) == _GZIP
         if path.suffix == ".gz" and not is_gzipped:
             raise DataError(f"{path} is not gzipped although its name ends in .gz; download it again or rename it.")
         try:
-            with gzip.open(path) if is_gzipped else path.open("rb") as file:
+            with _unpacked(path) as file:
                 yield file
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{path} is damaged after {position()} ({error}); download or write it again.") from error
+        except BadFile as problem:
+            raise DataError(f"{path} {problem}; it was read to {position()}.") from problem
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -188,12 +301,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, f"{json.dumps(plain(content), indent=1, allow_nan=False)}\n".encode())
 
 
-def parse_json(raw: bytes) -> Any:
+def parse_json(text: str | bytes) -> Any:
     """Parse JSON, in which no object may have one key twice, as Python would keep only the last of its values.
 
     Raises:
-        ValueError: It is not JSON, or an object has one key twice.
-        RecursionError: It is nested too deeply.
+        ValueError: It is not JSON, an object has one key twice, or it is nested so deeply that functions which call
+            themselves could not walk it.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -202,7 +315,18 @@ def parse_json(raw: bytes) -> Any:
             raise ValueError(f"an object in it has the key {printable(repr(twice))} twice")
         return found
 
-    return json.loads(raw, object_pairs_hook=unique)
+    too_deep = ValueError(f"its lists and objects are nested more than {_MOST_LEVELS} deep")
+    try:
+        content = json.loads(text, object_pairs_hook=unique)
+    except RecursionError:
+        raise too_deep from None
+    level = [content] if isinstance(content, dict | list) else []
+    for _ in range(_MOST_LEVELS):
+        containers = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for inner in containers for item in inner if isinstance(item, dict | list)]
+    if level:
+        raise too_deep
+    return content
 
 
 def plain(value: Any) -> Any:

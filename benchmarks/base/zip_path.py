@@ -14,13 +14,28 @@ from zipfile import ZipFile, ZipInfo
 
 from benchmarks.base.errors import DataError, UsageError, printable
 
-__all__ = ["MOST_BYTES", "MOST_FILES", "AnyPath", "ZipPath", "find_archive", "find_files", "open_path"]
+__all__ = [
+    "MOST_BYTES",
+    "MOST_FILES",
+    "MOST_IN_MEMORY",
+    "AnyPath",
+    "ZipPath",
+    "find_archive",
+    "find_files",
+    "open_path",
+]
 
 MOST_FILES = 100_000
 """An archive with more files is refused."""
 
 MOST_BYTES = 4 * 2**30
 """An archive that takes more memory when unpacked is refused."""
+
+MOST_IN_MEMORY = 2**28
+"""A file that is read as a whole, or a row of one that is read in chunks, is refused if it has more bytes unpacked.
+
+A submission to all tasks of MatBench with uncertainties has about 75 MB.
+"""
 
 _MAGIC = b"PK"
 
@@ -189,6 +204,9 @@ def _problem(entries: list[ZipInfo]) -> str | None:
         return f"it holds {len(entries):,} files, more than the {MOST_FILES:,} that are allowed"
     if (size := sum(info.file_size for info in entries)) > MOST_BYTES:
         return f"its files take {size / 2**30:,.1f} GiB unpacked, more than the {MOST_BYTES / 2**30:g} that are allowed"
+    if large := next((info for info in entries if info.file_size > MOST_IN_MEMORY), None):
+        allowed = f"the {MOST_IN_MEMORY / 2**20:g} that are allowed"
+        return f"{printable(large.filename)} takes {large.file_size / 2**20:,.0f} MiB unpacked, more than {allowed}"
     if encrypted := next((info for info in entries if info.flag_bits & 1), None):
         return f"{printable(encrypted.filename)} is encrypted"
     names = set()

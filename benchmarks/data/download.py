@@ -33,6 +33,9 @@ TRIES = 5
 #: Seconds before the second try; each pause is twice as long as the one before.
 PAUSE = 1.0
 
+#: A longer answer is not the file: the largest official one, matbench_mp_e_form, has less than 200 MB.
+MOST_BYTES = 2**30
+
 _CHUNK = 2**16
 #: After a try that brings this many bytes, the tries start over.
 _PROGRESS = 10**6
@@ -193,6 +196,8 @@ class _Downloader:
                 for chunk in response.raw.stream(_CHUNK, decode_content=False):
                     file.write(chunk)
                     done += len(chunk)
+                    if max(done, self.size or 0) > MOST_BYTES:
+                        raise self._endless()
                     if self._progress is not None:
                         self._progress(_megabytes(done), None if self.size is None else _megabytes(self.size))
                 file.flush()
@@ -208,6 +213,13 @@ class _Downloader:
             raise _cannot_write_cache(self._part.parent, error, self._name, self.size) from None
         if self.size is not None and done < self.size:
             raise self._broke_off()
+
+    def _endless(self) -> DataError:
+        self._part.unlink()
+        return DataError(
+            f"What {self.host} sends as {self._name} is not the official file: it has more than "
+            f"{_megabytes(MOST_BYTES):,} MB; {_ELSEWHERE}."
+        )
 
     def _n_bytes(self) -> int:
         """Return the number of bytes in the part file."""

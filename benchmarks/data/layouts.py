@@ -6,7 +6,6 @@ import csv
 import io
 import itertools
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -17,8 +16,9 @@ from typing import Any, Protocol
 
 from benchmarks.base.cache import digest
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
-from benchmarks.base.files import file_digest, open_unpacked, reading
+from benchmarks.base.files import BadFile, file_digest, open_file, open_unpacked, reading, size_problem
 from benchmarks.base.workers import stream
+from benchmarks.base.zip_path import MOST_IN_MEMORY
 from benchmarks.data.crystal_table import read_outline
 from benchmarks.data.rows import (
     Chunk,
@@ -360,7 +360,10 @@ class _Parquet(_Table):
         from pyarrow.parquet import ParquetFile
 
         try:
-            with ParquetFile(self.path) as file:
+            with open_file(self.path) as opened, ParquetFile(opened) as file:
+                groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+                if problem := size_problem(sum(group.total_byte_size for group in groups), self.path.stat().st_size):
+                    raise DataError(f"{self.path} {problem}.")
                 yield file
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{self.path} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
@@ -467,16 +470,29 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
     Raises:
         DataError: The file is not CSV in UTF-8, or cannot be read.
     """
-    # The default limit is too small for the CIF of a large cell.
-    csv.field_size_limit(sys.maxsize)
+    # The default limit is too small for the CIF of a large cell; that of whole rows is below.
+    csv.field_size_limit(MOST_IN_MEMORY)
     reader = csv.reader(())
+    held = 0
+
+    def lines(text: io.TextIOWrapper) -> Iterator[str]:
+        nonlocal held
+        while line := text.readline(MOST_IN_MEMORY - held):
+            held += len(line)
+            if held == MOST_IN_MEMORY:
+                raise BadFile(f"has a row of more than {MOST_IN_MEMORY / 2**20:g} MiB")
+            yield line
+
     try:
         with (
             open_unpacked(path, lambda: f"line {reader.line_num}") as file,
             io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,
         ):
-            reader = csv.reader(text, strict=True)
-            yield from (row for row in reader if row)
+            reader = csv.reader(lines(text), strict=True)
+            for row in reader:
+                held = 0
+                if row:
+                    yield row
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not text in UTF-8 ({error}).") from error
     except csv.Error as error:

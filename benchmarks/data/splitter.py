@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.base.files import open_unpacked
+from benchmarks.base.files import BadFile, open_unpacked
+from benchmarks.base.zip_path import MOST_IN_MEMORY
 
 __all__ = ["DocumentSplitter", "RowSplitter", "split_file"]
 
@@ -44,6 +45,11 @@ class RowSplitter:
         self._searched = 0
         self._data_from: int | None = None
         self._data_to: int | None = None
+
+    @property
+    def n_held(self) -> int:
+        """Number of bytes in memory: of the outline and of a row that is not complete."""
+        return len(self._outline) + len(self._pending)
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the document and return the rows that they complete, as comma-separated JSON."""
@@ -174,5 +180,7 @@ def split_file(path: Path, splitter: RowSplitter) -> Iterator[bytes]:
     with open_unpacked(path, lambda: f"row {splitter.n_rows}") as file:
         while chunk := file.read(_CHUNK):
             rows = splitter.feed(chunk)
+            if splitter.n_held > MOST_IN_MEMORY:
+                raise BadFile(f"has more than {MOST_IN_MEMORY / 2**20:g} MiB in one row or beside its rows")
             if rows.strip(b", \t\r\n"):
                 yield rows

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import codecs
-import gzip
-import json
 import re
 import warnings
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.base.files import read_again
+from benchmarks.base.files import BadFile, parse_json, read_again, read_packed
 from benchmarks.data.poscar import parse_poscar
 from benchmarks.data.raw_crystal import BadRow, RawCrystal, any_error_is_bad, check, refuse_disorder, refuse_short_bonds
 
@@ -40,7 +37,6 @@ FILE_NAMES = "*.cif, POSCAR, CONTCAR, *.vasp and *.poscar, also with .gz"
 
 _POSCAR_NAME = re.compile(r"(POSCAR|CONTCAR)([._-].*)?")
 _CIF_TEXT = re.compile(r"^\s*(data_|_cell_length_a)", re.MULTILINE | re.IGNORECASE)
-_GZIP = b"\x1f\x8b"
 # The text of a pymatgen structure, which pandas writes in place of the structure.
 _PRINTED = "Full Formula ("
 
@@ -77,12 +73,10 @@ def parse_file(path: Path) -> RawCrystal:
         UnreadableError: The system refuses to read it.
         BadRow: The structure in it cannot be parsed or used.
     """
-    content = read_again(path, Path.read_bytes)
-    if content.startswith(_GZIP):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise BadRow(f"is cut or damaged ({error})") from error
+    try:
+        content = read_again(path, read_packed)
+    except BadFile as problem:
+        raise BadRow(str(problem)) from problem
     return parse_structure(content, form_of(path))
 
 
@@ -160,7 +154,7 @@ def parse_atoms(atoms: object) -> RawCrystal:
 def _parse_json(text: str) -> RawCrystal:
     try:
         # Python's parser reads NaN, which Python also writes, so that the message can say what is wrong.
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
         raise BadRow(f"has a structure that is not valid JSON ({error})") from error
     return refuse_short_bonds(parse_dictionary(content))

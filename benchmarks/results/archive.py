@@ -8,7 +8,6 @@ compression are fixed.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.base.files import read_again, write_bytes
+from benchmarks.base.files import parse_json, read_again, read_file, write_bytes
 from benchmarks.base.zip_path import MOST_BYTES, MOST_FILES, AnyPath, find_files, open_path
 from benchmarks.results.store import Run, Training, find_runs
 
@@ -102,8 +101,8 @@ def _finished(run: Run) -> list[Training]:
 
 def _read_ablation(file: AnyPath) -> dict[str, Any]:
     try:
-        content = json.loads(read_again(file, lambda path: path.read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(read_again(file, read_file))
+    except (OSError, ValueError):
         content = None
     if not isinstance(content, dict):
         raise DataError(f"{file} is damaged, so no archive is written: repeat the command that wrote it.")
@@ -131,7 +130,7 @@ def _add(files: dict[str, AnyPath], name: str, folder: AnyPath, found: Iterable[
         if file.exists():
             key = "/".join([name, *file.parts[len(folder.parts) :]])
             other = files.setdefault(key, file)
-            if other.read_bytes() != file.read_bytes():
+            if read_file(other) != read_file(file):
                 raise UsageError(f"{other} and {file} have the same name but differ: write one archive for each.")
 
 
@@ -164,7 +163,7 @@ def write_archive(path: Path, files: Mapping[str, AnyPath]) -> None:
         for name, file in sorted(files.items()):
             entry = ZipInfo(name, _FIRST_TIME)
             entry.create_system, entry.external_attr = 3, 0o100644 << 16  # Unix, a file that its owner may write
-            raw = file.read_bytes()
+            raw = read_file(file)
             size += len(raw)
             if len(files) > MOST_FILES or size > MOST_BYTES:
                 raise UsageError(

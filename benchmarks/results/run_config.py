@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from benchmarks.base.errors import UsageError, suggest
+from benchmarks.base.files import read_file
 from benchmarks.data.graph_table import GraphSettings
 from benchmarks.results.recorded import completed, config_digest, recorded_variant
 from sen.config import Config
@@ -328,7 +329,7 @@ def _validate(section: str, model: type[BaseModel], values: Mapping[str, Any]) -
 def _read_toml(file: Path) -> dict[str, Any]:
     provided = {path.stem: path for path in sorted(_PROVIDED.glob("*.toml"))}
     try:
-        return tomllib.loads((file if file.is_file() else provided.get(str(file), file)).read_text("utf-8"))
+        return tomllib.loads(read_file(file if file.is_file() else provided.get(str(file), file)).decode())
     except OSError as error:
         raise UsageError(
             f"The configuration file {file} cannot be read: {error.strerror}. Those that come with sen-bench are "

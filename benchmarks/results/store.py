@@ -43,6 +43,7 @@ from benchmarks.base.files import (
     plain,
     put_in_place,
     read_again,
+    read_file,
     write_json,
 )
 from benchmarks.base.zip_path import AnyPath, ZipPath, find_files, open_path
@@ -232,7 +233,7 @@ class Run:
         for file in files:
             with suppress(OSError):  # what is missing or damaged is reported where results are read
                 name = "/".join(file.parts[len(self.path.parts) :])
-                content.update(name.encode() + read_again(file, _read_bytes))
+                content.update(name.encode() + read_again(file, read_file))
         return content.hexdigest()
 
     def result_files(self, training: Training) -> list[AnyPath]:
@@ -284,7 +285,7 @@ class Run:
             )
         path = self.folder / _subfolder(training) / _WEIGHTS
         try:
-            return load(read_again(path, _read_bytes))
+            return load(read_again(path, Path.read_bytes))
         except FileNotFoundError:
             raise DataError(
                 f"{path} was removed: the result is still valid, but this model cannot predict anything new. "
@@ -684,10 +685,6 @@ def _children(folder: AnyPath) -> list[AnyPath]:
         return []
 
 
-def _read_bytes(path: AnyPath) -> bytes:
-    return path.read_bytes()
-
-
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         # Until Python 3.13 a carriage return is not quoted by itself, and the reader takes it for the end of a row.
@@ -699,15 +696,15 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object
 
 
 def _read_csv(path: AnyPath) -> csv.DictReader[str]:
-    return csv.DictReader(io.StringIO(read_again(path, _read_bytes).decode("utf-8"), newline=""))
+    return csv.DictReader(io.StringIO(read_again(path, read_file).decode("utf-8"), newline=""))
 
 
 def _read_json(path: AnyPath) -> dict[str, Any]:
     try:
-        content = parse_json(read_again(path, _read_bytes))
+        content = parse_json(read_again(path, read_file))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(content, dict):
         raise DataError(f"{path} does not hold a JSON object.")

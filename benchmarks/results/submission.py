@@ -103,7 +103,7 @@ def read_submission(path: Path) -> Submission:
     raw = read_unpacked(path)
     try:
         content = parse_json(raw)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is not valid JSON ({error}).") from None
     try:
         file = _File.model_validate(content)

@@ -5,7 +5,7 @@ All communication goes through the scheduler, so that workers need no network co
 
 from __future__ import annotations
 
-import json
+import ipaddress
 import logging
 import math
 import os
@@ -17,9 +17,11 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from benchmarks.base.cache import cache_folder
 from benchmarks.base.errors import RunError, UsageError
+from benchmarks.base.files import parse_json, read_file
 from benchmarks.base.interrupts import Interrupted, StopRequest
 from benchmarks.base.machine import n_threads, pick_device, provenance
 from benchmarks.results.store import Run
@@ -30,6 +32,7 @@ from benchmarks.training.trainer import Epoch
 __all__ = ["Cluster"]
 
 _CONNECT_SECONDS = 10.0
+_CERTIFICATE = "set DASK_CONFIG to the folder of the certificate (docs/how-to/run-on-a-cluster.md)"
 # Batch systems take a while to start workers.
 _WORKERS_SECONDS = 60.0
 _POLL_SECONDS = 0.5
@@ -55,10 +58,11 @@ class Cluster:
     """A Dask scheduler and its workers.
 
     Args:
-        scheduler: Address of the scheduler, such as tcp://host:8786, or the file with the address that it has written.
+        scheduler: Address of the scheduler, such as tls://host:8786, or the file with the address that it has written.
 
     Raises:
-        UsageError: `distributed` is not installed, or no scheduler answers at the address.
+        UsageError: `distributed` is not installed, no scheduler answers at the address, or Dask's configuration lacks
+            the certificate for it.
     """
 
     def __init__(self, scheduler: str) -> None:
@@ -68,11 +72,13 @@ class Cluster:
             raise UsageError('A cluster needs the package distributed: pip install "sen-bench[dask]".') from None
         self._scheduler = scheduler if _is_address(scheduler) else _read_address(scheduler)
         try:
-            self._client = Client(self._scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+            self._client = Client(
+                self._scheduler, timeout=_CONNECT_SECONDS, set_as_default=False, security=_security(self._scheduler)
+            )
         except (OSError, ValueError, TypeError, TimeoutError) as error:
             raise UsageError(
                 f"No Dask scheduler answers at {self._scheduler} ({str(error) or type(error).__name__}): start one "
-                "with `dask scheduler` and give the address that it prints to --scheduler."
+                f"with `dask scheduler` and give the address that it prints to --scheduler."
             ) from None
 
     def __enter__(self) -> Self:
@@ -93,7 +99,7 @@ class Cluster:
         return workers
 
     def check_workers(self, store: Path) -> None:
-        """Check that there are workers, and that each of them has what it needs.
+        """Check that there are workers, and that each of them has what it needs; warn of a scheduler open to others.
 
         Args:
             store: Folder of the run store. The folders of the store and the cache are created if they do not exist.
@@ -101,6 +107,12 @@ class Cluster:
         Raises:
             UsageError: There are no workers, or one lacks sen-bench or cannot write to the store or the cache.
         """
+        address = self._client.scheduler_info(n_workers=0)["address"]
+        if _is_open(address):
+            _warn(
+                f"The scheduler at {address} has no TLS, and anyone who reaches it can run code as you: start it with "
+                "a certificate (docs/how-to/run-on-a-cluster.md), or on one machine with --host 127.0.0.1."
+            )
         try:
             self._client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
         except TimeoutError:
@@ -232,6 +244,41 @@ def _is_address(scheduler: object) -> bool:
     return isinstance(scheduler, str) and scheduler.startswith(("tcp://", "tls://"))
 
 
+def _security(scheduler: str) -> Any:
+    """Return what Dask's configuration says about TLS, after checking that it fits the address of the scheduler.
+
+    It is not left to the client, which leaves threads that print tracebacks at the end of the process.
+
+    Raises:
+        UsageError: It does not, or its certificate cannot be used.
+    """
+    from distributed import Security
+
+    security = Security()
+    try:
+        certificate = security.get_connection_args("client")["ssl_context"]
+    except OSError as error:
+        raise UsageError(
+            f"The certificate that Dask's configuration names cannot be used ({error}): {_CERTIFICATE}."
+        ) from None
+    if scheduler.startswith("tls://") and certificate is None:
+        raise UsageError(f"{scheduler} needs a certificate, and Dask's configuration names none: {_CERTIFICATE}.")
+    if scheduler.startswith("tcp://") and security.require_encryption:
+        raise UsageError(
+            f"Dask's configuration refuses {scheduler}, which has no TLS: start the scheduler with it, too."
+        )
+    return security
+
+
+def _is_open(address: str) -> bool:
+    """Whether other machines reach this address of a scheduler without TLS."""
+    try:
+        is_loopback = ipaddress.ip_address(urlsplit(address).hostname or "").is_loopback
+    except ValueError:  # a name
+        is_loopback = urlsplit(address).hostname == "localhost"
+    return not address.startswith("tls://") and not is_loopback
+
+
 def _read_address(path: str) -> str:
     """Return the address in a file that `dask scheduler --scheduler-file` wrote.
 
@@ -241,15 +288,15 @@ def _read_address(path: str) -> str:
         UsageError: The file does not exist, cannot be read or holds no address.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = parse_json(read_file(Path(path)))
     except FileNotFoundError:
         raise UsageError(
-            "--scheduler takes an address such as tcp://host:8786, or the file of `dask scheduler --scheduler-file`; "
+            "--scheduler takes an address such as tls://host:8786, or the file of `dask scheduler --scheduler-file`; "
             f"{path!r} is neither."
         ) from None
     except OSError as error:
         raise UsageError(f"{path} (--scheduler) cannot be read ({error.strerror}).") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         content = None
     address = content.get("address") if isinstance(content, dict) else None
     if not _is_address(address):

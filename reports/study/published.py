@@ -237,7 +237,7 @@ def _number(path: Path, label: str, key: str, value: object) -> float:
             return float(value)
     except OverflowError:  # JSON has integers that are too large for a float
         pass
-    found = "an object" if isinstance(value, _Pairs) else printable(value)
+    found = "an object" if isinstance(value, _Pairs) else "a list" if isinstance(value, list) else printable(value)
     raise DataError(f"{path}: {label} has no number for {printable(key)} but {found}.")
 
 

@@ -6,7 +6,6 @@ to share.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
-from benchmarks.base.files import read_unpacked
+from benchmarks.base.files import parse_json, read_unpacked
 from benchmarks.base.workers import Progress
 from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.rows import read_target
@@ -176,17 +175,11 @@ def read_content(path: Path) -> Any:
         UsageError: There is no such file.
         DataError: It is empty, cut, damaged, or no JSON.
     """
-    import orjson
-
     raw = read_unpacked(path)
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        try:
-            # NaN is not JSON, but Python writes it; its own parser reads it, and the row with it can be named.
-            return json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} is not valid JSON ({error}).") from None
+        return parse_json(raw)
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON ({error}).") from None
 
 
 def _columns(path: Path, content: Any) -> dict[str, list[Any]]:

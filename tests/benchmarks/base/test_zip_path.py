@@ -90,11 +90,13 @@ def cut(path: Path) -> None:
         (lambda path: write(path, {"a/../../b": b""}), "is not allowed as a name, or occurs twice"),
         (lambda path: write(path, {f"{i}": b"" for i in range(8)}), "holds 8 files, more than the 7 that are allowed"),
         (lambda path: write(path, {"a": bytes(200), "b": bytes(200)}), "GiB unpacked, more than"),
+        (lambda path: write(path, {"a": bytes(201)}), "a takes 0 MiB unpacked, more than the"),
     ],
 )
 def test_damaged_foreign_and_huge_archives_are_refused(tmp_path: Path, monkeypatch, damage, reason: str) -> None:
     monkeypatch.setattr("benchmarks.base.zip_path.MOST_FILES", 7)
     monkeypatch.setattr("benchmarks.base.zip_path.MOST_BYTES", 399)
+    monkeypatch.setattr("benchmarks.base.zip_path.MOST_IN_MEMORY", 200)
     path = write(tmp_path / "results.zip")
     damage(path)
     with pytest.raises(DataError, match=reason) as error:

@@ -299,8 +299,8 @@ def test_bad_layout_is_refused(tmp_path, edit, problem):
 
 TEXT = json.dumps(DOCUMENT).encode()
 BAD_FILES = {
-    "truncated gzip": ("d.json.gz", gzip.compress(TEXT)[:-20], "damaged after row"),
-    "corrupt gzip": ("d.json.gz", gzip.compress(TEXT)[:50] + b"\0" * 50, "damaged after row 0"),
+    "truncated gzip": ("d.json.gz", gzip.compress(TEXT)[:-20], "cut or damaged .* read to row"),
+    "corrupt gzip": ("d.json.gz", gzip.compress(TEXT)[:50] + b"\0" * 50, "cut or damaged .* read to row 0"),
     "not gzip": ("d.json.gz", TEXT, "not gzipped"),
     "a web page": ("d.json", b"<html>", "not valid JSON: Expecting value at byte 0"),
     "empty file": ("d.json", b"", "not valid JSON"),

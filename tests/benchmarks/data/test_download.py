@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,6 +146,18 @@ def does_not_say_how_much(request: Request) -> None:
 
 def status(code: int) -> Callable[[Request], None]:
     return lambda request: request.answer(code, {"Content-Length": 0})
+
+
+def never_ends(request: Request) -> None:
+    request.answer(200, {})
+    with suppress(OSError):  # the client hangs up
+        while True:
+            request.wfile.write(CONTENT)
+            request.server.n_sent += len(CONTENT)
+
+
+def announces_too_much(request: Request) -> None:
+    request.answer(200, {"Content-Length": 10**12}, request.server.content)
 
 
 def redirects(request: Request) -> None:
@@ -300,6 +313,18 @@ def test_a_resumed_download_begins_anew_where_the_server_wants_it_so(
     fetch(server.task, folder)
     assert_has(folder)
     assert server.ranges == [None, f"bytes={CUT}-", None][: 2 if answer is ignores_range else 3]
+
+
+@pytest.mark.parametrize("answer", [never_ends, announces_too_much], ids=lambda answer: answer.__name__)
+def test_an_answer_that_is_too_long_is_not_kept(
+    server: Server, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Request], None]
+) -> None:
+    monkeypatch.setattr(download, "MOST_BYTES", 10 * len(CONTENT))
+    server.script = [answer]
+    message = refusal(server.task, folder)
+    assert f"What {server.host} sends as matbench_jdft2d.json.gz is not the official file: it has more than" in message
+    assert len(server.ranges) == 1
+    assert not part_of(server.task, tmp_path).exists()
 
 
 def test_a_whole_part_is_only_checked(server: Server, folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -346,8 +347,8 @@ UNREADABLE = {
     "binary": (text_file("mine.csv", b"structure,gap\n\xff\xfe\n"), DataError, "not text in UTF-8"),
     "open quotes": (text_file("mine.csv", 'structure,gap\n"abc,1\n'), DataError, "not valid CSV"),
     "not gzipped": (text_file("mine.csv.gz", "structure,gap\n"), DataError, "not gzipped"),
-    "cut csv.gz": (gzipped_csv_cut, DataError, "damaged after line"),
-    "cut json.gz": (cut("a", write_json, 0.9), DataError, "damaged after row"),
+    "cut csv.gz": (gzipped_csv_cut, DataError, "cut or damaged .* read to line"),
+    "cut json.gz": (cut("a", write_json, 0.9), DataError, "cut or damaged .* read to row"),
     "cut parquet": (cut("a", write_parquet, 0.9), DataError, "cannot be read as Parquet"),
     "spoilt parquet": (spoilt_parquet, DataError, "cannot be read as Parquet"),
     "no parquet": (text_file("mine.parquet", "structure,gap"), DataError, "cannot be read as Parquet"),
@@ -381,6 +382,66 @@ def test_unreadable_data_are_refused(tmp_path, make, error, problem, jobs, capfd
         load(path, on_bad_row="skip", jobs=jobs)
     assert path.name in str(caught.value)
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "mine.json", "mine.parquet", "mine.json.gz", "mine/id_prop.csv"])
+def test_a_pipe_is_no_file(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    is_folder = path.parent != tmp_path
+    with pytest.raises((DataError, UsageError), match="There is no id_prop" if is_folder else "it is a pipe"):
+        load(path.parent if is_folder else path)
+
+
+def long_row_of_csv(folder: Path) -> Path:
+    return text_file("mine.csv", 'structure,gap\n"' + "x" * 3000 + '",1\n')(folder)
+
+
+def long_row_of_many_lines(folder: Path) -> Path:
+    return text_file("mine.csv", "structure,gap\n" + '"a\nb",' * 800)(folder)
+
+
+def long_row_of_json(folder: Path) -> Path:
+    row = json.dumps(["x" * 3000, 1])
+    return text_file("mine.json", f'{{"index": [0], "columns": ["structure", "gap"], "data": [{row}]}}')(folder)
+
+
+def long_outline_of_json(folder: Path) -> Path:
+    long = "x" * 3000
+    return text_file("mine.json", f'{{"index": ["{long}"], "columns": ["structure", "gap"], "data": []}}')(folder)
+
+
+LONG = [long_row_of_csv, long_row_of_many_lines, long_row_of_json, long_outline_of_json]
+
+
+@pytest.mark.parametrize("make", LONG, ids=lambda make: make.__name__)
+def test_rows_are_held_in_memory_up_to_a_size(tmp_path, monkeypatch, make):
+    monkeypatch.setattr(layouts, "MOST_IN_MEMORY", 2000)
+    monkeypatch.setattr(splitter, "MOST_IN_MEMORY", 2000)
+    monkeypatch.setattr(splitter, "_CHUNK", 100)
+    with pytest.raises(DataError, match=r"mine\.\w+ has (a row of )?more than .* MiB.*read to (row 0|line \d+)"):
+        load(make(tmp_path))
+    # The whole file may have any size.
+    rows = rows_of(20)
+    assert len(json.dumps(rows)) > 3 * 2000
+    for write in (write_csv, write_json):
+        assert len(load(write(tmp_path / "many", rows)).table) == 20
+
+
+def test_parquet_that_unpacks_to_many_times_its_size_is_refused(tmp_path):
+    path = tmp_path / "mine.parquet"
+    table = pa.table({"structure": ["x" * 2**20 + str(i) for i in range(20)], "gap": range(20)})
+    parquet.write_table(table, path, compression="zstd", use_dictionary=False)
+    with pytest.raises(DataError, match=r"mine\.parquet unpacks to more than 50 times its size"):
+        load(path)
+
+
+def test_a_long_id_costs_its_own_row_alone(tmp_path):
+    rows = [(f"r{i}" if i else "x" * 200_000, crystal, value) for i, (_, crystal, value) in enumerate(rows_of(20))]
+    ids = load(write_csv(tmp_path / "mine", rows)).table.ids
+    assert len(ids[0]) == 200_000
+    assert ids.nbytes < 10_000
 
 
 def test_row_of_another_length_is_bad(tmp_path):

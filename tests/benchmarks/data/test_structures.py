@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,16 @@ def test_packed_file_that_is_cut_is_refused(tmp_path: Path):
     path.write_bytes(gzip.compress(cif().encode())[:-20])
     with pytest.raises(DataError, match=r"a\.cif\.gz is cut or damaged"):
         read_structure(path)
+
+
+def test_structure_file_that_is_a_pipe_or_unpacks_to_far_too_much_is_refused(tmp_path: Path):
+    path = tmp_path / "a.cif.gz"
+    path.write_bytes(gzip.compress(cif().encode() + b" " * 2**25))
+    with pytest.raises(DataError, match=r"a\.cif\.gz unpacks to more than 50 times its size"):
+        read_structure(path)
+    os.mkfifo(tmp_path / "b.cif")
+    with pytest.raises(DataError, match=r"b\.cif cannot be read \(it is a pipe"):
+        read_structure(tmp_path / "b.cif")
 
 
 @pytest.mark.parametrize("form", ["cif", "poscar", "json", "dictionary"])

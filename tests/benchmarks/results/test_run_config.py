@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -185,6 +186,9 @@ def test_the_papers_settings_have_a_name(tmp_path, monkeypatch):
     assert build_config("prototypes", "capsule", file=Path("paper")).model.rounds == 1
     with pytest.raises(UsageError, match=r"file papr cannot be read.*sen-bench are called .*paper"):
         build_config("prototypes", "capsule", file=Path("papr"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="file pipe cannot be read: it is a pipe"):
+        build_config("prototypes", "capsule", file=Path("pipe"))
 
 
 @pytest.mark.parametrize("path", sorted(PROVIDED.glob("*.toml")), ids=lambda path: path.stem)

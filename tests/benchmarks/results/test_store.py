@@ -272,13 +272,16 @@ def test_what_is_not_a_run_is_passed_over(run, tmp_path, caplog):
     (tmp_path / "odd" / "config.json").mkdir(parents=True)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "config.json").write_text("[" * 100_000)
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "config.json")
     with caplog.at_level(logging.WARNING, "sen_bench"):
         assert [found.path for found in find_runs(tmp_path)] == [run.path]
     warnings = [record.getMessage() for record in caplog.records]
-    assert len(warnings) == 3
+    assert len(warnings) == 4
     assert "deep/config.json is not valid JSON" in warnings[0]
     assert "lacking/config.json has no data and no task" in warnings[1]
     assert "odd/config.json cannot be read (Is a directory)" in warnings[2]
+    assert "pipe/config.json cannot be read (it is a pipe" in warnings[3]
 
 
 def test_what_cannot_be_read_of_a_store_is_reported(run, tmp_path, caplog, monkeypatch):

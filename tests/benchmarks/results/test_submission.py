@@ -147,6 +147,20 @@ def test_a_row_that_is_predicted_twice_is_refused(content: dict[str, Any], tmp_p
         read_submission(path)
 
 
+def nested(levels: int) -> dict[str, Any]:
+    return {"a": nested(levels - 1)} if levels else {}
+
+
+def test_deeply_nested_file_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    content["user_metadata"] = nested(90)
+    file.write_text(json.dumps(with_hash(content)))
+    assert read_submission(file).user_metadata == nested(90)
+    file.write_text(json.dumps(content | {"user_metadata": nested(480)}))
+    with pytest.raises(DataError, match=r"results\.json is not valid JSON \(.* are nested more than"):
+        read_submission(file)
+
+
 def test_edited_file_does_not_match_its_hash(content: dict[str, Any], tmp_path: Path) -> None:
     fold_0(content)["data"]["mb-jdft2d-012"] *= 0.9
     (tmp_path / "results.json").write_text(json.dumps(content))

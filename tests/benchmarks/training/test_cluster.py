@@ -72,16 +72,16 @@ def nothing_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Das
 def dask(nothing_yet: Dask) -> Dask:
     """A scheduler without workers."""
     _, log = nothing_yet.start("scheduler", "--host", "127.0.0.1", "--port", "0")
-    wait_for(lambda: re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text()))
-    nothing_yet.address = re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text())[0]  # type: ignore[index]
+    nothing_yet.address = wait_for(lambda: re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text()))[0]
     return nothing_yet
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
     end = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.05)
+    return found
 
 
 def grid(data: Path, out: Path, address: str, *more: object) -> list[str]:
@@ -230,7 +230,7 @@ def test_scheduler_that_does_not_answer_is_reported(
 ) -> None:
     monkeypatch.setattr("benchmarks.training.cluster._CONNECT_SECONDS", 0.5)
     data = write_data(rocksalts(60))
-    for address in ("tcp://127.0.0.1:1", "tls://127.0.0.1:1", "tcp://nowhere.invalid:8786"):
+    for address in ("tcp://127.0.0.1:1", "tcp://nowhere.invalid:8786"):
         answer = sen_bench(*grid(data, tmp_path / "runs", address))
         assert answer.code == 2, answer.err
         assert f"No Dask scheduler answers at {address}" in answer.err
@@ -238,8 +238,30 @@ def test_scheduler_that_does_not_answer_is_reported(
     for address in ("nonsense", "http://127.0.0.1:1"):
         answer = sen_bench(*grid(data, tmp_path / "runs", address))
         assert answer.code == 2
-        assert "--scheduler takes an address such as tcp://host:8786, or the file" in answer.err
+        assert "--scheduler takes an address such as tls://host:8786, or the file" in answer.err
         assert f"'{address}' is neither" in answer.err
+
+
+def test_tls_without_a_certificate_and_none_where_it_is_required_are_reported(tmp_path: Path) -> None:
+    from dask import config
+
+    from benchmarks.training.cluster import Cluster
+
+    with pytest.raises(
+        UsageError, match=r"tls://127\.0\.0\.1:1 needs a certificate, and Dask's configuration names none"
+    ):
+        Cluster("tls://127.0.0.1:1")
+    with (
+        config.set({"distributed.comm.require-encryption": True}),
+        pytest.raises(UsageError, match=r"configuration refuses tcp://127\.0\.0\.1:1, which has no TLS"),
+    ):
+        Cluster("tcp://127.0.0.1:1")
+    missing = str(tmp_path / "none.pem")
+    with (
+        config.set({"distributed.comm.tls.ca-file": missing, "distributed.comm.tls.client.cert": missing}),
+        pytest.raises(UsageError, match=r"names cannot be used \(.*No such file.*\): set DASK_CONFIG to the folder"),
+    ):
+        Cluster("tls://127.0.0.1:1")
 
 
 @pytest.mark.deep
@@ -292,6 +314,50 @@ def test_scheduler_without_workers_is_reported(
     assert f"The scheduler at {dask.address} has no workers: start some, such as `OMP_NUM_THREADS=1 dask" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("address", "is_open"),
+    [
+        ("tcp://192.0.2.1:8786", True),
+        ("tcp://0.0.0.0:8786", True),
+        ("tcp://[2001:db8::1]:8786", True),
+        ("tcp://host:8786", True),
+        ("tcp://127.0.0.1:8786", False),
+        ("tcp://[::1]:8786", False),
+        ("tcp://localhost:8786", False),
+        ("tls://192.0.2.1:8786", False),
+    ],
+)
+def test_scheduler_that_others_reach_without_tls_draws_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str, is_open: bool
+) -> None:
+    from benchmarks.training.cluster import Cluster
+
+    client = Mock()
+    client.scheduler_info.return_value = {"address": address, "workers": {}}
+    client.run.return_value = {}
+    monkeypatch.setattr("distributed.Client", lambda *_, **__: client)
+    # The address that was given may be another one of the same scheduler.
+    Cluster("tcp://127.0.0.1:8786").check_workers(tmp_path)
+    warning = f"The scheduler at {address} has no TLS, and anyone who reaches it can run code as you"
+    assert (warning in caplog.text) == is_open
+
+
+@pytest.mark.deep
+def test_scheduler_on_all_interfaces_draws_a_warning(
+    nothing_yet: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from benchmarks.training.cluster import Cluster
+
+    monkeypatch.setattr("benchmarks.training.cluster._WORKERS_SECONDS", 0.1)
+    _, log = nothing_yet.start("scheduler", "--port", "0")
+    found = wait_for(lambda: re.search(r"Scheduler at: +(tcp://(\S+):(\d+))", log.read_text()))
+    if found[2] == "127.0.0.1":
+        pytest.skip("needs a network interface beside the loopback")
+    with Cluster(f"tcp://127.0.0.1:{found[3]}") as cluster, pytest.raises(UsageError, match="has no workers"):
+        cluster.check_workers(tmp_path)
+    assert f"The scheduler at {found[1]} has no TLS" in caplog.text
+
+
 @pytest.mark.deep
 def test_worker_that_lacks_something_is_reported(dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import benchmarks.training.cluster as cluster_module
@@ -327,7 +393,10 @@ def test_training_whose_workers_all_died_is_given_up_and_begun_anew_by_the_same_
     assert allowed + 1 == 4, "docs/how-to/run-on-a-cluster.md says how many workers may die"
     killed = {"cancelled.return_value": False, "exception.return_value": KilledWorker("key", Mock(), allowed)}
     client = Mock(status="running")
-    client.scheduler_info.return_value = {"workers": {"tcp://127.0.0.1:2": {"nthreads": 1}}}
+    client.scheduler_info.return_value = {
+        "address": "tcp://127.0.0.1:1",
+        "workers": {"tcp://127.0.0.1:2": {"nthreads": 1}},
+    }
     client.run.return_value = {}
     client.submit.side_effect = lambda *_, **__: Mock(**killed)
     monkeypatch.setattr("distributed.Client", lambda *_, **__: client)

@@ -139,6 +139,7 @@ def test_submissions_are_read_by_their_own_reader(leaderboard: Path, tmp_path: P
         ([1, 2], "JSON with a list of 2 values"),
         ({"h": {"gap_test": {"x": "1.5"}}}, "h/gap_test has no number for x but 1.5"),
         ({"h": {"gap_test": {"x": True}}}, "h/gap_test has no number for x but True"),
+        ('{"h": {"gap_test": {"x": ' + "[" * 900 + "]" * 900 + "}}}", "h/gap_test has no number for x but a list|JSON"),
         ({"h": {"gap_test": {"x": {"y": 1}}}}, "h/gap_test has no number for x but an object"),
         ({"h": {"gap_test": {"x": 10**400}}}, "h/gap_test has no number for x but "),
         ("id,value\na,1\n", "has no column 'prediction'. Available: id, value"),
