@@ -9,7 +9,7 @@ import typer
 
 from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.files import expanded
-from benchmarks.cli.options import DataDir, DeviceOption
+from benchmarks.cli.options import DataDir, DeviceOption, results_in_files
 
 if TYPE_CHECKING:
     from reports.page.report import Report
@@ -81,6 +81,7 @@ def audit(
         show_audit(facts, display.console)
 
 
+@results_in_files
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Runs, folders of runs, and archives of them.")],
     out: Annotated[
@@ -150,6 +151,7 @@ def report(
         raise RunError(f"The report is written, without what failed: {failed}. SEN_BENCH_DEBUG=1 shows why.")
 
 
+@results_in_files
 def explain(
     run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/TASK/BLOCK-HASH.")],
     crystals: Annotated[

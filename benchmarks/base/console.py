@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
@@ -18,19 +18,12 @@ __all__ = ["count", "drawn", "duration", "figures", "make_console"]
 _FILE_WIDTH = 200
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Go on silently when the reader of a pipe is gone: the results of a command are in files."""
-        with suppress(SystemExit):
-            super().on_broken_pipe()
-
-
 def make_console() -> Console:
     """Return a console for tables; a file or a pipe gets wide lines."""
     # Names, paths and errors come from outside: rich must not read markup into them.
-    console = _Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = _Console(highlight=False, markup=False, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
+        console = Console(highlight=False, markup=False, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
     return console
 
 

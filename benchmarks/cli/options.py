@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -32,7 +32,9 @@ __all__ = [
     "check_jobs",
     "choose_folds",
     "choose_task",
+    "has_results_in_files",
     "load_with_bars",
+    "results_in_files",
     "show_how_to_continue",
     "with_training_options",
 ]
@@ -52,6 +54,8 @@ SetOption = Annotated[
     typer.Option("--set", metavar="FIELD=VALUE", help="Set any configuration field, such as training.epochs=50."),
 ]
 _OWN = "Own data"
+# Attribute of a command, which `functools.wraps` hands on.
+_IN_FILES = "_results_in_files"
 TargetOption = Annotated[
     str | None, typer.Option(help="Column to predict; needed where there are several.", rich_help_panel=_OWN)
 ]
@@ -145,6 +149,22 @@ def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
     keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     call.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
     return call
+
+
+def results_in_files(command: Callable[..., None], *, unless: str = "") -> Callable[..., None]:
+    """Mark a command whose results are in files, so that it succeeds even if its output cannot be written.
+
+    Args:
+        command: The command.
+        unless: Name of an option with which it only prints.
+    """
+    vars(command)[_IN_FILES] = unless
+    return command
+
+
+def has_results_in_files(command: Callable[..., None], options: Mapping[str, Any]) -> bool:
+    """Whether a command, with these options, is marked by `results_in_files`."""
+    return _IN_FILES in vars(command) and not options.get(vars(command)[_IN_FILES])
 
 
 def choose_task(name: str, data_dir: Path | None, on_bad_row: str | None, **own_data: Any) -> Task:

@@ -258,6 +258,25 @@ def test_workers_save_their_state_and_end_when_the_process_that_started_them_is_
 
 
 @pytest.mark.deep
+@pytest.mark.parametrize(("stopping", "code"), [(False, 0), (True, 130)])
+def test_a_run_outlives_its_terminal_or_saves_its_state(
+    line: Line, tmp_path: Path, *, stopping: bool, code: int
+) -> None:
+    out = tmp_path / "runs"
+    master, terminal = os.openpty()
+    command = [sys.executable, "-c", DRIVER, "0", *line(out, "--folds", "0")]
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, start_new_session=True) as run:
+        wait_for(lambda: states(out))
+        os.close(terminal)
+        os.close(master)
+        if stopping:
+            run.send_signal(signal.SIGHUP)
+    assert run.returncode == code
+    assert [*predictions(out)] == ([] if stopping else ["fold_0"])
+    assert len(states(out)) == stopping
+
+
+@pytest.mark.deep
 def test_two_runs_of_one_line_share_the_work(
     start: Start, run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
