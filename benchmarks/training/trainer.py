@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from benchmarks.base.errors import RunError, UsageError, printable
 from benchmarks.base.interrupts import Interrupted
+from benchmarks.base.stopwatch import Stopwatch
 from benchmarks.data.folds import Fold
 from benchmarks.results.run_config import RunConfig, TrainingConfig, get_block
 from benchmarks.training.checkpoints import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
@@ -63,7 +64,7 @@ class Epoch:
         train_loss: Mean loss over the training rows in standardised units.
         validation: MAE in the target's unit, or binary cross-entropy, of the averaged weights on validation rows.
         learning_rate: At the end of the epoch.
-        seconds: Wall time since training began.
+        seconds: Time since training began, see `Stopwatch`.
     """
 
     epoch: int
@@ -82,7 +83,7 @@ class TrainedFold:
         history: One entry per epoch.
         best_epoch: Number of the epoch with the lowest validation error.
         sessions: Facts about the processes that trained, several where the training was continued.
-        seconds_before: Wall time of all of them but the last.
+        seconds_before: Time that all of them but the last took, see `Stopwatch`.
     """
 
     model: SEN
@@ -221,6 +222,7 @@ def train_fold(
     checkpoint: Path | None = None,
     session: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    stopwatch: Stopwatch | None = None,
 ) -> TrainedFold:
     """Train on the fold's training rows and choose the epoch by its validation rows; its test rows are never read.
 
@@ -237,13 +239,17 @@ def train_fold(
             the result is the same as without the interruption. A training that fails removes it.
         session: Facts about this process to add to `TrainedFold.sessions`.
         stop: Called after every step; whether to stop.
+        stopwatch: Measures the training, in laps that `stop` may end. Default: a new one.
 
     Raises:
         UsageError: The block refuses its configuration.
         RunError: The loss is not finite, or the best epoch is not 2 % better than a constant.
         Interrupted: `stop` returned true; the message says where the training is and whether its state is saved.
     """
-    begin = partial(_FoldTrainer, config, graphs, target, fold, kind=kind, seed=seed, session=session or {})
+    stopwatch = stopwatch or Stopwatch()
+    begin = partial(
+        _FoldTrainer, config, graphs, target, fold, kind=kind, seed=seed, session=session or {}, stopwatch=stopwatch
+    )
     trainer = begin()
     if checkpoint is not None and checkpoint.exists():
         try:
@@ -291,6 +297,7 @@ class _FoldTrainer:
         kind: str,
         seed: int,
         session: Mapping[str, Any],
+        stopwatch: Stopwatch,
     ) -> None:
         self._graphs, self._fold = graphs, fold
         self._recipe = recipe = config.training
@@ -314,8 +321,8 @@ class _FoldTrainer:
         self._epoch_rng = self._rng.bit_generator.state
         self._sessions = [dict(session)]
         self._identity = _identity(config, target, fold, kind, seed)
-        self._seconds_before = 0.0
-        self._start = self._saved = time.perf_counter()
+        self._stopwatch, self._seconds_before = stopwatch, 0.0
+        self._saved = time.perf_counter()
 
     @property
     def is_finished(self) -> bool:
@@ -418,7 +425,7 @@ class _FoldTrainer:
         return self._recipe.learning_rate * _learning_rate(progress, self._recipe.warmup)
 
     def _seconds(self) -> float:
-        return self._seconds_before + time.perf_counter() - self._start
+        return self._seconds_before + self._stopwatch.lap()
 
     def _state(self) -> Checkpoint:
         optimizer = {
