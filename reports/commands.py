@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmarks.base.errors import RunError, UsageError
-from benchmarks.base.files import expanded
+from benchmarks.base.files import expanded, plain
 from benchmarks.cli.options import DataDir, DeviceOption, results_in_files
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def audit(
         known = find_rows(found, rows, data_dir, display.progress("Reading crystals"))
         facts = examine(predictions, known, claimed=claimed, against=others)
     if format_ == "json":
-        typer.echo(json.dumps({"verdict": verdict(facts), **facts}, indent=1, allow_nan=False))
+        typer.echo(json.dumps(plain({"verdict": verdict(facts), **facts}), indent=1))
     else:
         show_audit(facts, display.console)
 
@@ -238,7 +238,7 @@ def _write(made: Report, page: str, out: Path, facts_file: Path) -> None:
 
     try:
         write_json(facts_file, made.facts())
-        write_bytes(out, page.encode())
+        write_bytes(out, page.encode(errors="backslashreplace"))  # names of files may hold other bytes
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
     typer.echo(f"Written: {out} ({len(page) / 1e6:.1f} MB) and {facts_file}")
@@ -249,7 +249,7 @@ def _holds_facts(path: Path) -> bool:
     import json
 
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and {"format", "tasks"} <= set(content)

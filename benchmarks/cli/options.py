@@ -240,9 +240,9 @@ def choose_folds(text: str | None, task: Task) -> list[int]:
 
     if text is None:
         return list(task.default_folds)
-    try:
-        folds = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--folds takes numbers from 0 to 4 separated by commas, such as 0,1, not {text!r}.") from None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise UsageError(f"--folds takes numbers from 0 to 4 separated by commas, such as 0,1, not {text!r}.")
+    folds = [int(part) for part in parts]
     check_fold_numbers(folds, task.split)
     return folds

@@ -64,10 +64,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         if metadata["sha256"] != _digest(metadata["facts"], tensors):
             raise DamagedCheckpoint("is altered: its content does not have the hash that was written with it")
-        return Checkpoint(tensors, json.loads(metadata["facts"]))
+        facts = json.loads(metadata["facts"])
+        if not isinstance(facts, dict):
+            raise DamagedCheckpoint("is altered: it lists no facts by name")
+        return Checkpoint(tensors, facts)
     except OSError as error:
         raise DamagedCheckpoint(f"cannot be read ({error.strerror})") from error
-    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedCheckpoint(f"is altered ({type(error).__name__}: {error})") from error
 
 

@@ -241,7 +241,7 @@ def _read_address(path: str) -> str:
         UsageError: The file does not exist, cannot be read or holds no address.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_bytes())
     except FileNotFoundError:
         raise UsageError(
             "--scheduler takes an address such as tcp://host:8786, or the file of `dask scheduler --scheduler-file`; "

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -47,6 +48,21 @@ def test_every_flipped_bit_is_found(path: Path) -> None:
 def test_other_versions_are_named(path: Path) -> None:
     save_file({"weight": torch.zeros(1)}, path, metadata={"format": "2", "facts": json.dumps({}), "sha256": ""})
     with pytest.raises(DamagedCheckpoint, match="has format version 2, and this one reads 1"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("facts", ["[" * 100_000, "[]"])
+def test_crafted_facts_are_refused(path: Path, facts: str) -> None:
+    digest = hashlib.sha256(facts.encode()).hexdigest()
+    save_file({}, path, metadata={"format": "1", "facts": facts, "sha256": digest})
+    with pytest.raises(DamagedCheckpoint, match="is altered"):
+        read_checkpoint(path)
+
+
+def test_a_crafted_header_is_refused(path: Path) -> None:
+    header = b'{"a":' + b"[" * 100_000
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(DamagedCheckpoint, match="is altered"):
         read_checkpoint(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,13 @@ def test_table_and_csv_show_the_same(run: Run, files: Path, sen_bench: Command) 
     for text in (row["formula"], f"{float(row['prediction']):.3f}", "4 models", "exfoliation_en (meV/atom)"):
         assert text in table.out
     assert "fold 0, seed 0; fold 1, seed 0; fold 0, seed 1; fold 1, seed 1" in table.out
+
+
+def test_a_file_whose_name_is_no_utf_8_is_predicted(run: Run, files: Path, sen_bench: Command) -> None:
+    (file, *_) = files.iterdir()
+    odd = file.rename(files / os.fsdecode(b"Si\xff.vasp"))
+    (entry,) = as_json(sen_bench("predict", run.path, odd, "--format", "json"))["predictions"]
+    assert entry["file"] == f"{files}/Si\\udcff.vasp"
 
 
 def test_elements_that_training_never_saw_are_named(run: Run, tmp_path: Path, sen_bench: Command) -> None:
