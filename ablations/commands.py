@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +20,7 @@ from benchmarks.cli.options import (
     check_jobs,
     choose_folds,
     load_with_bars,
+    results_in_files,
     show_how_to_continue,
     with_training_options,
 )
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["ablate"]
 
 
+@partial(results_in_files, unless="dry_run")
 @with_training_options
 def ablate(
     *,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import torch
 from benchmarks.base.errors import RunError, SenBenchError, printable
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.base.machine import hold_device, prepare_arithmetic
+from benchmarks.base.stopwatch import Stopwatch
 from benchmarks.training.loader import GraphTensors, epoch_batches
 from benchmarks.training.plans import Plan
 from benchmarks.training.trainer import Predictor, build_model, n_parameters, predict, train_fold
@@ -72,12 +72,12 @@ def _probe(plan: Plan, device: str, threads: int) -> Cost:
             rng=np.random.default_rng(0),
         )
         # At most one epoch: after it `stop` is also called between the batches of the validation.
-        moments, n_steps = [time.perf_counter()], min(_STEPS, len(batches))
+        stopwatch, moments, n_steps = Stopwatch(), [0.0], min(_STEPS, len(batches))
 
         def stop() -> bool:
             if graphs.device.type == "cuda":
                 torch.cuda.synchronize(graphs.device)  # a step does not wait for its own end
-            moments.append(time.perf_counter())
+            moments.append(stopwatch.lap())
             return len(moments) > n_steps
 
         target, kind = np.asarray(plan.dataset.table.target), plan.dataset.task.kind
@@ -88,8 +88,10 @@ def _probe(plan: Plan, device: str, threads: int) -> Cost:
         predictor = Predictor(build_model(config)).to(graphs.device)
         validation = 0.0
         if len(rows := fold.validation[:_PREDICTED]):
-            start = time.perf_counter()
-            predict(predictor, graphs, rows, edge_budget=config.training.edge_budget)
-            validation = (time.perf_counter() - start) * len(fold.validation) / len(rows)
+            start = stopwatch.lap()
+            # `stop` never asks to stop: it ends a lap.
+            budget = config.training.edge_budget
+            predict(predictor, graphs, rows, edge_budget=budget, stop=lambda: stopwatch.lap() < start)
+            validation = (stopwatch.lap() - start) * len(fold.validation) / len(rows)
     epoch = step * len(batches) + validation
     return Cost(epoch, epoch * config.training.epochs, n_parameters(predictor))

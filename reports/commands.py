@@ -9,8 +9,8 @@ import typer
 
 from benchmarks.base.console import say
 from benchmarks.base.errors import RunError, UsageError
-from benchmarks.base.files import expanded
-from benchmarks.cli.options import DataDir, DeviceOption
+from benchmarks.base.files import expanded, plain
+from benchmarks.cli.options import DataDir, DeviceOption, results_in_files
 
 if TYPE_CHECKING:
     from reports.page.report import Report
@@ -77,11 +77,12 @@ def audit(
         known = find_rows(found, rows, data_dir, display.progress("Reading crystals"))
         facts = examine(predictions, known, claimed=claimed, against=others)
     if format_ == "json":
-        typer.echo(json.dumps({"verdict": verdict(facts), **facts}, indent=1, allow_nan=False))
+        typer.echo(json.dumps(plain({"verdict": verdict(facts), **facts}), indent=1))
     else:
         show_audit(facts, display.console)
 
 
+@results_in_files
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Runs, folders of runs, and archives of them.")],
     out: Annotated[
@@ -151,6 +152,7 @@ def report(
         raise RunError(f"The report is written, without what failed: {failed}. SEN_BENCH_DEBUG=1 shows why.")
 
 
+@results_in_files
 def explain(
     run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/TASK/BLOCK-HASH.")],
     crystals: Annotated[
@@ -237,7 +239,7 @@ def _write(made: Report, page: str, out: Path, facts_file: Path) -> None:
 
     try:
         write_json(facts_file, made.facts())
-        write_bytes(out, page.encode())
+        write_bytes(out, page.encode(errors="backslashreplace"))  # names of files may hold other bytes
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
     say(f"Written: {out} ({len(page) / 1e6:.1f} MB) and {facts_file}")

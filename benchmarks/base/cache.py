@@ -73,10 +73,17 @@ def _map(path: Path) -> NDArray[Any]:
 
 
 def cache_folder() -> Path:
-    """Return the folder that holds caches: SEN_BENCH_CACHE, else sen-bench in the user's cache folder (XDG)."""
+    """Return the folder that holds caches: SEN_BENCH_CACHE, else sen-bench in the user's cache folder (XDG).
+
+    Raises:
+        UsageError: Nothing says where that is.
+    """
     if folder := os.environ.get("SEN_BENCH_CACHE"):
         return expanded(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sen-bench"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sen-bench"
+    except RuntimeError:
+        raise UsageError("This user has no home folder: set SEN_BENCH_CACHE to a folder for the cache.") from None
 
 
 def digest(**facts: object) -> str:

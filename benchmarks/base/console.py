@@ -7,7 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -36,11 +36,6 @@ class _Console(Console):
         """Make what else has text, such as a progress bar, visible."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
-
-    def on_broken_pipe(self) -> None:
-        """Go on silently when the reader of a pipe is gone: the results of a command are in files."""
-        with suppress(SystemExit):
-            super().on_broken_pipe()
 
 
 def make_console() -> Console:

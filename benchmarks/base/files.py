@@ -332,6 +332,8 @@ def parse_json(text: str | bytes) -> Any:
 def plain(value: Any) -> Any:
     """Return a value as JSON would return it: arrays become lists, numbers that are not finite become None.
 
+    Bytes of a file's name that are not UTF-8 become escapes, because other readers of JSON refuse lone surrogates.
+
     Raises:
         TypeError: JSON cannot express the value.
     """
@@ -343,7 +345,9 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if value is None or isinstance(value, int):
         return value
     raise TypeError(f"JSON holds numbers, text, lists and dictionaries, not {type(value).__name__}")
 

@@ -46,7 +46,7 @@ def n_cores() -> int:
 def n_threads() -> int:
     """Return the number of threads to compute with: OMP_NUM_THREADS, else one for each core."""
     setting = os.environ.get("OMP_NUM_THREADS", "")
-    return int(setting) if setting.isdigit() and int(setting) else n_cores()
+    return int(setting) if setting.isascii() and setting.isdigit() and int(setting) else n_cores()
 
 
 def check_device_name(name: str) -> None:
@@ -55,7 +55,7 @@ def check_device_name(name: str) -> None:
     Raises:
         UsageError: The name is not one of auto, cpu, cuda and cuda:N.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name):
         raise UsageError(f"There is no device {name!r}. Available: auto, cpu, cuda, cuda:N.")
 
 
@@ -121,8 +121,16 @@ def prepare_arithmetic(threads: int) -> None:
     times longer to compute with them. And glibc is set to keep the large blocks of memory that every training step
     frees and takes again; returning them to the system each time made an epoch take half as long again. Other C
     libraries are left alone.
+
+    Raises:
+        UsageError: There is no folder for temporary files. Libraries need one, and their errors do not say so.
     """
     import torch
+
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        raise UsageError("No folder for temporary files can be written: set TMPDIR to one that can.") from None
 
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)

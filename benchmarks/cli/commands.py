@@ -26,6 +26,7 @@ from benchmarks.cli.options import (
     choose_folds,
     choose_task,
     load_with_bars,
+    results_in_files,
     show_how_to_continue,
     with_training_options,
 )
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 
+@results_in_files
 @with_training_options
 def run(
     task: TaskArgument,
@@ -154,6 +156,7 @@ def _keeping_finished_folds(command_line: list[str]) -> list[str]:
     return words
 
 
+@results_in_files
 def prepare(
     task: TaskArgument,
     data_dir: DataDir = None,
@@ -281,6 +284,7 @@ def status(out: Annotated[Path, typer.Argument(help="Folder of the run store, or
     show_status(out)
 
 
+@results_in_files
 def export(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Runs, such as runs/TASK/BLOCK-HASH, one for each task.")
@@ -307,6 +311,7 @@ def export(
     show_submission(out, read_submission(out))
 
 
+@results_in_files
 def archive(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Runs, folders of runs, and archives of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as results.zip.")],

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from benchmarks.base.console import count, duration, figures, make_console
 from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageError, printable
-from benchmarks.base.files import expanded
+from benchmarks.base.files import expanded, plain
 from benchmarks.base.text import csv_text
 from benchmarks.cli.progress import first_ids, show_notes
 from benchmarks.data.folds import N_FOLDS, n_folds
@@ -258,7 +258,7 @@ def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form
         "models": [{"seed": training.seed, "fold": training.fold} for training in ensemble.trainings],
         "predictions": [row | {"by_model": entry.by_model} for row, entry in zip(rows, predictions, strict=True)],
     }
-    print(json.dumps(content, indent=1))  # noqa: T201 - the console of rich would wrap it
+    print(json.dumps(plain(content), indent=1))  # noqa: T201 - the console of rich would wrap it
 
 
 def _show_prediction_table(ensemble: Ensemble, predictions: Sequence[Prediction]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -33,7 +33,9 @@ __all__ = [
     "check_jobs",
     "choose_folds",
     "choose_task",
+    "has_results_in_files",
     "load_with_bars",
+    "results_in_files",
     "show_how_to_continue",
     "with_training_options",
 ]
@@ -53,6 +55,8 @@ SetOption = Annotated[
     typer.Option("--set", metavar="FIELD=VALUE", help="Set any configuration field, such as training.epochs=50."),
 ]
 _OWN = "Own data"
+# Attribute of a command, which `functools.wraps` hands on.
+_IN_FILES = "_results_in_files"
 TargetOption = Annotated[
     str | None, typer.Option(help="Column to predict; needed where there are several.", rich_help_panel=_OWN)
 ]
@@ -159,6 +163,22 @@ def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def results_in_files(command: Callable[..., None], *, unless: str = "") -> Callable[..., None]:
+    """Mark a command whose results are in files, so that it succeeds even if its output cannot be written.
+
+    Args:
+        command: The command.
+        unless: Name of an option with which it only prints.
+    """
+    vars(command)[_IN_FILES] = unless
+    return command
+
+
+def has_results_in_files(command: Callable[..., None], options: Mapping[str, Any]) -> bool:
+    """Whether a command, with these options, is marked by `results_in_files`."""
+    return _IN_FILES in vars(command) and not options.get(vars(command)[_IN_FILES])
+
+
 def choose_task(name: str, data_dir: Path | None, on_bad_row: str | None, **own_data: Any) -> Task:
     """Return the task of a name, or the one that own data define, and check that all options are for such a task.
 
@@ -234,9 +254,9 @@ def choose_folds(text: str | None, task: Task) -> list[int]:
 
     if text is None:
         return list(task.default_folds)
-    try:
-        folds = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--folds takes numbers from 0 to 4 separated by commas, such as 0,1, not {text!r}.") from None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise UsageError(f"--folds takes numbers from 0 to 4 separated by commas, such as 0,1, not {text!r}.")
+    folds = [int(part) for part in parts]
     check_fold_numbers(folds, task.split)
     return folds

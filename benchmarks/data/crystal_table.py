@@ -216,7 +216,7 @@ def read_outline(path: Path) -> Outline:
             raise DataError(message)
     n_rows, n_named = splitter.n_rows, len(outline["index"])
     if n_named != n_rows:
-        raise DataError(f'{path}: "index" names {n_named} rows, but "data" has {n_rows}.')
+        raise DataError(f'{path}: "index" names {n_named} rows, but "data" has {n_rows} lists, one for each row.')
     if not n_rows:
         raise DataError(f'{path}: "index" is empty.')
     return Outline(outline["index"], outline["columns"])

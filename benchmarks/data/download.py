@@ -171,7 +171,7 @@ class _Downloader:
         length = response.headers.get("Content-Length", "")
         if status == HTTPStatus.OK:
             self.continued = False
-            self.size = int(length) if length.isdecimal() else None
+            self.size = int(length) if length.isascii() and length.isdigit() else None
             return 0
         if status == HTTPStatus.PARTIAL_CONTENT:
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))

@@ -115,7 +115,7 @@ def _names_and_counts(lines: _Lines) -> tuple[list[str], list[int]]:
 
 
 def _are_counts(words: Sequence[str]) -> bool:
-    return bool(words) and all(word.isdecimal() for word in words)
+    return bool(words) and all(word.isascii() and word.isdigit() for word in words)
 
 
 def _written(words: Sequence[str], *, is_selective: bool) -> str | None:

@@ -91,7 +91,7 @@ def read_json_rows(
 ) -> Iterator[Chunk | Fault]:
     """Yield the rows of a file in the MatBench layout, read in worker processes, chunk by chunk in their order.
 
-    Of a chunk that is not valid JSON, only the fault of the first invalid row comes: nothing after it can be read.
+    Of a chunk in which nothing can be read after a row, only the fault of that row comes.
     """
     chunks = split_file(path, RowSplitter())
     return stream(read_json_chunk, ((rows, columns, target, kind, symprec, parse) for rows in chunks), jobs)
@@ -109,16 +109,21 @@ def read_json_chunk(
     """Parse, check and refine rows of the MatBench layout, given as comma-separated JSON.
 
     Returns:
-        The rows, or the fault of the first row that is not valid JSON: nothing after it can be read.
+        The rows, or the fault of the first row that is not valid JSON, or neither a list nor a dictionary: nothing
+        after it can be read.
     """
     parsed = parse_json_rows(rows)
     if isinstance(parsed, Fault):
         return parsed
     structure_at, target_at = columns.index("structure"), columns.index(target)
+    no_row = f"is not a list of {len(columns)} values, one for each column"
+    for i, row in enumerate(parsed):
+        if not isinstance(row, list | dict):  # the splitter, which knows rows by their brackets, has not counted it
+            return Fault(i, no_row)
 
     def read(row: object) -> tuple[RawCrystal, float]:
         if not isinstance(row, list) or len(row) != len(columns):
-            raise BadRow(f"is not a list of {len(columns)} values, one for each column")
+            raise BadRow(no_row)
         return parse(row[structure_at]), read_target(row[target_at], target, kind)
 
     return read_chunk(parsed, read, symprec)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from filelock import Timeout
 from benchmarks.base.errors import RunError, SenBenchError
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.base.machine import hold_device, peak_memory, prepare_arithmetic, provenance, reset_peak_memory
+from benchmarks.base.stopwatch import Stopwatch
 from benchmarks.results.metrics import mean_absolute_deviation, score
 from benchmarks.results.store import facts_digest
 from benchmarks.training.loader import GraphTensors
@@ -71,7 +71,12 @@ def _train_and_store(
     if stop():
         raise Interrupted("not begun")
     plan, training = planned
-    start = time.perf_counter()
+    stopwatch = Stopwatch()
+
+    def stopped() -> bool:
+        stopwatch.lap()
+        return stop()
+
     prepare_arithmetic(threads)
     reset_peak_memory()
     if device.startswith("cuda"):
@@ -89,11 +94,12 @@ def _train_and_store(
         on_epoch=on_epoch,
         checkpoint=plan.run.state_path(training),
         session={"device": device, "threads": torch.get_num_threads(), **origin},
-        stop=stop,
+        stop=stopped,
+        stopwatch=stopwatch,
     )
     budget = plan.config.training.edge_budget
     try:
-        prediction = predict(trained.predictor, graphs, fold.test, edge_budget=budget, stop=stop)
+        prediction = predict(trained.predictor, graphs, fold.test, edge_budget=budget, stop=stopped)
     except Interrupted:
         raise Interrupted("trained, and not yet tested") from None
     if task.kind == "classification":
@@ -121,7 +127,7 @@ def _train_and_store(
         "best_epoch": trained.best_epoch,
         "epochs": len(trained.history),
         "sessions": trained.sessions,
-        "wall_seconds": trained.seconds_before + time.perf_counter() - start,
+        "wall_seconds": trained.seconds_before + stopwatch.lap(),
         "peak_memory_bytes": peak_memory(),
         "peak_device_memory_bytes": torch.cuda.max_memory_allocated(device) if on_gpu else None,
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from benchmarks.base.errors import RunError, UsageError, printable
 from benchmarks.base.interrupts import Interrupted
+from benchmarks.base.stopwatch import Stopwatch
 from benchmarks.data.folds import Fold
 from benchmarks.results.run_config import RunConfig, TrainingConfig, get_variant
 from benchmarks.training.checkpoints import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
@@ -110,7 +111,7 @@ class Epoch:
         validation: MAE in the target's unit, or binary cross-entropy, of the averaged weights on validation rows; NaN
             where there are none.
         learning_rate: At the end of the epoch.
-        seconds: Wall time since training began.
+        seconds: Time since training began, see `Stopwatch`.
     """
 
     epoch: int
@@ -129,7 +130,7 @@ class TrainedFold:
         history: One entry per epoch.
         best_epoch: Number of the epoch with the lowest validation error; the last one where all rows train.
         sessions: Facts about the processes that trained, several where the training was continued.
-        seconds_before: Wall time of all of them but the last.
+        seconds_before: Time that all of them but the last took, see `Stopwatch`.
     """
 
     predictor: Predictor
@@ -284,6 +285,7 @@ def train_fold(
     checkpoint: Path | None = None,
     session: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    stopwatch: Stopwatch | None = None,
 ) -> TrainedFold:
     """Train on the fold's training rows and choose the epoch by its validation rows; its test rows are never read.
 
@@ -302,13 +304,17 @@ def train_fold(
             the result is the same as without the interruption. A training that fails removes it.
         session: Facts about this process to add to `TrainedFold.sessions`.
         stop: Called after every step; whether to stop.
+        stopwatch: Measures the training, in laps that `stop` may end. Default: a new one.
 
     Raises:
         UsageError: The model refuses its configuration.
         RunError: The loss is not finite, or the best epoch is not 2 % better than a constant.
         Interrupted: `stop` returned true; the message says where the training is and whether its state is saved.
     """
-    begin = partial(_FoldTrainer, config, graphs, target, fold, kind=kind, seed=seed, session=session or {})
+    stopwatch = stopwatch or Stopwatch()
+    begin = partial(
+        _FoldTrainer, config, graphs, target, fold, kind=kind, seed=seed, session=session or {}, stopwatch=stopwatch
+    )
     trainer = begin()
     if checkpoint is not None and checkpoint.exists():
         try:
@@ -356,6 +362,7 @@ class _FoldTrainer:
         kind: str,
         seed: int,
         session: Mapping[str, Any],
+        stopwatch: Stopwatch,
     ) -> None:
         self._graphs, self._fold = graphs, fold
         self._recipe = recipe = config.training
@@ -383,8 +390,8 @@ class _FoldTrainer:
         self._epoch_rng = self._rng.bit_generator.state
         self._sessions = [dict(session)]
         self._identity = _identity(config, target, fold, kind, seed)
-        self._seconds_before = 0.0
-        self._start = self._saved = time.perf_counter()
+        self._stopwatch, self._seconds_before = stopwatch, 0.0
+        self._saved = time.perf_counter()
 
     @property
     def is_finished(self) -> bool:
@@ -499,7 +506,7 @@ class _FoldTrainer:
         return (self.epoch - 1 + batch / n_batches) / self._recipe.epochs
 
     def _seconds(self) -> float:
-        return self._seconds_before + time.perf_counter() - self._start
+        return self._seconds_before + self._stopwatch.lap()
 
     def _state(self) -> Checkpoint:
         optimizer = {

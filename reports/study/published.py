@@ -300,7 +300,7 @@ def _folds(path: Path, lines: Sequence[int], cells: Sequence[str]) -> NDArray[np
     values = []
     for line, cell in zip(lines, cells, strict=True):
         number = cell.removeprefix("fold_")
-        if not number.isdecimal() or int(number) not in range(N_FOLDS):
+        if not (number.isascii() and number.isdigit()) or int(number) not in range(N_FOLDS):
             raise DataError(f"{path}, line {line} has no fold from 0 to {N_FOLDS - 1} but {printable(cell)!r}.")
         values.append(int(number))
     return np.array(values, dtype=np.int64)

@@ -319,6 +319,10 @@ def test_cache_folder(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "sen-bench"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "sen-bench"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 54321)  # a user without an entry in passwd
+    with pytest.raises(UsageError, match="no home folder: set SEN_BENCH_CACHE"):
+        cache_folder()
 
 
 def test_digest():

@@ -27,6 +27,7 @@ from benchmarks.base.files import (
     read_file,
     read_packed,
     read_unpacked,
+    write_json,
 )
 
 
@@ -185,3 +186,9 @@ def test_json_is_nested_a_hundred_deep_and_no_deeper(begin: str, end: str) -> No
         with pytest.raises(ValueError, match="nested more than 100 deep"):
             parse_json(text)
     assert parse_json(b'[1, {"a": []}, "' + b"[" * 200 + b'"]') == [1, {"a": []}, "[" * 200]
+
+
+def test_bytes_of_a_name_that_are_no_utf_8_become_escapes_in_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"file": os.fsdecode(b"Si\xff.cif"), "greek": "\u0394"})
+    text = (tmp_path / "a.json").read_bytes().decode()
+    assert json.loads(text) == {"file": "Si\\udcff.cif", "greek": "\u0394"}

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.base.machine import hold_device, peak_memory, reset_peak_memory
+from benchmarks.base.errors import UsageError
+from benchmarks.base.machine import (
+    check_device_name,
+    hold_device,
+    n_cores,
+    n_threads,
+    peak_memory,
+    prepare_arithmetic,
+    reset_peak_memory,
+)
 
 
 def test_each_training_holds_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +37,25 @@ def test_each_training_holds_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 def test_device_that_was_named_is_given(device: str) -> None:
     with hold_device(device) as held, hold_device(device) as again:
         assert held == again == device
+
+
+@pytest.mark.parametrize("name", ["cuda:", "cuda:\u0661", "gpu"])
+def test_what_names_no_device_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="There is no device"):
+        check_device_name(name)
+
+
+@pytest.mark.parametrize("setting", ["²", "0", "two"])
+def test_a_setting_that_is_no_number_of_threads_is_ignored(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", setting)
+    assert n_threads() == n_cores()
+
+
+def test_a_machine_without_a_folder_for_temporary_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/proc"])
+    with pytest.raises(UsageError, match="set TMPDIR"):
+        prepare_arithmetic(1)
 
 
 def test_provenance_names_the_instruction_set() -> None:

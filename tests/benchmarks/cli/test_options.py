@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from ablations.commands import ablate
 from benchmarks.cli.commands import run
-from benchmarks.cli.options import TrainingOptions, with_training_options
+from benchmarks.cli.options import TrainingOptions, has_results_in_files, with_training_options
+from sen.registry import find_plugins
+from tests.conftest import own_names
 
 SHARED = [field.name for field in fields(TrainingOptions)]
 
@@ -37,3 +39,13 @@ def test_run_and_ablate_share_their_options() -> None:
     for command in (run, ablate):
         parameters = inspect.signature(command).parameters
         assert [name for name in parameters if name in SHARED] == SHARED
+
+
+def is_stored(command: str, **options: bool) -> bool:
+    return has_results_in_files(find_plugins("sen_bench.commands")[command].load(), options)
+
+
+def test_only_commands_that_write_their_results_do_without_output() -> None:
+    printing = {command for command in own_names("commands") if not is_stored(command)}
+    assert printing == {"audit", "blocks", "check-block", "predict", "status", "tasks"}
+    assert not is_stored("ablate", dry_run=True)

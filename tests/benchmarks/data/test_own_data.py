@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import csv
 import errno
+import gzip
 import json
 import re
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from benchmarks.data.dataset import load_dataset
 from benchmarks.data.own_data import find_own_data, find_task, own_task
 from benchmarks.data.tasks import TASKS
 from sen.crystal import refine
-from tests.benchmarks.conftest import SMALL, Answer, structure
+from tests.benchmarks.conftest import SMALL, Answer, structure, write_packed
 from tests.benchmarks.data.made_own_data import (
     CUBE,
     GOOD,
@@ -133,6 +134,17 @@ def test_bad_crystal_is_named_or_left_out(tmp_path, write, crystal, value, probl
     expected = load(write(tmp_path / "without", rows[:3] + rows[4:])).table
     for name in ("lattice", "positions", "numbers", "orbit", "ptr", "target"):
         np.testing.assert_array_equal(getattr(dataset.table, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("on_bad_row", ["fail", "skip"])
+@pytest.mark.parametrize("at", [0, 2, 6])
+def test_a_value_between_rows_never_shifts_ids(tmp_path, at, on_bad_row):
+    path = write_json(tmp_path / "mine", rows_of(6))
+    content = json.loads(gzip.decompress(path.read_bytes()))
+    content["data"].insert(at, 5)
+    write_packed(path, content)
+    with pytest.raises(DataError, match=f"row mp-{min(at, 5)} is not a list of 2 values, one for each column"):
+        load(path, on_bad_row=on_bad_row)
 
 
 @pytest.mark.parametrize("write", [write_folder, write_csv, write_json])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -57,6 +58,21 @@ def test_a_state_that_the_system_refuses_to_read_is_not_damaged(path: Path, monk
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(UnreadableError, match=r"fold_0\.state\.safetensors cannot be read \(Permission denied\)"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("facts", ["[" * 100_000, "[]"])
+def test_crafted_facts_are_refused(path: Path, facts: str) -> None:
+    digest = hashlib.sha256(facts.encode()).hexdigest()
+    save_file({}, path, metadata={"format": "1", "facts": facts, "sha256": digest})
+    with pytest.raises(DamagedCheckpoint, match="is altered"):
+        read_checkpoint(path)
+
+
+def test_a_crafted_header_is_refused(path: Path) -> None:
+    header = b'{"a":' + b"[" * 100_000
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(DamagedCheckpoint, match="is altered"):
         read_checkpoint(path)
 
 

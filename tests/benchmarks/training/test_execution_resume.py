@@ -258,6 +258,42 @@ def test_workers_save_their_state_and_end_when_the_process_that_started_them_is_
 
 
 @pytest.mark.deep
+@pytest.mark.parametrize(("stopping", "code"), [(False, 0), (True, 130)])
+def test_a_run_outlives_its_terminal_or_saves_its_state(
+    line: Line, tmp_path: Path, *, stopping: bool, code: int
+) -> None:
+    out = tmp_path / "runs"
+    master, terminal = os.openpty()
+    command = [sys.executable, "-c", DRIVER, "0", *line(out, "--folds", "0")]
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, start_new_session=True) as run:
+        wait_for(lambda: states(out))
+        os.close(terminal)
+        os.close(master)
+        if stopping:
+            run.send_signal(signal.SIGHUP)
+    assert run.returncode == code
+    assert [*predictions(out)] == ([] if stopping else ["fold_0"])
+    assert len(states(out)) == stopping
+
+
+@pytest.mark.deep
+def test_time_in_which_a_run_was_stopped_is_not_its_training_time(start: Start, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    begin = time.monotonic()
+    run = start(out, "--folds", "0", epochs=12)
+    wait_for(lambda: states(out))
+    run.process.send_signal(signal.SIGSTOP)
+    waited = 4 + time.monotonic() - begin  # longer than all that came before, on a machine however slow
+    time.sleep(waited)
+    run.process.send_signal(signal.SIGCONT)
+    run.end()
+    (record,) = (json.loads(file.read_text()) for file in out.rglob("metrics.json"))
+    assert record["wall_seconds"] < time.monotonic() - begin - waited
+    with next(out.rglob("history.csv")).open() as file:
+        assert float([*csv.DictReader(file)][-1]["seconds"]) < record["wall_seconds"]
+
+
+@pytest.mark.deep
 def test_two_runs_of_one_line_share_the_work(
     start: Start, run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

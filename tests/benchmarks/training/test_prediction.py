@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,13 @@ def test_csv_holds_no_formula_and_no_control(
     answer = sen_bench("predict", run.path, "=1\x1b[2J.vasp", "--format", "csv")
     (row,) = csv.DictReader(io.StringIO(answer.out))
     assert row["file"] == r"'=1\x1b[2J.vasp"
+
+
+def test_a_file_whose_name_is_no_utf_8_is_predicted(run: Run, files: Path, sen_bench: Command) -> None:
+    (file, *_) = files.iterdir()
+    odd = file.rename(files / os.fsdecode(b"Si\xff.vasp"))
+    (entry,) = as_json(sen_bench("predict", run.path, odd, "--format", "json"))["predictions"]
+    assert entry["file"] == f"{files}/Si\\udcff.vasp"
 
 
 def test_elements_that_training_never_saw_are_named(run: Run, tmp_path: Path, sen_bench: Command) -> None:

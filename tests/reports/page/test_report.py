@@ -413,6 +413,15 @@ def test_bad_input_is_told(tmp_path: Path, sen_bench: Command) -> None:
     assert "cannot be read" in told(runs, "-o", out, "--against", tmp_path / "gone.json")
 
 
+def test_runs_in_a_folder_whose_name_is_no_utf_8_are_reported(tmp_path: Path, sen_bench: Command) -> None:
+    folder = tmp_path / os.fsdecode(b"runs\xff")
+    make_run(folder, official(tmp_path / "data"), folds=[0])
+    answer = sen_bench("report", folder, "-o", tmp_path / "report.html", "--sections", "overview")
+    assert answer.code == 0
+    assert "runs\\udcff" in (tmp_path / "report.html").read_text("utf-8")
+    assert f"{tmp_path}/runs\\udcff" in json.loads((tmp_path / "report.json").read_text("utf-8"))["command"]
+
+
 def test_what_exists_is_replaced_on_request_alone(tmp_path: Path, sen_bench: Command) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
     command = ("report", tmp_path / "runs", "-o", tmp_path / "report.html", "--sections", "overview")

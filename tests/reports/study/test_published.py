@@ -151,6 +151,7 @@ def test_submissions_are_read_by_their_own_reader(leaderboard: Path, tmp_path: P
         ("id,prediction\na,1\nb,about 2\n", "line 3 has no number as its prediction but 'about 2'"),
         ("id,prediction,target\na,1,?\n", "line 2 has no number as its target"),
         ("id,prediction,fold\na,1,5\n", "line 2 has no fold from 0 to 4 but '5'"),
+        ("id,prediction,fold\na,1,²\n", "line 2 has no fold from 0 to 4 but '²'"),
         ("id,prediction,fold\na,1,\n", "line 2 has no fold from 0 to 4 but ''"),
         ({"tasks": {}, "benchmark_name": "x"}, "is not a submission of matbench 0.6"),
     ],

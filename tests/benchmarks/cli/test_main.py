@@ -1,0 +1,60 @@
+"""How `sen-bench` ends when its output cannot be written, in processes of their own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.conftest import Answer
+
+ARCHIVE = Path(__file__).parents[3] / "docs" / "results" / "recipe.zip"
+MAIN = "from benchmarks.cli.main import main; main()"
+FULL = "The output cannot be written (No space left on device)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        ("tasks > /dev/full", 1, f"Error: {FULL}.\n"),
+        ("--version >&-", 1, "Error: The output cannot be written (Bad file descriptor).\n"),
+        ("tasks | true", 141, ""),
+        ("tasks --data-dir none 2> /dev/full", 2, ""),
+        (f"archive {ARCHIVE} -o a.zip > /dev/full", 0, f"{FULL}; the results are in their files.\n"),
+        (f"archive {ARCHIVE} -o a.zip | true", 0, ""),
+        (
+            f"--version; ulimit -f 0; sen-bench archive {ARCHIVE} -o a.zip",
+            2,
+            "Error: a.zip cannot be written (File too large).\n",
+        ),
+    ],
+)
+def test_what_is_lost_decides_how_a_command_ends(tmp_path: Path, arguments: str, code: int, sentence: str) -> None:
+    # The reader of a pipe has gone before the first line.
+    command = f'sen-bench() {{ sleep {int("|" in arguments)}; "$PYTHON" -c "$MAIN" "$@"; }}'
+    done = subprocess.run(
+        ["bash", "-c", f"{command}; set -o pipefail; sen-bench {arguments}"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHON": sys.executable, "MAIN": MAIN},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, sentence)
+
+
+def test_what_the_system_refuses_without_naming_a_file_is_a_sentence(
+    sen_bench: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("benchmarks.cli.display.show_tasks", refuse)
+    answer = sen_bench("tasks")
+    assert answer.code == 1
+    assert answer.err == "Error: The system refuses what the command needs (Too many open files).\n"
