@@ -8,9 +8,8 @@ import logging
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.base.errors import RunError, UnreadableError, UsageError
 from benchmarks.base.files import check_file, expanded, file_digest, new_folder, put_in_place, write_json
+from benchmarks.base.locks import Taken, lock
 
 __all__ = [
     "CachedArrays",
@@ -32,10 +32,8 @@ __all__ = [
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
-_ATTEMPTS = 3
 # The names that `new_folder` and `put_in_place` give to temporary folders; the cache may hold files of other programs.
-_ABANDONED = re.compile(r"\.[a-z]+-[0-9a-f]{32}\.[0-9a-f]{8}(\.old)?")
-_ABANDONED_SECONDS = 86400.0
+_TEMPORARY = re.compile(r"\.([a-z]+-[0-9a-f]{32})\.[0-9a-f]{8}(\.old)?")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -96,6 +94,8 @@ def load_or_build(
 ) -> Arrays:
     """Return the arrays cached under a name, after building them where they are missing or damaged.
 
+    Of several processes that miss the same arrays, one builds them while the others wait.
+
     Args:
         name: Name of the folder in the cache; it must change with everything that the arrays depend on.
         build: Yields the arrays in chunks, as `write_arrays` takes them.
@@ -103,19 +103,24 @@ def load_or_build(
 
     Raises:
         UsageError: The cache folder cannot be written.
+        RunError: The arrays cannot be built, or the disk alters them.
     """
     folder = cache_folder() / name
-    if folder.exists():
+    with suppress(DamagedCache):
+        return read_arrays(folder)
+    with _writing(folder), lock(_lock_path(folder), f"building the cache {folder}") as is_held:
+        try:
+            return read_arrays(folder)  # another process may have built them meanwhile
+        except DamagedCache as damage:
+            if folder.exists():
+                logging.getLogger("sen_bench").warning("The cache %s is rebuilt: %s.", folder, damage)
+        if is_held:
+            _sweep(folder)
+        write_arrays(folder, build(), meta)
         try:
             return read_arrays(folder)
         except DamagedCache as damage:
-            logging.getLogger("sen_bench").warning("The cache %s is rebuilt: %s.", folder, damage)
-    write_arrays(folder, build(), meta)
-    for _ in range(_ATTEMPTS):
-        # Another process that built the same arrays may be replacing our folder with its own at this moment.
-        with suppress(DamagedCache):
-            return read_arrays(folder)
-    return read_arrays(folder)
+            raise RunError(f"The cache {folder} is damaged as soon as it is written ({damage}): try again.") from None
 
 
 def write_arrays(folder: Path, chunks: Iterable[Mapping[str, NDArray[Any]]], meta: Mapping[str, Any]) -> None:
@@ -131,12 +136,16 @@ def write_arrays(folder: Path, chunks: Iterable[Mapping[str, NDArray[Any]]], met
         UsageError: The folder cannot be written.
         RunError: The system refuses what making the chunks needs, such as another process.
     """
+    with _writing(folder), new_folder(folder) as temporary:
+        entries = _write_chunks(temporary, _checked(chunks))
+        write_json(temporary / _MANIFEST, {"format": _FORMAT, "meta": meta, "arrays": entries})
+        put_in_place(temporary, folder)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
     try:
-        _sweep(folder.parent)
-        with new_folder(folder) as temporary:
-            entries = _write_chunks(temporary, _checked(chunks))
-            write_json(temporary / _MANIFEST, {"format": _FORMAT, "meta": meta, "arrays": entries})
-            put_in_place(temporary, folder)
+        yield
     except OSError as error:
         message = (
             f"Cannot write to the cache folder {folder.parent} ({error.strerror}): set SEN_BENCH_CACHE to another."
@@ -144,12 +153,26 @@ def write_arrays(folder: Path, chunks: Iterable[Mapping[str, NDArray[Any]]], met
         raise UsageError(message) from error
 
 
-def _sweep(cache: Path) -> None:
-    """Remove the temporary folders that killed processes left more than a day ago, and nothing else."""
-    for path in cache.glob(".*"):
-        with suppress(OSError):
-            if _ABANDONED.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                shutil.rmtree(path)
+def _lock_path(folder: Path) -> Path:
+    """Where the lock lies that is held while a folder of the cache is built."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary folders that killed processes left in the cache: nobody holds the locks of those builds.
+
+    Args:
+        folder: The folder that this process is going to build, holding its lock.
+    """
+    for path in folder.parent.glob(".*"):
+        if found := _TEMPORARY.fullmatch(path.name):
+            build = folder.with_name(found[1])
+            with (
+                suppress(OSError, Taken),
+                nullcontext(True) if build == folder else lock(_lock_path(build)) as is_held,
+            ):
+                if is_held:
+                    shutil.rmtree(path)
 
 
 def _checked(chunks: Iterable[Mapping[str, NDArray[Any]]]) -> Iterator[Mapping[str, NDArray[Any]]]:

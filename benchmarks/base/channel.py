@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,15 +16,20 @@ from typing import Any, Self
 
 __all__ = ["Address", "Hub", "Line"]
 
+# A socket with a name in the file system would stay there when its process is killed. This one can be reached by
+# everybody on this machine, and turns away who does not know the key.
+_HOST = "127.0.0.1"
+_BACKLOG = 128
+
 # A worker that ends closes its line at once; the hub waits at most this long for one that does not.
 _PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where to reach a hub: its socket, the key that it asks for, and the id of its process."""
+    """Where to reach a hub: its port on this machine, the key that it asks for, and the id of its process."""
 
-    path: str
+    port: int
     key: bytes
     process: int
 
@@ -52,8 +56,8 @@ class Hub:
     def listening(self) -> Iterator[Self]:
         """Receive messages until the end of the block, then tell the workers that are still connected to stop."""
         key = secrets.token_bytes(32)
-        with _socket_path() as path, Listener(path, family="AF_UNIX") as listener:
-            self.address = Address(path, key, os.getpid())
+        with Listener((_HOST, 0), family="AF_INET", backlog=_BACKLOG) as listener:
+            self.address = Address(listener.address[1], key, os.getpid())
             acceptor = Thread(target=self._accept, args=[listener], daemon=True)
             acceptor.start()
             try:
@@ -61,8 +65,8 @@ class Hub:
             finally:
                 self.stop()
                 self._open = False
-                with socket.socket(socket.AF_UNIX) as wake:
-                    wake.connect(path)
+                with socket.create_connection(listener.address):
+                    pass
                 acceptor.join()
                 for reader in self._readers:
                     reader.join(_PATIENCE)
@@ -100,19 +104,11 @@ class Hub:
                     self._on_message(message)
 
 
-@contextmanager
-def _socket_path() -> Iterator[str]:
-    """Yield a path for a socket; systems allow about 100 bytes, and a scheduler's TMPDIR may be longer."""
-    folder = tempfile.gettempdir()
-    with tempfile.TemporaryDirectory(prefix="sen-bench-", dir=folder if len(folder) < 60 else "/tmp") as private:  # noqa: S108
-        yield f"{private}/hub"
-
-
 class Line:
     """A worker's end of the line."""
 
     def __init__(self, address: Address) -> None:
-        self._connection = Client(address.path, authkey=address.key)
+        self._connection = Client((_HOST, address.port), authkey=address.key)
         # The hub first says whether to stop, so that no work begins that would stop at once.
         self._was_stopped = bool(self._connection.recv())
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
+import logging
 import os
 import platform
 import re
 import resource
+import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.base.cache import cache_folder
 from benchmarks.base.errors import UsageError
+from benchmarks.base.locks import Taken, lock
 
 __all__ = [
     "check_device_name",
@@ -80,31 +84,68 @@ def pick_device(name: str) -> str:
 
 @contextlib.contextmanager
 def hold_device(device: str) -> Iterator[str]:
-    """Yield the device to train on: for "cuda", the first GPU that no other training on this machine holds.
+    """Yield the device to train on: for "cuda", the first GPU that no other training of this user holds.
 
-    The system releases the lock of a GPU however its holder ends. Where all GPUs are held, one is shared.
+    The system releases the lock of a GPU however its holder ends. Where all GPUs are held, one is shared, as where
+    locks are refused, with a warning.
     """
     import torch
 
     if device != "cuda":
         yield device
         return
-    from filelock import FileLock, Timeout
-
     count = torch.cuda.device_count()
-    for index in range(count):
-        lock = FileLock(Path(tempfile.gettempdir()) / f"sen-bench-{os.getuid()}-{_gpu_name(index)}.lock")
+    with contextlib.ExitStack() as stack:
+        index = _hold_gpu(count, stack)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        try:
-            yield f"cuda:{index}"
+            yield f"cuda:{os.getpid() % count if index is None else index}"
         finally:
             torch.cuda.empty_cache()
-            lock.release()
-        return
-    yield f"cuda:{os.getpid() % count}"
+
+
+def _hold_gpu(count: int, stack: contextlib.ExitStack) -> int | None:
+    """Hold the lock of the first free GPU until the stack is closed; return the GPU, or None if there is none."""
+    try:
+        folder = _lock_folder()
+        for index in range(count):
+            with contextlib.suppress(Taken):
+                # Several machines may share the folder.
+                if stack.enter_context(lock(folder / f"{platform.node()}-{_gpu_name(index)}.lock")):
+                    return index
+    except OSError as error:
+        logging.getLogger("sen_bench").warning(
+            "Trainings may share a GPU, because none can be locked: %s cannot be used (%s).",
+            error.filename,
+            error.strerror,
+        )
+    return None
+
+
+def _lock_folder() -> Path:
+    """Return the folder for locks of GPUs, which nobody but this user can enter; it is created if it does not exist.
+
+    Raises:
+        OSError: It cannot be created, or others can enter it.
+    """
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    # After `su` the variable still names the folder of the other user.
+    if runtime.is_absolute() and _is_private(runtime):
+        folder = runtime / "sen-bench"
+    else:
+        folder = cache_folder() / f"locks-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_private(folder):
+        raise PermissionError(errno.EPERM, "it is no folder that only you can enter: remove it", str(folder))
+    return folder
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether this is a folder, and no link to one, that belongs to this user and that nobody else can enter."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
 def _gpu_name(index: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from benchmarks.base.errors import RunError
 
-__all__ = ["Progress", "held_alive", "stream"]
+__all__ = ["Progress", "held_alive", "in_worker", "stream"]
 
 Result = TypeVar("Result")
 
@@ -70,6 +70,11 @@ def held_alive(process: int) -> Iterator[None]:
     _watch(process)
     with _work:
         yield
+
+
+def in_worker() -> bool:
+    """Whether this is a worker process, which another process of the same command has started."""
+    return bool(_watched)
 
 
 def _watch(process: int) -> None:

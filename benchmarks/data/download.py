@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from benchmarks.base.cache import cache_folder
 from benchmarks.base.errors import DataError, SenBenchError, UsageError, printable
 from benchmarks.base.files import file_digest
+from benchmarks.base.locks import lock
 from benchmarks.data.tasks import DATA_DIR_VARIABLE, Task
 
 if TYPE_CHECKING:
@@ -240,22 +241,12 @@ class _TryFailed(Exception):  # noqa: N818 - a state of the download that anothe
 @contextmanager
 def _one_at_a_time(part: Path, name: str) -> Iterator[None]:
     """Lock the part file against other processes and threads, after waiting for one that holds it."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(part.with_suffix(".lock"))
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
         try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            _log.warning("Another process is downloading %s: waiting for it.", name)
-            lock.acquire()
-    except OSError as error:
-        raise _cannot_write_cache(part.parent, error, name, None) from None
-    try:
+            stack.enter_context(lock(part.with_suffix(".lock"), f"downloading {name}"))
+        except OSError as error:
+            raise _cannot_write_cache(part.parent, error, name, None) from None
         yield
-    finally:
-        lock.release()
 
 
 def _cannot_write_cache(folder: Path, error: OSError, name: str, size: int | None) -> SenBenchError:

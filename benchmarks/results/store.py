@@ -24,7 +24,7 @@ import re
 import shutil
 import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -46,13 +46,13 @@ from benchmarks.base.files import (
     read_file,
     write_json,
 )
+from benchmarks.base.locks import Taken, lock
 from benchmarks.base.zip_path import AnyPath, ZipPath, find_files, open_path
 from benchmarks.data.folds import N_FOLDS, data_digest
 from benchmarks.results.recorded import config_digest, recorded_variant, variant_kind_of
 from sen.registry import variant_code, variant_kind
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
     from torch import Tensor
 
 __all__ = [
@@ -143,18 +143,17 @@ class Run:
         """File that keeps the state of a training that is under way."""
         return self._sibling(training, "state.safetensors")
 
-    def lock(self, training: Training) -> BaseFileLock:
-        """The lock held by the process that runs a training; it is free as soon as that process ends.
+    def lock(self, training: Training) -> AbstractContextManager[bool]:
+        """Hold the lock of a training in a block; yields whether it is held, as `benchmarks.base.locks.lock` does.
 
         Raises:
+            Taken: Another process runs the training.
             UsageError: The run folder cannot be written.
         """
-        from filelock import FileLock
-
         path = self._sibling(training, "lock", hidden=True)
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
+        return lock(path)
 
     def discard(self, trainings: Sequence[Training]) -> None:
         """Remove the results and states of trainings, and the summary that includes them, to train again.
@@ -163,14 +162,12 @@ class Run:
             UsageError: Another process is training one of them, and nothing was removed, or the run folder cannot be
                 written.
         """
-        from filelock import Timeout
-
         begun = [training for training in trainings if (self.folder / _subfolder(training)).parent.is_dir()]
         with ExitStack() as stack:
             for training in begun:
                 try:
-                    stack.enter_context(self.lock(training).acquire(timeout=0))
-                except Timeout:
+                    stack.enter_context(self.lock(training))
+                except Taken:
                     raise UsageError(
                         f"Another process is training {training} in {self.path}: stop it first, or leave out "
                         "--overwrite always."
@@ -433,13 +430,12 @@ class Run:
         The summary can be made again from the results. So if the disk refuses it, or another process removes a result
         meanwhile, that is a warning and no error.
         """
-        from filelock import FileLock
-
         if self.is_archived:
             return
         try:
-            with FileLock(self.folder / ".summary.lock"):
-                for left in self.folder.glob(".summary.json.*"):  # by processes that were killed while they wrote
+            with lock(self.folder / ".summary.lock", f"writing {self.path}/summary.json") as is_held:
+                # By processes that were killed while they wrote.
+                for left in self.folder.glob(".summary.json.*") if is_held else ():
                     left.unlink(missing_ok=True)
                 write_json(self.folder / "summary.json", summarise())
         except (OSError, DataError) as error:

@@ -12,7 +12,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 from threading import Lock, Thread
@@ -23,6 +23,7 @@ from benchmarks.base.cache import cache_folder
 from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.files import parse_json, read_file
 from benchmarks.base.interrupts import Interrupted, StopRequest
+from benchmarks.base.locks import Taken, lock
 from benchmarks.base.machine import n_threads, pick_device, provenance
 from benchmarks.results.store import Run
 from benchmarks.training.plans import PlannedTraining
@@ -320,13 +321,15 @@ def _for_worker(planned: PlannedTraining) -> PlannedTraining:
 def _marks(folders: Sequence[Path]) -> Iterator[list[str]]:
     """Put a file into each folder, by which a worker can see whether it shares the folder."""
     marks = [folder / f".sen-bench-{uuid.uuid4().hex}" for folder in folders]
-    try:
+    with ExitStack() as stack:
         for mark in marks:
-            mark.touch()
+            for left in mark.parent.glob(".sen-bench-*"):  # by commands that were killed: nobody holds its lock
+                with suppress(OSError, Taken), lock(left) as is_held:
+                    if is_held:
+                        left.unlink()
+            stack.enter_context(lock(mark, f"looking at {mark.parent}"))
+            stack.callback(mark.unlink, missing_ok=True)
         yield [str(mark) for mark in marks]
-    finally:
-        for mark in marks:
-            mark.unlink(missing_ok=True)
 
 
 def _look(marks: list[str]) -> tuple[list[str], dict[str, str | None]]:

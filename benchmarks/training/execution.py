@@ -9,11 +9,10 @@ from functools import partial
 from multiprocessing import AuthenticationError
 from typing import TYPE_CHECKING, Any
 
-from filelock import BaseFileLock, Timeout
-
 from benchmarks.base.channel import Address, Hub, Line
 from benchmarks.base.errors import DataError, RunError, SenBenchError, printable
 from benchmarks.base.interrupts import Interrupted, StopRequest, ignore_signals
+from benchmarks.base.locks import Taken
 from benchmarks.base.machine import n_cores, n_threads
 from benchmarks.base.workers import held_alive
 from benchmarks.training.plans import PlannedTraining
@@ -71,6 +70,9 @@ def execute(
     failures: dict[PlannedTraining, SenBenchError] = {}
     plans = {planned.plan for planned in pending}
     waiting = list(pending)
+    # Where the file system has no locks, this warns before anything is trained, and workers need not.
+    with suppress(OSError, SenBenchError):  # which the training itself reports
+        any(map(_is_free, waiting))
     while waiting:
         taken, stopped, n_ended = [], [], 0
         if cluster is not None:
@@ -123,18 +125,17 @@ def _wait(taken: Sequence[PlannedTraining], stop: StopRequest) -> None:
     Raises:
         Interrupted: A stop was requested.
     """
-    locks = [plan.run.lock(training) for plan, training in taken]
-    while locks and not any(map(_is_free, locks)):
+    while taken and not any(map(_is_free, taken)):
         time.sleep(_POLL_SECONDS)
         if stop:
             raise Interrupted
 
 
-def _is_free(lock: BaseFileLock) -> bool:
+def _is_free(planned: PlannedTraining) -> bool:
     try:
-        with lock.acquire(timeout=0):
+        with planned.plan.run.lock(planned.training):
             return True
-    except Timeout:
+    except Taken:
         return False
 
 

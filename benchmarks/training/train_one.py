@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import Timeout
 
 from benchmarks.base.errors import RunError, SenBenchError
 from benchmarks.base.interrupts import Interrupted
+from benchmarks.base.locks import Taken
 from benchmarks.base.machine import hold_device, peak_memory, prepare_arithmetic, provenance, reset_peak_memory
 from benchmarks.base.stopwatch import Stopwatch
 from benchmarks.results.metrics import mean_absolute_deviation, score
@@ -46,16 +46,17 @@ def train_one(
                 plan.config.variant,
                 device,
                 action=f"The training of {training}",
-                passing=(SenBenchError, Interrupted, OSError),
+                passing=(SenBenchError, Interrupted, OSError, Taken),
             ),
-            run.lock(training).acquire(timeout=0),
+            run.lock(training) as is_held,
             hold_device(device) as held,
         ):
-            run.sweep(training)
+            if is_held:
+                run.sweep(training)
             if run.is_finished(training):  # another process has finished it since the plan was made
                 return run.read_metrics(training)
             return _train_and_store(planned, held, threads, on_epoch, stop)
-    except Timeout:
+    except Taken:
         return None
     except (SenBenchError, Interrupted) as outcome:
         # Without the frames that it passed through, which hold the model and the graphs in memory.

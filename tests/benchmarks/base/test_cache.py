@@ -21,6 +21,7 @@ from benchmarks.base import cache
 from benchmarks.base.cache import DamagedCache, cache_folder, load_or_build, read_arrays, write_arrays
 from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.files import file_digest
+from benchmarks.base.locks import lock
 
 ARRAYS = {
     "a": np.arange(1000, dtype=np.float32).reshape(250, 4),
@@ -138,9 +139,11 @@ def test_writing_replaces(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path, monkeypatch):
+    """Whether a build was abandoned is told by its lock, and not by its age."""
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path))
     key = "0123456789abcdef" * 2
-    left = [f".graphs-{key}.0a1b2c3d", f".crystals-{key}.0a1b2c3d.old"]
+    left = [f".graphs-{key}.0a1b2c3d", f".crystals-{key}.0a1b2c3d.old", f".prototypes-{key}.0a1b2c3d"]
     others = [
         ".oh-my-zsh",
         ".vscode-server",
@@ -148,14 +151,28 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
         f".graphs-{key}.0a1b2c3d.mine",
         f"graphs-{key}.0a1b2c3d",
     ]
-    recent = f".graphs-{key}.ffffffff"
-    for name in (*left, *others, recent):
+    under_way = f".crystals-{key[::-1]}.ffffffff"
+    for name in (*left, *others, under_way):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").touch()
-        if name != recent:
-            os.utime(tmp_path / name, (0, 0))
-    write(tmp_path / "x")
-    assert {path.name for path in tmp_path.iterdir()} == {*others, recent, "x"}
+    os.utime(tmp_path / under_way, (0, 0))
+    with lock(tmp_path / f".crystals-{key[::-1]}.lock"):
+        load_or_build(f"prototypes-{key}", lambda: [ARRAYS], {})
+    found = {path.name for path in tmp_path.iterdir() if path.suffix != ".lock"}
+    assert found == {*others, under_way, f"prototypes-{key}"}
+
+
+def test_nothing_is_removed_where_no_build_can_be_locked(tmp_path, monkeypatch):
+    def flock(_descriptor, _operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path))
+    temporary = tmp_path / f".graphs-{'0' * 32}.0a1b2c3d"
+    temporary.mkdir()
+    arrays = load_or_build("x", lambda: [ARRAYS], {})
+    np.testing.assert_array_equal(arrays["a"], ARRAYS["a"])
+    assert temporary.is_dir()
 
 
 def test_a_system_that_refuses_processes_is_not_taken_for_a_cache_that_cannot_be_written(tmp_path):
@@ -257,6 +274,66 @@ def test_damage_is_repaired_with_a_warning(tmp_path, monkeypatch, caplog, damage
     assert str(tmp_path / "x") in caplog.text
     assert re.search(problem, caplog.text)
     np.testing.assert_array_equal(arrays["a"], ARRAYS["a"])
+
+
+def test_a_cache_that_is_damaged_as_soon_as_it_is_written_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(cache, "put_in_place", lambda temporary, folder: (temporary.rename(folder), cut(folder)))
+    with pytest.raises(RunError, match=r"damaged as soon as it is written \(a\.npy is 4124 bytes long"):
+        load_or_build("x", lambda: [ARRAYS], {})
+
+
+BUILD = """
+import os, sys, time
+import numpy as np
+from benchmarks.base.cache import load_or_build
+
+def build():
+    print(f"{os.getpid()} builds", flush=True)
+    for i in range(20):
+        time.sleep(float(sys.argv[2]) / 20)
+        yield {"a": np.arange(1000)}
+
+arrays = load_or_build(sys.argv[1], build, {})
+assert (arrays["a"] == np.tile(np.arange(1000), 20)).all()
+"""
+NAME = f"graphs-{'0' * 32}"
+
+
+def building(folder: Path, seconds: float) -> subprocess.Popen[str]:
+    """A process that builds the cache NAME in a folder, or waits for one that does."""
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD, NAME, str(seconds)],
+        env=os.environ | {"SEN_BENCH_CACHE": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.deep
+def test_processes_that_start_at_once_build_a_cache_once(tmp_path):
+    for i in range(3):
+        processes = [building(tmp_path / str(i), 0.1) for _ in range(6)]
+        outputs = [process.communicate() for process in processes]
+        assert [process.returncode for process in processes] == [0] * 6, outputs
+        assert sum(out.count("builds") for out, _ in outputs) == 1
+        assert sorted(path.name for path in (tmp_path / str(i)).iterdir()) == [f".{NAME}.lock", NAME]
+
+
+def test_those_who_wait_go_on_when_the_builder_is_killed(tmp_path):
+    builder = building(tmp_path, 60)
+    assert builder.stdout.readline() == f"{builder.pid} builds\n"
+    waiting = building(tmp_path, 0)
+    message = waiting.stderr.readline()
+    assert f"Another process ({builder.pid} on " in message
+    assert f"is building the cache {tmp_path / NAME}: waiting for it." in message
+    assert len(list(tmp_path.glob(f".{NAME}.????????"))) == 1
+    builder.kill()
+    out, err = waiting.communicate()
+    assert (waiting.returncode, out, err) == (0, f"{waiting.pid} builds\n", "")
+    builder.communicate()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".{NAME}.lock", NAME]
 
 
 def test_failed_build_leaves_nothing(tmp_path):

@@ -44,7 +44,7 @@ def test_messages_arrive_in_order_and_the_word_to_stop_reaches_everybody() -> No
 def test_line_knows_when_the_hub_is_gone() -> None:
     with Hub(lambda _: None).listening() as hub:
         address = hub.address
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ConnectionRefusedError):
         Line(address)
 
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +23,19 @@ from benchmarks.base.machine import (
 )
 
 
-def test_each_training_holds_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The user's runtime folder, on a machine with two GPUs."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr("benchmarks.base.machine._gpu_name", lambda index: f"test-{index}")
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    (tmp_path / "runtime").mkdir(mode=0o700)
+    return tmp_path / "runtime"
+
+
+@pytest.mark.usefixtures("runtime")
+def test_each_training_holds_a_gpu_of_its_own() -> None:
     with ExitStack() as stack:
         held = [stack.enter_context(hold_device("cuda")) for _ in range(2)]
         assert held == ["cuda:0", "cuda:1"]
@@ -31,6 +43,44 @@ def test_each_training_holds_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -
             assert shared in held
     with hold_device("cuda") as free:
         assert free == "cuda:0"
+
+
+@pytest.mark.parametrize("loose", [True, False], ids=["others can enter the runtime folder", "it is the user's own"])
+def test_gpus_are_locked_in_a_folder_of_the_user(runtime: Path, loose: bool) -> None:
+    runtime.chmod(0o755 if loose else 0o700)
+    folder = runtime.parent / "cache" / f"locks-{os.getuid()}" if loose else runtime / "sen-bench"
+    with hold_device("cuda") as held:
+        assert held == "cuda:0"
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert [path.name for path in folder.iterdir()] == [f"{os.uname().nodename}-test-0.lock"]
+
+
+def link(folder: Path) -> None:
+    (folder.parent / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(folder.parent / "elsewhere")
+
+
+def open_to_others(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o755)
+
+
+def give_away(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 65534, 65534)
+
+
+@pytest.mark.parametrize("spoil", [link, open_to_others, give_away])
+def test_no_gpu_is_locked_where_others_can_meddle(
+    runtime: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    if spoil is give_away and os.geteuid():
+        pytest.skip("only root can give a folder away")
+    spoil(runtime / "sen-bench")
+    with hold_device("cuda") as held, hold_device("cuda") as again:
+        assert held == again
+    assert f"{runtime / 'sen-bench'} cannot be used (it is no folder that only you can enter" in caplog.messages[0]
+    assert not list((runtime / "sen-bench").iterdir())
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:3"])

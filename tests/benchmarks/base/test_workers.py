@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from benchmarks.base.errors import RunError
-from benchmarks.base.workers import stream
+from benchmarks.base.workers import in_worker, stream
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -35,6 +35,11 @@ def test_an_error_in_a_task_is_raised(jobs):
 def test_a_worker_that_is_killed_is_reported_in_one_sentence():
     with pytest.raises(RunError, match=r"A worker process died; .* --jobs 1"):
         list(stream(_die, [(1,), (2,)], jobs=2))
+
+
+def test_a_worker_knows_that_it_is_one():
+    assert list(stream(in_worker, [()] * 2, jobs=2)) == [True, True]
+    assert list(stream(in_worker, [()], jobs=1)) == [False]
 
 
 def _die(_number: int) -> None:

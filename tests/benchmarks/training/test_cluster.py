@@ -358,6 +358,15 @@ def test_scheduler_on_all_interfaces_draws_a_warning(
     assert f"The scheduler at {found[1]} has no TLS" in caplog.text
 
 
+def test_what_killed_commands_left_to_find_shared_folders_is_removed(tmp_path: Path) -> None:
+    from benchmarks.training.cluster import _marks
+
+    (tmp_path / ".sen-bench-left").touch()
+    with _marks([tmp_path]) as (first,), _marks([tmp_path]) as (second,):
+        assert {str(path) for path in tmp_path.iterdir()} == {first, second}
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.deep
 def test_worker_that_lacks_something_is_reported(dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import benchmarks.training.cluster as cluster_module

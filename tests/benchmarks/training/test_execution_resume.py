@@ -6,6 +6,7 @@ What is killed, signalled or limited is a process of its own; what it is compare
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -244,8 +245,11 @@ def test_parallel_run_saves_the_state_of_every_worker(start: Start, tmp_path: Pa
 
 @pytest.mark.deep
 def test_workers_save_their_state_and_end_when_the_process_that_started_them_is_killed(
-    start: Start, tmp_path: Path
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     run = start(tmp_path / "runs", "--jobs", 2, *PATIENT, epochs=400)
     wait_for(lambda: "fold 0, seed 0: val" in run.out and "fold 1, seed 0: val" in run.out)
     workers = [path for path in Path("/proc").glob("[0-9]*/status") if f"PPid:\t{run.process.pid}\n" in read(path)]
@@ -255,6 +259,8 @@ def test_workers_save_their_state_and_end_when_the_process_that_started_them_is_
     wait_for(lambda: len(states(tmp_path / "runs")) == 2)
     assert nothing_half_written(tmp_path / "runs")
     wait_for(lambda: not any(path.exists() for path in workers))
+    # Where torch keeps what it compiles is the user's, and not the run's.
+    assert not [path for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]
 
 
 @pytest.mark.deep
@@ -335,13 +341,36 @@ def test_fold_whose_holder_dies_is_trained_by_the_run_that_waited_for_it(
     out = tmp_path / "runs"
     run_here(out, "--folds", "0")
     (run_folder,) = (out / TASK).iterdir()
-    with Run(run_folder).lock(Training(0, 1)) as held:
+    with ExitStack() as stack:
+        stack.enter_context(Run(run_folder).lock(Training(0, 1)))
         # The holder dies while the run sleeps between two looks at its lock.
-        monkeypatch.setattr("benchmarks.training.execution.time", SimpleNamespace(sleep=lambda _: held.release()))
+        monkeypatch.setattr("benchmarks.training.execution.time", SimpleNamespace(sleep=lambda _: stack.close()))
         answer = run_here(out)
     assert "Another process is training fold 1, seed 0: waiting for it." in answer.out
     assert "fold 1, seed 0: validation" in answer.out
     assert sorted(predictions(out)) == ["fold_0", "fold_1"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_file_system_without_locks_is_reported_once_before_anything_is_trained(
+    run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, jobs: int
+) -> None:
+    def flock(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    def train(*arguments: Any, **options: Any) -> Any:
+        assert len(caplog.messages) == 1
+        return begin(*arguments, **options)
+
+    run_here(tmp_path / "elsewhere", "--folds", "0")  # fills the cache
+    begin = execution._in_turn if jobs == 1 else execution._in_parallel
+    monkeypatch.setattr(execution, begin.__name__, train)
+    monkeypatch.setattr("benchmarks.base.locks._warned", [])
+    monkeypatch.setattr("fcntl.flock", flock)
+    run_here(tmp_path / "runs", "--jobs", jobs)
+    (message,) = caplog.messages
+    assert f"The file system of {tmp_path / 'runs'}" in message
+    assert sorted(predictions(tmp_path / "runs")) == ["fold_0", "fold_1"]
 
 
 @pytest.mark.deep
