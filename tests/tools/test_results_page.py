@@ -16,10 +16,11 @@ import pytest
 from benchmarks.base.console import figures
 from benchmarks.base.zip_path import open_path
 from benchmarks.results.archive import collect, write_archive
-from benchmarks.results.recorded import config_digest
+from benchmarks.results.leaderboard import LeaderboardEntry
+from benchmarks.results.recorded import config_digest, variant_kind_of
 from benchmarks.results.store import Run, Training, find_runs
 from tests.conftest import REPOSITORY
-from tools.results_page import ablations, audits, reports, trainings
+from tools.results_page import ablations, audits, models, reports, trainings
 from tools.results_page.page import render
 
 DOCS = REPOSITORY / "docs"
@@ -285,7 +286,7 @@ def store_fold(
 
     config = {
         "task": "task",
-        "block_name": block,
+        **({"model_name": block, block: {}} if block == "cogn" else {"block_name": block}),
         "limit": None,
         "training": {"precision": "float32"},
         **facts,
@@ -298,7 +299,7 @@ def store_fold(
         "rows": {"train": 8, "validation": 1, "test": len(predictions)},
         "task": "task",
         "kind": "regression",
-        "block": config["block_name"],
+        variant_kind_of(config): block,
         "seed": seed,
         "fold": fold,
         "coverage": 1.0,
@@ -367,7 +368,7 @@ def test_archived_trainings_are_lines_of_a_file(docs: Path, tmp_path: Path) -> N
     run_tool(docs).check_returncode()
     text = (results / "task.csv").read_text().splitlines()
     assert text[0].startswith(
-        "block,run,split,limit,seed,fold,mae,rmse,train_rows,validation_rows,test_rows,best_epoch,"
+        "variant,run,split,limit,seed,fold,mae,rmse,train_rows,validation_rows,test_rows,best_epoch,"
     )
     assert text[1:] == [f"mlp,{run},folds,,1,4,0.25,0.5,8,1,1,2,3,float32,cpu,12.3,0123456-dirty"]
     run_tool(docs, "--check").check_returncode()
@@ -411,3 +412,22 @@ def test_numbers_of_the_readme_stand_on_the_page() -> None:
     numbers = re.findall(r"\d+\.\d+", findings)
     assert numbers
     assert [number for number in numbers if not re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]*\d)", page)] == []
+
+
+def test_models_stand_above_what_was_published_of_them_on_the_same_folds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = LeaderboardEntry("coGN", 0.4, 0.2, (0.25, 0.5, 0.75, 0.2, 0.3))
+    monkeypatch.setattr(models, "published", lambda task: [theirs] if task == "task" else [])
+    for fold, error in ((0, 0.3), (1, 0.6)):
+        store_fold(tmp_path, "cogn", 0, fold, {f"{fold}a": 1 + error})
+        store_fold(tmp_path, "mlp", 0, fold, {f"{fold}a": 1.5})
+    store_fold(tmp_path, "cogn", 1, 0, {"0a": 9.0})  # another seed
+    assert models.reproduced(tmp_path).splitlines()[2:] == [
+        "| `cogn` | 0.3000 | 0.6000 | – | – | – | 0.4500 | 0.1500 | +20.0% | 3 | 25 s | 0123456-dirty |",
+        "| coGN | 0.2500 | 0.5000 | 0.7500 | 0.2000 | 0.3000 | 0.4000 | 0.2025 |  |  |  | published |",
+        "| `mlp` | 0.5000 | 0.5000 | – | – | – | 0.5000 | 0 | – | 3 | 25 s | 0123456-dirty |",
+    ]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="there is no run"):
+        models.reproduced(tmp_path / "empty")

@@ -29,7 +29,7 @@ _NOT_RECIPE = {
 
 
 def results(ablation: Path) -> str:
-    """Return the table of blocks."""
+    """Return the table of variants."""
     facts, trainings = read_facts(ablation), read_trainings(ablation)
     unit = facts["task"]["unit"]
     rows = facts["table"]
@@ -37,7 +37,7 @@ def results(ablation: Path) -> str:
         raise ValueError(f"{ablation}: trainings are missing.")
 
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        "block": name,
+        "variant": name,
         f"{facts['metric'].upper()} ({unit})": lambda row: number(row["mean"]),
         "std, folds": lambda row: number(row["std_folds"]),
         "std, seeds": lambda row: number(row["std_seeds"]),
@@ -64,7 +64,7 @@ def comparisons(ablation: Path) -> str:
     """Return the table of paired differences."""
     facts = read_facts(ablation)
     heading = [
-        "block",
+        "variant",
         "against",
         f"difference ({facts['task']['unit']})",
         "95 % interval",
@@ -129,34 +129,37 @@ def recipes(folder: Path) -> str:
         # Several ablations may have the same run: it gets its shortest name, and is shown with all its seeds.
         tried = min((tried for tried, _, _ in entries), key=len)
         _, row, unit = max(entries, key=lambda entry: len(entry[1]["seeds"]))
-        lines.append((row["block"], list(map(_by_value, tried)), made, tried, row, unit))
+        lines.append((row["variant"], list(map(_by_value, tried)), made, tried, row, unit))
     rows = [
         [
-            f"`{block}`",
+            f"`{variant}`",
             ", ".join(f"{field}{' ' if field.startswith('-') else ' = '}{value}" for field, value in tried)
             or "default",
             f"{number(row['mean'])} {unit}",
             *(number(row["std_seeds"]), ", ".join(map(str, row["seeds"])), f"{row['rows']:,}", made),
         ]
-        for block, _, made, tried, row, unit in sorted(lines, key=lambda line: line[:3])
+        for variant, _, made, tried, row, unit in sorted(lines, key=lambda line: line[:3])
     ]
-    return markdown(["block", "recipe", "validation MAE", "std, seeds", "seeds", "validation rows", "commit"], rows)
+    return markdown(["variant", "recipe", "validation MAE", "std, seeds", "seeds", "validation rows", "commit"], rows)
 
 
 def read_facts(ablation: AnyPath) -> dict[str, Any]:
     """Read the facts of an ablation, given its folder."""
     facts: dict[str, Any] = json.loads((open_path(ablation) / "ablation.json").read_text())
+    for row in facts["table"]:
+        row.setdefault("variant", row.get("block"))  # its name in files of sen-bench 0.1
     return facts
 
 
 def read_trainings(ablation: AnyPath) -> pd.DataFrame:
     """Read the line of each training of an ablation, with all values as text."""
-    return pd.read_csv((open_path(ablation) / "cells.csv").open("rb"), dtype=str, keep_default_na=False)
+    lines = pd.read_csv((open_path(ablation) / "cells.csv").open("rb"), dtype=str, keep_default_na=False)
+    return lines.rename(columns={"block": "variant"})
 
 
 def of_trainings(trainings: pd.DataFrame, row: dict[str, Any], fact: str) -> list[str]:
     """Return a fact of each training of a line of an ablation's table."""
-    wanted = {"block": row["block"], **row["values"]}
+    wanted = {"variant": row["variant"], **row["values"]}
     chosen = (trainings[list(wanted)] == pd.Series(wanted)).all(axis=1)
     found: list[str] = trainings.loc[chosen, fact].tolist()
     return found
@@ -164,12 +167,12 @@ def of_trainings(trainings: pd.DataFrame, row: dict[str, Any], fact: str) -> lis
 
 def setting(row: dict[str, Any]) -> str:
     """Return the name of a line of an ablation's table."""
-    return ", ".join([row["block"], *(f"{field}={value}" for field, value in row["values"].items())])
+    return ", ".join([row["variant"], *(f"{field}={value}" for field, value in row["values"].items())])
 
 
 def name(row: dict[str, Any]) -> str:
-    """Return the setting with the block as code."""
-    return f"`{row['block']}`{setting(row).removeprefix(row['block'])}"
+    """Return the setting with the block or model as code."""
+    return f"`{row['variant']}`{setting(row).removeprefix(row['variant'])}"
 
 
 def _set(command: str) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ archive, such as results/phonons-blocks.zip/matbench_phonons/ablation-2537d822eb
 
 - `results`, `comparisons` or `leaderboard`: an ablation, alone or among the published models; FILE is its folder;
 - `recipes`: recipes that were tried; FILE is a folder with ablations judged by validation rows;
+- `reproduced`: models trained here, each beside what was published of it; FILE is a folder of runs;
 - `repeated` or `apart`: configurations that were trained again with the same seed on all five folds, and how far apart
   the predictions of any two trainings lie; FILE is a pattern for archives;
 - `systems` or `separation`: errors by crystal system, and how well blocks separate atoms; FILE is the JSON file of a
@@ -27,6 +28,7 @@ from pathlib import Path
 
 from tools.results_page.ablations import comparisons, leaderboard, recipes, results
 from tools.results_page.audits import claims, parted, published_systems, same_rows, unlike
+from tools.results_page.models import reproduced
 from tools.results_page.reports import separation, systems
 from tools.results_page.trainings import apart, repeated
 
@@ -35,7 +37,7 @@ __all__ = ["render"]
 _PLACE = re.compile(r"<!-- (?P<what>\w+) (?P<file>\S+) -->\n(?:(?!<!-- ).)*?<!-- end -->", re.DOTALL)
 _TABLES: dict[str, Callable[[Path], str]] = {
     "published": published_systems,
-    **{table.__name__: table for table in (results, comparisons, leaderboard, recipes, repeated, apart)},
+    **{table.__name__: table for table in (results, comparisons, leaderboard, recipes, repeated, apart, reproduced)},
     **{table.__name__: table for table in (systems, separation, unlike, same_rows, claims, parted)},
 }
 

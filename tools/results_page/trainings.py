@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.data.folds import N_FOLDS
+from benchmarks.results.recorded import recorded_variant
 from benchmarks.results.statistics import bootstrap_mean
 from benchmarks.results.store import Run, Training, find_runs
 from tools.results_page.formats import commits, markdown, number, short
@@ -31,7 +32,7 @@ def export(results: Path) -> dict[str, str]:
             record = run.read_metrics(training)
             lines.setdefault(config["task"], []).append(
                 {
-                    "block": config["block_name"],
+                    "variant": recorded_variant(config),
                     "run": run.path.name,
                     "split": split,
                     "limit": config["limit"],
@@ -57,7 +58,7 @@ def repeated(pattern: Path) -> str:
         ValueError: There is no such block, or its runs have different test rows.
     """
     folds = [f"fold {fold}" for fold in range(N_FOLDS)]
-    heading = ["block", "commit", *folds, "mean", "this line less the block's first, mean over rows (95 % interval)"]
+    heading = ["variant", "commit", *folds, "mean", "this line less the first, mean over rows (95 % interval)"]
     lines = []
     for block, runs in by_block(pattern).items():
         if len(runs) < 2:
@@ -111,7 +112,7 @@ def by_block(pattern: Path) -> dict[str, list[Run]]:
     for run in chain.from_iterable(map(find_runs, archives)):
         facts = run.read_config()
         if facts["task"]["split"] == "folds" and {Training(0, fold) for fold in range(N_FOLDS)} <= set(run.trainings()):
-            of_block = found.setdefault(facts["config"]["block_name"], [])
+            of_block = found.setdefault(recorded_variant(facts["config"]), [])
             of_block.append(run)
             if facts["config"] != of_block[0].read_config()["config"]:
                 raise ValueError(f"{run.path} has another configuration than {of_block[0].path}.")
