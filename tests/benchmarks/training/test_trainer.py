@@ -122,6 +122,21 @@ def test_prediction_does_not_depend_on_how_crystals_are_batched(task: tuple[Grap
     np.testing.assert_allclose(together[::-1], reverse, atol=1e-5)
 
 
+def test_weights_of_the_first_version_are_loaded(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, target = task
+    torch.manual_seed(0)
+    stored, loaded = Predictor(build_model(config())), Predictor(build_model(config()))
+    stored.standardise(target)
+    weights = {name.removeprefix("model."): tensor for name, tensor in stored.state_dict().items()}
+    assert {"shift", "scale", "head.1.weight"} < set(weights)
+    loaded.load_weights(weights)
+    crystals = np.arange(5)
+    first, second = (predict(each, graphs, crystals, edge_budget=1000) for each in (stored, loaded))
+    np.testing.assert_array_equal(first, second)
+    with pytest.raises(RuntimeError, match="head"):
+        loaded.load_weights({name: tensor for name, tensor in weights.items() if not name.startswith("head")})
+
+
 def rates_of(**recipe: Any) -> list[float]:
     """Learning rates of the 1,000 steps of a training."""
     return [learning_rate(step / 1000, TrainingConfig(**recipe)) for step in range(1000)]
