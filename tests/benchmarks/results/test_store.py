@@ -235,7 +235,7 @@ def test_a_config_of_the_older_format_is_read(run):
 @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EACCES])
 def test_a_result_that_the_system_refuses_to_read_is_not_damaged(run, monkeypatch, number):
     monkeypatch.setattr("benchmarks.base.files._PAUSES", (0, 0))
-    for name, method in (("predictions.csv", "open"), ("manifest.json", "read_bytes"), ("seed_0", "iterdir")):
+    for name, method in (("predictions.csv", "open"), ("manifest.json", "open"), ("seed_0", "iterdir")):
         with monkeypatch.context() as patch:
             original = getattr(Path, method)
 

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 
 from benchmarks.results.store import Run, Training
 from sen.crystal import refine
-from tests.benchmarks.conftest import SMALL, Answer, Write, replace_file, rocksalts
+from tests.benchmarks.conftest import SMALL, Answer, Write, change_facts, replace_file, rocksalts
 
 Command = Callable[..., Answer]
 ROWS = rocksalts(60)
@@ -156,12 +156,12 @@ def test_isolated_atom_and_deuterium_are_predicted(run: Run, tmp_path: Path, sen
 def test_a_structure_is_refined_as_the_crystals_of_the_run(
     run: Run, tmp_path: Path, sen_bench: Command, symprec: float, space_group: int
 ) -> None:
-    folder = Path(shutil.copytree(run.path, tmp_path / run.path.name))
-    facts = json.loads((folder / "config.json").read_text())
+    copy = Run(shutil.copytree(run.path, tmp_path / run.path.name))
+    facts = copy.read_config()
     del facts["config"]["graph"]["symprec"]  # as version 0.1, which refined to 0.01 Å, wrote it
     if symprec != 0.01:
         facts["config"]["graph"]["symprec"] = symprec
-    (folder / "config.json").write_text(json.dumps(facts))
+    folder = change_facts(copy, facts).path
     path = tmp_path / "POSCAR"
     path.write_text("CsCl\n1.0\n4 0 0\n0 4 0\n0 0 4\nNe O\n1 1\nDirect\n0 0 0.00125\n0.5 0.5 0.5\n")
     (predicted,) = as_json(sen_bench("predict", folder, path, "--format", "json"))["predictions"]

@@ -86,7 +86,7 @@ def test_labels_do_not_name_what_follows_from_the_training_rows(tmp_path: Path) 
 
     def make(limit: int | None, training_rows: int, **given: float) -> None:
         settled = build_config(dataset.task.name, "mlp").settle(training_rows)
-        recipe = {"training.weight_decay": settled.training.weight_decay, "sen.dropout": settled.sen.dropout, **given}
+        recipe = {"training.weight_decay": settled.training.weight_decay, "sen.dropout": settled.model.dropout, **given}
         run = make_run(tmp_path / "runs", dataset, folds=[0], flags={"limit": limit, **recipe})
         record = run.read_metrics(Training(0, 0))
         rows = {**record["rows"], "train": training_rows}
