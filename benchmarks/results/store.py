@@ -502,6 +502,8 @@ def _misplacement(facts: Mapping[str, Any], training: Training, path: AnyPath) -
     """
     record = _read_json(path / "metrics.json")
     for name, expected in {**_of_run(facts), **asdict(training)}.items():
+        if name not in record:
+            return f"it is of no {name}, but the run is of {printable(expected)}, so it was moved or copied"
         if record[name] != expected:
             return f"it is of {name} {printable(record[name])}, not {printable(expected)}, so it was moved or copied"
     if "run" in record and record["run"] not in facts.get("digests", ()):

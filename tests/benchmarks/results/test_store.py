@@ -127,10 +127,12 @@ def swap(run: Run) -> None:
         (run.folder / "seed_0" / source).rename(run.folder / "seed_0" / target)
 
 
-def altered(**fields: object):
+def altered(without: str = "", **fields: object):
     def alter(run: Run) -> None:
         path = run.training_path(UNIT) / "metrics.json"
-        replace_file(path.parent, path.name, json.dumps({**json.loads(path.read_text()), **fields}).encode())
+        record = {**json.loads(path.read_text()), **fields}
+        record.pop(without, None)
+        replace_file(path.parent, path.name, json.dumps(record).encode())
 
     return alter
 
@@ -148,6 +150,7 @@ MISPLACED = {
     "long number": (copy("seed_0/fold_2", f"seed_0/fold_{'1' * 200}"), [(0, 1), (0, 2)], [OTHER_NAME]),
     "other task": (altered(task="gaps"), [(0, 1)], ["it is of task gaps, not task"]),
     "other block": (altered(block="tfn"), [(0, 1)], ["it is of block tfn, not block"]),
+    "a model": (altered(without="block", model="cogn"), [(0, 1)], ["it is of no block, but the run is of block"]),
     "other kind": (altered(kind="classification"), [(0, 1)], ["it is of kind classification, not regression"]),
     "other data": (altered(data_digest="e"), [(0, 1)], ["it is of data_digest e, not d"]),
     "other rows": (altered(coverage=0.5), [(0, 1)], ["it is of coverage 0.5, not 1.0"]),
