@@ -116,6 +116,7 @@ def make_plan(
         DataError: The rows of the data set are not those of its task, or a result cannot be read.
     """
     task, table = dataset.task, dataset.table
+    config = _with_share_of_split(config, task.split)
     _check_fit(config, dataset)
     check_fold_numbers(folds, task.split)
     if not seeds or min(seeds) < 0:
@@ -149,6 +150,14 @@ def make_plan(
     return Plan(
         config, dataset, graphs, run, trainings, [training for training in trainings if training not in finished]
     )
+
+
+def _with_share_of_split(config: RunConfig, split: str) -> RunConfig:
+    """Let the share of validation rows of a model's publication give way to the one that a holdout split names."""
+    published = load_model(config.model_name).recipe.get("validation")
+    if split == "folds" or not published or config.training.validation != published:
+        return config
+    return config.model_copy(update={"training": config.training.model_copy(update={"validation": None})})
 
 
 def _check_fit(config: RunConfig, dataset: Dataset) -> None:

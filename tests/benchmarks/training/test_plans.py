@@ -13,7 +13,7 @@ import pytest
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.tasks import get_task
-from benchmarks.results.run_config import build_config
+from benchmarks.results.run_config import Recipe, build_config
 from benchmarks.results.store import Run, Training
 from benchmarks.training.plans import Overwrite, make_plan
 from benchmarks.training.trainer import Epoch
@@ -46,6 +46,29 @@ def test_crystals_refined_to_another_tolerance_are_refused(tmp_path: Path) -> No
         make_plan(config, load_dataset("prototypes"), folds=[0], seeds=[0], out=tmp_path)
     plan = make_plan(config, load_dataset("prototypes", symprec=0.01), folds=[0], seeds=[0], out=tmp_path)
     assert plan.missing == [Training(0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("variant", "recipe", "flags", "validation", "n_validation"),
+    [
+        ("gatgnn", "own", {}, None, 202),  # a ninth of the training rows in its publication
+        ("gatgnn", "common", {}, None, 202),
+        ("megnet", "own", {}, 0.0, 0),
+        ("gatgnn", "own", {"training.validation": 0.0}, 0.0, 0),
+    ],
+)
+def test_a_holdout_split_names_its_share_of_validation_rows(
+    tmp_path: Path, variant: str, recipe: Recipe, flags: dict[str, float], validation: float | None, n_validation: int
+) -> None:
+    dataset = load_dataset(get_task("prototypes"))
+    dataset = replace(dataset, task=replace(dataset.task, split="holdout:0.8/0.1/0.1"))
+    config = build_config("prototypes", variant, recipe=recipe, flags=flags)
+    plan = make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path, is_trial=True)
+    assert plan.config.training.validation == validation
+    assert len(plan.fold(Training(0, 0)).validation) == n_validation
+    config = build_config("prototypes", variant, recipe=recipe, flags={"training.validation": 0.2})
+    with pytest.raises(UsageError, match=r"names its share of validation rows: leave out training\.validation=0\.2"):
+        make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path, is_trial=True)
 
 
 def test_results_of_another_release_are_kept_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
