@@ -34,12 +34,14 @@ class Learning(Section):
             progress(i + 1, len(study.runs))
         if not results:
             raise Absent("No run has a readable history.csv, where the learning curves are; train it again.")
-        return {"unit": study.task.unit, "kind": study.task.kind, "results": results}
+        unvalidated = [result["label"] for result in results if result["curves"][0]["validation"] is None]
+        return {"unit": study.task.unit, "kind": study.task.kind, "results": results, "unvalidated": unvalidated}
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
-        """One panel for each run, one line for each training."""
+        """One panel for each run that has validation rows, one line for each training."""
         items = Items(__name__, facts)
-        yield _figure(items, facts)
+        if len(facts["unvalidated"]) < len(facts["results"]):
+            yield _figure(items, facts)
         yield _table(items, facts)
 
 
@@ -55,11 +57,13 @@ def _curves(result: Result) -> list[dict[str, Any]]:
         if not rows:
             continue
         record = result.records[training]
+        has_validation = record["rows"]["validation"] > 0
         curves.append(
             {
                 "fold": training.fold,
                 "seed": training.seed,
                 **{name: drawable(column) for name, column in columns.items()},
+                **({} if has_validation else {"validation": None}),
                 "best_epoch": record["best_epoch"],
                 "planned": result.facts["config"]["training"]["epochs"],
                 "test": record["metrics"].get("mae"),
@@ -69,7 +73,7 @@ def _curves(result: Result) -> list[dict[str, Any]]:
 
 
 def _figure(items: Items, facts: Mapping[str, Any]) -> Figure:
-    results = facts["results"]
+    results = [result for result in facts["results"] if result["label"] not in facts["unvalidated"]]
     label = f"validation MAE{items.unit}" if facts["kind"] == "regression" else "validation error"
 
     def draw() -> Any:
@@ -113,7 +117,7 @@ def _table(items: Items, facts: Mapping[str, Any]) -> Table:
         ("seed", "seed"),
         ("epochs", lambda curve: len(curve["epoch"])),
         ("best epoch", "best_epoch"),
-        (f"best validation error{items.unit}", lambda curve: min(curve["validation"])),
+        (f"best validation error{items.unit}", lambda curve: min(curve["validation"]) if curve["validation"] else None),
     ]
     if facts["kind"] == "regression":
         columns.append((f"test MAE{items.unit}", "test"))

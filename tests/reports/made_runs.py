@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,8 @@ def make_run(
     origin = provenance()
     for seed in seeds:
         for number in folds:
-            fold = dataset.folds(seed, config.limit)[number]
+            fold = dataset.folds(seed, config.limit, config.training.validation)[number]
+            error = 0.5 if len(fold.validation) else math.nan
             rng = np.random.default_rng([seed, number, len(block)])
             target = np.asarray(table.target[fold.test])
             prediction = target + noise * rng.normal(size=len(target))
@@ -129,7 +131,7 @@ def make_run(
                     "run": facts_digest(facts),
                     "provenance": origin,
                 },
-                history=[Epoch(e, 1 / e, 0.5 / e, 1e-3, 2.0 * e) for e in (1, 2, 3)],
+                history=[Epoch(e, 1 / e, error / e, 1e-3, 2.0 * e) for e in (1, 2, 3)],
                 weights={"weight": torch.zeros(1)},
             )
     return run

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.base.files import plain
+from reports.page import Figure, Table
 from reports.sections.learning import Learning
 from reports.study.study import Absent
 from tests.reports.made_runs import make_run, no_progress, official, study_of
@@ -23,3 +24,20 @@ def test_learning_curves_are_read(tmp_path: Path) -> None:
         path.write_text("nothing\n")
     with pytest.raises(Absent, match=r"history\.csv"):
         Learning().analyse(study, no_progress)
+
+
+def test_runs_without_validation_rows_are_named_and_have_no_curve(tmp_path: Path) -> None:
+    dataset, section = official(tmp_path / "data"), Learning()
+    make_run(tmp_path / "runs", dataset, folds=[0], flags={"training.validation": 0.0})
+    facts = plain(section.analyse(study_of(tmp_path), no_progress))
+    (table,) = section.show(facts)
+    assert isinstance(table, Table)
+    assert table.rows[0][5] is None
+    make_run(tmp_path / "runs", dataset, block="capsule", folds=[0])
+    facts = plain(section.analyse(study_of(tmp_path), no_progress))
+    figure, table = section.show(facts)
+    assert isinstance(figure, Figure)
+    assert isinstance(table, Table)
+    assert "Without validation rows, so that the last epoch counts: mlp." in figure.method
+    assert len(figure.draw().axes) == 1
+    assert sorted(row[5] or 0.0 for row in table.rows) == [0.0, 0.16667]
