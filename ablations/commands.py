@@ -84,7 +84,7 @@ def ablate(
     Every variant is an ordinary run in the store. Finished trainings are never repeated: the same command continues
     where it was stopped.
     """
-    from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_variants
+    from ablations.grid import Variant, build_settings, check_seams, check_validated, parse_axes, parse_variants
     from benchmarks.base.machine import check_device_name, pick_device
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.training.plans import make_plan
@@ -108,6 +108,8 @@ def ablate(
         flags=options.flags,
         assignments=assignments,
     )
+    if judge == "validation":
+        check_validated(settings)
     check_seams(names)
     try:
         with ExitStack() as stack:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from benchmarks.results.run_config import Recipe, RunConfig
     from benchmarks.training.plans import Plan
 
-__all__ = ["Setting", "Variant", "build_settings", "check_seams", "parse_axes", "parse_variants"]
+__all__ = ["Setting", "Variant", "build_settings", "check_seams", "check_validated", "parse_axes", "parse_variants"]
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,20 @@ def build_settings(
             raise UsageError(f"{same[0]} and {setting} are the same configuration: leave one of them out.")
         settings.append(setting)
     return settings
+
+
+def check_validated(settings: Sequence[Setting]) -> None:
+    """Check that every setting has validation rows, which are to judge it.
+
+    Raises:
+        UsageError: One of them trains on all rows; the message names it.
+    """
+    for setting in settings:
+        if setting.config.training.validation == 0:
+            raise UsageError(
+                f"{setting} trains on all rows, so that no validation rows can judge it: set training.validation=0.1, "
+                "or leave it out."
+            )
 
 
 def check_seams(names: Sequence[str]) -> None:

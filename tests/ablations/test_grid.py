@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import pytest
 
-from ablations.grid import build_settings, check_seams, parse_axes, parse_variants
+from ablations.grid import Setting, build_settings, check_seams, check_validated, parse_axes, parse_variants
 from benchmarks.base.errors import UsageError
 from sen.registry import block_names, model_names
 from tests.benchmarks.conftest import BLOCK, Install
 
 
-def settings(blocks: list[str], *assignments: str) -> list[str]:
+def build(variants: list[str], *assignments: str) -> list[Setting]:
     fixed, axes = parse_axes(assignments)
-    built = build_settings(
-        "prototypes", blocks, axes, recipe="own", defaults={}, file=None, flags={}, assignments=fixed
+    return build_settings(
+        "prototypes", variants, axes, recipe="own", defaults={}, file=None, flags={}, assignments=fixed
     )
-    return [str(setting) for setting in built]
+
+
+def settings(blocks: list[str], *assignments: str) -> list[str]:
+    return [str(setting) for setting in build(blocks, *assignments)]
 
 
 def test_blocks_and_then_models_in_the_order_given_or_all() -> None:
@@ -81,6 +84,12 @@ def test_field_of_one_block_alone_names_the_block_that_lacks_it() -> None:
 def test_values_written_differently_are_one_configuration() -> None:
     with pytest.raises(UsageError, match=r"mlp, sen\.dropout=0 and mlp, sen\.dropout=0\.0 are the same configuration"):
         settings(["mlp"], "sen.dropout=0,0.0")
+
+
+def test_what_trains_on_all_rows_cannot_be_judged_by_validation_rows() -> None:
+    check_validated(build(["mlp", "megnet"], "training.validation=0.1"))
+    with pytest.raises(UsageError, match=r"^megnet trains on all rows, .* set training\.validation=0\.1"):
+        check_validated(build(["mlp", "megnet"]))
 
 
 def test_broken_seam_is_reported_with_its_contract(install: Install) -> None:
