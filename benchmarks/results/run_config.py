@@ -136,7 +136,7 @@ class RunConfig(Config):
         """
         settled: dict[str, Config] = {"model": self.model, "training": self.training}
         for name, factor in load_model(self.model_name).shrink(training_rows).items():
-            table, _, field = name.partition(".")
+            table, _, field = name.rpartition(".")
             section = "training" if table == "training" else "model"
             fields = getattr(self, section)
             if field not in fields.model_fields_set:
@@ -157,7 +157,8 @@ def check_variant(name: str, *kinds: Literal["block", "model"]) -> None:
         kinds: What it may be; by default either.
 
     Raises:
-        UsageError: There is none, and the message has the nearest names; or a block and a model have the same name.
+        UsageError: There is none, and the message has the nearest names; or a block and a model have the same name, or
+            a model that of another part of the configuration.
     """
     installed = {"block": block_names(), "model": model_names()}
     kinds = kinds or ("block", "model")
@@ -166,6 +167,8 @@ def check_variant(name: str, *kinds: Literal["block", "model"]) -> None:
         raise UsageError(f"There is no {' or '.join(kinds)} called {name!r}. {suggest(name, known)}")
     if all(name in names for names in installed.values()):
         raise UsageError(f"A block and a model are both called {name!r}: one of the packages must rename its own.")
+    if name in installed["model"] and name in RunConfig.model_fields:
+        raise UsageError(f"A part of every configuration is called {name!r}, too: the package must rename its model.")
 
 
 def get_variant(name: str) -> tuple[type[CrystalModel], type[SymmetryBlock] | None]:
@@ -230,7 +233,7 @@ def build_config(
         for field, value in content.items():
             _assign(values, f"{table}.{field}", value, sections, f"the defaults of the model {name}")
     for field, value in (defaults or {}).items():
-        if field.partition(".")[0] in sections:
+        if field.rpartition(".")[0] in sections:
             _assign(values, field, value, sections, f"the defaults of {task}")
     for field, value, source in _all_assignments(file, flags or {}, assignments):
         _assign(values, field, value, sections, source)
@@ -349,7 +352,7 @@ def _value(text: str) -> Any:
 def _assign(
     values: dict[str, Any], field: str, value: Any, sections: Mapping[str, type[BaseModel]], source: str
 ) -> None:
-    section, _, name = field.partition(".")
+    section, _, name = field.rpartition(".")  # the name of a model may have dots
     if field == "limit" and "training" in sections:
         if type(value) is not int or value < 2:
             raise UsageError(f"limit: the least is 2 rows, one to train on and one to validate on (given: {value!r}).")

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 import benchmarks.results
 from benchmarks.base.cache import digest
 from benchmarks.base.errors import UsageError
+from benchmarks.results import run_config
 from benchmarks.results.run_config import RunConfig, TrainingConfig, build_config, build_graph_settings, restore_config
 from benchmarks.results.store import find_runs
+from sen.registry import load_model
 
 ARCHIVES = Path(__file__).parents[3] / "docs" / "results"
 PROVIDED = Path(benchmarks.results.__file__).parent / "configs"
@@ -216,3 +218,25 @@ def test_an_altered_configuration_is_said_to_be(field: str, value: object) -> No
 def test_graphs_have_no_limit() -> None:
     with pytest.raises(UsageError, match="no configuration field 'limit'"):
         build_graph_settings(assignments=["limit=50"])
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MEGNet under further names."""
+    names = ["graph", "limit", "my.net", "sen"]
+    monkeypatch.setattr(run_config, "model_names", lambda: names)
+    monkeypatch.setattr(run_config, "load_model", lambda _: load_model("megnet"))
+
+
+@pytest.mark.usefixtures("models")
+def test_a_model_whose_name_has_dots_has_fields():
+    config = build_config("mine", "my.net", defaults={"my.net.blocks": 2}, assignments=["my.net.width=8"])
+    assert (config.model.blocks, config.model.width) == (2, 8)
+    assert restore_config(json.loads(config.model_dump_json())) == config
+
+
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize("name", ["graph", "limit"])
+def test_a_model_with_the_name_of_another_part_of_a_configuration_is_refused(name):
+    with pytest.raises(UsageError, match=f"A part of every configuration is called '{name}', too"):
+        build_config("mine", name)
