@@ -22,6 +22,7 @@ from pathlib import Path
 from benchmarks.base.cache import cache_folder
 from benchmarks.base.errors import UsageError
 from benchmarks.base.locks import Taken, lock
+from benchmarks.base.text import whole_number
 
 __all__ = [
     "check_device_name",
@@ -50,8 +51,7 @@ def n_cores() -> int:
 
 def n_threads() -> int:
     """Return the number of threads to compute with: OMP_NUM_THREADS, else one for each core."""
-    setting = os.environ.get("OMP_NUM_THREADS", "")
-    return int(setting) if setting.isascii() and setting.isdigit() and int(setting) else n_cores()
+    return whole_number(os.environ.get("OMP_NUM_THREADS", "")) or n_cores()
 
 
 def check_device_name(name: str) -> None:

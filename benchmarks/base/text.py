@@ -8,11 +8,13 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-__all__ = ["csv_text", "visible"]
+__all__ = ["csv_text", "visible", "whole_number"]
 
 # Spreadsheets take a cell that begins so for a formula, the full-width signs included (OWASP, "CSV Injection").
 _FORMULA = re.compile(r"[=+\-@\t\n＝＋－＠]")  # noqa: RUF001 - the full-width signs are meant
 _BREAKS = "\n\t"
+# Python has digits of other scripts, too, and refuses to read numbers of thousands of digits.
+_WHOLE = re.compile("[0-9]{1,18}")
 
 
 class _Visible(dict[int, str]):
@@ -36,6 +38,11 @@ def visible(text: str) -> str:
     tabs stay.
     """
     return text.translate(_VISIBLE)
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that up to 18 ASCII digits write; None for any other text."""
+    return int(text) if _WHOLE.fullmatch(text) else None
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:

@@ -124,10 +124,6 @@ class ZipPath:
                 raise
             raise OSError(errno.EBADMSG, f"it is damaged in the archive: {printable(error)}", str(self)) from error
 
-    def read_text(self, encoding: str = "utf-8") -> str:
-        """Return the content of a text file; see `read_bytes`."""
-        return self.read_bytes().decode(encoding)
-
     def open(self, mode: Literal["rb"] = "rb") -> io.BytesIO:  # noqa: ARG002 - as `Path.open`
         """Open a file to read bytes; see `read_bytes`."""
         return io.BytesIO(self.read_bytes())

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from benchmarks.base.console import say
-from benchmarks.base.errors import UsageError
+from benchmarks.base.errors import UsageError, printable
+from benchmarks.base.text import whole_number
 
 if TYPE_CHECKING:
     from benchmarks.cli.progress import RunDisplay
@@ -254,9 +255,12 @@ def choose_folds(text: str | None, task: Task) -> list[int]:
 
     if text is None:
         return list(task.default_folds)
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise UsageError(f"--folds takes numbers from 0 to 4 separated by commas, such as 0,1, not {text!r}.")
-    folds = [int(part) for part in parts]
+    folds = []
+    for part in text.split(","):
+        if (fold := whole_number(part.strip())) is None:
+            raise UsageError(
+                f"--folds takes numbers from 0 to 4 separated by commas, such as 0,1, not {printable(text)!r}."
+            )
+        folds.append(fold)
     check_fold_numbers(folds, task.split)
     return folds

@@ -19,6 +19,7 @@ from benchmarks.base.cache import cache_folder
 from benchmarks.base.errors import DataError, SenBenchError, UsageError, printable
 from benchmarks.base.files import file_digest
 from benchmarks.base.locks import lock
+from benchmarks.base.text import whole_number
 from benchmarks.data.tasks import DATA_DIR_VARIABLE, Task
 
 if TYPE_CHECKING:
@@ -169,18 +170,17 @@ class _Downloader:
     def _check(self, response: Response, start: int) -> int:
         """Return the byte at which the content of a response begins, which is `start` or 0."""
         status = response.status_code
-        length = response.headers.get("Content-Length", "")
         if status == HTTPStatus.OK:
             self.continued = False
-            self.size = int(length) if length.isascii() and length.isdigit() else None
+            self.size = whole_number(response.headers.get("Content-Length", ""))
             return 0
         if status == HTTPStatus.PARTIAL_CONTENT:
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-            if span is None or int(span[1]) != start:
+            if span is None or whole_number(span[1]) != start:
                 self.continued = False
                 self._part.unlink(missing_ok=True)
                 raise _TryFailed(f"{self.host} sends other bytes than it was asked for")
-            self.size = int(span[2]) if span[2] != "*" else None
+            self.size = whole_number(span[2])
             return start
         answer = f"{self.host} answers {status} {printable(response.reason or '')}".rstrip()
         if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:

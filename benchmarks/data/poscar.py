@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.base.text import whole_number
 from benchmarks.data.raw_crystal import NUMBERS, BadRow, RawCrystal, check, refuse_short_bonds
 
 __all__ = ["parse_poscar"]
@@ -115,7 +116,7 @@ def _names_and_counts(lines: _Lines) -> tuple[list[str], list[int]]:
 
 
 def _are_counts(words: Sequence[str]) -> bool:
-    return bool(words) and all(word.isascii() and word.isdigit() for word in words)
+    return bool(words) and all(whole_number(word) is not None for word in words)
 
 
 def _written(words: Sequence[str], *, is_selective: bool) -> str | None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import read_unpacked
+from benchmarks.base.text import whole_number
 from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.folds import N_FOLDS
 from benchmarks.data.tasks import TASKS, Task
@@ -299,10 +300,10 @@ def _numbers(path: Path, lines: Sequence[int], name: str, cells: Sequence[str]) 
 def _folds(path: Path, lines: Sequence[int], cells: Sequence[str]) -> NDArray[np.int64]:
     values = []
     for line, cell in zip(lines, cells, strict=True):
-        number = cell.removeprefix("fold_")
-        if not (number.isascii() and number.isdigit()) or int(number) not in range(N_FOLDS):
+        fold = whole_number(cell.removeprefix("fold_"))
+        if fold is None or fold >= N_FOLDS:
             raise DataError(f"{path}, line {line} has no fold from 0 to {N_FOLDS - 1} but {printable(cell)!r}.")
-        values.append(int(number))
+        values.append(fold)
     return np.array(values, dtype=np.int64)
 
 

@@ -8,7 +8,7 @@ import io
 import pytest
 
 from benchmarks.base.errors import printable
-from benchmarks.base.text import csv_text, visible
+from benchmarks.base.text import csv_text, visible, whole_number
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,16 @@ def test_csv_holds_no_formula_but_all_numbers() -> None:
     (read,) = csv.reader(io.StringIO(csv_text([row])))
     assert read[:7] == ["'=1+1", "'+a", "'-a", "'@a", "'\ta", "'\n=a", r"\r=a"]
     assert read[7:] == ["a=b", "–", "-0.5", "-0.5", "1e-09", "3", "True", "", r"x\x1b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("007", 7),
+        ("9" * 18, 10**18 - 1),
+        *((text, None) for text in ("", "-1", " 1", "1_0", "²", "\u0661", "1" * 5000)),
+    ],
+)
+def test_only_digits_are_a_whole_number(text: str, number: int | None) -> None:
+    assert whole_number(text) == number

@@ -48,7 +48,7 @@ def test_an_archive_is_read_as_the_folder_it_unpacks_to(tmp_path: Path) -> None:
                     str(path).replace(str(folder), str(archive)) for path in theirs.glob(pattern)
                 }
     found = [*place.rglob("a.csv")]
-    assert [path.read_text() for path in found] == ["1", "2"]
+    assert [path.read_bytes() for path in found] == [b"1", b"2"]
     assert found[0].parent.parent == place / "task/run/seed_0"
     assert found[0].resolve().file == archive.resolve()
     with found[0].open("rb") as file:

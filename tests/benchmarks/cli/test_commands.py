@@ -440,6 +440,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["run", "prototypes", "--precision", "float8"], "training.precision"),
         (["run", "prototypes", "--folds", "5"], "from 0 to 4"),
         (["run", "prototypes", "--folds", "0,²"], "from 0 to 4"),
+        (["run", "prototypes", "--folds", "1" * 5000], "from 0 to 4"),
         (["run", "prototypes", "--folds", "0,0"], "none of them twice"),
         (["run", "prototypes", "--folds", "first"], "separated by commas"),
         (["run", "prototypes", "--limit", "1"], "limit"),

@@ -152,6 +152,7 @@ def test_submissions_are_read_by_their_own_reader(leaderboard: Path, tmp_path: P
         ("id,prediction,target\na,1,?\n", "line 2 has no number as its target"),
         ("id,prediction,fold\na,1,5\n", "line 2 has no fold from 0 to 4 but '5'"),
         ("id,prediction,fold\na,1,²\n", "line 2 has no fold from 0 to 4 but '²'"),
+        (f"id,prediction,fold\na,1,{'1' * 5000}\n", "line 2 has no fold from 0 to 4 but"),
         ("id,prediction,fold\na,1,\n", "line 2 has no fold from 0 to 4 but ''"),
         ({"tasks": {}, "benchmark_name": "x"}, "is not a submission of matbench 0.6"),
     ],
