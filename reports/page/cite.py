@@ -9,12 +9,12 @@ from importlib.resources import files
 from typing import Any
 
 from benchmarks.base.errors import UsageError
+from benchmarks.results.recorded import variant_kind_of
 from benchmarks.results.run_config import get_variant
 from reports.page.report import Part
 from reports.study.sentences import Sentences
 from reports.study.study import Result, Study
 from reports.study.wording import spanned
-from sen.registry import variant_kind
 
 __all__ = ["bibtex", "methods"]
 
@@ -70,11 +70,11 @@ def _facts(study: Study) -> dict[str, Any]:
     return {
         "task": study.task,
         "runs": study.runs,
-        "blocks": sorted({str(run.variant) for run in study.runs if "block_name" in run.facts["config"]}),
+        "blocks": sorted({str(run.variant) for run in study.runs if variant_kind_of(run.facts["config"]) == "block"}),
         "models": {
             str(run.variant): _publication(str(run.variant))
             for run in study.runs
-            if "block_name" not in run.facts["config"]
+            if variant_kind_of(run.facts["config"]) == "model"
         },
         "versions": sorted({str(record["provenance"]["sen-bench"]) for record in records}),
         "data": [
@@ -116,10 +116,10 @@ def bibtex(parts: Sequence[Part], origin: Mapping[str, str | None]) -> str:
         entries.append(references["dunn2020matbench"])
     entries += [references[key] for name in official for key in _DATA[name]]
     entries.append(_software(origin))
-    names = sorted({str(result.variant) for result in results if result.run})
+    kinds = {str(result.variant): variant_kind_of(result.facts["config"]) for result in results if result.run}
     entries += [
-        references[_BLOCKS[name]] if name in _BLOCKS else _source(name)
-        for name in names
+        references[_BLOCKS[name]] if name in _BLOCKS else _source(kind, name)
+        for name, kind in sorted(kinds.items())
         if name not in _BLOCKS_OF_THE_PAPER
     ]
     for result in results:
@@ -142,9 +142,9 @@ def _software(origin: Mapping[str, str | None]) -> str:
     )
 
 
-def _source(name: str) -> str:
+def _source(kind: str, name: str) -> str:
     """Return a comment that names the publication of a block or model for which there is no entry."""
-    return f"% {variant_kind(name)} {name}: {_publication(name) or 'no publication named'}"
+    return f"% {kind} {name}: {_publication(name) or 'no publication named'}"
 
 
 def _publication(name: str) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from benchmarks.data.tasks import TASKS, Task
-from benchmarks.results.run_config import TrainingConfig
+from benchmarks.results.run_config import TrainingConfig, build_config
 from reports.page.cite import bibtex, methods
 from reports.page.report import Part
 from reports.study.reading import read_studies
+from reports.study.sentences import Sentences
 from reports.study.study import Study
 from tests.benchmarks.conftest import change_facts
 from tests.reports.made_runs import make_run, official, own
@@ -121,6 +122,24 @@ def test_methods_tell_every_setting_in_which_recipes_differ(tmp_path: Path, fiel
 
 def test_all_of_the_recipe_is_tried() -> None:
     assert {f"training.{name}" for name in TrainingConfig.model_fields} < set(OTHER_RECIPES)
+
+
+def test_recipes_of_other_models_are_described_as_they_are() -> None:
+    def recipe(variant: str, **flags: Any) -> list[str]:
+        config = build_config("mine", variant, flags=flags).model_dump(mode="json")
+        return Sentences("reports.page.cite", {}).paragraphs("recipe", config=config, kind="regression")
+
+    every_row = recipe("megnet")
+    assert {"1,000 epochs", "the last epoch counts"} < set(every_row)
+    assert not [words for words in every_row if "dropout" in words]
+    cycle = recipe("mlp", **{"training.schedule": "one-cycle"})
+    assert {"at most 60 epochs", "warm-up along half a cosine over the first 10 % of the steps"} < set(cycle)
+
+
+def test_a_block_that_is_not_installed_is_cited_as_a_block(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0], name="gone")
+    (study,) = read_studies([tmp_path / "runs"])
+    assert "% block gone: no publication named" in bibtex([Part(study, [])], {"sen-bench": "1.2", "git_commit": None})
 
 
 def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
