@@ -140,7 +140,7 @@ def test_writing_replaces(tmp_path):
 
 
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path, monkeypatch):
-    """Whether a build was abandoned is told by its lock, and not by its age."""
+    """A build is abandoned if nobody holds its lock, however old it is."""
     monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path))
     key = "0123456789abcdef" * 2
     left = [f".graphs-{key}.0a1b2c3d", f".crystals-{key}.0a1b2c3d.old", f".prototypes-{key}.0a1b2c3d"]
