@@ -175,7 +175,7 @@ def test_blocks_side_by_side_in_parallel(
     answer = sen_bench("ablate", *TASK, "--blocks", "twin,mlp", *arguments)
     assert answer.code == 0, answer.err + answer.out
     content = result(out)
-    assert {row["block"] for row in content["table"]} == {"twin", "mlp"}
+    assert {row["variant"] for row in content["table"]} == {"twin", "mlp"}
     assert all(row["seeds"] == [0, 1] and row["std_seeds"] is not None for row in content["table"])
     assert "one fold says nothing of other training rows" in answer.out or "not distinguishable" in answer.out
 
@@ -197,7 +197,7 @@ def test_failed_training_stops_no_other_and_is_reported(
         in answer.err
     )
     content = result(out)
-    assert [row["block"] for row in content["table"]] == ["mlp"]
+    assert [row["variant"] for row in content["table"]] == ["mlp"]
     assert [failure["training"] for failure in content["failures"]] == ["fold 0, seed 0", "fold 1, seed 0"]
     assert content["comparisons"] == []
     assert content["absent"] == ["raises"]
@@ -218,7 +218,7 @@ def test_dying_worker_takes_no_other_training_along(
     assert answer.code == 1
     assert "2 trainings failed" in answer.err
     assert "dies (fold 0, seed 0; fold 1, seed 0): its worker process died" in answer.err
-    assert [(row["block"], row["trainings"]) for row in result(out)["table"]] == [("mlp", 2)]
+    assert [(row["variant"], row["trainings"]) for row in result(out)["table"]] == [("mlp", 2)]
 
 
 @pytest.mark.deep
@@ -363,7 +363,12 @@ def test_each_setting_has_crystals_refined_to_its_tolerance(
     assert len(set(digests)) == len(digests) == 2
 
 
-def test_results_show_the_recipe_of_each_setting(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+def test_results_show_the_recipe_of_each_setting(
+    write_data: Write,
+    sen_bench: Command,
+    tmp_path: Path,
+    unlearnt: None,  # noqa: ARG001
+) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     axis = ("--blocks", "mlp", "--set", "sen.dropout=0,0.1", "--folds", "0", *QUICK[:6], *QUICK[8:], *BRIEF)
     answer = sen_bench("ablate", *TASK, *axis, "--data-dir", data, "--out", out)
