@@ -19,7 +19,7 @@ from benchmarks.results.store import Training
 from benchmarks.training.prediction import find_files, read_samples
 from benchmarks.training.trainer import Predictor, probabilities
 from reports.environments.description import Environments, Models
-from reports.environments.two_ks import DIGITS, describe_crystal, element_of, orbit_labels
+from reports.environments.two_ks import DIGITS, NAMES, describe_crystal, element_of, orbit_labels
 from reports.page.items import Items
 from reports.page.report import Outcome
 from reports.page.section import Item
@@ -119,6 +119,8 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
     for done, one in enumerate(chosen, start=1):
         model = models.load(one.training)
         environments = models.describe([one.crystal], model, exact=True)
+        if "after" not in environments.stages:
+            raise RunError(f"{study.runs[0].label} cannot be explained: the model gives no environments of atoms.")
         facts = {
             "name": one.name,
             "fold": one.training.fold,
@@ -149,7 +151,7 @@ def _predict(predictor: Predictor, environments: Environments, kind: str) -> flo
 
 
 def _capsules(crystal: Crystal, environments: Environments) -> dict[str, Any] | None:
-    """Poses, presences and shares of the capsule block; None of another block."""
+    """Poses, presences and shares of the capsule block; None of another block or model."""
     extras = environments.extras
     if not {"pose", "presence", "share"} <= set(extras):
         return None
@@ -186,14 +188,18 @@ def show_crystal(facts: Mapping[str, Any]) -> Iterator[Item]:
     if any(group["relations"] for group in facts["groups"]):
         yield relation_table(items, [facts])
     if pairs["after"]:
-        stages = [{"formula": f"{stage} the block", "pairs": pairs[stage]} for stage in ("before", "after")]
-        yield items.figure("element-pairs", lambda: draw_pairs(stages))
+        bars = [{"formula": name, "pairs": pairs[stage]} for stage, name in NAMES.items() if stage in pairs]
+        yield items.figure("element-pairs", lambda: draw_pairs(bars))
     labels = [orbit["label"] for orbit in facts["orbits"]]
     panels = [
-        {"label": f"{stage} the block", "labels": labels, "components": facts["components"][stage]}
-        for stage in ("before", "after")
+        {"label": name, "labels": labels, "components": facts["components"][stage]}
+        for stage, name in NAMES.items()
+        if stage in facts["components"]
     ]
     yield items.figure("densities", lambda: draw_densities(panels))
+    if facts["pearson"] is None:
+        yield items.text("nothing_before")
+        return
     if facts["atoms_primitive"] > 1:
         yield items.figure("pearson", lambda: draw_pearson(facts["pearson"]))
     if capsules is None:

@@ -14,7 +14,7 @@ from sen.config import Config as ModelConfig
 from sen.elements import ElementEmbedding
 from sen.graph import Cells
 
-__all__ = ["CrystalModel", "ModelOutput"]
+__all__ = ["CrystalModel", "ModelOutput", "find_fault", "run_model"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,3 +89,37 @@ class CrystalModel(nn.Module, ABC):
             for name, parameter in self.named_parameters()
             if parameter.ndim < 2 or name.endswith("bias") or id(parameter) in embedded
         ]
+
+
+def find_fault(output: object, batch: CrystalBatch) -> str:
+    """Return what is wrong with the type and the shapes of what a model returned for a batch; empty if nothing is."""
+    if not isinstance(output, ModelOutput):
+        return f"forward returns {type(output).__name__}, not a ModelOutput"
+    n_nodes, n_crystals = len(batch.numbers), batch.n_crystals
+    tensors = {"prediction": output.prediction, "atoms": output.atoms, "material": output.material, **output.extras}
+    for name, tensor in tensors.items():
+        if not (isinstance(tensor, Tensor) or (tensor is None and name in {"atoms", "material"})):
+            return f"{name} is {type(tensor).__name__}, not a Tensor"
+    if output.prediction.shape != (n_crystals,):
+        return (
+            f"prediction has the shape {tuple(output.prediction.shape)}; with {n_crystals} crystals it must be "
+            f"({n_crystals},)"
+        )
+    for name, rows in (("atoms", n_nodes), ("material", n_crystals)):
+        tensor = tensors[name]
+        if tensor is not None and not (tensor.ndim == 2 and len(tensor) == rows):
+            return f"{name} has the shape {tuple(tensor.shape)}; it must be ({rows}, any width)"
+    return ""
+
+
+def run_model(model: CrystalModel, batch: CrystalBatch) -> ModelOutput:
+    """Return what a model returns for a batch.
+
+    Raises:
+        ValueError: It is not a ModelOutput with the declared shapes. A prediction [B, 1] would otherwise be compared
+            with every target.
+    """
+    output: ModelOutput = model(batch)
+    if fault := find_fault(output, batch):
+        raise ValueError(fault)
+    return output

@@ -30,7 +30,7 @@ from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import Config, SENConfig
 from sen.crystal import SYMBOLS, Crystal, refine
 from sen.graph import Cells, Graph, build_graph, join_graphs
-from sen.models import CrystalModel, ModelOutput
+from sen.models import CrystalModel, ModelOutput, find_fault
 from sen.network import SEN
 from sen.registry import guard, load_block, load_model, variant_kind
 
@@ -151,22 +151,12 @@ class ModelContracts:
     def test_seam_output_has_the_declared_shapes(self) -> None:
         model, batch = self.build(), self.batch(self.crystals())
         output = model(batch)
-        require(isinstance(output, ModelOutput), f"forward returns {type(output).__name__}, not a ModelOutput")
-        tensors = {"prediction": output.prediction, "atoms": output.atoms, "material": output.material}
-        given = {name: tensor for name, tensor in tensors.items() if tensor is not None} | output.extras
-        for name, tensor in given.items():
-            require(isinstance(tensor, Tensor), f"{name} is {type(tensor).__name__}, not a Tensor")
-            require(bool(tensor.isfinite().all()), f"{name} holds numbers that are not finite")
-        n_atoms, n_crystals = len(batch.numbers), batch.n_crystals
-        require(
-            output.prediction.shape == (n_crystals,),
-            f"prediction has the shape {tuple(output.prediction.shape)}; with {n_crystals} crystals it must be "
-            f"({n_crystals},)",
-        )
-        for name, rows in (("atoms", n_atoms), ("material", n_crystals)):
-            if (tensor := tensors[name]) is not None:
-                fits = tensor.ndim == 2 and len(tensor) == rows
-                require(fits, f"{name} has the shape {tuple(tensor.shape)}; it must be ({rows}, any width)")
+        fault = find_fault(output, batch)
+        require(not fault, fault)
+        tensors = {"prediction": output.prediction, "atoms": output.atoms, "material": output.material, **output.extras}
+        for name, tensor in tensors.items():
+            is_finite = tensor is None or bool(tensor.isfinite().all())
+            require(is_finite, f"{name} holds numbers that are not finite")
 
     def test_seam_undecayed_parameters_are_its_own(self) -> None:
         model = self.build()

@@ -31,7 +31,7 @@ from benchmarks.training.loader import GraphTensors, epoch_batches, evaluation_b
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock
 from sen.config import SENConfig
-from sen.models import CrystalModel
+from sen.models import CrystalModel, run_model
 from sen.network import SEN, property_head
 from sen.registry import guard, variant_code, variant_kind
 
@@ -87,7 +87,7 @@ class Predictor(nn.Module):
 
     def forward(self, batch: CrystalBatch) -> Tensor:
         """Predict [B] in the unit of the target, or logits for classification."""
-        return self.in_unit(self.model(batch).prediction)
+        return self.in_unit(run_model(self.model, batch).prediction)
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load weights by their names, also those that sen-bench 0.1 stored.
@@ -582,7 +582,7 @@ def _backward(
     """Add the gradients of a batch; return its mean loss, still on the device."""
     with _multiplied_in(recipe.precision, graphs.device):
         with torch.autocast(graphs.device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            predicted = model(graphs.batch(chosen)).prediction.float()
+            predicted = run_model(model, graphs.batch(chosen)).prediction.float()
         loss = loss_function(predicted, target[torch.from_numpy(chosen).to(graphs.device, non_blocking=True)])
         loss.backward()
     return loss.detach()

@@ -1,4 +1,4 @@
-"""Environments of atoms before and after the block, by the models of a run that did not see the atoms in training."""
+"""Environments of atoms, by the models of a run that did not see the atoms in training."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.base.errors import DataError, SenBenchError, UsageError
 from benchmarks.base.machine import n_threads, prepare_arithmetic
@@ -27,18 +28,26 @@ from reports.study.study import Absent, Result, Study
 from reports.study.wording import join
 from sen.crystal import Crystal
 from sen.graph import Cells, Graph, build_graph, join_graphs
-from sen.models import CrystalModel
+from sen.models import CrystalModel, run_model
+from sen.network import SEN
 
 __all__ = [
     "DescribedRows",
     "Environments",
     "Models",
+    "Stage",
     "StudyModels",
     "describe_test_rows",
     "inequivalent_rows",
     "open_models",
     "rows_of_trainings",
 ]
+
+Stage = Literal["before", "after", "material"]
+"""A stage of the description of M crystals with N nodes: the environments of the nodes before the block of SEN,
+[N, environment_width]; the final ones, which are those of SEN after its block, [N, D]; and the vector of each crystal
+from which the property is predicted, [M, width].
+"""
 
 DRAWN = 2000
 """At most this many test rows of a run are described."""
@@ -52,9 +61,7 @@ class Environments:
     """Outputs of a model for M crystals with N nodes in all; a node is an atom, or in asymmetric units an orbit.
 
     Attributes:
-        before: Chemical environments before the block, [N, environment_width].
-        after: Environments after the block, [N, D].
-        material: Vector of each crystal from which the property is predicted, [M, material_width].
+        stages: The stages that the model gives: "before" of SEN alone, the others of most models.
         node_ptr: First node of each crystal, int64 [M + 1].
         orbit_ptr: First entry of each crystal in `orbit_node`, int64 [M + 1].
         orbit_node: A node of each symmetry orbit, int64 [orbits].
@@ -62,12 +69,10 @@ class Environments:
         multiplicity: Atoms of the primitive cell that each node stands for, int32 [N].
         cells: What the nodes are.
         prediction: Standardised prediction for each crystal, [M].
-        extras: Further outputs of the block, [M, ...] or [N, ...].
+        extras: Further outputs of the model, [M, ...] or [N, ...].
     """
 
-    before: NDArray[Any]
-    after: NDArray[Any]
-    material: NDArray[Any]
+    stages: dict[Stage, NDArray[Any]]
     node_ptr: NDArray[np.int64]
     orbit_ptr: NDArray[np.int64]
     orbit_node: NDArray[np.int64]
@@ -80,6 +85,21 @@ class Environments:
     def __len__(self) -> int:
         """Number of crystals M."""
         return len(self.node_ptr) - 1
+
+    @property
+    def before(self) -> NDArray[Any]:
+        """Environments before the block of SEN, [N, environment_width]."""
+        return self.stages["before"]
+
+    @property
+    def after(self) -> NDArray[Any]:
+        """Final environments, [N, D]."""
+        return self.stages["after"]
+
+    @property
+    def material(self) -> NDArray[Any]:
+        """Vector of each crystal from which the property is predicted, [M, width]."""
+        return self.stages["material"]
 
     def atom_nodes(self, i: int, crystal: Crystal) -> NDArray[np.int64]:
         """Node of each atom of crystal i, [atoms]."""
@@ -113,18 +133,13 @@ class Models:
         problems: What was left out and why, a sentence each.
 
     Raises:
-        UsageError: The run has no finished fold, its block is not installed, or its model has no block.
+        UsageError: The run has no finished fold, or its block or model is not installed.
         DataError: Its config.json cannot be read, or all its weights were removed.
     """
 
     def __init__(self, run: Run, device: str = "cpu") -> None:
         self.run = run
         self.config: RunConfig = restore_config(run.read_config()["config"])
-        if self.config.block_name is None:
-            raise UsageError(
-                f"{run.path} is a run of {self.config.model_name}, which has no symmetry block before and after which "
-                "environments of atoms could be compared."
-            )
         self.device = device
         finished = run.trainings()
         if not finished:
@@ -155,6 +170,14 @@ class Models:
     def tested_by(self) -> dict[str, Training]:
         """The training that was tested on each row, by the id of the row."""
         return {row: training for training in self.trainings for row in self.run.read_predictions(training).ids}
+
+    def stages(self, crystal: Crystal) -> set[Stage]:
+        """Return which stages the first model gives, shown by the description of a crystal.
+
+        Raises:
+            RunError: The model of a plug-in raises, or returns something else than a ModelOutput.
+        """
+        return set(self.describe([crystal], self.load(self.trainings[0])).stages)
 
     def keep_loadable(self) -> None:
         """Load all models, and leave out the trainings whose weights cannot be used.
@@ -204,9 +227,12 @@ class Models:
         Args:
             crystals: The crystals, at least one.
             predictor: One that `load` returned.
-            cells: What the nodes are; None for the cells of the run. Vector blocks need full cells.
+            cells: What the nodes are; None for the cells of the run. What reads vectors needs full cells.
             exact: Whether to compute in float64, in which equivalent atoms of full cells agree to rounding.
             progress: Called with the number of crystals described.
+
+        Raises:
+            RunError: The model of a plug-in raises, or returns something else than a ModelOutput.
         """
         prepare_arithmetic(n_threads())
         settings = self.config.graph.edges
@@ -219,7 +245,7 @@ class Models:
             chunk = crystals[start : start + _CHUNK]
             graph = join_graphs([build_graph(crystal, **settings) for crystal in chunk])
             with guard_model(self.config.variant, self.device):
-                outputs = _outputs(
+                stages, prediction, extras = _outputs(
                     *(predictor.model, graph, self.device, self.config.training.edge_budget),
                     progress=_progress_of_part(progress, start, len(crystals)),
                 )
@@ -228,14 +254,15 @@ class Models:
                 orbits = [np.arange(len(first)) for first in orbits]
             parts.append(
                 Environments(
-                    **{name: outputs.pop(name) for name in ("before", "after", "material", "prediction")},
+                    stages=stages,
                     node_ptr=graph.node_ptr,
                     orbit_ptr=np.cumsum([0, *map(len, orbits)]),
                     orbit_node=np.concatenate([at + first for at, first in zip(graph.node_ptr, orbits, strict=False)]),
                     numbers=graph.numbers,
                     multiplicity=graph.multiplicity,
                     cells=settings["cells"],
-                    extras=outputs,
+                    prediction=prediction,
+                    extras=extras,
                 )
             )
         return _join(parts)
@@ -253,29 +280,46 @@ def _progress_of_part(progress: Progress | None, before: int, total: int) -> Pro
 
 def _outputs(
     model: CrystalModel, graph: Graph, device: str, edge_budget: int, *, progress: Progress
-) -> dict[str, NDArray[Any]]:
-    """Return the outputs of a model for the crystals of a graph, in their order."""
+) -> tuple[dict[Stage, NDArray[Any]], NDArray[Any], dict[str, NDArray[Any]]]:
+    """Return the outputs of a model for the crystals of a graph, in their order: stages, predictions and extras."""
     graphs = GraphTensors(graph, device, next(model.parameters()).dtype)
     n_nodes = np.diff(graph.node_ptr)
-    # The rows of each crystal in each output.
-    found: dict[str, dict[int, NDArray[Any]]] = {}
+    # The rows of each crystal in each output, which has a row for each node or for each crystal.
+    stages: dict[Stage, dict[int, NDArray[Any]]] = {}
+    extras: dict[str, dict[int, NDArray[Any]]] = {}
+    prediction: dict[int, NDArray[Any]] = {}
     with torch.no_grad():
         for chosen in evaluation_batches(np.arange(len(graphs)), graphs.n_neighbors, edge_budget=edge_budget):
-            output = model(graphs.batch(chosen))
-            tensors = {
-                **{name: tensor for name, tensor in output.extras.items() if name != "environment"},
-                "before": output.extras["environment"],
-                "after": output.atoms,
-                "material": output.material,
-                "prediction": output.prediction,
-            }
-            for name, tensor in tensors.items():
-                # An output has a row for each node or for each crystal; with as many of both it is the same.
+            output = run_model(model, graphs.batch(chosen))
+
+            def by_crystal(tensor: Tensor, chosen: NDArray[np.int64] = chosen) -> dict[int, NDArray[Any]]:
+                # With as many nodes as crystals it is the same.
                 sizes = n_nodes[chosen] if len(tensor) == n_nodes[chosen].sum() else np.ones_like(chosen)
                 rows = np.split(tensor.cpu().numpy(), np.cumsum(sizes)[:-1])
-                found.setdefault(name, {}).update(zip(chosen.tolist(), rows, strict=True))
-            progress(len(found["material"]), len(graphs))
-    return {name: np.concatenate([rows[i] for i in range(len(graphs))]) for name, rows in found.items()}
+                return dict(zip(chosen.tolist(), rows, strict=True))
+
+            given: dict[Stage, Tensor | None] = {
+                "before": output.extras["environment"] if isinstance(model, SEN) else None,
+                "after": output.atoms,
+                "material": output.material,
+            }
+            for stage, tensor in given.items():
+                if tensor is not None:
+                    stages.setdefault(stage, {}).update(by_crystal(tensor))
+            for name, extra in output.extras.items():
+                if name != "environment" and len(extra) in {len(chosen), n_nodes[chosen].sum()}:
+                    extras.setdefault(name, {}).update(by_crystal(extra))
+            prediction.update(by_crystal(output.prediction))
+            progress(len(prediction), len(graphs))
+
+    def in_order(rows: dict[int, NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate([rows[i] for i in range(len(graphs))])
+
+    return (
+        {stage: in_order(rows) for stage, rows in stages.items()},
+        in_order(prediction),
+        {name: in_order(rows) for name, rows in extras.items()},
+    )
 
 
 def _join(parts: Sequence[Environments]) -> Environments:
@@ -287,8 +331,9 @@ def _join(parts: Sequence[Environments]) -> Environments:
     def shifted(name: str, shifts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         return [getattr(part, name) + shift for part, shift in zip(parts, shifts, strict=False)]
 
-    names = ("before", "after", "material", "prediction", "numbers", "multiplicity")
+    names = ("prediction", "numbers", "multiplicity")
     return Environments(
+        stages={stage: np.concatenate([part.stages[stage] for part in parts]) for stage in parts[0].stages},
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
         node_ptr=np.concatenate([*(ptr[:-1] for ptr in shifted("node_ptr", nodes)), nodes[-1:]]),
         orbit_ptr=np.concatenate([*(ptr[:-1] for ptr in shifted("orbit_ptr", orbits)), orbits[-1:]]),
@@ -325,24 +370,41 @@ class StudyModels:
         table: The crystals of the task.
         runs: The runs with a model that can be loaded, each with its models. First comes the run that a figure of one
             run shows: that of the capsule block if there is one.
+        stages: The stages that the models of each of them give.
         problems: Which runs and folds are left out and why, and which runs were trained on another file; a sentence
             each.
     """
 
     table: CrystalTable
     runs: list[tuple[Result, Models]]
+    stages: list[set[Stage]]
     problems: list[str]
+
+    def giving(self, stage: Stage) -> StudyModels:
+        """Return only the runs whose models give a stage, and name the others among the problems."""
+        kept = [i for i, given in enumerate(self.stages) if stage in given]
+        others = [result.label for i, (result, _) in enumerate(self.runs) if i not in kept]
+        problems = self.problems + ([_LACKS[stage].format(join(others))] if others else [])
+        return StudyModels(self.table, [self.runs[i] for i in kept], [self.stages[i] for i in kept], problems)
+
+
+# What is said of models that do not give a stage.
+_LACKS: dict[Stage, str] = {
+    "before": "Only SEN has environments before a block, so figures of these leave out {}.",
+    "after": "Left out, because the model gives no environments of atoms: {}.",
+    "material": "Left out, because the model gives no vector of a crystal from which it predicts: {}.",
+}
 
 
 # Verifying the files of all runs and reading their weights takes longer than many an analysis.
 _opened: WeakKeyDictionary[Study, StudyModels] = WeakKeyDictionary()
 
 
-def open_models(study: Study, progress: Progress | None = None) -> StudyModels:
-    """Load the models and the crystals of a study; they are loaded once.
+def open_models(study: Study, stage: Stage, progress: Progress | None = None) -> StudyModels:
+    """Load the models of a study that give a stage, and its crystals; they are loaded once.
 
     Raises:
-        Absent: There is no run, the crystals are not available, or no model can be loaded.
+        Absent: There is no run, the crystals are not available, no model can be loaded, or none gives the stage.
     """
     if not study.runs:
         raise Absent(
@@ -353,21 +415,27 @@ def open_models(study: Study, progress: Progress | None = None) -> StudyModels:
     if study not in _opened:
         first = next((result for result in study.runs if result.variant == "capsule"), study.runs[0])
         runs: list[tuple[Result, Models]] = []
+        stages: list[set[Stage]] = []
         errors: list[tuple[Run, str]] = []
         for result in sorted(study.runs, key=lambda result: result is not first):
             assert result.run is not None
             try:
                 models = Models(result.run)
                 models.keep_loadable()
+                given = models.stages(table.crystal(0))
             except SenBenchError as error:
                 errors.append((result.run, str(error)))
             else:
                 runs.append((result, models))
+                stages.append(given)
         if not runs:
             raise Absent(f"No model can be loaded: {_summarise(errors)}")
         problems = [error for _, error in errors] + [problem for _, models in runs for problem in models.problems]
-        _opened[study] = StudyModels(table, runs, [*problems, *study.on_other_content()])
-    return _opened[study]
+        _opened[study] = StudyModels(table, runs, stages, [*problems, *study.on_other_content()])
+    opened = _opened[study].giving(stage)
+    if not opened.runs:
+        raise Absent(opened.problems[-1])
+    return opened
 
 
 def _summarise(errors: Sequence[tuple[Run, str]]) -> str:

@@ -6,6 +6,7 @@ p-value is claimed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.base.files import plain
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, reduced_formula
-from reports.environments.description import Environments
+from reports.environments.description import Environments, Stage
 from reports.environments.operations import (
     KINDS,
     ConventionalCell,
@@ -29,6 +30,7 @@ from sen.crystal import SYMBOLS, Crystal
 
 __all__ = [
     "DIGITS",
+    "NAMES",
     "SUBSETS",
     "choose_crystals",
     "choose_example",
@@ -43,6 +45,9 @@ __all__ = [
 
 DIGITS = 5
 """Decimals to which components are rounded."""
+
+NAMES: dict[Stage, str] = {"before": "before the block", "after": "final"}
+"""What environments are called in tables and figures."""
 
 SUBSETS = 16
 """Random subsets of components over which the 2-KS of environments of different widths is averaged."""
@@ -235,13 +240,12 @@ def choose_example(table: CrystalTable, rows: NDArray[np.int64]) -> int | None:
     return None if best is None else best[-1]
 
 
-def relations(crystal: Crystal, before: NDArray[np.floating], after: NDArray[np.floating]) -> dict[str, Any]:
+def relations(crystal: Crystal, stages: Mapping[Stage, NDArray[np.floating]]) -> dict[str, Any]:
     """Return the 2-KS of every atom of the conventional cell against a reference atom, and what relates the atoms.
 
     Args:
         crystal: The crystal.
-        before: Environment of each of its atoms before the block, [atoms, D].
-        after: The same after the block.
+        stages: Environments of its atoms at each stage, [atoms, D].
 
     Returns:
         Facts: the atoms sorted by orbit, the orbit of the reference atom first (the smallest, of an element that has
@@ -264,8 +268,7 @@ def relations(crystal: Crystal, before: NDArray[np.floating], after: NDArray[np.
     reference = np.repeat(source[:1], len(source))
     # The first atom of each atom's orbit.
     first = cell.atom[np.repeat([members[0] for members in orbits], [len(members) for members in orbits])]
-    stages = {"before": before, "after": after}
-    ks = {stage: ks_statistic(values[source], values[reference]) for stage, values in stages.items()}
+    ks = {str(stage): ks_statistic(values[source], values[reference]) for stage, values in stages.items()}
     ks |= {f"within_{stage}": ks_statistic(values[source], values[first]) for stage, values in stages.items()}
     groups = []
     for label, members, start in zip(order, orbits, starts, strict=False):
@@ -297,7 +300,7 @@ def relations(crystal: Crystal, before: NDArray[np.floating], after: NDArray[np.
         "atoms": [labels[label] for label in orbit[atoms]],
         "ks": {stage: values.tolist() for stage, values in ks.items()},
         "groups": groups,
-        "width": {"before": before.shape[1], "after": after.shape[1]},
+        "width": {stage: values.shape[1] for stage, values in stages.items()},
     }
 
 
@@ -317,20 +320,26 @@ def element_pairs(crystal: Crystal, environments: NDArray[np.floating]) -> list[
 
 
 def describe_crystal(crystal: Crystal, environments: Environments, i: int = 0) -> dict[str, Any]:
-    """Return all that the report shows of crystal i of some environments."""
+    """Return all that the report shows of crystal i of some environments: of the final ones, and before a block of SEN.
+
+    The correlation of the atoms, which is that before a block, is None of another model.
+    """
     nodes = environments.atom_nodes(i, crystal)
-    before, after = environments.before[nodes], environments.after[nodes]
+    stages: dict[Stage, NDArray[Any]] = {
+        stage: values[nodes] for stage, values in environments.stages.items() if stage != "material"
+    }
     labels, first = orbit_labels(crystal), first_atoms(crystal)
     by_orbit = np.argsort(crystal.orbit, kind="stable")
-    stages = {"before": before, "after": after}
     return {
-        **relations(crystal, before, after),
+        **relations(crystal, stages),
         "element_pairs": {stage: element_pairs(crystal, values) for stage, values in stages.items()},
         "components": {stage: [drawable(value) for value in values[first]] for stage, values in stages.items()},
         "pearson": {
             "labels": [labels[label] for label in crystal.orbit[by_orbit]],
-            "before": plain(pearson(before[by_orbit])),
-        },
+            "before": plain(pearson(stages["before"][by_orbit])),
+        }
+        if "before" in stages
+        else None,
         "orbits": [
             {"label": label, "multiplicity": int(count)}
             for label, count in zip(labels, np.bincount(crystal.orbit), strict=True)

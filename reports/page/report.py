@@ -19,8 +19,9 @@ from sen.registry import guard
 __all__ = ["Outcome", "Part", "Report", "choose_sections", "make_report"]
 
 #: Increased whenever the layout of report.json changes. In 2, results have no colour and no marker, the section
-#: equivalence holds components of environments, and separation names the runs without inequivalent atoms.
-FORMAT = 2
+#: equivalence holds components of environments, and separation names the runs without inequivalent atoms. In 3, what
+#: they called blocks are runs, which may be of other models than SEN; these have nothing before a block.
+FORMAT = 3
 
 
 @dataclass

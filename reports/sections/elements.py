@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.workers import Progress
+from benchmarks.data.crystal_table import CrystalTable
 from benchmarks.results.statistics import Interval, bootstrap
-from reports.environments.description import DescribedRows, describe_test_rows, open_models
+from reports.environments.description import DescribedRows, Models, describe_test_rows, open_models
 from reports.environments.two_ks import pearson
 from reports.page.items import Column, Items, interval_columns
 from reports.page.section import Heading, Item, Section
 from reports.page.style import DIVERGING, INK, SYSTEM_COLOURS, WIDE, heatmap, legend_beside, subplots
-from reports.study.study import Absent, Study
+from reports.study.study import Absent, Result, Study
 from reports.study.wording import drawable, in_brackets
 from sen.crystal import SYMBOLS
 
@@ -159,7 +160,7 @@ def group_means(correlation: Correlation) -> tuple[float, float]:
 
 
 def spread_of_environments(rows: DescribedRows) -> NDArray[np.float64]:
-    """Return the standard deviation of all components of each crystal's environments after the block, [M].
+    """Return the standard deviation of all components of each crystal's final environments, [M].
 
     Nodes count with their multiplicity, so that the choice of the cell does not matter.
     """
@@ -205,12 +206,13 @@ class Elements(Section):
     place: ClassVar[int] = 630
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
-        """Correlate elements by the first run, trained and untrained; spread against target for every run."""
-        opened = open_models(study, progress)
-        table, (result, models) = opened.table, opened.runs[0]
+        """Correlate elements by the first run of SEN, trained and untrained; spread against target for every run."""
+        opened = open_models(study, "after", progress)
+        table, models = opened.table, opened.runs[0][1]
+        of_sen = opened.giving("before")
+        heatmap = _heatmap(*of_sen.runs[0], table, progress) if of_sen.runs else None
         rows = describe_test_rows(models, table, progress=progress)
         untrained = describe_test_rows(models, table, trained=False, progress=progress)
-        heatmaps = {"trained": element_correlation(rows), "untrained": element_correlation(untrained)}
 
         def against_target(described: DescribedRows) -> dict[str, Any]:
             spread = spread_of_environments(described)
@@ -236,24 +238,7 @@ class Elements(Section):
             spread[rows.fold == fold] /= np.median(spread[rows.fold == fold]) or 1.0
         shown = np.sort(np.random.default_rng(0).permutation(len(spread))[:_SHOWN])
         return {
-            "run": {"label": result.label},
-            "seed": models.trainings[0].seed,
-            "folds": [training.fold for training in models.trainings],
-            "n": len(rows.rows),
-            "n_test": rows.n_rows,
-            "elements": [SYMBOLS[z - 1] for z in heatmaps["trained"].numbers],
-            "crystals": heatmaps["trained"].crystals,
-            "correlation": {
-                state: {
-                    "mean": np.round(correlation.mean, 4),
-                    "spread": correlation.spread,
-                    "repeat": correlation.repeat,
-                    "draws": correlation.draws,
-                    "same_group": group_means(correlation)[0],
-                    "other_group": group_means(correlation)[1],
-                }
-                for state, correlation in heatmaps.items()
-            },
+            "heatmap": heatmap,
             "target_name": study.task.target,
             "unit": study.task.unit,
             "spread": drawable(spread[shown]),
@@ -261,7 +246,7 @@ class Elements(Section):
             "target": drawable(table.target[rows.rows][shown]),
             "spreads": spreads,
             "spread_untrained": against_target(untrained),
-            "problems": opened.problems,
+            "problems": of_sen.problems,
         }
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
@@ -269,16 +254,20 @@ class Elements(Section):
         target = facts["target_name"] + in_brackets(facts["unit"])
         items = Items(__name__, {**facts, "target": target, "min_crystals": _MIN_CRYSTALS})
         yield items.text("summary")
-        yield items.figure("element-correlation", lambda: draw_correlation(facts["elements"], facts["correlation"]))
-        columns: list[Column] = [
-            ("model", "state"),
-            ("same group", "same_group"),
-            ("different groups", "other_group"),
-            ("spread of a pair between draws", "spread"),
-            ("similarity of two draws", "repeat"),
-        ]
-        records = [{"state": state, **correlation} for state, correlation in facts["correlation"].items()]
-        yield items.table("element-correlation", records, columns)
+        columns: list[Column]
+        if heatmap := facts["heatmap"]:
+            yield items.figure(
+                "element-correlation", lambda: draw_correlation(heatmap["elements"], heatmap["correlation"])
+            )
+            columns = [
+                ("model", "state"),
+                ("same group", "same_group"),
+                ("different groups", "other_group"),
+                ("spread of a pair between draws", "spread"),
+                ("similarity of two draws", "repeat"),
+            ]
+            records = [{"state": state, **correlation} for state, correlation in heatmap["correlation"].items()]
+            yield items.table("element-correlation", records, columns)
         yield Heading("Spread of the environments against the target")
         yield items.figure("spread", lambda: draw_spread(facts, target))
         columns = [
@@ -289,6 +278,35 @@ class Elements(Section):
             ("folds", "folds"),
         ]
         yield items.table("spread", facts["spreads"], columns)
+
+
+def _heatmap(result: Result, models: Models, table: CrystalTable, progress: Progress) -> dict[str, Any]:
+    """Return the facts of the correlation of elements by a run of SEN."""
+    rows = {
+        state: describe_test_rows(models, table, trained=state == "trained", progress=progress)
+        for state in ("trained", "untrained")
+    }
+    correlations = {state: element_correlation(of_state) for state, of_state in rows.items()}
+    return {
+        "run": {"label": result.label},
+        "seed": models.trainings[0].seed,
+        "folds": [training.fold for training in models.trainings],
+        "n": len(rows["trained"].rows),
+        "n_test": rows["trained"].n_rows,
+        "elements": [SYMBOLS[z - 1] for z in correlations["trained"].numbers],
+        "crystals": correlations["trained"].crystals,
+        "correlation": {
+            state: {
+                "mean": np.round(correlation.mean, 4),
+                "spread": correlation.spread,
+                "repeat": correlation.repeat,
+                "draws": correlation.draws,
+                "same_group": group_means(correlation)[0],
+                "other_group": group_means(correlation)[1],
+            }
+            for state, correlation in correlations.items()
+        },
+    }
 
 
 def draw_correlation(elements: Sequence[str], correlation: Mapping[str, Any]) -> Canvas:

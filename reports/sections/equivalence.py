@@ -13,7 +13,7 @@ from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable
 from reports.environments.description import Models, open_models, rows_of_trainings
 from reports.environments.operations import KINDS
-from reports.environments.two_ks import DIGITS, choose_crystals, choose_example, describe_crystal, element_of
+from reports.environments.two_ks import DIGITS, NAMES, choose_crystals, choose_example, describe_crystal, element_of
 from reports.page.items import Column, Items
 from reports.page.section import Heading, Item, Section, Table
 from reports.page.style import COLOURS, DIVERGING, GRID, INK, MUTED, SEQUENTIAL, WIDE, heatmap, legend, panels, subplots
@@ -51,11 +51,14 @@ class Equivalence(Section):
     place: ClassVar[int] = 600
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
-        """Describe chosen crystals by the models of the first run, and one of them by those of every run."""
-        opened = open_models(study, progress)
+        """Describe chosen crystals by the models of the first run, and one of them by those of every run.
+
+        What is shown of the environments before a block is that of the first run of SEN.
+        """
+        opened = open_models(study, "after", progress)
         table, (result, models) = opened.table, opened.runs[0]
         rows = np.sort(np.concatenate(list(rows_of_trainings(models, table).values())))
-        # Crystals that every run was tested on, so that blocks are compared on the same ones.
+        # Crystals that every run was tested on, so that models are compared on the same ones.
         shared = rows[[all(str(table.ids[row]) in other.tested_by for _, other in opened.runs) for row in rows]]
         candidates = shared if len(shared) else rows
         choice = choose_crystals(table, candidates, progress)
@@ -68,8 +71,15 @@ class Equivalence(Section):
             )
         wanted = list(dict.fromkeys([*choice.rows, *pairs, *([] if example is None else [example])]))
         described = _describe(models, table, wanted, progress)
+        of_sen = opened.giving("before")
+        before = described
+        if not of_sen.runs:
+            before = {}
+        elif of_sen.runs[0] is not opened.runs[0]:
+            before = _describe(of_sen.runs[0][1], table, [row for row in wanted if row in {*pairs, example}], progress)
         facts: dict[str, Any] = {
             "run": {"label": result.label},
+            "run_before": {"label": of_sen.runs[0][0].label} if of_sen.runs else None,
             "seed": models.trainings[0].seed,
             "folds": [training.fold for training in models.trainings],
             "crystals": [
@@ -81,23 +91,25 @@ class Equivalence(Section):
             "n_runs": len(opened.runs) if len(shared) else 1,
             "n_candidates": len(candidates),
             "element_pairs": [
-                {**{key: described[row][key] for key in _NAMES}, "pairs": described[row]["element_pairs"]["before"]}
+                {**{key: before[row][key] for key in _NAMES}, "pairs": before[row]["element_pairs"]["before"]}
                 for row in pairs
+                if row in before
             ],
             "example": None,
             "not_tested_on_example": [],
-            "problems": opened.problems,
+            "problems": of_sen.problems,
         }
         if example is None:
             return facts
-        facts["example"] = {key: described[example][key] for key in (*_NAMES, "pearson", "orbits")}
-        facts["example"]["blocks"] = blocks = []
+        facts["example"] = {key: described[example][key] for key in (*_NAMES, "orbits")}
+        facts["example"]["pearson"] = before[example]["pearson"] if example in before else None
+        facts["example"]["runs"] = runs = []
         for other, its_models in opened.runs:
             own = described if its_models is models else _describe(its_models, table, [example], progress)
             if example not in own:
                 facts["not_tested_on_example"].append(other.label)
                 continue
-            blocks.append(
+            runs.append(
                 {
                     "label": other.label,
                     "fold": own[example]["fold"],
@@ -123,18 +135,19 @@ class Equivalence(Section):
             yield items.text("no_example")
             return
         yield Heading(f"One crystal in detail: {example['formula']}")
-        yield items.figure("densities", lambda: draw_densities(example["blocks"]))
-        yield items.figure("pearson", lambda: draw_pearson(example["pearson"]))
+        yield items.figure("densities", lambda: draw_densities(example["runs"]))
+        if example["pearson"]:
+            yield items.figure("pearson", lambda: draw_pearson(example["pearson"]))
 
 
 def relation_table(items: Items, crystals: Sequence[Mapping[str, Any]]) -> Table:
     """Return the table of the operations that relate equivalent atoms in facts of crystals."""
+    stages = [stage for stage in NAMES if f"within_{stage}" in crystals[0]["ks"]]
     records = [
         {
             "crystal": f"{crystal['formula']} ({crystal['symbol']})",
             "atoms": f"{group['label']}: 1 to {relation['atom'] - group['start'] + 1}",
-            "before": crystal["ks"]["within_before"][relation["atom"]],
-            "after": crystal["ks"]["within_after"][relation["atom"]],
+            **{stage: crystal["ks"][f"within_{stage}"][relation["atom"]] for stage in stages},
             **relation,
         }
         for crystal in crystals
@@ -147,8 +160,7 @@ def relation_table(items: Items, crystals: Sequence[Mapping[str, Any]]) -> Table
         ("shown as", lambda relation: relation["first"] or "none found"),
         ("coordinates", lambda relation: relation["xyz"] or ""),
         ("all operations between them", lambda relation: _count_kinds(relation["all"])),
-        ("2-KS before", "before"),
-        ("2-KS after", "after"),
+        *((f"2-KS, {NAMES[stage]}", stage) for stage in stages),
     ]
     return items.table("operations", records, columns)
 
@@ -282,17 +294,17 @@ def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
     return figure
 
 
-def draw_densities(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
-    """Draw the densities of the components of a crystal's orbits, one panel for each block."""
+def draw_densities(described: Sequence[Mapping[str, Any]]) -> Canvas:
+    """Draw the densities of the components of a crystal's orbits, one panel for each description of it."""
     import seaborn as sns
     from matplotlib.lines import Line2D
 
-    titles = [block["label"] for block in blocks]
+    titles = [own["label"] for own in described]
     figure, axes = panels(titles, height=2.3, xlabel="component", ylabel="density")
-    colours = _element_colours(blocks[0]["labels"])
-    for axis, block in zip(axes, blocks, strict=True):
-        components = dict(zip(block["labels"], block["components"], strict=True))
-        low, high = np.quantile(block["components"], [0.002, 0.998])
+    colours = _element_colours(described[0]["labels"])
+    for axis, own in zip(axes, described, strict=True):
+        components = dict(zip(own["labels"], own["components"], strict=True))
+        low, high = np.quantile(own["components"], [0.002, 0.998])
         if low < high:  # else all components are equal
             margin = 0.1 * (high - low)
             axis.set_xlim(low - margin, high + margin)

@@ -171,7 +171,7 @@ class Maps(Section):
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
         """Map the test rows of one fold, which one model of each run did not see."""
-        opened = open_models(study, progress)
+        opened = open_models(study, "material", progress)
         table = opened.table
         fold = _shared_fold([models for _, models in opened.runs])
         having = {
@@ -190,14 +190,17 @@ class Maps(Section):
         target = table.target[rows]
         maps: list[dict[str, Any]] = []
         collapsed: list[str] = []
-        compounds: dict[str, Any] | None = None
+        a_o_x: dict[str, Any] | None = None
+        ca_o_x: dict[str, Any] | None = None
         for label, (training, models) in having.items():
             material, chemistry = crystal_vectors(models, fold, table, rows, progress)
             if not _differ(material):
                 collapsed.append(label)
                 continue
             untrained = crystal_vectors(models, fold, table, rows, progress, trained=False)
-            compounds = compounds or _compounds(table, rows, chemistry, material, untrained[1])
+            ca_o_x = ca_o_x or {"run": {"label": label}, **_oxides(table, rows, material, with_calcium=True)}
+            if a_o_x is None and chemistry is not None and untrained[1] is not None:
+                a_o_x = {"run": {"label": label}, **_oxides(table, rows, chemistry, untrained[1])}
             maps.append(
                 {
                     "label": label,
@@ -218,7 +221,7 @@ class Maps(Section):
             "n": len(rows),
             "left_out": [result.label for result, _ in opened.runs if result.label not in having],
             "collapsed": collapsed,
-            "problems": opened.problems,
+            "problems": opened.giving("before").problems,
             "target": drawable(target),
             "target_name": study.task.target,
             "unit": study.task.unit,
@@ -226,7 +229,7 @@ class Maps(Section):
             "kind": study.task.kind,
             "system": table.crystal_system[rows].tolist(),
             "maps": maps,
-            "compounds": compounds,
+            "compounds": {"a_o_x": a_o_x, "ca_o_x": ca_o_x},
         }
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
@@ -259,7 +262,9 @@ class Maps(Section):
         yield items.table("maps", maps, columns)
         yield items.figure("by-system", lambda: draw_by_system(maps[0], facts["system"]))
         yield Heading("Oxides")
-        if a_o_x["points"] is None:
+        if a_o_x is None:
+            yield items.text("no_environments")
+        elif a_o_x["points"] is None:
             yield items.text("no_a_o_x")
         else:
             yield items.figure("a-o-x", lambda: draw_groups(a_o_x))
@@ -283,11 +288,11 @@ def crystal_vectors(
     progress: Progress | None = None,
     *,
     trained: bool = True,
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
     """Return two vectors of each row by the model of a fold, or by the one from which its training began.
 
     The material vector from which the property is predicted [n, D], and the mean over the atoms of the chemical
-    environments before the block [n, 192].
+    environments before the block [n, environment_width]; None of another model than SEN.
     """
     training = next(training for training in models.trainings if training.fold == fold)
     model = models.load(training, trained=trained)
@@ -296,10 +301,11 @@ def crystal_vectors(
         crystals = [table.crystal(row) for row in rows[start : start + _CHUNK].tolist()]
         described = models.describe(crystals, model)
         material.append(described.material)
-        chemistry.append(described.mean_over_atoms(described.before))
+        if "before" in described.stages:
+            chemistry.append(described.mean_over_atoms(described.before))
         if progress is not None:
             progress(start + len(crystals), len(rows))
-    return np.concatenate(material), np.concatenate(chemistry)
+    return np.concatenate(material), np.concatenate(chemistry) if chemistry else None
 
 
 def _differ(vectors: NDArray[np.floating]) -> bool:
@@ -307,38 +313,38 @@ def _differ(vectors: NDArray[np.floating]) -> bool:
     return bool(np.ptp(vectors, axis=0).any())
 
 
-def _compounds(
+def _oxides(
     table: CrystalTable,
     rows: NDArray[np.int64],
-    chemistry: NDArray[np.floating],
-    material: NDArray[np.floating],
-    untrained: NDArray[np.floating],
+    vectors: NDArray[np.floating],
+    untrained: NDArray[np.floating] | None = None,
+    *,
+    with_calcium: bool = False,
 ) -> dict[str, Any]:
-    """Map the A-O-X compounds among rows by their chemistry, and those with calcium by their material vectors.
+    """Map the A-O-X compounds among rows, or those with calcium; where there are too few, there is no map.
 
-    These are the stages shown in the paper's Fig. 2e and 3c. Where there are too few, there is no map. Rows are
-    positions [n] in the table; vectors are [n, width], and `untrained` is the chemistry before training.
+    The paper's Fig. 2e shows all of them by their chemistry, and Fig. 3c those with calcium by their material vectors.
+    Rows are positions [n] in the table; vectors are [n, width], and `untrained` are those before training, of which the
+    share of neighbours with the same A is given beside that of the vectors.
     """
     numbers = [table.numbers[table.ptr[row] : table.ptr[row + 1]] for row in rows.tolist()]
     groups = [compound_group(z) for z in numbers]
-    oxide = np.flatnonzero([group is not None for group in groups])
-    calcium = np.flatnonzero([g is not None and 20 in z for g, z in zip(groups, numbers, strict=True)])
-    found: dict[str, Any] = {}
-    for name, chosen, vectors in (("a_o_x", oxide, chemistry), ("ca_o_x", calcium, material)):
-        facts: dict[str, Any] = {
-            "n": len(chosen),
-            "points": None,
-            "group": [groups[i] for i in chosen],
-            "formula": [reduced_formula(numbers[i]) for i in chosen],
-            "target": drawable(table.target[rows[chosen]]),
-        }
-        if len(chosen) >= _MIN_POINTS and _differ(vectors[chosen]):
-            facts |= make_map(vectors[chosen]).facts()
-            if name == "a_o_x":
-                facts["same_group"], facts["chance"] = same_group_share(reduce(vectors[chosen]), facts["group"])
-                facts["same_group_untrained"] = same_group_share(reduce(untrained[chosen]), facts["group"])[0]
-        found[name] = facts
-    return found
+    chosen = np.flatnonzero(
+        [g is not None and (20 in z or not with_calcium) for g, z in zip(groups, numbers, strict=True)]
+    )
+    facts: dict[str, Any] = {
+        "n": len(chosen),
+        "points": None,
+        "group": [groups[i] for i in chosen],
+        "formula": [reduced_formula(numbers[i]) for i in chosen],
+        "target": drawable(table.target[rows[chosen]]),
+    }
+    if len(chosen) >= _MIN_POINTS and _differ(vectors[chosen]):
+        facts |= make_map(vectors[chosen]).facts()
+        if untrained is not None:
+            facts["same_group"], facts["chance"] = same_group_share(reduce(vectors[chosen]), facts["group"])
+            facts["same_group_untrained"] = same_group_share(reduce(untrained[chosen]), facts["group"])[0]
+    return facts
 
 
 def draw_by_target(maps: Sequence[Mapping[str, Any]], target: Sequence[float], label: str) -> Canvas:

@@ -69,7 +69,8 @@ def _run_facts(run: Result) -> dict[str, Any]:
         "devices": sorted({record["device"] for record in records}),
         "threads": sorted({session["threads"] for session in sessions if session.get("threads")}),
         "sessions": len(sessions),
-        "block_codes": len({record.get("block_code", record.get("model_code")) for record in records}),
+        "variant": run.variant,
+        "codes": len({record.get("block_code", record.get("model_code")) for record in records}),
         "versions": {
             name: sorted({str(session[name]) for session in sessions if session.get(name)})
             for name in dict.fromkeys(name for session in sessions for name in session)

@@ -1,8 +1,8 @@
-"""Section: does a block distinguish inequivalent atoms of one element, and how does equivalence fade when atoms move?
+"""Section: does a model distinguish inequivalent atoms of one element, and how does equivalence fade when atoms move?
 
-For an exactly invariant block equivalent atoms agree by construction. What blocks differ in is separation: the median
+For an exactly invariant model equivalent atoms agree by construction. What models differ in is separation: the median
 2-KS between inequivalent atoms of the same element over the median 2-KS between elements. 2-KS depends on the width of
-the environments, in which blocks differ as well, and is therefore computed from the same number of components of each.
+the environments, in which models differ as well, and is therefore computed from the same number of components of each.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from benchmarks.results.statistics import Interval, bootstrap
 from reports.environments.description import (
     Environments,
     Models,
+    Stage,
     describe_test_rows,
     inequivalent_rows,
     open_models,
 )
-from reports.environments.two_ks import SUBSETS, ks_of_subsets
+from reports.environments.two_ks import NAMES, SUBSETS, ks_of_subsets
 from reports.page.items import Column, Items, interval_columns
 from reports.page.section import Item, Section
 from reports.page.style import GRID, MUTED, PAPER, WIDE, look_of, subplots
@@ -40,7 +41,7 @@ SIZES = (0.0, 0.01, 0.02, 0.05, 0.1)
 """Displacements in Å at which equivalence is measured."""
 
 WIDTH = 96
-"""Components from which 2-KS is computed if no block is too narrow: three quarters of the 128 of the capsule block."""
+"""Components from which 2-KS is computed if none is too narrow: three quarters of the 128 of the capsule block."""
 
 # Å: the displacement whose effect is written out.
 _NAMED = 0.02
@@ -130,8 +131,8 @@ def separation_score(inequivalent: NDArray[np.float64], elements: NDArray[np.flo
     )
 
 
-def separation(environments: Environments, width: int = WIDTH) -> dict[str, Score]:
-    """Return the separation scores "before" and "after" the block of crystals.
+def separation(environments: Environments, width: int = WIDTH) -> dict[Stage, Score]:
+    """Return the separation scores of crystals by the environments of each stage.
 
     Crystals without inequivalent atoms of one element, or of one element alone, are left out. Pairs are taken between
     symmetry orbits, so that the score does not depend on the choice of the cell; 2-KS is computed from `width`
@@ -141,10 +142,11 @@ def separation(environments: Environments, width: int = WIDTH) -> dict[str, Scor
     pairs = [part for part in found if len(part.inequivalent) and len(part.elements)]
     return {
         stage: separation_score(
-            _medians(getattr(environments, stage), [part.inequivalent for part in pairs], width),
-            _medians(getattr(environments, stage), [part.elements for part in pairs], width),
+            _medians(values, [part.inequivalent for part in pairs], width),
+            _medians(values, [part.elements for part in pairs], width),
         )
-        for stage in ("before", "after")
+        for stage, values in environments.stages.items()
+        if stage != "material"
     }
 
 
@@ -228,7 +230,7 @@ def fading(
     The crystals are drawn among the test rows of the separation score that have equivalent atoms as well; if there are
     fewer than 20 of these, among all with equivalent atoms and several elements. After the displacement they are
     described in full cells and without refinement, each by the model that did not see it. The draws are the same for
-    every block. Sizes are in Å, and 2-KS is computed from `width` components.
+    every run. Sizes are in Å, and 2-KS is computed from `width` components.
 
     Returns:
         None where no crystal has equivalent atoms and several elements.
@@ -259,7 +261,7 @@ def fading(
                 # In the cells of the run: nodes of an asymmetric unit stand for all equivalent atoms.
                 described, places = rows.environments, chosen[members].tolist()
             else:
-                # A generator for each crystal: its directions are the same for every size and every block.
+                # A generator for each crystal: its directions are the same for every size and every run.
                 moved = [
                     displaced(crystals[i], size, np.random.default_rng([0, int(rows.rows[i])])) for i in chosen[members]
                 ]
@@ -278,9 +280,9 @@ def fading(
     return Fading(len(chosen), float(np.median(elements)), score, steps)
 
 
-def block_separation(
+def run_separation(
     models: Models, table: CrystalTable, *, width: int = WIDTH, progress: Progress | None = None
-) -> dict[str, dict[str, Score]]:
+) -> dict[str, dict[Stage, Score]]:
     """Return the separation scores of a run's test rows by the "trained" and the "untrained" models."""
     found = {}
     for state in ("trained", "untrained"):
@@ -298,21 +300,22 @@ class Separation(Section):
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
         """Score every run, trained and untrained, and displace the atoms of some of its test crystals."""
-        opened = open_models(study, progress)
+        opened = open_models(study, "after", progress)
         table = opened.table
         described = [describe_test_rows(models, table, progress=progress) for _, models in opened.runs]
         widths = [
-            {stage: getattr(rows.environments, stage).shape[1] for stage in ("before", "after")} for rows in described
+            {stage: rows.environments.stages[stage].shape[1] for stage in NAMES if stage in rows.environments.stages}
+            for rows in described
         ]
         width = common_width(own for of_run in widths for own in of_run.values())
-        blocks, left_out = [], []
+        runs, left_out = [], []
         for (result, models), rows, own in zip(opened.runs, described, widths, strict=True):
             if not len(inequivalent_rows(table, rows.rows)):
                 left_out.append({"label": result.label, "drawn": len(rows.rows)})
                 continue
-            scores = block_separation(models, table, width=width, progress=progress)
+            scores = run_separation(models, table, width=width, progress=progress)
             faded = fading(models, table, width=width, progress=progress)
-            blocks.append(
+            runs.append(
                 {
                     "label": result.label,
                     "seed": models.trainings[0].seed,
@@ -327,31 +330,31 @@ class Separation(Section):
                     "fading": faded and _facts(faded, width),
                 }
             )
-        if not blocks:
+        if not runs:
             raise Absent(
                 "No test crystal has several elements and inequivalent atoms of one of them, so there is nothing to "
                 "separate."
             )
         return {
-            "blocks": blocks,
+            "runs": runs,
             "width": width,
             "subsets": SUBSETS,
             "without_inequivalent": left_out,
-            "problems": opened.problems,
+            "problems": opened.giving("before").problems,
         }
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """Scores as a figure and a table, and the fading of equivalence."""
-        blocks = facts["blocks"]
-        faded = [block for block in blocks if block["fading"]]
-        above = [block["label"] for block in faded if _is_above(block)]
+        runs = facts["runs"]
+        faded = [run for run in runs if run["fading"]]
+        above = [run["label"] for run in faded if _is_above(run)]
         items = Items(__name__, {**facts, "faded": faded, "above": above, "named": _NAMED, "enough": _ENOUGH})
         yield items.text("summary")
-        yield items.figure("scores", lambda: draw_scores(blocks))
+        yield items.figure("scores", lambda: draw_scores(runs))
         records = [
-            {**score, "label": block["label"], "which": f"{state}, {stage} the block", "width": block["width"][stage]}
-            for block in blocks
-            for state, stages in block["scores"].items()
+            {**score, "label": run["label"], "which": f"{state}, {NAMES[stage]}", "width": run["width"][stage]}
+            for run in runs
+            for state, stages in run["scores"].items()
             for stage, score in stages.items()
         ]
         columns: list[Column] = [
@@ -374,33 +377,33 @@ def _facts(record: Score | Fading, width: int) -> dict[str, Any]:
     return {**asdict(record), "resolution": 1 / width / record.elements if record.elements else None}
 
 
-def _is_above(block: Mapping[str, Any]) -> bool:
+def _is_above(run: Mapping[str, Any]) -> bool:
     """Whether the score of a run, and that of the crystals that were displaced, are above the resolution."""
-    fading, whole = block["fading"], block["scores"]["trained"]["after"]
+    fading, whole = run["fading"], run["scores"]["trained"]["after"]
     values = (fading["score"], fading["resolution"], whole["interval"][0], whole["resolution"])
     if any(value is None for value in values):
         return False
     return bool(fading["score"] > fading["resolution"] and whole["interval"][0] > whole["resolution"])
 
 
-def draw_scores(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
-    """Draw the scores after the block, a row for each run."""
-    figure, axis = subplots(width=WIDE, height=0.75 + 0.34 * len(blocks))
+def draw_scores(runs: Sequence[Mapping[str, Any]]) -> Canvas:
+    """Draw the scores of the final environments, a row for each run."""
+    figure, axis = subplots(width=WIDE, height=0.75 + 0.34 * len(runs))
     for state, face in (("trained", MUTED), ("untrained", PAPER)):
         axis.plot([], [], "o", color=MUTED, markerfacecolor=face, label=state)
     axis.plot([], [], "|", color=MUTED, markersize=8, label="resolution")
-    for i, block in enumerate(blocks):
-        colour, marker = look_of(block["label"])
+    for i, run in enumerate(runs):
+        colour, marker = look_of(run["label"])
         for state, y, face in (("trained", i - 0.14, colour), ("untrained", i + 0.14, PAPER)):
-            score = block["scores"][state]["after"]
+            score = run["scores"][state]["after"]
             if score["value"] is None:
                 axis.text(0, y, " not defined", va="center", color=colour, fontsize=6)
                 continue
             axis.plot(score["interval"], [y, y], color=colour)
             axis.plot([score["value"]], [y], marker, color=colour, markerfacecolor=face)
             axis.plot([score["resolution"]], [y], "|", color=MUTED, markersize=8, zorder=0)
-    axis.set_yticks(range(len(blocks)), [block["label"] for block in blocks])
-    axis.set_ylim(len(blocks) - 0.5, -0.5)
+    axis.set_yticks(range(len(runs)), [run["label"] for run in runs])
+    axis.set_ylim(len(runs) - 0.5, -0.5)
     axis.set_xlim(left=0)
     axis.grid(axis="x")
     axis.set_xlabel("separation score (2-KS of inequivalent atoms of one element / 2-KS between elements)")
@@ -408,29 +411,29 @@ def draw_scores(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
     return figure
 
 
-def draw_fading(blocks: Sequence[Mapping[str, Any]]) -> Canvas:
+def draw_fading(runs: Sequence[Mapping[str, Any]]) -> Canvas:
     """Draw how the 2-KS of equivalent atoms grows with the displacement."""
     figure, axis = subplots(width=WIDE, height=2.7)
-    for block in blocks:
-        fading = block["fading"]
+    for run in runs:
+        fading = run["fading"]
         sizes = [step["size"] for step in fading["steps"]]
         middle = np.array([step["relative"] for step in fading["steps"]], dtype=float)
         low, high = np.array([step["interval"] for step in fading["steps"]], dtype=float).T
         is_defined = np.isfinite(middle).any()
-        colour, marker = look_of(block["label"])
-        label = block["label"] if is_defined else f"{block['label']} (not defined)"
+        colour, marker = look_of(run["label"])
+        label = run["label"] if is_defined else f"{run['label']} (not defined)"
         axis.plot(sizes, middle, color=colour, marker=marker, label=label)
         if not is_defined:
             continue
         axis.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
         axis.axhline(fading["resolution"], color=colour, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
-        if _is_above(block):
+        if _is_above(run):
             across = axis.get_yaxis_transform()
             axis.plot([1.02, 1.07], [fading["score"]] * 2, color=colour, transform=across, clip_on=False)
     axis.axvline(_NAMED, color=GRID, linewidth=0.8, zorder=0)
     axis.set_xlabel("displacement of every atom (Å)")
     axis.set_ylabel("2-KS of equivalent atoms\n/ 2-KS between elements")
-    axis.set_xlim(0, max(step["size"] for step in blocks[0]["fading"]["steps"]))
+    axis.set_xlim(0, max(step["size"] for step in runs[0]["fading"]["steps"]))
     axis.set_ylim(bottom=0)
     axis.legend(loc="upper left", bbox_to_anchor=(1.1, 1.0), title="dotted: resolution; line: score")
     return figure

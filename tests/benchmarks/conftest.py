@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from sen.crystal import SYMBOLS
 from sen.registry import variant_code
 
 Write = Callable[..., Path]
-Install = Callable[[str, str], None]
+Install = Callable[..., None]
 
 #: Options that make a run take seconds; it still does everything that a real one does.
 SMALL = (
@@ -41,6 +41,19 @@ from sen.blocks import SymmetryOutput
 class Block(MLPBlock):
     def __init__(self, width, config):
         super().__init__(width, MLPConfig(hidden=8, width=4))
+"""
+
+
+#: Source of a small model in a package of its own, for `install`.
+MODEL = """
+from dataclasses import replace
+from baselines.models.schnet import SchNet, SchNetConfig
+
+class Model(SchNet):
+    recipe = {}
+
+    def __init__(self, config):
+        super().__init__(SchNetConfig(width=8, interactions=1, head_width=8))
 """
 
 
@@ -191,15 +204,15 @@ def unlearnt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Install a package, given its name and its source, whose class `Block` is registered under the name."""
+    """Install a package, given its name and its source, whose class `Block` or `Model` is registered under the name."""
 
-    def put(name: str, source: str) -> None:
+    def put(name: str, source: str, kind: Literal["block", "model"] = "block") -> None:
         sys.modules.pop(name, None)  # as in a new process
         variant_code.cache_clear()
         facts = tmp_path / "site" / f"{name}-1.0.dist-info"
         facts.mkdir(parents=True, exist_ok=True)
         (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (facts / "entry_points.txt").write_text(f"[sen_bench.blocks]\n{name} = {name}:Block\n")
+        (facts / "entry_points.txt").write_text(f"[sen_bench.{kind}s]\n{name} = {name}:{kind.title()}\n")
         (tmp_path / "site" / f"{name}.py").write_text(source)
         monkeypatch.syspath_prepend(tmp_path / "site")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.conftest import sen_bench
+from tests.benchmarks.conftest import install, sen_bench
 
-__all__ = ["leaderboard", "sen_bench"]
+__all__ = ["install", "leaderboard", "sen_bench"]
 
 
 @pytest.fixture(scope="session")

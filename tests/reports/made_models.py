@@ -14,11 +14,12 @@ from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.graph_table import build_graphs
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.metrics import regression_metrics
+from benchmarks.results.recorded import variant_kind_of
 from benchmarks.results.run_config import build_config
 from benchmarks.results.store import Run, Training, facts_digest
 from benchmarks.training.loader import GraphTensors
 from benchmarks.training.plans import run_facts
-from benchmarks.training.trainer import build_model, predict
+from benchmarks.training.trainer import Predictor, build_model, predict
 from sen.crystal import Crystal, refine
 from tests.benchmarks.conftest import structure, write_packed
 from tests.reports.made_runs import Epoch
@@ -29,10 +30,11 @@ SMALL: dict[str, Any] = {
     "sen.atom_embedding": 16,
     "training.epochs": 1,
 }
-BLOCKS: dict[str, dict[str, Any]] = {
-    "mlp": {"block.hidden": 32, "block.width": 48},
-    "capsule": {"block.filters": 16, "block.capsule_width": 64},
-    "egnn": {},
+VARIANTS: dict[str, dict[str, Any]] = {
+    "mlp": {**SMALL, "block.hidden": 32, "block.width": 48},
+    "capsule": {**SMALL, "block.filters": 16, "block.capsule_width": 64},
+    "egnn": SMALL,
+    "schnet": {"schnet.width": 16, "schnet.interactions": 1, "training.epochs": 1},
 }
 
 FCC = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
@@ -91,14 +93,14 @@ def store_models(
     root: Path,
     dataset: Dataset,
     *,
-    block: str = "mlp",
+    variant: str = "mlp",
     folds: Sequence[int] = (0, 1, 2, 3, 4),
     seeds: Sequence[int] = (0,),
 ) -> Run:
     """Store a run whose models have random weights and whose predictions are those of these models."""
     task, table = dataset.task, dataset.table
-    config = build_config(task.name, block, flags={**SMALL, **BLOCKS[block]})
-    run = Run(root / task.name / f"{block}-{config.digest(dataset.digest)}")
+    config = build_config(task.name, variant, flags=VARIANTS.get(variant, {}))
+    run = Run(root / task.name / f"{variant}-{config.digest(dataset.digest)}")
     facts = run_facts(config, dataset)
     run.write_config(facts)
     graphs = GraphTensors(build_graphs(table, config.graph, jobs=1))
@@ -107,7 +109,7 @@ def store_models(
         for number in folds:
             fold = dataset.folds(seed)[number]
             torch.manual_seed(1000 * seed + number + 1)
-            model = build_model(config)
+            model = Predictor(build_model(config))
             model.shift.fill_(float(table.target.mean()))
             model.scale.fill_(float(table.target.std()) or 1.0)
             prediction = predict(model, graphs, fold.test, edge_budget=10_000)
@@ -119,7 +121,7 @@ def store_models(
                 record={
                     "task": task.name,
                     "kind": task.kind,
-                    "block": block,
+                    variant_kind_of(facts["config"]): variant,
                     "seed": seed,
                     "fold": number,
                     "metrics": regression_metrics(target, prediction),

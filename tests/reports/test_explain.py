@@ -10,7 +10,7 @@ import pytest
 from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.own_data import own_task
 from benchmarks.results.store import Run, Training
-from tests.benchmarks.conftest import Answer
+from tests.benchmarks.conftest import MODEL, Answer, Install
 from tests.reports.made_models import made_dataset, mixed_rows, store_models
 
 Command = Callable[..., Answer]
@@ -38,8 +38,8 @@ COPPER = "Cu1 Cu 0 0 0\nCu2 Cu 0.5 0.5 0\nCu3 Cu 0.5 0 0.5\nCu4 Cu 0 0.5 0.5"
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run, Path]:
     root = tmp_path_factory.mktemp("explain")
     dataset: Dataset = made_dataset(root / "data", mixed_rows(40))
-    capsule = store_models(root / "runs", dataset, block="capsule", folds=(1, 3))
-    mlp = store_models(root / "runs", dataset, block="mlp", folds=(0,))
+    capsule = store_models(root / "runs", dataset, variant="capsule", folds=(1, 3))
+    mlp = store_models(root / "runs", dataset, variant="mlp", folds=(0,))
     (root / "perovskite.cif").write_text(CIF.format(a=4.0, c=4.3, atoms=PEROVSKITE))
     (root / "copper.cif").write_text(CIF.format(a=3.6, c=3.6, atoms=COPPER))
     (root / "<script>alert(1)<!--.cif").write_text(CIF.format(a=4.1, c=4.3, atoms=PEROVSKITE))
@@ -113,6 +113,33 @@ def test_a_block_without_capsules(made: tuple[Run, Run, Path], sen_bench: Comman
     assert answer.code == 0, answer.err
     assert facts_of(out)[0]["capsules"] is None
     assert "has no capsules" in out.read_text()
+
+
+def test_a_model_is_explained_by_its_final_environments(
+    made: tuple[Run, Run, Path], install: Install, sen_bench: Command, tmp_path: Path
+) -> None:
+    root = made[2]
+    install(
+        "opaque",
+        f"{MODEL}\n    def forward(self, batch): return replace(super().forward(batch), atoms=None)\n",
+        "model",
+    )
+    schnet, opaque = (
+        store_models(tmp_path / "runs", made_dataset(tmp_path / "data", mixed_rows(40)), variant=name, folds=(0,))
+        for name in ("schnet", "opaque")
+    )
+    out = tmp_path / "x.html"
+    answer = sen_bench("explain", schnet.path, "--crystals", root / "perovskite.cif", "-o", out)
+    assert answer.code == 0, answer.err
+    (facts,) = facts_of(out)
+    assert facts["summary"]["equivalent"] == 0
+    assert facts["summary"]["inequivalent"] > 0
+    page = out.read_text()
+    assert "schnet has no environments before a block" in page
+    assert "after the block" not in page
+    answer = sen_bench("explain", opaque.path, "--crystals", root / "perovskite.cif", "-o", tmp_path / "y.html")
+    assert answer.code == 1
+    assert answer.err.endswith("Error: opaque cannot be explained: the model gives no environments of atoms.\n")
 
 
 def test_removed_weights_are_said(made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path) -> None:

@@ -36,8 +36,10 @@ def error_share(line: dict[str, Any]) -> str:
     return f"{number(line['mae'])} ({share(line['relative'])})"
 
 
-def score(facts: dict[str, Any]) -> str:
-    """Format a separation score with its 95 % interval."""
+def score(facts: dict[str, Any] | None) -> str:
+    """Format a separation score with its 95 % interval; None becomes a dash."""
+    if facts is None:
+        return "–"
     low, high = facts["interval"]
     return f"{share(facts['value'])} ({share(low)} to {share(high)})"
 

@@ -1,4 +1,4 @@
-"""Tables from reports: errors by crystal system, and how well blocks separate atoms."""
+"""Tables from reports: errors by crystal system, and how well models separate atoms."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ def systems(report: Path) -> str:
 
 
 def separation(report: Path) -> str:
-    """Return the table of how well blocks separate atoms, before and after the block, trained and not."""
+    """Return the table of how well models separate atoms, before and after the block of SEN, trained and not."""
     heading = [
         *("block", "before the block, trained", "untrained", "after the block, trained", "untrained"),
         *("crystals", "resolution", "equivalent atoms after 0.02 Å of noise", "crystals of these", "resolution"),
     ]
     rows = []
-    for block in section(report, "separation")["blocks"]:
-        scores = block["scores"]
-        fading = block["fading"]
+    facts = section(report, "separation")
+    for run in facts.get("runs") or facts["blocks"]:  # as reports of format 2 call them
+        scores = run["scores"]
+        fading = run["fading"]
         (faded,) = (step for step in fading["steps"] if step["size"] == 0.02)
         rows.append(
             [
-                f"`{block['label']}`",
-                *(score(scores[state][where]) for where in ("before", "after") for state in ("trained", "untrained")),
+                f"`{run['label']}`",
+                *(score(scores[state].get(at)) for at in ("before", "after") for state in ("trained", "untrained")),
                 *(f"{scores['trained']['after']['n']:,}", share(scores["trained"]["after"]["resolution"])),
                 f"{share(faded['relative'])} ({' to '.join(map(share, faded['interval']))})",
                 *(f"{fading['n']:,}", share(fading["resolution"])),

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.base.errors import DataError, UsageError
+from benchmarks.base.stopwatch import Stopwatch
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import make_folds
 from benchmarks.data.graph_table import build_graphs
@@ -30,6 +31,8 @@ from reports.study.study import Absent
 from tests.benchmarks.conftest import replace_file
 from tests.reports.made_models import crystal, made_dataset, mixed_rows, perovskite, rocksalt, store_models, wurtzite
 
+RUNS = ("mlp", "capsule", "egnn", "schnet")
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
@@ -39,10 +42,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> dict[str, Run]:
     root = tmp_path_factory.mktemp("runs")
-    return {block: store_models(root, dataset, block=block, folds=(0, 1)) for block in ("mlp", "capsule", "egnn")}
+    return {block: store_models(root, dataset, variant=block, folds=(0, 1)) for block in RUNS}
 
 
-@pytest.mark.parametrize("block", ["mlp", "capsule", "egnn"])
+@pytest.mark.parametrize("block", RUNS)
 def test_test_rows_are_described_by_the_model_that_predicted_them(
     runs: dict[str, Run], dataset: Dataset, block: str
 ) -> None:
@@ -58,7 +61,7 @@ def test_test_rows_are_described_by_the_model_that_predicted_them(
         chosen = np.flatnonzero(found.fold == fold)
         model = models.load(Training(0, fold))
         with torch.no_grad():
-            value = model.shift + model.scale * model.head(torch.tensor(environments.material[chosen])).squeeze(-1)
+            value = model.in_unit(torch.tensor(environments.prediction[chosen]))
         expected = [predicted[str(table.ids[row])] for row in found.rows[chosen]]
         assert np.allclose(value.numpy(), expected, rtol=1e-4)
 
@@ -102,14 +105,15 @@ def test_untrained_models_are_those_from_which_training_began(runs: dict[str, Ru
     table, task = dataset.table, dataset.task
     fold = make_folds(task.kind, table.row, task.n_rows, table.target, 0)[1]
     graphs = GraphTensors(build_graphs(table, models.config.graph, jobs=1))
-    begun = _FoldTrainer(models.config, graphs, table.target, fold, kind=task.kind, seed=0, session={})
+    options: dict[str, Any] = {"kind": task.kind, "seed": 0, "session": {}, "stopwatch": Stopwatch()}
+    begun = _FoldTrainer(models.config, graphs, table.target, fold, **options)
     mine = models.load(Training(0, 1), trained=False)
-    state = begun._model.state_dict()
+    state = begun._predictor.model.state_dict()
     for name, value in mine.state_dict().items():
         if name not in {"shift", "scale"}:
-            assert torch.equal(value, state[name]), name
+            assert torch.equal(value, state[name.removeprefix("model.")]), name
     trained = models.load(Training(0, 1))
-    assert any(not torch.equal(value, state[name]) for name, value in trained.state_dict().items())
+    assert any(not torch.equal(value, state[name]) for name, value in trained.model.state_dict().items())
 
 
 def test_loading_leaves_the_random_state_alone(runs: dict[str, Run]) -> None:
@@ -278,12 +282,12 @@ def test_a_fold_whose_weights_do_not_fit_is_left_out_and_named(tmp_path: Path, d
 def test_the_models_of_a_study_are_opened_once_and_those_of_the_capsule_block_come_first(tmp_path: Path) -> None:
     data = made_dataset(tmp_path / "data", mixed_rows(36))
     for block in ("egnn", "mlp", "capsule"):
-        store_models(tmp_path / "runs", data, block=block, folds=(0,))
+        store_models(tmp_path / "runs", data, variant=block, folds=(0,))
     next((tmp_path / "runs").rglob("egnn-*/**/model.safetensors")).unlink()
     (study,) = read_studies([tmp_path / "runs"], data_dir=tmp_path / "data")
-    opened = open_models(study)
+    opened = open_models(study, "before")
     assert [result.label for result, _ in opened.runs] == ["capsule", "mlp"]
     assert [models.run for _, models in opened.runs] == [result.run for result, _ in opened.runs]
     (problem,) = opened.problems
     assert "egnn-" in problem
-    assert open_models(study) is opened
+    assert open_models(study, "after").runs[0][1] is opened.runs[0][1]

@@ -95,7 +95,7 @@ def by_orbit(made: dict[str, object], width: int = 40) -> tuple[object, np.ndarr
 
 def test_relations_of_a_perovskite() -> None:
     own, environments = by_orbit(perovskite(4.0, 4.3))
-    facts = relations(own, environments, 2 * environments)
+    facts = relations(own, {"before": environments, "after": 2 * environments})
     assert sorted(label.rstrip("12") for label in facts["atoms"]) == ["Ba", "O", "O", "O", "Ti"]
     # The reference is an oxygen: another oxygen is not equivalent to it.
     assert facts["atoms"][0][0] == facts["atoms"][1][0] == "O"
@@ -113,7 +113,7 @@ def test_relations_of_a_perovskite() -> None:
 
 def test_relations_of_a_crystal_of_one_atom() -> None:
     own, environments = by_orbit(copper(3.6))
-    facts = relations(own, environments, environments)
+    facts = relations(own, {"after": environments})
     assert facts["atoms"] == ["Cu"] * 4
     assert facts["groups"][0]["kinds"] == ["translation"]
     assert element_pairs(own, environments) == []

@@ -36,9 +36,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
     root = tmp_path_factory.mktemp("runs")
-    store_models(root, dataset, block="mlp", folds=(0, 1))
-    store_models(root, dataset, block="capsule", folds=(0, 1))
-    store_models(root, dataset, block="egnn", folds=(0,))
+    store_models(root, dataset, variant="mlp", folds=(0, 1))
+    store_models(root, dataset, variant="capsule", folds=(0, 1))
+    store_models(root, dataset, variant="egnn", folds=(0,))
     return root
 
 
@@ -79,5 +79,5 @@ def own_runs(tmp_path: Path, dataset: Dataset) -> Path:
     """Runs of two blocks that a test may damage, in a folder next to that of their data."""
     made_dataset(tmp_path / "data", mixed_rows(130))
     for block in ("capsule", "mlp"):
-        store_models(tmp_path / "runs", dataset, block=block, folds=(0, 1))
+        store_models(tmp_path / "runs", dataset, variant=block, folds=(0, 1))
     return tmp_path / "runs"

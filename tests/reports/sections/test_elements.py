@@ -27,9 +27,8 @@ def rows_of(
     before = np.array([vector[z] + noise * rng.normal(size=len(vector[z])) for z in flat])
     ptr = np.cumsum([0, *map(len, numbers)])
     environments = Environments(
-        before=before,
-        after=before,
-        material=np.zeros((len(numbers), 2)),
+        stages={"before": before, "after": before},
+        prediction=np.zeros(len(numbers)),
         node_ptr=ptr,
         orbit_ptr=ptr,
         orbit_node=np.arange(len(flat)),

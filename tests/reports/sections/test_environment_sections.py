@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from reports.sections.equivalence import Equivalence
 from reports.sections.maps import Maps
 from reports.sections.separation import Separation
 from reports.study.study import Absent, Study
+from tests.benchmarks.conftest import MODEL, Install
 from tests.reports.made_models import copper, made_dataset, mixed_rows, store_models
 from tests.reports.made_runs import make_run
 from tests.reports.sections.conftest import SECTIONS, quiet, study_of, words_of
@@ -101,7 +104,7 @@ def test_removed_weights_of_one_fold_are_said(kind: type[Section], own_runs: Pat
     words = words_of(kind, facts)
     assert "The weights of fold 1, seed 0 of" in words
     if kind is Separation:
-        assert {b["label"]: b["folds"] for b in facts["blocks"]} == {"capsule": [0, 1], "mlp": [0]}
+        assert {b["label"]: b["folds"] for b in facts["runs"]} == {"capsule": [0, 1], "mlp": [0]}
 
 
 @pytest.mark.parametrize("kind", SECTIONS)
@@ -112,7 +115,7 @@ def test_a_block_without_weights_is_said(kind: type[Section], own_runs: Path) ->
     assert "holds no weights (they were removed" in words_of(kind, facts)
     assert "capsule-" in facts["problems"][0]
     if kind is Separation:
-        assert [b["label"] for b in facts["blocks"]] == ["mlp"]
+        assert [b["label"] for b in facts["runs"]] == ["mlp"]
 
 
 def test_no_weights_at_all_are_said(own_runs: Path) -> None:
@@ -144,12 +147,12 @@ def test_a_collapsed_block_is_shown_as_not_defined(kind: type[Section], own_runs
     words = words_of(kind, facts)
     assert "None" not in words
     if kind is Separation:
-        collapsed = {b["label"]: b for b in plain(facts)["blocks"]}["mlp"]
+        collapsed = {b["label"]: b for b in plain(facts)["runs"]}["mlp"]
         assert collapsed["scores"]["trained"]["after"]["value"] is None
         assert collapsed["fading"]["steps"][1]["relative"] is None
         assert "mlp: not defined trained" in words
         table = next(b for b in Separation().show(plain(facts)) if isinstance(b, Table))
-        assert ["mlp", "trained, after the block", None] in [list(row[:3]) for row in table.rows]
+        assert ["mlp", "trained, final", None] in [list(row[:3]) for row in table.rows]
 
 
 def test_data_that_lack_rows_are_said(own_runs: Path) -> None:
@@ -193,3 +196,78 @@ def test_a_classification(tmp_path: Path) -> None:
     study = study_of(tmp_path / "runs", tmp_path)
     for kind in (Equivalence, Separation, Elements):
         assert list(kind().show(plain(kind().analyse(study, quiet))))
+
+
+def figures_of(kind: type[Section], facts: dict[str, Any]) -> list[str]:
+    return [item.name for item in kind().show(plain(facts)) if isinstance(item, Figure)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "of_sen"), [(Equivalence, ["element-pairs", "pearson"]), (Maps, []), (Elements, ["element-correlation"])]
+)
+def test_models_that_give_atoms_stand_beside_sen(
+    kind: type[Section], of_sen: list[str], own_runs: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    shutil.rmtree(next(own_runs.rglob("capsule-*")))
+    store_models(tmp_path / "runs", dataset, variant="schnet", folds=(0, 1))
+    store_models(tmp_path / "alone", dataset, variant="schnet", folds=(0, 1))
+    study = study_of(own_runs, tmp_path / "data")
+    # What figures of one run show is not the one with environments before a block.
+    study.results = tuple(sorted(study.results, key=lambda result: result.label != "schnet"))
+    both = kind().analyse(study, quiet)
+    alone = kind().analyse(study_of(tmp_path / "alone", tmp_path / "data"), quiet)
+    for facts in (both, alone):
+        words = words_of(kind, facts)
+        assert "Only SEN has environments before a block, so figures of these leave out schnet." in words
+        assert "None" not in words
+    assert set(of_sen) <= set(figures_of(kind, both))
+    assert not set(of_sen) & set(figures_of(kind, alone))
+    labels = {
+        Equivalence: lambda: [run["label"] for run in both["example"]["runs"]],
+        Maps: lambda: [run["label"] for run in both["maps"]],
+        Elements: lambda: [run["label"] for run in both["spreads"]],
+    }
+    assert labels[kind]() == ["schnet", "mlp"]
+    if kind is Equivalence:
+        assert (both["run"]["label"], both["run_before"]["label"]) == ("schnet", "mlp")
+    if kind is Elements:
+        assert both["heatmap"]["run"]["label"] == "mlp"
+    if kind is Maps:
+        assert both["compounds"]["a_o_x"]["run"]["label"] == "mlp"
+        assert "before the block, which only SEN has" in words_of(kind, alone)
+
+
+def test_models_are_separated_by_their_final_environments(own_runs: Path, dataset: Dataset, tmp_path: Path) -> None:
+    store_models(tmp_path / "runs", dataset, variant="schnet", folds=(0,))
+    facts = plain(Separation().analyse(study_of(own_runs, tmp_path / "data"), quiet))
+    (run,) = (run for run in facts["runs"] if run["label"] == "schnet")
+    assert list(run["scores"]["trained"]) == ["after"]
+    assert run["scores"]["trained"]["after"]["value"] > 0
+    table = next(item for item in Separation().show(facts) if isinstance(item, Table))
+    assert [row[1] for row in table.rows if row[0] == "schnet"] == ["trained, final", "untrained, final"]
+    assert "leave out schnet." in words_of(Separation, facts)
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_models_without_atoms_or_vectors_of_crystals_are_named(
+    kind: type[Section], install: Install, own_runs: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    forward = "def forward(self, batch): return replace(super().forward(batch), atoms=None, material=None)"
+    install("opaque", f"{MODEL}\n    {forward}\n", "model")
+    store_models(tmp_path / "runs", dataset, variant="opaque", folds=(0,))
+    store_models(tmp_path / "alone", dataset, variant="opaque", folds=(0,))
+    gives = "no vector of a crystal from which it predicts" if kind is Maps else "no environments of atoms"
+    sentence = f"Left out, because the model gives {gives}: opaque."
+    assert sentence in words_of(kind, kind().analyse(study_of(own_runs, tmp_path / "data"), quiet))
+    with pytest.raises(Absent, match=re.escape(sentence)):
+        kind().analyse(study_of(tmp_path / "alone", tmp_path / "data"), quiet)
+
+
+def test_a_model_of_a_plug_in_that_raises_is_left_out(
+    install: Install, own_runs: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    install("edited", MODEL, "model")
+    store_models(tmp_path / "runs", dataset, variant="edited", folds=(0,))
+    install("edited", f"{MODEL}\n    def forward(self, batch): return super().forward(batch).prediction\n", "model")
+    facts = Equivalence().analyse(study_of(own_runs, tmp_path / "data"), quiet)
+    assert "'edited' raised ValueError: forward returns Tensor, not a ModelOutput" in words_of(Equivalence, facts)

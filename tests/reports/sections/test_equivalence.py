@@ -32,17 +32,17 @@ def test_what_the_equivalence_section_finds(facts: dict[str, dict[str, Any]], st
     caption = next(b for b in Equivalence().show(found) if isinstance(b, Figure)).caption
     assert "Absent" in caption
     assert "inversion" in caption
-    blocks = {block["label"]: block for block in found["example"]["blocks"]}
+    blocks = {block["label"]: block for block in found["example"]["runs"]}
     assert set(blocks) == {"mlp", "capsule", "egnn"}
 
 
 def test_runs_without_a_common_test_row_do_not_share_an_example(tmp_path: Path) -> None:
     rows = [[perovskite(4 + 0.01 * i, 4.3 + 0.01 * i), 1.0 + i] for i in range(60)]
     data = made_dataset(tmp_path / "data", rows)
-    store_models(tmp_path / "runs", data, block="capsule", folds=(0,))
-    store_models(tmp_path / "runs", data, block="mlp", folds=(1,))
+    store_models(tmp_path / "runs", data, variant="capsule", folds=(0,))
+    store_models(tmp_path / "runs", data, variant="mlp", folds=(1,))
     facts = Equivalence().analyse(study_of(tmp_path / "runs", tmp_path / "data"), quiet)
-    assert [block["label"] for block in facts["example"]["blocks"]] == ["capsule"]
+    assert [block["label"] for block in facts["example"]["runs"]] == ["capsule"]
     assert facts["n_runs"] == 1
     assert facts["not_tested_on_example"] == ["mlp"]
     crystal = facts["example"]["id"]

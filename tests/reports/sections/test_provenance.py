@@ -22,7 +22,7 @@ def test_provenance_tells_where_one_run_has_trainings_of_different_code(tmp_path
             records[training] = {**record, "block_code": code}
         facts = plain(Provenance().analyse(study, no_progress))
         words, *_ = (block.text for block in Provenance().show(facts) if isinstance(block, Text))
-        assert ("sphere: not all trainings ran the same code of the block" in words) is mixed
+        assert ("sphere: not all trainings ran the same code of sphere, which" in words) is mixed
 
 
 @pytest.mark.parametrize("other", ["AVX2", "AVX512"])

@@ -17,11 +17,11 @@ from reports.page.section import Figure, Text
 from reports.sections.separation import (
     Score,
     Separation,
-    block_separation,
     common_width,
     displaced,
     fading,
     find_pairs,
+    run_separation,
     separation,
     separation_score,
 )
@@ -38,7 +38,7 @@ def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def small_runs(tmp_path_factory: pytest.TempPathFactory, small_dataset: Dataset) -> dict[str, Run]:
     root = tmp_path_factory.mktemp("runs")
-    return {block: store_models(root, small_dataset, block=block, folds=(0, 1)) for block in ("mlp", "egnn")}
+    return {block: store_models(root, small_dataset, variant=block, folds=(0, 1)) for block in ("mlp", "egnn")}
 
 
 def test_the_score_by_hand() -> None:
@@ -97,9 +97,9 @@ def test_crystals_without_inequivalent_atoms_do_not_count(small_runs: dict[str, 
 def test_scores_of_a_run_repeat(
     small_runs: dict[str, Run], small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = block_separation(Models(small_runs["mlp"]), small_dataset.table)
+    first = run_separation(Models(small_runs["mlp"]), small_dataset.table)
     monkeypatch.setattr("reports.environments.description._kept", {})
-    assert block_separation(Models(small_runs["mlp"]), small_dataset.table) == first
+    assert run_separation(Models(small_runs["mlp"]), small_dataset.table) == first
     assert first["trained"]["after"].n == first["untrained"]["after"].n > 0
     assert first["trained"]["after"].value != first["untrained"]["after"].value
 
@@ -152,7 +152,7 @@ def test_equivalence_fades_in_crystals_of_the_score(
     for block in ("mlp", "egnn"):
         models = Models(small_runs[block])
         found = fading(models, small_dataset.table, sizes=(0.0, 0.1))
-        score = block_separation(models, small_dataset.table)["trained"]["after"]
+        score = run_separation(models, small_dataset.table)["trained"]["after"]
         assert found is not None
         # All perovskites have both kinds of atoms: the crystals are the same ones.
         assert (found.n, found.score, found.elements) == (score.n, score.value, score.elements)
@@ -172,9 +172,8 @@ def environments_of(after: np.ndarray, orbits: int) -> Environments:
     n = len(after) // orbits
     pointers = np.arange(n + 1) * orbits
     return Environments(
-        before=after,
-        after=after,
-        material=np.zeros((n, 1)),
+        stages={"before": after, "after": after},
+        prediction=np.zeros(n),
         node_ptr=pointers,
         orbit_ptr=pointers,
         orbit_node=np.arange(len(after)),
@@ -220,7 +219,7 @@ def test_a_collapsed_block_has_no_score() -> None:
 
 
 def test_what_the_separation_section_finds(facts: dict[str, dict[str, Any]]) -> None:
-    blocks = {block["label"]: block for block in facts["separation"]["blocks"]}
+    blocks = {block["label"]: block for block in facts["separation"]["runs"]}
     assert set(blocks) == {"mlp", "capsule", "egnn"}
     for block in blocks.values():
         for stages in block["scores"].values():
@@ -237,17 +236,17 @@ def test_what_the_separation_section_finds(facts: dict[str, dict[str, Any]]) -> 
 
 def test_only_scores_above_the_resolution_are_compared_with_noise(facts: dict[str, dict[str, Any]]) -> None:
     again = json.loads(json.dumps(facts["separation"]))
-    low, high = again["blocks"][:2]
+    low, high = again["runs"][:2]
     for block, resolution in ((low, 0.4), (high, 0.1)):
         whole = block["scores"]["trained"]["after"]
         block["fading"] |= {"score": 0.5, "resolution": resolution}
         # The interval of the first begins below the resolution.
         whole |= {"value": 0.5, "interval": [0.3, 0.7], "resolution": resolution}
-    again["blocks"] = [low, high]
+    again["runs"] = [low, high]
     caption = next(b for b in Separation().show(again) if isinstance(b, Figure) and b.name == "fading").caption
     assert f"of these crystals ({high['label']}); where a curve reaches its line" in caption
     assert f"not clearly above the resolution: {low['label']}." in caption
-    again["blocks"] = [low]
+    again["runs"] = [low]
     caption = next(b for b in Separation().show(again) if isinstance(b, Figure) and b.name == "fading").caption
     assert "looks like inequivalence" not in caption
 
@@ -259,10 +258,10 @@ def test_a_run_whose_test_rows_have_no_inequivalent_atoms_is_said(tmp_path: Path
     for i in fold.test.tolist():
         rows[i][0] = perovskite(4 + 0.01 * i, 4.3 + 0.01 * i)
     data = made_dataset(tmp_path / "data", rows)
-    store_models(tmp_path / "runs", data, block="mlp", folds=(0,))
-    store_models(tmp_path / "runs", data, block="capsule", folds=(1,))
+    store_models(tmp_path / "runs", data, variant="mlp", folds=(0,))
+    store_models(tmp_path / "runs", data, variant="capsule", folds=(1,))
     facts = Separation().analyse(study_of(tmp_path / "runs", tmp_path / "data"), quiet)
-    assert [block["label"] for block in facts["blocks"]] == ["capsule"]
+    assert [block["label"] for block in facts["runs"]] == ["capsule"]
     (left_out,) = facts["without_inequivalent"]
     assert left_out["label"] == "mlp"
     assert f"mlp is left out: none of the {left_out['drawn']} crystals drawn" in words_of(Separation, facts)
