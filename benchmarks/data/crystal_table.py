@@ -241,7 +241,7 @@ def _chunks(
         raise DataError(f'{path}: "index" {problem}.')
     index = np.array(outline.index, dtype=np.int64)
     done = 0
-    for chunk in read_json_rows(path, outline.columns, target, kind, symprec, jobs):
+    for chunk in read_json_rows(path, outline.columns, target, kind, symprec, jobs, is_own=False):
         faults = [chunk] if isinstance(chunk, Fault) else chunk.faults
         if faults or isinstance(chunk, Fault):
             row = int(index[min(done + faults[0].row, len(index) - 1)])

@@ -92,7 +92,7 @@ def open_layout(path: Path, target: str | None) -> Layout:
         return _Folder(path, target)
     name = path.name.lower()
     if name.endswith((".json", ".json.gz")):
-        with open_unpacked(path, lambda: "its beginning") as file:
+        with open_unpacked(path, lambda: "row 0") as file:
             return _Documents(path) if _LIST.match(file.read(_BEGINNING)) else _Json(path)
     for suffixes, layout in (((".csv", ".csv.gz"), _Csv), ((".parquet",), _Parquet)):
         if name.endswith(suffixes):
@@ -206,7 +206,7 @@ class _Json:
         return _file_content(self.path)
 
     def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
-        return read_json_rows(self.path, self._outline[1], task.target, task.kind, symprec, jobs, parse_structure)
+        return read_json_rows(self.path, self._outline[1], task.target, task.kind, symprec, jobs, is_own=True)
 
 
 class _Documents:

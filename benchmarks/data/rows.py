@@ -87,14 +87,17 @@ def read_json_rows(
     kind: Kind,
     symprec: float,
     jobs: int,
-    parse: Callable[[object], RawCrystal] = parse_dictionary,
+    *,
+    is_own: bool,
 ) -> Iterator[Chunk | Fault]:
     """Yield the rows of a file in the MatBench layout, read in worker processes, chunk by chunk in their order.
+
+    Own data may hold the text of a structure where official files have a dictionary.
 
     Of a chunk in which nothing can be read after a row, only the fault of that row comes.
     """
     chunks = split_file(path, RowSplitter())
-    return stream(read_json_chunk, ((rows, columns, target, kind, symprec, parse) for rows in chunks), jobs)
+    return stream(read_json_chunk, ((rows, columns, target, kind, symprec, is_own) for rows in chunks), jobs)
 
 
 @_without_collector()
@@ -104,7 +107,7 @@ def read_json_chunk(
     target: str,
     kind: Kind,
     symprec: float,
-    parse: Callable[[object], RawCrystal] = parse_dictionary,
+    is_own: bool,
 ) -> Chunk | Fault:
     """Parse, check and refine rows of the MatBench layout, given as comma-separated JSON.
 
@@ -115,6 +118,7 @@ def read_json_chunk(
     parsed = parse_json_rows(rows)
     if isinstance(parsed, Fault):
         return parsed
+    parse = parse_structure if is_own else parse_dictionary
     structure_at, target_at = columns.index("structure"), columns.index(target)
     no_row = f"is not a list of {len(columns)} values, one for each column"
     for i, row in enumerate(parsed):
@@ -126,7 +130,7 @@ def read_json_chunk(
             raise BadRow(no_row)
         return parse(row[structure_at]), read_target(row[target_at], target, kind)
 
-    return read_chunk(parsed, read, symprec)
+    return read_chunk(parsed, read, symprec, is_own=is_own)
 
 
 def read_documents(path: Path, target: str, kind: Kind, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
@@ -176,13 +180,16 @@ def parse_json_rows(rows: bytes) -> list[Any] | Fault:
     return parsed
 
 
-def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, float]], symprec: float) -> Chunk:
-    """Read and refine rows, and try whether they have graphs.
+def read_chunk(
+    rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, float]], symprec: float, *, is_own: bool = True
+) -> Chunk:
+    """Read and refine rows; of own data, also try whether they have graphs.
 
     Args:
         rows: The rows.
         read: Returns the crystal and the target of a row, or raises `BadRow`.
         symprec: Tolerance of the refinement in Å.
+        is_own: Whether these are own data, of which a row that has no graph may be left out.
     """
     kept, faults, crystals, targets, heavy_hydrogen = [], [], [], [], []
     n_rows = 0
@@ -192,8 +199,10 @@ def read_chunk(rows: Iterable[Row], read: Callable[[Row], tuple[RawCrystal, floa
             with any_error_is_bad():
                 raw, target = read(row)
                 crystal = refine(raw.lattice, raw.positions, raw.numbers, symprec)
-                # A crystal is of no use without a graph: here only its row is lost, later it would be all.
-                build_graph(crystal, cells="asymmetric")
+                # A crystal is of no use without a graph: here only its row is lost, later it would be all. No row of an
+                # official file is ever left out, and building graphs takes a third of the time.
+                if is_own:
+                    build_graph(crystal, cells="asymmetric")
         except BadRow as problem:
             faults.append(Fault(i, printable(problem, 300)))
             continue

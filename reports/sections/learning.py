@@ -26,15 +26,15 @@ class Learning(Section):
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
         """Read the history of every fold and seed."""
-        results, unvalidated = [], []
+        results: list[dict[str, Any]] = []
         for i, result in enumerate(study.runs):
-            if curves := _curves(result):
+            curves = _curves(result)
+            if curves:
                 results.append({"label": result.label, "curves": curves})
-                if curves[0]["validation"] is None:
-                    unvalidated.append(result.label)
             progress(i + 1, len(study.runs))
         if not results:
             raise Absent("No run has a readable history.csv, where the learning curves are; train it again.")
+        unvalidated = [result["label"] for result in results if result["curves"][0]["validation"] is None]
         return {"unit": study.task.unit, "kind": study.task.kind, "results": results, "unvalidated": unvalidated}
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:

@@ -246,7 +246,7 @@ def test_collector_of_cycles_is_left_as_it_was(enabled, rows):
     was_enabled = gc.isenabled()
     try:
         (gc.enable if enabled else gc.disable)()
-        read_json_chunk(rows, ["structure", "gap"], "gap", "regression", 0.001)
+        read_json_chunk(rows, ["structure", "gap"], "gap", "regression", 0.001, False)
         assert gc.isenabled() is enabled
     finally:
         (gc.enable if was_enabled else gc.disable)()

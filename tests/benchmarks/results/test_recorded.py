@@ -1,0 +1,47 @@
+"""What a config.json says of a run whose block or model need not be installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.results.recorded import (
+    completed,
+    config_digest,
+    recorded_variant,
+    variant_kind_of,
+    variant_label,
+    variant_option,
+)
+
+OF_BLOCK: dict[str, Any] = {"task": "t", "block_name": "gone", "graph": {"cutoff": 5.0}, "training": {"epochs": 60}}
+OF_MODEL: dict[str, Any] = {"task": "t", "model_name": "lost", "graph": {"cutoff": 5.0}, "training": {"epochs": 60}}
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "name", "label"),
+    [(OF_BLOCK, "block", "gone", "SEN (gone)"), (OF_MODEL, "model", "lost", "lost")],
+)
+def test_a_variant_is_named_as_it_was_recorded(content: dict[str, Any], kind: str, name: str, label: str) -> None:
+    assert (variant_kind_of(content), recorded_variant(content), variant_label(content)) == (kind, name, label)
+    assert variant_option(content) == [f"--{kind}", name]
+
+
+def test_a_configuration_without_a_variant_is_refused() -> None:
+    with pytest.raises(KeyError):
+        recorded_variant({})
+    with pytest.raises(TypeError, match="a variant is called 5"):
+        recorded_variant({"block_name": 5})
+
+
+def test_what_version_0_1_did_not_record_changes_no_name() -> None:
+    whole = completed(OF_BLOCK)
+    assert whole["graph"] == {"cutoff": 5.0, "symprec": 0.01}
+    assert whole["training"]["optimizer"] == "adamw"
+    assert config_digest(whole, "data") == config_digest(OF_BLOCK, "data")
+    for table, field, value in (("graph", "symprec", 0.001), ("training", "loss", "mse"), ("graph", "cutoff", 4.0)):
+        other = {**whole, table: {**whole[table], field: value}}
+        assert config_digest(other, "data") != config_digest(whole, "data")
+        assert completed(other)[table][field] == value
+    assert config_digest(whole, "other data") != config_digest(whole, "data")
