@@ -26,7 +26,7 @@ class Learning(Section):
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
         """Read the history of every fold and seed."""
-        results = []
+        results: list[dict[str, Any]] = []
         for i, result in enumerate(study.runs):
             curves = _curves(result)
             if curves:

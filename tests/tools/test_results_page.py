@@ -395,10 +395,10 @@ def test_archived_results_are_whole_and_the_page_shows_them() -> None:
         is_again = archive.stem.endswith("-again")
         n_trainings += 0 if is_again else sum(len(run.trainings()) for run in runs)
         for folder in place.glob("*/ablation-*"):
-            facts = json.loads((folder / "ablation.json").read_text())
+            facts = json.loads((folder / "ablation.json").read_bytes())
             if facts["judge"] == "validation":  # a recipe, of which no run is kept
                 continue
-            cells = len((folder / "cells.csv").read_text().splitlines()) - 1
+            cells = len((folder / "cells.csv").read_bytes().splitlines()) - 1
             named = {Path(path).name for path in facts["runs"].values()}
             assert cells <= sum(len(run.trainings()) for run in runs if run.path.name in named)
             what = "comparisons" if is_again else "results"

@@ -145,7 +145,7 @@ def recipes(folder: Path) -> str:
 
 def read_facts(ablation: AnyPath) -> dict[str, Any]:
     """Read the facts of an ablation, given its folder."""
-    facts: dict[str, Any] = json.loads((open_path(ablation) / "ablation.json").read_text())
+    facts: dict[str, Any] = json.loads((open_path(ablation) / "ablation.json").read_bytes())
     for row in facts["table"]:
         row.setdefault("variant", row.get("block"))  # its name in files of sen-bench 0.1
     return facts
