@@ -187,15 +187,17 @@ class _Unpacking(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         try:
-            n_bytes = self._file.readinto(buffer[:_CHUNK])
+            # All of what comes before a cut is read before the cut is.
+            content = self._file.read1(min(len(buffer), _CHUNK))
         except (EOFError, OSError, zlib.error) as error:
             if isinstance(error, OSError) and error.strerror:  # the system refuses to read on
                 raise
             raise BadFile(f"is cut or damaged ({error}): download or write it again") from error
-        self._n_bytes += n_bytes
+        buffer[: len(content)] = content
+        self._n_bytes += len(content)
         if problem := size_problem(self._n_bytes, self._size):
             raise BadFile(problem)
-        return n_bytes
+        return len(content)
 
 
 @contextmanager
