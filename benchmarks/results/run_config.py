@@ -213,7 +213,8 @@ def build_config(
         task: Name of the task.
         variant: Name of a block, for SEN, or of a model; `sen` is SEN with the capsule block.
         recipe: "own": that of the model's publication; "common": one and the same for every model.
-        defaults: Value of each dotted field for which the task has a default; those of other models are ignored.
+        defaults: Value of each dotted field for which the task has a default. Those of other models are ignored, and so
+            are those that the recipe names, except the epochs.
         file: TOML file with the tables graph, training, block and one of the name of the model, or the name of a file
             that comes with sen-bench.
         flags: Value of each dotted field that has a command-line option; None if it was not given.
@@ -233,7 +234,9 @@ def build_config(
         for field, value in content.items():
             _assign(values, f"{table}.{field}", value, sections, f"the defaults of the model {name}")
     for field, value in (defaults or {}).items():
-        if field.rpartition(".")[0] in sections:
+        table, _, key = field.rpartition(".")
+        # A task may ask for fewer epochs of any model; the rest of a published recipe is kept.
+        if table in sections and (key == "epochs" or key not in values.get(table, {})):
             _assign(values, field, value, sections, f"the defaults of {task}")
     for field, value, source in _all_assignments(file, flags or {}, assignments):
         _assign(values, field, value, sections, source)

@@ -240,3 +240,11 @@ def test_a_model_whose_name_has_dots_has_fields():
 def test_a_model_with_the_name_of_another_part_of_a_configuration_is_refused(name):
     with pytest.raises(UsageError, match=f"A part of every configuration is called '{name}', too"):
         build_config("mine", name)
+
+
+def test_a_task_shortens_a_published_recipe_and_changes_nothing_else_of_it():
+    defaults = {"training.epochs": 30, "training.weight_decay": 0.01, "sen.dropout": 0.0}
+    megnet = build_config("prototypes", "megnet", defaults=defaults).training
+    assert (megnet.epochs, megnet.weight_decay, megnet.optimizer) == (30, 0.0, "adam")
+    sen = build_config("prototypes", "mlp", defaults=defaults)
+    assert (sen.training.epochs, sen.training.weight_decay, sen.model.dropout) == (30, 0.01, 0.0)
