@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
+
+import numpy as np
 
 from benchmarks.base.console import count
 from benchmarks.base.errors import DataError
@@ -39,7 +41,16 @@ class Learning(Section):
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """One panel for each run, one line for each training."""
         items = Items(__name__, facts)
-        yield _figure(items, facts)
+        with_curves = [
+            {**result, "curves": curves}
+            for result in facts["results"]
+            if (curves := [curve for curve in result["curves"] if "validation" in curve])
+        ]
+        shown = [result["label"] for result in with_curves]
+        if without := [result["label"] for result in facts["results"] if result["label"] not in shown]:
+            yield items.text("without_validation", labels=without)
+        if with_curves:
+            yield _figure(items, facts, with_curves)
         yield _table(items, facts)
 
 
@@ -59,7 +70,7 @@ def _curves(result: Result) -> list[dict[str, Any]]:
             {
                 "fold": training.fold,
                 "seed": training.seed,
-                **{name: drawable(column) for name, column in columns.items()},
+                **{name: drawable(column) for name, column in columns.items() if not np.isnan(column).any()},
                 "best_epoch": record["best_epoch"],
                 "planned": result.facts["config"]["training"]["epochs"],
                 "test": record["metrics"].get("mae"),
@@ -68,8 +79,7 @@ def _curves(result: Result) -> list[dict[str, Any]]:
     return curves
 
 
-def _figure(items: Items, facts: Mapping[str, Any]) -> Figure:
-    results = facts["results"]
+def _figure(items: Items, facts: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Figure:
     label = f"validation MAE{items.unit}" if facts["kind"] == "regression" else "validation error"
 
     def draw() -> Any:
@@ -91,7 +101,7 @@ def _figure(items: Items, facts: Mapping[str, Any]) -> Figure:
             _plain_ticks(panel)
         return figure
 
-    return items.figure("learning-curves", draw, label=label)
+    return items.figure("learning-curves", draw, label=label, shown=results)
 
 
 def _plain_ticks(panel: Any) -> None:
@@ -113,7 +123,7 @@ def _table(items: Items, facts: Mapping[str, Any]) -> Table:
         ("seed", "seed"),
         ("epochs", lambda curve: len(curve["epoch"])),
         ("best epoch", "best_epoch"),
-        (f"best validation error{items.unit}", lambda curve: min(curve["validation"])),
+        (f"best validation error{items.unit}", lambda curve: min(curve.get("validation", ()), default=None)),
     ]
     if facts["kind"] == "regression":
         columns.append((f"test MAE{items.unit}", "test"))
