@@ -84,7 +84,14 @@ def ablate(
     Every variant is an ordinary run in the store. Finished trainings are never repeated: the same command continues
     where it was stopped.
     """
-    from ablations.grid import Variant, build_settings, check_seams, parse_axes, parse_variants
+    from ablations.grid import (
+        Variant,
+        build_settings,
+        check_seams,
+        check_validation,
+        parse_axes,
+        parse_variants,
+    )
     from benchmarks.base.machine import check_device_name, pick_device
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.training.plans import make_plan
@@ -108,6 +115,8 @@ def ablate(
         flags=options.flags,
         assignments=assignments,
     )
+    if judge == "validation":
+        check_validation(settings)
     check_seams(names)
     try:
         with ExitStack() as stack:
@@ -199,7 +208,7 @@ def _train(
     from ablations.display import GridDisplay
     from benchmarks.training.execution import execute
 
-    # Seed by seed and fold by fold, so that a grid that is stopped has results of every block.
+    # Seed by seed and fold by fold, so that a grid that is stopped has results of every variant.
     pending = sorted(
         (planned for variant in variants for planned in variant.plan.pending), key=lambda planned: planned.training
     )

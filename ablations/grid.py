@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from benchmarks.results.run_config import Recipe, RunConfig
     from benchmarks.training.plans import Plan
 
-__all__ = ["Setting", "Variant", "build_settings", "check_seams", "parse_axes", "parse_variants"]
+__all__ = [
+    "Setting",
+    "Variant",
+    "build_settings",
+    "check_seams",
+    "check_validation",
+    "parse_axes",
+    "parse_variants",
+]
 
 
 @dataclass(frozen=True)
@@ -166,6 +174,19 @@ def build_settings(
             raise UsageError(f"{same[0]} and {setting} are the same configuration: leave one of them out.")
         settings.append(setting)
     return settings
+
+
+def check_validation(settings: Sequence[Setting]) -> None:
+    """Check that all settings have validation rows, by which they shall be judged.
+
+    Raises:
+        UsageError: Some train on all training rows, as the recipes of many models say.
+    """
+    if without := [str(setting) for setting in settings if setting.config.training.validation == 0]:
+        raise UsageError(
+            f"--judge validation: without validation rows there is no score of {', '.join(without)}; give them some, "
+            "such as --set training.validation=0.1."
+        )
 
 
 def check_seams(names: Sequence[str]) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from ablations.grid import build_settings, check_seams, parse_axes, parse_variants
+from ablations.grid import build_settings, check_seams, check_validation, parse_axes, parse_variants
 from benchmarks.base.errors import UsageError
 from sen.registry import block_names, model_names
 from tests.benchmarks.conftest import BLOCK, Install
@@ -76,6 +78,17 @@ def test_field_of_one_block_alone_names_the_block_that_lacks_it() -> None:
     assert len(settings(["mlp"], "block.hidden=32,64")) == 2
     with pytest.raises(UsageError, match=r"capsule: There is no configuration field 'block\.hidden'"):
         settings(["mlp", "capsule"], "block.hidden=32,64")
+
+
+def test_settings_without_validation_rows_cannot_be_judged_by_them() -> None:
+    recipe: dict[str, Any] = {"recipe": "own", "defaults": {}, "file": None, "flags": {}}
+    for assignments in ([], ["training.validation=0.1"]):
+        made = build_settings("prototypes", ["mlp", "megnet"], {}, assignments=assignments, **recipe)
+        if assignments:
+            check_validation(made)
+        else:
+            with pytest.raises(UsageError, match=r"no score of megnet; give them some, such as --set training\.valid"):
+                check_validation(made)
 
 
 def test_values_written_differently_are_one_configuration() -> None:
