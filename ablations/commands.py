@@ -201,7 +201,7 @@ def _train(
     from ablations.display import GridDisplay
     from benchmarks.training.execution import execute
 
-    # Seed by seed and fold by fold, so that a grid that is stopped has results of every block.
+    # Seed by seed and fold by fold, so that a grid that is stopped has results of every variant.
     pending = sorted(
         (planned for variant in variants for planned in variant.plan.pending), key=lambda planned: planned.training
     )

@@ -19,7 +19,7 @@ from benchmarks.results.store import Predictions, Training, fold_means
 __all__ = ["REFERENCE", "FinishedVariant", "VariantSummary", "find_reference", "read_finished", "summarise_variant"]
 
 REFERENCE = "capsule"
-"""The block that every other one is compared with."""
+"""The block that every other variant is compared with."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,6 +96,14 @@ def report(
     sections: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="Only these sections. Default: all that are installed.")
     ] = None,
+    pair: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Results to compare by crystal system: labels, or names of blocks and models, such as capsule,megnet. "
+            "Default: the best run and what is published, or mlp.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
 ) -> None:
     """Write what is found in runs as one HTML page with figures, tables and methods for a paper.
@@ -107,7 +115,7 @@ def report(
     from benchmarks.base.console import duration
     from benchmarks.cli.progress import RunDisplay
     from reports.page.report import Outcome, choose_sections, make_report
-    from reports.study.reading import read_studies
+    from reports.study.reading import choose_pair, read_studies
     from reports.study.study import Study
 
     names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
@@ -121,6 +129,8 @@ def report(
             from reports.page.html import render
 
             studies = read_studies(runs, against=against or (), data_dir=data_dir)
+            if pair is not None:
+                choose_pair(studies, pair)
 
             def done(study: Study, outcome: Outcome) -> None:
                 state = "failed" if outcome.failed else "nothing to show" if outcome.reason else "done"
@@ -130,6 +140,7 @@ def report(
             for path in against or ():
                 words += ["--against", str(path)]
             words += ["--data-dir", str(data_dir)] if data_dir else []
+            words += ["--pair", pair] if pair is not None else []
             words += ["--sections", sections] if sections is not None else []  # last, as `Report.command` wants it
             made = make_report(
                 studies,
@@ -154,7 +165,7 @@ def report(
 
 @results_in_files
 def explain(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/TASK/BLOCK-HASH.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/TASK/NAME-HASH.")],
     crystals: Annotated[
         str,
         typer.Option(metavar="NAME,...", help="CIF and POSCAR files, folders of them, and ids of rows of the task."),

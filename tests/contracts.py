@@ -1,4 +1,4 @@
-"""Published structures, and the contracts of blocks on them."""
+"""Published structures, and the contracts of blocks and models on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sen.crystal import SYMBOLS, Crystal, refine
-from sen.testing import BlockContracts
+from sen.testing import ModelContracts
 
 #: Elements, compounds and minerals of all crystal systems, each with the publication it is taken from.
 STRUCTURES = Path(__file__).parent / "known_structures.json"
@@ -29,8 +29,8 @@ def known_crystals() -> list[Crystal]:
     ]
 
 
-class ContractsOnRealCrystals(BlockContracts):
-    """The contracts on known crystals; a block's test file has a subclass with `block` set.
+class OnRealCrystals(ModelContracts):
+    """The contracts on known crystals: those of a model, or before `BlockContracts` among the bases those of a block.
 
     Quick tests take the crystals of at most ten atoms, deep tests the others.
     """

@@ -174,7 +174,7 @@ def prepare(
 ) -> None:
     """Read the crystals of a task and store their graphs in the cache, so that runs start at once.
 
-    Blocks that read edge vectors need graph.cells=full.
+    What reads edge vectors needs graph.cells=full; `sen-bench models` lists the graphs of other models than SEN.
     """
     from benchmarks.cli.display import show_preparation
     from benchmarks.cli.progress import RunDisplay
@@ -193,7 +193,7 @@ def prepare(
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/TASK/BLOCK-HASH.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run, such as runs/TASK/NAME-HASH.")],
     structures: Annotated[list[Path], typer.Argument(help="CIF and POSCAR files, and folders of them.")],
     format_: Annotated[
         Literal["table", "csv", "json"], typer.Option("--format", help="How to print the predictions.")
@@ -287,11 +287,11 @@ def status(out: Annotated[Path, typer.Argument(help="Folder of the run store, or
 @results_in_files
 def export(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Runs, such as runs/TASK/BLOCK-HASH, one for each task.")
+        list[Path], typer.Argument(metavar="RUN...", help="Runs, such as runs/TASK/NAME-HASH, one for each task.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as results.json.gz.")],
     algorithm: Annotated[
-        str | None, typer.Option(help="Name of the model in the file. Default: SEN with the block.")
+        str | None, typer.Option(help="Name of the model in the file. Default: its own, or SEN with the block.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:

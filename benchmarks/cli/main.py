@@ -55,7 +55,7 @@ def _sen_bench(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Honest MatBench comparisons of SEN, the symmetry-enhanced equivariance network, with pluggable blocks."""
+    """Honest MatBench comparisons of SEN, the symmetry-enhanced equivariance network, its blocks, and other models."""
 
 
 def _check(output: Output) -> None:

@@ -1,6 +1,6 @@
 """Results in one file: a zip archive of runs and ablations without weights, which is read like a folder of runs.
 
-The layout is that of the run store, `TASK/BLOCK-HASH/...` and `TASK/ablation-HASH/...`. The same results give the same
+The layout is that of the run store, `TASK/NAME-HASH/...` and `TASK/ablation-HASH/...`. The same results give the same
 bytes on every machine that has the same version of zlib: names are sorted, and times, permissions and the level of
 compression are fixed.
 """
@@ -34,7 +34,7 @@ class ArchiveContents:
         n_runs: Number of runs.
         n_trainings: Number of finished trainings.
         n_ablations: Number of ablations.
-        left_out: Runs with trainings that are not finished: "runs/TASK/BLOCK-HASH: fold 1, seed 0".
+        left_out: Runs with trainings that are not finished: "runs/TASK/NAME-HASH: fold 1, seed 0".
     """
 
     files: Mapping[str, AnyPath]

@@ -1,6 +1,6 @@
 """The run store: a folder for each run, with a folder for each finished training, written whole or not at all.
 
-A run is `runs/<task>/<block>-<hash>/` with `config.json`, `summary.json` and, for every finished training,
+A run is `runs/<task>/<name>-<hash>/` with `config.json`, `summary.json` and, for every finished training,
 `seed_0/fold_0/` with `predictions.csv`, `metrics.json`, `history.csv`, `model.safetensors` and `manifest.json`, which
 holds the hashes of the others. The weights may be removed, and an archive has none: the result is complete without
 them. A training that is under way has its state in `seed_0/fold_0.state.safetensors`.
@@ -598,7 +598,7 @@ def other_code(run: Run, trainings: Iterable[Training], variant: str) -> list[st
 
 
 def find_run(path: AnyPath) -> Run:
-    """Open the run in a folder, or in a folder of an archive such as results.zip/TASK/BLOCK-HASH.
+    """Open the run in a folder, or in a folder of an archive such as results.zip/TASK/NAME-HASH.
 
     Raises:
         UsageError: It is no run; the message lists the runs below it.
@@ -606,14 +606,14 @@ def find_run(path: AnyPath) -> Run:
     """
     place = open_path(path)
     if not place.is_dir():
-        raise UsageError(f"There is no folder {path}: name the folder of a run, such as runs/TASK/BLOCK-HASH.")
+        raise UsageError(f"There is no folder {path}: name the folder of a run, such as runs/TASK/NAME-HASH.")
     if (place / "config.json").exists() and _is_run(place):
         return Run(place)
     runs = list(find_runs(place))
     if runs:
         below = "; ".join(str(run.path) for run in runs)
         raise UsageError(f"{path} is not a run, but there are runs below it; name one of them: {below}.")
-    raise UsageError(f"{path} is not a run: a run is a folder with a config.json, such as runs/TASK/BLOCK-HASH.")
+    raise UsageError(f"{path} is not a run: a run is a folder with a config.json, such as runs/TASK/NAME-HASH.")
 
 
 def find_runs(root: AnyPath, *, strict: bool = False) -> Iterator[Run]:

@@ -18,11 +18,17 @@ from reports.study.wording import spanned
 
 __all__ = ["bibtex", "methods"]
 
-# Keys of reports/references.bib: the publication of each block that is not the paper's own, and those of each task's
-# data: what matminer's dataset_metadata.json names, and the Materials Project wherever it is the source.
-_BLOCKS = {
+# Keys of reports/references.bib: the publication of each block and model that is not the paper's own, and those of each
+# task's data: what matminer's dataset_metadata.json names, and the Materials Project wherever it is the source.
+_VARIANTS = {
+    "alignn": "choudhary2021alignn",
+    "cgcnn": "xie2018cgcnn",
+    "cogn": "ruff2024cogn",
     "densenet": "huang2017densenet",
     "egnn": "satorras2021egnn",
+    "gatgnn": "louis2020gatgnn",
+    "megnet": "chen2019megnet",
+    "schnet": "schuett2018schnet",
     "se3": "fuchs2020se3",
     "tfn": "thomas2018tfn",
 }
@@ -118,7 +124,7 @@ def bibtex(parts: Sequence[Part], origin: Mapping[str, str | None]) -> str:
     entries.append(_software(origin))
     kinds = {str(result.variant): variant_kind_of(result.facts["config"]) for result in results if result.run}
     entries += [
-        references[_BLOCKS[name]] if name in _BLOCKS else _source(kind, name)
+        references[_VARIANTS[name]] if name in _VARIANTS else _source(kind, name)
         for name, kind in sorted(kinds.items())
         if name not in _BLOCKS_OF_THE_PAPER
     ]

@@ -160,7 +160,7 @@ def relation_table(items: Items, crystals: Sequence[Mapping[str, Any]]) -> Table
         ("shown as", lambda relation: relation["first"] or "none found"),
         ("coordinates", lambda relation: relation["xyz"] or ""),
         ("all operations between them", lambda relation: _count_kinds(relation["all"])),
-        *((f"2-KS, {NAMES[stage]}", stage) for stage in stages),
+        *(("2-KS before" if stage == "before" else "2-KS final", stage) for stage in stages),
     ]
     return items.table("operations", records, columns)
 

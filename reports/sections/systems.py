@@ -82,13 +82,15 @@ def _best(study: Study) -> Result:
 
 
 def _pairs(study: Study) -> Iterator[tuple[Result, Result]]:
-    """The best run against every published result; or else against `mlp`, or the worst run.
+    """The pair that the user names; or the best run against every published result; or against `mlp`, or the worst run.
 
     Where `mlp` is the best, `capsule` against it, if it is there.
     """
     best = _best(study)
     others = [run for run in study.runs if run is not best]
-    if study.published:
+    if study.pair:
+        yield study.pair
+    elif study.published:
         yield from ((best, other) for other in study.published)
     elif others:
         blind, capsule = ([run for run in others if run.variant == name] for name in ("mlp", "capsule"))

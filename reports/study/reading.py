@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError, model_validator
 
 from benchmarks.base.console import count
-from benchmarks.base.errors import DataError, SenBenchError, UsageError
+from benchmarks.base.errors import DataError, SenBenchError, UsageError, printable, suggest
 from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
 from benchmarks.data.folds import check_split
@@ -28,7 +28,7 @@ from benchmarks.results.store import Run, find_runs, is_older_format
 from reports.study.published import PredictionFile, PredictionSet, read_predictions
 from reports.study.study import PredictedRows, Result, Study
 
-__all__ = ["collect_notes", "read_run_predictions", "read_studies"]
+__all__ = ["choose_pair", "collect_notes", "read_run_predictions", "read_studies"]
 
 # A label names at most this many fields of a configuration; beyond that, the hash of the run is shorter.
 _NAMED_FIELDS = 2
@@ -363,8 +363,54 @@ def read_run_predictions(path: Path, task: Task) -> list[PredictionFile]:
     return found
 
 
+def choose_pair(studies: Sequence[Study], text: str) -> None:
+    """Choose the two results that studies compare by crystal system: their `pair`, unless one of the two is not theirs.
+
+    Args:
+        studies: The studies.
+        text: Two labels, or names of blocks, models and published files, separated by a comma.
+
+    Raises:
+        UsageError: No study has a result of one of the names, or none has both; a name stands for several results; or
+            both are the same.
+    """
+    parts = text.split(",")
+    # A label may hold commas.
+    splits = [(",".join(parts[:i]).strip(), ",".join(parts[i:]).strip()) for i in range(1, len(parts))]
+    if not splits:
+        raise UsageError(f"--pair takes two names separated by a comma, such as capsule,megnet, not {printable(text)}.")
+    known = [[name for name in split if any(_called(name, study) for study in studies)] for split in splits]
+    names, found = max(zip(splits, known, strict=True), key=lambda split: len(split[1]))
+    labels = dict.fromkeys(result.label for study in studies for result in study.results)
+    for name in names:
+        if name not in found:
+            raise UsageError(f"--pair: there is no result called {printable(name)!r}. {suggest(name, labels)}")
+    for study in studies:
+        one, other = (_called(name, study) for name in names)
+        for name, results in zip(names, (one, other), strict=True):
+            if len(results) > 1:
+                several = ", ".join(result.label for result in results)
+                raise UsageError(f"--pair: {name!r} may be any of {several}: give the label of one.")
+        if one and one == other:
+            raise UsageError(f"--pair takes two different results, and both names are of {one[0].label}.")
+        study.pair = (one[0], other[0]) if one and other else None
+        if study.pair is None:
+            lacking = " and ".join(name for name, results in zip(names, (one, other), strict=True) if not results)
+            study.notes += (
+                f"Crystal systems are not compared between {' and '.join(names)}: no result here is of {lacking}.",
+            )
+    if not any(study.pair for study in studies):
+        raise UsageError(f"--pair: no task has results of both {' and '.join(names)}, so there is nothing to compare.")
+
+
+def _called(name: str, study: Study) -> list[Result]:
+    """Return the result of this label, or else those of this variant."""
+    labelled = [result for result in study.results if result.label == name]
+    return labelled or [result for result in study.runs if result.variant == name]
+
+
 def _label(results: Sequence[Result]) -> list[Result]:
-    """Name runs by their block, and those of one block also by how their configurations differ."""
+    """Name runs by their variant, and those of one variant also by how their configurations differ."""
     named = []
     for result in results:
         config = result.facts["config"]

@@ -171,6 +171,9 @@ class Study:
         data_dir: Folder of the MatBench files; None for SEN_BENCH_DATA.
         notes: What was left out while reading, and why, in sentences.
         title: Its title on a page with other studies; by default the name of the task.
+
+    Attributes:
+        pair: The two results that `sen-bench report --pair` names, to be compared by crystal system.
     """
 
     def __init__(
@@ -186,6 +189,7 @@ class Study:
         self.data_dir = data_dir
         self.notes = tuple(notes)
         self.title = title or task.name
+        self.pair: tuple[Result, Result] | None = None
         self._dataset: Dataset | Absent | None = None
 
     @property

@@ -18,7 +18,7 @@ from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.own_data import own_task
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.metrics import classification_metrics, mean_absolute_deviation, regression_metrics
-from benchmarks.results.recorded import config_digest
+from benchmarks.results.recorded import config_digest, variant_kind_of
 from benchmarks.results.run_config import build_config
 from benchmarks.results.store import Run, Training, facts_digest
 from benchmarks.training.plans import run_facts
@@ -87,7 +87,8 @@ def make_run(
     task, table = dataset.task, dataset.table
     config = build_config(task.name, block, flags=flags)
     facts = run_facts(config, dataset)
-    facts["config"]["block_name"] = name or block
+    kind = variant_kind_of(facts["config"])
+    facts["config"][f"{kind}_name"] = name or block
     run = Run(root / task.name / f"{name or block}-{config_digest(facts['config'], dataset.digest)}")
     run.write_config(facts)
     origin = provenance()
@@ -110,7 +111,7 @@ def make_run(
                 record={
                     "task": task.name,
                     "kind": task.kind,
-                    "block": name or block,
+                    kind: name or block,
                     "seed": seed,
                     "fold": number,
                     "metrics": score(target, prediction),

@@ -6,14 +6,14 @@ import torch
 
 from sen.capsule import CapsuleBlock, CapsuleConfig, affine, transform
 from sen.testing import BlockContracts, sample_crystals
-from tests.contracts import ContractsOnRealCrystals
+from tests.contracts import OnRealCrystals
 
 
 class TestCapsuleContracts(BlockContracts):
     block = CapsuleBlock
 
 
-class TestCapsuleOnRealCrystals(ContractsOnRealCrystals):
+class TestCapsuleOnRealCrystals(OnRealCrystals, BlockContracts):
     block = CapsuleBlock
 
 

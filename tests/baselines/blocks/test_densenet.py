@@ -9,14 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from baselines.blocks.densenet import DenseNetBlock, DenseNetConfig
 from sen.capsule import CapsuleBlock
 from sen.testing import BlockContracts, sample_crystals
-from tests.contracts import ContractsOnRealCrystals
+from tests.contracts import OnRealCrystals
 
 
 class TestDenseNetContracts(BlockContracts):
     block = DenseNetBlock
 
 
-class TestDenseNetOnRealCrystals(ContractsOnRealCrystals):
+class TestDenseNetOnRealCrystals(OnRealCrystals, BlockContracts):
     block = DenseNetBlock
 
 

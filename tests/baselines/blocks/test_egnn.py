@@ -10,14 +10,14 @@ from torch import Tensor
 from baselines.blocks.egnn import EGNNBlock, EGNNConfig
 from sen.crystal import Crystal
 from sen.testing import BlockContracts, sample_crystals
-from tests.contracts import ContractsOnRealCrystals
+from tests.contracts import OnRealCrystals
 
 
 class TestEGNNContracts(BlockContracts):
     block = EGNNBlock
 
 
-class TestEGNNOnRealCrystals(ContractsOnRealCrystals):
+class TestEGNNOnRealCrystals(OnRealCrystals, BlockContracts):
     block = EGNNBlock
 
 

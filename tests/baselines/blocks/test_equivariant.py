@@ -18,7 +18,7 @@ from sen.config import SENConfig
 from sen.graph import GraphArrays
 from sen.network import SEN
 from sen.testing import BlockContracts, sample_crystals
-from tests.contracts import ContractsOnRealCrystals
+from tests.contracts import OnRealCrystals
 
 BLOCKS = [TFNBlock, SE3Block]
 
@@ -29,11 +29,11 @@ def contracts_of(block: type[EquivariantBlock]) -> BlockContracts:
     return contracts
 
 
-class TestTFNOnRealCrystals(ContractsOnRealCrystals):
+class TestTFNOnRealCrystals(OnRealCrystals, BlockContracts):
     block = TFNBlock
 
 
-class TestSE3OnRealCrystals(ContractsOnRealCrystals):
+class TestSE3OnRealCrystals(OnRealCrystals, BlockContracts):
     block = SE3Block
 
 

@@ -5,9 +5,14 @@ from torch.nn import functional as F
 
 from baselines.models.cgcnn import CGCNN, CGCNNConfig, Convolution
 from sen.testing import ModelContracts
+from tests.contracts import OnRealCrystals
 
 
 class TestCGCNNContracts(ModelContracts):
+    model = CGCNN
+
+
+class TestCGCNNOnRealCrystals(OnRealCrystals):
     model = CGCNN
 
 

@@ -11,9 +11,14 @@ from sen.batch import CrystalBatch
 from sen.crystal import refine
 from sen.graph import build_graph
 from sen.testing import ModelContracts, collate, sample_crystals
+from tests.contracts import OnRealCrystals
 
 
 class TestCoGNContracts(ModelContracts):
+    model = CoGN
+
+
+class TestCoGNOnRealCrystals(OnRealCrystals):
     model = CoGN
 
 

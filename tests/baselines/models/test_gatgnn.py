@@ -8,9 +8,14 @@ from baselines.models.gatgnn import GATGNN, AttentionLayer, GATGNNConfig, Global
 from sen.batch import CrystalBatch
 from sen.graph import Cells, build_graph
 from sen.testing import ModelContracts, collate, sample_crystals
+from tests.contracts import OnRealCrystals
 
 
 class TestGATGNNContracts(ModelContracts):
+    model = GATGNN
+
+
+class TestGATGNNOnRealCrystals(OnRealCrystals):
     model = GATGNN
 
 

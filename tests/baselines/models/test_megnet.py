@@ -7,9 +7,14 @@ from baselines.models.megnet import EdgeCounts, MEGNet, MEGNetBlock, MEGNetConfi
 from sen.batch import CrystalBatch
 from sen.elements import N_ELEMENTS
 from sen.testing import ModelContracts
+from tests.contracts import OnRealCrystals
 
 
 class TestMEGNetContracts(ModelContracts):
+    model = MEGNet
+
+
+class TestMEGNetOnRealCrystals(OnRealCrystals):
     model = MEGNet
 
 

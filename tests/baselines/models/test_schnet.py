@@ -7,9 +7,14 @@ import torch
 from baselines.models.schnet import Interaction, SchNet, SchNetConfig
 from sen.elements import N_ELEMENTS
 from sen.testing import ModelContracts
+from tests.contracts import OnRealCrystals
 
 
 class TestSchNetContracts(ModelContracts):
+    model = SchNet
+
+
+class TestSchNetOnRealCrystals(OnRealCrystals):
     model = SchNet
 
 

@@ -21,7 +21,7 @@ from benchmarks.data.folds import Fold
 from benchmarks.results.run_config import build_config, restore_config
 from benchmarks.training.trainer import _identity
 from sen.registry import variant_code
-from tests.benchmarks.conftest import BLOCK, Answer, Install, Write, rocksalts
+from tests.benchmarks.conftest import BLOCK, MODEL, Answer, Install, Write, rocksalts
 from tests.conftest import REPOSITORY
 
 Command = Callable[..., Answer]
@@ -282,6 +282,87 @@ def test_unknown_block_is_answered_with_the_nearest(sen_bench: Command) -> None:
     assert answer.code == 2
     assert "no block called 'capsul'. Did you mean capsule?" in answer.err
     assert not answer.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model", "megnt"), "There is no model called 'megnt'. Did you mean megnet"),
+        (("--block", "megnet"), "There is no block called 'megnet'. Did you mean egnn"),
+        (("--model", "capsule"), "There is no model called 'capsule'. Available: cgcnn,"),
+        (("--model", "megnet", "--block", "mlp"), "--block X is short for --model sen with that block: leave out"),
+        (
+            ("--model", "megnet", "--set", "block.hidden=3"),
+            "There is no configuration field 'block.hidden' (--set). Did you mean megnet.hidden",
+        ),
+        (
+            ("--model", "megnet", "--set", "sen.dropout=0"),
+            "There is no configuration field 'sen.dropout' (--set). Available: graph.cells,",
+        ),
+    ],
+)
+def test_what_a_model_lacks_is_wrong_use(sen_bench: Command, words: tuple[str, ...], message: str) -> None:
+    answer = sen_bench("run", "prototypes", *words)
+    assert answer.code == 2
+    assert answer.err.startswith(f"Error: {message}")
+    assert answer.err.count("\n") == 1
+
+
+def test_a_loss_of_regressions_is_refused_of_a_classification(
+    sen_bench: Command, write_data: Write, tmp_path: Path
+) -> None:
+    rows = [[made, float(a) > 5.5] for made, a in rocksalts(40)]
+    options = ("--data-dir", write_data(rows, "matbench_mp_is_metal", "is_metal"), "--out", tmp_path / "runs")
+    for variant in (("--block", "mlp"), ("--model", "megnet")):
+        answer = sen_bench("run", "matbench_mp_is_metal", *variant, *options, "--set", "training.loss=mse")
+        assert answer.code == 2
+        assert (
+            "is a classification, which minimises the binary cross-entropy: leave out training.loss=mse" in answer.err
+        )
+
+
+@pytest.mark.usefixtures("unlearnt")
+@pytest.mark.parametrize(
+    ("forward", "fault"),
+    [
+        ('raise ValueError("singular")', "ValueError: singular"),
+        ("return super().forward(batch).prediction", "ValueError: forward returns Tensor, not a ModelOutput"),
+        (
+            "out = super().forward(batch); return replace(out, prediction=out.prediction.unsqueeze(1))",
+            "ValueError: prediction has the shape (8, 1); with 8 crystals it must be (8,)",
+        ),
+        (
+            "out = super().forward(batch); return replace(out, atoms=out.material)",
+            "ValueError: atoms has the shape (8, 4); it must be (16, any width)",
+        ),
+        (
+            "return replace(super().forward(batch), material=1)",
+            "ValueError: material is int, not a Tensor",
+        ),
+    ],
+)
+def test_model_that_raises_or_returns_another_shape_is_reported_in_one_sentence(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path, forward: str, fault: str
+) -> None:
+    install("faulty", f"{MODEL}\n    def forward(self, batch):\n        {forward}\n", "model")
+    check = sen_bench("check-model", "faulty")
+    assert check.code == 1
+    (line,) = (line for line in check.out.splitlines() if line.startswith("failed"))
+    assert line.startswith("failed   seam: output has the declared shapes: ")
+    arguments = ("--data-dir", write_data(rocksalts(40)), "--out", tmp_path / "runs", "--batch-size", 8)
+    run = sen_bench("run", "matbench_jdft2d", "--model", "faulty", "--folds", 0, "--epochs", 1, *arguments)
+    assert run.code == 1
+    assert f"fold 0, seed 0 failed: The model 'faulty' raised {fault}. `sen-bench check-model faulty`" in run.out
+    assert not list(tmp_path.rglob("fold_0"))
+
+
+def test_a_name_of_a_block_and_a_model_is_refused(install: Install, sen_bench: Command) -> None:
+    install("mlp", MODEL, "model")
+    message = "A block and a model are both called 'mlp': one of the packages must rename its own."
+    run = ("run", "prototypes")
+    for command in ((*run, "--model", "mlp"), (*run, "--block", "mlp"), ("check-block", "mlp"), ("check-model", "mlp")):
+        answer = sen_bench(*command)
+        assert (answer.code, answer.err) == (2, f"Error: {message}\n")
 
 
 def test_check_needs_no_pytest() -> None:

@@ -17,7 +17,8 @@ from reports.study.reading import read_studies
 from reports.study.sentences import Sentences
 from reports.study.study import Study
 from tests.benchmarks.conftest import change_facts
-from tests.reports.made_runs import make_run, official, own
+from tests.conftest import own_names
+from tests.reports.made_runs import make_run, official, own, study_of
 from tests.reports.page.conftest import methods_of
 
 
@@ -65,6 +66,15 @@ def test_methods_say_which_rows_files_and_seeds(tmp_path: Path, report: Callable
     assert "those of theirs from CSV files of predictions." in text
     assert "submission" not in text
     assert "% theirs: see the file theirs.csv" in html
+
+
+@pytest.mark.parametrize("name", sorted({*own_names("blocks"), *own_names("models")} - {"capsule", "mlp", "sen"}))
+def test_every_block_and_model_that_is_not_of_the_paper_is_cited(tmp_path: Path, name: str) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), block=name, folds=[0])
+    entries = bibtex([Part(study_of(tmp_path), [])], {"sen-bench": "1.2", "git_commit": None}).split("\n\n")
+    assert re.search(r"\n  (doi = \{10\.|eprint = )", entries[-1])
+    assert entries[-1].startswith("@")
+    assert "senbench" not in entries[-1]
 
 
 def test_methods_of_a_page_without_scores_do_not_speak_of_them(tmp_path: Path) -> None:

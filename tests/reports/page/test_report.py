@@ -69,6 +69,24 @@ def test_an_archive_gives_the_report_of_its_runs(sen_bench: Command, tmp_path: P
     assert abs(len(pages[0]) - len(pages[1])) < 100
 
 
+def test_the_pair_of_a_page_is_in_its_command(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    dataset = official(tmp_path / "data")
+    for block in ("mlp", "capsule", "egnn"):
+        make_run(tmp_path / "runs", dataset, block=block)
+    (pair,) = report("--pair", "egnn,capsule")["sections"]["systems"]["facts"]["violins"]
+    assert (pair["one"]["label"], pair["other"]["label"]) == ("egnn", "capsule")
+    command = json.loads((tmp_path / "report.json").read_text())["command"]
+    assert command[command.index("--pair") + 1] == "egnn,capsule"
+
+
+def test_a_pair_of_an_unknown_name_is_refused(sen_bench: Command, tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    answer = sen_bench("report", tmp_path / "runs", "-o", tmp_path / "x.html", "--pair", "mlp,capsul")
+    assert answer.code == 2
+    assert answer.err == "Error: --pair: there is no result called 'capsul'. Available: mlp.\n"
+    assert not (tmp_path / "x.html").exists()
+
+
 def test_facts_of_the_overview(tmp_path: Path) -> None:
     dataset = official(tmp_path / "data")
     run = make_run(tmp_path / "runs", dataset, seeds=[0, 1])

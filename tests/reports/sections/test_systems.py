@@ -9,7 +9,7 @@ import pytest
 from benchmarks.base.files import plain
 from reports.page.section import Figure, Table
 from reports.sections.systems import Systems
-from reports.study.reading import read_studies
+from reports.study.reading import choose_pair, read_studies
 from tests.reports.made_runs import make_run, no_progress, official, study_of
 
 
@@ -42,6 +42,17 @@ def test_violins_show_the_best_against_what_perceives_no_symmetry(
         make_run(tmp_path / "runs", dataset, block=block, noise=width)
     (found,) = plain(Systems().analyse(study_of(tmp_path), no_progress))["violins"]
     assert (found["one"]["label"], found["other"]["label"]) == pair
+
+
+def test_violins_show_the_pair_that_the_user_names(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    for block, width in {"mlp": 0.1, "capsule": 0.2, "egnn": 0.3}.items():
+        make_run(tmp_path / "runs", dataset, block=block, noise=width)
+    study = study_of(tmp_path)
+    choose_pair([study], "egnn, mlp")
+    (found,) = plain(Systems().analyse(study, no_progress))["violins"]
+    assert (found["one"]["label"], found["other"]["label"]) == ("egnn", "mlp")
+    assert found["comparison"]["overall"]["one"] > found["comparison"]["overall"]["other"]
 
 
 def test_correlations_without_the_most_common_target_stand_beside_the_others(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.run_config import TrainingConfig, build_config
 from benchmarks.results.store import Training
-from reports.study.reading import read_run_predictions, read_studies
+from reports.study.reading import choose_pair, read_run_predictions, read_studies
 from reports.study.study import Absent, shared_rows
 from tests.benchmarks.conftest import change_facts, replace_file
 from tests.reports.made_runs import N_ROWS, make_run, official, own
@@ -284,3 +285,45 @@ def test_published_values_of_a_classification_are_probabilities(tmp_path: Path) 
     file.write_text("id,prediction\n" + "".join(f"{name},-3.5\n" for name in dataset.table.ids))
     with pytest.raises(DataError, match="not probabilities"):
         read_studies([tmp_path / "runs"], against=[file])
+
+
+def test_a_pair_is_of_labels_or_of_variants(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset)
+    for rate in (1e-3, 2e-3):
+        make_run(tmp_path / "runs", dataset, block="egnn", flags={"training.learning_rate": rate, "limit": 20})
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},5.5\n" for i in range(1, 61)))
+    study = only(read_studies([tmp_path / "runs"], against=[file]))
+    labels = {result.label: result for result in study.results}
+    several = sorted(label for label in labels if label.startswith("egnn"))
+    assert all("," in label for label in several)
+    for text, pair in {
+        "mlp,theirs": ("mlp", "theirs"),
+        f"{several[0]}, mlp": (several[0], "mlp"),
+        ",".join(several): tuple(several),
+    }.items():
+        choose_pair([study], text)
+        assert study.pair == (labels[pair[0]], labels[pair[1]])
+    for text, message in {
+        "mlp": "takes two names separated by a comma, such as capsule,megnet, not mlp.",
+        "mlp,their": "there is no result called 'their'. Did you mean theirs?",
+        "mlp,": "there is no result called ''. Available: ",
+        "mlp,mlp": "two different results, and both names are of mlp.",
+        "mlp,egnn": f"'egnn' may be any of {', '.join(label for label in labels if label in several)}: give the label",
+    }.items():
+        with pytest.raises(UsageError, match=re.escape(message)):
+            choose_pair([study], text)
+
+
+def test_a_pair_that_a_task_lacks_is_noted_there(tmp_path: Path) -> None:
+    for task, blocks in {"matbench_jdft2d": ("mlp", "egnn"), "matbench_phonons": ("mlp", "capsule")}.items():
+        for block in blocks:
+            make_run(tmp_path / "runs", official(tmp_path / "data", task), block=block)
+    both, lacking = studies = read_studies([tmp_path / "runs"])
+    choose_pair(studies, "mlp,egnn")
+    assert both.pair is not None
+    assert lacking.pair is None
+    assert lacking.notes[-1] == ("Crystal systems are not compared between mlp and egnn: no result here is of egnn.")
+    with pytest.raises(UsageError, match="no task has results of both egnn and capsule"):
+        choose_pair(studies, "egnn,capsule")
