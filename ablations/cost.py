@@ -64,9 +64,10 @@ def _probe(plan: Plan, device: str, threads: int) -> Cost:
     prepare_arithmetic(threads)
     with hold_device(device) as held:
         graphs = GraphTensors(plan.graphs, held)
+        predictor = Predictor(build_model(config)).to(graphs.device)
         batches = epoch_batches(
             fold.train,
-            graphs.n_neighbors,
+            predictor.model.cost(graphs.graph),
             size=config.training.batch_size,
             edge_budget=config.training.edge_budget,
             rng=np.random.default_rng(0),
@@ -85,7 +86,6 @@ def _probe(plan: Plan, device: str, threads: int) -> Cost:
             train_fold(config, graphs, target, fold, kind=kind, seed=0, stop=stop)
         seconds = np.diff(moments).tolist()
         step = statistics.median(seconds[1:] or seconds)
-        predictor = Predictor(build_model(config)).to(graphs.device)
         validation = 0.0
         if len(rows := fold.validation[:_PREDICTED]):
             start = stopwatch.lap()

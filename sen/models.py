@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sen.batch import CrystalBatch
 from sen.config import Config as ModelConfig
 from sen.elements import ElementEmbedding
-from sen.graph import Cells
+from sen.graph import Cells, Graph
 
 __all__ = ["CrystalModel", "ModelOutput"]
 
@@ -67,6 +69,18 @@ class CrystalModel(nn.Module, ABC):
         """
         del training_rows
         return {}
+
+    @classmethod
+    def cost(cls, graph: Graph) -> NDArray[np.int64]:
+        """Return what grows with the memory and time that each crystal takes, int64 [B]: its neighbours by default.
+
+        Batches hold crystals up to a budget of it. A model that computes something for each pair of neighbours, such as
+        an angle, returns the number of pairs.
+
+        Args:
+            graph: Graphs of crystals, of the kind that the model reads.
+        """
+        return graph.n_neighbors
 
     @abstractmethod
     def __init__(self, config: ModelConfig) -> None:

@@ -253,7 +253,7 @@ def predict(
         Interrupted: `stop`, which is called before every batch, returned true.
     """
     predictor.eval()
-    batches = evaluation_batches(crystals, graphs.n_neighbors, edge_budget=edge_budget)
+    batches = evaluation_batches(crystals, predictor.model.cost(graphs.graph), edge_budget=edge_budget)
     predicted = []
     for chosen in batches:
         if stop():
@@ -368,6 +368,7 @@ class _FoldTrainer:
         self._recipe = recipe = config.training
         model, self._rng = untrained_model(config, seed, fold.index)
         self._predictor = predictor = Predictor(model).to(graphs.device)
+        self._cost = model.cost(graphs.graph)
         is_regression = kind == "regression"
         if is_regression:
             predictor.standardise(target[fold.train])
@@ -403,7 +404,7 @@ class _FoldTrainer:
         """Run the rest of the current epoch, and return its line of the history."""
         recipe, fold = self._recipe, self._fold
         batches = epoch_batches(
-            fold.train, self._graphs.n_neighbors, size=recipe.batch_size, edge_budget=recipe.edge_budget, rng=self._rng
+            fold.train, self._cost, size=recipe.batch_size, edge_budget=recipe.edge_budget, rng=self._rng
         )
         self._predictor.train()
         for i in range(self._step, len(batches)):

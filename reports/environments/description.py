@@ -260,7 +260,7 @@ def _outputs(
     # The rows of each crystal in each output.
     found: dict[str, dict[int, NDArray[Any]]] = {}
     with torch.no_grad():
-        for chosen in evaluation_batches(np.arange(len(graphs)), graphs.n_neighbors, edge_budget=edge_budget):
+        for chosen in evaluation_batches(np.arange(len(graphs)), model.cost(graph), edge_budget=edge_budget):
             output = model(graphs.batch(chosen))
             tensors = {
                 **{name: tensor for name, tensor in output.extras.items() if name != "environment"},
