@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from sen.config import Config as ModelConfig
 from sen.elements import ElementEmbedding
 from sen.graph import Cells, Graph
 
-__all__ = ["CrystalModel", "ModelOutput"]
+__all__ = ["CrystalModel", "FittedModel", "ModelOutput"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,3 +103,24 @@ class CrystalModel(nn.Module, ABC):
             for name, parameter in self.named_parameters()
             if parameter.ndim < 2 or name.endswith("bias") or id(parameter) in embedded
         ]
+
+
+class FittedModel(CrystalModel):
+    """A model that is fitted to all training rows at once, such as decision trees, and not by the gradient of a loss.
+
+    Of its recipe only `validation` counts: rows that are held out are not fitted. The numbers that `fit` finds are
+    buffers, or parameters without gradient.
+    """
+
+    @abstractmethod
+    def fit(
+        self, batches: Iterable[CrystalBatch], target: NDArray[np.float64], *, is_classification: bool, seed: int
+    ) -> None:
+        """Fit the model.
+
+        Args:
+            batches: The training rows.
+            target: Their standardised targets, or 0 and 1, in the order of the batches, [n].
+            is_classification: Whether the model is to predict the logit of a 1.
+            seed: Determines everything random.
+        """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -33,7 +34,10 @@ class Learning(Section):
                 results.append({"label": result.label, "curves": curves})
             progress(i + 1, len(study.runs))
         if not results:
-            raise Absent("No run has a readable history.csv, where the learning curves are; train it again.")
+            raise Absent(
+                "No run has validation rows and a readable history.csv, where the learning curves are: train it again, "
+                "with training.validation where its recipe holds out no rows."
+            )
         return {"unit": study.task.unit, "kind": study.task.kind, "results": results}
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
@@ -52,7 +56,7 @@ def _curves(result: Result) -> list[dict[str, Any]]:
             columns = {name: [row[name] for row in rows] for name in ("epoch", "train_loss", "validation")}
         except (DataError, KeyError):
             continue
-        if not rows:
+        if not rows or math.isnan(rows[0]["validation"]):  # all rows trained
             continue
         record = result.records[training]
         curves.append(

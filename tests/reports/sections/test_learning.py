@@ -23,3 +23,14 @@ def test_learning_curves_are_read(tmp_path: Path) -> None:
         path.write_text("nothing\n")
     with pytest.raises(Absent, match=r"history\.csv"):
         Learning().analyse(study, no_progress)
+
+
+def test_a_run_without_validation_rows_has_no_learning_curve(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0])
+    without = make_run(tmp_path / "runs", dataset, folds=[0], block="egnn")
+    study = study_of(tmp_path)
+    for path in without.path.rglob("history.csv"):
+        path.write_text("epoch,train_loss,validation\n1,0.5,nan\n")
+    (facts,) = plain(Learning().analyse(study, no_progress))["results"]
+    assert "egnn" not in facts["label"]
