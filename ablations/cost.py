@@ -16,6 +16,7 @@ from benchmarks.base.stopwatch import Stopwatch
 from benchmarks.training.loader import GraphTensors, epoch_batches
 from benchmarks.training.plans import Plan
 from benchmarks.training.trainer import Predictor, build_model, n_parameters, predict, train_fold
+from sen.models import FittedModel
 from sen.registry import guard
 
 __all__ = ["Cost", "probe"]
@@ -64,28 +65,29 @@ def _probe(plan: Plan, device: str, threads: int) -> Cost:
     prepare_arithmetic(threads)
     with hold_device(device) as held:
         graphs = GraphTensors(plan.graphs, held)
+        predictor = Predictor(build_model(config)).to(graphs.device)
         batches = epoch_batches(
             fold.train,
-            graphs.n_neighbors,
+            predictor.model.cost(graphs.graph),
             size=config.training.batch_size,
             edge_budget=config.training.edge_budget,
             rng=np.random.default_rng(0),
         )
+        n_steps = 1 if isinstance(predictor.model, FittedModel) else len(batches)
         # At most one epoch: after it `stop` is also called between the batches of the validation.
-        stopwatch, moments, n_steps = Stopwatch(), [0.0], min(_STEPS, len(batches))
+        stopwatch, moments, n_probed = Stopwatch(), [0.0], min(_STEPS, n_steps)
 
         def stop() -> bool:
             if graphs.device.type == "cuda":
                 torch.cuda.synchronize(graphs.device)  # a step does not wait for its own end
             moments.append(stopwatch.lap())
-            return len(moments) > n_steps
+            return len(moments) > n_probed
 
         target, kind = np.asarray(plan.dataset.table.target), plan.dataset.task.kind
         with suppress(Interrupted):
             train_fold(config, graphs, target, fold, kind=kind, seed=0, stop=stop)
         seconds = np.diff(moments).tolist()
         step = statistics.median(seconds[1:] or seconds)
-        predictor = Predictor(build_model(config)).to(graphs.device)
         validation = 0.0
         if len(rows := fold.validation[:_PREDICTED]):
             start = stopwatch.lap()
@@ -93,5 +95,5 @@ def _probe(plan: Plan, device: str, threads: int) -> Cost:
             budget = config.training.edge_budget
             predict(predictor, graphs, rows, edge_budget=budget, stop=lambda: stopwatch.lap() < start)
             validation = (stopwatch.lap() - start) * len(fold.validation) / len(rows)
-    epoch = step * len(batches) + validation
+    epoch = step * n_steps + validation
     return Cost(epoch, epoch * config.training.epochs, n_parameters(predictor))

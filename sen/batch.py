@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sen.graph import Graph, GraphArrays
-from sen.ops import segment_sum
+from sen.ops import ragged, segment_sum
 
 __all__ = ["CrystalBatch", "Formulas", "to_tensors"]
 
@@ -61,8 +61,7 @@ def _pairs(formulas: Formulas, crystal: Tensor) -> Tensor:
     i = torch.repeat_interleave(
         torch.arange(len(crystal), device=crystal.device), partners, output_size=formulas.n_pairs
     )
-    within = torch.arange(formulas.n_pairs, device=crystal.device) - (partners.cumsum(0) - partners)[i]
-    return torch.stack([i, formulas.ptr[crystal[i]] + within])
+    return torch.stack([i, ragged(formulas.ptr[crystal], partners, formulas.n_pairs)])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sen.batch import CrystalBatch
 from sen.config import Config as ModelConfig
 from sen.elements import ElementEmbedding
-from sen.graph import Cells
+from sen.graph import Cells, Graph
 
-__all__ = ["CrystalModel", "ModelOutput", "find_fault", "run_model"]
+__all__ = ["CrystalModel", "FittedModel", "ModelOutput", "find_fault", "run_model"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,18 @@ class CrystalModel(nn.Module, ABC):
         del training_rows
         return {}
 
+    @classmethod
+    def cost(cls, graph: Graph) -> NDArray[np.int64]:
+        """Return what grows with the memory and time that each crystal takes, int64 [B]: its neighbours by default.
+
+        Batches hold crystals up to a budget of it. A model that computes something for each pair of neighbours, such as
+        an angle, returns the number of pairs.
+
+        Args:
+            graph: Graphs of crystals, of the kind that the model reads.
+        """
+        return graph.n_neighbors
+
     @abstractmethod
     def __init__(self, config: ModelConfig) -> None:
         """Build the model; its weights are drawn from torch's current random state."""
@@ -89,6 +103,27 @@ class CrystalModel(nn.Module, ABC):
             for name, parameter in self.named_parameters()
             if parameter.ndim < 2 or name.endswith("bias") or id(parameter) in embedded
         ]
+
+
+class FittedModel(CrystalModel):
+    """A model that is fitted to all training rows at once, such as decision trees, and not by the gradient of a loss.
+
+    Of its recipe only `validation` counts: rows that are held out are not fitted. The numbers that `fit` finds are
+    buffers, or parameters without gradient.
+    """
+
+    @abstractmethod
+    def fit(
+        self, batches: Iterable[CrystalBatch], target: NDArray[np.float64], *, is_classification: bool, seed: int
+    ) -> None:
+        """Fit the model.
+
+        Args:
+            batches: The training rows.
+            target: Their standardised targets, or 0 and 1, in the order of the batches, [n].
+            is_classification: Whether the model is to predict the logit of a 1.
+            seed: Determines everything random.
+        """
 
 
 def find_fault(output: object, batch: CrystalBatch) -> str:

@@ -1,10 +1,18 @@
-"""Reductions over segments: the atoms of a crystal, the bonds of an atom, the elements of a formula."""
+"""Segments of rows and reductions over them: atoms of a crystal, bonds of an atom, elements of a formula."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-__all__ = ["attend", "segment_softmax", "segment_sum"]
+__all__ = ["attend", "ragged", "segment_softmax", "segment_sum"]
+
+
+def ragged(start: Tensor, count: Tensor, total: int) -> Tensor:
+    """Concatenate the ranges from start[i] to start[i] + count[i] - 1, of `total` numbers in all."""
+    ends = count.cumsum(0)
+    shift = torch.repeat_interleave(start - (ends - count), count, output_size=total)
+    return torch.arange(total, device=start.device) + shift
 
 
 def segment_sum(values: Tensor, segment: Tensor, n_segments: int) -> Tensor:

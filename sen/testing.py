@@ -30,7 +30,7 @@ from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import Config, SENConfig
 from sen.crystal import SYMBOLS, Crystal, refine
 from sen.graph import Cells, Graph, build_graph, join_graphs
-from sen.models import CrystalModel, ModelOutput, find_fault
+from sen.models import CrystalModel, FittedModel, ModelOutput, find_fault
 from sen.network import SEN
 from sen.registry import guard, load_block, load_model, variant_kind
 
@@ -106,9 +106,16 @@ class ModelContracts:
         return self.model(self.model.Config())
 
     def build(self, seed: int = 0) -> CrystalModel:
-        """Return the model in float64, in evaluation mode; weights and statistics of batches are drawn from `seed`."""
+        """Return the model in float64, in evaluation mode; weights and statistics of batches are drawn from `seed`.
+
+        One that is fitted is fitted to random targets of the crystals.
+        """
         torch.manual_seed(seed)
         model = self.construct()
+        if isinstance(model, FittedModel):
+            crystals = self.crystals()
+            target = np.random.default_rng(seed).normal(size=len(crystals))
+            model.fit([self.batch(crystals)], target, is_classification=False, seed=seed)
         for module in model.modules():
             for name, statistics in module.named_buffers(recurse=False):
                 if name == "running_mean":
@@ -128,6 +135,10 @@ class ModelContracts:
         with torch.no_grad():
             output: ModelOutput = self.build()(self.batch(crystals, cells))
         return output
+
+    def _skip_without_gradients(self) -> None:
+        if issubclass(self.model, FittedModel):
+            raise SkipTest("it is fitted without gradients")
 
     def assert_same_answer(self, changed: Sequence[Crystal], cells: Cells | None = None) -> None:
         """Fail unless `changed` gets the same predictions and material vectors as the crystals, in order."""
@@ -229,6 +240,7 @@ class ModelContracts:
         assert_close(single.double(), double, "predictions", SINGLE_TOLERANCE)
 
     def test_every_parameter_gets_a_gradient(self) -> None:
+        self._skip_without_gradients()
         model = self.build()
         model(self.batch(self.crystals())).prediction.square().sum().backward()
         inert = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
@@ -239,6 +251,7 @@ class ModelContracts:
         require(torch.equal(first, second), "the same weights and crystals give different answers")
 
     def test_gradients_are_the_same_every_time(self) -> None:
+        self._skip_without_gradients()
         # Indexing with a tensor sums gradients in the order in which threads arrive; `index_select` does not. On the
         # CPU this changes results in single precision, where threads share the atoms of a crystal.
         model, batch = self.build().float(), self.batch([_large_crystal()]).to(dtype=torch.float32)

@@ -4,4 +4,4 @@ Each model has a module of its own, with the graph and the recipe of its publica
 by the entry points `sen_bench.models`. This package imports `sen`.
 """
 
-__all__ = ["cgcnn", "cogn", "composition", "gatgnn", "layers", "megnet", "schnet"]
+__all__ = ["alignn", "cgcnn", "cogn", "gatgnn", "layers", "megnet", "schnet", "trees"]

@@ -68,13 +68,15 @@ class BatchNorm(nn.BatchNorm1d):
     running_var: Tensor
     momentum: float
 
-    def forward(self, rows: Tensor, multiplicity: Tensor) -> Tensor:  # type: ignore[override]
-        """Normalise rows [R, C], each counting `multiplicity` [R] times, to [R, C].
+    def forward(self, rows: Tensor, multiplicity: Tensor | None = None) -> Tensor:
+        """Normalise rows [R, C], each counting `multiplicity` [R] times or once, to [R, C].
 
         Fewer than two rows, which have no variance, are normalised by the running statistics in training, too.
         """
-        if not self.training or len(rows) < 2:
-            return F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        by_batch = self.training and len(rows) > 1
+        if not by_batch or multiplicity is None:
+            statistics = self.running_mean, self.running_var
+            return F.batch_norm(rows, *statistics, self.weight, self.bias, by_batch, self.momentum, self.eps)
         n = multiplicity.sum()
         mean = multiplicity @ rows / n
         centered = rows - mean

@@ -27,6 +27,7 @@ from benchmarks.base.text import whole_number
 __all__ = [
     "check_device_name",
     "hold_device",
+    "memory",
     "n_cores",
     "n_threads",
     "peak_memory",
@@ -182,6 +183,18 @@ def prepare_arithmetic(threads: int) -> None:
             libc = ctypes.CDLL(None)
             libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
             libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+
+
+def memory(device: str) -> int:
+    """Return the memory in bytes of a GPU, or that which this process may use on the CPU."""
+    import torch
+
+    if device.startswith("cuda"):
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
+        return min(installed, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return installed
 
 
 def reset_peak_memory() -> None:

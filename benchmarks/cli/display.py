@@ -366,6 +366,7 @@ def show_models() -> None:
     """
     from benchmarks.results.run_config import build_config
     from benchmarks.training.trainer import build_model, n_parameters
+    from sen.models import FittedModel
     from sen.registry import model_names
 
     table = Table(title="Models")
@@ -379,8 +380,10 @@ def show_models() -> None:
         except UsageError as error:
             broken.append(str(error))
         else:
-            parameters = f"{n_parameters(model):,}"
-            table.add_row(name, parameters, _graph(config.graph), _recipe(config.training), model.source)
+            parameters, recipe = f"{n_parameters(model):,}", _recipe(config.training)
+            if isinstance(model, FittedModel):
+                parameters, recipe = "as many as fitted", "fitted at once"
+            table.add_row(name, parameters, _graph(config.graph), recipe, model.source)
     make_console().print(table)
     if broken:
         raise RunError(" ".join(broken))

@@ -56,7 +56,10 @@ class TrainingConfig(Config):
     epochs: int = Field(60, ge=1, description="Passes over the training rows.")
     batch_size: int = Field(32, ge=1, description="Crystals in a batch.")
     edge_budget: int = Field(
-        65536, ge=1, description="A batch is closed before its nodes have more neighbours than this in all."
+        65536,
+        ge=1,
+        description="A batch is closed before its nodes have more neighbours than this in all, or what the model "
+        "counts in their place (alignn: pairs of neighbours).",
     )
     loss: Literal["mae", "mse"] = Field(
         "mae", description="What a regression minimises; a classification minimises the binary cross-entropy."

@@ -11,15 +11,9 @@ from torch import Tensor
 
 from sen.batch import CrystalBatch, Formulas, to_tensors
 from sen.graph import Graph, GraphArrays
+from sen.ops import ragged
 
 __all__ = ["GraphTensors", "epoch_batches", "evaluation_batches"]
-
-
-def _ragged(start: Tensor, count: Tensor, total: int) -> Tensor:
-    """Concatenate the ranges from start[i] to start[i] + count[i] - 1, of `total` numbers in all."""
-    ends = count.cumsum(0)
-    shift = torch.repeat_interleave(start - (ends - count), count, output_size=total)
-    return torch.arange(total, device=start.device) + shift
 
 
 def _offsets(count: Tensor) -> Tensor:
@@ -39,12 +33,12 @@ class GraphTensors:
 
     Attributes:
         device: The device.
-        n_neighbors: Neighbours of the nodes of each crystal, int64 [M], which edge budgets count.
+        graph: The graphs on the host.
     """
 
     def __init__(self, graph: Graph, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.device = torch.device(device)
-        self.n_neighbors = graph.n_neighbors
+        self.graph = graph
         graphs, self._formulas = to_tensors(graph, device, dtype)
         self._node_ptr, self._edge_ptr = graphs.node_ptr, graphs.edge_ptr
         self._of_nodes, self._of_edges = graphs.arrays("node"), graphs.arrays("edge")
@@ -55,7 +49,7 @@ class GraphTensors:
 
     def __len__(self) -> int:
         """Number of crystals M."""
-        return len(self.n_neighbors)
+        return self.graph.n_crystals
 
     def batch(self, crystals: NDArray[np.int64]) -> CrystalBatch:
         """Return the crystals at these positions [B], in this order, as one batch."""
@@ -66,12 +60,12 @@ class GraphTensors:
         formulas = self._formulas
         first_node, first_entry = self._node_ptr[chosen], formulas.ptr[chosen]
         n_nodes, n_entries = self._node_ptr[chosen + 1] - first_node, formulas.ptr[chosen + 1] - first_entry
-        nodes = _ragged(first_node, n_nodes, total_nodes)
-        entries = _ragged(first_entry, n_entries, total_entries)
+        nodes = ragged(first_node, n_nodes, total_nodes)
+        entries = ragged(first_entry, n_entries, total_entries)
         entry_ptr = _offsets(n_entries)
         first_edge = self._edge_ptr[nodes]
         degree = self._edge_ptr[nodes + 1] - first_edge
-        edges = _ragged(first_edge, degree, total_edges)
+        edges = ragged(first_edge, degree, total_edges)
         # Formula entries are stored as positions among those of all crystals.
         to_entry = torch.repeat_interleave(entry_ptr[:-1] - first_entry, n_nodes, output_size=total_nodes)
         return CrystalBatch.from_graphs(
@@ -92,38 +86,43 @@ class GraphTensors:
         )
 
 
-def _pack(
-    order: NDArray[np.int64], n_neighbors: NDArray[np.int64], size: int, budget: int
-) -> Iterator[NDArray[np.int64]]:
-    start = neighbors = 0
+def _pack(order: NDArray[np.int64], cost: NDArray[np.int64], size: int, budget: int) -> Iterator[NDArray[np.int64]]:
+    start = total = 0
     for position, crystal in enumerate(order):
-        full = position - start == size or neighbors + n_neighbors[crystal] > budget
+        full = position - start == size or total + cost[crystal] > budget
         if full and position > start:
             yield order[start:position]
-            start, neighbors = position, 0
-        neighbors += int(n_neighbors[crystal])
+            start, total = position, 0
+        total += int(cost[crystal])
     if start < len(order):
         yield order[start:]
 
 
 def epoch_batches(
     crystals: NDArray[np.int64],
-    n_neighbors: NDArray[np.int64],
+    cost: NDArray[np.int64],
     *,
     size: int,
     edge_budget: int,
     rng: np.random.Generator,
 ) -> list[NDArray[np.int64]]:
-    """Cut a random order of `crystals` into batches of at most `size` crystals and `edge_budget` neighbours.
+    """Cut a random order of `crystals` into batches of at most `size` crystals that cost `edge_budget` at most.
 
     A crystal larger than the budget is alone in its batch, so the largest crystal bounds memory.
+
+    Args:
+        crystals: Positions of the crystals, [n].
+        cost: Of each crystal of the task, int64 [M], see `CrystalModel.cost`.
+        size: Crystals in a batch.
+        edge_budget: What the crystals of a batch may cost.
+        rng: Draws the order.
     """
-    return list(_pack(rng.permutation(crystals), n_neighbors, size, edge_budget))
+    return list(_pack(rng.permutation(crystals), cost, size, edge_budget))
 
 
 def evaluation_batches(
-    crystals: NDArray[np.int64], n_neighbors: NDArray[np.int64], *, edge_budget: int
+    crystals: NDArray[np.int64], cost: NDArray[np.int64], *, edge_budget: int
 ) -> list[NDArray[np.int64]]:
-    """Cut `crystals`, ordered by their number of neighbours, into batches of at most `edge_budget` neighbours."""
-    order = crystals[np.argsort(n_neighbors[crystals], kind="stable")]
-    return list(_pack(order, n_neighbors, len(order), edge_budget))
+    """Cut `crystals`, ordered by their cost [M], into batches that cost `edge_budget` at most."""
+    order = crystals[np.argsort(cost[crystals], kind="stable")]
+    return list(_pack(order, cost, len(order), edge_budget))

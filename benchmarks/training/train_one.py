@@ -16,8 +16,17 @@ from benchmarks.base.stopwatch import Stopwatch
 from benchmarks.results.metrics import mean_absolute_deviation, score
 from benchmarks.results.store import facts_digest
 from benchmarks.training.loader import GraphTensors
+from benchmarks.training.memory import check_memory
 from benchmarks.training.plans import PlannedTraining, run_facts
-from benchmarks.training.trainer import Epoch, guard_model, n_parameters, predict, probabilities, train_fold
+from benchmarks.training.trainer import (
+    Epoch,
+    build_model,
+    guard_model,
+    n_parameters,
+    predict,
+    probabilities,
+    train_fold,
+)
 from sen.registry import variant_code, variant_kind
 
 __all__ = ["Outcome", "train_one"]
@@ -85,6 +94,7 @@ def _train_and_store(
         torch.cuda.reset_peak_memory_stats(device)
     task, table, fold = plan.dataset.task, plan.dataset.table, plan.fold(training)
     graphs, origin = GraphTensors(plan.graphs, device), provenance()
+    check_memory(build_model(plan.config).to(device), graphs, fold.train, table.ids, plan.config.variant)
     trained = train_fold(
         plan.config,
         graphs,

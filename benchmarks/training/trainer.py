@@ -31,7 +31,7 @@ from benchmarks.training.loader import GraphTensors, epoch_batches, evaluation_b
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock
 from sen.config import SENConfig
-from sen.models import CrystalModel, run_model
+from sen.models import CrystalModel, FittedModel, run_model
 from sen.network import SEN, property_head
 from sen.registry import guard, variant_code, variant_kind
 
@@ -253,7 +253,7 @@ def predict(
         Interrupted: `stop`, which is called before every batch, returned true.
     """
     predictor.eval()
-    batches = evaluation_batches(crystals, graphs.n_neighbors, edge_budget=edge_budget)
+    batches = evaluation_batches(crystals, predictor.model.cost(graphs.graph), edge_budget=edge_budget)
     predicted = []
     for chosen in batches:
         if stop():
@@ -312,9 +312,23 @@ def train_fold(
         Interrupted: `stop` returned true; the message says where the training is and whether its state is saved.
     """
     stopwatch = stopwatch or Stopwatch()
-    begin = partial(
-        _FoldTrainer, config, graphs, target, fold, kind=kind, seed=seed, session=session or {}, stopwatch=stopwatch
-    )
+    given: dict[str, Any] = {"kind": kind, "seed": seed, "session": session or {}, "stopwatch": stopwatch}
+    if issubclass(get_variant(config.variant)[0], FittedModel):
+        trained = _fit(config, graphs, target, fold, **given)
+        on_epoch(trained.history[-1])
+        if stop():
+            raise Interrupted("fitted, and not yet tested")
+        return trained
+    return _train(partial(_FoldTrainer, config, graphs, target, fold, **given), on_epoch, checkpoint, stop)
+
+
+def _train(
+    begin: Callable[[], _FoldTrainer],
+    on_epoch: Callable[[Epoch], None],
+    checkpoint: Path | None,
+    stop: Callable[[], bool],
+) -> TrainedFold:
+    """Train epoch by epoch, from the checkpoint if there is one; see `train_fold`."""
     trainer = begin()
     if checkpoint is not None and checkpoint.exists():
         try:
@@ -337,11 +351,42 @@ def train_fold(
             checkpoint.unlink(missing_ok=True)
         raise
     except Interrupted:
-        place = f"in epoch {trainer.epoch} of {config.training.epochs}"
+        place = f"in epoch {trainer.epoch} of {trainer.epochs}"
         if checkpoint is None:
             raise Interrupted(place) from None
         saved = "its state is saved" if trainer.save(checkpoint) else "its state could not be saved"
         raise Interrupted(f"{place}, {saved}") from None
+
+
+def _fit(
+    config: RunConfig,
+    graphs: GraphTensors,
+    target: NDArray[np.float64],
+    fold: Fold,
+    *,
+    kind: str,
+    seed: int,
+    session: Mapping[str, Any],
+    stopwatch: Stopwatch,
+) -> TrainedFold:
+    """Fit a model that is fitted at once; its history is one epoch."""
+    model, rng = untrained_model(config, seed, fold.index)
+    assert isinstance(model, FittedModel)
+    predictor = Predictor(model).to(graphs.device)
+    is_classification = kind == "classification"
+    if not is_classification:
+        predictor.standardise(target[fold.train])
+    batches = evaluation_batches(fold.train, model.cost(graphs.graph), edge_budget=config.training.edge_budget)
+    rows = np.concatenate(batches)
+    standardised = (target[rows] - float(predictor.shift)) / float(predictor.scale)
+    model.fit(
+        map(graphs.batch, batches), standardised, is_classification=is_classification, seed=int(rng.integers(2**32))
+    )
+    predicted = predict(predictor, graphs, rows, edge_budget=config.training.edge_budget)
+    error = F.binary_cross_entropy_with_logits if is_classification else F.l1_loss
+    loss = float(error(torch.from_numpy(predicted), torch.from_numpy(target[rows]))) / float(predictor.scale)
+    epoch = Epoch(1, loss, math.nan, 0.0, stopwatch.lap())
+    return TrainedFold(predictor, [epoch], 1, [dict(session)], 0.0)
 
 
 class _FoldTrainer:
@@ -349,6 +394,7 @@ class _FoldTrainer:
 
     Attributes:
         epoch: The current epoch, counted from 1.
+        epochs: Number of epochs of the recipe.
         history: One entry per finished epoch.
     """
 
@@ -368,6 +414,7 @@ class _FoldTrainer:
         self._recipe = recipe = config.training
         model, self._rng = untrained_model(config, seed, fold.index)
         self._predictor = predictor = Predictor(model).to(graphs.device)
+        self._cost = model.cost(graphs.graph)
         is_regression = kind == "regression"
         if is_regression:
             predictor.standardise(target[fold.train])
@@ -381,7 +428,7 @@ class _FoldTrainer:
         self._chooses_epoch = len(fold.validation) > 0
         self._constant_error = _constant_error(target[fold.train], target[fold.validation], kind, recipe.loss)
 
-        self.epoch = 1
+        self.epoch, self.epochs = 1, recipe.epochs
         self.history: list[Epoch] = []
         self._step = 0
         self._total = torch.zeros((), device=graphs.device)
@@ -403,7 +450,7 @@ class _FoldTrainer:
         """Run the rest of the current epoch, and return its line of the history."""
         recipe, fold = self._recipe, self._fold
         batches = epoch_batches(
-            fold.train, self._graphs.n_neighbors, size=recipe.batch_size, edge_budget=recipe.edge_budget, rng=self._rng
+            fold.train, self._cost, size=recipe.batch_size, edge_budget=recipe.edge_budget, rng=self._rng
         )
         self._predictor.train()
         for i in range(self._step, len(batches)):

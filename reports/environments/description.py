@@ -289,7 +289,7 @@ def _outputs(
     extras: dict[str, dict[int, NDArray[Any]]] = {}
     prediction: dict[int, NDArray[Any]] = {}
     with torch.no_grad():
-        for chosen in evaluation_batches(np.arange(len(graphs)), graphs.n_neighbors, edge_budget=edge_budget):
+        for chosen in evaluation_batches(np.arange(len(graphs)), model.cost(graph), edge_budget=edge_budget):
             output = run_model(model, graphs.batch(chosen))
 
             def by_crystal(tensor: Tensor, chosen: NDArray[np.int64] = chosen) -> dict[int, NDArray[Any]]:

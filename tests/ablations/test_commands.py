@@ -483,3 +483,12 @@ def test_a_recipe_of_a_classification_is_judged_by_its_cross_entropy(
     (history,) = tmp_path.rglob("history.csv")
     (epoch,) = csv.DictReader(history.open())
     assert row["mean"] == float(epoch["validation"])
+
+
+def test_dry_run_fits_a_model_that_is_fitted_once(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    answer = sen_bench("ablate", *TASK, "--models", "trees,cgcnn", "--data-dir", data, "--out", out, "--dry-run")
+    assert answer.code == 0, answer.err
+    (line,) = (line for line in answer.out.splitlines() if "trees-" in line)
+    *_, epoch, training, _all, _ = map(str.strip, line.split("│"))
+    assert float(epoch.split()[0]) == pytest.approx(float(training.split()[0]), abs=0.6)

@@ -15,6 +15,7 @@ from benchmarks.base.errors import UsageError
 from benchmarks.base.machine import (
     check_device_name,
     hold_device,
+    memory,
     n_cores,
     n_threads,
     peak_memory,
@@ -122,3 +123,10 @@ def test_peak_memory_is_that_since_the_reset() -> None:
     del large
     reset_peak_memory()
     assert peak_memory() < with_large - 300e6
+
+
+def test_memory_is_that_of_the_machine_or_of_its_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for content, expected in (("max\n", installed), ("1048576\n", 1 << 20), (f"{installed * 2}\n", installed)):
+        monkeypatch.setattr(Path, "read_text", lambda _, content=content: content)
+        assert memory("cpu") == expected

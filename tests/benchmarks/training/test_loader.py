@@ -94,10 +94,10 @@ def test_budgets_count_the_neighbours_that_edges_stand_for() -> None:
     rocksalt = sample_crystals()[2]
     table = join_graphs([build_graph(rocksalt, cells="asymmetric")])
     assert table.n_edges.tolist() == [4]
-    assert GraphTensors(table).n_neighbors.tolist() == [36]
+    assert GraphTensors(table).graph.n_neighbors.tolist() == [36]
     # A cell with an atom for each node has as many edges as neighbours.
     full = join_graphs([build_graph(rocksalt, cells="full")])
-    assert GraphTensors(full).n_neighbors.tolist() == full.n_edges.tolist() == [36]
+    assert GraphTensors(full).graph.n_neighbors.tolist() == full.n_edges.tolist() == [36]
 
 
 class AskingTheDevice(TorchDispatchMode):

@@ -251,3 +251,28 @@ def test_classification_gives_probabilities(files: Path, sen_bench: Command, tmp
     assert ((probability >= 0) & (probability <= 1)).all()
     assert ((probability > 0.5) == [row[1] for row in rows[:20]]).mean() > 0.8
     assert "probability" in sen_bench("predict", run, files / "mb-jdft2d-001.vasp").out
+
+
+def test_a_model_that_is_fitted_predicts_from_its_run(
+    write_data: Write, sen_bench: Command, files: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs"
+    answer = sen_bench(
+        *("run", "matbench_jdft2d", "--model", "trees", "--folds", 0, "--out", out, "--data-dir", write_data(ROWS))
+    )
+    assert answer.code == 0, answer.err
+    (path,) = (out / "matbench_jdft2d").iterdir()
+    stored = Run(path).read_predictions(Training(0, 0))
+    tested = dict(zip(stored.ids, stored.prediction.tolist(), strict=True))
+    predicted = as_json(sen_bench("predict", path, files, "--format", "json"))["predictions"]
+    found = {Path(entry["file"]).stem: entry["prediction"] for entry in predicted}
+    assert (both := found.keys() & tested.keys())
+    assert {row: found[row] for row in both} == pytest.approx({row: tested[row] for row in both}, rel=1e-5)
+
+    folder = path / "seed_0" / "fold_0"
+    content = load((folder / "model.safetensors").read_bytes())
+    content["model.child"].zero_()  # a walk that never ends
+    replace_file(folder, "model.safetensors", save(content))
+    answer = sen_bench("predict", path, files)
+    assert answer.code == 1
+    assert "do not fit this version of sen-bench and its model 'trees'" in answer.err

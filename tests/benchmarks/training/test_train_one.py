@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.base.errors import RunError
+from benchmarks.base.errors import RunError, UsageError
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.tasks import get_task
 from benchmarks.results.run_config import build_config
@@ -42,3 +42,16 @@ def test_the_log_names_the_training_that_failed(
     with caplog.at_level("DEBUG", "sen_bench"):
         train_one(PlannedTraining(plan, Training(2, 1)), "cpu", 1, lambda _: None, lambda: False)
     assert f"The training of {Training(2, 1)} failed." in caplog.text
+
+
+def test_a_crystal_for_which_memory_does_not_suffice_is_named_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.training.memory.memory", lambda _: 1 << 10)
+    monkeypatch.setattr("benchmarks.training.train_one.train_fold", lambda *_, **__: 1 / 0)
+    plan = make_plan(
+        build_config("prototypes", "mlp"), load_dataset(get_task("prototypes")), folds=[0], seeds=[0], out=tmp_path
+    )
+    outcome = train_one(PlannedTraining(plan, Training(0, 0)), "cpu", 1, lambda _: None, lambda: False)
+    assert isinstance(outcome, UsageError)
+    assert str(outcome).startswith("To train 'mlp' on the crystal ")

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -381,3 +382,33 @@ def test_training_that_failed_leaves_no_state(task: tuple[GraphTensors, np.ndarr
     with pytest.raises(RunError, match="collapsed"):
         train_fold(settings, graphs, noise, FOLD, kind="regression", seed=0, checkpoint=file)
     assert not file.exists()
+
+
+def test_a_model_that_is_fitted_reads_the_training_rows_alone_and_at_once(
+    task: tuple[GraphTensors, np.ndarray],
+) -> None:
+    graphs, target = task
+    hidden = target.copy()
+    hidden[FOLD.validation] = hidden[FOLD.test] = np.nan
+    fit = partial(train_fold, build_config("prototypes", "trees"), graphs, fold=FOLD, kind="regression")
+    (trained, again, other), epochs = (fit(values, seed=s) for values, s in ((target, 0), (hidden, 0), (target, 1))), []
+    states = [training.predictor.state_dict() for training in (trained, again, other)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(states[0]["model.threshold"][:9], states[2]["model.threshold"][:9])
+    predicted = predict(trained.predictor, graphs, FOLD.test, edge_budget=1000)
+    assert np.abs(predicted - target[FOLD.test]).mean() < 0.2 * np.abs(target - target.mean()).mean()
+    (epoch,) = trained.history
+    assert (epoch.epoch, trained.best_epoch) == (1, 1)
+    assert epoch.train_loss < 1e-5
+    with pytest.raises(Interrupted, match="fitted, and not yet tested"):
+        fit(target, seed=0, on_epoch=epochs.append, stop=lambda: True)
+    assert len(epochs) == 1
+
+
+def test_a_classifier_that_is_fitted_learns(task: tuple[GraphTensors, np.ndarray]) -> None:
+    graphs, lattice_constant = task
+    target = (lattice_constant > 5.5).astype(float)
+    run = build_config("prototypes", "trees")
+    trained = train_fold(run, graphs, target, FOLD, kind="classification", seed=0)
+    predicted = predict(trained.predictor, graphs, FOLD.test, edge_budget=1000)
+    assert ((predicted > 0) == (target[FOLD.test] == 1)).mean() > 0.8

@@ -190,12 +190,12 @@ def test_memory_is_bounded_by_the_edge_budget(cells: str) -> None:
         )
     graphs = GraphTensors(join_graphs([build_graph(crystal, cells="asymmetric")]), DEVICE)
     model = build_model(build_config("prototypes", "capsule")).to(DEVICE)
-    rows = np.zeros(20_000 // int(graphs.n_neighbors[0]) + 1, dtype=np.int64)
+    rows = np.zeros(20_000 // int(graphs.graph.n_neighbors[0]) + 1, dtype=np.int64)
 
     def peak(budget: int) -> int:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        for chosen in evaluation_batches(rows, graphs.n_neighbors, edge_budget=budget):
+        for chosen in evaluation_batches(rows, graphs.graph.n_neighbors, edge_budget=budget):
             model(graphs.batch(chosen)).prediction.sum().backward()
         return torch.cuda.max_memory_allocated() - before
 
