@@ -23,7 +23,7 @@ from benchmarks.cli.progress import first_ids, show_notes
 from benchmarks.data.folds import N_FOLDS, n_folds
 from benchmarks.data.near_duplicates import NEAR, NearDuplicates
 from benchmarks.data.tasks import TASKS, Task, find_data_file
-from benchmarks.results.leaderboard import LeaderboardEntry, published, rank, source
+from benchmarks.results.leaderboard import TAGS, published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, primary_metric
 from benchmarks.results.recorded import recorded_variant, variant_label
 from sen.registry import variant_kind
@@ -113,44 +113,47 @@ def _show_references(console: Console, plan: Plan, summary: dict[str, Any]) -> N
 
 
 def _show_leaderboard(console: Console, plan: Plan, summary: dict[str, Any]) -> None:
-    """Print the published models on the same folds, with this run among them in order."""
+    """Print the published models on the same folds, with this run among them in order; places are of official ones."""
     task, metric, folds = plan.dataset.task, primary_metric(plan.dataset.task.kind), summary["folds"]
     mean, std = summary["mean"][metric.name], summary["std"][metric.name]
-    scores = [(entry.model, *_on_folds(entry, folds)) for entry in published(task.name)]
-    scores.append((_ours(plan), mean, std))
-    scores.sort(key=lambda row: row[1], reverse=metric.higher_is_better)
+    models = [(entry, entry.on_folds(folds)) for entry in published(task.name)]
+    scores = [(entry.model, entry.tags, *score) for entry, score in models if score is not None]
+    n_official = sum("official" in tags for _, tags, *_ in scores)
+    scores.append((_ours(plan), (), mean, std))
+    scores.sort(key=lambda row: row[2], reverse=metric.higher_is_better)
     plural = "s" if len(folds) > 1 else ""
     which = "the five folds" if len(folds) == N_FOLDS else f"only fold{plural} {', '.join(map(str, folds))}"
-    table = Table(title=f"Published leaderboard, {which}", title_justify="left")
+    table = Table(title=f"Published models, {which}", title_justify="left")
     unit = f" ({task.unit})" if task.unit else ""
-    for heading in ("", "model", f"{metric.label}{unit}", "std"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for heading in ("", "model", f"{metric.label}{unit}", "std", "tags"):
+        table.add_column(heading, justify="left" if heading in {"model", "tags"} else "right")
     place = 0
-    for model, value, spread in scores:
-        counts = model != _ours(plan) or summary["is_official"]
+    for model, tags, value, spread in scores:
+        is_ours = not tags
+        counts = summary["is_official"] if is_ours else "official" in tags
         place += counts
         table.add_row(
             str(place) if counts else "–",
             model,
             figures(value),
-            figures(spread) if len(folds) > 1 else "",
-            style="bold" if model == _ours(plan) else "",
+            figures(spread) if spread is not None and len(folds) > 1 else "",
+            ", ".join(tags),
+            style="bold" if is_ours else "",
         )
     console.print(table)
+    if left_out := [entry.model for entry, score in models if score is None]:
+        console.print(f"Without published scores of these folds: {', '.join(left_out)}.")
     if summary["is_official"]:
-        console.print(f"Rank {rank(task.name, mean)} beside {len(scores) - 1} published models.")
-    console.print(f"Published: {source()}", style="dim")
+        console.print(f"Rank {rank(task.name, mean)} beside {n_official} official models.")
+    console.print(f"Official: {source()}", style="dim")
+    used = {tag for _, tags, *_ in scores for tag in tags} - {"official"}
+    if used:
+        meanings = "; ".join(f"{tag}: {meaning}" for tag, meaning in TAGS.items() if tag in used)
+        console.print(f"Other tags: {meanings}. The report names their sources.", style="dim")
 
 
 def _ours(plan: Plan) -> str:
     return f"{variant_label(plan.config.model_dump())}, this run"
-
-
-def _on_folds(entry: LeaderboardEntry, folds: list[int]) -> tuple[float, float]:
-    if len(folds) == len(entry.folds):
-        return entry.mean, entry.std
-    chosen = [entry.folds[fold] for fold in folds]
-    return float(np.mean(chosen)), float(np.std(chosen))
 
 
 def show_preparation(dataset: Dataset, graphs: GraphTable, duplicates: NearDuplicates) -> None:

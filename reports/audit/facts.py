@@ -362,8 +362,8 @@ def _fold_mean(scores: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _leaderboard(task: Task, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the rank among the published models, or the reason for having none."""
-    models = published(task.name)
+    """Return the rank among the official published models, or the reason for having none."""
+    models = [model for model in published(task.name) if model.is_official]
     board: dict[str, Any] = {"n_models": len(models), "source": source(), "rank": None, "reason": None}
     if not models:
         return board | {"reason": "nothing is published for the task"}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.workers import Progress
-from benchmarks.results.leaderboard import published, rank, source
+from benchmarks.results.leaderboard import TAGS, published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, mean_absolute_deviation, primary_metric
 from benchmarks.results.statistics import bootstrap_mean, corrected_t_test, holm, share_tested
 from benchmarks.results.store import is_official
@@ -48,6 +48,8 @@ class Overview(Section):
         adjusted = holm([math.nan if pair["p"] is None else pair["p"] for pair in differences])
         for pair, p in zip(differences, adjusted, strict=True):
             pair["p_holm"] = None if math.isnan(p) else p
+        board = published(study.task.name) if study.task.is_official else []
+        used = {tag for entry in board for tag in entry.tags}
         return {
             "task": study.task.name,
             "unit": study.task.unit,
@@ -58,7 +60,8 @@ class Overview(Section):
             "mean_absolute_deviation": _deviation(study),
             "results": results,
             "differences": differences,
-            "leaderboard": [vars(entry) for entry in published(study.task.name)] if study.task.is_official else [],
+            "leaderboard": [{**vars(entry), "label": entry.label, "is_official": entry.is_official} for entry in board],
+            "tags": {tag: meaning for tag, meaning in TAGS.items() if tag in used},
             "source": source() if study.task.is_official else None,
         }
 
@@ -222,8 +225,10 @@ _COST_COLUMNS: list[Column] = [
 
 def _leaderboard_table(items: Items, facts: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Table:
     metric = facts["metric"]
-    first_with = {entry["mean"]: i for i, entry in reversed(list(enumerate(facts["leaderboard"], start=1)))}
-    entries = [{**entry, "place": first_with[entry["mean"]], "is_run": False} for entry in facts["leaderboard"]]
+    entries = []
+    for entry in facts["leaderboard"]:
+        place = rank(facts["task"], entry["mean"]) if entry["is_official"] else None
+        entries.append({**entry, "tags": ", ".join(entry["tags"]), "place": place, "is_run": False})
     places = _places(runs, facts)
     for run in runs:
         if run["label"] in places:
@@ -236,6 +241,7 @@ def _leaderboard_table(items: Items, facts: Mapping[str, Any], runs: Sequence[Ma
         ("model", "model"),
         (f"{metric['label']}{items.unit}", "mean"),
         ("std", "std"),
+        ("tags", "tags"),
     ]
     return items.table(
         "leaderboard",
@@ -274,8 +280,9 @@ def _score_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
         lines.append({**result, "values": values, "shown": f"{result['label']}{few}", "colour": INK})
     board = _published_for_comparison(facts)
     for entry in board:
-        name = entry["model"]
-        lines.append({"label": name, "values": entry["folds"], "shown": name, "colour": MUTED, "has_folds": True})
+        name, has_folds = entry["label"], None not in entry["folds"]
+        values = entry["folds"] if has_folds else [entry["mean"]]
+        lines.append({"label": name, "values": values, "shown": name, "colour": MUTED, "has_folds": has_folds})
     for line in lines:
         line["values"] = [value for value in line["values"] if value is not None]
     lines = [line | {"mean": statistics.fmean(line["values"])} for line in lines if line["values"]]

@@ -40,6 +40,7 @@ from benchmarks.training.trainer import Update, build_model
 from sen.capsule import CapsuleBlock
 from sen.config import SENConfig
 from sen.features import GaussianExpansion
+from sen.graph import Graph
 from sen.network import SEN
 from sen.registry import block_names
 
@@ -153,7 +154,7 @@ def main() -> None:
     for _ in range(arguments.turns):
         rates.append(_matrix_rate(device))
         for contender in contenders.values():
-            contender.seconds.append(_seconds(contender.step, device, arguments.steps))
+            contender.seconds.append(seconds(contender.step, device, arguments.steps))
     _print_speeds(contenders, size, statistics.median(rates), device)
     _print_parts({name: contender for name, contender in contenders.items() if name != PEER}, device)
     for contender in contenders.values():
@@ -179,7 +180,7 @@ def _sen(model: SEN, table: GraphTable, graphs: GraphTensors, rows: NDArray[np.i
 
 
 def _cgcnn(model: CGCNN, table: GraphTable, rows: NDArray[np.int64], size: int, device: torch.device) -> Contender:
-    crystals = [_data(table, int(row)) for row in rows]
+    crystals = [graph_data(table, int(row)) for row in rows]
     batches = _endless(lambda: DataLoader(crystals, batch_size=size))
 
     def forward(mark: Callable[[str], None]) -> Tensor:
@@ -192,7 +193,8 @@ def _cgcnn(model: CGCNN, table: GraphTable, rows: NDArray[np.int64], size: int, 
     return Contender(model, forward, n_nodes, statistics.fmean(data.num_edges for data in crystals), [])
 
 
-def _data(table: GraphTable, row: int) -> Data:
+def graph_data(table: Graph, row: int) -> Data:
+    """Return a graph as a user of torch-geometric has it: numbers `x` [N], edges [2, K] and distances [K]."""
     nodes = slice(int(table.node_ptr[row]), int(table.node_ptr[row + 1]))
     edge_ptr = table.edge_ptr[nodes.start : nodes.stop + 1]
     edges = slice(int(edge_ptr[0]), int(edge_ptr[-1]))
@@ -200,7 +202,7 @@ def _data(table: GraphTable, row: int) -> Data:
     return Data(
         x=torch.tensor(table.numbers[nodes].astype(np.int64)),
         edge_index=torch.tensor(np.stack([table.neighbor[edges], center])),
-        edge_attr=torch.tensor(table.distance[edges]),
+        edge_attr=torch.tensor(table.distance[edges], dtype=torch.float32),
     )
 
 
@@ -223,20 +225,20 @@ def _print_speeds(contenders: dict[str, Contender], size: int, rate: float, devi
         print(
             f"| `{name}` | {speeds[name]:.0f} | {speeds[name] / speeds[PEER]:.2f} "
             f"| {contender.n_nodes:.1f}, {contender.n_edges:.0f} | {flop / 1e6:.0f} | {floor:.0f}/s "
-            f"| {speeds[name] / floor:.0%} | {_peak(contender, device) / 2**20:.0f} MiB |"
+            f"| {speeds[name] / floor:.0%} | {peak(contender.step, device) / 2**20:.0f} MiB |"
         )
 
 
-def _peak(contender: Contender, device: torch.device) -> int:
-    """Return the memory that a step needs in addition to that in use before it, in bytes."""
+def peak(work: Callable[[], object], device: torch.device) -> int:
+    """Return the memory that a call needs in addition to that in use before it, in bytes."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        contender.step()
+        work()
         return torch.cuda.max_memory_allocated(device) - before
     reset_peak_memory()
     before = peak_memory()
-    contender.step()
+    work()
     return peak_memory() - before
 
 
@@ -268,7 +270,7 @@ def _print_convolutions(block: CapsuleBlock, nodes: int, device: torch.device) -
     ratios = []
     for _ in range(9):
         matrix = _matrix_rate(device)
-        ratios.append(flop / _seconds(convolve, device) / matrix)
+        ratios.append(flop / seconds(convolve, device) / matrix)
     share = statistics.median(ratios)
     print(f"\nCapsule's convolutions: {flop / nodes / 1e6:.0f} MFLOP per node, at {share:.0%} of the matrix rate")
 
@@ -277,10 +279,10 @@ def _matrix_rate(device: torch.device) -> float:
     """Return the rate of a matrix product with the shape of the second convolution, in FLOP/s."""
     repeats, rows = (20, 65536) if device.type == "cuda" else (1, 4096)
     left, right = torch.randn(rows, 2304, device=device), torch.randn(2304, 256, device=device)
-    return 2 * rows * 2304 * 256 / _seconds(lambda: left @ right, device, repeats)
+    return 2 * rows * 2304 * 256 / seconds(lambda: left @ right, device, repeats)
 
 
-def _seconds(work: Callable[[], object], device: torch.device, repeats: int = 1) -> float:
+def seconds(work: Callable[[], object], device: torch.device, repeats: int = 1) -> float:
     """Return the mean time of a call, over this number of calls."""
     start = _now(device)
     for _ in range(repeats):

@@ -96,7 +96,7 @@ def leaderboard(ablation: Path) -> str:
         raise ValueError(f"{ablation}: only all five folds of complete official data are ranked on the leaderboard.")
     metric = primary_metric(task["kind"])
     lines: list[tuple[float, str, float | None]] = [
-        (entry.mean, entry.model, entry.std) for entry in published(task["name"])
+        (entry.mean, entry.label, entry.std) for entry in published(task["name"])
     ]
     for row in rows:
         lines.append((row["mean"], f"**SEN, {name(row)}**", row["std_folds"]))

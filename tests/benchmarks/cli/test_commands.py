@@ -69,7 +69,9 @@ def test_run_stores_every_test_row_once_and_shows_folds_and_leaderboard(
     assert summary["mean"]["mae"] == pytest.approx(np.mean([training["mae"] for training in summary["trainings"]]))
     assert "partial data" in answer.out
     assert "9.4%" in answer.out
-    assert "coGN" in answer.out
+    assert re.search(r"\d │ coGN +│.* official", answer.out)
+    assert re.search(r"– │ DenseNGN +│.* unmerged ", answer.out)
+    assert "Without published scores" not in answer.out
     assert "Rank" not in answer.out, "a partial run has no rank"
 
 
@@ -82,6 +84,9 @@ def test_finished_folds_are_kept_and_missing_ones_made(write_data: Write, sen_be
     answer = sen_bench(*run_arguments(data, out, "--folds", "0,1"))
     assert answer.code == 0
     assert "1 of 2 trainings to do" in answer.out
+    (left_out,) = re.findall(r"Without published scores of these folds: ([^.]*)\.", answer.out)
+    assert "DenseNGN" in left_out
+    assert "coGN" not in left_out
     assert (predictions.stat().st_mtime_ns, predictions.read_bytes()) == before
     # The same seed trained again gives the same predictions, to the last digit.
     again = sen_bench(*run_arguments(data, out, "--folds", "1", "--overwrite", "always"))

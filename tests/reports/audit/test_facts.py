@@ -108,7 +108,7 @@ def test_a_complete_file_with_its_folds_has_a_rank(make: Callable[..., Predictio
     assert "The file names the fold of each row, and it is the official one" in text
     assert "The file claims no score." in text
     assert "Its own targets are the official ones." in text
-    assert "takes rank 1 against 16 published models" in text
+    assert "takes rank 1 against 16 official published models" in text
 
 
 def test_a_complete_file_without_folds_cannot_tell_train_from_test(make: Callable[..., PredictionFile]) -> None:
@@ -117,7 +117,7 @@ def test_a_complete_file_without_folds_cannot_tell_train_from_test(make: Callabl
     text = check(facts)
     assert facts["leaderboard"]["rank"] is None
     assert "cannot be determined whether each was predicted by the model that had not been trained on it" in text
-    assert "It has no rank against the 16 published models: the file does not say by which fold's model" in text
+    assert "no rank against the 16 official published models: the file does not say by which fold's model" in text
 
 
 def test_folds_that_are_not_the_official_ones(make: Callable[..., PredictionFile]) -> None:
@@ -515,7 +515,7 @@ def test_an_official_submission(leaderboard: Path, data_dir: Path) -> None:
     assert facts["leaderboard"]["rank"] == 3
     assert facts["against"][0]["comparison"]["overall"]["difference"] == 0
     assert "targets from the official data" in text
-    assert "takes rank 3 against 16 published models" in text
+    assert "takes rank 3 against 16 official published models" in text
 
 
 def rows_file(path: Path, rows: RowFacts) -> Path:

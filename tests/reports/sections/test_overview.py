@@ -28,7 +28,7 @@ def test_scores_stand_beside_the_published_models_down_to_the_first_that_is_wors
     figure = next(block for block in Overview().show(facts) if isinstance(block, Figure) and block.name == "scores")
     names = [label.get_text() for label in figure.draw().axes[0].get_yticklabels()][::-1]
     assert names.index("mlp") == min(place, len(published))
-    assert [name for name in names if name != "mlp"] == [entry["model"] for entry in published[: place + 1]]
+    assert [name for name in names if name != "mlp"] == [entry["label"] for entry in published[: place + 1]]
 
 
 @pytest.mark.parametrize("kind", ["regression", "classification"])
@@ -70,3 +70,15 @@ def test_a_fold_without_a_score_gives_a_dash(tmp_path: Path) -> None:
         for block in section.show(plain(section.analyse(study, no_progress))):
             if isinstance(block, Figure):
                 draw_svg(block.draw, name)
+
+
+def test_published_models_bear_their_tags_and_only_official_ones_have_places(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    facts = plain(Overview().analyse(study_of(tmp_path), no_progress))
+    table = next(b for b in Overview().show(facts) if isinstance(b, Table) and b.name == "leaderboard")
+    rows = {model: (place, tags) for place, model, _, _, tags in shown(table)}
+    assert rows["DenseNGN"] == ("–", "unmerged")
+    assert rows["MODNet (v0.1.12)"] == ("1", "official")
+    assert rows["Dummy"] == ("16", "official")
+    assert "DenseNGN, DenseGNN-Voronoi, DenseGNN: Du et al." in table.method
+    assert "one fold: the score of one fold" in table.method
