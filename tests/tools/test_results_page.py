@@ -419,7 +419,7 @@ def test_numbers_of_the_readme_stand_on_the_page() -> None:
 def test_models_stand_above_what_was_published_of_them_on_the_same_folds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs = LeaderboardEntry("coGN", 0.4, 0.2, (0.25, 0.5, 0.75, 0.2, 0.3))
+    theirs = LeaderboardEntry("coGN", 0.4, 0.2, (0.25, 0.5, 0.75, 0.2, 0.3), ("official",), "MatBench", "2024-01-20")
     monkeypatch.setattr(models, "published", lambda task: [theirs] if task == "task" else [])
     for fold, error in ((0, 0.3), (1, 0.6)):
         store_fold(tmp_path, "cogn", 0, fold, {f"{fold}a": 1 + error})

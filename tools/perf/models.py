@@ -45,6 +45,7 @@ class Run:
         self._training = config.training
         self._graphs = GraphTensors(graph)
         model = build_model(config)
+        self._cost = model.cost(graph)
         self._predictor = Predictor(model)
         self._update = Update(self._predictor, config.training, model.undecayed())
         self._rng = np.random.default_rng(0)
@@ -55,7 +56,7 @@ class Run:
         self._predictor.train()
         batches = epoch_batches(
             crystals,
-            self._graphs.n_neighbors,
+            self._cost,
             size=self._training.batch_size,
             edge_budget=self._training.edge_budget,
             rng=self._rng,

@@ -43,12 +43,12 @@ def reproduced(folder: Path) -> str:
         made = commits(record["provenance"]["git_commit"] for record in records.values())
         entry = next((entry for entry in published(task["name"]) if entry.model == _PUBLISHED.get(name)), None)
         beside = "–"
-        if entry is not None:
-            theirs = np.mean([entry.folds[fold] for fold in scores])
-            beside = f"{np.mean(list(scores.values())) / theirs - 1:+.1%}"
+        if entry is not None and (theirs := entry.on_folds(list(scores))):
+            beside = f"{np.mean(list(scores.values())) / theirs[0] - 1:+.1%}"
         lines.append([f"`{name}`", *_columns(scores), beside, epochs, time, made])
         if entry is not None:
-            lines.append([entry.model, *_columns(dict(enumerate(entry.folds))), "", "", "", "published"])
+            known = {fold: score for fold, score in enumerate(entry.folds) if score is not None}
+            lines.append([entry.model, *_columns(known), "", "", "", "published"])
     if not lines:
         raise ValueError(f"{folder}: there is no run.")
     folds = [f"fold {fold}" for fold in range(N_FOLDS)]
