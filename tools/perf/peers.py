@@ -267,7 +267,7 @@ def _gatgnn(graph: Graph, size: int) -> TorchPeer:
     return _geometric(GATGNN(), crystals, size)
 
 
-# coGN: its package, kgcnn 3.0.0, needs Keras 2, which does not run beside kgcnn 4; so this is torch-geometric.
+# coGN: it is in kgcnn 3, not in kgcnn 4, of which only one can be installed; so this is torch-geometric.
 
 
 class CoGNLayer(MessagePassing):  # type: ignore[misc]
