@@ -63,7 +63,7 @@ class Trees(FittedModel):
 
     Config = TreesConfig
     source = "Geurts et al., Mach. Learn. 63, 3 (2006); scikit-learn"
-    # Neither has a publication. All rows train, because nothing is chosen by validation rows.
+    # Graph and recipe are our own. All rows train, because nothing is chosen by validation rows.
     graph: ClassVar[Mapping[str, Any]] = {"cutoff": 8.0, "max_neighbors": 12}
     recipe: ClassVar[Mapping[str, Any]] = {"epochs": 1, "weight_decay": 0.0, "validation": 0.0}
 
@@ -79,8 +79,8 @@ class Trees(FittedModel):
         self.register_buffer("elements", torch.from_numpy(np.column_stack(element_table()).astype(np.float32)))
         # Nodes of all trees, one after the other. Both children of a leaf are the leaf itself.
         self.register_buffer("root", torch.zeros(0, dtype=torch.int64))
-        self.register_buffer("feature", torch.zeros(0, dtype=torch.int64))
-        self.register_buffer("child", torch.zeros(0, 2, dtype=torch.int64))
+        self.register_buffer("feature", torch.zeros(0, dtype=torch.int16))
+        self.register_buffer("child", torch.zeros(0, 2, dtype=torch.int32))
         self.threshold = nn.Parameter(torch.zeros(0), requires_grad=False)
         self.value = nn.Parameter(torch.zeros(0), requires_grad=False)
         self.register_buffer("is_probability", torch.zeros((), dtype=torch.bool))
@@ -112,8 +112,8 @@ class Trees(FittedModel):
         child[is_leaf] = np.flatnonzero(is_leaf)[:, None]
         fitted = {
             "root": ends - [tree.node_count for tree in trees],
-            "feature": np.where(is_leaf, 0, feature),
-            "child": child,
+            "feature": np.where(is_leaf, 0, feature).astype(np.int16),
+            "child": child.astype(np.int32),
             "threshold": _round_down(threshold),
             "value": value.astype(np.float32),
             "is_probability": np.array(is_classification),
@@ -183,8 +183,8 @@ class Trees(FittedModel):
         read = features.float()
         node = self.root.expand(batch.n_crystals, -1)
         while True:
-            is_right = read.gather(1, self.feature[node]) > self.threshold[node]
-            following = self.child[node, is_right.long()]
+            is_right = read.gather(1, self.feature[node].long()) > self.threshold[node]
+            following = self.child[node, is_right.long()].long()
             if torch.equal(following, node):
                 break
             node = following

@@ -54,9 +54,11 @@ def check_memory(
         UsageError: There is not enough memory.
     """
     cost = model.cost(graphs.graph)[crystals]
-    ascending = np.argsort(cost, kind="stable")
+    ascending = np.argsort(cost, kind="stable")[np.count_nonzero(cost == 0) :]
+    if not len(ascending):
+        return
     median, largest = ascending[len(ascending) // 2], ascending[-1]
-    needed = kept_memory(model, graphs, int(crystals[median])) * int(cost[largest]) // max(1, int(cost[median]))
+    needed = kept_memory(model, graphs, int(crystals[median])) * int(cost[largest]) // int(cost[median])
     if needed > (available := memory(str(graphs.device))):
         raise UsageError(
             f"To train {variant!r} on the crystal {ids[crystals[largest]]} alone takes {needed / 2**30:,.0f} GiB of "

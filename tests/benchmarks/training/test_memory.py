@@ -13,7 +13,7 @@ from benchmarks.training.memory import check_memory, kept_memory
 from sen.crystal import Crystal
 from sen.graph import build_graph, join_graphs
 
-SIZES = [8, 4, 8, 2000]
+SIZES = [8, 4, 8, 2000, 1]
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def graphs() -> GraphTensors:
     rng = np.random.default_rng(0)
 
     def crystal(n: int) -> Crystal:
-        lattice, numbers = (15 * n) ** (1 / 3) * np.eye(3), rng.integers(1, 90, n).astype(np.uint8)
+        lattice, numbers = ((15 * n) ** (1 / 3) if n > 1 else 20) * np.eye(3), rng.integers(1, 90, n).astype(np.uint8)
         return Crystal(lattice, rng.random((n, 3)), numbers, np.arange(n), 1)
 
     return GraphTensors(join_graphs([build_graph(crystal(n), cells="full", **ALIGNN.graph) for n in SIZES]))
@@ -30,12 +30,13 @@ def graphs() -> GraphTensors:
 def test_a_crystal_that_needs_more_memory_than_there_is_is_foreseen(
     graphs: GraphTensors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.training.memory.memory", lambda _: 8 << 30)
+    monkeypatch.setattr("benchmarks.training.memory.memory", lambda _: 4 << 30)
     ids = np.array(["a", "b", "c", "huge"], dtype=object)
     check = partial(check_memory, ALIGNN(ALIGNNConfig()), graphs, ids=ids, variant="alignn")
-    with pytest.raises(UsageError, match=r"'alignn' on the crystal huge alone takes \d+ GiB of memory, and cpu has 8"):
+    with pytest.raises(UsageError, match=r"'alignn' on the crystal huge alone takes \d+ GiB of memory, and cpu has 4"):
         check(np.arange(4))
     check(np.arange(3))
+    check(np.array([4, 4]))  # an atom without neighbours
 
 
 def test_memory_grows_with_the_cost_and_holds_what_the_gradient_needs(graphs: GraphTensors) -> None:
