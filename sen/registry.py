@@ -39,23 +39,30 @@ T = TypeVar("T")
 def find_plugins(group: str) -> dict[str, EntryPoint]:
     """Return the entry points of a group by name, in alphabetical order; nothing is imported.
 
-    Those whose names are not fit for a folder are left out with a warning, which is logged once.
+    Those whose names are not fit for a folder, or taken, are left out with a warning, which is logged once.
     """
-    found = entry_points(group=group)
-    plugins = {name: found[name] for name in sorted(found.names)}
-    for name, plugin in plugins.items():
-        if not _NAME.fullmatch(name):
-            _warn_of_name(group, name, plugin.dist.name if plugin.dist else "an unknown package")
+    plugins: dict[str, EntryPoint] = {}
+    # Those of sen-bench come first: no other package can take their names.
+    for plugin in sorted(entry_points(group=group), key=lambda plugin: (plugin.name, _package(plugin) != "sen-bench")):
+        what = f"The plug-in {plugin.name!r} of {_package(plugin)} (entry point group {group}) is not used: "
+        first = plugins.setdefault(plugin.name, plugin)
+        if first.value != plugin.value:
+            _warn(f"{what}{_package(first)} has one of the same name. Rename it.")
+        if not _NAME.fullmatch(plugin.name):
+            _warn(
+                f"{what}its name must begin with a letter, a digit or _, and have no other characters than these, "
+                "dots, plus signs and hyphens."
+            )
     return {name: plugin for name, plugin in plugins.items() if _NAME.fullmatch(name)}
 
 
+def _package(plugin: EntryPoint) -> str:
+    return plugin.dist.name if plugin.dist else "an unknown package"
+
+
 @functools.cache
-def _warn_of_name(group: str, name: str, package: str) -> None:
-    logging.getLogger("sen_bench").warning(
-        "The plug-in %r of %s (entry point group %s) is not used: its name must begin with a letter, a digit or _, and "
-        "have no other characters than these, dots, plus signs and hyphens.",
-        *(name, package, group),
-    )
+def _warn(message: str) -> None:
+    logging.getLogger("sen_bench").warning("%s", message)
 
 
 def load_plugin(group: str, name: str, base: type[T]) -> type[T]:
@@ -63,9 +70,13 @@ def load_plugin(group: str, name: str, base: type[T]) -> type[T]:
 
     Raises:
         KeyError: No installed package registers that name.
+        ImportError: It cannot be imported, among other exceptions of its code.
         TypeError: What is registered is not a subclass of `base`.
     """
-    found = find_plugins(group)[name].load()
+    try:
+        found = find_plugins(group)[name].load()
+    except SystemExit as end:
+        raise ImportError(f"it ends the process with {end.code!r} when it is imported") from end
     if not (isinstance(found, type) and issubclass(found, base)):
         raise TypeError(f"the entry point {name!r} of {group} is {found!r}, which is not a {base.__name__}")
     return found

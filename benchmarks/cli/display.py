@@ -418,7 +418,7 @@ def show_status(root: Path) -> None:
     from benchmarks.results.store import find_runs, is_older_format
 
     table = Table(title=f"Runs in {root}")
-    for heading in ("task", "rows", "variant", "run", "seeds", "folds done", "under way", "metric", "mean", "std"):
+    for heading in ("task", "rows", "variant", "run", "seeds", "folds done", "begun", "metric", "mean", "std"):
         table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left", overflow="fold")
     older = []
     for run in find_runs(root):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.base.errors import printable
+from benchmarks.base.files import parse_json
 from benchmarks.base.workers import stream
 from benchmarks.data.raw_crystal import BadRow, RawCrystal, any_error_is_bad
 from benchmarks.data.splitter import DocumentSplitter, RowSplitter, split_file
@@ -41,6 +42,7 @@ _HINT = "is this a classification (--kind classification)?"
 # Far above any property: training uses single precision, and JSON can have integers that no float holds.
 _MAX_TARGET = 1e30
 _MISSING_IN_JARVIS = "na"
+_END_OF_BLANKS = re.compile(r"[\s,]*")
 _COMMA = re.compile(r"\s*,\s*")
 
 
@@ -115,17 +117,21 @@ def read_json_chunk(
         The rows, or the fault of the first row that is not valid JSON, or neither a list nor a dictionary: nothing
         after it can be read.
     """
-    parsed = parse_json_rows(rows)
+    parsed = parse_json_rows(rows, is_own=is_own)
     if isinstance(parsed, Fault):
         return parsed
     parse = parse_structure if is_own else parse_dictionary
     structure_at, target_at = columns.index("structure"), columns.index(target)
     no_row = f"is not a list of {len(columns)} values, one for each column"
     for i, row in enumerate(parsed):
-        if not isinstance(row, list | dict):  # the splitter, which knows rows by their brackets, has not counted it
+        if not isinstance(
+            row, list | dict | BadRow
+        ):  # the splitter, which knows rows by their brackets, has not counted it
             return Fault(i, no_row)
 
     def read(row: object) -> tuple[RawCrystal, float]:
+        if isinstance(row, BadRow):
+            raise row
         if not isinstance(row, list) or len(row) != len(columns):
             raise BadRow(no_row)
         return parse(row[structure_at]), read_target(row[target_at], target, kind)
@@ -147,6 +153,8 @@ def _read_document_chunk(documents: bytes, target: str, kind: Kind, symprec: flo
         return parsed
 
     def read(document: object) -> tuple[RawCrystal, float]:
+        if isinstance(document, BadRow):
+            raise document
         if not isinstance(document, dict):
             raise BadRow("is not a document {...}")
         if target not in document:
@@ -160,8 +168,11 @@ def _read_document_chunk(documents: bytes, target: str, kind: Kind, symprec: flo
 
 
 @_without_collector()
-def parse_json_rows(rows: bytes) -> list[Any] | Fault:
-    """Parse rows or documents, given as comma-separated JSON, or return the fault of the first that is not valid."""
+def parse_json_rows(rows: bytes, *, is_own: bool = True) -> list[Any] | Fault:
+    """Parse rows or documents, given as comma-separated JSON, or return the fault of the first that is not valid.
+
+    In own data, a row with an object that has a key twice is replaced by a `BadRow`: the parser keeps the last value.
+    """
     import orjson
 
     text = b"[" + rows.strip().removeprefix(b",") + b"]"
@@ -177,7 +188,29 @@ def parse_json_rows(rows: bytes) -> list[Any] | Fault:
             return Fault(before.n_rows, f"is not valid JSON ({error})")
         except (ValueError, RecursionError) as error:
             return Fault(_unreadable_row(text.decode()), f"is not valid JSON ({getattr(error, 'msg', error)})")
+    if is_own:
+        try:
+            parse_json(text)
+        except ValueError:
+            return [_checked(row, text) for row, text in zip(parsed, _texts(text.decode()), strict=True)]
     return parsed
+
+
+def _checked(row: Any, text: str) -> Any:
+    try:
+        parse_json(text)
+    except ValueError as error:
+        return BadRow(f"cannot be used: {error}")
+    return row
+
+
+def _texts(rows: str) -> Iterator[str]:
+    """Yield the text of each item of a valid JSON list."""
+    decoder, at = json.JSONDecoder(), 1
+    while (at := _END_OF_BLANKS.match(rows, at).end()) < len(rows) - 1:  # type: ignore[union-attr]
+        _, end = decoder.raw_decode(rows, at)
+        yield rows[at:end]
+        at = end
 
 
 def read_chunk(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.base.files import BadFile, open_unpacked
+from benchmarks.base.files import BadFile, open_unpacked, parse_json
 from benchmarks.base.zip_path import MOST_IN_MEMORY
 
 __all__ = ["DocumentSplitter", "RowSplitter", "split_file"]
@@ -80,14 +80,12 @@ class RowSplitter:
         self._outline += self._held
         try:
             text = self._outline.decode()
-            outline: object = json.loads(text.removeprefix("\ufeff"))
+            outline: object = parse_json(text.removeprefix("\ufeff"))
         except UnicodeDecodeError as error:
             raise ValueError(f"not UTF-8 at byte {self._position(error.start)}") from error
         except json.JSONDecodeError as error:
             at = len(self._outline) - len(error.doc[error.pos :].encode())
             raise ValueError(f"{error.msg} at byte {self._position(at)}") from error
-        except RecursionError as error:
-            raise ValueError("it is nested too deeply") from error
         if isinstance(outline, dict) and isinstance(outline.get("data"), list) and outline["data"]:
             raise ValueError('it has a second list "data", or spells its name with escapes')
         return outline

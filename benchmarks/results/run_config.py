@@ -182,7 +182,7 @@ def get_variant(name: str) -> tuple[type[CrystalModel], type[SymmetryBlock] | No
     """
     check_variant(name)
     if name in block_names():
-        return load_model("sen"), _load("block", name, load_block)
+        return _load("model", "sen", load_model), _load("block", name, load_block)
     return _load("model", name, load_model), None
 
 

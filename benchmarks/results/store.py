@@ -354,6 +354,8 @@ class Run:
         facts = _read_json(path)
         if lacks := sorted({"config", "task", "data"} - facts.keys()):
             raise DataError(f"{path} has no {' and no '.join(lacks)}.")
+        if facts.get("format") != FORMAT:
+            raise DataError(f"{path} was written by another version (format {facts.get('format')}, this is {FORMAT}).")
         try:
             config, of_task, split = facts["config"], _of_run(facts)["task"], facts["task"]["split"]
             name = f"{recorded_variant(config)}-{config_digest(config, data_digest(facts['data']['digest'], split))}"

@@ -112,7 +112,7 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
         if not found:
             raise UsageError(f"There is no structure file ({FILE_NAMES}) in {path}.")
         files += found
-    if missing := [file for file in files if not file.is_file()]:
+    if missing := [file for file in files if not file.exists()]:
         raise UsageError(f"There is no file or folder {missing[0]}.")
     return files
 

@@ -501,8 +501,8 @@ class _FoldTrainer:
         # If all rows have the same target, a constant may be exact, and nothing can be better.
         if not judged < (_LEARNT * self._constant_error or math.inf):
             raise RunError(
-                f"Training collapsed: the {what} is {judged:.4g}, less than {1 - _LEARNT:.0%} below "
-                f"the {self._constant_error:.4g} of a constant. Train longer or on more rows, or lower "
+                f"Training collapsed: the {what}, {judged:.4g}, is not {1 - _LEARNT:.0%} below the "
+                f"{self._constant_error:.4g} of a constant. Train longer or on more rows, or lower "
                 f"training.learning_rate (now {self._recipe.learning_rate:g})."
             )
         self._predictor.load_state_dict(self._best_weights or self._update.averaged.state_dict())

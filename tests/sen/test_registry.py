@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import EntryPoint, EntryPoints
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from pathlib import Path
 
 import pytest
 from torch import nn
@@ -34,6 +35,29 @@ def test_a_name_that_is_not_fit_for_a_folder_is_refused(
     )
     with pytest.raises(KeyError):
         load_block(name)
+
+
+def test_no_package_takes_the_name_of_a_block_of_sen_bench(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    group, caplog.handler.level = "sen_bench.blocks", logging.WARNING
+    own = next(plugin for plugin in entry_points(group=group) if plugin.name == "mlp")
+    other = EntryPoint("mlp", "sen.capsule:CapsuleBlock", group)
+    for order in ((own, other, own), (other, own)):
+        monkeypatch.setattr("sen.registry.entry_points", lambda group, order=order: EntryPoints(order))  # noqa: ARG005
+        assert find_plugins(group) == {"mlp": own}
+    (message,) = {record.message for record in caplog.records}
+    assert message.startswith(f"The plug-in 'mlp' of an unknown package (entry point group {group}) is not used: ")
+    assert message.endswith("sen-bench has one of the same name. Rename it.")
+
+
+def test_a_plugin_that_ends_the_process_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    points = EntryPoints([EntryPoint("leaves", "leaves:Block", "sen_bench.blocks")])
+    monkeypatch.setattr("sen.registry.entry_points", lambda group: points.select(group=group))
+    with pytest.raises(ImportError, match="it ends the process with 3 when it is imported"):
+        load_block("leaves")
 
 
 def test_only_subclasses_are_loaded() -> None:

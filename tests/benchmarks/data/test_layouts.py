@@ -101,6 +101,18 @@ def test_what_is_wrong_with_documents(tmp_path: Path) -> None:
     assert dataset.skipped == tuple((str(row), problem) for row, problem in enumerate(bad, start=5))
 
 
+def test_keys_that_occur_twice_in_json_make_a_bad_row(tmp_path: Path) -> None:
+    path, row = tmp_path / "mine.json", tmp_path / "rows.json"
+    documents = [json.dumps({"atoms": atoms(crystal), "gap": value}) for _, crystal, value in rows_of(6)]
+    documents[2] = documents[2].replace('"gap"', '"gap": 5.0, "gap"')
+    path.write_text(f"[{', '.join(documents)}]")
+    problem = "cannot be used: an object in it has the key 'gap' twice"
+    assert load(path, on_bad_row="skip").skipped == (("2", problem),)
+    row.write_text('{"index": [0], "columns": ["structure", "gap"], "columns": ["structure", "e"], "data": [[{}, 1]]}')
+    with pytest.raises(DataError, match="an object in it has the key 'columns' twice"):
+        load(row)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -402,3 +402,11 @@ def test_a_damaged_result_is_kept_when_it_is_replaced(run: Run) -> None:
         assert run.trainings() == [Training(0, 1), UNIT]
     run.discard([UNIT])
     assert not list(path.parent.glob("fold_2*"))
+
+
+@pytest.mark.parametrize("number", [99, None, [1]])
+def test_a_configuration_of_another_format_is_refused(run: Run, number: object) -> None:
+    path = run.path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": number}))
+    with pytest.raises(DataError, match=r"was written by another version \(format .*, this is 1\)\.$"):
+        run.read_config()
