@@ -197,7 +197,7 @@ def test_failed_training_stops_no_other_and_is_reported(
         in answer.err
     )
     content = result(out)
-    assert [row["block"] for row in content["table"]] == ["mlp"]
+    assert [row["variant"] for row in content["table"]] == ["mlp"]
     assert [failure["training"] for failure in content["failures"]] == ["fold 0, seed 0", "fold 1, seed 0"]
     assert content["comparisons"] == []
     assert content["absent"] == ["raises"]
@@ -363,6 +363,7 @@ def test_each_setting_has_crystals_refined_to_its_tolerance(
     assert len(set(digests)) == len(digests) == 2
 
 
+@pytest.mark.usefixtures("unlearnt")
 def test_results_show_the_recipe_of_each_setting(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     axis = ("--blocks", "mlp", "--set", "sen.dropout=0,0.1", "--folds", "0", *QUICK[:6], *QUICK[8:], *BRIEF)

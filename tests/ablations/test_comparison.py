@@ -24,9 +24,9 @@ def test_clear_difference_is_found_and_chance_is_not() -> None:
     best, same, worse = finished("capsule", 1.0), finished("egnn", 1.01), finished("mlp", 2.0)
     found = by_pair(compare([worse, best, same]))
     winner = min((best, same), key=lambda one: summarise_variant(one, []).mean)
-    other = {"capsule": "egnn", "egnn": "capsule"}[winner.setting.block]
-    assert found[other, winner.setting.block].verdict == "not distinguishable"
-    clear = found["mlp", winner.setting.block]
+    other = {"capsule": "egnn", "egnn": "capsule"}[winner.setting.name]
+    assert found[other, winner.setting.name].verdict == "not distinguishable"
+    clear = found["mlp", winner.setting.name]
     assert clear.verdict == "worse"
     assert 0 < clear.low < clear.difference < clear.high
     assert clear.p_holm < 0.05

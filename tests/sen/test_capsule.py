@@ -60,7 +60,7 @@ def test_maps_shrink_as_in_the_paper() -> None:
 def test_extras_have_the_shapes_the_reports_read() -> None:
     contracts = TestCapsuleContracts()
     crystals = sample_crystals()
-    output = contracts.output(crystals).symmetry
+    output = contracts.output(crystals)
     n_atoms = len(contracts.batch(crystals).numbers)
     assert output.extras["pose"].shape == (len(crystals), 16, 6)
     assert output.extras["presence"].shape == (len(crystals), 16)

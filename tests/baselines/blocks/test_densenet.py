@@ -50,7 +50,7 @@ def test_nothing_in_the_block_is_normalised_over_the_batch() -> None:
 def test_material_vector_is_the_mean_over_the_atoms_of_the_cell() -> None:
     contracts = TestDenseNetContracts()
     crystals = sample_crystals()[:1]  # rutile: two titanium and four oxygen atoms in one orbit each
-    output = contracts.output(crystals).symmetry
+    output = contracts.output(crystals)
     titanium, oxygen = output.atoms
     torch.testing.assert_close(output.material[0], (2 * titanium + 4 * oxygen) / 6)
 
