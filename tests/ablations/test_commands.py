@@ -363,12 +363,8 @@ def test_each_setting_has_crystals_refined_to_its_tolerance(
     assert len(set(digests)) == len(digests) == 2
 
 
-def test_results_show_the_recipe_of_each_setting(
-    write_data: Write,
-    sen_bench: Command,
-    tmp_path: Path,
-    unlearnt: None,  # noqa: ARG001
-) -> None:
+@pytest.mark.usefixtures("unlearnt")
+def test_results_show_the_recipe_of_each_setting(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     axis = ("--blocks", "mlp", "--set", "sen.dropout=0,0.1", "--folds", "0", *QUICK[:6], *QUICK[8:], *BRIEF)
     answer = sen_bench("ablate", *TASK, *axis, "--data-dir", data, "--out", out)
