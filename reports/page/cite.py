@@ -31,6 +31,7 @@ _VARIANTS = {
     "schnet": "schuett2018schnet",
     "se3": "fuchs2020se3",
     "tfn": "thomas2018tfn",
+    "trees": "geurts2006extratrees",
 }
 _DATA = {
     "matbench_dielectric": ("petousis2017dielectric", "jain2013materialsproject"),

@@ -289,7 +289,7 @@ def test_unknown_block_is_answered_with_the_nearest(sen_bench: Command) -> None:
     [
         (("--model", "megnt"), "There is no model called 'megnt'. Did you mean megnet"),
         (("--block", "megnet"), "There is no block called 'megnet'. Did you mean egnn"),
-        (("--model", "capsule"), "There is no model called 'capsule'. Available: cgcnn,"),
+        (("--model", "capsule"), "There is no model called 'capsule'. Available: alignn, cgcnn,"),
         (("--model", "megnet", "--block", "mlp"), "--block X is short for --model sen with that block: leave out"),
         (
             ("--model", "megnet", "--set", "block.hidden=3"),
