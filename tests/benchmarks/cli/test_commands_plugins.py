@@ -19,6 +19,7 @@ from pymatgen.core import Structure
 from benchmarks.base.errors import UsageError
 from benchmarks.data.folds import Fold
 from benchmarks.results.run_config import build_config, restore_config
+from benchmarks.results.submission import read_submission
 from benchmarks.training.trainer import _identity
 from sen.registry import variant_code
 from tests.benchmarks.conftest import BLOCK, MODEL, Answer, Install, Write, rocksalts
@@ -103,6 +104,24 @@ def test_how_to_adds_a_model(follow: Follow, write_data: Write, sen_bench: Comma
     answer = sen_bench("report", out, "-o", page, "--data-dir", data)
     assert answer.code == 0, answer.err
     assert "pair" in page.read_text()
+
+
+@needs_pip
+@pytest.mark.deep
+@pytest.mark.usefixtures("unlearnt")
+def test_a_model_of_the_how_to_becomes_a_submission(
+    follow: Follow, data_dir: Path, sen_bench: Command, tmp_path: Path
+) -> None:
+    follow("add-a-model.md", "pair_model")
+    out, file = tmp_path / "runs", tmp_path / "results.json.gz"
+    options = ("--model", "pair", "--epochs", 1, "--set", "training.learning_rate=0.01")
+    answer = sen_bench("run", "matbench_phonons", *options, "--data-dir", data_dir, "--out", out)
+    assert answer.code == 0, answer.err
+    (run,) = out.glob("matbench_phonons/pair-*")
+    answer = sen_bench("export", run, "-o", file)
+    assert answer.code == 0, answer.err
+    submission = read_submission(file)
+    assert submission.user_metadata["algorithm"] == "pair"
 
 
 @needs_pip
