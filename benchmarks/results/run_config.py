@@ -244,7 +244,7 @@ def build_config(
     for field, value, source in _all_assignments(file, flags or {}, assignments):
         _assign(values, field, value, sections, source)
     built = {table: _validate(table, fields, values.get(table, {})) for table, fields in sections.items()}
-    if (model.cells if block is None else block.needs_vectors) in {"full", True}:
+    if model.cells == "full" if block is None else block.needs_vectors:
         built["graph"] = built["graph"].model_copy(update={"cells": "full"})
     return _assemble(task, name, variant if block else None, values.get("limit"), built)
 
