@@ -320,7 +320,7 @@ def test_status_passes_over_what_it_cannot_read(
     sen_bench(*run_arguments(data, out, "--folds", "0"))
     for name, content in (
         ("half", "{half"),
-        ("foreign", '{"config": {"limit": null}, "task": {"name": "t"}, "data": {}}'),
+        ("foreign", '{"format": 1, "config": {"limit": null}, "task": {"name": "t"}, "data": {}}'),
     ):
         (out / name).mkdir()
         (out / name / "config.json").write_text(content)
