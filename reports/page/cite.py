@@ -15,6 +15,7 @@ from reports.page.report import Part
 from reports.study.sentences import Sentences
 from reports.study.study import Result, Study
 from reports.study.wording import spanned
+from sen.models import FittedModel
 
 __all__ = ["bibtex", "methods"]
 
@@ -73,7 +74,8 @@ def _facts(study: Study) -> dict[str, Any]:
         of_run = run.facts["data"]
         key = (of_run["rows"], bool(of_run["is_complete"]), len(of_run.get("skipped") or []))
         data.setdefault(key, []).append(run.label)
-    shared, recipes = _recipes(study.runs)
+    fitted = [run.label for run in study.runs if _is_fitted(str(run.variant))]
+    shared, recipes = _recipes([run for run in study.runs if run.label not in fitted])
     return {
         "task": study.task,
         "runs": study.runs,
@@ -93,10 +95,19 @@ def _facts(study: Study) -> dict[str, Any]:
             name: spanned(record["rows"][name] for record in records) for name in ("train", "validation", "test")
         },
         "seeds": spanned(seeds),
+        "fitted": fitted,
         "shared": shared,
         "recipes": recipes,
         "published": study.published,
     }
+
+
+def _is_fitted(name: str) -> bool:
+    """Whether a model is fitted at once, so that it has no recipe; false if it is not installed."""
+    try:
+        return issubclass(get_variant(name)[0], FittedModel)
+    except UsageError:
+        return False
 
 
 def _recipes(runs: Sequence[Result]) -> tuple[list[str], dict[tuple[str, ...], list[str]]]:
@@ -106,7 +117,8 @@ def _recipes(runs: Sequence[Result]) -> tuple[list[str], dict[tuple[str, ...], l
         run.label: sentences.paragraphs("recipe", config=run.facts["config"], kind=run.facts["task"]["kind"])
         for run in runs
     }
-    shared = [setting for setting in settings[runs[0].label] if all(setting in own for own in settings.values())]
+    first = next(iter(settings.values()), [])
+    shared = [setting for setting in first if all(setting in own for own in settings.values())]
     by_rest: dict[tuple[str, ...], list[str]] = {}
     for label, own in settings.items():
         by_rest.setdefault(tuple(setting for setting in own if setting not in shared), []).append(label)

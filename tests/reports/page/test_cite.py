@@ -146,6 +146,18 @@ def test_recipes_of_other_models_are_described_as_they_are() -> None:
     assert {"at most 60 epochs", "warm-up along half a cosine over the first 10 % of the steps"} < set(cycle)
 
 
+def test_recipes_without_anything_in_common_and_what_is_fitted_at_once(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0], block="trees")
+    text = methods_text(tmp_path / "runs")
+    assert "trees was fitted to all training rows at once. One seed was run" in text
+    assert "AdamW" not in text
+    for name in ("mlp", "megnet", "cgcnn", "cogn"):
+        make_run(tmp_path / "runs", dataset, folds=[0], block=name)
+    text = methods_text(tmp_path / "runs")
+    assert re.search(r"fitted to all training rows at once\. Recipes differ: .*mlp had AdamW on .*One seed", text)
+
+
 def test_a_block_that_is_not_installed_is_cited_as_a_block(tmp_path: Path) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0], name="gone")
     (study,) = read_studies([tmp_path / "runs"])
