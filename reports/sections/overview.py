@@ -233,7 +233,7 @@ def _leaderboard_table(items: Items, facts: Mapping[str, Any], runs: Sequence[Ma
     for run in runs:
         if run["label"] in places:
             scores = {key: run[key][metric["name"]] for key in ("mean", "std")}
-            name = f"SEN ({run['label']}), this report"
+            name = f"{run['label']}, this report"
             entries.append({"model": name, "place": places[run["label"]], "is_run": True, **scores})
     entries.sort(key=lambda entry: entry["mean"], reverse=metric["higher_is_better"])
     columns: list[Column] = [
