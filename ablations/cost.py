@@ -13,10 +13,10 @@ from benchmarks.base.errors import RunError, SenBenchError, printable
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.base.machine import hold_device, prepare_arithmetic
 from benchmarks.base.stopwatch import Stopwatch
+from benchmarks.results.run_config import is_fitted
 from benchmarks.training.loader import GraphTensors, epoch_batches
 from benchmarks.training.plans import Plan
 from benchmarks.training.trainer import Predictor, build_model, n_parameters, predict, train_fold
-from sen.models import FittedModel
 from sen.registry import guard
 
 __all__ = ["Cost", "probe"]
@@ -73,7 +73,7 @@ def _probe(plan: Plan, device: str, threads: int) -> Cost:
             edge_budget=config.training.edge_budget,
             rng=np.random.default_rng(0),
         )
-        n_steps = 1 if isinstance(predictor.model, FittedModel) else len(batches)
+        n_steps, n_epochs = (1, 1) if is_fitted(config.variant) else (len(batches), config.training.epochs)
         # At most one epoch: after it `stop` is also called between the batches of the validation.
         stopwatch, moments, n_probed = Stopwatch(), [0.0], min(_STEPS, n_steps)
 
@@ -96,4 +96,4 @@ def _probe(plan: Plan, device: str, threads: int) -> Cost:
             predict(predictor, graphs, rows, edge_budget=budget, stop=lambda: stopwatch.lap() < start)
             validation = (stopwatch.lap() - start) * len(fold.validation) / len(rows)
     epoch = step * n_steps + validation
-    return Cost(epoch, epoch * config.training.epochs, n_parameters(predictor))
+    return Cost(epoch, epoch * n_epochs, n_parameters(predictor))

@@ -367,9 +367,8 @@ def show_models() -> None:
     Raises:
         RunError: Some models cannot be loaded or built; the others are printed.
     """
-    from benchmarks.results.run_config import build_config
+    from benchmarks.results.run_config import build_config, is_fitted
     from benchmarks.training.trainer import build_model, n_parameters
-    from sen.models import FittedModel
     from sen.registry import model_names
 
     table = Table(title="Models")
@@ -384,7 +383,7 @@ def show_models() -> None:
             broken.append(str(error))
         else:
             parameters, recipe = f"{n_parameters(model):,}", _recipe(config.training)
-            if isinstance(model, FittedModel):
+            if is_fitted(name):
                 parameters, recipe = "as many as fitted", "fitted at once"
             table.add_row(name, parameters, _graph(config.graph), recipe, model.source)
     make_console().print(table)

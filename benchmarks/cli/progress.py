@@ -42,6 +42,10 @@ _SHOWN = 5
 
 def recipe(config: RunConfig) -> str:
     """Return a sentence on the epochs, on weight decay and, where the model has it, on dropout."""
+    from benchmarks.results.run_config import is_fitted
+
+    if is_fitted(config.variant):
+        return "Fitted at once."
     words = [f"Epochs: {config.training.epochs}", f"weight decay: {config.training.weight_decay:g}"]
     if (dropout := getattr(config.model, "dropout", None)) is not None:
         words.append(f"dropout: {dropout:g}")

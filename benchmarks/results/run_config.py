@@ -37,6 +37,7 @@ __all__ = [
     "build_graph_settings",
     "check_variant",
     "get_variant",
+    "is_fitted",
     "restore_config",
 ]
 
@@ -184,6 +185,17 @@ def get_variant(name: str) -> tuple[type[CrystalModel], type[SymmetryBlock] | No
     if name in block_names():
         return _load("model", "sen", load_model), _load("block", name, load_block)
     return _load("model", name, load_model), None
+
+
+def is_fitted(name: str) -> bool:
+    """Whether a variant is fitted at once, as trees are, and not trained by the recipe of its configuration.
+
+    Raises:
+        UsageError: See `get_variant`.
+    """
+    from sen.models import FittedModel
+
+    return issubclass(get_variant(name)[0], FittedModel)
 
 
 def _load(kind: str, name: str, load: Callable[[str], type[T]]) -> type[T]:

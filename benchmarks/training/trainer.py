@@ -25,7 +25,7 @@ from benchmarks.base.errors import RunError, UsageError, printable
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.base.stopwatch import Stopwatch
 from benchmarks.data.folds import Fold
-from benchmarks.results.run_config import RunConfig, TrainingConfig, get_variant
+from benchmarks.results.run_config import RunConfig, TrainingConfig, get_variant, is_fitted
 from benchmarks.training.checkpoints import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
 from benchmarks.training.loader import GraphTensors, epoch_batches, evaluation_batches
 from sen.batch import CrystalBatch
@@ -313,7 +313,7 @@ def train_fold(
     """
     stopwatch = stopwatch or Stopwatch()
     given: dict[str, Any] = {"kind": kind, "seed": seed, "session": session or {}, "stopwatch": stopwatch}
-    if issubclass(get_variant(config.variant)[0], FittedModel):
+    if is_fitted(config.variant):
         trained = _fit(config, graphs, target, fold, **given)
         on_epoch(trained.history[-1])
         if stop():

@@ -10,12 +10,11 @@ from typing import Any
 
 from benchmarks.base.errors import UsageError
 from benchmarks.results.recorded import variant_kind_of
-from benchmarks.results.run_config import get_variant
+from benchmarks.results.run_config import get_variant, is_fitted
 from reports.page.report import Part
 from reports.study.sentences import Sentences
 from reports.study.study import Result, Study
 from reports.study.wording import spanned
-from sen.models import FittedModel
 
 __all__ = ["bibtex", "methods"]
 
@@ -105,7 +104,7 @@ def _facts(study: Study) -> dict[str, Any]:
 def _is_fitted(name: str) -> bool:
     """Whether a model is fitted at once, so that it has no recipe; false if it is not installed."""
     try:
-        return issubclass(get_variant(name)[0], FittedModel)
+        return is_fitted(name)
     except UsageError:
         return False
 
