@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -42,18 +43,29 @@ def find_plugins(group: str) -> dict[str, EntryPoint]:
     Those whose names are not fit for a folder, or taken, are left out with a warning, which is logged once.
     """
     plugins: dict[str, EntryPoint] = {}
-    # Those of sen-bench come first: no other package can take their names.
-    for plugin in sorted(entry_points(group=group), key=lambda plugin: (plugin.name, _package(plugin) != "sen-bench")):
-        what = f"The plug-in {plugin.name!r} of {_package(plugin)} (entry point group {group}) is not used: "
-        first = plugins.setdefault(plugin.name, plugin)
-        if first.value != plugin.value:
-            _warn(f"{what}{_package(first)} has one of the same name. Rename it.")
-        if not _NAME.fullmatch(plugin.name):
-            _warn(
-                f"{what}its name must begin with a letter, a digit or _, and have no other characters than these, "
-                "dots, plus signs and hyphens."
-            )
-    return {name: plugin for name, plugin in plugins.items() if _NAME.fullmatch(name)}
+    for name, same in groupby(sorted(entry_points(group=group), key=_name), key=_name):
+        first, *others = same
+        if any(other.value != first.value for other in others):
+            # No other package can take a name of sen-bench. It takes a millisecond to read the name of a package.
+            first, *others = sorted([first, *others], key=lambda plugin: _package(plugin) != "sen-bench")
+        plugins[name] = first
+        for other in others:
+            if other.value != first.value:
+                _warn(f"{_not_used(other)}{_package(first)} has one of the same name. Rename it.")
+    for unfit in [name for name in plugins if not _NAME.fullmatch(name)]:
+        _warn(
+            f"{_not_used(plugins.pop(unfit))}its name must begin with a letter, a digit or _, and have no other "
+            "characters than these, dots, plus signs and hyphens."
+        )
+    return plugins
+
+
+def _name(plugin: EntryPoint) -> str:
+    return plugin.name
+
+
+def _not_used(plugin: EntryPoint) -> str:
+    return f"The plug-in {plugin.name!r} of {_package(plugin)} (entry point group {plugin.group}) is not used: "
 
 
 def _package(plugin: EntryPoint) -> str:

@@ -225,7 +225,7 @@ class _Documents:
         numeric: dict[str, None] = {}
         has_structure = False
         for chunk in split_file(self.path, splitter):
-            documents = parse_json_rows(chunk)
+            documents = parse_json_rows(chunk, check_keys=False)  # which is done where the rows are read
             if isinstance(documents, Fault):
                 number = f"document {len(given) + documents.row} (counted from 0)"
                 raise DataError(f"{self.path}: {number} {documents.problem}; repair the file.")

@@ -117,21 +117,18 @@ def read_json_chunk(
         The rows, or the fault of the first row that is not valid JSON, or neither a list nor a dictionary: nothing
         after it can be read.
     """
-    parsed = parse_json_rows(rows, is_own=is_own)
+    parsed = parse_json_rows(rows, check_keys=is_own)
     if isinstance(parsed, Fault):
         return parsed
     parse = parse_structure if is_own else parse_dictionary
     structure_at, target_at = columns.index("structure"), columns.index(target)
     no_row = f"is not a list of {len(columns)} values, one for each column"
     for i, row in enumerate(parsed):
-        if not isinstance(
-            row, list | dict | BadRow
-        ):  # the splitter, which knows rows by their brackets, has not counted it
+        # The splitter knows rows by their brackets, and has not counted anything else.
+        if not isinstance(row, list | dict | BadRow):
             return Fault(i, no_row)
 
     def read(row: object) -> tuple[RawCrystal, float]:
-        if isinstance(row, BadRow):
-            raise row
         if not isinstance(row, list) or len(row) != len(columns):
             raise BadRow(no_row)
         return parse(row[structure_at]), read_target(row[target_at], target, kind)
@@ -153,8 +150,6 @@ def _read_document_chunk(documents: bytes, target: str, kind: Kind, symprec: flo
         return parsed
 
     def read(document: object) -> tuple[RawCrystal, float]:
-        if isinstance(document, BadRow):
-            raise document
         if not isinstance(document, dict):
             raise BadRow("is not a document {...}")
         if target not in document:
@@ -168,10 +163,10 @@ def _read_document_chunk(documents: bytes, target: str, kind: Kind, symprec: flo
 
 
 @_without_collector()
-def parse_json_rows(rows: bytes, *, is_own: bool = True) -> list[Any] | Fault:
+def parse_json_rows(rows: bytes, *, check_keys: bool = True) -> list[Any] | Fault:
     """Parse rows or documents, given as comma-separated JSON, or return the fault of the first that is not valid.
 
-    In own data, a row with an object that has a key twice is replaced by a `BadRow`: the parser keeps the last value.
+    With `check_keys`, a `BadRow` replaces a row in which an object has a key twice: the parser keeps the last value.
     """
     import orjson
 
@@ -188,7 +183,7 @@ def parse_json_rows(rows: bytes, *, is_own: bool = True) -> list[Any] | Fault:
             return Fault(before.n_rows, f"is not valid JSON ({error})")
         except (ValueError, RecursionError) as error:
             return Fault(_unreadable_row(text.decode()), f"is not valid JSON ({getattr(error, 'msg', error)})")
-    if is_own:
+    if check_keys:
         try:
             parse_json(text)
         except ValueError:
@@ -230,6 +225,8 @@ def read_chunk(
         n_rows = i + 1
         try:
             with any_error_is_bad():
+                if isinstance(row, BadRow):
+                    raise row
                 raw, target = read(row)
                 crystal = refine(raw.lattice, raw.positions, raw.numbers, symprec)
                 # A crystal is of no use without a graph: here only its row is lost, later it would be all. No row of an

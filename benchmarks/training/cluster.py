@@ -79,7 +79,7 @@ class Cluster:
         except (OSError, ValueError, TypeError, TimeoutError) as error:
             raise UsageError(
                 f"No Dask scheduler answers at {self._scheduler} ({str(error) or type(error).__name__}): start one "
-                f"with `dask scheduler` and give the address that it prints to --scheduler."
+                "with `dask scheduler` and give the address that it prints to --scheduler."
             ) from None
 
     def __enter__(self) -> Self:

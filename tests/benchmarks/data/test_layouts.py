@@ -103,11 +103,11 @@ def test_what_is_wrong_with_documents(tmp_path: Path) -> None:
 
 def test_keys_that_occur_twice_in_json_make_a_bad_row(tmp_path: Path) -> None:
     path, row = tmp_path / "mine.json", tmp_path / "rows.json"
-    documents = [json.dumps({"atoms": atoms(crystal), "gap": value}) for _, crystal, value in rows_of(6)]
+    documents = [json.dumps({"jid": f"J{i}", "atoms": atoms(c), "gap": v}) for i, (_, c, v) in enumerate(rows_of(6))]
     documents[2] = documents[2].replace('"gap"', '"gap": 5.0, "gap"')
     path.write_text(f"[{', '.join(documents)}]")
     problem = "cannot be used: an object in it has the key 'gap' twice"
-    assert load(path, on_bad_row="skip").skipped == (("2", problem),)
+    assert load(path, on_bad_row="skip").skipped == (("J2", problem),)
     row.write_text('{"index": [0], "columns": ["structure", "gap"], "columns": ["structure", "e"], "data": [[{}, 1]]}')
     with pytest.raises(DataError, match="an object in it has the key 'columns' twice"):
         load(row)
