@@ -30,6 +30,8 @@ from reports.study.study import PredictedRows, Result, Study
 
 __all__ = ["choose_pair", "collect_notes", "read_run_predictions", "read_studies"]
 
+# Stands for the default of a field, which is another one for other numbers of rows; None is a value.
+_DEFAULT = object()
 # A label names at most this many fields of a configuration; beyond that, the hash of the run is shorter.
 _NAMED_FIELDS = 2
 
@@ -427,9 +429,9 @@ def _label(results: Sequence[Result]) -> list[Result]:
 
 
 def _chosen(result: Result) -> dict[str, Any]:
-    """Return the configuration of a run by dotted fields; those that have the default for its rows have no value."""
-    defaults = result.defaults()
-    return {key: None if value == defaults.get(key) else value for key, value in result.fields.items()}
+    """Return the configuration of a run by dotted fields, `_DEFAULT` in place of a value that its rows imply."""
+    implied = result.defaults().items()
+    return {key: _DEFAULT if (key, value) in implied else value for key, value in result.fields.items()}
 
 
 def _plain(value: object) -> str:

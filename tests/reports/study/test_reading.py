@@ -103,6 +103,17 @@ def test_labels_do_not_name_what_follows_from_the_training_rows(tmp_path: Path) 
     assert {"mlp (weight_decay 1, limit none)", "mlp (weight_decay 3, limit none)"} < set(labels)
 
 
+def test_labels_name_a_field_that_is_set_to_none(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0])
+    run = make_run(tmp_path / "runs", dataset, folds=[0], flags={"graph.max_neighbors": 11})
+    facts = run.read_config()
+    facts["config"]["graph"]["max_neighbors"] = None
+    change_facts(run, facts)
+    labels = [result.label for result in only(read_studies([tmp_path / "runs"])).results]
+    assert sorted(labels) == ["mlp (max_neighbors 12)", "mlp (max_neighbors none)"]
+
+
 def test_a_run_given_twice_counts_once(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
     study = only(read_studies([tmp_path / "runs", run.path, tmp_path / "." / "runs"]))
