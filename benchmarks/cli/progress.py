@@ -224,7 +224,9 @@ class RunDisplay(TrainingDisplay):
 
     def _result(self, planned: PlannedTraining, record: dict[str, Any]) -> str:
         name = primary_metric(record["kind"]).name
+        chosen = f"best epoch {record['best_epoch']} of {record['epochs']}"
+        trained = chosen if record["rows"]["validation"] else count(record["epochs"], "epoch")
         return (
             f"{self._name(planned)}: {METRIC_LABELS[name]} {figures(record['metrics'][name])}{self._unit} "
-            f"(best epoch {record['best_epoch']} of {record['epochs']}, {duration(record['wall_seconds'])})"
+            f"({trained}, {duration(record['wall_seconds'])})"
         )

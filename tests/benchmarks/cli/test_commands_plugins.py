@@ -75,7 +75,11 @@ def test_how_to_adds_a_model(follow: Follow, write_data: Write, sen_bench: Comma
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
     run[run.index("prototypes")] = "matbench_jdft2d"
     few = ("--epochs", 1, "--batch-size", 8, "--data-dir", data, "--out", out)
-    assert sen_bench(*run, *few).code == 0
+    answer = sen_bench(*run, *few)
+    assert answer.code == 0
+    assert "(best epoch 1 of 1, " in answer.out
+    answer = sen_bench(*run, *few, "--set", "training.validation=0", "--out", tmp_path / "of_all_rows")
+    assert "(1 epoch, " in answer.out
     (path,) = out.glob("matbench_jdft2d/pair-*")
     record = json.loads((path / "seed_0" / "fold_0" / "metrics.json").read_text())
     assert record["model"] == "pair"
