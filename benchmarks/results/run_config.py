@@ -253,9 +253,16 @@ def build_config(
         # A task may ask for fewer epochs of any model; the rest of a published recipe is kept.
         if table in sections and (key == "epochs" or key not in values.get(table, {})):
             _assign(values, field, value, sections, f"the defaults of {task}")
+    given = set()
     for field, value, source in _all_assignments(file, flags or {}, assignments):
         _assign(values, field, value, sections, source)
+        given.add(field)
     built = {table: _validate(table, fields, values.get(table, {})) for table, fields in sections.items()}
+    if "training.validation" not in given:
+        # A split may name another share than a publication, and takes precedence where the user has named none.
+        training = built["training"]
+        fields_set = training.model_fields_set - {"validation"}
+        built["training"] = TrainingConfig.model_construct(_fields_set=fields_set, **dict(training))
     if model.cells == "full" if block is None else block.needs_vectors:
         built["graph"] = built["graph"].model_copy(update={"cells": "full"})
     return _assemble(task, name, variant if block else None, values.get("limit"), built)

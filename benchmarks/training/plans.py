@@ -153,11 +153,11 @@ def make_plan(
 
 
 def _with_share_of_split(config: RunConfig, split: str) -> RunConfig:
-    """Let the share of validation rows of a model's publication give way to the one that a holdout split names."""
-    published = load_model(config.model_name).recipe.get("validation")
-    if split == "folds" or not published or config.training.validation != published:
+    """Let the share of validation rows of a recipe give way to the one that a holdout split names."""
+    training = config.training
+    if split == "folds" or not training.validation or "validation" in training.model_fields_set:
         return config
-    return config.model_copy(update={"training": config.training.model_copy(update={"validation": None})})
+    return config.model_copy(update={"training": training.model_copy(update={"validation": None})})
 
 
 def _check_fit(config: RunConfig, dataset: Dataset) -> None:

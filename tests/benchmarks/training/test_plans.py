@@ -17,6 +17,7 @@ from benchmarks.results.run_config import Recipe, build_config
 from benchmarks.results.store import Run, Training
 from benchmarks.training.plans import Overwrite, make_plan
 from benchmarks.training.trainer import Epoch
+from sen.registry import load_model
 from tests.benchmarks.conftest import made_record
 
 
@@ -66,9 +67,13 @@ def test_a_holdout_split_names_its_share_of_validation_rows(
     plan = make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path, is_trial=True)
     assert plan.config.training.validation == validation
     assert len(plan.fold(Training(0, 0)).validation) == n_validation
-    config = build_config("prototypes", variant, recipe=recipe, flags={"training.validation": 0.2})
-    with pytest.raises(UsageError, match=r"names its share of validation rows: leave out training\.validation=0\.2"):
-        make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path, is_trial=True)
+    published = load_model(variant).recipe["validation"]
+    for share in {0.2, published} - {0.0}:  # given by the user, the published share is refused like any other
+        config = build_config("prototypes", variant, recipe=recipe, flags={"training.validation": share})
+        with pytest.raises(
+            UsageError, match=rf"names its share of validation rows: leave out training\.validation={share:g}"
+        ):
+            make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path, is_trial=True)
 
 
 def test_results_of_another_release_are_kept_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
