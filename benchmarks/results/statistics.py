@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,17 +14,22 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "CONFIDENCE",
     "FEWEST_OF_A_CLASS",
+    "POWER",
+    "Estimate",
     "Interval",
     "bootstrap",
     "bootstrap_all",
     "bootstrap_mean",
-    "corrected_t_test",
+    "corrected_variance",
     "holm",
     "share_tested",
 ]
 
 CONFIDENCE = 0.95
 """Confidence level of every interval."""
+
+POWER = 0.8
+"""Probability with which a design finds the smallest difference that it is said to find."""
 
 FEWEST_OF_A_CLASS = 10
 """With fewer rows of a class a balanced accuracy has no interval: few rows may all be right by chance."""
@@ -106,31 +112,70 @@ def bootstrap_mean(values: ArrayLike, *, seed: int = 0) -> Interval:
     return bootstrap(np.mean, values, seed=seed)
 
 
-def corrected_t_test(differences: ArrayLike, test_to_train: float) -> float:
-    """Return the two-sided p-value of the corrected resampled t-test (Nadeau and Bengio 2003, 10.1023/A:1024068626366).
+@dataclass(frozen=True)
+class Estimate:
+    """An estimated difference, normal around the true one, whose standard error was estimated too.
 
-    The training rows of two folds overlap, so that their scores are not independent, and an ordinary t-test finds
-    differences where there are none. The corrected test enlarges the variance by the ratio of test to training rows.
+    Attributes:
+        mean: The difference.
+        error: Its standard error.
+        df: Degrees of freedom of the error.
+    """
+
+    mean: float
+    error: float
+    df: float
+
+    def interval(self) -> Interval:
+        """Return the 95 % interval of the true difference."""
+        from scipy.stats import t as student
+
+        half = self.error * float(student.isf((1 - CONFIDENCE) / 2, self.df))
+        return Interval(self.mean - half, self.mean + half)
+
+    def p_value(self) -> float:
+        """Return the two-sided p-value of no difference; NaN if there is one and no error."""
+        from scipy.stats import t as student
+
+        if self.error == 0:
+            return 1.0 if self.mean == 0 else math.nan
+        return float(2 * student.sf(abs(self.mean) / self.error, self.df))
+
+    def p_equivalent(self, margin: float) -> float:
+        """Return the larger p-value of two one-sided tests, of differences of -margin and of margin.
+
+        The tests are those of Schuirmann (1987, 10.1007/BF01068419).
+        """
+        from scipy.stats import t as student
+
+        if self.error == 0:
+            return 0.0 if abs(self.mean) <= margin else 1.0
+        return float(student.sf((margin - abs(self.mean)) / self.error, self.df))
+
+    def detectable(self, level: float) -> float:
+        """Return the smallest true difference that a two-sided test finds with a probability of POWER.
+
+        Args:
+            level: Level of the test.
+        """
+        from scipy.stats import t as student
+
+        return self.error * float(student.isf(level / 2, self.df) + student.ppf(POWER, self.df))
+
+
+def corrected_variance(differences: ArrayLike, test_to_train: float) -> float:
+    """Return the variance of the mean difference over folds (Nadeau and Bengio 2003, 10.1023/A:1024068626366).
+
+    The training rows of two folds overlap, so that their scores are not independent, and the variance of an ordinary
+    t-test is too small. The corrected one is larger by the ratio of test to training rows. It has k - 1 degrees of
+    freedom.
 
     Args:
-        differences: Difference of two models' scores on each fold, [k].
+        differences: Difference of two models' scores on each fold, [k] with k of at least 2.
         test_to_train: Ratio of test to training rows of a fold, see `share_tested`.
-
-    Returns:
-        NaN for fewer than two folds, or if the differences do not vary; 1 if all of them are zero.
     """
-    from scipy.stats import t as student
-
     values = np.asarray(differences, dtype=np.float64)
-    k = len(values)
-    if k < 2:
-        return math.nan
-    if not values.any():
-        return 1.0
-    if np.ptp(values) <= 1e-12 * np.abs(values).max():  # equal except for rounding
-        return math.nan
-    error = math.sqrt((1 / k + test_to_train) * values.var(ddof=1))
-    return float(2 * student.sf(abs(values.mean()) / error, k - 1))
+    return float((1 / len(values) + test_to_train) * values.var(ddof=1))
 
 
 def share_tested(records: Iterable[Mapping[str, Any]]) -> float:

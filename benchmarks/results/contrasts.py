@@ -1,0 +1,344 @@
+"""Contrasts: which of two variants is better, on these folds beyond the noise of training, and on new data.
+
+docs/statistics.md has the formulas with their assumptions, sources and power.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.data.tasks import Kind
+from benchmarks.results.metrics import THRESHOLD, row_loss
+from benchmarks.results.statistics import CONFIDENCE, FEWEST_OF_A_CLASS, Estimate, corrected_variance, holm
+from benchmarks.results.store import Predictions, Training
+
+__all__ = ["MARGIN", "Answer", "Compared", "Comparison", "Noise", "Verdict", "compare"]
+
+MARGIN = 0.02
+"""Differences within this share of the second variant's score do not matter, unless the user names another margin."""
+
+Verdict = Literal["better", "worse", "equivalent", "undecided", "not assessable"]
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """The trainings of a variant, as they enter a comparison.
+
+    Attributes:
+        label: Its name in tables.
+        score: Score of each training.
+        predictions: Predictions of each training for its test rows; empty where other rows judge, which differ from
+            seed to seed.
+        test_to_train: Ratio of test to training rows of a fold, see `statistics.share_tested`.
+    """
+
+    label: str
+    score: Mapping[Training, float]
+    predictions: Mapping[Training, Predictions]
+    test_to_train: float
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What makes the mean difference of two variants over these folds uncertain, in squared units of the score.
+
+    Attributes:
+        one_seed: Variance that other seeds would cause, if each fold were trained with one seed.
+        seeds: Seeds of a fold; the harmonic mean where folds have different numbers.
+        df: Degrees of freedom of `one_seed`.
+        rows: Variance that other test rows would cause, which no seed reduces. 0 where the rows differ from seed to
+            seed, which is then a part of `one_seed`.
+        rows_df: Degrees of freedom of `rows`.
+    """
+
+    one_seed: float
+    seeds: float
+    df: int
+    rows: float = 0.0
+    rows_df: int = 0
+
+    def estimate(self, difference: float) -> Estimate:
+        """Return a difference with its error; the degrees of freedom are Satterthwaite's (1946, 10.2307/3002019)."""
+        training = self.one_seed / self.seeds
+        spread = training**2 / self.df + (self.rows**2 / self.rows_df if self.rows else 0.0)
+        variance = training + self.rows
+        return Estimate(difference, math.sqrt(variance), variance**2 / spread if spread else math.inf)
+
+    def seeds_for(self, difference: float, level: float) -> int | None:
+        """Return the fewest seeds that would find a difference of this size, see `Estimate.detectable`.
+
+        It is the second stage of Stein (1945, 10.1214/aoms/1177731088): the quantiles are those of the seeds that the
+        noise was estimated from, because more of them do not make the number that is chosen now any better.
+
+        Args:
+            difference: The difference, in the unit of the score.
+            level: Level of the test.
+
+        Returns:
+            At least 2; None where the test rows alone are too few.
+        """
+        if replace(self, seeds=math.inf).estimate(0.0).detectable(level) >= difference:
+            return None
+        few, enough = 1, 2
+        while replace(self, seeds=enough).estimate(0.0).detectable(level) > difference:
+            few, enough = enough, 2 * enough
+        while enough - few > 1:
+            middle = (few + enough) // 2
+            found = replace(self, seeds=middle).estimate(0.0).detectable(level) <= difference
+            few, enough = (few, middle) if found else (middle, enough)
+        return enough
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a comparison to one question; numbers are NaN where it is not assessable.
+
+    Attributes:
+        low: Lower end of the 95 % interval of the difference.
+        high: Upper end of it.
+        p: Two-sided p-value of no difference, adjusted after Holm.
+        p_equivalent: p-value of two one-sided tests against the margin (Schuirmann 1987, 10.1007/BF01068419), adjusted
+            after Holm.
+        detectable: The smallest difference that this design finds in four of five studies.
+        verdict: Of the first variant. A difference that is significant but within the margin is "equivalent".
+        reason: Why the question is not assessable, a part of a sentence; empty if it is.
+    """
+
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+    p_equivalent: float = math.nan
+    detectable: float = math.nan
+    verdict: Verdict = "not assessable"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two variants compared on the trainings and rows that both have.
+
+    Attributes:
+        first: Name of the first variant.
+        second: Name of the second.
+        folds: Folds compared.
+        seeds: Seeds compared.
+        rows: Number of test rows compared; 0 where other rows judge.
+        score: Score of the second variant: mean over folds of the mean over seeds.
+        difference: Score of the first less that of the second.
+        margin: The difference that does not matter, in the unit of the score.
+        level: Level of the test that is the strictest after Holm, for which `detectable` holds.
+        noise: Noise of the difference on these folds; None where no fold has two seeds.
+        on_these_folds: Whether one is better on these folds, beyond the noise of training and of test rows.
+        on_new_data: Whether it would be better after training and testing on other rows.
+    """
+
+    first: str
+    second: str
+    folds: list[int]
+    seeds: list[int]
+    rows: int
+    score: float
+    difference: float
+    margin: float
+    level: float
+    noise: Noise | None
+    on_these_folds: Answer
+    on_new_data: Answer
+
+    def seeds_for(self, difference: float) -> int | None:
+        """Return the seeds that would find a difference of this size on these folds, see `Noise.seeds_for`."""
+        return None if self.noise is None else self.noise.seeds_for(difference, self.level)
+
+
+def compare(
+    contrasts: Sequence[tuple[Compared, Compared]],
+    kind: Kind,
+    *,
+    higher_is_better: bool,
+    margin: float = MARGIN,
+) -> list[Comparison]:
+    """Compare the variants of each contrast; those that have no training or no row in common are left out.
+
+    Args:
+        contrasts: First and second variant. p-values are adjusted for these contrasts alone, so they must have been
+            declared before the results were seen.
+        kind: Kind of the task.
+        higher_is_better: Whether a higher score is better.
+        margin: Share of the second variant's score within which differences do not matter.
+    """
+    found = [facts for first, second in contrasts if (facts := _contrast(first, second, kind)) is not None]
+    margins = [margin * abs(facts["score"]) for facts in found]
+    level = (1 - CONFIDENCE) / max(1, len(found))
+    answers = [
+        _answer([facts.pop(question) for facts in found], margins, level, higher_is_better=higher_is_better)
+        for question in ("on_these_folds", "on_new_data")
+    ]
+    return [
+        Comparison(**facts, margin=width, level=level, on_these_folds=here, on_new_data=anew)
+        for facts, width, here, anew in zip(found, margins, *answers, strict=True)
+    ]
+
+
+def _answer(
+    estimates: Sequence[Estimate | str], margins: Sequence[float], level: float, *, higher_is_better: bool
+) -> list[Answer]:
+    """Return the answers of all contrasts to one question, from their estimates or the reasons why there are none."""
+    unknown = Estimate(math.nan, math.nan, math.nan)
+    known = [unknown if isinstance(estimate, str) else estimate for estimate in estimates]
+    all_p = holm([estimate.p_value() for estimate in known])
+    all_equivalent = holm([one.p_equivalent(margin) for one, margin in zip(known, margins, strict=True)])
+    answers = []
+    for estimate, p, p_equivalent in zip(estimates, all_p, all_equivalent, strict=True):
+        if isinstance(estimate, str):
+            answers.append(Answer(reason=estimate))
+            continue
+        verdict: Verdict = "undecided"
+        if p_equivalent < 1 - CONFIDENCE:
+            verdict = "equivalent"
+        elif p < 1 - CONFIDENCE:
+            verdict = "better" if (estimate.mean > 0) == higher_is_better else "worse"
+        answers.append(Answer(*estimate.interval(), p, p_equivalent, estimate.detectable(level), verdict))
+    return answers
+
+
+def _contrast(first: Compared, second: Compared, kind: Kind) -> dict[str, Any] | None:
+    """Return the facts of a comparison that do not depend on others; None if the two have nothing in common."""
+    common = sorted(first.score.keys() & second.score.keys())
+    trainings = {fold: [each for each in common if each.fold == fold] for fold in sorted({t.fold for t in common})}
+    parts = {fold: part for fold in trainings if (part := _part(first, second, trainings[fold], kind)) is not None}
+    if not parts:
+        return None
+    all_parts = list(parts.values())
+    by_fold = np.array([(part.first - part.second).mean() for part in all_parts])
+    difference = float(by_fold.mean())
+    noise = _noise(all_parts, has_rows=bool(first.predictions))
+    on_these_folds: Estimate | str = "each was trained once" if noise is None else noise.estimate(difference)
+    on_new_data: Estimate | str
+    if not first.predictions:
+        on_new_data = "validation rows judge"
+    elif len(parts) < 2:
+        on_new_data = "one fold says nothing of other training rows"
+    else:
+        variance = corrected_variance(by_fold, max(first.test_to_train, second.test_to_train))
+        on_new_data = Estimate(difference, math.sqrt(variance), len(parts) - 1)
+    if kind == "classification" and first.predictions:
+        rarest = min(sum(np.count_nonzero(part.stratum == label) for part in all_parts) for label in (0, 1))
+        if rarest < FEWEST_OF_A_CLASS:
+            on_these_folds = on_new_data = f"a class has fewer than {FEWEST_OF_A_CLASS} test rows"
+    return {
+        "first": first.label,
+        "second": second.label,
+        "folds": list(parts),
+        "seeds": sorted({training.seed for fold in parts for training in trainings[fold]}),
+        "rows": sum(part.difference.shape[1] for part in all_parts),
+        "score": float(np.mean([part.second.mean() for part in all_parts])),
+        "difference": difference,
+        "noise": noise,
+        "on_these_folds": on_these_folds,
+        "on_new_data": on_new_data,
+    }
+
+
+class _Part(NamedTuple):
+    """What two variants did in a fold: their scores [S], and the difference of their values on n common rows [S, n].
+
+    A score is the mean of the values of its rows; a balanced accuracy is the mean over the classes, which `stratum` [n]
+    holds, of the mean over a class.
+    """
+
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    difference: NDArray[np.float64]
+    stratum: NDArray[np.int64]
+
+
+def _part(first: Compared, second: Compared, trainings: Sequence[Training], kind: Kind) -> _Part | None:
+    """Return what two variants did in a fold; None if they share no test row there."""
+    if not first.predictions:
+        mine, theirs = (np.array([one.score[training] for training in trainings]) for one in (first, second))
+        return _Part(mine, theirs, np.empty((len(trainings), 0)), np.empty(0, dtype=np.int64))
+    ids = _common_ids([one.predictions[training].ids for one in (first, second) for training in trainings])
+    if not ids:
+        return None
+    target = _of_rows(first.predictions[trainings[0]], ids)[0]
+    values = np.array(
+        [
+            [_values(kind, *_of_rows(one.predictions[training], ids)) for training in trainings]
+            for one in (first, second)
+        ]
+    )
+    stratum = (target > THRESHOLD).astype(np.int64) if kind == "classification" else np.zeros(len(ids), dtype=np.int64)
+    scores = np.mean([values[..., stratum == label].mean(-1) for label in np.unique(stratum)], axis=0)
+    return _Part(scores[0], scores[1], values[0] - values[1], stratum)
+
+
+def _common_ids(lists: Sequence[Sequence[str]]) -> list[str]:
+    """Return the ids that all lists have, in the order of the first."""
+    if all(ids == lists[0] for ids in lists):
+        return list(lists[0])
+    common = set(lists[0]).intersection(*lists)
+    return [name for name in lists[0] if name in common]
+
+
+def _of_rows(part: Predictions, ids: list[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return targets and predictions of these rows."""
+    if part.ids == ids:
+        return part.target, part.prediction
+    place = {name: i for i, name in enumerate(part.ids)}
+    at = [place[name] for name in ids]
+    return part.target[at], part.prediction[at]
+
+
+def _values(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the absolute error of each row, or 1 for a right label and 0 for a wrong one."""
+    loss = row_loss(kind, target, prediction)
+    return loss if kind == "regression" else 1 - loss
+
+
+def _noise(parts: Sequence[_Part], *, has_rows: bool) -> Noise | None:
+    """Return the noise of the mean difference over folds; None if no fold was trained with two seeds.
+
+    Variances of training are pooled over the folds, so that each has as many degrees of freedom as the whole design.
+    Test rows are the same for all seeds, which are then independent in the two variants. Other rows differ from seed to
+    seed but not between variants, whose differences are therefore taken seed by seed.
+    """
+    k, n_seeds = len(parts), np.array([len(part.first) for part in parts])
+    spare = int((n_seeds - 1).sum())
+    if not spare:
+        return None
+    samples = [[part.first for part in parts], [part.second for part in parts]]
+    if not has_rows:
+        samples = [[part.first - part.second for part in parts]]
+    one_seed = sum(float(sum(((each - each.mean()) ** 2).sum() for each in sample)) for sample in samples) / spare / k
+    seeds, df = statistics.harmonic_mean(n_seeds.tolist()), spare * len(samples)
+    if not has_rows:
+        return Noise(one_seed, seeds, df)
+    # An estimate of a variance that is zero may come out below zero.
+    rows = max(0.0, sum(map(_row_variance, parts)) / k**2)
+    return Noise(one_seed, seeds, df, rows, sum(len(part.stratum) - len(np.unique(part.stratum)) for part in parts))
+
+
+def _row_variance(part: _Part) -> float:
+    """Return the variance of the difference in a fold that other test rows would cause.
+
+    The rows and the seeds are crossed, and the noise that a seed adds to a single row is counted as noise of training
+    already: the variance of rows is that of their means over seeds less what this noise adds to it. With a single seed
+    the two cannot be told apart, and the variance is too large.
+    """
+    variance, labels = 0.0, np.unique(part.stratum)
+    for label in labels:
+        values = part.difference[:, part.stratum == label]
+        seeds, n = values.shape
+        if n < 2:
+            continue
+        rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+        of_error = (rest**2).sum() / ((seeds - 1) * (n - 1)) if seeds > 1 else 0.0
+        variance += (values.mean(0).var(ddof=1) - of_error / seeds) / n
+    return float(variance / len(labels) ** 2)
