@@ -1,7 +1,8 @@
 """The capsule block: symmetry perception after stacked capsule autoencoders (paper Eq. 8-9 and Box 2).
 
-Capsules are found in the atoms' 12x16 environment maps. Their poses are affine maps of a plane; they act on features,
-not on the crystal.
+The paper names convolutions, attention, a split, a transform and a product, but not what they are applied to. Here the
+environment of every atom forms a 12x16 map, and capsules are found in the maps of all atoms of a crystal. Poses are
+affine maps of a plane; they act on features, not on the crystal. docs/decisions.md says where each number comes from.
 """
 
 from __future__ import annotations
@@ -22,14 +23,21 @@ POSE = 6
 
 
 class CapsuleConfig(Config):
-    """Sizes of the capsule block; all defaults but `heads` are the paper's."""
+    """Sizes of the capsule block: the paper's (Methods), but for the map and the heads, which are our choice."""
 
-    map_height: int = Field(12, ge=1, description="Rows of the map that an environment forms (12 x 16 = 192).")
-    filters: int = Field(256, ge=1, description="Filters of each of the three 3x3 convolutions of stride 2.")
-    capsules: int = Field(16, ge=1, description="Part capsules of a crystal.")
-    capsule_width: int = Field(128, ge=2, multiple_of=2, description="Width of a capsule, read as points of a plane.")
-    split_width: int = Field(192, ge=1, description="Width of the self-attention that splits the capsules.")
-    heads: int = Field(4, ge=1, description="Heads of that self-attention; must divide split_width.")
+    map_height: int = Field(
+        12, ge=1, description="Rows of the map that an environment forms, 12 x 16 = 192 (our choice)."
+    )
+    normalise: bool = Field(
+        False, description="Layer normalisation of each environment before the convolutions; the paper names none."
+    )
+    filters: int = Field(256, ge=1, description="Filters of each of the three 3x3 convolutions of stride 2 (paper).")
+    capsules: int = Field(16, ge=1, description="Part capsules of a crystal (paper).")
+    capsule_width: int = Field(
+        128, ge=2, multiple_of=2, description="Width of a capsule (paper), read as points of a plane."
+    )
+    split_width: int = Field(192, ge=1, description="Width of the self-attention that splits the capsules (paper).")
+    heads: int = Field(4, ge=1, description="Heads of that self-attention; must divide split_width (our choice).")
 
 
 def affine(pose: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,6 +87,7 @@ class CapsuleBlock(SymmetryBlock):
         self.config = config
         filters, n, capsule, split = config.filters, config.capsules, config.capsule_width, config.split_width
         self.material_width = n * capsule
+        self.environment_norm = nn.LayerNorm(width) if config.normalise else nn.Identity()
         self.convolutions = nn.Sequential(
             *(
                 layer
@@ -118,7 +127,7 @@ class CapsuleBlock(SymmetryBlock):
         Returns:
             The attention weights [N, positions, capsules] and the part capsules [B, capsules, capsule_width].
         """
-        maps = env.view(len(env), 1, self.config.map_height, -1)
+        maps = self.environment_norm(env).view(len(env), 1, self.config.map_height, -1)
         features = self.convolutions(maps.contiguous(memory_format=torch.channels_last))
         features = features.flatten(2).transpose(1, 2)
         positions = features.shape[1]

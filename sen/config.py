@@ -16,28 +16,38 @@ class Config(BaseModel):
 class SENConfig(Config):
     """Feature extraction and property head (paper Eq. 2, 5-7 and Box 1).
 
-    Defaults are the paper's values where the paper gives one; docs/decisions.md explains the others.
+    Each default is from the text of the paper, or from the authors' code, or our choice, as its description says;
+    docs/decisions.md names the places.
     """
 
-    atom_embedding: int = Field(128, ge=1, description="Width of the embedding of an element (paper: 128).")
-    encoder_width: int = Field(256, ge=1, description="Width of the encoded atoms and bonds (paper: N x 256).")
-    environment_width: int = Field(
-        192, ge=1, description="Width of the chemical environment of an atom (paper: N x 192)."
+    atom_embedding: int = Field(128, ge=1, description="Width of the embedding of an element (paper).")
+    encoder_width: int = Field(256, ge=1, description="Width of the encoded atoms and bonds (paper).")
+    environment_width: int = Field(192, ge=1, description="Width of the chemical environment of an atom (paper).")
+    gaussians: int = Field(100, ge=2, description="Gaussians that expand a bond length, evenly spaced (authors' code).")
+    gaussian_range: float = Field(
+        6.0, gt=0, description="Centre of the last Gaussian in Å; the first is at 0 (authors' code)."
     )
-    gaussians: int = Field(100, ge=2, description="Gaussians that expand a bond length, with evenly spaced centres.")
-    gaussian_range: float = Field(6.0, gt=0, description="Centre of the last Gaussian in Å; the first is at 0.")
-    gaussian_width: float = Field(0.5, gt=0, description="Width w of the Gaussians exp(-(d - c)^2 / w^2) in Å.")
-    rounds: int = Field(3, ge=1, description="Rounds of environment update between atoms and bonds.")
-    residual_weight: float = Field(0.6, gt=0, description="Weight of an update when it is added to what it updates.")
-    stoichiometry_rounds: int = Field(3, ge=1, description="Rounds of attention between the elements of a formula.")
-    lstm_rounds: int = Field(3, ge=1, description="Rounds T of the LSTM attention between a crystal and its atoms.")
-    heads: int = Field(4, ge=1, description="Attention heads over the bonds of an atom.")
-    head_width: int = Field(256, ge=1, description="Hidden width of the property head.")
+    gaussian_width: float = Field(
+        0.5, gt=0, description="Width w of the Gaussians exp(-(d - c)^2 / w^2) in Å (authors' code)."
+    )
+    rounds: int = Field(3, ge=1, description="Rounds of environment update between atoms and bonds (authors' code).")
+    residual_weight: float = Field(
+        0.6, gt=0, description="Weight of an update when it is added to what it updates (authors' code)."
+    )
+    stoichiometry_rounds: int = Field(
+        3, ge=1, description="Rounds of attention between the elements of a formula (authors' code)."
+    )
+    lstm_rounds: int = Field(
+        3, ge=1, description="Rounds T of the LSTM attention between a crystal and its atoms (our choice)."
+    )
+    heads: int = Field(4, ge=1, description="Attention heads over the bonds of an atom (our choice).")
+    head_width: int = Field(256, ge=1, description="Hidden width of the property head (our choice).")
     dropout: float = Field(
         0.3,
         ge=0,
         lt=1,
-        description="Dropout of encoder updates, environments and the head's hidden layer; less above 1,000 rows.",
+        description="Dropout of encoder updates, environments and the head's hidden layer; less above 1,000 rows "
+        "(our choice).",
     )
 
     @model_validator(mode="after")

@@ -38,12 +38,12 @@ class GaussianExpansion(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw the weights of all linear maps below `module` so that signals keep their size (He et al. 2015).
+    """Draw the weights of linear maps and convolutions below `module` so that signals keep their size (He et al. 2015).
 
     torch's default shrinks signals at every layer; the influence of bond lengths on atoms would all but vanish.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear | nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["attend", "ragged", "segment_softmax", "segment_sum"]
+__all__ = ["Set2Set", "attend", "first_lstm_step", "ragged", "segment_softmax", "segment_sum"]
 
 
 def ragged(start: Tensor, count: Tensor, total: int) -> Tensor:
@@ -39,3 +39,44 @@ def attend(weights: Tensor, values: Tensor, segment: Tensor, n_segments: int) ->
     heads, channels = weights.shape[1], values.shape[1]
     weighted = weights.unsqueeze(-1) * values.unflatten(1, (heads, channels // heads))
     return segment_sum(weighted.flatten(1), segment, n_segments)
+
+
+def first_lstm_step(gates: Tensor) -> Tensor:
+    """Return what an LSTM answers from a hidden state and a cell of zero, [..., C].
+
+    It needs neither recurrent weights nor a forget gate.
+
+    Args:
+        gates: Input gate, candidate and output gate before their activations, [..., 3C].
+    """
+    input_gate, candidate, output_gate = gates.chunk(3, dim=-1)
+    return output_gate.sigmoid() * (input_gate.sigmoid() * candidate.tanh()).tanh()
+
+
+class Set2Set(nn.Module):
+    """Attention whose query follows from what the last one has read (Vinyals et al., ICLR 2016), without a memory.
+
+    kgcnn and the authors of SEN call its LSTM anew in each round, from a hidden state and a cell of zero.
+
+    Args:
+        width: Width of the rows.
+        rounds: Number of queries.
+    """
+
+    def __init__(self, width: int, rounds: int) -> None:
+        super().__init__()
+        self.rounds = rounds
+        self.gates = nn.Linear(2 * width, 3 * width)
+
+    def forward(self, rows: Tensor, segment: Tensor, n_segments: int, multiplicity: Tensor) -> Tensor:
+        """Read the rows [R, width] of each segment, each counting `multiplicity` [R] times, as [n_segments, 2 width].
+
+        The result is the last query and what it has read, which is zero where a segment has no rows.
+        """
+        read = rows.new_zeros(n_segments, 2 * rows.shape[1])
+        for _ in range(self.rounds):
+            query = first_lstm_step(self.gates(read))
+            logits = (rows * query.index_select(0, segment)).sum(1, keepdim=True)
+            weights = segment_softmax(logits, segment, n_segments, multiplicity)
+            read = torch.cat([query, segment_sum(weights * rows, segment, n_segments)], dim=1)
+        return read

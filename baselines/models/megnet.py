@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from sen.batch import CrystalBatch
 from sen.config import Config
 from sen.elements import N_ELEMENTS
 from sen.models import CrystalModel, ModelOutput
-from sen.ops import segment_softmax, segment_sum
+from sen.ops import Set2Set, segment_sum
 
 __all__ = ["MEGNet", "MEGNetConfig"]
 
@@ -111,42 +110,6 @@ class MEGNetBlock(nn.Module):
         return atoms + new_atoms, bonds + new_bonds, state + new_state
 
 
-class Set2Set(nn.Module):
-    """Attention whose query follows from what the last one has read (Vinyals et al., ICLR 2016), without a memory.
-
-    kgcnn calls its LSTM anew in each round, from a hidden state and a cell of zero. What such an LSTM computes needs
-    neither recurrent weights nor a forget gate, so there are none here.
-
-    Args:
-        width: Width of the rows.
-        rounds: Number of queries.
-    """
-
-    def __init__(self, width: int, rounds: int) -> None:
-        super().__init__()
-        self.width, self.rounds = width, rounds
-        self.gates = nn.Linear(2 * width, 3 * width)
-
-    def initialise(self) -> None:
-        """Draw the weights of the gates as Keras does, which counts the forget gate among the outputs."""
-        bound = math.sqrt(6 / (2 * self.width + 4 * self.width))
-        nn.init.uniform_(self.gates.weight, -bound, bound)
-
-    def forward(self, rows: Tensor, segment: Tensor, n_segments: int, multiplicity: Tensor) -> Tensor:
-        """Read the rows [R, width] of each segment, each counting `multiplicity` [R] times, as [n_segments, 2 width].
-
-        The result is the last query and what it has read, which is zero where a segment has no rows.
-        """
-        read = rows.new_zeros(n_segments, 2 * self.width)
-        for _ in range(self.rounds):
-            input_gate, candidate, output_gate = self.gates(read).chunk(3, dim=1)
-            query = output_gate.sigmoid() * (input_gate.sigmoid() * candidate.tanh()).tanh()
-            logits = (rows * query.index_select(0, segment)).sum(1, keepdim=True)
-            weights = segment_softmax(logits, segment, n_segments, multiplicity)
-            read = torch.cat([query, segment_sum(weights * rows, segment, n_segments)], dim=1)
-        return read
-
-
 class MEGNet(CrystalModel):
     """MEGNet as on the MatBench leaderboard, which differs from its authors' in sizes and in Set2Set.
 
@@ -191,8 +154,10 @@ class MEGNet(CrystalModel):
         self.read_bonds = Set2Set(read, config.set2set_rounds)
         self.head = perceptron(4 * read + width, width, width // 2, 1)
         initialise_as_keras(self)
-        self.read_atoms.initialise()
-        self.read_bonds.initialise()
+        # Keras counts the forget gate among the outputs of the LSTM of Set2Set.
+        bound = (6 / (2 * read + 4 * read)) ** 0.5
+        for reader in (self.read_atoms, self.read_bonds):
+            nn.init.uniform_(reader.gates.weight, -bound, bound)
 
     def forward(self, batch: CrystalBatch) -> ModelOutput:
         """Predict the crystals of a batch; `material` is the state and what Set2Set reads."""

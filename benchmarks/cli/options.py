@@ -102,7 +102,7 @@ class TrainingOptions:
         typer.Option(
             "--config",
             help="TOML file with the tables graph, training, sen (or another model) and block; or paper, the settings "
-            "of SEN's paper.",
+            "of SEN's paper and, where its text has none, of its authors' code.",
         ),
     ] = None
     recipe: Annotated[

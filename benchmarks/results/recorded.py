@@ -10,7 +10,7 @@ from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
 
 __all__ = ["completed", "config_digest", "recorded_variant", "variant_kind_of", "variant_label", "variant_option"]
 
-# Fields that configurations of sen-bench 0.1 lack, with the values that it computed with.
+# Fields that configurations of sen-bench 0.1 lack, with the values that it computed with; those of blocks by the block.
 _IMPLIED: dict[str, dict[str, Any]] = {
     "graph": {"symprec": UNRECORDED_SYMPREC},
     "training": {
@@ -22,12 +22,19 @@ _IMPLIED: dict[str, dict[str, Any]] = {
         "validation": None,
     },
 }
+_IMPLIED_OF_BLOCK: dict[str, dict[str, Any]] = {"capsule": {"normalise": False}}
 
 
 def completed(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recorded configuration with the fields that sen-bench 0.1 did not know, and what it computed with."""
-    added = {table: {**fields, **content[table]} for table, fields in _IMPLIED.items()}
+    added = {table: {**fields, **content[table]} for table, fields in _implied(content).items()}
     return {**content, **added}
+
+
+def _implied(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the fields that sen-bench 0.1 lacked in a configuration, by its tables."""
+    block = content.get("block_name")
+    return {**_IMPLIED, "block": _IMPLIED_OF_BLOCK[block]} if block in _IMPLIED_OF_BLOCK else _IMPLIED
 
 
 def config_digest(config: Mapping[str, Any], data_digest: str) -> str:
@@ -40,7 +47,7 @@ def config_digest(config: Mapping[str, Any], data_digest: str) -> str:
         data_digest: Hash of the crystals, their targets and their split.
     """
     identity = dict(config)
-    for table, implied in _IMPLIED.items():
+    for table, implied in _implied(config).items():
         if isinstance(fields := config.get(table), Mapping):
             identity[table] = {name: v for name, v in fields.items() if name not in implied or implied[name] != v}
     return digest(format=1, data=data_digest, config=identity)[:10]

@@ -22,6 +22,7 @@ __all__ = ["bibtex", "methods"]
 # task's data: what matminer's dataset_metadata.json names, and the Materials Project wherever it is the source.
 _VARIANTS = {
     "alignn": "choudhary2021alignn",
+    "capsule_released": "liang2023senmodel",
     "cgcnn": "xie2018cgcnn",
     "cogn": "ruff2024cogn",
     "densenet": "huang2017densenet",

@@ -34,7 +34,7 @@ def test_blocks_and_then_models_in_the_order_given_or_all() -> None:
         (" , ", "names no block"),
         ("mlp,capsule,mlp", "names mlp 2 times"),
         ("all,mlp", "all stands by itself"),
-        ("mlp,capsul", "no block called 'capsul'. Did you mean capsule?"),
+        ("mlp,capsul", "no block called 'capsul'. Did you mean capsule or capsule_released?"),
     ],
 )
 def test_bad_lists_of_blocks_are_reported(text: str, message: str) -> None:

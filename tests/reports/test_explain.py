@@ -112,7 +112,7 @@ def test_a_block_without_capsules(made: tuple[Run, Run, Path], sen_bench: Comman
     answer = sen_bench("explain", mlp.path, "--crystals", root / "perovskite.cif", "-o", out)
     assert answer.code == 0, answer.err
     assert facts_of(out)[0]["capsules"] is None
-    assert "has no capsules" in out.read_text()
+    assert "gives no shares of capsules" in out.read_text()
 
 
 def test_a_model_is_explained_by_its_final_environments(

@@ -5,12 +5,21 @@ import pytest
 import torch
 
 from sen.capsule import CapsuleBlock, CapsuleConfig, affine, transform
+from sen.config import SENConfig
+from sen.network import SEN
 from sen.testing import BlockContracts, sample_crystals
 from tests.contracts import OnRealCrystals
 
 
 class TestCapsuleContracts(BlockContracts):
     block = CapsuleBlock
+
+
+class TestNormalisedCapsuleContracts(BlockContracts):
+    block = CapsuleBlock
+
+    def construct(self) -> SEN:
+        return SEN(SENConfig(), CapsuleBlock(192, CapsuleConfig(normalise=True)))
 
 
 class TestCapsuleOnRealCrystals(OnRealCrystals, BlockContracts):
@@ -47,7 +56,7 @@ def test_zero_pose_is_the_identity_and_reflections_exist() -> None:
     assert torch.det(affine(mirror)[0]) < 0
 
 
-def test_maps_shrink_as_in_the_paper() -> None:
+def test_each_convolution_halves_the_map() -> None:
     block = CapsuleBlock(192, CapsuleConfig())
     sizes = []
     x = torch.randn(1, 1, 12, 16)
@@ -83,6 +92,17 @@ def test_share_is_the_attention_transposed() -> None:
     torch.testing.assert_close(found.extras["share"], expected.extras["share"])
     for crystal in range(batch.n_crystals):
         assert attention[batch.crystal == crystal].sum((0, 1)).numpy() == pytest.approx(np.ones(16))
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_the_size_of_environments_matters_unless_they_are_normalised(normalise: bool) -> None:
+    batch = TestCapsuleContracts().batch(sample_crystals())
+    block = CapsuleBlock(192, CapsuleConfig(normalise=normalise)).double()
+    env = torch.randn(len(batch.numbers), 192, dtype=torch.float64)
+    material = block(env, batch).material
+    near = torch.isclose(block(3 * env, batch).material, material, rtol=1e-3, atol=1e-3)
+    assert bool(near.all()) == normalise
+    assert ("environment_norm.weight" in block.state_dict()) == normalise
 
 
 @pytest.mark.parametrize("change", [{"map_height": 7}, {"heads": 5}])

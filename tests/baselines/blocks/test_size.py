@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from baselines.blocks.capsule_released import CapsuleReleasedBlock
 from baselines.blocks.densenet import DenseNetBlock
 from baselines.blocks.egnn import EGNNBlock
 from baselines.blocks.mlp import MLPBlock
@@ -14,7 +15,7 @@ from sen.config import SENConfig
 from sen.network import SEN
 
 
-@pytest.mark.parametrize("block", [MLPBlock, DenseNetBlock, EGNNBlock, TFNBlock, SE3Block])
+@pytest.mark.parametrize("block", [CapsuleReleasedBlock, MLPBlock, DenseNetBlock, EGNNBlock, TFNBlock, SE3Block])
 def test_parameter_count_is_within_a_fifth_of_capsules(block: type[SymmetryBlock]) -> None:
     def parameters(block: type[SymmetryBlock]) -> int:
         with torch.device("meta"):

@@ -303,7 +303,7 @@ def test_what_is_not_a_block_is_named(
 def test_unknown_block_is_answered_with_the_nearest(sen_bench: Command) -> None:
     answer = sen_bench("check-block", "capsul")
     assert answer.code == 2
-    assert "no block called 'capsul'. Did you mean capsule?" in answer.err
+    assert "no block called 'capsul'. Did you mean capsule or capsule_released?" in answer.err
     assert not answer.out
 
 

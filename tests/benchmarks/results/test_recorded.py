@@ -45,3 +45,17 @@ def test_what_version_0_1_did_not_record_changes_no_name() -> None:
         assert config_digest(other, "data") != config_digest(whole, "data")
         assert completed(other)[table][field] == value
     assert config_digest(whole, "other data") != config_digest(whole, "data")
+
+
+def test_what_version_0_1_did_not_record_of_a_block_changes_no_name() -> None:
+    of_capsule = {**OF_BLOCK, "block_name": "capsule", "block": {"heads": 4}}
+    whole = completed(of_capsule)
+    assert whole["block"] == {"heads": 4, "normalise": False}
+    assert config_digest(whole, "data") == config_digest(of_capsule, "data")
+    changed = {**of_capsule, "block": {"heads": 4, "normalise": True}}
+    assert config_digest(changed, "data") != config_digest(whole, "data")
+    # Another block may have a field of that name, which says what it has said from the first.
+    for field in ({}, {"normalise": False}):
+        other = {**OF_BLOCK, "block": field}
+        assert completed(other)["block"] == field
+    assert config_digest(other, "data") != config_digest({**OF_BLOCK, "block": {}}, "data")

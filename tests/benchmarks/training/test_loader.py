@@ -142,7 +142,7 @@ def test_what_waits_for_the_device_is_noticed(work: Callable[[Tensor], object]) 
     assert asking.found
 
 
-@pytest.mark.parametrize("block", ["mlp", "capsule", "densenet", "egnn", "tfn", "se3"])
+@pytest.mark.parametrize("block", ["mlp", "capsule", "capsule_released", "densenet", "egnn", "tfn", "se3"])
 def test_a_training_step_never_waits_for_the_device(block: str) -> None:
     config = build_config("prototypes", block)
     model = build_model(config)

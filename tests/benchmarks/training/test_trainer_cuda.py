@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from baselines.blocks.capsule_released import CapsuleReleasedBlock
 from baselines.blocks.densenet import DenseNetBlock
 from baselines.blocks.egnn import EGNNBlock
 from baselines.blocks.mlp import MLPBlock
@@ -30,7 +31,7 @@ from tests.benchmarks.conftest import SMALL
 from tests.benchmarks.training.test_trainer import FOLD, stopped_after
 
 DEVICE = "cuda"
-BLOCKS = ("mlp", "capsule", "densenet", "egnn", "tfn", "se3")
+BLOCKS = ("mlp", "capsule", "capsule_released", "densenet", "egnn", "tfn", "se3")
 
 pytestmark = [pytest.mark.gpu] if DEVICE == "cuda" else []
 
@@ -55,6 +56,10 @@ class ContractsOnGPU(BlockContracts):
 
 class TestCapsuleContracts(ContractsOnGPU):
     block = CapsuleBlock
+
+
+class TestCapsuleReleasedContracts(ContractsOnGPU):
+    block = CapsuleReleasedBlock
 
 
 class TestMLPContracts(ContractsOnGPU):
