@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["Config", "SENConfig"]
@@ -14,7 +16,7 @@ class Config(BaseModel):
 
 
 class SENConfig(Config):
-    """Feature extraction and property head (paper Eq. 2, 5-7 and Box 1).
+    """Feature extraction, readout and property head (paper Eq. 2, 5-7 and Box 1).
 
     Defaults are the paper's values where the paper gives one; docs/decisions.md explains the others.
     """
@@ -27,11 +29,27 @@ class SENConfig(Config):
     gaussians: int = Field(100, ge=2, description="Gaussians that expand a bond length, with evenly spaced centres.")
     gaussian_range: float = Field(6.0, gt=0, description="Centre of the last Gaussian in Å; the first is at 0.")
     gaussian_width: float = Field(0.5, gt=0, description="Width w of the Gaussians exp(-(d - c)^2 / w^2) in Å.")
-    rounds: int = Field(3, ge=1, description="Rounds of environment update between atoms and bonds.")
+    rounds: int = Field(
+        3,
+        ge=0,
+        description="Rounds of environment update between atoms and bonds; 0: the features know no bonds at all, so "
+        "that only a block that passes messages itself knows the structure.",
+    )
     residual_weight: float = Field(0.6, gt=0, description="Weight of an update when it is added to what it updates.")
     stoichiometry_rounds: int = Field(3, ge=1, description="Rounds of attention between the elements of a formula.")
     lstm_rounds: int = Field(3, ge=1, description="Rounds T of the LSTM attention between a crystal and its atoms.")
     heads: int = Field(4, ge=1, description="Attention heads over the bonds of an atom.")
+    readout: Literal["block", "mean", "attention"] = Field(
+        "block",
+        description="What makes the vector of a crystal: the block itself, the mean over its atoms after the block, or "
+        "a learned attention over them.",
+    )
+    head_input: int | None = Field(
+        None,
+        ge=1,
+        description="Width to which a linear map brings the vector of a crystal, so that the head is as large with any "
+        "block and readout; None: the head reads the vector as it is.",
+    )
     head_width: int = Field(256, ge=1, description="Hidden width of the property head.")
     dropout: float = Field(
         0.3,

@@ -32,7 +32,7 @@ from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock
 from sen.config import SENConfig
 from sen.models import CrystalModel, FittedModel, run_model
-from sen.network import SEN, property_head
+from sen.network import SEN, Readout, property_head
 from sen.registry import guard, variant_code, variant_kind
 
 # A state has some 90 MB at the default sizes: writing it takes less than one per cent of a minute's training.
@@ -141,7 +141,7 @@ class TrainedFold:
 
 
 def check_model(config: RunConfig) -> None:
-    """Check that the configured model can be built; of SEN only the block and the head, at a lower cost.
+    """Check that the configured model can be built; of SEN only what follows the features, at a lower cost.
 
     Raises:
         UsageError: See `build_model`.
@@ -152,7 +152,7 @@ def check_model(config: RunConfig) -> None:
             model(config.model)
         else:
             assert isinstance(config.model, SENConfig)
-            property_head(_build_block(block, config).material_width, config.model)
+            property_head(Readout(_build_block(block, config), config.model).width, config.model)
 
 
 def build_model(config: RunConfig) -> CrystalModel:
