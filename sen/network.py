@@ -39,8 +39,8 @@ class Readout(nn.Module):
                 "None): use sen.readout = block."
             )
         self.score = nn.Linear(width, 1, bias=False) if self.kind == "attention" else None
-        # The map comes before the norm of the head. Behind it, the map would multiply into the head's first one, and the
-        # norm would still have as many weights as the block's vector is wide.
+        # The map comes before the norm of the head. After the norm it would multiply into the head's first map, and the
+        # norm would still have as many weights as the vector of the block is wide.
         self.map = None if config.head_input is None else nn.Linear(width, config.head_input)
         self.width = config.head_input or width
 

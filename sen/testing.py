@@ -342,7 +342,7 @@ class BlockContracts(ModelContracts):
         require(block.needs_vectors or not block.chiral, "it is declared chiral, but distances have no handedness")
         require(isinstance(block.source, str), f"its source is {block.source!r}, not a string")
 
-    def test_seam_default_block_declares_the_width_of_its_material_vectors(self) -> None:
+    def test_seam_default_block_declares_the_widths_of_what_it_returns(self) -> None:
         block = self.block(self.sen.environment_width, self.block.Config())
         width = getattr(block, "material_width", None)
         require(type(width) is int and width > 0, f"its material_width is {width!r}; the constructor must set it")

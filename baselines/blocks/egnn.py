@@ -79,8 +79,8 @@ class _Layer(nn.Module):
     """One E(n) layer: messages (Eq. 3), coordinates (Eq. 4), pooled messages (Eq. 5), environments (Eq. 6).
 
     The displacement is a mean over the neighbours, as in Eq. 4; an atom without neighbours does not move. Differences
-    of coordinates are divided by their length plus 1 Å, as in the authors' code, so that an atom moves by less than the
-    largest of their weights in Å, which is 1 with tanh.
+    of coordinates are divided by their length plus 1 Å, as in the authors' flows (Garcia Satorras et al., NeurIPS
+    2021), so that an atom moves by less than the largest of their weights in Å, which is 1 with tanh.
     """
 
     def __init__(self, config: EGNNConfig, *, moves: bool) -> None:

@@ -53,6 +53,7 @@ __all__ = [
     "guard_model",
     "learning_rate",
     "n_parameters",
+    "parameters_by_part",
     "predict",
     "probabilities",
     "train_fold",
@@ -236,6 +237,11 @@ def untrained_model(config: RunConfig, seed: int, fold: int) -> tuple[CrystalMod
 def n_parameters(module: nn.Module) -> int:
     """Return the number of trainable parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def parameters_by_part(model: CrystalModel) -> dict[str, int]:
+    """Return the number of trainable parameters of the features, block, readout and head of SEN; {} of other models."""
+    return {name: n_parameters(part) for name, part in model.named_children()} if isinstance(model, SEN) else {}
 
 
 @torch.no_grad()
