@@ -214,6 +214,7 @@ def show_result(result: AblationResult, folder: str) -> None:
     compact = console.width < _WIDE
     console.print()
     console.print(_table_of_results(result, compact=compact))
+    console.print(_table_of_parameters(result))
     if incomplete := [row for row in result.summaries if row.missing]:
         names = "; ".join(
             f"{row.setting} ({row.trainings} of {row.trainings + row.missing} trainings)" for row in incomplete
@@ -258,7 +259,8 @@ def _table_of_results(result: AblationResult, *, compact: bool) -> Table:
     table = Table(title=f"{task.name}: {result.judge.rows} rows", title_justify="left")
     headings = ["variant", _label(result.judge, task.unit), "std, folds", "std, seeds"]
     any_ensemble = any(math.isfinite(row.ensemble) for row in result.summaries)
-    headings += ["seeds averaged", "parameters"] if any_ensemble else ["parameters"]
+    if any_ensemble:
+        headings.append("seeds averaged")
     if not compact:
         headings += ["folds", "seeds", "rows", "an epoch", "memory"]
     has_paper = any(paper is not None for paper in result.paper)
@@ -267,14 +269,12 @@ def _table_of_results(result: AblationResult, *, compact: bool) -> Table:
     for heading in headings:
         _add_column(table, heading, is_text=heading == "variant")
     for row, paper in zip(result.summaries, result.paper, strict=True):
-        share = row.parameters_beside_capsule
         cells = [
             str(row.setting),
             figures(row.mean),
             figures(row.std_folds),
             figures(row.std_seeds),
             *([figures(row.ensemble)] if any_ensemble else []),
-            f"{row.parameters:,}" + (f" ({share:+.0%})" if share and math.isfinite(share) else ""),
         ]
         if not compact:
             cells += [
@@ -288,6 +288,16 @@ def _table_of_results(result: AblationResult, *, compact: bool) -> Table:
             numbers = ["", ""] if paper is None else [f"{paper:.2f}", f"{paper * SCALE:.2f}"]
             cells += numbers[1:] if compact else numbers
         table.add_row(*cells)
+    return table
+
+
+def _table_of_parameters(result: AblationResult) -> Table:
+    table = Table(title="Parameters", title_justify="left")
+    lines = result.parameters()
+    for heading in lines[0]:
+        _add_column(table, heading, is_text=heading == "variant")
+    for line in lines:
+        table.add_row(*line.values())
     return table
 
 

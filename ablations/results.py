@@ -64,6 +64,23 @@ class AblationResult:
         """The limits on the training rows of a fold that variants have, sorted."""
         return sorted({v.plan.config.limit for v in self.variants if v.plan.config.limit is not None})
 
+    def parameters(self) -> list[dict[str, str]]:
+        """Return the lines of the table of parameters: of each part of SEN that was counted, and in all."""
+        parts = dict.fromkeys(part for row in self.summaries for part in row.parameters_by_part)
+        has_capsule = any(math.isfinite(row.parameters_beside_capsule) for row in self.summaries)
+        return [
+            {
+                "variant": str(row.setting),
+                **{
+                    part: f"{row.parameters_by_part[part]:,}" if part in row.parameters_by_part else ""
+                    for part in parts
+                },
+                "in all": f"{row.parameters:,}",
+                **({"beside capsule": _share(row.parameters_beside_capsule)} if has_capsule else {}),
+            }
+            for row in self.summaries
+        ]
+
 
 def evaluate(variants: Sequence[Variant], judge: JudgedRows = "test") -> AblationResult:
     """Read the finished trainings of at least one variant, and compare the variants by their scores on these rows.
@@ -84,7 +101,7 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
     """Write the result into a folder next to its runs, each file whole or not at all, and return the folder.
 
     `ablation.json` holds everything; `table.csv`, `comparisons.csv` and `cells.csv` (one line for each training) hold
-    the numbers; `table.tex` holds two tables for LaTeX with booktabs.
+    the numbers; `table.tex` holds three tables for LaTeX with booktabs.
 
     Args:
         result: The result.
@@ -138,6 +155,10 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
     return folder
 
 
+def _share(share: float) -> str:
+    return f"{share:+.0%}" if share and math.isfinite(share) else ""
+
+
 def _as_facts(line: VariantSummary | Comparison) -> dict[str, Any]:
     """Return a line for JSON, where numbers that are not finite are None."""
     facts = dict(vars(line))
@@ -174,7 +195,9 @@ def _lines_of_trainings(all_finished: Sequence[FinishedVariant]) -> list[dict[st
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
     flat = [
-        {key: _joined(value) for key, value in line.items() if key != "values"} | dict(line.get("values", {}))
+        {key: _joined(value) for key, value in line.items() if not isinstance(value, dict)}
+        | line.get("values", {})
+        | {f"parameters_{part}": n for part, n in line.get("parameters_by_part", {}).items()}
         for line in lines
     ]
     columns = columns or list(dict.fromkeys(key for line in flat for key in line))
@@ -186,7 +209,7 @@ def _joined(value: Any) -> Any:
 
 
 def _latex(result: AblationResult) -> str:
-    """Return the table of results and that of comparisons for LaTeX."""
+    """Return the table of results, that of parameters and that of comparisons for LaTeX."""
     task = result.dataset.task
     unit = f" ({task.unit})" if task.unit else ""
     label = f"{result.metric.label}{unit}"
@@ -200,7 +223,6 @@ def _latex(result: AblationResult) -> str:
             "std, seeds": figures(row.std_seeds),
             **({"seeds averaged": figures(row.ensemble)} if any_ensemble else {}),
             "trainings": f"{row.trainings} of {row.trainings + row.missing}",
-            "parameters": f"{row.parameters:,}",
             **({"paper (scaled)": _decimals(paper), "paper (eV)": _decimals(paper, SCALE)} if any_paper else {}),
         }
         for row, paper in zip(result.summaries, result.paper, strict=True)
@@ -224,6 +246,8 @@ def _latex(result: AblationResult) -> str:
     if result.absent:
         notes.append(f"Not finished: {'; '.join(map(str, result.absent))}.")
     parts = [r"% \usepackage{booktabs}", _latex_table(lines, f"{task.name}: {' '.join(notes)}", f"tab:{task.name}")]
+    caption = f"{task.name}: trainable parameters."
+    parts.append(_latex_table(result.parameters(), caption, f"tab:{task.name}-parameters"))
     if differences:
         caption = (
             f"{task.name}: paired differences; interval: bootstrap over test rows, p: corrected resampled t-test over "

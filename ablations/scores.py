@@ -122,6 +122,8 @@ class VariantSummary:
         missing: Number of trainings asked for that are not finished.
         rows: Number of rows that judge.
         parameters: Number of parameters of the model.
+        parameters_by_part: That of the features, block, readout and head of SEN; empty of other models, and of
+            trainings from before it was recorded.
         parameters_beside_capsule: Relative difference from capsule's parameters; NaN where capsule is not in the grid.
         epoch_seconds: Median wall time of an epoch.
         peak_memory_bytes: Largest memory of a training: of the GPU for trainings on one, resident for the others.
@@ -138,6 +140,7 @@ class VariantSummary:
     missing: int
     rows: int
     parameters: int
+    parameters_by_part: dict[str, int]
     parameters_beside_capsule: float
     epoch_seconds: float
     peak_memory_bytes: int
@@ -168,6 +171,9 @@ def summarise_variant(finished: FinishedVariant, all_finished: Sequence[Finished
             for training in {training.fold: training for training in reversed(trainings)}.values()
         ),
         parameters=parameters,
+        parameters_by_part={
+            part: n for record in records.values() for part, n in record.get("parameters_by_part", {}).items()
+        },
         parameters_beside_capsule=(
             parameters / next(iter(capsule.records.values()))["parameters"] - 1 if capsule is not None else math.nan
         ),

@@ -19,7 +19,7 @@ class SymmetryOutput:
     """What a block returns for B crystals with N nodes.
 
     Attributes:
-        atoms: Environment of each node after the block, [N, D].
+        atoms: Environment of each node after the block, [N, atom_width].
         material: Vector of each crystal from which the property is predicted, [B, material_width].
         extras: Further tensors for the reports by name, such as capsule poses and presences.
     """
@@ -42,6 +42,8 @@ class SymmetryBlock(nn.Module, ABC):
         chiral: Whether it may distinguish a crystal from its mirror image, for which it must read vectors.
         source: The publication it follows.
         material_width: Width of `SymmetryOutput.material`, set by the constructor.
+        atom_width: Width of `SymmetryOutput.atoms`, set by the constructor; None of a block whose `atoms` are not for
+            other readouts than its own.
     """
 
     Config: ClassVar[type[BlockConfig]]
@@ -49,6 +51,7 @@ class SymmetryBlock(nn.Module, ABC):
     chiral: ClassVar[bool] = False
     source: ClassVar[str] = ""
     material_width: int
+    atom_width: int | None = None
 
     @abstractmethod
     def __init__(self, width: int, config: BlockConfig) -> None:

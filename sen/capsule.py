@@ -86,8 +86,8 @@ class CapsuleBlock(SymmetryBlock):
             raise ValueError(f"heads ({config.heads}) must divide split_width ({config.split_width}).")
         self.config = config
         filters, n, capsule, split = config.filters, config.capsules, config.capsule_width, config.split_width
-        self.material_width = n * capsule
         self.environment_norm = nn.LayerNorm(width) if config.normalise else nn.Identity()
+        self.material_width, self.atom_width = n * capsule, capsule
         self.convolutions = nn.Sequential(
             *(
                 layer

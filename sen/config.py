@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["Config", "SENConfig"]
@@ -14,7 +16,7 @@ class Config(BaseModel):
 
 
 class SENConfig(Config):
-    """Feature extraction and property head (paper Eq. 2, 5-7 and Box 1).
+    """Feature extraction, readout and property head (paper Eq. 2, 5-7 and Box 1).
 
     Each default is from the text of the paper, or from the authors' code, or our choice, as its description says;
     docs/decisions.md names the places.
@@ -30,7 +32,12 @@ class SENConfig(Config):
     gaussian_width: float = Field(
         0.5, gt=0, description="Width w of the Gaussians exp(-(d - c)^2 / w^2) in Å (authors' code)."
     )
-    rounds: int = Field(3, ge=1, description="Rounds of environment update between atoms and bonds (authors' code).")
+    rounds: int = Field(
+        3,
+        ge=0,
+        description="Rounds of environment update between atoms and bonds (authors' code: 3); 0: the features know no "
+        "bonds at all, so that only a block that passes messages itself knows the structure.",
+    )
     residual_weight: float = Field(
         0.6, gt=0, description="Weight of an update when it is added to what it updates (authors' code)."
     )
@@ -41,6 +48,17 @@ class SENConfig(Config):
         3, ge=1, description="Rounds T of the LSTM attention between a crystal and its atoms (our choice)."
     )
     heads: int = Field(4, ge=1, description="Attention heads over the bonds of an atom (our choice).")
+    readout: Literal["block", "mean", "attention"] = Field(
+        "block",
+        description="What makes the vector of a crystal: the block itself, the mean over its atoms after the block, or "
+        "a learned attention over them.",
+    )
+    head_input: int | None = Field(
+        None,
+        ge=1,
+        description="Width to which a linear map brings the vector of a crystal, so that the head is as large with any "
+        "block and readout; None: the head reads the vector as it is.",
+    )
     head_width: int = Field(256, ge=1, description="Hidden width of the property head (our choice).")
     dropout: float = Field(
         0.3,

@@ -81,7 +81,10 @@ class BondAttention(nn.Module):
 
 
 class EnvironmentEncoder(nn.Module):
-    """The atom and bond encoders F_c^a and F_c^b: rounds of update between atoms and bonds (Eq. 5)."""
+    """The atom and bond encoders F_c^a and F_c^b: rounds of update between atoms and bonds (Eq. 5).
+
+    Without rounds there are no bonds.
+    """
 
     def __init__(self, config: SENConfig) -> None:
         super().__init__()
@@ -89,18 +92,21 @@ class EnvironmentEncoder(nn.Module):
         self.residual_weight = config.residual_weight
         self.atoms = nn.Linear(config.atom_embedding, width)
         self.expansion = GaussianExpansion(config.gaussians, config.gaussian_range, config.gaussian_width)
-        self.bonds = nn.Linear(config.gaussians, width)
+        self.bonds = nn.Linear(config.gaussians, width) if config.rounds else None
         self.attentions = nn.ModuleList(BondAttention(width, width, config.heads) for _ in range(config.rounds))
         self.updates = nn.ModuleList(nn.Linear(width, width) for _ in range(config.rounds))
         self.dropout = nn.Dropout(config.dropout)
 
     def scale_bonds(self) -> None:
         """Draw the weights of the bonds again, for the few Gaussians that a bond length excites instead of for all."""
-        nn.init.normal_(self.bonds.weight, std=self.expansion.excited**-0.5)
+        if self.bonds is not None:
+            nn.init.normal_(self.bonds.weight, std=self.expansion.excited**-0.5)
 
-    def forward(self, embedding: Tensor, graph: CrystalBatch) -> tuple[Tensor, Tensor]:
+    def forward(self, embedding: Tensor, graph: CrystalBatch) -> tuple[Tensor, Tensor | None]:
         """Return encoded atoms [N, width] and bonds [K, width]."""
         atoms = F.silu(self.atoms(embedding))
+        if self.bonds is None:
+            return atoms, None
         bonds = F.silu(self.bonds(self.expansion(graph.distance)))
         for attention, update in zip(self.attentions, self.updates, strict=True):
             pooled, messages = attention(atoms, bonds, graph)
@@ -112,20 +118,23 @@ class EnvironmentEncoder(nn.Module):
 class SetPooling(nn.Module):
     """`SET`: attention pooling of an atom's bonds, each joined with the atom, then a row-wise feed-forward (Eq. 5).
 
-    After Lee et al., ICML 2019 (pooling by multi-head attention). An atom without bonds keeps its own features.
+    After Lee et al., ICML 2019 (pooling by multi-head attention). An atom without bonds keeps its own features, as do
+    all where the encoder has no rounds.
     """
 
     def __init__(self, config: SENConfig) -> None:
         super().__init__()
         width = config.environment_width
-        self.bonds = BondAttention(config.encoder_width, width, config.heads)
+        self.bonds = BondAttention(config.encoder_width, width, config.heads) if config.rounds else None
         self.atoms = nn.Linear(config.encoder_width, width)
         self.feedforward = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU())
 
-    def forward(self, atoms: Tensor, bonds: Tensor, graph: CrystalBatch) -> Tensor:
+    def forward(self, atoms: Tensor, bonds: Tensor | None, graph: CrystalBatch) -> Tensor:
         """Return gamma^A [N, environment_width] from encoded atoms [N, width] and bonds [K, width]."""
-        pooled, _ = self.bonds(atoms, bonds, graph)
-        environment: Tensor = self.atoms(atoms) + pooled
+        environment: Tensor = self.atoms(atoms)
+        if self.bonds is not None:
+            pooled, _ = self.bonds(atoms, bonds, graph)
+            environment = environment + pooled
         update: Tensor = self.feedforward(environment)
         return environment + update
 

@@ -1,23 +1,68 @@
-"""SEN: feature extraction, a symmetry block, a property head."""
+"""SEN: feature extraction, a symmetry block, a readout, a property head."""
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sen.batch import CrystalBatch
-from sen.blocks import SymmetryBlock
+from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import SENConfig
 from sen.features import FeatureExtraction
 from sen.models import CrystalModel, ModelOutput
+from sen.ops import segment_softmax, segment_sum
 
-__all__ = ["SEN", "property_head"]
+__all__ = ["SEN", "Readout", "property_head"]
 
 
-def property_head(material_width: int, config: SENConfig) -> nn.Sequential:
-    """Return the property head of SEN, with new weights: from material vectors [B, material_width] to [B, 1]."""
+class Readout(nn.Module):
+    """From what a block returns to one vector for each crystal, as `sen.readout` and `sen.head_input` say.
+
+    Args:
+        block: The block.
+        config: Hyper-parameters of SEN.
+
+    Attributes:
+        width: Width of the vectors.
+
+    Raises:
+        ValueError: Atoms are to be read, and the block declares no `atom_width`.
+    """
+
+    def __init__(self, block: SymmetryBlock, config: SENConfig) -> None:
+        super().__init__()
+        self.kind = config.readout
+        width = block.material_width if self.kind == "block" else block.atom_width
+        if width is None:
+            raise ValueError(
+                f"it returns no environments of atoms that sen.readout = {self.kind} could read (its atom_width is "
+                "None): use sen.readout = block."
+            )
+        self.score = nn.Linear(width, 1, bias=False) if self.kind == "attention" else None
+        # The map comes before the norm of the head. After the norm it would multiply into the head's first map, and the
+        # norm would still have as many weights as the vector of the block is wide.
+        self.map = None if config.head_input is None else nn.Linear(width, config.head_input)
+        self.width = config.head_input or width
+
+    def forward(self, symmetry: SymmetryOutput, batch: CrystalBatch) -> Tensor:
+        """Return the vectors, [B, width]."""
+        material = symmetry.material
+        if self.score is not None:
+            # The norm keeps the scores near 1, however large a block makes its environments; its own weights and bias
+            # would multiply into the score or cancel in the softmax.
+            scores = self.score(F.layer_norm(symmetry.atoms, symmetry.atoms.shape[1:]))
+            weights = segment_softmax(scores, batch.crystal, batch.n_crystals, batch.multiplicity)
+            material = segment_sum(weights * symmetry.atoms, batch.crystal, batch.n_crystals)
+        elif self.kind == "mean":
+            material = batch.mean(symmetry.atoms)
+        return material if self.map is None else self.map(material)
+
+
+def property_head(width: int, config: SENConfig) -> nn.Sequential:
+    """Return the property head of SEN, with new weights: from vectors of crystals [B, width] to [B, 1]."""
     return nn.Sequential(
-        nn.LayerNorm(material_width),
-        nn.Linear(material_width, config.head_width),
+        nn.LayerNorm(width),
+        nn.Linear(width, config.head_width),
         nn.SiLU(),
         nn.Dropout(config.dropout),
         nn.Linear(config.head_width, 1),
@@ -28,8 +73,11 @@ class SEN(CrystalModel):
     """Symmetry-enhanced equivariance network with a pluggable symmetry stage.
 
     Args:
-        config: Hyper-parameters of feature extraction and head.
+        config: Hyper-parameters of feature extraction, readout and head.
         block: The symmetry block, built for `config.environment_width` channels.
+
+    Raises:
+        ValueError: The block does not have what the readout reads.
     """
 
     Config = SENConfig
@@ -48,15 +96,17 @@ class SEN(CrystalModel):
         super().__init__(config)
         self.features = FeatureExtraction(config)
         self.block = block
-        self.head = property_head(block.material_width, config)
+        self.readout = Readout(block, config)
+        self.head = property_head(self.readout.width, config)
 
     def forward(self, batch: CrystalBatch) -> ModelOutput:
-        """Run the three stages; `atoms` is what the block makes of `extras["environment"]` [N, environment_width]."""
+        """Run the four stages; `atoms` is what the block makes of `extras["environment"]` [N, environment_width]."""
         environment = self.features(batch)
         symmetry = self.block(environment, batch)
+        material = self.readout(symmetry, batch)
         return ModelOutput(
-            prediction=self.head(symmetry.material).squeeze(-1),
+            prediction=self.head(material).squeeze(-1),
             atoms=symmetry.atoms,
-            material=symmetry.material,
+            material=material,
             extras={**symmetry.extras, "environment": environment},
         )

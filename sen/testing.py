@@ -302,9 +302,13 @@ class ModelContracts:
 
 
 class BlockContracts(ModelContracts):
-    """What a block must satisfy, alone and within SEN; a subclass sets `block`."""
+    """What a block must satisfy, alone and within SEN; a subclass sets `block`.
+
+    Another `sen` holds the block to the contracts within another SEN, such as one with another readout.
+    """
 
     model = SEN
+    sen: SENConfig = SENConfig()
     block: ClassVar[type[SymmetryBlock]]
 
     test_seam_class_is_a_model_with_a_configuration = None  # type: ignore[assignment]  # SEN is one
@@ -320,9 +324,8 @@ class BlockContracts(ModelContracts):
         return self.block.needs_vectors
 
     def construct(self) -> SEN:
-        """Return a new SEN with the block, both in their default configuration."""
-        config = SENConfig()
-        return SEN(config, self.block(config.environment_width, self.block.Config()))
+        """Return a new SEN, configured by `sen`, with the block in its default configuration."""
+        return SEN(self.sen, self.block(self.sen.environment_width, self.block.Config()))
 
     def build(self, seed: int = 0) -> SEN:
         """Return SEN with the block in float64, in evaluation mode, its weights drawn from `seed`."""
@@ -339,10 +342,13 @@ class BlockContracts(ModelContracts):
         require(block.needs_vectors or not block.chiral, "it is declared chiral, but distances have no handedness")
         require(isinstance(block.source, str), f"its source is {block.source!r}, not a string")
 
-    def test_seam_default_block_declares_the_width_of_its_material_vectors(self) -> None:
-        block = self.block(SENConfig().environment_width, self.block.Config())
+    def test_seam_default_block_declares_the_widths_of_what_it_returns(self) -> None:
+        block = self.block(self.sen.environment_width, self.block.Config())
         width = getattr(block, "material_width", None)
         require(type(width) is int and width > 0, f"its material_width is {width!r}; the constructor must set it")
+        width = block.atom_width
+        is_width = width is None or (type(width) is int and width > 0)
+        require(is_width, f"its atom_width is {width!r}, neither None nor a width")
 
     def test_seam_output_has_the_declared_shapes(self) -> None:
         model, batch = self.build(), self.batch(self.crystals())
@@ -352,9 +358,11 @@ class BlockContracts(ModelContracts):
         for name, tensor in tensors.items():
             require(isinstance(tensor, Tensor), f"{name} is {type(tensor).__name__}, not a Tensor")
         n_atoms, material = len(batch.numbers), (batch.n_crystals, model.block.material_width)
+        width = model.block.atom_width
         require(
-            output.atoms.ndim == 2 and len(output.atoms) == n_atoms,
-            f"atoms has the shape {tuple(output.atoms.shape)}; with {n_atoms} atoms it must be ({n_atoms}, any width)",
+            output.atoms.ndim == 2 and len(output.atoms) == n_atoms and width in {None, output.atoms.shape[1]},
+            f"atoms has the shape {tuple(output.atoms.shape)}; with {n_atoms} atoms and the atom_width declared it "
+            f"must be ({n_atoms}, {'any width' if width is None else width})",
         )
         require(
             output.material.shape == material,

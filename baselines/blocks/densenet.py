@@ -56,7 +56,7 @@ class DenseNetBlock(SymmetryBlock):
             stages.append(_DenseStage(channels, n_layers, config))
             channels += n_layers * config.growth
         self.layers = nn.Sequential(*stages, *_normalise(channels, config.group))
-        self.material_width = channels
+        self.material_width = self.atom_width = channels
 
     def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
         """Read environments [N, width] as maps; average the features of a map, then those of the atoms of a crystal."""

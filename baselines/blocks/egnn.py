@@ -6,6 +6,8 @@ atoms and the edge vectors, which follow them: r_ij <- r_ij + dx_j - dx_i for ev
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -13,12 +15,16 @@ from torch import Tensor, nn
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import Config
+from sen.features import GaussianExpansion
 from sen.ops import segment_sum
 
 __all__ = ["EGNNBlock", "EGNNConfig"]
 
-#: A typical distance between neighbours in Å; messages read squared distances divided by its square.
+#: A typical distance between neighbours in Å; squared distances are divided by its square.
 LENGTH = 3.0
+
+#: Number, last centre and width of the Gaussians that expand a distance, both in Å: the defaults of `tfn` and `se3`.
+GAUSSIANS = (20, 6.0, 0.5)
 
 
 class EGNNConfig(Config):
@@ -28,6 +34,17 @@ class EGNNConfig(Config):
     width: int = Field(256, ge=1, description="Width of an atom's environment in and after the block.")
     message: int = Field(128, ge=1, description="Width of a message.")
     hidden: int = Field(512, ge=1, description="Hidden width of the update of the atoms.")
+    aggregation: Literal["mean", "sum"] = Field(
+        "mean", description="What an atom takes of the messages of its neighbours (sum: as the authors)."
+    )
+    tanh: bool = Field(
+        True,
+        description="Whether tanh bounds the weights of displacements, so that a layer moves an atom by less than 1 Å; "
+        "without it (as the authors) nothing bounds them, and they are nearly zero at first.",
+    )
+    distances: Literal["squared", "gaussians"] = Field(
+        "squared", description="How messages read a distance: its square (as the authors), or expanded in Gaussians."
+    )
 
 
 class EGNNBlock(SymmetryBlock):
@@ -39,7 +56,7 @@ class EGNNBlock(SymmetryBlock):
 
     def __init__(self, width: int, config: EGNNConfig) -> None:
         super().__init__(width, config)
-        self.material_width = config.width
+        self.material_width = self.atom_width = config.width
         self.embedding = nn.Linear(width, config.width)
         # No layer would read displacements that follow the last messages.
         self.layers = nn.ModuleList(_Layer(config, moves=i + 1 < config.layers) for i in range(config.layers))
@@ -61,9 +78,9 @@ class EGNNBlock(SymmetryBlock):
 class _Layer(nn.Module):
     """One E(n) layer: messages (Eq. 3), coordinates (Eq. 4), pooled messages (Eq. 5), environments (Eq. 6).
 
-    Both sums over neighbours are means, because the number of neighbours depends on the cap of the graph; an atom
-    without neighbours does not move. An atom moves by less than 1 Å, because differences of coordinates are divided by
-    their length plus 1 Å, as in the authors' code, and their weights are bounded by tanh.
+    The displacement is a mean over the neighbours, as in Eq. 4; an atom without neighbours does not move. Differences
+    of coordinates are divided by their length plus 1 Å, as in the authors' flows (Garcia Satorras et al., NeurIPS
+    2021), so that an atom moves by less than the largest of their weights in Å, which is 1 with tanh.
     """
 
     def __init__(self, config: EGNNConfig, *, moves: bool) -> None:
@@ -72,13 +89,20 @@ class _Layer(nn.Module):
         # The first linear map of Eq. 3 is applied to atoms before they are gathered to edges, which are more numerous.
         self.center = nn.Linear(width, message)
         self.neighbor = nn.Linear(width, message, bias=False)
-        self.distance = nn.Linear(1, message, bias=False)
+        self.expansion = GaussianExpansion(*GAUSSIANS) if config.distances == "gaussians" else None
+        self.distance = nn.Linear(1 if self.expansion is None else GAUSSIANS[0], message, bias=False)
+        if self.expansion is not None:
+            # Scaled for the few Gaussians that a length excites, as in sen.features.
+            nn.init.normal_(self.distance.weight, std=self.expansion.excited**-0.5)
         self.edge = nn.Sequential(nn.SiLU(), nn.Linear(message, message), nn.SiLU())
-        self.move = (
-            nn.Sequential(nn.Linear(message, message), nn.SiLU(), nn.Linear(message, 1, bias=False), nn.Tanh())
-            if moves
-            else None
-        )
+        self.move = None
+        if moves:
+            first, last = nn.Linear(message, message), nn.Linear(message, 1, bias=False)
+            if not config.tanh:
+                # As in the authors' code: far displacements at the start would make all later distances meaningless.
+                nn.init.xavier_uniform_(last.weight, gain=0.001)
+            self.move = nn.Sequential(first, nn.SiLU(), last, *([nn.Tanh()] if config.tanh else []))
+        self.sums = config.aggregation == "sum"
         self.update = nn.Sequential(
             nn.Linear(width + message, config.hidden), nn.SiLU(), nn.Linear(config.hidden, width)
         )
@@ -89,12 +113,14 @@ class _Layer(nn.Module):
         messages = self.edge(
             self.center(atoms).index_select(0, graph.center)
             + self.neighbor(atoms).index_select(0, graph.neighbor)
-            + self.distance((length / LENGTH) ** 2)
+            + self.distance((length / LENGTH) ** 2 if self.expansion is None else self.expansion(length.squeeze(1)))
         )
         share = 1 / graph.edge_ptr.diff().clamp(min=1).unsqueeze(1).to(edges.dtype)
         step = None
         if self.move is not None:
             # Eq. 4 adds x_i - x_j, which is the edge backwards.
             step = -share * segment_sum(edges / (length + 1) * self.move(messages), graph.center, len(atoms))
-        pooled = share * segment_sum(messages, graph.center, len(atoms))
+        pooled = segment_sum(messages, graph.center, len(atoms))
+        if not self.sums:
+            pooled = share * pooled
         return atoms + self.update(torch.cat([atoms, pooled], dim=1)), step

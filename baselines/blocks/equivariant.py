@@ -239,7 +239,7 @@ class EquivariantBlock(SymmetryBlock):
     def __init__(self, width: int, config: EquivariantConfig) -> None:
         super().__init__(width, config)
         self.config = config
-        self.material_width = config.width
+        self.material_width = self.atom_width = config.width
         self.inputs = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.scalars))
         self.edges = EdgeEncoder(config)
         full = [config.scalars, *[config.channels] * LMAX]

@@ -27,7 +27,7 @@ class MLPBlock(SymmetryBlock):
 
     def __init__(self, width: int, config: MLPConfig) -> None:
         super().__init__(width, config)
-        self.material_width = config.width
+        self.material_width = self.atom_width = config.width
         self.layers = nn.Sequential(
             nn.Linear(width, config.hidden),
             nn.SiLU(),

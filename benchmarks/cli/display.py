@@ -327,18 +327,18 @@ def _data_state(task: Task, data_dir: Path | None) -> str:
 
 
 def show_blocks() -> None:
-    """Print the installed blocks, with the number of parameters at default sizes.
+    """Print the installed blocks, with the number of parameters of the parts of SEN at default sizes.
 
     Raises:
         RunError: Some blocks cannot be loaded or built; the others are printed.
     """
     from benchmarks.results.run_config import build_config
-    from benchmarks.training.trainer import build_model, n_parameters
+    from benchmarks.training.trainer import build_model, n_parameters, parameters_by_part
     from sen.network import SEN
     from sen.registry import block_names
 
     table = Table(title="Symmetry blocks of SEN")
-    for heading in ("block", "parameters", "SEN in all", "relative to capsule", "reads", "source"):
+    for heading in ("block", "parameters", "head", "SEN in all", "relative to capsule", "reads", "source"):
         table.add_column(heading, justify="left" if heading in {"block", "reads", "source"} else "right")
     models: dict[str, SEN] = {}
     broken: list[str] = []
@@ -352,11 +352,16 @@ def show_blocks() -> None:
             models[name] = model
     of_capsule = n_parameters(models["capsule"])
     for name, model in models.items():
-        total = n_parameters(model)
+        total, parts = n_parameters(model), parameters_by_part(model)
         reads = "edge vectors, full cells" if model.block.needs_vectors else "distances, asymmetric units"
         share = f"{total / of_capsule - 1:+.0%}"
-        table.add_row(name, f"{n_parameters(model.block):,}", f"{total:,}", share, reads, model.block.source)
-    make_console().print(table)
+        table.add_row(name, f"{parts['block']:,}", f"{parts['head']:,}", f"{total:,}", share, reads, model.block.source)
+    console = make_console()
+    console.print(table)
+    console.print(
+        f"SEN in all: the block, the head and the features, which have {n_parameters(models['capsule'].features):,} "
+        "parameters with every block. The readout has none unless sen.readout or sen.head_input is set."
+    )
     if broken:
         raise RunError(" ".join(broken))
 

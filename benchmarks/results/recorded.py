@@ -10,7 +10,7 @@ from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
 
 __all__ = ["completed", "config_digest", "recorded_variant", "variant_kind_of", "variant_label", "variant_option"]
 
-# Fields that configurations of sen-bench 0.1 lack, with the values that it computed with; those of blocks by the block.
+# Fields that configurations of earlier versions lack, with the values that these computed with.
 _IMPLIED: dict[str, dict[str, Any]] = {
     "graph": {"symprec": UNRECORDED_SYMPREC},
     "training": {
@@ -21,26 +21,30 @@ _IMPLIED: dict[str, dict[str, Any]] = {
         "final_learning_rate": 0.0,
         "validation": None,
     },
+    "sen": {"readout": "block", "head_input": None},
 }
-_IMPLIED_OF_BLOCK: dict[str, dict[str, Any]] = {"capsule": {"normalise": False}}
-
-
-def completed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recorded configuration with the fields that sen-bench 0.1 did not know, and what it computed with."""
-    added = {table: {**fields, **content[table]} for table, fields in _implied(content).items()}
-    return {**content, **added}
+_IMPLIED_OF_BLOCK: dict[str, dict[str, Any]] = {
+    "capsule": {"normalise": False},
+    "egnn": {"aggregation": "mean", "tanh": True, "distances": "squared"},
+}
 
 
 def _implied(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the fields that sen-bench 0.1 lacked in a configuration, by its tables."""
-    block = content.get("block_name")
-    return {**_IMPLIED, "block": _IMPLIED_OF_BLOCK[block]} if block in _IMPLIED_OF_BLOCK else _IMPLIED
+    """Return the fields that a recorded configuration may lack, for each of its tables that has such fields."""
+    tables = {**_IMPLIED, "block": _IMPLIED_OF_BLOCK.get(content.get("block_name", ""), {})}
+    return {table: fields for table, fields in tables.items() if table in content}
+
+
+def completed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded configuration with the fields that its version did not know, and what that computed with."""
+    added = {table: {**fields, **content[table]} for table, fields in _implied(content).items()}
+    return {**content, **added}
 
 
 def config_digest(config: Mapping[str, Any], data_digest: str) -> str:
     """Return the hash in the name of a run, of its configuration and data: 10 hexadecimal digits.
 
-    Runs of sen-bench 0.1 keep their names: fields that it lacked are left out where they say what it computed with.
+    Runs of earlier versions keep their names: fields that these lacked are left out where they say what was computed.
 
     Args:
         config: The configuration as config.json has it.
@@ -48,7 +52,7 @@ def config_digest(config: Mapping[str, Any], data_digest: str) -> str:
     """
     identity = dict(config)
     for table, implied in _implied(config).items():
-        if isinstance(fields := config.get(table), Mapping):
+        if isinstance(fields := config[table], Mapping):
             identity[table] = {name: v for name, v in fields.items() if name not in implied or implied[name] != v}
     return digest(format=1, data=data_digest, config=identity)[:10]
 

@@ -32,7 +32,7 @@ from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock
 from sen.config import SENConfig
 from sen.models import CrystalModel, FittedModel, run_model
-from sen.network import SEN, property_head
+from sen.network import SEN, Readout, property_head
 from sen.registry import guard, variant_code, variant_kind
 
 # A state has some 90 MB at the default sizes: writing it takes less than one per cent of a minute's training.
@@ -53,6 +53,7 @@ __all__ = [
     "guard_model",
     "learning_rate",
     "n_parameters",
+    "parameters_by_part",
     "predict",
     "probabilities",
     "train_fold",
@@ -141,7 +142,7 @@ class TrainedFold:
 
 
 def check_model(config: RunConfig) -> None:
-    """Check that the configured model can be built; of SEN only the block and the head, at a lower cost.
+    """Check that the configured model can be built; of SEN only what follows the features, at a lower cost.
 
     Raises:
         UsageError: See `build_model`.
@@ -152,7 +153,7 @@ def check_model(config: RunConfig) -> None:
             model(config.model)
         else:
             assert isinstance(config.model, SENConfig)
-            property_head(_build_block(block, config).material_width, config.model)
+            property_head(Readout(_build_block(block, config), config.model).width, config.model)
 
 
 def build_model(config: RunConfig) -> CrystalModel:
@@ -236,6 +237,11 @@ def untrained_model(config: RunConfig, seed: int, fold: int) -> tuple[CrystalMod
 def n_parameters(module: nn.Module) -> int:
     """Return the number of trainable parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def parameters_by_part(model: CrystalModel) -> dict[str, int]:
+    """Return the number of trainable parameters of the features, block, readout and head of SEN; {} of other models."""
+    return {name: n_parameters(part) for name, part in model.named_children()} if isinstance(model, SEN) else {}
 
 
 @torch.no_grad()

@@ -45,7 +45,8 @@ _DATA = {
     "matbench_perovskites": ("castelli2012perovskites",),
     "matbench_phonons": ("petretto2018phonons",),
 }
-_BLOCKS_OF_THE_PAPER = {"capsule", "mlp"}
+# Blocks that need no publication beside that of SEN.
+_WITHOUT_PUBLICATION = {"capsule", "mlp", "none"}
 
 
 def methods(parts: Sequence[Part], origin: Mapping[str, str | None], *, scores: bool = True) -> list[str]:
@@ -139,7 +140,7 @@ def bibtex(parts: Sequence[Part], origin: Mapping[str, str | None]) -> str:
     entries += [
         references[_VARIANTS[name]] if name in _VARIANTS else _source(kind, name)
         for name, kind in sorted(kinds.items())
-        if name not in _BLOCKS_OF_THE_PAPER
+        if name not in _WITHOUT_PUBLICATION
     ]
     for result in results:
         if result.run is None:

@@ -74,7 +74,7 @@ class Overview(Section):
         yield _result_table(items, facts)
         if len(facts["results"]) > 1 or facts["leaderboard"]:
             yield _score_figure(items, facts)
-        yield items.table("cost", runs, _COST_COLUMNS, digits=3)
+        yield _cost_table(items, runs)
         if facts["leaderboard"]:
             yield _leaderboard_table(items, facts, runs)
         if facts["differences"]:
@@ -106,6 +106,9 @@ def _result_facts(study: Study, result: Result) -> dict[str, Any]:
         else {},
         "row_error": {"mean": float(result.rows.error.mean()), "low": interval.low, "high": interval.high},
         "parameters": records[0]["parameters"] if records else None,
+        "parameters_by_part": {
+            part: n for record in records for part, n in record.get("parameters_by_part", {}).items()
+        },
         "epochs": [min(epochs), max(epochs)] if epochs else None,
         "seconds_per_epoch": statistics.median(seconds) if seconds else None,
         "hours": sum(record["wall_seconds"] for record in records) / 3600 if records else None,
@@ -211,16 +214,20 @@ def _result_table(items: Items, facts: Mapping[str, Any]) -> Table:
     return items.table("results", best_first, columns, alike=alike, is_partial=is_partial)
 
 
-_COST_COLUMNS: list[Column] = [
-    ("model", "label"),
-    ("parameters", "parameters"),
-    ("epochs", lambda run: "–".join(map(str, run["epochs"])) if len(set(run["epochs"])) > 1 else run["epochs"][0]),
-    ("s per epoch", "seconds_per_epoch"),
-    ("hours", "hours"),
-    ("memory (GiB)", "memory_gib"),
-    ("device", "devices"),
-    ("threads", "threads"),
-]
+def _cost_table(items: Items, runs: Sequence[Mapping[str, Any]]) -> Table:
+    parts = list(dict.fromkeys(part for run in runs for part in run["parameters_by_part"]))
+    columns: list[Column] = [
+        ("model", "label"),
+        ("parameters", "parameters"),
+        *((f"of the {part}", f"parameters_by_part.{part}") for part in parts),
+        ("epochs", lambda run: "–".join(map(str, run["epochs"])) if len(set(run["epochs"])) > 1 else run["epochs"][0]),
+        ("s per epoch", "seconds_per_epoch"),
+        ("hours", "hours"),
+        ("memory (GiB)", "memory_gib"),
+        ("device", "devices"),
+        ("threads", "threads"),
+    ]
+    return items.table("cost", runs, columns, digits=3, parts=parts)
 
 
 def _leaderboard_table(items: Items, facts: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Table:

@@ -25,6 +25,7 @@ def finished(
     fold_effect: float = 0.0,
     values: dict[str, str] | None = None,
     parameters: int = 100,
+    parts: dict[str, int] | None = None,
     kind: str = "regression",
 ) -> FinishedVariant:
     """A block whose predictions are off by normal noise of that width, or whose labels are wrong so often."""
@@ -45,7 +46,8 @@ def finished(
             ids = [f"row-{fold}-{i}" for i in range(N_TEST)]
             predictions[training] = Predictions(ids, truth, prediction)
             records[training] = {
-                "metrics": metrics, "parameters": parameters, "wall_seconds": 30.0, "epochs": 10 + fold,
+                "metrics": metrics, "parameters": parameters,
+                **({"parameters_by_part": parts} if parts else {}), "wall_seconds": 30.0, "epochs": 10 + fold,
                 "peak_memory_bytes": 2**30, "rows": {"train": 720, "validation": 80, "test": N_TEST},
             }  # fmt: skip
     setting = Setting(block, values or {}, build_config("prototypes", "mlp"))

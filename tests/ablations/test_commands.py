@@ -85,8 +85,17 @@ def test_grid_is_trained_compared_and_never_repeated(write_data: Write, sen_benc
     for row in content["table"]:
         mine = [float(cell["mae"]) for cell in cells if cell["sen.rounds"] == row["values"]["sen.rounds"]]
         assert sum(mine) / 2 == pytest.approx(row["mean"])
-    assert len(lines(out, "table.csv")) == 2
-    assert r"\toprule" in next(out.rglob("table.tex")).read_text()
+    table, latex = lines(out, "table.csv"), next(out.rglob("table.tex")).read_text()
+    assert len(table) == 2
+    assert r"\toprule" in latex
+    for row, line in zip(content["table"], table, strict=True):
+        parts = row["parameters_by_part"]
+        assert list(parts) == ["features", "block", "readout", "head"]
+        assert sum(parts.values()) == row["parameters"] > parts["head"] > parts["readout"] == 0
+        for part, n in parts.items():
+            assert line[f"parameters_{part}"] == str(n)
+            assert f"{n:,}" in first.out
+            assert f"{n:,}" in latex
     assert "sen.rounds=1" in first.out
 
     second = sen_bench(*grid(data, out, *BRIEF))

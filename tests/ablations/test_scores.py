@@ -25,6 +25,12 @@ def test_table_gives_means_and_both_spreads_as_numpy_does() -> None:
     assert row.epoch_seconds == pytest.approx(30 / 12)
 
 
+def test_parameters_are_listed_by_part_where_they_were_recorded() -> None:
+    parts = {"features": 70, "block": 20, "readout": 0, "head": 10}
+    assert summarise_variant(finished("mlp", 1.0, parts=parts), []).parameters_by_part == parts
+    assert summarise_variant(finished("mlp", 1.0), []).parameters_by_part == {}
+
+
 def test_spread_over_seeds_needs_the_same_folds_of_each() -> None:
     one = finished("mlp", 1.0, seeds=2)
     row = summarise_variant(replace(one, records=dict(list(one.records.items())[:-1])), [one])

@@ -73,6 +73,18 @@ class MaterialTooWide(Small):
         self.material_width = 5
 
 
+class AtomsTooWide(Small):
+    def __init__(self, width: int, config: MLPConfig) -> None:
+        super().__init__(width, config)
+        self.atom_width = 5
+
+
+class AtomWidthInWords(Small):
+    def __init__(self, width: int, config: MLPConfig) -> None:
+        super().__init__(width, config)
+        self.atom_width = "four"  # type: ignore[assignment]
+
+
 class AtomLeftOut(Small):
     def forward(self, env: Tensor, graph: CrystalBatch) -> SymmetryOutput:
         output = super().forward(env, graph)
@@ -109,7 +121,7 @@ class ChiralInWords(Small):
 
 
 CLASS = "seam: class is a symmetry block with a configuration"
-WIDTH = "seam: default block declares the width of its material vectors"
+WIDTH = "seam: default block declares the widths of what it returns"
 OUTPUT = "seam: output has the declared shapes"
 
 
@@ -126,6 +138,8 @@ OUTPUT = "seam: output has the declared shapes"
         (Raises, OUTPUT, "ZeroDivisionError"),
         (ReturnsTensor, OUTPUT, "forward returns Tensor, not a SymmetryOutput"),
         (MaterialTooWide, OUTPUT, "material has the shape (7, 4); with 7 crystals"),
+        (AtomWidthInWords, WIDTH, "its atom_width is 'four', neither None nor a width"),
+        (AtomsTooWide, OUTPUT, "must be (16, 5)"),
         (AtomLeftOut, OUTPUT, "atoms has the shape"),
         (NotFinite, OUTPUT, "pose holds numbers that are not finite"),
         (ExtraIsNoTensor, OUTPUT, "pose is list, not a Tensor"),

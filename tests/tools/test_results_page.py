@@ -39,6 +39,7 @@ def docs(tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     row = {"block": "mlp", "values": {"sen.rounds": "2"}, "mean": 0.123456, "std_folds": None, "std_seeds": 0.01,
            "folds": [0], "seeds": [0, 1], "rows": 1265, "missing": 0, "parameters": 3813441, "epoch_seconds": 64.0,
+           "parameters_by_part": {"block": 1772032, "readout": 0},
            "ensemble": 0.1, "paper_mae_scaled": 0.58, "paper_mae_ev": 0.6492}  # fmt: skip
     comparison = {"variant": "mlp", "against": "capsule", "difference": -0.5, "low": -1.0, "high": 0.25, "p_holm": None,
                   "folds": [0], "verdict": "not distinguishable"}  # fmt: skip
@@ -69,8 +70,8 @@ def test_tables_are_made_from_the_files_and_checked(docs: Path) -> None:
     run_tool(docs).check_returncode()
     text = page.read_text()
     assert (
-        "| `mlp`, sen.rounds=2 | 0.1235 | – | 0.01000 | 0.1000 | 0 | 0, 1 | 1,265 | 3,813,441 | 1 min 04 s | 0123456 | "
-        "0.58 | 0.65 |" in text
+        "| `mlp`, sen.rounds=2 | 0.1235 | – | 0.01000 | 0.1000 | 0 | 0, 1 | 1,265 | 3,813,441 | 1,772,032 | 0 | "
+        "1 min 04 s | 0123456 | 0.58 | 0.65 |" in text
     )
     assert "| mlp | capsule | -0.5000 | -1.000 to 0.2500 | – | 1 | not distinguishable |" in text
     assert text.startswith("Before.")

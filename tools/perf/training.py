@@ -170,9 +170,9 @@ def _sen(model: SEN, table: GraphTable, graphs: GraphTensors, rows: NDArray[np.i
         mark("batch")
         environment = model.features(graph)
         mark("features")
-        material = model.block(environment, graph).material
+        symmetry = model.block(environment, graph)
         mark("block")
-        prediction: Tensor = model.head(material)
+        prediction: Tensor = model.head(model.readout(symmetry, graph))
         mark("head")
         return prediction
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ def results(ablation: Path) -> str:
         "seeds": lambda row: ", ".join(map(str, row["seeds"])),
         f"{facts['judge']} rows": lambda row: f"{row['rows']:,}",
         "parameters": lambda row: f"{row['parameters']:,}",
+    }
+    parts = dict.fromkeys(part for row in rows for part in row.get("parameters_by_part", {}))
+    columns |= {f"of the {part}": partial(_of_part, part) for part in parts}
+    columns |= {
         "time": lambda row: duration(sum(map(float, of_trainings(trainings, row, "wall_seconds")))),
         "commit": lambda row: commits(of_trainings(trainings, row, "commit")),
     }
@@ -58,6 +63,12 @@ def results(ablation: Path) -> str:
             "paper (eV)": lambda row: f"{row['paper_mae_ev']:.2f}" if "paper_mae_ev" in row else "",
         }
     return markdown(list(columns), ([text(row) for text in columns.values()] for row in rows))
+
+
+def _of_part(part: str, row: dict[str, Any]) -> str:
+    """Return the parameters of a part of SEN; other models, and trainings of older versions, have no parts."""
+    n = row.get("parameters_by_part", {}).get(part)
+    return "" if n is None else f"{n:,}"
 
 
 def comparisons(ablation: Path) -> str:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from baselines.blocks.egnn import EGNNBlock, EGNNConfig
+from baselines.blocks.egnn import GAUSSIANS, EGNNBlock, EGNNConfig
+from baselines.blocks.equivariant import EquivariantConfig
 from sen.crystal import Crystal
+from sen.network import SEN
 from sen.testing import BlockContracts, sample_crystals
 from tests.contracts import OnRealCrystals
 
@@ -19,6 +23,33 @@ class TestEGNNContracts(BlockContracts):
 
 class TestEGNNOnRealCrystals(OnRealCrystals, BlockContracts):
     block = EGNNBlock
+
+
+VARIANTS = [
+    {"aggregation": aggregation, "tanh": tanh, "distances": distances}
+    for aggregation, tanh, distances in product(("mean", "sum"), (True, False), ("squared", "gaussians"))
+]
+AUTHORS = {"aggregation": "sum", "tanh": False, "distances": "squared"}
+
+
+class OfVariant(BlockContracts):
+    block = EGNNBlock
+    variant: dict[str, Any]
+
+    def construct(self) -> SEN:
+        return SEN(self.sen, EGNNBlock(self.sen.environment_width, EGNNConfig(**self.variant)))
+
+
+class TestEGNNVariants(OfVariant):
+    """Quick tests take the variant of the authors, deep tests all."""
+
+    @pytest.fixture(
+        autouse=True,
+        params=[AUTHORS, *(pytest.param(variant, marks=pytest.mark.deep) for variant in VARIANTS)],
+        ids=str,
+    )
+    def _variant(self, request: pytest.FixtureRequest) -> None:
+        self.variant = request.param
 
 
 def displacements(crystals: list[Crystal], dtype: torch.dtype) -> Tensor:
@@ -85,14 +116,45 @@ def test_edges_follow_the_atoms_and_end_at_the_same_images() -> None:
     torch.testing.assert_close(calls[-1][0], torch.from_numpy(expected))
 
 
-def test_displacements_stay_bounded_however_large_the_weights() -> None:
-    contracts = TestEGNNContracts()
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant["tanh"]], ids=str)
+def test_displacements_stay_bounded_by_tanh_however_large_the_weights(variant: dict[str, Any]) -> None:
+    contracts = OfVariant()
+    contracts.variant = variant
     model, batch = contracts.build(), contracts.batch(sample_crystals())
     with torch.no_grad():
         for parameter in model.block.parameters():
             parameter.mul_(100)
         moved = model(batch).extras["vectors"].norm(dim=-1)
     assert float(moved.max()) < 3, "three layers move an atom, each by less than 1 Å"
+
+
+def test_without_tanh_atoms_begin_almost_in_place() -> None:
+    contracts = OfVariant()
+    contracts.variant = AUTHORS
+    moved = contracts.output(sample_crystals()).extras["vectors"].norm(dim=-1)
+    assert 0 < float(moved.max()) < 0.01
+
+
+def test_messages_are_summed_and_displacements_averaged() -> None:
+    contracts = TestEGNNContracts()
+    batch = contracts.batch(sample_crystals()[:1])
+    n_neighbors = batch.edge_ptr.diff().unsqueeze(1)
+    pooled: dict[str, Tensor] = {}
+    steps = {}
+    for aggregation in ("mean", "sum"):
+        torch.manual_seed(0)
+        layer = EGNNBlock(192, EGNNConfig(aggregation=aggregation)).double().layers[0]
+        layer.update.register_forward_pre_hook(lambda _, given, a=aggregation: pooled.update({a: given[0][:, -128:]}))
+        _, steps[aggregation] = layer(torch.ones(len(batch.numbers), 256).double(), batch.vector, batch)
+    torch.testing.assert_close(pooled["sum"], n_neighbors * pooled["mean"])
+    assert torch.equal(steps["sum"], steps["mean"])
+
+
+def test_distances_are_expanded_as_those_of_the_other_equivariant_blocks() -> None:
+    other = EquivariantConfig()
+    assert (other.gaussians, other.gaussian_range, other.gaussian_width) == GAUSSIANS
+    expansion = EGNNBlock(192, EGNNConfig(distances="gaussians")).layers[0].expansion
+    assert int(expansion(torch.tensor([6.0])).argmax()) == GAUSSIANS[0] - 1
 
 
 def test_asymmetric_units_are_refused() -> None:

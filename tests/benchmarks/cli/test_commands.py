@@ -417,7 +417,8 @@ def test_tasks_and_blocks_are_listed(sen_bench: Command, data_dir: Path) -> None
     blocks = sen_bench("blocks")
     assert blocks.code == 0
     assert "capsule" in blocks.out
-    assert "mlp" in blocks.out
+    assert re.search(r"mlp .* 1,772,032 .* 132,609 ", blocks.out)
+    assert re.search(r"none .* 0 .* 50,049 ", blocks.out)
 
 
 def test_version_is_that_of_the_package(sen_bench: Command) -> None:

@@ -281,6 +281,19 @@ def test_block_without_material_width_is_reported_before_anything_is_trained(
     assert "se3" in answer.out
 
 
+def test_readout_of_a_block_without_environments_of_atoms_is_refused(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    install("atomless", BLOCK + "        self.atom_width = None\n")
+    arguments = ("--data-dir", write_data(rocksalts(40)), "--out", tmp_path / "runs", "--set", "sen.readout=mean")
+    answer = sen_bench("run", "matbench_jdft2d", "--block", "atomless", *arguments)
+    assert answer.code == 2
+    assert (
+        "The block 'atomless' cannot be built: it returns no environments of atoms that sen.readout = mean could read "
+        "(its atom_width is None): use sen.readout = block." in answer.err
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "source", "reason"),
     [

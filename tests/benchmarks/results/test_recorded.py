@@ -59,3 +59,18 @@ def test_what_version_0_1_did_not_record_of_a_block_changes_no_name() -> None:
         other = {**OF_BLOCK, "block": field}
         assert completed(other)["block"] == field
     assert config_digest(other, "data") != config_digest({**OF_BLOCK, "block": {}}, "data")
+
+
+def test_what_a_block_has_learnt_since_changes_no_name() -> None:
+    of_egnn = {**OF_BLOCK, "block_name": "egnn", "sen": {"rounds": 3}, "block": {"layers": 4}}
+    whole = completed(of_egnn)
+    assert whole["sen"] == {"rounds": 3, "readout": "block", "head_input": None}
+    assert whole["block"] == {"layers": 4, "aggregation": "mean", "tanh": True, "distances": "squared"}
+    assert config_digest(whole, "data") == config_digest(of_egnn, "data")
+    for table, field, value in (("sen", "readout", "mean"), ("block", "tanh", False), ("block", "distances", "x")):
+        other = {**whole, table: {**whole[table], field: value}}
+        assert config_digest(other, "data") != config_digest(whole, "data")
+    # A field of that name may mean something else in another block.
+    summed = {**of_egnn, "block_name": "gone", "block": {"aggregation": "mean"}}
+    assert completed(summed)["block"] == {"aggregation": "mean"}
+    assert config_digest(summed, "data") != config_digest({**summed, "block": {}}, "data")

@@ -142,9 +142,10 @@ def test_what_waits_for_the_device_is_noticed(work: Callable[[Tensor], object]) 
     assert asking.found
 
 
-@pytest.mark.parametrize("block", ["mlp", "capsule", "capsule_released", "densenet", "egnn", "tfn", "se3"])
-def test_a_training_step_never_waits_for_the_device(block: str) -> None:
-    config = build_config("prototypes", block)
+@pytest.mark.parametrize("readout", ["block", "attention"])
+@pytest.mark.parametrize("block", ["none", "mlp", "capsule", "capsule_released", "densenet", "egnn", "tfn", "se3"])
+def test_a_training_step_never_waits_for_the_device(block: str, readout: str) -> None:
+    config = build_config("prototypes", block, assignments=[f"sen.readout={readout}"])
     model = build_model(config)
     crystals = [build_graph(crystal, cells=config.graph.cells) for crystal in sample_crystals()]
     graphs, update = GraphTensors(join_graphs(crystals)), Update(model, config.training)

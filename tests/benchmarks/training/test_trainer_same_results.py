@@ -53,6 +53,7 @@ def first_weights(block: str, data_dir: Path) -> dict[str, Any]:
     gradients = {
         name: float(torch.cat([p.grad.flatten() for p in part.parameters() if p.grad is not None]).norm())
         for name, part in model.named_children()
+        if list(part.parameters())
     }
     return {"prediction": predicted.tolist(), "gradient": gradients}
 

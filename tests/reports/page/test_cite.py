@@ -68,7 +68,9 @@ def test_methods_say_which_rows_files_and_seeds(tmp_path: Path, report: Callable
     assert "% theirs: see the file theirs.csv" in html
 
 
-@pytest.mark.parametrize("name", sorted({*own_names("blocks"), *own_names("models")} - {"capsule", "mlp", "sen"}))
+@pytest.mark.parametrize(
+    "name", sorted({*own_names("blocks"), *own_names("models")} - {"capsule", "mlp", "none", "sen"})
+)
 def test_every_block_and_model_that_is_not_of_the_paper_is_cited(tmp_path: Path, name: str) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "data"), block=name, folds=[0])
     entries = bibtex([Part(study_of(tmp_path), [])], {"sen-bench": "1.2", "git_commit": None}).split("\n\n")

@@ -72,6 +72,24 @@ def test_a_fold_without_a_score_gives_a_dash(tmp_path: Path) -> None:
                 draw_svg(block.draw, name)
 
 
+def test_parameters_are_listed_by_part_where_they_were_recorded(tmp_path: Path) -> None:
+    data = own(tmp_path / "data")
+    for block in ("capsule", "mlp"):
+        make_run(tmp_path / "runs", data, block=block)
+    study = study_of(tmp_path)
+
+    def cost() -> Table:
+        shown = Overview().show(plain(Overview().analyse(study, no_progress)))
+        return next(block for block in shown if isinstance(block, Table) and block.name == "cost")
+
+    assert "of the head" not in cost().columns
+    for record in study.results[1].records.values():
+        record["parameters_by_part"] = {"features": 700, "block": 200, "readout": 0, "head": 100}
+    table = cost()
+    assert table.columns[1:6] == ["parameters", "of the features", "of the block", "of the readout", "of the head"]
+    assert [row[1:6] for row in table.rows] == [[1000, *[None] * 4], [1000, 700, 200, 0, 100]]
+
+
 def test_published_models_bear_their_tags_and_only_official_ones_have_places(tmp_path: Path) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "data"))
     facts = plain(Overview().analyse(study_of(tmp_path), no_progress))
