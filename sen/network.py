@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock
-from sen.config import SENConfig
+from sen.config import Range, SENConfig, Space
 from sen.features import FeatureExtraction
 from sen.models import CrystalModel, ModelOutput
 
@@ -34,6 +36,7 @@ class SEN(CrystalModel):
 
     Config = SENConfig
     source = "Liang et al., Nat. Commun. 14, 5198 (2023)"
+    space: ClassVar[Space] = {"dropout": Range(0.0, 0.5), "encoder_width": (128, 256, 384)}
 
     @classmethod
     def shrink(cls, training_rows: int) -> dict[str, float]:
