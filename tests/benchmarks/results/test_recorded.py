@@ -9,6 +9,7 @@ import pytest
 from benchmarks.results.recorded import (
     completed,
     config_digest,
+    is_tuned_here,
     recorded_variant,
     variant_kind_of,
     variant_label,
@@ -45,3 +46,24 @@ def test_what_version_0_1_did_not_record_changes_no_name() -> None:
         assert config_digest(other, "data") != config_digest(whole, "data")
         assert completed(other)[table][field] == value
     assert config_digest(whole, "other data") != config_digest(whole, "data")
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "split", "folds", "label"),
+    [
+        ("t", "rows", "folds", [0], False),
+        ("t", "rows", "folds", [0, 1], True),
+        ("t", "rows", "folds", [], False),
+        ("t", "other rows", "folds", [0], True),  # other crystals have folds of their own
+        ("copy", "rows", "folds", [1], True),
+        ("other", "other rows", "folds", [1], False),
+        ("t", "rows", "holdout:0.8/0.1/0.1", [0], True),
+    ],
+)
+def test_a_recipe_that_test_rows_may_have_chosen_has_a_label(
+    task: str, data: str, split: str, folds: list[int], *, label: bool
+) -> None:
+    tuned = {"variant": "gone", "task": "t", "data": "rows", "folds": [0], "trials": 3}
+    facts = {"config": {**OF_BLOCK, "task": task, "tuned": tuned}, "data": {"digest": data}, "task": {"split": split}}
+    assert is_tuned_here(facts, folds) is label
+    assert not is_tuned_here({**facts, "config": OF_BLOCK}, [0, 1])
