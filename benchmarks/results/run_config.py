@@ -110,6 +110,7 @@ class Tuned(Config):
     """By which rows `sen-bench tune` chose a recipe: the table `tuned` of a recipe file."""
 
     variant: str = Field(description="Block or model that the recipe is for.")
+    recipe: Recipe = Field(description="Whose values the fields have that the file does not name (--recipe).")
     task: str = Field(description="Task whose rows chose it.")
     data: str = Field(description="Hash of the crystals of the task, their targets and their split.")
     folds: tuple[int, ...] = Field(min_length=1, description="Folds of which no test row was used.")
@@ -271,7 +272,7 @@ def build_config(
             _assign(values, field, value, sections, f"the defaults of {task}")
     given = set()
     for field, value, source in _all_assignments(file, flags or {}, assignments):
-        _check_variant_of_recipe(field, value, variant, source)
+        _check_tuned(field, value, source, variant, recipe)
         _assign(values, field, value, sections, source)
         given.add(field)
     built = {
@@ -289,27 +290,23 @@ def build_config(
     return _assemble(task, name, variant if block else None, values.get("limit"), built)
 
 
-def _check_variant_of_recipe(field: str, value: Any, variant: str, source: str) -> None:
-    """Refuse the recipe of another variant before its fields, which this one may lack."""
+def _check_tuned(field: str, value: Any, source: str, variant: str, recipe: Recipe) -> None:
+    """Refuse the recipe of another variant before its fields, which this one may lack, and one with other defaults."""
     if field == "tuned.variant" and value != variant:
         raise UsageError(f"{source} is a recipe that was tuned for {value}, not for {variant}.")
+    if field == "tuned.recipe" and value != recipe and source != "--set":
+        raise UsageError(f"{source} is a recipe that was tuned with --recipe {value}: give that option here, too.")
 
 
 def given_fields(
-    *,
-    recipe: Recipe = "own",
-    file: Path | None = None,
-    flags: Mapping[str, Any] | None = None,
-    assignments: Iterable[str] = (),
+    *, file: Path | None = None, flags: Mapping[str, Any] | None = None, assignments: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Return the dotted fields that the user has chosen a value for, in one of these ways of `build_config`.
 
     Raises:
         UsageError: The file cannot be read, or an assignment has no value.
     """
-    common = _read_toml(Path("common"))["training"] if recipe == "common" else {}
-    fields = {f"training.{field}": value for field, value in common.items()}
-    return fields | {field: value for field, value, _ in _all_assignments(file, flags or {}, assignments)}
+    return {field: value for field, value, _ in _all_assignments(file, flags or {}, assignments)}
 
 
 def restore_config(content: Mapping[str, Any]) -> RunConfig:

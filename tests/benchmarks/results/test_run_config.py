@@ -261,6 +261,7 @@ def test_a_task_shortens_a_published_recipe_and_changes_nothing_else_of_it():
 TUNED = """
 [tuned]
 variant = "mlp"
+recipe = "own"
 task = "prototypes"
 data = "x"
 folds = [0, 2]
@@ -276,7 +277,9 @@ def test_a_tuned_recipe_is_recorded_and_is_for_its_own_variant(tmp_path: Path) -
     file.write_text(TUNED)
     config = build_config("prototypes", "mlp", file=file)
     content = config.model_dump(mode="json")
-    assert content["tuned"] == {"variant": "mlp", "task": "prototypes", "data": "x", "folds": [0, 2], "trials": 3}
+    assert content["tuned"] == {
+        "variant": "mlp", "recipe": "own", "task": "prototypes", "data": "x", "folds": [0, 2], "trials": 3
+    }  # fmt: skip
     assert restore_config(content) == config
     by_hand = build_config("prototypes", "mlp", flags={"training.learning_rate": 1e-3})
     assert "tuned" not in by_hand.model_dump()
@@ -284,6 +287,8 @@ def test_a_tuned_recipe_is_recorded_and_is_for_its_own_variant(tmp_path: Path) -
     assert build_graph_settings(file=file) == by_hand.graph
     with pytest.raises(UsageError, match=r"recipe\.toml is a recipe that was tuned for mlp, not for capsule\.$"):
         build_config("prototypes", "capsule", file=file)
+    with pytest.raises(UsageError, match="is a recipe that was tuned with --recipe own: give that option here, too"):
+        build_config("prototypes", "mlp", recipe="common", file=file)
     file.write_text(TUNED.replace("trials = 3", "trials = 0"))
     with pytest.raises(UsageError, match=r"^tuned\.trials: "):
         build_config("prototypes", "mlp", file=file)
@@ -296,4 +301,3 @@ def test_given_fields_are_those_of_all_sources_and_later_ones_win(tmp_path: Path
     assert given_fields(file=file, flags=flags, assignments=["training.warmup=0.3"]) == {
         "limit": 9, "training.epochs": 2, "training.warmup": 0.3
     }  # fmt: skip
-    assert given_fields(recipe="common")["training.patience"] == 200
