@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmarks.base.console import say
+from benchmarks.base.console import count, duration, say
 from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
+    CONFIG_HELP,
     TASK_HELP,
     TrainingOptions,
     check_jobs,
@@ -28,11 +29,12 @@ from benchmarks.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ablations.grid import Variant
+    from ablations.grid import Setting, Variant
     from ablations.judge import JudgedRows
     from benchmarks.base.errors import SenBenchError
     from benchmarks.training.cluster import Cluster
     from benchmarks.training.plans import PlannedTraining
+    from benchmarks.training.tuning import Tuning
 
 __all__ = ["ablate"]
 
@@ -53,6 +55,14 @@ def ablate(
     ] = None,
     task: Annotated[str, typer.Option(help=TASK_HELP)] = "prototypes",
     options: TrainingOptions,
+    config: Annotated[
+        list[str] | None,
+        typer.Option("--config", metavar="FILE|X=FILE", help=f"{CONFIG_HELP} X=FILE is for the variant X alone."),
+    ] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(metavar="TRIALS", help="First choose a recipe for each variant, as `sen-bench tune` does."),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Trainings at the same time on this machine; -1: one per core. Default: 1.")
     ] = None,
@@ -84,16 +94,28 @@ def ablate(
     Every variant is an ordinary run in the store. Finished trainings are never repeated: the same command continues
     where it was stopped.
     """
-    from ablations.grid import Variant, build_settings, check_seams, check_validated, parse_axes, parse_variants
+    from ablations.grid import (
+        Variant,
+        build_settings,
+        check_seams,
+        check_validated,
+        parse_axes,
+        parse_configs,
+        parse_variants,
+    )
+    from ablations.tuning import make_tuning
     from benchmarks.base.machine import check_device_name, pick_device
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.training.plans import make_plan
+    from benchmarks.training.tuning import check_trials
 
     if jobs is not None:
         check_jobs(jobs)
     _check_backend(backend, scheduler, jobs)
     device = options.device
     check_device_name(device)
+    if tune is not None:
+        check_trials(tune, "--tune")
     names = parse_variants(blocks, models)
     assignments, axes = parse_axes(set_ or ())
     chosen = options.choose_task(task)
@@ -104,7 +126,7 @@ def ablate(
         axes,
         recipe=options.recipe,
         defaults=chosen.defaults,
-        file=options.config,
+        files=parse_configs(config or (), names),
         flags=options.flags,
         assignments=assignments,
     )
@@ -121,6 +143,22 @@ def ablate(
                     symprec: load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec)
                     for symprec in dict.fromkeys(setting.config.graph.symprec for setting in settings)
                 }
+                tunings = [
+                    make_tuning(
+                        setting,
+                        datasets[setting.config.graph.symprec],
+                        folds=folds,
+                        seed=options.seed,
+                        trials=tune,
+                        out=options.out,
+                        progress=display.progress(f"Building graphs for {setting}"),
+                    )
+                    for setting in settings
+                    if tune is not None
+                ]
+            if tunings and not dry_run:
+                settings = _tune(settings, tunings, device, jobs or 1, cluster)
+            with RunDisplay() as display:
                 variants = [
                     Variant(
                         setting,
@@ -137,7 +175,7 @@ def ablate(
                     for setting in settings
                 ]
             if dry_run:
-                _show_cost(variants, device, _n_workers(variants, jobs or 1, cluster))
+                _show_cost(variants, tunings, device, _n_workers(variants, jobs or 1, cluster))
                 return
             failures = _train(variants, device, jobs or 1, cluster, judge)
     except (KeyboardInterrupt, Interrupted) as interrupted:
@@ -161,7 +199,24 @@ def _n_workers(variants: Sequence[Variant], jobs: int, cluster: Cluster | None) 
     return n_workers(cluster.n_workers() if cluster else jobs, sum(len(variant.plan.missing) for variant in variants))
 
 
-def _show_cost(variants: Sequence[Variant], device: str, workers: int) -> None:
+def _tune(
+    settings: Sequence[Setting], tunings: Sequence[Tuning], device: str, jobs: int, cluster: Cluster | None
+) -> list[Setting]:
+    """Choose a recipe for each setting, and return the settings with these."""
+    from ablations.tuning import with_recipe
+    from benchmarks.cli.progress import TuningDisplay
+    from benchmarks.training.tuning import tune
+
+    with TuningDisplay() as display, note_signals() as stop:
+        display.start_trials(tunings)
+        recipes = tune(tunings, device=device, stop=stop, jobs=jobs, cluster=cluster, **display.callbacks)
+    return [
+        with_recipe(setting, tuning.plan.dataset.task, recipe)
+        for setting, tuning, recipe in zip(settings, tunings, recipes, strict=True)
+    ]
+
+
+def _show_cost(variants: Sequence[Variant], tunings: Sequence[Tuning], device: str, workers: int) -> None:
     from ablations.cost import probe
     from ablations.display import show_plan
     from benchmarks.base.errors import SenBenchError
@@ -169,7 +224,7 @@ def _show_cost(variants: Sequence[Variant], device: str, workers: int) -> None:
     from benchmarks.cli.progress import RunDisplay
 
     device, threads = pick_device(device), max(1, n_threads() // workers)
-    unfinished = [variant for variant in variants if variant.plan.missing]
+    unfinished = [variant for variant in variants if variant.plan.missing or tunings]
     costs = {}
     with RunDisplay() as display:
         advance = display.progress("Probing")
@@ -180,6 +235,13 @@ def _show_cost(variants: Sequence[Variant], device: str, workers: int) -> None:
                 say(f"{variant} cannot be trained: {error}", err=True)
             advance(done, len(unfinished))
     show_plan(variants, costs, workers, threads)
+    if tunings and len(costs) == len(variants):
+        n_left, trial = [len(tuning.left) for tuning in tunings], [costs[variant.plan] for variant in variants]
+        work = sum(n * cost.training_seconds for n, cost in zip(n_left, trial, strict=True))
+        say(
+            f"Before that {count(sum(n_left), 'trial')} of recipes: about {duration(work / workers)} more. The plan "
+            "and both times are for the recipes as given; those tried have half to twice as many epochs."
+        )
     if len(costs) < len(unfinished):
         raise RunError("Some of the variants cannot be trained, for the reasons above.")
 
@@ -224,7 +286,6 @@ def _conclude(
     """Show and store the result, then raise an error that lists the failures, if there are any."""
     from ablations.display import show_result
     from ablations.results import evaluate, write_result
-    from benchmarks.base.console import count
 
     result = evaluate(variants, judge)
     if result.summaries:

@@ -19,6 +19,7 @@ from ablations.paper import SCALE
 from benchmarks.base.console import count, duration, figures, make_console
 from benchmarks.base.errors import SenBenchError
 from benchmarks.cli.progress import TrainingDisplay, recipe, show_notes
+from benchmarks.results.recorded import TUNED_HERE
 from benchmarks.results.store import Training
 
 if TYPE_CHECKING:
@@ -235,6 +236,9 @@ def show_result(result: AblationResult, folder: str) -> None:
     _print_recipes(console, result.variants)
     if not dataset.is_complete:
         _print(console, f"Partial data: {dataset.coverage:.1%} of the rows of {dataset.task.name}.")
+    if result.tuned_here:
+        names = "; ".join(result.tuned_here)
+        _print(console, f"{TUNED_HERE.capitalize()}: {names}. Some of the test rows may have chosen it.")
     if result.limits:
         rows = " or ".join(f"{limit:,}" for limit in result.limits)
         _print(console, f"Trained on at most {rows} rows of each fold (limit), which makes the t-test conservative.")

@@ -5,17 +5,26 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks.base.errors import UsageError, printable
+from benchmarks.base.errors import UsageError, printable, suggest
 
 if TYPE_CHECKING:
     from benchmarks.results.run_config import Recipe, RunConfig
     from benchmarks.training.plans import Plan
 
-__all__ = ["Setting", "Variant", "build_settings", "check_seams", "check_validated", "parse_axes", "parse_variants"]
+__all__ = [
+    "Setting",
+    "Variant",
+    "build_settings",
+    "check_seams",
+    "check_validated",
+    "parse_axes",
+    "parse_configs",
+    "parse_variants",
+]
 
 
 @dataclass(frozen=True)
@@ -26,11 +35,13 @@ class Setting:
         name: Name of the block or model.
         values: Field and value, as the user wrote them, on each other axis.
         config: The configuration.
+        given: What it is built from beside the name, as `build_config` takes it.
     """
 
     name: str
     values: Mapping[str, str]
     config: RunConfig
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Name in tables and messages: "capsule, sen.rounds=3"."""
@@ -90,6 +101,35 @@ def _parse_names(option: Literal["blocks", "models"], text: str, installed: list
     return names
 
 
+def parse_configs(configs: Sequence[str], variants: Sequence[str]) -> dict[str, Path]:
+    """Return the configuration file of each block and model that has one.
+
+    Args:
+        configs: "X=FILE" for the block or model X, and at most one "FILE" for all that have none of their own.
+        variants: The blocks and models.
+
+    Raises:
+        UsageError: X is not compared, or has two files.
+    """
+    files: dict[str, Path] = {}
+    shared: list[str] = []
+    for text in configs:
+        name, equals, file = text.partition("=")
+        if not equals or (name not in variants and Path(text).is_file()):
+            shared.append(text)
+        elif name not in variants:
+            raise UsageError(
+                f"--config {printable(text)}: {printable(name)} is not compared. {suggest(name, variants)}"
+            )
+        elif name in files:
+            raise UsageError(f"--config gives {name} two files: leave out one of them.")
+        else:
+            files[name] = Path(file)
+    if len(shared) > 1:
+        raise UsageError(f"--config gives all variants {len(shared)} files: name one, or X=FILE for the variant X.")
+    return dict.fromkeys(variants if shared else (), Path(*shared)) | files
+
+
 def parse_axes(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     """Separate `--set` into assignments of one value and axes with several: "sen.rounds=1,3,5".
 
@@ -138,11 +178,21 @@ def build_settings(
     *,
     recipe: Recipe,
     defaults: Mapping[str, Any],
-    file: Path | None,
+    files: Mapping[str, Path],
     flags: Mapping[str, Any],
     assignments: Sequence[str],
 ) -> list[Setting]:
     """Build the configuration of every point of the grid, see `benchmarks.results.run_config.build_config`.
+
+    Args:
+        task: Name of the task.
+        variants: The blocks and models.
+        axes: Values on the axis of each field, see `parse_axes`.
+        recipe: Which recipe.
+        defaults: Defaults of the task.
+        files: The file of each block and model that has one, see `parse_configs`.
+        flags: Fields that have options of their own.
+        assignments: Assignments of one value, see `parse_axes`.
 
     Raises:
         UsageError: A field does not exist, perhaps only for one of the variants; a value does not fit; or two points
@@ -154,14 +204,13 @@ def build_settings(
     for name, *values in itertools.product(variants, *axes.values()):
         point = dict(zip(axes, values, strict=True))
         added = [*assignments, *(f"{field}={value}" for field, value in point.items())]
+        given: dict[str, Any] = {"recipe": recipe, "file": files.get(name), "flags": flags, "assignments": added}
         try:
-            config = build_config(
-                task, name, recipe=recipe, defaults=defaults, file=file, flags=flags, assignments=added
-            )
+            config = build_config(task, name, defaults=defaults, **given)
         except UsageError as error:
             # Each block and each model has its own fields.
             raise UsageError(f"{name}: {error}" if len(variants) > 1 else str(error)) from None
-        setting = Setting(name, point, config)
+        setting = Setting(name, point, config, given)
         if same := [other for other in settings if other.config == config]:
             raise UsageError(f"{same[0]} and {setting} are the same configuration: leave one of them out.")
         settings.append(setting)

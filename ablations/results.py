@@ -22,7 +22,8 @@ from benchmarks.base.files import plain, write_bytes, write_json
 from benchmarks.base.text import csv_text
 from benchmarks.data.dataset import Dataset
 from benchmarks.results.metrics import PrimaryMetric
-from benchmarks.training.plans import PlannedTraining
+from benchmarks.results.recorded import TUNED_HERE, is_tuned_here
+from benchmarks.training.plans import PlannedTraining, run_facts
 
 __all__ = ["AblationResult", "evaluate", "write_result"]
 
@@ -81,6 +82,18 @@ class AblationResult:
             for row in self.summaries
         ]
 
+    @property
+    def tuned_here(self) -> list[str]:
+        """Names of the variants with a recipe that test rows of these folds may have chosen."""
+        return [
+            str(variant)
+            for variant in self.variants
+            if is_tuned_here(
+                run_facts(variant.plan.config, variant.plan.dataset),
+                {training.fold for training in variant.plan.trainings},
+            )
+        ]
+
 
 def evaluate(variants: Sequence[Variant], judge: JudgedRows = "test") -> AblationResult:
     """Read the finished trainings of at least one variant, and compare the variants by their scores on these rows.
@@ -127,6 +140,7 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
         "task": task.facts(),
         "coverage": result.dataset.coverage,
         "limit": result.limits,
+        "tuned_here": result.tuned_here,
         "metric": result.metric.name,
         "judge": result.judge.rows,
         "runs": {str(variant): str(variant.plan.run.path) for variant in result.variants},
@@ -243,6 +257,8 @@ def _latex(result: AblationResult) -> str:
         notes.append(f"Partial data: {result.dataset.coverage:.1%} of the rows.")
     if result.limits:
         notes.append(f"Trained on at most {' or '.join(map(str, result.limits))} rows of each fold.")
+    if result.tuned_here:
+        notes.append(f"{TUNED_HERE.capitalize()}: {'; '.join(result.tuned_here)}.")
     if result.absent:
         notes.append(f"Not finished: {'; '.join(map(str, result.absent))}.")
     parts = [r"% \usepackage{booktabs}", _latex_table(lines, f"{task.name}: {' '.join(notes)}", f"tab:{task.name}")]

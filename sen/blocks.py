@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sen.batch import CrystalBatch
 from sen.config import Config as BlockConfig
+from sen.config import Space
 
 __all__ = ["SymmetryBlock", "SymmetryOutput"]
 
@@ -41,6 +42,7 @@ class SymmetryBlock(nn.Module, ABC):
             equal environments for equivalent atoms.
         chiral: Whether it may distinguish a crystal from its mirror image, for which it must read vectors.
         source: The publication it follows.
+        space: Fields of its Config that `sen-bench tune` searches, beside those of SEN and of the recipe.
         material_width: Width of `SymmetryOutput.material`, set by the constructor.
         atom_width: Width of `SymmetryOutput.atoms`, set by the constructor; None of a block whose `atoms` are not for
             other readouts than its own.
@@ -50,6 +52,7 @@ class SymmetryBlock(nn.Module, ABC):
     needs_vectors: ClassVar[bool] = False
     chiral: ClassVar[bool] = False
     source: ClassVar[str] = ""
+    space: ClassVar[Space] = {}
     material_width: int
     atom_width: int | None = None
 

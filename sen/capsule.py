@@ -7,6 +7,8 @@ affine maps of a plane; they act on features, not on the crystal. docs/decisions
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from torch.nn import functional as F
 
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
-from sen.config import Config
+from sen.config import Config, Space
 from sen.ops import segment_softmax, segment_sum
 
 __all__ = ["CapsuleBlock", "CapsuleConfig", "affine", "transform"]
@@ -77,6 +79,7 @@ class CapsuleBlock(SymmetryBlock):
 
     Config = CapsuleConfig
     source = "Liang et al., Nat. Commun. 14, 5198 (2023)"
+    space: ClassVar[Space] = {"capsules": (8, 16, 32)}
 
     def __init__(self, width: int, config: CapsuleConfig) -> None:
         super().__init__(width, config)

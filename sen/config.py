@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Config", "SENConfig"]
+__all__ = ["Config", "Range", "SENConfig", "Space"]
 
 
 class Config(BaseModel):
     """Base of every configuration: immutable; unknown fields, values of another type, NaN and infinity are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values between two ends, both included; whole numbers if both ends are.
+
+    Attributes:
+        low: The smallest.
+        high: The largest.
+        log: Whether equal ratios count alike, and not equal differences.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Space = Mapping[str, Range | tuple[Any, ...]]
+"""What `sen-bench tune` searches: for each field of a Config its range, or the values that it may have."""
 
 
 class SENConfig(Config):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sen.batch import CrystalBatch
 from sen.config import Config as ModelConfig
+from sen.config import Space
 from sen.elements import ElementEmbedding
 from sen.graph import Cells, Graph
 
@@ -51,6 +52,7 @@ class CrystalModel(nn.Module, ABC):
         source: The publication it follows.
         graph: Its publication's graph: values of the fields of the table `graph` of the configuration.
         recipe: Its publication's recipe: values of the fields of the table `training`.
+        space: Fields of its Config that `sen-bench tune` searches, beside those of the recipe.
     """
 
     Config: ClassVar[type[ModelConfig]]
@@ -59,6 +61,7 @@ class CrystalModel(nn.Module, ABC):
     source: ClassVar[str] = ""
     graph: ClassVar[Mapping[str, Any]] = {}
     recipe: ClassVar[Mapping[str, Any]] = {}
+    space: ClassVar[Space] = {}
 
     @classmethod
     def shrink(cls, training_rows: int) -> Mapping[str, float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
-from sen.config import SENConfig
+from sen.config import Range, SENConfig, Space
 from sen.features import FeatureExtraction
 from sen.models import CrystalModel, ModelOutput
 from sen.ops import segment_softmax, segment_sum
@@ -82,6 +84,7 @@ class SEN(CrystalModel):
 
     Config = SENConfig
     source = "Liang et al., Nat. Commun. 14, 5198 (2023)"
+    space: ClassVar[Space] = {"dropout": Range(0.0, 0.5), "encoder_width": (128, 256, 384)}
 
     @classmethod
     def shrink(cls, training_rows: int) -> dict[str, float]:

@@ -35,7 +35,7 @@ REPORTED = ("matbench_phonons.json.gz", "matbench_log_kvrh.partial.json.gz", "pa
 
 class _Rows(NamedTuple):
     columns: list[str]
-    index: NDArray[np.int64]
+    ids: NDArray[np.int64]
     data: list[list[Any]]
     formulas: NDArray[np.str_]
 
@@ -65,7 +65,7 @@ def main(data: Path, out: Path) -> None:
     task = TASKS["matbench_mp_gap"]
     assert task.n_rows is not None
     (_, tested), *_ = official_folds(task.kind, task.n_rows)
-    reported = {*gaps.formulas[np.isin(gaps.index, tested)].tolist()}
+    reported = {*gaps.formulas[np.isin(gaps.ids, tested)].tolist()}
     for name in REPORTED:
         reported |= set(_read(data / name).formulas.tolist())
     out.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def main(data: Path, out: Path) -> None:
         free = np.flatnonzero(~np.isin(rows.formulas, list(reported)))
         chosen = np.sort(np.random.default_rng(0).choice(free, N_ROWS, replace=False))
         content = {
-            "index": rows.index[chosen].tolist(),
+            "index": rows.ids[chosen].tolist(),
             "columns": rows.columns,
             "data": [rows.data[i] for i in chosen.tolist()],
         }

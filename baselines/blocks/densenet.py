@@ -5,7 +5,7 @@ DenseNet-BC of Huang et al., with GroupNorm instead of BatchNorm, because a pred
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
-from sen.config import Config
+from sen.config import Config, Space
 
 __all__ = ["DenseNetBlock", "DenseNetConfig"]
 
@@ -36,6 +36,7 @@ class DenseNetBlock(SymmetryBlock):
 
     Config = DenseNetConfig
     source = "Huang et al., CVPR 2017 (arXiv:1608.06993)"
+    space: ClassVar[Space] = {"growth": (16, 32, 48)}
 
     def __init__(self, width: int, config: DenseNetConfig) -> None:
         super().__init__(width, config)

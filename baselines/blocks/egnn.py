@@ -6,7 +6,7 @@ atoms and the edge vectors, which follow them: r_ij <- r_ij + dx_j - dx_i for ev
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
-from sen.config import Config
+from sen.config import Config, Space
 from sen.features import GaussianExpansion
 from sen.ops import segment_sum
 
@@ -53,6 +53,7 @@ class EGNNBlock(SymmetryBlock):
     Config = EGNNConfig
     needs_vectors = True
     source = "Satorras et al., ICML 2021 (arXiv:2102.09844)"
+    space: ClassVar[Space] = {"width": (128, 256, 384)}
 
     def __init__(self, width: int, config: EGNNConfig) -> None:
         super().__init__(width, config)

@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from e3nn import o3
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
-from sen.config import Config
+from sen.config import Config, Space
 from sen.features import GaussianExpansion, initialise
 
 __all__ = [
@@ -235,6 +236,7 @@ class EquivariantBlock(SymmetryBlock):
     """
 
     needs_vectors = True
+    space: ClassVar[Space] = {"channels": (32, 64, 96)}
 
     def __init__(self, width: int, config: EquivariantConfig) -> None:
         super().__init__(width, config)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor, nn
 
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
-from sen.config import Config
+from sen.config import Config, Space
 
 __all__ = ["MLPBlock", "MLPConfig"]
 
@@ -24,6 +26,7 @@ class MLPBlock(SymmetryBlock):
 
     Config = MLPConfig
     source = "baseline of Liang et al., Nat. Commun. 14, 5198 (2023)"
+    space: ClassVar[Space] = {"hidden": (512, 1024, 2048)}
 
     def __init__(self, width: int, config: MLPConfig) -> None:
         super().__init__(width, config)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from baselines.models.layers import BatchNorm, element_categories
 from sen.batch import CrystalBatch
-from sen.config import Config
+from sen.config import Config, Space
 from sen.features import GaussianExpansion
 from sen.graph import Graph
 from sen.models import CrystalModel, ModelOutput
@@ -117,6 +117,7 @@ class ALIGNN(CrystalModel):
     Config = ALIGNNConfig
     cells = "full"
     source = "Choudhary and DeCost, npj Comput. Mater. 7, 185 (2021); github.com/usnistgov/alignn"
+    space: ClassVar[Space] = {"width": (128, 256, 384)}
     # config_example.json and run.py in matbench_v0.1_alignn of github.com/materialsproject/matbench, as is the recipe.
     # For mp_is_metal it has 40 epochs. All training rows train there, also those that it calls validation rows.
     graph: ClassVar[Mapping[str, Any]] = {"cutoff": 8.0, "max_neighbors": 12}

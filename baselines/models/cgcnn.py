@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from baselines.models.layers import BatchNorm, JoinedLinear, element_categories
 from sen.batch import CrystalBatch
-from sen.config import Config
+from sen.config import Config, Space
 from sen.features import GaussianExpansion
 from sen.models import CrystalModel, ModelOutput
 from sen.ops import segment_sum
@@ -61,6 +61,7 @@ class CGCNN(CrystalModel):
 
     Config = CGCNNConfig
     source = "Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018); github.com/txie-93/cgcnn"
+    space: ClassVar[Space] = {"width": (32, 64, 128)}
     # cgcnn/data.py of the repository.
     graph: ClassVar[Mapping[str, Any]] = {"cutoff": 8.0, "max_neighbors": 12}
     # The defaults of main.py, with Adam, which it offers beside stochastic gradient descent. The learning rate is

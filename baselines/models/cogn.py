@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from baselines.models.layers import initialise_as_keras
 from sen.batch import CrystalBatch
-from sen.config import Config
+from sen.config import Config, Space
 from sen.elements import N_ELEMENTS, element_properties
 from sen.features import GaussianExpansion
 from sen.models import CrystalModel, ModelOutput
@@ -120,6 +120,7 @@ class CoGN(CrystalModel):
     source = (
         "Ruff et al., Digital Discovery 3, 594 (2024); github.com/aimat-lab/gcnn_keras 3.0.0, kgcnn/literature/coGN"
     )
+    space: ClassVar[Space] = {"width": (64, 128, 192)}
     # benchmarks/matbench_v0.1_coGN/run.py in github.com/materialsproject/matbench
     graph: ClassVar[Mapping[str, Any]] = {"cutoff": 12.0, "max_neighbors": 24}
     recipe: ClassVar[Mapping[str, Any]] = {

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from baselines.models.layers import BatchNorm, element_categories
 from sen.batch import CrystalBatch
-from sen.config import Config
+from sen.config import Config, Space
 from sen.features import GaussianExpansion
 from sen.models import CrystalModel, ModelOutput
 from sen.ops import attend, segment_softmax
@@ -108,6 +108,7 @@ class GATGNN(CrystalModel):
 
     Config = GATGNNConfig
     source = "Louis et al., Phys. Chem. Chem. Phys. 22, 18141 (2020); github.com/superlouis/GATGNN"
+    space: ClassVar[Space] = {"width": (32, 64, 128)}
     graph: ClassVar[Mapping[str, Any]] = {"cutoff": 8.0, "max_neighbors": 12}  # gatgnn/file_setter.py
     recipe: ClassVar[Mapping[str, Any]] = {  # train.py, which trains on 80 % of the rows and validates on 10 %
         "optimizer": "adamw",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from baselines.models.layers import JoinedLinear, ShiftedSoftplus, expand_as_kgcnn, initialise_as_keras, perceptron
 from sen.batch import CrystalBatch
-from sen.config import Config
+from sen.config import Config, Space
 from sen.elements import N_ELEMENTS
 from sen.models import CrystalModel, ModelOutput
 from sen.ops import Set2Set, segment_sum
@@ -120,6 +120,7 @@ class MEGNet(CrystalModel):
 
     Config = MEGNetConfig
     source = "Chen et al., Chem. Mater. 31, 3564 (2019); github.com/aimat-lab/gcnn_keras 2.1.0"
+    space: ClassVar[Space] = {"width": (16, 32, 64)}
     # matbench_v0.1_MegNet_kgcnn_v2.1.0/run.py of github.com/materialsproject/matbench, as is the recipe.
     graph: ClassVar[Mapping[str, Any]] = {"cutoff": 5.0, "max_neighbors": None}
     recipe: ClassVar[Mapping[str, Any]] = {

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baselines.models.layers import expand_as_kgcnn, initialise_as_keras, perceptron
 from sen.batch import CrystalBatch
-from sen.config import Config
+from sen.config import Config, Space
 from sen.elements import N_ELEMENTS
 from sen.models import CrystalModel, ModelOutput
 from sen.ops import segment_sum
@@ -55,6 +55,7 @@ class SchNet(CrystalModel):
 
     Config = SchNetConfig
     source = "Schütt et al., J. Chem. Phys. 148, 241722 (2018); github.com/aimat-lab/gcnn_keras 2.1.0"
+    space: ClassVar[Space] = {"width": (64, 128, 256)}
     # matbench_v0.1_SchNet_kgcnn_v2.1.0/run.py of github.com/materialsproject/matbench, as is the recipe. For mp_gap and
     # mp_is_metal it has 600 epochs, batches of 64 and a learning rate of 1e-4.
     graph: ClassVar[Mapping[str, Any]] = {"cutoff": 5.0, "max_neighbors": None}

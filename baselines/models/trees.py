@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sen.batch import CrystalBatch
-from sen.config import Config
+from sen.config import Config, Space
 from sen.elements import element_table
 from sen.models import FittedModel, ModelOutput
 from sen.ops import segment_sum
@@ -63,6 +63,7 @@ class Trees(FittedModel):
 
     Config = TreesConfig
     source = "Geurts et al., Mach. Learn. 63, 3 (2006); scikit-learn"
+    space: ClassVar[Space] = {"trees": (50, 100, 200), "leaves": (256, 1024, 4096)}
     # Graph and recipe are our own. All rows train, because nothing is chosen by validation rows.
     graph: ClassVar[Mapping[str, Any]] = {"cutoff": 8.0, "max_neighbors": 12}
     recipe: ClassVar[Mapping[str, Any]] = {"epochs": 1, "weight_decay": 0.0, "validation": 0.0}

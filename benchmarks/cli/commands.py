@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +16,7 @@ from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
     BadRowOption,
+    ConfigOption,
     DataDir,
     DeviceOption,
     KindOption,
@@ -31,6 +33,9 @@ from benchmarks.cli.options import (
     with_training_options,
 )
 
+if TYPE_CHECKING:
+    from benchmarks.results.run_config import RunConfig
+
 __all__ = [
     "archive",
     "blocks",
@@ -43,7 +48,14 @@ __all__ = [
     "run",
     "status",
     "tasks",
+    "tune",
 ]
+
+
+BlockOption = Annotated[
+    str | None, typer.Option(help="Symmetry block of SEN; `sen-bench blocks` lists them. Default: capsule.")
+]
+ModelOption = Annotated[str | None, typer.Option(help="Another model than SEN; `sen-bench models` lists them.")]
 
 
 @results_in_files
@@ -51,11 +63,10 @@ __all__ = [
 def run(
     task: TaskArgument,
     *,
-    block: Annotated[
-        str | None, typer.Option(help="Symmetry block of SEN; `sen-bench blocks` lists them. Default: capsule.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Another model than SEN; `sen-bench models` lists them.")] = None,
+    block: BlockOption = None,
+    model: ModelOption = None,
     options: TrainingOptions,
+    config: ConfigOption = None,
     jobs: Annotated[int, typer.Option(help="Trainings at the same time; -1: one per core.")] = 1,
     set_: SetOption = None,
     overwrite: Annotated[
@@ -69,22 +80,17 @@ def run(
     """
     from benchmarks.cli.display import show_result
     from benchmarks.cli.progress import RunDisplay
-    from benchmarks.results.run_config import build_config, check_variant
+    from benchmarks.results.run_config import build_config
 
     check_jobs(jobs)
-    if block is not None and model is not None:
-        raise UsageError("--block X is short for --model sen with that block: leave out --block or --model.")
-    if model is not None:
-        check_variant(model, "model")
-    else:
-        check_variant(block or "capsule", "block")
+    variant = _choose_variant(block, model)
     chosen = options.choose_task(task)
-    config = build_config(
+    configured = build_config(
         chosen.name,
-        model or block or "capsule",
+        variant,
         recipe=options.recipe,
         defaults=chosen.defaults,
-        file=options.config,
+        file=config,
         flags=options.flags,
         assignments=set_ or (),
     )
@@ -99,10 +105,10 @@ def run(
 
             device = pick_device(options.device)
             dataset = load_with_bars(
-                chosen, options.data_dir, options.on_bad_row, display, symprec=config.graph.symprec
+                chosen, options.data_dir, options.on_bad_row, display, symprec=configured.graph.symprec
             )
             plan = make_plan(
-                config,
+                configured,
                 dataset,
                 folds=folds,
                 seeds=options.all_seeds,
@@ -137,6 +143,88 @@ def run(
             f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons above, and have no result: "
             f"{names}. To try them again:\n  {shlex.join(command_line)}"
         )
+
+
+def _choose_variant(block: str | None, model: str | None) -> str:
+    """Return the name of the block or model that --block and --model choose."""
+    from benchmarks.results.run_config import check_variant
+
+    if block is not None and model is not None:
+        raise UsageError("--block X is short for --model sen with that block: leave out --block or --model.")
+    if model is not None:
+        check_variant(model, "model")
+    else:
+        check_variant(block or "capsule", "block")
+    # SEN is called by its block.
+    return block or (model if model and model != "sen" else "capsule")
+
+
+@results_in_files
+@with_training_options
+def tune(
+    task: TaskArgument,
+    *,
+    block: BlockOption = None,
+    model: ModelOption = None,
+    trials: Annotated[int, typer.Option(help="Number of recipes to try, the given one among them.")],
+    folds: Annotated[
+        str,
+        typer.Option(help="Folds of which no test row may be used: rows that train in all of them are trained on."),
+    ] = "0",
+    options: TrainingOptions,
+    config: ConfigOption = None,
+    jobs: Annotated[int, typer.Option(help="Trainings at the same time; -1: one per core.")] = 1,
+    set_: SetOption = None,
+) -> None:
+    """Choose learning rate, weight decay, sizes and more by rows held out of the training rows; write a recipe file.
+
+    A field that is given keeps its value. No test row of the folds is read, so that their errors stay honest. Finished
+    trials are kept: the same command continues where it was stopped, and with more --trials it goes on.
+    """
+    from benchmarks.cli.display import show_tuning
+    from benchmarks.cli.progress import TuningDisplay
+    from benchmarks.results.run_config import build_config, given_fields
+    from benchmarks.training.tuning import Tuning, check_trials
+    from benchmarks.training.tuning import tune as tune_all
+
+    check_jobs(jobs)
+    check_trials(trials, "--trials")
+    variant = _choose_variant(block, model)
+    chosen = options.choose_task(task)
+    numbers = choose_folds(folds, chosen)
+    given: dict[str, Any] = {"file": config, "flags": options.flags}
+
+    def configure(fields: Mapping[str, Any]) -> RunConfig:
+        searched = [f"{field}={json.dumps(value)}" for field, value in fields.items()]
+        assigned = [*(set_ or ()), *searched]
+        return build_config(
+            chosen.name, variant, recipe=options.recipe, defaults=chosen.defaults, assignments=assigned, **given
+        )
+
+    symprec = configure({}).graph.symprec
+    try:
+        with TuningDisplay() as display, note_signals() as stop:
+            from benchmarks.base.machine import pick_device
+
+            device = pick_device(options.device)
+            tuning = Tuning(
+                variant,
+                configure,
+                given_fields(assignments=set_ or (), **given),
+                load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec),
+                folds=numbers,
+                seeds=options.all_seeds,
+                trials=trials,
+                out=options.out,
+                recipe=options.recipe,
+                progress=display.progress("Building graphs"),
+            )
+            display.start_trials([tuning])
+            tune_all([tuning], device=device, stop=stop, jobs=jobs, **display.callbacks)
+    except (KeyboardInterrupt, Interrupted) as interrupted:
+        show_how_to_continue(interrupted, ["sen-bench", *sys.argv[1:]], kept="trials")
+        raise typer.Exit(130) from None
+    show_tuning(tuning)
 
 
 def _with_references(fresh: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

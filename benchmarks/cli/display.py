@@ -25,7 +25,7 @@ from benchmarks.data.near_duplicates import NEAR, NearDuplicates
 from benchmarks.data.tasks import TASKS, Task, find_data_file
 from benchmarks.results.leaderboard import TAGS, published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, primary_metric
-from benchmarks.results.recorded import recorded_variant, variant_label
+from benchmarks.results.recorded import TUNED_HERE, is_tuned_here, recorded_variant, variant_label
 from sen.registry import variant_kind
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from benchmarks.results.submission import Submission
     from benchmarks.training.plans import Plan
     from benchmarks.training.prediction import Ensemble, Prediction
+    from benchmarks.training.tuning import Tuning
     from sen.network import SEN
     from sen.testing import ContractResult
 
@@ -49,6 +50,7 @@ __all__ = [
     "show_status",
     "show_submission",
     "show_tasks",
+    "show_tuning",
 ]
 
 
@@ -72,6 +74,8 @@ def show_result(plan: Plan, summary: dict[str, Any]) -> None:
             f"Partial data: {summary['coverage']:.1%} of the rows of {task.name}, not verified by the official hash. "
             "The published models were trained and tested on all rows, so that this result has no rank among them."
         )
+    if is_tuned_here(plan.run.read_config(), summary["folds"]):
+        console.print(f"Label: {TUNED_HERE}. Some of its test rows may have chosen it, so that it has no rank.")
     if plan.config.limit is not None:
         console.print(f"Trained on at most {plan.config.limit:,} rows of each fold (--limit).")
     console.print(f"Files: {plan.run.path}", soft_wrap=True)
@@ -106,7 +110,7 @@ def _show_references(console: Console, plan: Plan, summary: dict[str, Any]) -> N
     table.add_column("model")
     unit = f" ({task.unit})" if task.unit else ""
     table.add_column(f"{metric.label}{unit}", justify="right")
-    table.add_row(_ours(plan), figures(summary["mean"][metric.name]), style="bold")
+    table.add_row(_ours(plan, summary["folds"]), figures(summary["mean"][metric.name]), style="bold")
     for model, value in summary["references"].items():
         table.add_row(model, figures(value))
     console.print(table)
@@ -119,7 +123,7 @@ def _show_leaderboard(console: Console, plan: Plan, summary: dict[str, Any]) -> 
     models = [(entry, entry.on_folds(folds)) for entry in published(task.name)]
     scores = [(entry.model, entry.tags, *score) for entry, score in models if score is not None]
     n_official = sum("official" in tags for _, tags, *_ in scores)
-    scores.append((_ours(plan), (), mean, std))
+    scores.append((_ours(plan, folds), (), mean, std))
     scores.sort(key=lambda row: row[2], reverse=metric.higher_is_better)
     plural = "s" if len(folds) > 1 else ""
     which = "the five folds" if len(folds) == N_FOLDS else f"only fold{plural} {', '.join(map(str, folds))}"
@@ -152,8 +156,27 @@ def _show_leaderboard(console: Console, plan: Plan, summary: dict[str, Any]) -> 
         console.print(f"Other tags: {meanings}. The report names their sources.", style="dim")
 
 
-def _ours(plan: Plan) -> str:
-    return f"{variant_label(plan.config.model_dump())}, this run"
+def _ours(plan: Plan, folds: Sequence[int]) -> str:
+    label = f"{variant_label(plan.config.model_dump())}, this run"
+    return f"{label} ({TUNED_HERE})" if is_tuned_here(plan.run.read_config(), folds) else label
+
+
+def show_tuning(tuning: Tuning) -> None:
+    """Print the recipe that was found beside the one that was given, and where it is."""
+    assert tuning.best is not None
+    table = Table(title=f"Recipe of {tuning.name}", title_justify="left")
+    for heading in ("field", "as given", "best trial"):
+        table.add_column(heading, justify="left" if heading == "field" else "right")
+    for field, value in tuning.best.fields.items():
+        table.add_row(field, *(_plain(each) for each in (tuning.trials[1].fields[field], value)))
+    console = make_console()
+    console.print(table)
+    console.print(f"{tuning.verdict()[0].upper()}{tuning.verdict()[1:]}", soft_wrap=True)
+    console.print(f"To train with it: --config {tuning.recipe_path}", soft_wrap=True)
+
+
+def _plain(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def show_preparation(dataset: Dataset, graphs: GraphTable, duplicates: NearDuplicates) -> None:
@@ -453,7 +476,7 @@ def _status(run: Run, records: Mapping[Training, Mapping[str, Any]]) -> list[str
     return [
         str(config["task"]),
         rows if config["limit"] is None else f"{rows}, limit {config['limit']:,}",
-        recorded_variant(config),
+        f"{recorded_variant(config)}, {TUNED_HERE}" if is_tuned_here(facts, scores) else recorded_variant(config),
         run.path.name,
         ",".join(str(seed) for seed in sorted({training.seed for training in records})),
         f"{len(scores)} of {n}: {','.join(map(str, scores))}" if scores else f"0 of {n}",

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from benchmarks.data.tasks import Task
 
 __all__ = [
+    "CONFIG_HELP",
     "TASK_HELP",
     "BadRowOption",
+    "ConfigOption",
     "DataDir",
     "DeviceOption",
     "KindOption",
@@ -51,6 +53,11 @@ DataDir = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+CONFIG_HELP = (
+    "TOML file with the tables graph, training, sen (or another model) and block, such as a recipe file of `sen-bench "
+    "tune`; or paper, the settings of SEN's paper and, where its text has none, of its authors' code."
+)
+ConfigOption = Annotated[Path | None, typer.Option("--config", help=CONFIG_HELP)]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Set any configuration field, such as training.epochs=50."),
@@ -73,7 +80,7 @@ BadRowOption = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The options that `run` and `ablate` share: each field is one of them, with its default."""
+    """The options that commands share which train: each field is one of them, with its default."""
 
     folds: Annotated[
         str | None, typer.Option(help="Folds to run, such as 0,1. Default: all five; for `prototypes` fold 0.")
@@ -96,14 +103,6 @@ class TrainingOptions:
     limit: Annotated[
         int | None,
         typer.Option(help="Largest number of rows to train and validate on in each fold; all test rows are predicted."),
-    ] = None
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            help="TOML file with the tables graph, training, sen (or another model) and block; or paper, the settings "
-            "of SEN's paper and, where its text has none, of its authors' code.",
-        ),
     ] = None
     recipe: Annotated[
         Literal["own", "common"],
@@ -146,12 +145,16 @@ class TrainingOptions:
 def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command take the options of `TrainingOptions` on its command line, where its parameter `options` stands.
 
+    An option that the command declares itself takes the place of the shared one of that name.
+
     typer reads the options of a command from its signature. The function returned has a signature with the fields of
     `TrainingOptions` in place of `options`; it collects them and passes them to the command as one object.
     """
-    shared = inspect.signature(TrainingOptions, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True).parameters
+    every = inspect.signature(TrainingOptions, eval_str=True).parameters
+    shared = {name: parameter for name, parameter in every.items() if name not in own}
     parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+    for parameter in own.values():
         parameters += shared.values() if parameter.name == "options" else [parameter]
 
     @functools.wraps(command)
@@ -229,10 +232,10 @@ def load_with_bars(
     )
 
 
-def show_how_to_continue(interrupted: BaseException, command_line: Sequence[str]) -> None:
+def show_how_to_continue(interrupted: BaseException, command_line: Sequence[str], *, kept: str = "folds") -> None:
     """Say that trainings were stopped, how far each of them is, and which command line continues them."""
     place = f" ({interrupted})" if str(interrupted) else ""
-    say(f"Stopped{place}. Finished folds are kept. To continue:\n  {shlex.join(command_line)}", err=True)
+    say(f"Stopped{place}. Finished {kept} are kept. To continue:\n  {shlex.join(command_line)}", err=True)
 
 
 def check_jobs(jobs: int) -> None:

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from benchmarks.results.run_config import RunConfig
     from benchmarks.training.plans import Plan, PlannedTraining
     from benchmarks.training.trainer import Epoch
+    from benchmarks.training.tuning import Trial, Tuning
 
-__all__ = ["RunDisplay", "TrainingDisplay", "first_ids", "recipe", "show_notes"]
+__all__ = ["RunDisplay", "TrainingDisplay", "TuningDisplay", "first_ids", "recipe", "show_notes"]
 
 # Number of rows that are named where there may be many.
 _SHOWN = 5
@@ -230,3 +231,68 @@ class RunDisplay(TrainingDisplay):
             f"{self._name(planned)}: {METRIC_LABELS[name]} {figures(record['metrics'][name])}{self._unit} "
             f"({trained}, {duration(record['wall_seconds'])})"
         )
+
+
+class TuningDisplay(RunDisplay):
+    """What commands show while they tune recipes: a bar for all trials, and one for each that is under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: dict[Plan, str] = {}
+
+    @property
+    def callbacks(self) -> dict[str, Any]:
+        """What `benchmarks.training.tuning.tune` calls."""
+        return {
+            "on_begin": self.begin,
+            "on_epoch": self.epoch,
+            "on_end": self.close,
+            "on_trial": self.trial,
+            "on_wait": self.wait,
+        }
+
+    def start_trials(self, tunings: Sequence[Tuning]) -> None:
+        """Print what is going to be searched, and draw a bar for all trials."""
+        for tuning in tunings:
+            fold = tuning.plan.fold(tuning.plan.trainings[0])
+            self._print(
+                f"{tuning.name}: {len(tuning.left)} of {count(tuning.n_trials, 'trial')} to do, in {tuning.folder}. "
+                f"{len(fold.train) + len(fold.validation):,} rows to train on, {len(fold.test):,} that judge, all of "
+                f"them training rows. Searched: {', '.join(tuning.space)}."
+            )
+        self._all = self._bars.add_task("All trials", total=sum(len(tuning.left) for tuning in tunings))
+
+    def begin(self, plan: Plan, name: str) -> None:
+        """Name the trainings of a trial."""
+        self._names[plan] = name
+
+    def epoch(self, planned: PlannedTraining, epoch: Epoch) -> None:
+        """Show on a terminal that an epoch has ended."""
+        with self._lock:
+            if planned not in self._ended:
+                self._advance(planned, epoch)
+
+    def close(self, planned: PlannedTraining) -> None:
+        """Take a training that has ended out of the bars."""
+        with self._lock:
+            self._ended.add(planned)
+            self._close(planned)
+
+    def trial(self, tuning: Tuning, trial: Trial) -> None:
+        """Print a line about a trial that has ended."""
+        self._bars.advance(self._all)
+        self._print(tuning.describe(trial), style="red" if trial.score is None else "")
+
+    def _name(self, planned: PlannedTraining) -> str:
+        name = self._names[planned.plan]
+        return f"{name}, seed {planned.training.seed}" if len(planned.plan.trainings) > 1 else name
+
+    def _advance(self, planned: PlannedTraining, epoch: Epoch) -> None:
+        if planned not in self._bar_of:
+            total = planned.plan.config.training.epochs
+            self._bar_of[planned] = self._bars.add_task(self._name(planned), total=total)
+        self._bars.update(self._bar_of[planned], completed=epoch.epoch, description=self._progress(planned, epoch))
+
+    def _close(self, planned: PlannedTraining) -> None:
+        if planned in self._bar_of:
+            self._bars.remove_task(self._bar_of.pop(planned))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data.tasks import Kind
 
 __all__ = [
+    "JUDGED_FRACTION",
     "N_FOLDS",
     "VALIDATION_FRACTION",
     "Fold",
@@ -22,10 +24,12 @@ __all__ = [
     "make_folds",
     "n_folds",
     "official_folds",
+    "tuning_split",
 ]
 
 N_FOLDS = 5
 VALIDATION_FRACTION = 0.1
+JUDGED_FRACTION = 0.2
 
 # The seed of the split file shipped with matbench 0.6 (matbench_v0.1_validation.json, "random_state").
 _OFFICIAL_SEED = 18012019
@@ -73,6 +77,15 @@ def check_split(split: str) -> str:
     if not min(shares) > 0 or not abs(sum(shares) - 1) < 1e-6:
         raise UsageError(f"The three shares of {split!r} must be positive and sum to 1, such as holdout:0.8/0.1/0.1.")
     return "holdout:" + "/".join(f"{share:g}" for share in shares)
+
+
+def tuning_split(split: str, folds: Sequence[int]) -> str:
+    """Return the split for tuning on these folds of another split: it has one fold and none of their test rows.
+
+    A share of the rows that train in all of these folds, `JUDGED_FRACTION`, judges: it takes the part of the test rows.
+    The same rows judge whatever the seed, the limit and the share of validation rows.
+    """
+    return f"tuning:{','.join(map(str, sorted(folds)))}:{split}"
 
 
 def n_folds(split: str) -> int:
@@ -162,10 +175,11 @@ def make_folds(
             smaller limit keeps a subset of what a larger one keeps. Test rows are never dropped.
         validation: Share of the training rows that become validation rows, from 0 on; None: a tenth, or what a holdout
             split names.
-        split: As `check_split` returns it; a holdout split is for data sets that are complete by themselves.
+        split: As `check_split` or `tuning_split` returns it; a holdout split is for data sets that are complete by
+            themselves.
 
     Returns:
-        The five folds, or the one of a holdout split.
+        The five folds, or the one of a holdout split or of a split for tuning.
 
     Raises:
         UsageError: Too few rows, a limit below 2, two shares of validation rows, or a part of a classification data
@@ -176,6 +190,11 @@ def make_folds(
         raise UsageError(
             f"A limit of {limit} training rows is too small: one row to train on and one to validate on are 2."
         )
+    if split.startswith("tuning:"):
+        _, numbers, outer = split.split(":", 2)
+        folds = make_folds(kind, rows, n_official_rows, targets, 0, validation=validation, split=outer)
+        train, judging = _judged(kind, targets, [folds[int(number)] for number in numbers.split(",")])
+        return [_divided(kind, targets, Fold(0, train, train[:0], judging), seed, limit, validation)]
     if split != "folds":
         if validation:
             raise UsageError(
@@ -205,15 +224,40 @@ def make_folds(
                 f"The {len(rows):,} rows of the data leave {len(train)} training and {len(test)} test rows "
                 f"in fold {index}: give more rows."
             )
-        # Two streams, so that a limit that drops nothing changes nothing.
-        for_limit, for_validation = map(np.random.default_rng, np.random.SeedSequence([seed, index]).spawn(2))
-        if limit is not None:
-            train = _limited(train, _strata(kind, targets, train), limit, for_limit)
-        share = VALIDATION_FRACTION if validation is None else validation
-        held_out = _draw_validation(_strata(kind, targets, train), share, for_validation)
-        folds.append(Fold(index, train[~held_out], train[held_out], test))
-        _require_all_classes(kind, targets, folds[-1], limit)
+        folds.append(_divided(kind, targets, Fold(index, train, train[:0], test), seed, limit, validation))
     return folds
+
+
+def _divided(
+    kind: Kind, targets: NDArray[np.generic], fold: Fold, seed: int, limit: int | None, validation: float | None
+) -> Fold:
+    """Return a fold with a part of its training rows, some of which become validation rows."""
+    train = fold.train
+    # Two streams, so that a limit that drops nothing changes nothing.
+    for_limit, for_validation = map(np.random.default_rng, np.random.SeedSequence([seed, fold.index]).spawn(2))
+    if limit is not None:
+        train = _limited(train, _strata(kind, targets, train), limit, for_limit)
+    share = VALIDATION_FRACTION if validation is None else validation
+    held_out = _draw_validation(_strata(kind, targets, train), share, for_validation)
+    divided = Fold(fold.index, train[~held_out], train[held_out], fold.test)
+    _require_all_classes(kind, targets, divided, limit)
+    return divided
+
+
+def _judged(
+    kind: Kind, targets: NDArray[np.generic], folds: Sequence[Fold]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows that train in all of these folds, in two parts: those to train on, and those that judge."""
+    known = reduce(np.intersect1d, [_without_validation(fold).train for fold in folds])
+    if len(known) < 3:
+        numbers = ",".join(str(fold.index) for fold in folds)
+        raise UsageError(
+            f"{len(known)} rows train in all of the folds {numbers}, too few to tune on: name fewer folds, or give "
+            "more rows."
+        )
+    rng = np.random.default_rng([_OFFICIAL_SEED, *(fold.index for fold in folds)])
+    judging = _draw_validation(_strata(kind, targets, known), JUDGED_FRACTION, rng)
+    return known[~judging], known[judging]
 
 
 def _holdout(kind: Kind, targets: NDArray[np.generic], seed: int, limit: int | None, shares: Sequence[float]) -> Fold:

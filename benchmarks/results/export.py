@@ -21,7 +21,7 @@ from benchmarks.base.files import write_bytes
 from benchmarks.data.folds import N_FOLDS
 from benchmarks.data.tasks import Task, get_task
 from benchmarks.results.metrics import matbench_scores
-from benchmarks.results.recorded import recorded_variant, variant_label, variant_option
+from benchmarks.results.recorded import is_tuned_here, recorded_variant, variant_label, variant_option
 from benchmarks.results.store import Run, Training
 from benchmarks.results.submission import (
     BENCHMARK,
@@ -56,8 +56,8 @@ def make_submission(runs: Sequence[Run], *, algorithm: str | None = None, moment
 
     Raises:
         UsageError: A run cannot be submitted: folds are missing or damaged, the data are partial, training rows were
-            limited, the task is not of MatBench, or the test rows are not the official ones; or there are two runs of
-            one task, or runs of different models.
+            limited, rows of the task chose the recipe, the task is not of MatBench, or the test rows are not the
+            official ones; or there are two runs of one task, or runs of different models.
         DataError: A run cannot be read.
     """
     finished = [_finished(run) for run in runs]
@@ -183,6 +183,11 @@ def _submittable_task(run: Run, facts: Mapping[str, Any]) -> Task:
         raise UsageError(
             f"{run.path} was trained on at most {limit:,} rows of each fold (--limit): "
             "a submission needs a run without that limit."
+        )
+    if is_tuned_here(facts, range(N_FOLDS)):
+        raise UsageError(
+            f"{run.path} has a recipe that rows of {name} chose (sen-bench tune), among them test rows of other folds: "
+            "a submission needs a recipe that was chosen without them."
         )
     return task
 

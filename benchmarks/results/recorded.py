@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from benchmarks.base.cache import digest
 from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
+from benchmarks.data.folds import data_digest
 
-__all__ = ["completed", "config_digest", "recorded_variant", "variant_kind_of", "variant_label", "variant_option"]
+__all__ = [
+    "TUNED_HERE",
+    "completed",
+    "config_digest",
+    "is_tuned_here",
+    "recorded_variant",
+    "variant_kind_of",
+    "variant_label",
+    "variant_option",
+]
+
+TUNED_HERE = "recipe tuned on this dataset"
+"""Label of a result whose test rows may have taken part in the choice of its recipe."""
 
 # Fields that configurations of earlier versions lack, with the values that these computed with.
 _IMPLIED: dict[str, dict[str, Any]] = {
@@ -84,3 +97,22 @@ def variant_label(content: Mapping[str, Any]) -> str:
     """Return what a model is called in tables, such as "SEN (mlp)" or "megnet", from a recorded configuration."""
     name = recorded_variant(content)
     return f"SEN ({name})" if variant_kind_of(content) == "block" else name
+
+
+def is_tuned_here(facts: Mapping[str, Any], folds: Iterable[int]) -> bool:
+    """Whether test rows of these folds may have taken part in the choice of the recipe of a run.
+
+    That is so if `sen-bench tune` chose it on the same task or the same data, unless it left out the test rows of all
+    these folds. Other crystals of a task, and another split, have folds of their own.
+
+    Args:
+        facts: What config.json of the run records ("config", "task" and "data").
+        folds: Folds whose results are shown.
+    """
+    tuned = facts["config"].get("tuned")
+    if tuned is None:
+        return False
+    is_same = tuned["data"] == data_digest(facts["data"]["digest"], facts["task"]["split"])
+    if is_same and set(folds) <= set(tuned["folds"]):
+        return False
+    return is_same or bool(tuned["task"] == facts["config"]["task"])

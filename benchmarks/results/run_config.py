@@ -33,10 +33,12 @@ __all__ = [
     "Recipe",
     "RunConfig",
     "TrainingConfig",
+    "Tuned",
     "build_config",
     "build_graph_settings",
     "check_variant",
     "get_variant",
+    "given_fields",
     "is_fitted",
     "restore_config",
 ]
@@ -104,11 +106,23 @@ class TrainingConfig(Config):
         return self
 
 
+class Tuned(Config):
+    """By which rows `sen-bench tune` chose a recipe: the table `tuned` of a recipe file."""
+
+    variant: str = Field(description="Block or model that the recipe is for.")
+    recipe: Recipe = Field(description="Whose values the fields have that the file does not name (--recipe).")
+    task: str = Field(description="Task whose rows chose it.")
+    data: str = Field(description="Hash of the crystals of the task, their targets and their split.")
+    folds: tuple[int, ...] = Field(min_length=1, description="Folds of which no test row was used.")
+    trials: int = Field(ge=1, description="Number of recipes that were tried.")
+
+
 class RunConfig(Config):
     """Everything that determines a result, apart from the data, the fold and the seed.
 
     It is recorded as {"task", "model_name", "graph", "training", "limit"} and the hyper-parameters of the model under
     the name of the model; as {"task", "block_name", "graph", "sen", "block", "training", "limit"} if the model is SEN.
+    A recipe that `sen-bench tune` chose adds "tuned".
     """
 
     task: str
@@ -119,6 +133,7 @@ class RunConfig(Config):
     graph: GraphSettings
     training: TrainingConfig
     limit: int | None = Field(None, ge=2, description="Training rows of each fold to use; test rows are never dropped.")
+    tuned: Tuned | None = None
 
     @property
     def variant(self) -> str:
@@ -129,7 +144,8 @@ class RunConfig(Config):
     def _record(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = dump(self)
         content[self.model_name] = content.pop("model")
-        for field in ("block_name", "block") if self.block_name is None else ("model_name",):
+        left_out = ["block_name", "block"] if self.block_name is None else ["model_name"]
+        for field in left_out if self.tuned else [*left_out, "tuned"]:
             del content[field]
         return content
 
@@ -231,18 +247,19 @@ def build_config(
         defaults: Value of each dotted field for which the task has a default. Those of other models are ignored, and so
             are those that the recipe names, except the epochs.
         file: TOML file with the tables graph, training, block and one of the name of the model, or the name of a file
-            that comes with sen-bench.
+            that comes with sen-bench. A recipe file of `sen-bench tune` has the table tuned as well.
         flags: Value of each dotted field that has a command-line option; None if it was not given.
         assignments: Strings like "training.epochs=50"; the value is read as JSON, else as text.
 
     Raises:
-        UsageError: The file cannot be read, a field does not exist or a value does not fit.
+        UsageError: The file cannot be read or is a recipe of another variant, a field does not exist, or a value does
+            not fit.
     """
     if variant == "sen":
         variant = "capsule"
     model, block = get_variant(variant)
     name = variant if block is None else "sen"
-    sections = _sections(name, model, block)
+    sections: dict[str, type[BaseModel]] = {**_sections(name, model, block), "tuned": Tuned}
     values: dict[str, Any] = {}
     published = model.recipe if recipe == "own" else _read_toml(Path("common"))["training"]
     for table, content in (("graph", model.graph), ("training", published)):
@@ -255,9 +272,14 @@ def build_config(
             _assign(values, field, value, sections, f"the defaults of {task}")
     given = set()
     for field, value, source in _all_assignments(file, flags or {}, assignments):
+        _check_tuned(field, value, source, variant, recipe)
         _assign(values, field, value, sections, source)
         given.add(field)
-    built = {table: _validate(table, fields, values.get(table, {})) for table, fields in sections.items()}
+    built = {
+        table: _validate(table, fields, values.get(table, {}))
+        for table, fields in sections.items()
+        if fields is not Tuned or table in values
+    }
     if "training.validation" not in given:
         # A split may name another share than a publication, and takes precedence where the user has named none.
         training = built["training"]
@@ -266,6 +288,25 @@ def build_config(
     if model.cells == "full" if block is None else block.needs_vectors:
         built["graph"] = built["graph"].model_copy(update={"cells": "full"})
     return _assemble(task, name, variant if block else None, values.get("limit"), built)
+
+
+def _check_tuned(field: str, value: Any, source: str, variant: str, recipe: Recipe) -> None:
+    """Refuse the recipe of another variant before its fields, which this one may lack, and one with other defaults."""
+    if field == "tuned.variant" and value != variant:
+        raise UsageError(f"{source} is a recipe that was tuned for {value}, not for {variant}.")
+    if field == "tuned.recipe" and value != recipe and source != "--set":
+        raise UsageError(f"{source} is a recipe that was tuned with --recipe {value}: give that option here, too.")
+
+
+def given_fields(
+    *, file: Path | None = None, flags: Mapping[str, Any] | None = None, assignments: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return the dotted fields that the user has chosen a value for, in one of these ways of `build_config`.
+
+    Raises:
+        UsageError: The file cannot be read, or an assignment has no value.
+    """
+    return {field: value for field, value, _ in _all_assignments(file, flags or {}, assignments)}
 
 
 def restore_config(content: Mapping[str, Any]) -> RunConfig:
@@ -280,6 +321,8 @@ def restore_config(content: Mapping[str, Any]) -> RunConfig:
         name = variant if block is None else "sen"
         sections = _sections(name, model, block)
         recorded = completed(content)
+        if "tuned" in recorded:
+            sections["tuned"] = Tuned
         built = {table: _validate(table, fields, recorded[table]) for table, fields in sections.items()}
         return _assemble(content["task"], name, variant if block else None, content["limit"], built)
     except KeyError as missing:
@@ -306,6 +349,7 @@ def _assemble(
         graph=sections["graph"],
         training=sections["training"],
         limit=limit,
+        tuned=sections.get("tuned"),
     )
 
 

@@ -49,7 +49,7 @@ from benchmarks.base.files import (
 from benchmarks.base.locks import Taken, lock
 from benchmarks.base.zip_path import AnyPath, ZipPath, find_files, open_path
 from benchmarks.data.folds import N_FOLDS, data_digest
-from benchmarks.results.recorded import config_digest, recorded_variant, variant_kind_of
+from benchmarks.results.recorded import config_digest, is_tuned_here, recorded_variant, variant_kind_of
 from sen.registry import variant_code, variant_kind
 
 if TYPE_CHECKING:
@@ -560,13 +560,15 @@ def fold_means(scores: Mapping[Training, float | None]) -> dict[int, float]:
 def is_official(facts: Mapping[str, Any], trainings: Collection[Training]) -> bool:
     """Whether the mean of a run may be ranked on the leaderboard: complete official data, and all folds of every seed.
 
+    The recipe must not have been chosen by rows of the task.
+
     Args:
         facts: The run's config.json.
         trainings: Its finished trainings.
     """
     complete = bool(trainings) and len(trainings) == N_FOLDS * len({training.seed for training in trainings})
-    unlimited = facts["config"]["limit"] is None
-    return complete and unlimited and bool(facts["task"]["is_official"] and facts["data"]["is_complete"])
+    chosen_freely = facts["config"]["limit"] is None and not is_tuned_here(facts, range(N_FOLDS))
+    return complete and chosen_freely and bool(facts["task"]["is_official"] and facts["data"]["is_complete"])
 
 
 def is_older_format(records: Iterable[Mapping[str, Any]]) -> bool:

@@ -2,7 +2,8 @@
 
 `plans` says what is to be trained, `execution` and `cluster` where. `train_one` trains one fold with one seed and
 stores the result, with `trainer`, `loader` and `checkpoints`. `summary` and `reference` put results together, and
-`prediction` uses the models. It imports `benchmarks.base`, `benchmarks.data`, `benchmarks.results` and `sen`.
+`prediction` uses the models. `tuning` finds recipes in the spaces of `search`. It imports `benchmarks.base`,
+`benchmarks.data`, `benchmarks.results` and `sen`.
 """
 
 from benchmarks.training.execution import execute

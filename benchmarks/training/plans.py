@@ -155,7 +155,7 @@ def make_plan(
 def _with_share_of_split(config: RunConfig, split: str) -> RunConfig:
     """Let the share of validation rows of a recipe give way to the one that a holdout split names."""
     training = config.training
-    if split == "folds" or not training.validation or "validation" in training.model_fields_set:
+    if "holdout:" not in split or not training.validation or "validation" in training.model_fields_set:
         return config
     return config.model_copy(update={"training": training.model_copy(update={"validation": None})})
 

@@ -23,7 +23,7 @@ from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
 from benchmarks.data.folds import check_split
 from benchmarks.data.tasks import TASKS, Kind, Task
 from benchmarks.results.metrics import row_loss
-from benchmarks.results.recorded import completed, recorded_variant
+from benchmarks.results.recorded import TUNED_HERE, completed, is_tuned_here, recorded_variant
 from benchmarks.results.store import Run, find_runs, is_older_format
 from reports.study.published import PredictionFile, PredictionSet, read_predictions
 from reports.study.study import PredictedRows, Result, Study
@@ -423,6 +423,8 @@ def _label(results: Sequence[Result]) -> list[Result]:
         words = [f"{key.rpartition('.')[2]} {_plain(values[key])}" for key in [*differing, *limited]]
         if len(same) > 1 and not 0 < len(differing) <= _NAMED_FIELDS:
             words = [result.path.name.rpartition("-")[2]]
+        if is_tuned_here(result.facts, result.folds):
+            words.append(TUNED_HERE)
         label = recorded_variant(config) + (f" ({', '.join(words)})" if words else "")
         named.append(replace(result, label=label))
     return named
@@ -431,7 +433,11 @@ def _label(results: Sequence[Result]) -> list[Result]:
 def _chosen(result: Result) -> dict[str, Any]:
     """Return the configuration of a run by dotted fields, `_DEFAULT` in place of a value that its rows imply."""
     implied = result.defaults().items()
-    return {key: _DEFAULT if (key, value) in implied else value for key, value in result.fields.items()}
+    return {
+        key: _DEFAULT if (key, value) in implied else value
+        for key, value in result.fields.items()
+        if not key.startswith("tuned.")
+    }
 
 
 def _plain(value: object) -> str:

@@ -304,6 +304,8 @@ def test_workers_that_the_system_refuses_are_reported(
         (("--blocks", "mlp", "--set", "sen.rounds=1,two"), "sen.rounds"),
         (("--blocks", "mlp", "--folds", "7"), "7"),
         (("--blocks", "mlp", "--jobs", "0"), "--jobs takes a number of processes"),
+        (("--blocks", "mlp", "--tune", "0"), "--tune takes a number of trials from 1 on, not 0."),
+        (("--blocks", "mlp", "--config", "egnn=x.toml"), "--config egnn=x.toml: egnn is not compared."),
         (("--blocks", "mlp", "--backend", "dask"), "--backend dask and --scheduler ADDRESS go together"),
         (("--blocks", "mlp", "--scheduler", "tcp://x:1"), "--backend dask and --scheduler ADDRESS go together"),
         (
@@ -497,3 +499,41 @@ def test_dry_run_fits_a_model_that_is_fitted_once(write_data: Write, sen_bench: 
     (line,) = (line for line in answer.out.splitlines() if "trees-" in line)
     *_, epoch, training, _all, _ = map(str.strip, line.split("│"))
     assert float(epoch.split()[0]) == pytest.approx(float(training.split()[0]), abs=0.6)
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_every_variant_is_tuned_alike_before_the_grid_is_trained(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    arguments = [*grid(data, out, *BRIEF), "--tune", 2]
+    planned = sen_bench(*arguments, "--dry-run")
+    assert planned.code == 0, planned.err
+    assert "Before that 4 trials of recipes: about" in planned.out
+    assert not out.exists()
+    answer = sen_bench(*arguments)
+    assert answer.code == 0, answer.err
+    for rounds in (1, 2):
+        assert f"mlp, sen.rounds={rounds}, trial 2 of 2: MAE" in answer.out
+    assert "4 of 4 trainings ended" in answer.out
+    assert "ecipe tuned on this dataset" not in answer.out  # no test row of folds 0 and 1 was used
+    tuned = [json.loads((Path(run) / "config.json").read_text())["config"] for run in result(out)["runs"].values()]
+    assert [config["sen"]["rounds"] for config in tuned] == [1, 2]
+    assert all(config["tuned"]["folds"] == [0, 1] and config["tuned"]["trials"] == 2 for config in tuned)
+    again = sen_bench(*arguments)
+    assert " trainings ended" not in again.out
+    assert "0 of 2 trials to do" in again.out
+
+    # The same as with the recipe file; it is for its own variant alone.
+    first, second = sorted(out.rglob("recipe.toml"), key=lambda path: "rounds = 2" in path.read_text())
+    options = (*TASK, "--data-dir", data, "--out", out, "--folds", "0,1")
+    by_file = sen_bench("ablate", "--blocks", "mlp", *options, "--config", f"mlp={first}")
+    assert by_file.code == 0, by_file.err
+    assert " trainings ended" not in by_file.out
+    refused = sen_bench("ablate", "--blocks", "mlp,egnn", *options, "--config", f"egnn={second}")
+    assert (refused.code, "is a recipe that was tuned for mlp, not for egnn." in refused.err) == (2, True)
+    labelled = sen_bench("ablate", "--blocks", "mlp", *options[:-1], "0,1,2", "--config", f"mlp={first}")
+    assert "Recipe tuned on this dataset: mlp." in labelled.out
+    folder = Path(labelled.out.rpartition("Files: ")[2].strip())
+    assert json.loads((folder / "ablation.json").read_text())["tuned_here"] == ["mlp"]
+    assert "Recipe tuned on this dataset: mlp." in (folder / "table.tex").read_text()

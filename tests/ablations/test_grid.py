@@ -1,8 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ablations.grid import Setting, build_settings, check_seams, check_validated, parse_axes, parse_variants
+from ablations.grid import (
+    Setting,
+    build_settings,
+    check_seams,
+    check_validated,
+    parse_axes,
+    parse_configs,
+    parse_variants,
+)
 from benchmarks.base.errors import UsageError
 from sen.registry import block_names, model_names
 from tests.benchmarks.conftest import BLOCK, Install
@@ -11,7 +21,7 @@ from tests.benchmarks.conftest import BLOCK, Install
 def build(variants: list[str], *assignments: str) -> list[Setting]:
     fixed, axes = parse_axes(assignments)
     return build_settings(
-        "prototypes", variants, axes, recipe="own", defaults={}, file=None, flags={}, assignments=fixed
+        "prototypes", variants, axes, recipe="own", defaults={}, files={}, flags={}, assignments=fixed
     )
 
 
@@ -100,3 +110,25 @@ def test_broken_seam_is_reported_with_its_contract(install: Install) -> None:
         check_seams(["mlp", "tensor"])
     with pytest.raises(UsageError, match=r"'raises' breaks the contract 'seam: .*ValueError: singular"):
         check_seams(["raises"])
+
+
+def test_a_configuration_file_is_for_all_variants_or_for_one(tmp_path: Path) -> None:
+    names = ["mlp", "capsule"]
+    assert parse_configs([], names) == {}
+    assert parse_configs(["paper"], names) == {"mlp": Path("paper"), "capsule": Path("paper")}
+    assert parse_configs(["mlp=a=b.toml", "paper"], names) == {"mlp": Path("a=b.toml"), "capsule": Path("paper")}
+    (with_sign := tmp_path / "a=b.toml").touch()
+    assert parse_configs([str(with_sign)], ["mlp"]) == {"mlp": with_sign}
+
+
+@pytest.mark.parametrize(
+    ("configs", "message"),
+    [
+        (["egnn=a.toml"], r"^--config egnn=a\.toml: egnn is not compared\. .*Available: mlp\.$"),
+        (["mlp=a.toml", "mlp=b.toml"], "^--config gives mlp two files: leave out one of them"),
+        (["a.toml", "paper"], "^--config gives all variants 2 files: name one, or X=FILE for the variant X"),
+    ],
+)
+def test_configuration_files_that_do_not_fit_are_reported(configs: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_configs(configs, ["mlp"])

@@ -22,16 +22,18 @@ def test_a_command_gets_the_shared_options_as_one_object() -> None:
     calls = []
 
     @with_training_options
-    def command(name: str, *, options: TrainingOptions, jobs: int = 1) -> None:
-        calls.append((name, options, jobs))
+    def command(name: str, *, options: TrainingOptions, jobs: int = 1, folds: str = "0") -> None:
+        calls.append((name, options, jobs, folds))
 
-    assert list(inspect.signature(command).parameters) == ["name", *SHARED, "jobs"]
+    # An option of its own takes the place of the shared one of that name.
+    others = [name for name in SHARED if name != "folds"]
+    assert list(inspect.signature(command).parameters) == ["name", *others, "jobs", "folds"]
     app = typer.Typer()
     app.command()(command)
-    line = ["x", "--seed", "3", "--seeds", "2", "--out", "there", "--config", "paper", "--jobs", "2"]
+    line = ["x", "--seed", "3", "--seeds", "2", "--out", "there", "--limit", "9", "--jobs", "2", "--folds", "1"]
     answer = CliRunner().invoke(app, line)
     assert answer.exit_code == 0, answer.output
-    assert calls == [("x", TrainingOptions(seed=3, seeds=2, out=Path("there"), config=Path("paper")), 2)]
+    assert calls == [("x", TrainingOptions(seed=3, seeds=2, out=Path("there"), limit=9), 2, "1")]
     assert list(calls[0][1].all_seeds) == [3, 4]
 
 

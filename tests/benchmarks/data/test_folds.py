@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.data.folds import check_split, make_folds, n_folds, official_folds
+from benchmarks.data.folds import check_split, make_folds, n_folds, official_folds, tuning_split
 from benchmarks.data.tasks import TASKS, Task
 from tests.benchmarks.splits import MATBENCH, find_labels, fold_of_rows, official_splits
 
@@ -325,3 +325,44 @@ def test_limit_of_a_holdout_keeps_nested_parts_and_every_test_row():
     assert np.array_equal(small.test, full.test)
     (smallest,) = make_folds("regression", ROWS, None, TARGETS, seed=1, split=HOLDOUT, limit=2)
     assert (len(smallest.train), len(smallest.validation)) == (1, 1)
+
+
+@pytest.mark.parametrize(("folds", "share"), [([0], 0.8), ([3, 1], 0.6), ([0, 1, 2, 3], 0.2)])
+def test_a_split_for_tuning_leaves_out_the_test_rows_of_its_folds(folds: list[int], share: float):
+    outer = make_folds("regression", ROWS, N_ROWS, TARGETS, seed=0)
+    known = set(ROWS) - {row for fold in folds for row in outer[fold].test}
+    judging = []
+    for seed, limit, validation in ((0, None, None), (1, None, 0.0), (2, 100, 0.3)):
+        (fold,) = make_folds(
+            "regression", ROWS, N_ROWS, TARGETS, seed, limit=limit, validation=validation,
+            split=tuning_split("folds", folds),
+        )  # fmt: skip
+        parts = [fold.train, fold.validation, fold.test]
+        assert len(set(np.concatenate(parts))) == sum(map(len, parts))
+        assert set(np.concatenate(parts)) <= known
+        n_train = limit or len(known) - len(fold.test)
+        assert len(fold.validation) == round(n_train * (0.1 if validation is None else validation))
+        assert len(fold.train) == n_train - len(fold.validation)
+        judging.append(fold.test.tolist())
+    assert len(known) == pytest.approx(share * N_ROWS, abs=4)
+    assert len(judging[0]) == round(0.2 * len(known))
+    assert judging[0] == judging[1] == judging[2]
+    assert n_folds(tuning_split("folds", folds)) == 1
+
+
+def test_a_split_for_tuning_keeps_classes_and_holdouts():
+    targets = labels(N_ROWS)
+    (fold,) = make_folds("classification", ROWS, N_ROWS, targets, 0, split=tuning_split("folds", [0]))
+    assert targets[fold.test].mean() == pytest.approx(0.25, abs=0.005)
+    holdout = "holdout:0.8/0.1/0.1"
+    (outer,) = make_folds("regression", ROWS, None, TARGETS, 0, split=holdout)
+    (fold,) = make_folds("regression", ROWS, None, TARGETS, 0, split=tuning_split(holdout, [0]))
+    rows = [*fold.train, *fold.validation, *fold.test]
+    assert sorted(rows) == sorted([*outer.train, *outer.validation])
+    with pytest.raises(UsageError, match="names its share of validation rows"):
+        make_folds("regression", ROWS, None, TARGETS, 0, validation=0.2, split=tuning_split(holdout, [0]))
+
+
+def test_all_folds_leave_no_rows_for_tuning():
+    with pytest.raises(UsageError, match=r"0 rows train in all of the folds 0,1,2,3,4, too few to tune on"):
+        make_folds("regression", ROWS, N_ROWS, TARGETS, 0, split=tuning_split("folds", range(5)))

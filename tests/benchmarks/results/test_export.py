@@ -250,6 +250,10 @@ def test_probability_beyond_one_is_refused(small_classification: Task, tmp_path:
         ({"data": {"is_complete": False, "coverage": 0.394}}, "partial data, 39.4% of matbench_jdft2d"),
         ({"config": {"limit": 400}}, "at most 400 rows of each fold (--limit)"),
         (
+            {"config": {"tuned": {"variant": "mlp", "task": "matbench_jdft2d", "data": "", "folds": [0], "trials": 9}}},
+            "has a recipe that rows of matbench_jdft2d chose (sen-bench tune)",
+        ),
+        (
             {"task": {"name": "my_gaps", "is_official": False}, "config": {"task": "my_gaps"}},
             "my_gaps, which is not a task of",
         ),

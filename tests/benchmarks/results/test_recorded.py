@@ -9,6 +9,7 @@ import pytest
 from benchmarks.results.recorded import (
     completed,
     config_digest,
+    is_tuned_here,
     recorded_variant,
     variant_kind_of,
     variant_label,
@@ -74,3 +75,24 @@ def test_what_a_block_has_learnt_since_changes_no_name() -> None:
     summed = {**of_egnn, "block_name": "gone", "block": {"aggregation": "mean"}}
     assert completed(summed)["block"] == {"aggregation": "mean"}
     assert config_digest(summed, "data") != config_digest({**summed, "block": {}}, "data")
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "split", "folds", "label"),
+    [
+        ("t", "rows", "folds", [0], False),
+        ("t", "rows", "folds", [0, 1], True),
+        ("t", "rows", "folds", [], False),
+        ("t", "other rows", "folds", [0], True),  # other crystals have folds of their own
+        ("copy", "rows", "folds", [1], True),
+        ("other", "other rows", "folds", [1], False),
+        ("t", "rows", "holdout:0.8/0.1/0.1", [0], True),
+    ],
+)
+def test_a_recipe_that_test_rows_may_have_chosen_has_a_label(
+    task: str, data: str, split: str, folds: list[int], *, label: bool
+) -> None:
+    tuned = {"variant": "gone", "task": "t", "data": "rows", "folds": [0], "trials": 3}
+    facts = {"config": {**OF_BLOCK, "task": task, "tuned": tuned}, "data": {"digest": data}, "task": {"split": split}}
+    assert is_tuned_here(facts, folds) is label
+    assert not is_tuned_here({**facts, "config": OF_BLOCK}, [0, 1])

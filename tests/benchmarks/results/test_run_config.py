@@ -15,7 +15,14 @@ import benchmarks.results
 from benchmarks.base.cache import digest
 from benchmarks.base.errors import UsageError
 from benchmarks.results import run_config
-from benchmarks.results.run_config import RunConfig, TrainingConfig, build_config, build_graph_settings, restore_config
+from benchmarks.results.run_config import (
+    RunConfig,
+    TrainingConfig,
+    build_config,
+    build_graph_settings,
+    given_fields,
+    restore_config,
+)
 from benchmarks.results.store import find_runs
 from sen.registry import load_model
 
@@ -249,3 +256,48 @@ def test_a_task_shortens_a_published_recipe_and_changes_nothing_else_of_it():
     assert (megnet.epochs, megnet.weight_decay, megnet.optimizer) == (30, 0.0, "adam")
     sen = build_config("prototypes", "mlp", defaults=defaults)
     assert (sen.training.epochs, sen.training.weight_decay, sen.model.dropout) == (30, 0.01, 0.0)
+
+
+TUNED = """
+[tuned]
+variant = "mlp"
+recipe = "own"
+task = "prototypes"
+data = "x"
+folds = [0, 2]
+trials = 3
+
+[training]
+learning_rate = 1e-3
+"""
+
+
+def test_a_tuned_recipe_is_recorded_and_is_for_its_own_variant(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(TUNED)
+    config = build_config("prototypes", "mlp", file=file)
+    content = config.model_dump(mode="json")
+    assert content["tuned"] == {
+        "variant": "mlp", "recipe": "own", "task": "prototypes", "data": "x", "folds": [0, 2], "trials": 3
+    }  # fmt: skip
+    assert restore_config(content) == config
+    by_hand = build_config("prototypes", "mlp", flags={"training.learning_rate": 1e-3})
+    assert "tuned" not in by_hand.model_dump()
+    assert by_hand.digest("data") != config.digest("data")
+    assert build_graph_settings(file=file) == by_hand.graph
+    with pytest.raises(UsageError, match=r"recipe\.toml is a recipe that was tuned for mlp, not for capsule\.$"):
+        build_config("prototypes", "capsule", file=file)
+    with pytest.raises(UsageError, match="is a recipe that was tuned with --recipe own: give that option here, too"):
+        build_config("prototypes", "mlp", recipe="common", file=file)
+    file.write_text(TUNED.replace("trials = 3", "trials = 0"))
+    with pytest.raises(UsageError, match=r"^tuned\.trials: "):
+        build_config("prototypes", "mlp", file=file)
+
+
+def test_given_fields_are_those_of_all_sources_and_later_ones_win(tmp_path: Path) -> None:
+    file = tmp_path / "file.toml"
+    file.write_text("limit = 9\n[training]\nepochs = 1\nwarmup = 0.2")
+    flags = {"training.epochs": 2, "training.precision": None}
+    assert given_fields(file=file, flags=flags, assignments=["training.warmup=0.3"]) == {
+        "limit": 9, "training.epochs": 2, "training.warmup": 0.3
+    }  # fmt: skip
