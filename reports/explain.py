@@ -19,7 +19,16 @@ from benchmarks.results.store import Training
 from benchmarks.training.prediction import find_files, read_samples
 from benchmarks.training.trainer import Predictor, probabilities
 from reports.environments.description import Environments, Models
-from reports.environments.two_ks import DIGITS, NAMES, describe_crystal, element_of, orbit_labels
+from reports.environments.two_ks import (
+    DIGITS,
+    MEASURES,
+    NAMES,
+    WITH_UNIT,
+    Measure,
+    describe_crystal,
+    element_of,
+    orbit_labels,
+)
 from reports.page.items import Items
 from reports.page.report import Outcome
 from reports.page.section import Item
@@ -164,18 +173,21 @@ def _capsules(crystal: Crystal, environments: Environments) -> dict[str, Any] | 
     }
 
 
-def _summary(facts: Mapping[str, Any]) -> dict[str, float | None]:
-    """The numbers of a crystal in one line."""
-    matrix = np.array(facts["orbit_matrix"]["after"])
+def _summary(facts: Mapping[str, Any]) -> dict[Measure, dict[str, float | None]]:
+    """The numbers of a crystal in one line: three of each measure."""
     elements = np.array([element_of(orbit["label"]) for orbit in facts["orbits"]])
     i, j = np.triu_indices(len(elements), k=1)
-    values, same = matrix[i, j], elements[i] == elements[j]
+    same = elements[i] == elements[j]
     has_equivalent = any(group["n"] > 1 for group in facts["groups"])
-    return {
-        "equivalent": max(facts["ks"]["within_after"]) if has_equivalent else None,
-        "inequivalent": float(np.median(values[same])) if same.any() else None,
-        "elements": float(np.median(values[~same])) if (~same).any() else None,
-    }
+    summary: dict[Measure, dict[str, float | None]] = {}
+    for measure in MEASURES:
+        values = np.array(facts["orbit_matrix"][measure]["after"])[i, j]
+        summary[measure] = {
+            "equivalent": max(facts[measure]["within_after"]) if has_equivalent else None,
+            "inequivalent": float(np.median(values[same])) if same.any() else None,
+            "elements": float(np.median(values[~same])) if (~same).any() else None,
+        }
+    return summary
 
 
 def show_crystal(facts: Mapping[str, Any]) -> Iterator[Item]:
@@ -230,15 +242,16 @@ def draw_capsules(capsules: Mapping[str, Any]) -> Canvas:
 
 
 def show_explanation(outcomes: Sequence[Outcome], study: Study, console: Console) -> None:
-    """Print a line for each crystal: the model, its prediction, and 2-KS of three kinds of pairs."""
+    """Print a line for each crystal: the model, its prediction, and how far apart three kinds of pairs are."""
     unit = in_brackets(study.task.unit)
     lines = Table(title=f"{study.task.name}, {study.runs[0].label}", title_justify="left")
     for column in ("crystal", "formula", "space group"):
         lines.add_column(column)
     for column in ("atoms", "orbits", "fold", f"predicted{unit}", f"target{unit}"):
         lines.add_column(column, justify="right")
-    for column in ("equivalent", "inequivalent", "elements"):
-        lines.add_column(f"2-KS {column}", justify="right")
+    kinds = ("equivalent", "inequivalent", "elements")
+    for kind in kinds:
+        lines.add_column(f"{kind}: {' / '.join(WITH_UNIT.values())}", justify="right")
     every = [outcome.facts for outcome in outcomes if outcome.facts is not None]
     for facts in every:
         lines.add_row(
@@ -249,7 +262,7 @@ def show_explanation(outcomes: Sequence[Outcome], study: Study, console: Console
             str(len(facts["orbits"])),
             f"{facts['fold']}" + ("" if facts["is_test_row"] else "*"),
             *(dashed(facts[name]) for name in ("prediction", "target")),
-            *("–" if value is None else f"{value:.4f}" for value in facts["summary"].values()),
+            *(" / ".join(dashed(facts["summary"][measure][kind], 2) for measure in MEASURES) for kind in kinds),
         )
     console.print(lines)
     sentences = Sentences(__name__, {})

@@ -87,6 +87,11 @@ class Environments:
         return len(self.node_ptr) - 1
 
     @property
+    def widths(self) -> dict[Stage, int]:
+        """Components of an environment before the block of SEN, and of a final one."""
+        return {stage: values.shape[1] for stage, values in self.stages.items() if stage != "material"}
+
+    @property
     def before(self) -> NDArray[Any]:
         """Environments before the block of SEN, [N, environment_width]."""
         return self.stages["before"]

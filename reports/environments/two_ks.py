@@ -1,15 +1,17 @@
-"""The two-sample Kolmogorov-Smirnov statistic (2-KS) between the environments of atoms (paper Fig. 2a, 2b, 3a, 3d-g).
+"""How far apart the environments of atoms are, by two measures: 2-KS and the angle (paper Fig. 2a, 2b, 3a, 3d-g).
 
-The components of an environment, rounded to 1e-5, are taken as a sample. They are not independent of each other, so no
-p-value is claimed.
+2-KS is the two-sample Kolmogorov-Smirnov statistic of the components. They are not independent samples, so no p-value
+is claimed. It does not know which component is which: it is zero between a vector and its own permutation. The angle
+between two environments compares component with component, and does not know their lengths. Both are zero only between
+equal environments. For both, components are rounded to 1e-5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,18 +32,32 @@ from sen.crystal import SYMBOLS, Crystal
 
 __all__ = [
     "DIGITS",
+    "MEASURES",
     "NAMES",
     "SUBSETS",
+    "WITH_UNIT",
+    "Measure",
+    "angles",
     "choose_crystals",
     "choose_example",
+    "compare",
     "describe_crystal",
     "element_of",
-    "ks_matrix",
     "ks_of_subsets",
     "ks_statistic",
+    "matrix_of",
     "orbit_labels",
     "pearson",
 ]
+
+Measure = Literal["ks", "angle"]
+"""How the distance of two environments is measured: 2-KS, from 0 to 1; or the angle between them, in degrees."""
+
+MEASURES: dict[Measure, str] = {"ks": "2-KS", "angle": "angle"}
+"""What the measures are called in tables and figures."""
+
+WITH_UNIT: dict[Measure, str] = {"ks": "2-KS", "angle": "angle (°)"}
+"""What their values are called there."""
 
 DIGITS = 5
 """Decimals to which components are rounded."""
@@ -76,9 +92,7 @@ def ks_statistic(first: NDArray[np.floating], second: NDArray[np.floating]) -> N
     """
     n_pairs, width = first.shape
     result = np.empty(n_pairs)
-    size = max(1, _AT_A_TIME // (2 * width))
-    for start in range(0, n_pairs, size):
-        pairs = slice(start, start + size)
+    for pairs in _parts(n_pairs, width):
         # The lowest bit marks the environment of a component, so that one sort of plain integers keeps both together.
         values = [np.rint(part[pairs].astype(np.float64) * 10**DIGITS).astype(np.int64) * 2 for part in (first, second)]
         merged = np.sort(np.concatenate([values[0], values[1] + 1], axis=1), axis=1)
@@ -87,6 +101,50 @@ def ks_statistic(first: NDArray[np.floating], second: NDArray[np.floating]) -> N
         is_last = (merged[:, 1:] >> 1) != (merged[:, :-1] >> 1)
         result[pairs] = np.abs(step[:, :-1] * is_last).max(axis=1) / width
     return result
+
+
+def _parts(n_pairs: int, width: int) -> Iterator[slice]:
+    """Yield the parts in which pairs of this width are compared."""
+    size = max(1, _AT_A_TIME // (2 * width))
+    for start in range(0, n_pairs, size):
+        yield slice(start, start + size)
+
+
+def angles(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the angle in degrees between each pair of environments: the arc cosine of their cosine similarity.
+
+    Unlike 1 - cosine, it grows in proportion to a small difference, so that a ratio of two angles compares differences
+    and not their squares.
+
+    Args:
+        first: Environments, [P, D].
+        second: The environments to compare with, [P, D].
+
+    Returns:
+        The angles, [P], from 0 to 180; 90 between zero and another vector.
+    """
+    n_pairs, width = first.shape
+    result = np.empty(n_pairs)
+    for pairs in _parts(n_pairs, width):
+        one, other = (_directions(part[pairs]) for part in (first, second))
+        # The arc cosine would lose half the digits of a small angle.
+        apart, along = np.linalg.norm(one - other, axis=1), np.linalg.norm(one + other, axis=1)
+        result[pairs] = np.degrees(2 * np.arctan2(apart, along))
+    return result
+
+
+def _directions(environments: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return environments [P, D] with the length 1; zero stays zero."""
+    rounded = np.round(environments.astype(np.float64), DIGITS)
+    length = np.linalg.norm(rounded, axis=1, keepdims=True)
+    directions: NDArray[np.float64] = rounded / np.where(length > 0, length, 1)
+    return directions
+
+
+_STATISTICS: dict[Measure, Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]] = {
+    "ks": ks_statistic,
+    "angle": angles,
+}
 
 
 def ks_of_subsets(first: NDArray[np.floating], second: NDArray[np.floating], width: int) -> NDArray[np.float64]:
@@ -115,12 +173,19 @@ def ks_of_subsets(first: NDArray[np.floating], second: NDArray[np.floating], wid
     return total / SUBSETS
 
 
-def ks_matrix(environments: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the 2-KS statistic between all environments [n, D], symmetric [n, n]."""
+def compare(
+    first: NDArray[np.floating], second: NDArray[np.floating], width: int
+) -> dict[Measure, NDArray[np.float64]]:
+    """Return both measures of each pair of environments [P, D], [P] each; 2-KS as `ks_of_subsets` with this width."""
+    return {"ks": ks_of_subsets(first, second, width), "angle": angles(first, second)}
+
+
+def matrix_of(measure: Measure, environments: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return a measure between all environments [n, D], symmetric [n, n]."""
     n = len(environments)
     i, j = np.triu_indices(n, k=1)
     matrix = np.zeros((n, n))
-    matrix[i, j] = matrix[j, i] = ks_statistic(environments[i], environments[j])
+    matrix[i, j] = matrix[j, i] = _STATISTICS[measure](environments[i], environments[j])
     return matrix
 
 
@@ -167,7 +232,7 @@ class Choice:
 
 
 def shown_kinds(cell: ConventionalCell, orbit: NDArray[Any]) -> set[str]:
-    """Kinds that name a relation in a cell: the first kind between the first atom of an orbit and another of it."""
+    """Kinds that name a relation in a cell: that of the first operation from the first atom of an orbit to another."""
     kinds = set()
     for label in np.unique(orbit):
         members = np.flatnonzero(orbit == label)
@@ -241,7 +306,7 @@ def choose_example(table: CrystalTable, rows: NDArray[np.int64]) -> int | None:
 
 
 def relations(crystal: Crystal, stages: Mapping[Stage, NDArray[np.floating]]) -> dict[str, Any]:
-    """Return the 2-KS of every atom of the conventional cell against a reference atom, and what relates the atoms.
+    """Return how far every atom of the conventional cell is from a reference atom, and what relates the atoms.
 
     Args:
         crystal: The crystal.
@@ -268,27 +333,28 @@ def relations(crystal: Crystal, stages: Mapping[Stage, NDArray[np.floating]]) ->
     reference = np.repeat(source[:1], len(source))
     # The first atom of each atom's orbit.
     first = cell.atom[np.repeat([members[0] for members in orbits], [len(members) for members in orbits])]
-    ks = {str(stage): ks_statistic(values[source], values[reference]) for stage, values in stages.items()}
-    ks |= {f"within_{stage}": ks_statistic(values[source], values[first]) for stage, values in stages.items()}
+    distances: dict[str, dict[str, list[float]]] = {measure: {} for measure in MEASURES}
+    for measure, statistic in _STATISTICS.items():
+        for stage, values in stages.items():
+            distances[measure][stage] = statistic(values[source], values[reference]).tolist()
+            distances[measure][f"within_{stage}"] = statistic(values[source], values[first]).tolist()
     groups = []
     for label, members, start in zip(order, orbits, starts, strict=False):
         operations = [cell.between(int(members[0]), int(member)) for member in members[1:]]
-        kinds = {found[0].kind for found in operations if found}
         groups.append(
             {
                 "label": labels[label],
                 "start": start,
                 "n": len(members),
-                "kinds": [kind for kind in KINDS if kind in kinds],
                 "relations": [
                     {
                         "atom": start + k,
-                        "n": len(found),
-                        "first": found[0].name if found else None,
-                        "xyz": found[0].xyz if found else None,
-                        "all": [f"{o.name}: {o.xyz}" for o in found],
+                        "n": len(between),
+                        "first": between[0].name if between else None,
+                        "xyz": between[0].xyz if between else None,
+                        "all": [f"{o.name}: {o.xyz}" for o in between],
                     }
-                    for k, found in enumerate(operations, start=1)
+                    for k, between in enumerate(operations, start=1)
                 ],
             }
         )
@@ -298,24 +364,26 @@ def relations(crystal: Crystal, stages: Mapping[Stage, NDArray[np.floating]]) ->
         "symbol": space_group_symbol(cell.space_group),
         "atoms_primitive": len(crystal),
         "atoms": [labels[label] for label in orbit[atoms]],
-        "ks": {stage: values.tolist() for stage, values in ks.items()},
+        **distances,
         "groups": groups,
         "width": {stage: values.shape[1] for stage, values in stages.items()},
     }
 
 
 def element_pairs(crystal: Crystal, environments: NDArray[np.floating]) -> list[dict[str, Any]]:
-    """Return the 2-KS between the elements of a crystal (Fig. 2b): median over pairs of orbits, with their number.
+    """Return how far apart the elements of a crystal are (Fig. 2b): medians over pairs of orbits, with their number.
 
     Environments are those of its atoms, [atoms, D].
     """
     first = first_atoms(crystal)
     numbers = crystal.numbers[first]
-    matrix = ks_matrix(environments[first])
+    matrices = {measure: matrix_of(measure, environments[first]) for measure in MEASURES}
     found = []
     for one, other in combinations(np.unique(numbers).tolist(), 2):
-        values = matrix[np.ix_(numbers == one, numbers == other)]
-        found.append({"pair": [SYMBOLS[one - 1], SYMBOLS[other - 1]], "ks": float(np.median(values)), "n": values.size})
+        of_pair = np.ix_(numbers == one, numbers == other)
+        medians: dict[str, Any] = {measure: float(np.median(matrix[of_pair])) for measure, matrix in matrices.items()}
+        n = int((numbers == one).sum() * (numbers == other).sum())
+        found.append({"pair": [SYMBOLS[one - 1], SYMBOLS[other - 1]], **medians, "n": n})
     return found
 
 
@@ -344,5 +412,8 @@ def describe_crystal(crystal: Crystal, environments: Environments, i: int = 0) -
             {"label": label, "multiplicity": int(count)}
             for label, count in zip(labels, np.bincount(crystal.orbit), strict=True)
         ],
-        "orbit_matrix": {stage: ks_matrix(values[first]).tolist() for stage, values in stages.items()},
+        "orbit_matrix": {
+            measure: {stage: matrix_of(measure, values[first]).tolist() for stage, values in stages.items()}
+            for measure in MEASURES
+        },
     }

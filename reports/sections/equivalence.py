@@ -1,9 +1,14 @@
-"""Section: do equivalent atoms look alike, and inequivalent ones different? (paper Fig. 2a, 2b, 3a, 3d-g)."""
+"""Section: do equivalent atoms look alike, also when they move, and inequivalent ones different?
+
+The figures but that of displaced atoms are those of the paper (Fig. 2a, 2b, 3a, 3d-g).
+"""
 
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,14 +16,39 @@ from numpy.typing import NDArray
 
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable
-from reports.environments.description import Models, open_models, rows_of_trainings
+from reports.environments.description import Models, StudyModels, describe_test_rows, open_models, rows_of_trainings
+from reports.environments.displacement import ENOUGH, fading
 from reports.environments.operations import KINDS
-from reports.environments.two_ks import DIGITS, NAMES, choose_crystals, choose_example, describe_crystal, element_of
+from reports.environments.pairs import common_width, resolution
+from reports.environments.two_ks import (
+    DIGITS,
+    MEASURES,
+    NAMES,
+    SUBSETS,
+    WITH_UNIT,
+    choose_crystals,
+    choose_example,
+    describe_crystal,
+    element_of,
+)
 from reports.page.items import Column, Items
 from reports.page.section import Heading, Item, Section, Table
-from reports.page.style import COLOURS, DIVERGING, GRID, INK, MUTED, SEQUENTIAL, WIDE, heatmap, legend, panels, subplots
+from reports.page.style import (
+    COLOURS,
+    DIVERGING,
+    GRID,
+    INK,
+    MUTED,
+    SEQUENTIAL,
+    WIDE,
+    heatmap,
+    legend,
+    look_of,
+    panels,
+    subplots,
+)
 from reports.study.study import Absent, Study
-from reports.study.wording import typeset_formula, typeset_group
+from reports.study.wording import subscripted, typeset_formula, typeset_group
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,8 +63,8 @@ __all__ = [
     "relation_table",
 ]
 
-# Names above the boxes of a figure.
-_SHORT = dict(zip(KINDS, ("transl.", "inv.", "mirror", "rot.", "rotoinv.", "screw", "glide"), strict=True))
+# Å: the displacement whose effect is written out.
+_NAMED = 0.02
 # Facts that name a crystal.
 _NAMES = ("id", "fold", "formula", "symbol")
 # Facts of a crystal that are kept of the example alone.
@@ -44,14 +74,14 @@ _PAIR_CRYSTALS = 6
 
 
 class Equivalence(Section):
-    """2-KS of atoms against a reference atom, pairs of elements, densities, correlation of a crystal's atoms."""
+    """Displaced equivalent atoms, atoms against a reference atom, pairs of elements, a crystal in detail."""
 
     name: ClassVar[str] = "equivalence"
     title: ClassVar[str] = "Equivalent and inequivalent atoms"
     place: ClassVar[int] = 600
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
-        """Describe chosen crystals by the models of the first run, and one of them by those of every run.
+        """Displace test crystals, describe chosen ones by the models of the first run, and one by those of every run.
 
         What is shown of the environments before a block is that of the first run of SEN.
         """
@@ -80,6 +110,8 @@ class Equivalence(Section):
         facts: dict[str, Any] = {
             "run": {"label": result.label},
             "run_before": {"label": of_sen.runs[0][0].label} if of_sen.runs else None,
+            "full_cells": [other.label for other, its_models in opened.runs if its_models.config.graph.cells == "full"],
+            "displaced": _displace(opened, progress),
             "seed": models.trainings[0].seed,
             "folds": [training.fold for training in models.trainings],
             "crystals": [
@@ -115,17 +147,32 @@ class Equivalence(Section):
                     "fold": own[example]["fold"],
                     "labels": [orbit["label"] for orbit in own[example]["orbits"]],
                     "components": own[example]["components"]["after"],
-                    "orbit_matrix": own[example]["orbit_matrix"]["after"],
+                    "orbit_matrix": {measure: own[example]["orbit_matrix"][measure]["after"] for measure in MEASURES},
                 }
             )
         return facts
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
-        """Bars, operations, pairs of elements, correlation of atoms, densities."""
-        items = Items(__name__, {**facts, "digits": DIGITS, "kinds": KINDS})
+        """Displaced atoms, then bars, operations, pairs of elements, densities, correlation of atoms."""
+        faded = facts["displaced"]["runs"]
+        items = Items(
+            __name__,
+            {
+                **facts,
+                "digits": DIGITS,
+                "kinds": KINDS,
+                "faded": faded,
+                "above": [run["label"] for run in faded if _is_above(run["curves"]["ks"])],
+                "named": _NAMED,
+                "enough": ENOUGH,
+                "subsets": SUBSETS,
+            },
+        )
         crystals, pairs, example = facts["crystals"], facts["element_pairs"], facts["example"]
         yield items.text("summary")
+        yield items.figure("fading", lambda: draw_fading(faded)) if faded else items.text("no_fading")
         if crystals:
+            yield items.heading("as_read")
             yield items.figure("atoms-against-a-reference", lambda: draw_bars(crystals))
             yield relation_table(items, crystals)
         if pairs:
@@ -140,14 +187,69 @@ class Equivalence(Section):
             yield items.figure("pearson", lambda: draw_pearson(example["pearson"]))
 
 
+def _displace(opened: StudyModels, progress: Progress) -> dict[str, Any]:
+    """Return the facts of displaced atoms, by the runs whose test crystals have equivalent atoms."""
+    table = opened.table
+    described = [describe_test_rows(models, table, progress=progress).environments for _, models in opened.runs]
+    width = common_width(own for environments in described for own in environments.widths.values())
+    runs = []
+    for result, models in opened.runs:
+        if found := fading(models, table, width=width, progress=progress):
+            curves = {
+                measure: {**asdict(curve), "resolution": resolution(measure, curve.elements, width)}
+                for measure, curve in found.curves.items()
+            }
+            runs.append({"label": result.label, "n": found.n, "curves": curves})
+    return {"width": width, "runs": runs}
+
+
+def _is_above(curve: Mapping[str, Any]) -> bool:
+    """Whether the score of the crystals that were displaced is clearly above the resolution."""
+    score = curve["score"]
+    if score is None or score["value"] is None:
+        return False
+    return bool(score["interval"][0] > (curve["resolution"] or 0))
+
+
+def draw_fading(runs: Sequence[Mapping[str, Any]]) -> Canvas:
+    """Draw how the distance of equivalent atoms grows with the displacement, a panel for each measure."""
+    figure, axes = subplots(1, 2, width=WIDE, height=2.9)
+    for axis, (measure, name) in zip(axes, MEASURES.items(), strict=True):
+        for run in runs:
+            curve = run["curves"][measure]
+            sizes = [step["size"] for step in curve["steps"]]
+            middle = np.array([step["relative"] for step in curve["steps"]], dtype=float)
+            low, high = np.array([step["interval"] for step in curve["steps"]], dtype=float).T
+            is_defined = np.isfinite(middle).any()
+            colour, marker = look_of(run["label"])
+            label = run["label"] if is_defined else f"{run['label']} (not defined)"
+            axis.plot(sizes, middle, color=colour, marker=marker, label=label)
+            if not is_defined:
+                continue
+            axis.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
+            if curve["resolution"]:
+                axis.axhline(curve["resolution"], color=colour, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+            if _is_above(curve):
+                across = axis.get_yaxis_transform()
+                axis.plot([1.02, 1.07], [curve["score"]["value"]] * 2, color=colour, transform=across, clip_on=False)
+        axis.axvline(_NAMED, color=GRID, linewidth=0.8, zorder=0)
+        axis.set_title(name)
+        axis.set_xlabel("displacement of every atom (Å)")
+        axis.set_xlim(0, max(step["size"] for step in runs[0]["curves"][measure]["steps"]))
+        axis.set_ylim(bottom=0)
+    axes[0].set_ylabel("equivalent atoms / elements")
+    legend(figure, *axes[0].get_legend_handles_labels())
+    return figure
+
+
 def relation_table(items: Items, crystals: Sequence[Mapping[str, Any]]) -> Table:
     """Return the table of the operations that relate equivalent atoms in facts of crystals."""
-    stages = [stage for stage in NAMES if f"within_{stage}" in crystals[0]["ks"]]
+    stages = [f"within_{stage}" for stage in NAMES if f"within_{stage}" in crystals[0]["ks"]]
     records = [
         {
             "crystal": f"{crystal['formula']} ({crystal['symbol']})",
             "atoms": f"{group['label']}: 1 to {relation['atom'] - group['start'] + 1}",
-            **{stage: crystal["ks"][f"within_{stage}"][relation["atom"]] for stage in stages},
+            **{measure: max(crystal[measure][stage][relation["atom"]] for stage in stages) for measure in MEASURES},
             **relation,
         }
         for crystal in crystals
@@ -157,18 +259,18 @@ def relation_table(items: Items, crystals: Sequence[Mapping[str, Any]]) -> Table
     columns: list[Column] = [
         ("crystal", "crystal"),
         ("atoms", "atoms"),
-        ("shown as", lambda relation: relation["first"] or "none found"),
+        ("shown as", lambda relation: subscripted(relation["first"] or "none found")),
         ("coordinates", lambda relation: relation["xyz"] or ""),
-        ("all operations between them", lambda relation: _count_kinds(relation["all"])),
-        *(("2-KS before" if stage == "before" else "2-KS final", stage) for stage in stages),
+        ("all operations between them", lambda relation: _count_names(relation["all"])),
+        *((name, measure) for measure, name in WITH_UNIT.items()),
     ]
     return items.table("operations", records, columns)
 
 
-def _count_kinds(operations: Sequence[str]) -> str:
-    """Return how many operations are of each kind, as facts write them: "2-fold screw: -x, y+1/2, -z"."""
-    kinds = [name.partition(":")[0].split()[-1] for name in operations]
-    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds)
+def _count_names(operations: Sequence[str]) -> str:
+    """Name each of the operations once, with their number, as facts write them: "2_1 screw: -x, y+1/2, -z"."""
+    counts = Counter(subscripted(operation.partition(":")[0]) for operation in operations)
+    return ", ".join(name if n == 1 else f"{name} ({n})" for name, n in counts.items())
 
 
 def _describe(
@@ -212,7 +314,7 @@ def _element_colours(labels: Iterable[str]) -> dict[str, str]:
 
 
 def draw_bars(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
-    """Draw the 2-KS of every atom against the reference atom, one panel for each crystal."""
+    """Draw how far every atom is from the reference atom, a panel for each crystal: 2-KS as bars, angles as points."""
     columns = 2 if len(crystals) > 1 else 1
     rows = -(-len(crystals) // columns)
     figure, axes = subplots(rows, columns, width=WIDE, height=1.75 * rows + 0.1, squeeze=False)
@@ -221,7 +323,7 @@ def draw_bars(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
     for axis in list(axes.flat)[len(crystals) :]:
         axis.set_axis_off()
     for axis in axes[:, 0]:
-        axis.set_ylabel("2-KS")
+        axis.set_ylabel(WITH_UNIT["ks"])
     return figure
 
 
@@ -241,11 +343,11 @@ def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
         height = max(values[start : start + size].max(), 0.12 * top) * 1.12
         look: dict[str, Any] = {"fill": False, "edgecolor": MUTED, "linestyle": (0, (3, 2)), "linewidth": 0.8}
         axis.bar(start + size / 2 - 0.5, height, width=size - 0.06, **look)
-        names = ", ".join(_SHORT[kind] for kind in group["kinds"])
+        names = ", ".join(dict.fromkeys(relation["first"] for relation in group["relations"] if relation["first"]))
         # As many letters of this size as fit above the box.
         width = max(9, round(size * 60 / max(n, 8)))
         axis.annotate(
-            "\n".join(textwrap.wrap(names, width)),
+            typeset_group("\n".join(textwrap.wrap(subscripted(names), width))),
             (start + size / 2 - 0.5, height),
             (0, 1.5),
             textcoords="offset points",
@@ -253,7 +355,13 @@ def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
             va="bottom",
             fontsize=5.5,
             linespacing=0.95,
+            parse_math=True,
         )
+    beside = axis.twinx()
+    turned = np.array(crystal["angle"]["after"])
+    beside.plot(range(n), turned, "o", color=INK, markersize=2.5, clip_on=False)
+    beside.set_ylim(0, 1.55 * max(turned.max(), 1e-3))
+    beside.set_ylabel(WITH_UNIT["angle"])
     axis.set_ylim(0, 1.55 * top)
     axis.set_xlim(-0.8, n - 0.2)
     axis.set_xticks(range(n), [f"{atoms[0]}\nref.", *atoms[1:]], fontsize=6 if n <= 16 else 5)
@@ -264,33 +372,36 @@ def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
 
 
 def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
-    """Draw the 2-KS between elements, one group of bars for each crystal."""
-    figure, axis = subplots(width=WIDE, height=2.4)
-    ticks: list[int] = []
-    for i, crystal in enumerate(crystals):
-        values = [pair["ks"] for pair in crystal["pairs"]]
-        start = ticks[-1] + 2 if ticks else 0
-        places = range(start, start + len(values))
-        axis.bar(places, values, width=0.75, color=COLOURS[i % len(COLOURS)])
-        axis.annotate(
-            typeset_formula(crystal["formula"]),
-            (float(np.mean(places)), max(values)),
-            (0, 3),
-            textcoords="offset points",
-            ha="center",
-            fontsize=7,
-            fontweight="bold",
-            parse_math=True,
-        )
-        ticks += places
+    """Draw how far apart elements are, one group of bars for each crystal and a panel for each measure."""
+    figure, axes = subplots(2, 1, width=WIDE, height=3.6, sharex=True)
+    for axis, (measure, name) in zip(axes, WITH_UNIT.items(), strict=True):
+        ticks: list[int] = []
+        for i, crystal in enumerate(crystals):
+            values = [pair[measure] for pair in crystal["pairs"]]
+            start = ticks[-1] + 2 if ticks else 0
+            places = range(start, start + len(values))
+            axis.bar(places, values, width=0.75, color=COLOURS[i % len(COLOURS)])
+            ticks += places
+            if axis is axes[0]:
+                axis.annotate(
+                    typeset_formula(crystal["formula"]),
+                    (float(np.mean(places)), max(values)),
+                    (0, 3),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=7,
+                    fontweight="bold",
+                    parse_math=True,
+                )
+        axis.set_ylabel(name)
+        axis.margins(y=0.15)
     labels = ["–".join(pair["pair"]) for crystal in crystals for pair in crystal["pairs"]]
     many = len(ticks) > 24
-    axis.set_xticks(ticks, labels, rotation=90 if many else 40, ha="center" if many else "right")
-    axis.tick_params(axis="x", length=0)
-    axis.set_ylabel("2-KS between elements")
+    axes[1].set_xticks(ticks, labels, rotation=90 if many else 40, ha="center" if many else "right")
+    for axis in axes:
+        axis.tick_params(axis="x", length=0)
     # A few bars need not be as wide as the page.
-    axis.set_xlim(-0.8, max(ticks[-1] + 0.8, 10))
-    axis.margins(y=0.12)
+    axes[1].set_xlim(-0.8, max(ticks[-1] + 0.8, 10))
     return figure
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "signed",
     "space_group_symbol",
     "spanned",
+    "subscripted",
     "typeset_formula",
     "typeset_group",
 ]
@@ -74,8 +75,7 @@ def space_group_symbol(number: int) -> str:
 
     if not number:
         return "unknown"
-    symbol = moyopy.SpaceGroupType(number).hm_short.replace(" ", "")
-    return re.sub(r"_(\d)", lambda screw: chr(ord("₀") + int(screw[1])), symbol)
+    return subscripted(moyopy.SpaceGroupType(number).hm_short.replace(" ", ""))
 
 
 def spanned(numbers: Iterable[int]) -> str:
@@ -83,6 +83,11 @@ def spanned(numbers: Iterable[int]) -> str:
     in_order = sorted(numbers)
     low, high = in_order[0], in_order[-1]
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def subscripted(symbol: str) -> str:
+    """Return a symbol with screws as they are printed: "2₁" for "2_1"."""
+    return re.sub(r"_(\d)", lambda screw: chr(ord("₀") + int(screw[1])), symbol)
 
 
 def typeset_formula(text: str) -> str:

@@ -63,17 +63,15 @@ def test_files_and_rows_become_one_page(made: tuple[Run, Run, Path], sen_bench: 
     perovskite, copper, tested, unknown = facts_of(out)
     assert (perovskite["formula"], perovskite["fold"], perovskite["is_test_row"]) == ("BaTiO3", 1, False)
     assert sorted(o["multiplicity"] for o in perovskite["orbits"]) == [1, 1, 1, 2]
-    assert perovskite["summary"]["equivalent"] == 0
-    assert perovskite["summary"]["inequivalent"] > 0
+    for summary in perovskite["summary"].values():
+        assert summary["equivalent"] == 0
+        assert summary["inequivalent"] > 0
     assert len(perovskite["capsules"]["presence"]) == 16
     assert [len(pose) for pose in perovskite["capsules"]["pose"]] == [6] * 16
     for share in perovskite["capsules"]["share"]:
         assert sum(share) == pytest.approx(1)
-    assert (copper["atoms_primitive"], copper["summary"]["inequivalent"], copper["summary"]["elements"]) == (
-        1,
-        None,
-        None,
-    )
+    assert copper["atoms_primitive"] == 1
+    assert copper["summary"]["angle"] == {"equivalent": 0, "inequivalent": None, "elements": None}
     # A row is explained by the model that did not see it, and predicted as that model did.
     assert (tested["fold"], tested["is_test_row"]) == (3, True)
     predictions = capsule.read_predictions(Training(0, 3))
@@ -132,8 +130,8 @@ def test_a_model_is_explained_by_its_final_environments(
     answer = sen_bench("explain", schnet.path, "--crystals", root / "perovskite.cif", "-o", out)
     assert answer.code == 0, answer.err
     (facts,) = facts_of(out)
-    assert facts["summary"]["equivalent"] == 0
-    assert facts["summary"]["inequivalent"] > 0
+    assert facts["summary"]["ks"]["equivalent"] == 0
+    assert facts["summary"]["angle"]["inequivalent"] > 0
     page = out.read_text()
     assert "schnet has no environments before a block" in page
     assert "after the block" not in page

@@ -119,10 +119,17 @@ def test_a_report_gives_errors_by_crystal_system_and_separation_scores(tmp_path:
         "| all | 1,265 | 30.00 (0.30) | 29.50 (0.29) |",
         "| rank correlation |  | -0.10 (-0.20 to +0.00) | -0.10 (-0.20 to +0.00) |",
     ]
-    assert reports.separation(report).splitlines()[2] == (
+    line = (
         "| `mlp` | 0.30 (0.29 to 0.32) | 0.40 (0.39 to 0.42) | 0.15 (0.00 to 0.30) | 0.20 (0.00 to 0.40) | 7 | "
         "0.15 | 0.12 (0.00 to 0.20) | 5 | 0.10 |"
     )
+    assert reports.separation(report).splitlines()[2] == line
+    # As reports of format 4 have it.
+    displaced = {"runs": [{"label": "mlp", "n": fading.pop("n"), "curves": {"ks": fading}}]}
+    now = {"separation": {"facts": {"runs": [{"label": "mlp", "scores": {"ks": scores}}]}}}
+    now["equivalence"] = {"facts": {"displaced": displaced}}
+    report.write_text(json.dumps({"tasks": [{"sections": now}]}))
+    assert reports.separation(report).splitlines()[2] == line
     results[1]["systems"] = [error("cubic", 264, 14.0)]
     report.write_text(json.dumps({"tasks": [{"sections": sections}]}))
     with pytest.raises(ValueError, match="not on the same rows"):

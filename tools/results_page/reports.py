@@ -40,8 +40,8 @@ def separation(report: Path) -> str:
     rows = []
     facts = section(report, "separation")
     for run in facts.get("runs") or facts["blocks"]:  # as reports of format 2 call them
-        scores = run["scores"]
-        fading = run["fading"]
+        scores = run["scores"].get("ks", run["scores"])  # the one measure up to format 3
+        fading = run.get("fading") or _fading(report, run["label"])
         (faded,) = (step for step in fading["steps"] if step["size"] == 0.02)
         rows.append(
             [
@@ -53,6 +53,12 @@ def separation(report: Path) -> str:
             ]
         )
     return markdown(heading, rows)
+
+
+def _fading(report: Path, label: str) -> dict[str, Any]:
+    """Return how far displaced atoms of a run are apart by 2-KS; reports up to format 3 have it with the scores."""
+    (run,) = (run for run in section(report, "equivalence")["displaced"]["runs"] if run["label"] == label)
+    return {"n": run["n"], **run["curves"]["ks"]}
 
 
 def section(report: Path, name: str) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from scipy.stats import ks_2samp
 
 from reports.environments.operations import KINDS
 from reports.environments.two_ks import (
+    angles,
     choose_crystals,
     choose_example,
+    compare,
     element_pairs,
-    ks_matrix,
     ks_of_subsets,
     ks_statistic,
+    matrix_of,
     pearson,
     relations,
 )
@@ -39,10 +41,30 @@ def test_known_answers() -> None:
     assert ks_statistic(zero, zero) == 0
     assert ks_statistic(zero, zero + 1) == 1
     assert ks_statistic(np.array([[0, 0, 1, 1.0]]), np.array([[0, 1, 1, 1.0]])) == 0.25
-    # Distributions know no order of components.
-    assert ks_statistic(np.array([[1.0, 2, 3]]), np.array([[3.0, 1, 2]])) == 0
     # Differences below 1e-5 are rounded away.
     assert ks_statistic(zero + 0.1, zero + 0.1 + 2e-6) == 0
+
+
+def test_each_measure_sees_what_the_other_does_not() -> None:
+    vector = np.array([[1.0, 2, 3]])
+    # A distribution knows no order of components, and a direction no length.
+    assert compare(vector, vector[:, ::-1], 3) == {"ks": 0, "angle": pytest.approx(np.degrees(np.arccos(10 / 14)))}
+    assert compare(vector, 2 * vector, 3) == {"ks": pytest.approx(2 / 3), "angle": 0}
+    assert compare(vector, vector, 3) == {"ks": 0, "angle": 0}
+
+
+def test_known_angles() -> None:
+    x, zero = np.array([[1.0, 0]]), np.zeros((1, 2))
+    assert angles(x, np.array([[0, 3.0]])) == pytest.approx(90)
+    assert angles(x, -2 * x) == pytest.approx(180)
+    assert (angles(zero, zero), angles(x, zero)) == (0, pytest.approx(90))
+    # Small angles keep their digits, in single precision as well.
+    first = np.ones((1, 1000), np.float32)
+    other = first.copy()
+    other[0, 0] += 1e-3
+    assert angles(first, other) == pytest.approx(np.degrees(1e-3 / 1000**0.5), rel=1e-2)
+    # Differences below 1e-5 are rounded away.
+    assert angles(first / 10, first / 10 + np.linspace(0, 2e-6, 1000)) == 0
 
 
 def test_subsets_of_the_components() -> None:
@@ -71,10 +93,12 @@ def test_subsets_of_the_components() -> None:
 def test_many_pairs_are_the_same_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(2, 30, 16))
-    whole = ks_statistic(first, second)
+    whole, turned = ks_statistic(first, second), angles(first, second)
     monkeypatch.setattr("reports.environments.two_ks._AT_A_TIME", 100)
     assert np.array_equal(ks_statistic(first, second), whole)
-    matrix = ks_matrix(first)
+    assert np.allclose(angles(first, second), turned)
+    assert matrix_of("angle", first)[5, 2] == pytest.approx(angles(first[2:3], first[5:6])[0])
+    matrix = matrix_of("ks", first)
     assert np.array_equal(matrix, matrix.T)
     assert not matrix.diagonal().any()
     assert matrix[2, 5] == ks_statistic(first[2:3], first[5:6])[0]
@@ -100,22 +124,21 @@ def test_relations_of_a_perovskite() -> None:
     # The reference is an oxygen: another oxygen is not equivalent to it.
     assert facts["atoms"][0][0] == facts["atoms"][1][0] == "O"
     double = next(group for group in facts["groups"] if group["n"] == 2)
-    assert double["kinds"] == ["mirror"]
-    assert double["relations"][0]["first"] == "mirror"
-    assert any("4-fold rotation" in text for text in double["relations"][0]["all"])
+    assert double["relations"][0]["first"] == "4-fold rotation"
+    assert any("mirror" in text for text in double["relations"][0]["all"])
     # The reference is the only atom of its orbit, equal to itself, and equivalent atoms have equal bars.
     values = facts["ks"]["after"]
     assert values[0] == 0
     assert all(value > 0 for value in values[1:])
     assert values[double["start"]] == values[double["start"] + 1]
-    assert facts["ks"]["within_after"] == [0] * 5
+    assert facts["ks"]["within_after"] == facts["angle"]["within_after"] == [0] * 5
 
 
 def test_relations_of_a_crystal_of_one_atom() -> None:
     own, environments = by_orbit(copper(3.6))
     facts = relations(own, {"after": environments})
     assert facts["atoms"] == ["Cu"] * 4
-    assert facts["groups"][0]["kinds"] == ["translation"]
+    assert {relation["first"] for relation in facts["groups"][0]["relations"]} == {"4_2 screw"}
     assert element_pairs(own, environments) == []
 
 
@@ -133,10 +156,10 @@ def test_crystals_are_chosen_for_the_operations_that_are_there(tmp_path: Path) -
     table = made_dataset(tmp_path, [[made, 1.0] for made in structures]).table
     rows = np.arange(len(table))
     choice = choose_crystals(table, rows)
-    # Copper has nothing to compare; the perovskite shows a mirror and has inequivalent oxygen.
-    assert choice.shows == [["translation"], ["mirror"], ["screw"]]
-    assert choice.rows == [1, 4, 3]
-    assert choice.absent == ["inversion", "rotation", "rotoinversion", "glide"]
+    # Copper has nothing to compare; the perovskite shows a rotation and has inequivalent oxygen.
+    assert choice.shows == [["screw"], ["rotation"]]
+    assert choice.rows == [3, 4]
+    assert choice.absent == ["glide", "rotoinversion", "mirror", "inversion", "translation"]
     assert set(choice.absent).isdisjoint({kind for kinds in choice.shows for kind in kinds})
     assert choose_crystals(table, rows[::-1]).rows == choice.rows
     assert choose_example(table, rows) == 4
