@@ -261,7 +261,8 @@ def build_config(
     given = set()
     for field, value, source in _all_assignments(file, flags or {}, assignments):
         _assign(values, field, value, sections, source)
-        given.add(field)
+        if source != str(file) or Path(source).is_file():  # what comes with sen-bench is no statement of the user
+            given.add(field)
     built = {table: _validate(table, fields, values.get(table, {})) for table, fields in sections.items()}
     training = built["training"]
     fields_set = training.model_fields_set - {field for field in _FROM_USER if f"training.{field}" not in given}
