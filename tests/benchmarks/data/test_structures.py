@@ -266,7 +266,7 @@ def test_file_that_is_not_there_or_none(tmp_path: Path):
     with pytest.raises(UsageError, match=r"a\.xyz is not a structure file"):
         read_structure(tmp_path / "a.xyz")
     (tmp_path / "b.cif").mkdir()
-    with pytest.raises(DataError, match=r"b\.cif cannot be read"):
+    with pytest.raises(UsageError, match=r"b\.cif cannot be read \(Is a directory"):
         read_structure(tmp_path / "b.cif")
 
 
