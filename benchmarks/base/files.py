@@ -66,11 +66,13 @@ class BadFile(Exception):  # noqa: N818 - its message becomes part of a sentence
     """A file is cut, damaged or too large; the message completes the sentence "FILE ..."."""
 
 
-# There is no file of this name, or what an archive holds under it is damaged.
+# There is no file of this name.
 _NO_FILE = {
-    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EBADMSG, None),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
     *(errno.EINVAL, errno.EFBIG),  # `read_file` refuses what is no file or too large
 }
+# What an archive holds under this name is damaged.
+_DAMAGED = {errno.EBADMSG, None}
 # Refusals that may pass, of disks and network file systems or for lack of file descriptors; and the seconds between
 # the trials.
 _PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EINTR}
@@ -132,7 +134,7 @@ def read_again(path: P, read: Callable[[P], T]) -> T:
         try:
             return read(path)
         except OSError as error:
-            if error.errno in _NO_FILE:
+            if error.errno in _NO_FILE | _DAMAGED:
                 raise
             pause = next(pauses, None) if error.errno in _PASSING else None
             if pause is None:
@@ -237,13 +239,12 @@ def read_unpacked(path: Path) -> bytes:
     """Return the content of a file as `read_packed` does.
 
     Raises:
-        UsageError: The file cannot be read, or is no regular file.
-        DataError: The file is empty, cut, damaged or too large.
+        UsageError: There is no regular file of this name.
+        DataError: The file cannot be read, or is empty, cut, damaged or too large.
     """
     try:
-        raw = read_again(path, read_packed)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
+        with reading(path):
+            raw = read_again(path, read_packed)
     except BadFile as problem:
         raise DataError(f"{path} {problem}.") from None
     if not raw.strip():
@@ -253,11 +254,17 @@ def read_unpacked(path: Path) -> bytes:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raise DataError where the system refuses to read a file in the block."""
+    """Turn what the system says about a file that the user named, and the block reads, into an error of sen-bench.
+
+    Raises:
+        UsageError: There is no regular file of this name.
+        DataError: The system refuses to read it.
+    """
     try:
         yield
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+        kind = UsageError if error.errno in _NO_FILE else DataError
+        raise kind(f"{path} cannot be read ({error.strerror}).") from error
 
 
 @contextmanager
@@ -269,6 +276,7 @@ def open_unpacked(path: Path, position: Callable[[], str]) -> Iterator[_Stream]:
         position: Returns how far the file was read, such as "row 5", for the message about what is wrong with it.
 
     Raises:
+        UsageError: There is no regular file of this name.
         DataError: The file cannot be read, or is not gzipped although its name says so; or `BadFile` was raised in the
             block, by reading the file or by the caller.
     """

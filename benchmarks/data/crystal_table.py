@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.cache import CachedArrays, digest, load_or_build
-from benchmarks.base.errors import DataError, UsageError, printable, suggest
-from benchmarks.base.files import file_digest
+from benchmarks.base.errors import DataError, printable, suggest
+from benchmarks.base.files import file_digest, reading
 from benchmarks.base.workers import Progress
 from benchmarks.data.rows import Fault, read_json_rows
 from benchmarks.data.splitter import RowSplitter, split_file
@@ -140,13 +140,12 @@ def read_matbench_json(
 
     Raises:
         UsageError: There is no such file.
-        DataError: The file is not what it claims to be; the message names the file and, if one is at fault, the row.
+        DataError: The file cannot be read, or is not what it claims to be; the message names the file and, if one is
+            at fault, the row.
     """
     path = Path(path)
-    try:
+    with reading(path):
         content = file_digest(path)
-    except OSError as error:
-        raise UsageError(f"Cannot read {path} ({error.strerror}).") from error
     facts = {"content": content, "target": target, "version": _VERSION, **refinement_facts(symprec)}
     key = digest(**facts)
     folder = digest(crystals=key, version=_CACHE_VERSION)

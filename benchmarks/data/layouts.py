@@ -359,14 +359,16 @@ class _Parquet(_Table):
         import pyarrow as pa
         from pyarrow.parquet import ParquetFile
 
-        try:
-            with open_file(self.path) as opened, ParquetFile(opened) as file:
-                groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
-                if problem := size_problem(sum(group.total_byte_size for group in groups), self.path.stat().st_size):
-                    raise DataError(f"{self.path} {problem}.")
-                yield file
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self.path} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
+        with reading(self.path), open_file(self.path) as opened:
+            try:
+                with ParquetFile(opened) as file:
+                    groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+                    unpacked = sum(group.total_byte_size for group in groups)
+                    if problem := size_problem(unpacked, self.path.stat().st_size):
+                        raise DataError(f"{self.path} {problem}.")
+                    yield file
+            except (pa.ArrowException, OSError) as error:
+                raise DataError(f"{self.path} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
 
 
 def _check_separator(path: Path, first_row: Sequence[str]) -> None:
@@ -468,6 +470,7 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
     """Yield the rows of a CSV file, gzipped or not, without empty lines.
 
     Raises:
+        UsageError: There is no regular file of this name.
         DataError: The file is not CSV in UTF-8, or cannot be read.
     """
     # The default limit is too small for the CIF of a large cell; that of whole rows is below.

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.base.files import BadFile, parse_json, read_again, read_packed
+from benchmarks.base.files import BadFile, parse_json, read_again, read_packed, reading
 from benchmarks.data.poscar import parse_poscar
 from benchmarks.data.raw_crystal import BadRow, RawCrystal, any_error_is_bad, check, refuse_disorder, refuse_short_bonds
 
@@ -50,17 +50,14 @@ def read_structure(path: Path) -> RawCrystal:
     """Read a structure file, gzipped or not; `FILE_NAMES` says which.
 
     Raises:
-        UsageError: There is no such file, or its name is not that of a structure file.
+        UsageError: There is no such regular file, or its name is not that of a structure file.
         DataError: The file cannot be read, or the structure in it cannot be used; the message names the file.
     """
     if form_of(path) is None:
         raise UsageError(f"{path} is not a structure file by its name: sen-bench reads {FILE_NAMES}.")
     try:
-        return parse_file(path)
-    except FileNotFoundError:
-        raise UsageError(f"There is no file {path}.") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+        with reading(path):
+            return parse_file(path)
     except BadRow as problem:
         raise DataError(f"{path} {problem}.") from problem
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,6 +48,10 @@ Recipe = Literal["own", "common"]
 T = TypeVar("T")
 
 _PROVIDED = Path(__file__).parent / "configs"
+
+# Fields in which what the user names is treated in another way than the same value from a recipe: a split may name
+# another share than a publication, and a classification minimises no loss of regressions.
+_FROM_USER = {"validation", "loss"}
 
 
 class TrainingConfig(Config):
@@ -274,17 +279,16 @@ def build_config(
     for field, value, source in _all_assignments(file, flags or {}, assignments):
         _check_tuned(field, value, source, variant, recipe)
         _assign(values, field, value, sections, source)
-        given.add(field)
+        if source != str(file) or Path(source).is_file():  # what comes with sen-bench is no statement of the user
+            given.add(field)
     built = {
         table: _validate(table, fields, values.get(table, {}))
         for table, fields in sections.items()
         if fields is not Tuned or table in values
     }
-    if "training.validation" not in given:
-        # A split may name another share than a publication, and takes precedence where the user has named none.
-        training = built["training"]
-        fields_set = training.model_fields_set - {"validation"}
-        built["training"] = TrainingConfig.model_construct(_fields_set=fields_set, **dict(training))
+    training = built["training"]
+    fields_set = training.model_fields_set - {field for field in _FROM_USER if f"training.{field}" not in given}
+    built["training"] = TrainingConfig.model_construct(_fields_set=fields_set, **dict(training))
     if model.cells == "full" if block is None else block.needs_vectors:
         built["graph"] = built["graph"].model_copy(update={"cells": "full"})
     return _assemble(task, name, variant if block else None, values.get("limit"), built)
@@ -429,5 +433,19 @@ def _assign(
         return
     known = [f"{s}.{f}" for s, model in sections.items() for f in model.model_fields]
     if field not in known:
-        raise UsageError(f"There is no configuration field {field!r} ({source}). {suggest(field, known)}")
+        near = suggest(_in_own_table(field, sections), known)
+        raise UsageError(f"There is no configuration field {field!r} ({source}). {near}")
     values.setdefault(section, {})[name] = value
+
+
+def _in_own_table(field: str, sections: Mapping[str, type[BaseModel]]) -> str:
+    """Return a field of another model or block as if it were in the table of this one that has the nearest field.
+
+    Otherwise the names of the tables would decide what is near. Any other field is returned as it is.
+    """
+    section, _, name = field.rpartition(".")
+    own = [(s, f) for s, model in sections.items() if s not in ("graph", "training") for f in model.model_fields]
+    if not own or section in sections or section not in {"block", *block_names(), *model_names()}:
+        return field
+    table, _ = max(own, key=lambda each: difflib.SequenceMatcher(None, name, each[1]).ratio())
+    return f"{table}.{name}"

@@ -44,6 +44,7 @@ from benchmarks.base.files import (
     put_in_place,
     read_again,
     read_file,
+    write_bytes,
     write_json,
 )
 from benchmarks.base.locks import Taken, lock
@@ -181,13 +182,27 @@ class Run:
                     self.state_path(training).unlink(missing_ok=True)
 
     def sweep(self, training: Training) -> None:
-        """Remove the temporary files of processes that were killed; only the holder of the lock may call it."""
+        """Remove what earlier processes left: temporary files when they were killed, and why they failed.
+
+        Only the holder of the lock may call it.
+        """
         lock = self._sibling(training, "lock", hidden=True)
         for path in lock.parent.glob(f".fold_{training.fold}.*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             elif path != lock:
                 path.unlink(missing_ok=True)
+
+    def note_failure(self, training: Training, reason: str) -> None:
+        """Leave the reason why a training failed to the processes that wait for its lock; `sweep` removes it."""
+        with suppress(OSError):  # they then try it themselves
+            write_bytes(self._sibling(training, "failure", hidden=True), reason.encode())
+
+    def read_failure(self, training: Training) -> str | None:
+        """Return the reason why a training failed the last time; None if it did not, or was begun again."""
+        with suppress(OSError):
+            return read_file(self._sibling(training, "failure", hidden=True)).decode()
+        return None
 
     def is_finished(self, training: Training) -> bool:
         """Whether there is a result of a training, verified by hash; a damaged one is reported as a warning."""

@@ -49,7 +49,8 @@ def execute(
 ) -> dict[PlannedTraining, SenBenchError]:
     """Train, up to `jobs` at the same time, and store each training when it is finished.
 
-    Trainings that another process is working on are left to it; their results are read when it has finished.
+    Trainings that another process is working on are left to it; their results are read when it has finished. Where its
+    training has failed, that is the outcome here as well; the same command, given again, tries it.
 
     Args:
         pending: The trainings to do, of one plan or several.
@@ -68,6 +69,13 @@ def execute(
         Interrupted: A stop was requested before all trainings had ended; the message says what is saved.
     """
     failures: dict[PlannedTraining, SenBenchError] = {}
+
+    def end(planned: PlannedTraining, ended: dict[str, Any] | SenBenchError) -> None:
+        if isinstance(ended, SenBenchError):
+            failures[planned] = ended
+        planned.plan.run.write_summary(partial(summarise, planned.plan))
+        on_end(planned, ended)
+
     plans = {planned.plan for planned in pending}
     waiting = list(pending)
     # Where the file system has no locks, this warns before anything is trained, and workers need not.
@@ -75,13 +83,7 @@ def execute(
         any(map(_is_free, waiting))
     while waiting:
         taken, stopped, n_ended = [], [], 0
-        if cluster is not None:
-            train = partial(cluster.train, device=device)
-        elif n_workers(jobs, len(waiting)) == 1:
-            train = partial(_in_turn, device=device)
-        else:
-            train = partial(_in_parallel, device=device, jobs=jobs)
-        with closing(train(waiting, stop=stop, on_epoch=on_epoch)) as outcomes:
+        with closing(_way(cluster, device, jobs, len(waiting))(waiting, stop=stop, on_epoch=on_epoch)) as outcomes:
             for planned, outcome in outcomes:
                 if outcome is None:
                     taken.append(planned)
@@ -89,19 +91,26 @@ def execute(
                     run = f"{planned.plan.run.path.name}, " if len(plans) > 1 else ""
                     stopped.append(f"{run}{planned.training}: {outcome}")
                 else:
-                    ended = _ended(planned, outcome)
                     n_ended += 1
-                    if isinstance(ended, SenBenchError):
-                        failures[planned] = ended
-                    planned.plan.run.write_summary(partial(summarise, planned.plan))
-                    on_end(planned, ended)
+                    end(planned, _ended(planned, outcome))
         if stop and n_ended < len(waiting):
             raise Interrupted("; ".join(stopped))
         if taken:
             on_wait(taken)
         _wait(taken, stop)
-        waiting = taken
+        for planned, failure in _failed_elsewhere(taken).items():
+            end(planned, failure)
+        waiting = [planned for planned in taken if planned not in failures]
     return failures
+
+
+def _way(cluster: Cluster | None, device: str, jobs: int, n_pending: int) -> Callable[..., Outcomes]:
+    """Return the function that trains on the cluster, in this process or in others."""
+    if cluster is not None:
+        return partial(cluster.train, device=device)
+    if n_workers(jobs, n_pending) == 1:
+        return partial(_in_turn, device=device)
+    return partial(_in_parallel, device=device, jobs=jobs)
 
 
 def _ended(
@@ -129,6 +138,19 @@ def _wait(taken: Sequence[PlannedTraining], stop: StopRequest) -> None:
         time.sleep(_POLL_SECONDS)
         if stop:
             raise Interrupted
+
+
+def _failed_elsewhere(taken: Sequence[PlannedTraining]) -> dict[PlannedTraining, RunError]:
+    """Return those of the trainings that have failed in the process that had taken them, with the reason.
+
+    Tried again, they would take as long and end in the same way.
+    """
+    reasons = {planned: planned.plan.run.read_failure(planned.training) for planned in taken}
+    return {
+        planned: RunError(f"The process that this one waited for has failed: {reason}")
+        for planned, reason in reasons.items()
+        if reason is not None
+    }
 
 
 def _is_free(planned: PlannedTraining) -> bool:

@@ -17,7 +17,6 @@ from benchmarks.data.graph_table import GraphTable, build_graphs
 from benchmarks.results.run_config import RunConfig
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.trainer import check_model
-from sen.registry import load_model
 
 __all__ = ["Overwrite", "Plan", "PlannedTraining", "make_plan", "run_facts"]
 
@@ -161,17 +160,17 @@ def _with_share_of_split(config: RunConfig, split: str) -> RunConfig:
 
 
 def _check_fit(config: RunConfig, dataset: Dataset) -> None:
-    task, loss = dataset.task, config.training.loss
+    task = dataset.task
     if config.graph.symprec != dataset.symprec:
         raise UsageError(
             f"The crystals of {task.name} were refined to {dataset.symprec:g} Å, but graph.symprec is "
             f"{config.graph.symprec:g}: load them with that tolerance (load_dataset, symprec)."
         )
     # A publication's recipe for regressions is no mistake of the user.
-    if task.kind == "classification" and loss not in {"mae", load_model(config.model_name).recipe.get("loss")}:
+    if task.kind == "classification" and "loss" in config.training.model_fields_set:
         raise UsageError(
             f"{task.name} is a classification, which minimises the binary cross-entropy: leave out training.loss="
-            f"{loss}, which is for regressions."
+            f"{config.training.loss}, which is for regressions."
         )
 
 

@@ -96,31 +96,31 @@ def _train_and_store(
     task, table, fold = plan.dataset.task, plan.dataset.table, plan.fold(training)
     graphs, origin = GraphTensors(plan.graphs, device), provenance()
     check_memory(build_model(plan.config).to(device), graphs, fold.train, table.ids, plan.config.variant)
-    trained = train_fold(
-        plan.config,
-        graphs,
-        np.asarray(table.target),
-        fold,
-        kind=task.kind,
-        seed=training.seed,
-        on_epoch=on_epoch,
-        checkpoint=plan.run.state_path(training),
-        session={"device": device, "threads": torch.get_num_threads(), **origin},
-        stop=stopped,
-        stopwatch=stopwatch,
-    )
-    budget = plan.config.training.edge_budget
+    budget, target = plan.config.training.edge_budget, np.asarray(table.target[fold.test])
     try:
-        prediction = predict(trained.predictor, graphs, fold.test, edge_budget=budget, stop=stopped)
-    except Interrupted:
-        raise Interrupted("trained, and not yet tested") from None
-    if task.kind == "classification":
-        prediction = probabilities(prediction)
-    target = np.asarray(table.target[fold.test])
-    try:
+        trained = train_fold(
+            plan.config,
+            graphs,
+            np.asarray(table.target),
+            fold,
+            kind=task.kind,
+            seed=training.seed,
+            on_epoch=on_epoch,
+            checkpoint=plan.run.state_path(training),
+            session={"device": device, "threads": torch.get_num_threads(), **origin},
+            stop=stopped,
+            stopwatch=stopwatch,
+        )
+        try:
+            prediction = predict(trained.predictor, graphs, fold.test, edge_budget=budget, stop=stopped)
+        except Interrupted:
+            raise Interrupted("trained, and not yet tested") from None
+        if task.kind == "classification":
+            prediction = probabilities(prediction)
         metrics = score(task.kind, target, prediction)
-    except RunError:  # predictions are not finite, and would be the same again from this state
+    except RunError as failure:  # it has not learnt, or predicts what is not finite: the same again from this state
         plan.run.state_path(training).unlink(missing_ok=True)
+        plan.run.note_failure(training, str(failure))
         raise
     on_gpu = device.startswith("cuda")
     record = {

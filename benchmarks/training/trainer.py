@@ -660,7 +660,8 @@ class Update(Generic[Module]):
     """The update of the weights in a step: gradients are clipped, the optimiser moves the weights, which are averaged.
 
     The average is an exponential moving average. Its decay grows from 0 to `ema_decay`, as (1 + n) / (10 + n) after n
-    steps, so that it forgets the first weights. Nothing here waits for the device.
+    steps, so that it forgets the first weights. Running statistics, as all buffers of floating-point numbers, are
+    averaged with the weights that they belong to. Nothing here waits for the device.
 
     Args:
         module: What is trained.
@@ -700,7 +701,11 @@ class Update(Generic[Module]):
         decay = min(recipe.ema_decay, (1 + self.count) / (10 + self.count)) if self.count else 0
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self._module.parameters()), 1 - decay)
         for averaged, current in zip(self.averaged.buffers(), self._module.buffers(), strict=True):
-            averaged.copy_(current)
+            if current.is_floating_point():
+                # The average of equal infinities, as in a mask, is no number.
+                averaged.copy_(torch.where(averaged == current, current, averaged.lerp(current, 1 - decay)))
+            else:
+                averaged.copy_(current)
         self.count += 1
 
 

@@ -6,7 +6,8 @@ Both get the same crystals and batches of the same size, that of the model's rec
 assemble a batch, forward, loss, backward, update; the neighbour search is left out on both sides. Prediction is that of
 a run, on batches by its edge budget, against the peer's loader. They take turns, and the script prints medians over the
 turns, and of the ratios within a turn. MEGNet's peer needs kgcnn 4 and TensorFlow (`pip install kgcnn dm-tree
-tensorflow-cpu`), and is left out without them.
+tensorflow-cpu`), that of ALIGNN its package (`pip install "alignn>=2026.8"`); they are left out without them. ALIGNN
+takes a third of a second for a crystal: give it fewer (`--models alignn --crystals 200 --turn 32 --turns 3`).
 """
 
 from __future__ import annotations
@@ -99,11 +100,11 @@ def main() -> None:
 
 def _measure(name: str, config: RunConfig, crystals: list[Crystal], turns: list[NDArray[np.int64]]) -> None:
     """Print a line for a model and one for each of its peers."""
-    graphs = [_graphs(crystals, config, cells) for cells in ("asymmetric", "full")]
-    contenders: dict[str, Peer] = {f"`{name}`": Run(config, graphs[0])}
+    asked, full = (_graphs(crystals, config, cells) for cells in (config.graph.cells, "full"))
+    contenders: dict[str, Peer] = {f"`{name}`": Run(config, asked)}
     for peer, make in PEERS[name].items():
         try:
-            contenders[peer] = make(graphs[1], config.training.batch_size)
+            contenders[peer] = make(full, config.training.batch_size)
         except ImportError as error:
             print(f"| {peer}: {error} |")
     works = {

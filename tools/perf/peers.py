@@ -1,4 +1,4 @@
-"""What the users of CGCNN, SchNet, MEGNet, GATGNN and coGN run today, for `tools.perf.models` to time.
+"""What the users of CGCNN, SchNet, MEGNet, GATGNN, coGN and ALIGNN run today, for `tools.perf.models` to time.
 
 Each is written as the code of its users is, with its sizes and its loader. Atom features are random numbers in the
 width of theirs, which changes no time.
@@ -21,7 +21,9 @@ from torch_geometric.loader import DataLoader
 from torch_geometric.nn import MessagePassing, SchNet, global_mean_pool
 from torch_geometric.utils import scatter, softmax
 
+from baselines.models.alignn import bond_pairs
 from benchmarks.base.machine import n_threads
+from benchmarks.training.loader import GraphTensors
 from sen.features import GaussianExpansion
 from sen.graph import Graph
 from tools.perf.training import graph_data
@@ -409,6 +411,64 @@ class KerasMEGNet:
         return [self._gather(values, crystals) for values in self._inputs]
 
 
+# ALIGNN: its authors' package, which has the model without DGL since 2026.8, with layer norms instead of batch norms.
+
+
+class PackagedALIGNN(nn.Module):
+    """The package's ALIGNN in the sizes of the MatBench leaderboard, without forces.
+
+    Raises:
+        ImportError: The package is not installed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        from alignn.models.alignn_atomwise_pure import ALIGNNAtomWisePure, ALIGNNAtomWisePureConfig
+
+        self.model = ALIGNNAtomWisePure(
+            ALIGNNAtomWisePureConfig(
+                name="alignn_atomwise_pure",
+                alignn_layers=4,
+                gcn_layers=4,
+                atom_input_features=_ATOM_FEATURES,
+                hidden_features=256,
+                calculate_gradient=False,
+                gradwise_weight=0.0,
+            )
+        )
+
+    def forward(self, batch: Sequence[Any]) -> Tensor:
+        """Predict [B] from graphs of atoms and of bonds."""
+        result: Tensor = self.model((*batch, None))["out"]
+        return result
+
+
+def _alignn(graph: Graph, size: int) -> TorchPeer:
+    """As the package does: the graph of the bonds is made once, kept, and joined to batches by its own function."""
+    model = PackagedALIGNN()
+    from alignn.torch_graph_builder import TorchGraph, batch_torch_graph_pairs
+
+    table, graphs = torch.rand(119, _ATOM_FEATURES), GraphTensors(graph)
+    items = []
+    for i in range(len(graphs)):
+        crystal = graphs.batch(np.array([i]))
+        second, first, cosine = bond_pairs(crystal)
+        atoms, bonds = {"atom_features": table[crystal.numbers]}, {"r": crystal.vector}
+        n_bonds = len(crystal.center)
+        items.append(
+            (
+                TorchGraph(len(crystal.numbers), crystal.center, crystal.neighbor, atoms, bonds),
+                TorchGraph(n_bonds, first, second, bonds, {"h": cosine}),
+            )
+        )
+
+    def loader(chosen: NDArray[np.int64]) -> Iterable[Any]:
+        dataset: Any = [items[i] for i in chosen]
+        return torch.utils.data.DataLoader(dataset, batch_size=size, shuffle=True, collate_fn=batch_torch_graph_pairs)
+
+    return TorchPeer(model, loader, int(graph.n_edges.sum()))
+
+
 #: What is timed beside each model, by its description: made from the graphs of full cells and the size of a batch.
 PEERS: dict[str, dict[str, Callable[[Graph, int], Peer]]] = {
     "cgcnn": {"its authors' loader and layer": _cgcnn},
@@ -419,4 +479,5 @@ PEERS: dict[str, dict[str, Callable[[Graph, int], Peer]]] = {
         "torch-geometric, asymmetric units as its authors": _cogn_on_units,
         "torch-geometric, full cells": _cogn,
     },
+    "alignn": {"its authors' package": _alignn},
 }

@@ -172,7 +172,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path, make: Callable[[Path], No
             read(path)
     with pytest.raises(UsageError, match=rf"name cannot be read \({reason}\)"):
         read_unpacked(path)
-    with pytest.raises(DataError, match=rf"name cannot be read \({reason}\)"), open_unpacked(path, str):
+    with pytest.raises(UsageError, match=rf"name cannot be read \({reason}\)"), open_unpacked(path, str):
         pass
     assert check_file(path, hashlib.sha256().hexdigest(), 0) == f"name cannot be read ({reason})"
 

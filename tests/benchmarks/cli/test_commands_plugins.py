@@ -333,7 +333,19 @@ def test_unknown_block_is_answered_with_the_nearest(sen_bench: Command) -> None:
         ),
         (
             ("--model", "megnet", "--set", "sen.dropout=0"),
-            "There is no configuration field 'sen.dropout' (--set). Available: graph.cells,",
+            "There is no configuration field 'sen.dropout' (--set). Did you mean megnet.width or megnet.hidden or",
+        ),
+        (
+            ("--model", "schnet", "--set", "megnet.gaussian_width=0.3"),
+            "There is no configuration field 'megnet.gaussian_width' (--set). Did you mean schnet.gaussian_width or",
+        ),
+        (
+            ("--block", "mlp", "--set", "megnet.gaussians=30"),
+            "There is no configuration field 'megnet.gaussians' (--set). Did you mean sen.gaussians or",
+        ),
+        (
+            ("--block", "mlp", "--set", "egnn.hidden=30"),
+            "There is no configuration field 'egnn.hidden' (--set). Did you mean block.hidden",
         ),
     ],
 )
@@ -344,17 +356,22 @@ def test_what_a_model_lacks_is_wrong_use(sen_bench: Command, words: tuple[str, .
     assert answer.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("loss", ["mae", "mse"])
 def test_a_loss_of_regressions_is_refused_of_a_classification(
-    sen_bench: Command, write_data: Write, tmp_path: Path
+    sen_bench: Command, write_data: Write, tmp_path: Path, loss: str
 ) -> None:
     rows = [[made, float(a) > 5.5] for made, a in rocksalts(40)]
     options = ("--data-dir", write_data(rows, "matbench_mp_is_metal", "is_metal"), "--out", tmp_path / "runs")
-    for variant in (("--block", "mlp"), ("--model", "megnet")):
-        answer = sen_bench("run", "matbench_mp_is_metal", *variant, *options, "--set", "training.loss=mse")
-        assert answer.code == 2
-        assert (
-            "is a classification, which minimises the binary cross-entropy: leave out training.loss=mse" in answer.err
-        )
+    (tmp_path / "recipe.toml").write_text(f'[training]\nloss = "{loss}"\n')
+    # That of SEN is mae, as is that of the publication of megnet; that of cgcnn is mse.
+    for variant in (("--block", "mlp"), ("--model", "megnet"), ("--model", "cgcnn")):
+        for given in (("--set", f"training.loss={loss}"), ("--config", tmp_path / "recipe.toml")):
+            answer = sen_bench("run", "matbench_mp_is_metal", *variant, *options, *given)
+            assert answer.code == 2
+            assert answer.err == (
+                "Error: matbench_mp_is_metal is a classification, which minimises the binary cross-entropy: leave out "
+                f"training.loss={loss}, which is for regressions.\n"
+            )
 
 
 @pytest.mark.usefixtures("unlearnt")

@@ -58,3 +58,26 @@ def test_what_the_system_refuses_without_naming_a_file_is_a_sentence(
     answer = sen_bench("tasks")
     assert answer.code == 1
     assert answer.err == "Error: The system refuses what the command needs (Too many open files).\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("audit", "pipe.json"),
+        ("audit", "absent.json"),
+        ("run", "pipe.csv"),
+        ("run", "pipe.json"),
+        ("prepare", "pipe.parquet"),
+        ("run", "prototypes", "--config", "pipe.json"),
+    ],
+)
+def test_a_name_of_no_regular_file_is_wrong_use_of_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sen_bench: Callable[..., Answer], words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("pipe.json", "pipe.csv", "pipe.parquet"):
+        os.mkfifo(name)
+    answer = sen_bench(*words)
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert f"{words[-1]} cannot be read" in answer.err

@@ -351,6 +351,29 @@ def test_fold_whose_holder_dies_is_trained_by_the_run_that_waited_for_it(
     assert sorted(predictions(out)) == ["fold_0", "fold_1"]
 
 
+def test_fold_whose_holder_fails_has_failed_for_the_run_that_waited_for_it(
+    run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "runs"
+    run_here(out, "--folds", "0")
+    run = Run(next((out / TASK).iterdir()))
+    with ExitStack() as stack, monkeypatch.context() as patch:
+        stack.enter_context(run.lock(Training(0, 1)))
+
+        def fail(_: float) -> None:
+            run.note_failure(Training(0, 1), "Training collapsed: train longer.")
+            stack.close()
+
+        patch.setattr("benchmarks.training.execution.time", SimpleNamespace(sleep=fail))
+        answer = run_here(out, code=1)
+    assert "The process that this one waited for has failed: Training collapsed: train longer." in answer.out
+    assert "fold 1, seed 0: validation" not in answer.out
+    # A command that does not wait tries it.
+    assert "fold 1, seed 0: validation" in run_here(out).out
+    assert sorted(predictions(out)) == ["fold_0", "fold_1"]
+    assert nothing_half_written(out)
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_file_system_without_locks_is_reported_once_before_anything_is_trained(
     run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, jobs: int

@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.base.errors import DataError, UsageError
@@ -74,6 +75,29 @@ def test_a_holdout_split_names_its_share_of_validation_rows(
             UsageError, match=rf"names its share of validation rows: leave out training\.validation={share:g}"
         ):
             make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path, is_trial=True)
+
+
+@pytest.mark.parametrize(
+    ("variant", "recipe", "file", "loss"),
+    [
+        ("mlp", "own", None, "mae"),
+        ("cgcnn", "own", None, "mse"),
+        ("cgcnn", "common", None, "mae"),
+        ("cgcnn", "own", Path("common"), "mae"),
+    ],
+)
+def test_a_recipe_for_regressions_is_no_mistake_of_a_classification(
+    tmp_path: Path, variant: str, recipe: Recipe, file: Path | None, loss: str
+) -> None:
+    dataset = load_dataset(get_task("prototypes"))
+    dataset = replace(
+        dataset,
+        task=replace(dataset.task, kind="classification"),
+        table=replace(dataset.table, target=(dataset.table.target > np.median(dataset.table.target)).astype(float)),
+    )
+    config = build_config("prototypes", variant, recipe=recipe, file=file)
+    plan = make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path, is_trial=True)
+    assert plan.config.training.loss == loss
 
 
 def test_results_of_another_release_are_kept_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

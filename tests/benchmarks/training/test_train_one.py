@@ -55,3 +55,20 @@ def test_a_crystal_for_which_memory_does_not_suffice_is_named_before_the_trainin
     outcome = train_one(PlannedTraining(plan, Training(0, 0)), "cpu", 1, lambda _: None, lambda: False)
     assert isinstance(outcome, UsageError)
     assert str(outcome).startswith("To train 'mlp' on the crystal ")
+
+
+@pytest.mark.parametrize(
+    ("error", "left"),
+    [(RunError("Training collapsed."), "Training collapsed."), (ZeroDivisionError("boom"), None)],
+)
+def test_a_training_that_does_not_learn_leaves_the_reason_to_who_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, left: str | None
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("benchmarks.training.train_one.train_fold", fail)
+    config = build_config("prototypes", "mlp", flags={"limit": 100})
+    plan = make_plan(config, load_dataset(get_task("prototypes")), folds=[0], seeds=[0], out=tmp_path)
+    train_one(PlannedTraining(plan, Training(0, 0)), "cpu", 1, lambda _: None, lambda: False)
+    assert plan.run.read_failure(Training(0, 0)) == left

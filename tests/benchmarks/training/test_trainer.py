@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.interrupts import Interrupted
@@ -227,6 +229,24 @@ def test_without_averaging_the_last_weights_predict() -> None:
         update(0.5)
     pairs = zip(update.averaged.parameters(), model.parameters(), strict=True)
     assert all(torch.equal(averaged, current) for averaged, current in pairs)
+
+
+def test_running_statistics_are_averaged_with_the_weights() -> None:
+    module = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+    module.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    update = Update(module, TrainingConfig(clip_norm=None))
+    expected: list[torch.Tensor] = []
+    for step in range(5):
+        module(torch.tensor([[1.0], [3.0 + step]])).square().sum().backward()
+        update(0.5)
+        current = [module[0].weight.detach(), module[1].running_mean, module[1].running_var]
+        decay = (1 + step) / (10 + step) if step else 0.0
+        expected = [decay * mean + (1 - decay) * now for mean, now in zip(expected or current, current, strict=True)]
+    weight, norm, mask = update.averaged[0].weight, update.averaged[1], update.averaged.mask
+    assert not torch.allclose(norm.running_mean, module[1].running_mean, rtol=1e-2)
+    torch.testing.assert_close([weight.detach(), norm.running_mean, norm.running_var], expected)
+    assert norm.num_batches_tracked == 5
+    assert mask.tolist() == [0.0, -math.inf]
 
 
 @pytest.mark.parametrize("block", own_names("blocks"))
