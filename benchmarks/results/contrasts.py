@@ -308,8 +308,8 @@ def _noise(parts: Sequence[_Part], *, has_rows: bool) -> Noise | None:
     Variances of training are pooled over the folds of each variant. They may be far from equal, so the degrees of
     freedom are Satterthwaite's for a sum of variances, in the unbiased form of Welch (1947, 10.1093/biomet/34.1-2.28),
     and at most those of equal variances. Test rows are the same for all seeds, which are then independent in the two
-    variants. Other rows differ from seed to seed but not between variants, whose differences are therefore taken seed by
-    seed.
+    variants. Validation rows differ from seed to seed but not between variants, whose differences are therefore taken
+    seed by seed.
     """
     k, n_seeds = len(parts), np.array([len(part.first) for part in parts])
     spare = n_seeds - 1
