@@ -23,7 +23,7 @@ archive, such as results/phonons-blocks.zip/matbench_phonons/ablation-2537d822eb
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tools.results_page.ablations import comparisons, leaderboard, recipes, results
@@ -42,8 +42,13 @@ _TABLES: dict[str, Callable[[Path], str]] = {
 }
 
 
-def render(page: str, docs: Path) -> str:
+def render(page: str, docs: Path, tables: Mapping[str, Callable[[Path], str]] = _TABLES) -> str:
     """Return the page with its tables made from the files in docs.
+
+    Args:
+        page: Its text.
+        docs: Folder that FILE is relative to.
+        tables: What makes each WHAT from its FILE.
 
     Raises:
         ValueError: A place does not end before the next begins, or names no table.
@@ -53,9 +58,9 @@ def render(page: str, docs: Path) -> str:
         raise ValueError("each <!-- WHAT FILE --> needs an <!-- end --> of its own.")
 
     def table(place: re.Match[str]) -> str:
-        if place["what"] not in _TABLES:
-            raise ValueError(f"{place['what']} is no table; there are {', '.join(_TABLES)}.")
-        made = _TABLES[place["what"]](docs / place["file"])
+        if place["what"] not in tables:
+            raise ValueError(f"{place['what']} is no table; there are {', '.join(tables)}.")
+        made = tables[place["what"]](docs / place["file"])
         return f"<!-- {place['what']} {place['file']} -->\n\n{made}\n\n<!-- end -->"
 
     return _PLACE.sub(table, page)
