@@ -14,15 +14,19 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.base.errors import UsageError, printable, suggest
 from benchmarks.data.tasks import Kind
 from benchmarks.results.metrics import THRESHOLD, row_loss
 from benchmarks.results.statistics import CONFIDENCE, FEWEST_OF_A_CLASS, Estimate, corrected_variance, holm
 from benchmarks.results.store import Predictions, Training
 
-__all__ = ["MARGIN", "Answer", "Compared", "Comparison", "Noise", "Verdict", "compare"]
+__all__ = ["MARGIN", "REFERENCE", "Answer", "Compared", "Comparison", "Noise", "Verdict", "compare", "declare"]
 
 MARGIN = 0.02
 """Differences within this share of the second variant's score do not matter, unless the user names another margin."""
+
+REFERENCE = "capsule"
+"""The block that the others are compared with, unless the user declares other contrasts."""
 
 Verdict = Literal["better", "worse", "equivalent", "undecided", "not assessable"]
 
@@ -133,7 +137,7 @@ class Comparison:
         score: Score of the second variant: mean over folds of the mean over seeds.
         difference: Score of the first less that of the second.
         margin: The difference that does not matter, in the unit of the score.
-        level: Level of the test that is the strictest after Holm, for which `detectable` holds.
+        level: Level of the test on these folds that is the strictest after Holm, for which `detectable` holds.
         noise: Noise of the difference on these folds; None where no fold has two seeds.
         on_these_folds: Whether one is better on these folds, beyond the noise of training and of test rows.
         on_new_data: Whether it would be better after training and testing on other rows.
@@ -157,6 +161,61 @@ class Comparison:
         return None if self.noise is None else self.noise.seeds_for(difference, self.level)
 
 
+def declare(variants: Mapping[str, str], given: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Return the contrasts to make, each as the labels of its first and second variant.
+
+    Where there are capsule and something else, the default is every other variant against capsule at the same values
+    of the other fields; otherwise every other variant against the first one. A variant without such a capsule is
+    compared with the first one of capsule.
+
+    Args:
+        variants: Label of each variant, and the name of its block or model, with which the label begins.
+        given: What replaces the default: two labels each with a colon between them, such as "mlp:egnn".
+
+    Raises:
+        UsageError: A contrast has no colon, names no variant or the same one on both sides, or is given twice.
+    """
+    if given:
+        declared = [_parse(text, list(variants)) for text in given]
+        for text, pair in zip(given, declared, strict=True):
+            if sum({*pair} == {*other} for other in declared) > 1:
+                raise UsageError(f"--contrast {printable(text)} is given twice: declare each contrast once.")
+        return declared
+    labels = list(variants)
+    values = {label: label.removeprefix(name) for label, name in variants.items()}
+    references = {values[label]: label for label in labels if variants[label] == REFERENCE}
+    others = [label for label in labels if variants[label] != REFERENCE]
+    if not references or not others:
+        return [(label, labels[0]) for label in labels[1:]]
+    fallback = next(iter(references.values()))
+    return [(label, references.get(values[label], fallback)) for label in others]
+
+
+def _parse(text: str, labels: Sequence[str]) -> tuple[str, str]:
+    """Return the two labels of a contrast; blanks do not matter."""
+    known = {_without_blanks(label): label for label in labels}
+    # Values of fields may hold colons.
+    pairs = [(text[:i], text[i + 1 :]) for i, char in enumerate(text) if char == ":"]
+    if not pairs:
+        raise UsageError(
+            f"--contrast {printable(text)} has no colon: name two variants, first and second, such as mlp:{REFERENCE}."
+        )
+    pair = max(pairs, key=lambda names: sum(_without_blanks(name) in known for name in names))
+    for name in map(str.strip, pair):
+        if _without_blanks(name) not in known:
+            raise UsageError(
+                f"--contrast {printable(text)}: there is no variant {printable(name)!r}. {suggest(name, labels)}"
+            )
+    first, second = (known[_without_blanks(name)] for name in pair)
+    if first == second:
+        raise UsageError(f"--contrast {printable(text)} has {first} on both sides: name two variants.")
+    return first, second
+
+
+def _without_blanks(label: str) -> str:
+    return "".join(label.split())
+
+
 def compare(
     contrasts: Sequence[tuple[Compared, Compared]],
     kind: Kind,
@@ -175,22 +234,23 @@ def compare(
     """
     found = [facts for first, second in contrasts if (facts := _contrast(first, second, kind)) is not None]
     margins = [margin * abs(facts["score"]) for facts in found]
-    level = (1 - CONFIDENCE) / max(1, len(found))
-    answers = [
-        _answer([facts.pop(question) for facts in found], margins, level, higher_is_better=higher_is_better)
-        for question in ("on_these_folds", "on_new_data")
-    ]
+    estimates = {question: [facts.pop(question) for facts in found] for question in ("on_these_folds", "on_new_data")}
+    answers = [_answer(each, margins, higher_is_better=higher_is_better) for each in estimates.values()]
+    level = _strictest(estimates["on_these_folds"])
     return [
         Comparison(**facts, margin=width, level=level, on_these_folds=here, on_new_data=anew)
         for facts, width, here, anew in zip(found, margins, *answers, strict=True)
     ]
 
 
-def _answer(
-    estimates: Sequence[Estimate | str], margins: Sequence[float], level: float, *, higher_is_better: bool
-) -> list[Answer]:
+def _strictest(estimates: Sequence[Estimate | str]) -> float:
+    """Return the level at which Holm tests the smallest p-value of these estimates."""
+    return (1 - CONFIDENCE) / max(1, sum(isinstance(estimate, Estimate) for estimate in estimates))
+
+
+def _answer(estimates: Sequence[Estimate | str], margins: Sequence[float], *, higher_is_better: bool) -> list[Answer]:
     """Return the answers of all contrasts to one question, from their estimates or the reasons why there are none."""
-    unknown = Estimate(math.nan, math.nan, math.nan)
+    unknown, level = Estimate(math.nan, math.nan, math.nan), _strictest(estimates)
     known = [unknown if isinstance(estimate, str) else estimate for estimate in estimates]
     all_p = holm([estimate.p_value() for estimate in known])
     all_equivalent = holm([one.p_equivalent(margin) for one, margin in zip(known, margins, strict=True)])
@@ -232,6 +292,8 @@ def _contrast(first: Compared, second: Compared, kind: Kind) -> dict[str, Any] |
         rarest = min(sum(np.count_nonzero(part.stratum == label) for part in all_parts) for label in (0, 1))
         if rarest < FEWEST_OF_A_CLASS:
             on_these_folds = on_new_data = f"a class has fewer than {FEWEST_OF_A_CLASS} test rows"
+    if not math.isfinite(difference):
+        on_these_folds = on_new_data = "a score is no number"
     return {
         "first": first.label,
         "second": second.label,
