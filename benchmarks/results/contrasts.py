@@ -56,7 +56,7 @@ class Noise:
     Attributes:
         one_seed: Variance that other seeds would cause, if each fold were trained with one seed.
         seeds: Seeds of a fold; the harmonic mean where folds have different numbers.
-        df: Degrees of freedom of `one_seed`.
+        df: Degrees of freedom of `one_seed`; fewer than the design has where some folds or a variant are noisier.
         rows: Variance that other test rows would cause, which no seed reduces. 0 where the rows differ from seed to
             seed, which is then a part of `one_seed`.
         rows_df: Degrees of freedom of `rows`.
@@ -64,7 +64,7 @@ class Noise:
 
     one_seed: float
     seeds: float
-    df: int
+    df: float
     rows: float = 0.0
     rows_df: int = 0
 
@@ -367,19 +367,24 @@ def _values(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.floa
 def _noise(parts: Sequence[_Part], *, has_rows: bool) -> Noise | None:
     """Return the noise of the mean difference over folds; None if no fold was trained with two seeds.
 
-    Variances of training are pooled over the folds, so that each has as many degrees of freedom as the whole design.
-    Test rows are the same for all seeds, which are then independent in the two variants. Other rows differ from seed to
-    seed but not between variants, whose differences are therefore taken seed by seed.
+    Variances of training are pooled over the folds of each variant. They may be far from equal, so the degrees of
+    freedom are Satterthwaite's for a sum of variances, in the unbiased form of Welch (1947, 10.1093/biomet/34.1-2.28),
+    and at most those of equal variances. Test rows are the same for all seeds, which are then independent in the two
+    variants. Other rows differ from seed to seed but not between variants, whose differences are therefore taken seed by
+    seed.
     """
     k, n_seeds = len(parts), np.array([len(part.first) for part in parts])
-    spare = int((n_seeds - 1).sum())
-    if not spare:
+    spare = n_seeds - 1
+    if not spare.any():
         return None
     samples = [[part.first for part in parts], [part.second for part in parts]]
     if not has_rows:
         samples = [[part.first - part.second for part in parts]]
-    one_seed = sum(float(sum(((each - each.mean()) ** 2).sum() for each in sample)) for sample in samples) / spare / k
-    seeds, df = statistics.harmonic_mean(n_seeds.tolist()), spare * len(samples)
+    squares = np.array([[((each - each.mean()) ** 2).sum() for each in sample] for sample in samples])
+    one_seed, df = float(squares.sum()) / int(spare.sum()) / k, float(len(samples) * spare.sum())
+    if one_seed:
+        df = min(df, float(squares.sum() ** 2 / (squares**2 / (spare + 2)).sum()) - 2)
+    seeds = statistics.harmonic_mean(n_seeds.tolist())
     if not has_rows:
         return Noise(one_seed, seeds, df)
     # An estimate of a variance that is zero may come out below zero.
