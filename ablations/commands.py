@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmarks.base.console import say
+from benchmarks.base.console import count, say
 from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
@@ -20,6 +21,7 @@ from benchmarks.cli.options import (
     check_jobs,
     choose_folds,
     load_with_bars,
+    parse_percent,
     results_in_files,
     show_how_to_continue,
     with_training_options,
@@ -28,11 +30,14 @@ from benchmarks.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ablations.comparison import Declaration
+    from ablations.cost import Cost
+    from ablations.detection import Detection, Need
     from ablations.grid import Variant
     from ablations.judge import JudgedRows
     from benchmarks.base.errors import SenBenchError
     from benchmarks.training.cluster import Cluster
-    from benchmarks.training.plans import PlannedTraining
+    from benchmarks.training.plans import Plan, PlannedTraining
 
 __all__ = ["ablate"]
 
@@ -75,18 +80,40 @@ def ablate(
         Literal["test", "validation"],
         typer.Option(help="Rows to judge by. Choose recipes by validation: then nothing about the test rows is shown."),
     ] = "test",
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIRST:SECOND",
+            help="Compare these two variants. Default: every other one with capsule, or without it with the first.",
+        ),
+    ] = None,
+    margin: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Within this share of the second variant's score two are equivalent.")
+    ] = "2%",
+    detect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Train as many seeds as it takes to find this difference, such as 5%; --seeds are the first of them.",
+        ),
+    ] = None,
+    max_seeds: Annotated[
+        int | None, typer.Option(help="Largest number of seeds of a variant, with --detect. Default: 10.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each variant.")
     ] = False,
 ) -> None:
-    """Train SEN with several blocks, and other models, on the same folds and seeds, and compare their errors.
+    """Train SEN with several blocks, and other models, on the same folds and seeds, and say which is better.
 
     Every variant is an ordinary run in the store. Finished trainings are never repeated: the same command continues
     where it was stopped.
     """
+    from ablations.comparison import Declaration
     from ablations.grid import Variant, build_settings, check_seams, check_validated, parse_axes, parse_variants
     from benchmarks.base.machine import check_device_name, pick_device
     from benchmarks.cli.progress import RunDisplay
+    from benchmarks.results.contrasts import declare
     from benchmarks.training.plans import make_plan
 
     if jobs is not None:
@@ -94,6 +121,9 @@ def ablate(
     _check_backend(backend, scheduler, jobs)
     device = options.device
     check_device_name(device)
+    share = parse_percent("--margin", margin)
+    detection = _detection(detect, options.seeds, max_seeds)
+    seeds = range(options.seed, options.seed + detection.first) if detection else options.all_seeds
     names = parse_variants(blocks, models)
     assignments, axes = parse_axes(set_ or ())
     chosen = options.choose_task(task)
@@ -108,6 +138,8 @@ def ablate(
         flags=options.flags,
         assignments=assignments,
     )
+    contrasts = declare({str(setting): setting.name for setting in settings}, contrast or ())
+    declaration = Declaration(contrasts, share, detection)
     if judge == "validation":
         check_validated(settings)
     check_seams(names)
@@ -128,7 +160,7 @@ def ablate(
                             setting.config,
                             datasets[setting.config.graph.symprec],
                             folds=folds,
-                            seeds=options.all_seeds,
+                            seeds=seeds,
                             out=options.out,
                             progress=display.progress(f"Building graphs for {setting}"),
                             is_trial=dry_run,
@@ -136,14 +168,47 @@ def ablate(
                     )
                     for setting in settings
                 ]
+            place = _Place(device, jobs or 1, cluster)
             if dry_run:
-                _show_cost(variants, device, _n_workers(variants, jobs or 1, cluster))
+                _show_cost(variants, declaration, judge, options.out, place)
                 return
-            failures = _train(variants, device, jobs or 1, cluster, judge)
+            failures = _train(variants, place, judge)
+            needs: list[Need] = []
+            if detection:
+                first_stage = variants
+                variants, needs = _second_stage(first_stage, declaration, judge, options.out)
+                further = [variant for variant in variants if variant not in first_stage]
+                failures |= _train(further, place, judge) if further else {}
     except (KeyboardInterrupt, Interrupted) as interrupted:
         show_how_to_continue(interrupted, ["sen-bench", *sys.argv[1:]])
         raise typer.Exit(130) from None
-    _conclude(variants, failures, judge)
+    _conclude(variants, declaration, needs, failures, judge)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where trainings take place: the device, and the processes of this machine or the cluster."""
+
+    device: str
+    jobs: int
+    cluster: Cluster | None
+
+    def n_workers(self, variants: Sequence[Variant]) -> int:
+        """Number of trainings at the same time."""
+        from benchmarks.training.execution import n_workers
+
+        n_missing = sum(len(variant.plan.missing) for variant in variants)
+        return n_workers(self.cluster.n_workers() if self.cluster else self.jobs, n_missing)
+
+
+def _detection(detect: str | None, seeds: int | None, max_seeds: int | None) -> Detection | None:
+    from ablations.detection import Detection
+
+    if detect is not None:
+        return Detection.of(parse_percent("--detect", detect), seeds, max_seeds)
+    if max_seeds is not None:
+        raise UsageError("--max-seeds is for --detect, which finds how many seeds are needed: give it, such as 5%.")
+    return None
 
 
 def _check_backend(backend: str, scheduler: str | None, jobs: int | None) -> None:
@@ -155,33 +220,66 @@ def _check_backend(backend: str, scheduler: str | None, jobs: int | None) -> Non
         raise UsageError("--jobs is for this machine; a cluster trains as many at a time as it has workers.")
 
 
-def _n_workers(variants: Sequence[Variant], jobs: int, cluster: Cluster | None) -> int:
-    from benchmarks.training.execution import n_workers
-
-    return n_workers(cluster.n_workers() if cluster else jobs, sum(len(variant.plan.missing) for variant in variants))
-
-
-def _show_cost(variants: Sequence[Variant], device: str, workers: int) -> None:
-    from ablations.cost import probe
-    from ablations.display import show_plan
+def _show_cost(
+    variants: Sequence[Variant], declaration: Declaration, judge: JudgedRows, out: Path, place: _Place
+) -> None:
+    from ablations.cost import finished_cost, probe
+    from ablations.display import show_first_stage, show_plan
     from benchmarks.base.errors import SenBenchError
     from benchmarks.base.machine import n_threads, pick_device
     from benchmarks.cli.progress import RunDisplay
 
-    device, threads = pick_device(device), max(1, n_threads() // workers)
+    detection = declaration.detection
+    costs: dict[Plan, Cost] = {}
+    if detection:
+        costs = {variant.plan: finished_cost(variant.plan) for variant in variants if not variant.plan.missing}
+        if len(costs) == len(variants):
+            second, _ = _second_stage(variants, declaration, judge, out, is_trial=True)
+            known = {after.plan: costs[before.plan] for before, after in zip(variants, second, strict=True)}
+            show_plan(second, known, place.n_workers(second), "the finished trainings")
+            return
+    workers = place.n_workers(variants)
+    device, threads = pick_device(place.device), max(1, n_threads() // workers)
     unfinished = [variant for variant in variants if variant.plan.missing]
-    costs = {}
+    n_failed = 0
     with RunDisplay() as display:
         advance = display.progress("Probing")
         for done, variant in enumerate(unfinished, start=1):
             try:
                 costs[variant.plan] = probe(variant.plan, device=device, threads=threads)
             except SenBenchError as error:
+                n_failed += 1
                 say(f"{variant} cannot be trained: {error}", err=True)
             advance(done, len(unfinished))
-    show_plan(variants, costs, workers, threads)
-    if len(costs) < len(unfinished):
+    source = f"a few steps of each variant with {count(threads, 'thread')} on this machine"
+    show_plan(variants, costs, workers, source)
+    if detection:
+        compared = {name for pair in declaration.contrasts for name in pair}
+        plans = [variant.plan for variant in variants if str(variant) in compared]
+        show_first_stage(detection, {plan: cost for plan, cost in costs.items() if plan in plans}, workers)
+    if n_failed:
         raise RunError("Some of the variants cannot be trained, for the reasons above.")
+
+
+def _second_stage(
+    variants: Sequence[Variant], declaration: Declaration, judge: JudgedRows, out: Path, *, is_trial: bool = False
+) -> tuple[list[Variant], list[Need]]:
+    """Show the seeds that each contrast needs, by the noise of the first stage, and plan them."""
+    from ablations.comparison import compare_finished
+    from ablations.detection import with_seeds
+    from ablations.display import show_needs
+    from ablations.scores import read_finished
+    from benchmarks.cli.progress import RunDisplay
+
+    finished = [read_finished(variant, judge) for variant in variants]
+    complete = {str(one.setting): not one.missing for one in finished}
+    assert declaration.detection is not None
+    needs = declaration.detection.needs(compare_finished(finished, declaration), complete)
+    if needs:
+        show_needs(needs)
+    with RunDisplay() as display:
+        progress = display.progress("Building graphs")
+        return with_seeds(variants, needs, out, progress=progress, is_trial=is_trial), needs
 
 
 def _connect(stack: ExitStack, scheduler: str | None, out: Path) -> Cluster | None:
@@ -195,9 +293,7 @@ def _connect(stack: ExitStack, scheduler: str | None, out: Path) -> Cluster | No
     return cluster
 
 
-def _train(
-    variants: Sequence[Variant], device: str, jobs: int, cluster: Cluster | None, judge: JudgedRows
-) -> Mapping[PlannedTraining, SenBenchError]:
+def _train(variants: Sequence[Variant], place: _Place, judge: JudgedRows) -> dict[PlannedTraining, SenBenchError]:
     from ablations.display import GridDisplay
     from benchmarks.training.execution import execute
 
@@ -205,13 +301,13 @@ def _train(
     pending = sorted(
         (planned for variant in variants for planned in variant.plan.pending), key=lambda planned: planned.training
     )
-    with GridDisplay(variants, _n_workers(variants, jobs, cluster), judge) as display, note_signals() as stop:
+    with GridDisplay(variants, place.n_workers(variants), judge) as display, note_signals() as stop:
         return execute(
             pending,
-            device=device,
+            device=place.device,
             stop=stop,
-            jobs=jobs,
-            cluster=cluster,
+            jobs=place.jobs,
+            cluster=place.cluster,
             on_epoch=display.epoch,
             on_end=display.end,
             on_wait=display.wait,
@@ -219,14 +315,17 @@ def _train(
 
 
 def _conclude(
-    variants: Sequence[Variant], failures: Mapping[PlannedTraining, SenBenchError], judge: JudgedRows
+    variants: Sequence[Variant],
+    declaration: Declaration,
+    needs: Sequence[Need],
+    failures: Mapping[PlannedTraining, SenBenchError],
+    judge: JudgedRows,
 ) -> None:
     """Show and store the result, then raise an error that lists the failures, if there are any."""
     from ablations.display import show_result
     from ablations.results import evaluate, write_result
-    from benchmarks.base.console import count
 
-    result = evaluate(variants, judge)
+    result = evaluate(variants, declaration, judge, needs)
     if result.summaries:
         if variants[0].plan.run.is_archived:
             show_result(result, "none, because an archive is never changed")

@@ -57,8 +57,8 @@ class Noise:
         one_seed: Variance that other seeds would cause, if each fold were trained with one seed.
         seeds: Seeds of a fold; the harmonic mean where folds have different numbers.
         df: Degrees of freedom of `one_seed`; fewer than the design has where some folds or a variant are noisier.
-        rows: Variance that other test rows would cause, which no seed reduces. 0 where the rows differ from seed to
-            seed, which is then a part of `one_seed`.
+        rows: Variance that other test rows would cause, which no seed reduces. 0 where validation rows judge: those of
+            folds differ from seed to seed, which is then a part of `one_seed`.
         rows_df: Degrees of freedom of `rows`.
     """
 
@@ -157,8 +157,13 @@ class Comparison:
     on_new_data: Answer
 
     def seeds_for(self, difference: float) -> int | None:
-        """Return the seeds that would find a difference of this size on these folds, see `Noise.seeds_for`."""
-        return None if self.noise is None else self.noise.seeds_for(difference, self.level)
+        """Return the seeds that would find a difference of this size on these folds, see `Noise.seeds_for`.
+
+        None also where the question is not assessable.
+        """
+        if self.noise is None or self.on_these_folds.reason:
+            return None
+        return self.noise.seeds_for(difference, self.level)
 
 
 def declare(variants: Mapping[str, str], given: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -370,8 +375,8 @@ def _noise(parts: Sequence[_Part], *, has_rows: bool) -> Noise | None:
     Variances of training are pooled over the folds of each variant. They may be far from equal, so the degrees of
     freedom are Satterthwaite's for a sum of variances, in the unbiased form of Welch (1947, 10.1093/biomet/34.1-2.28),
     and at most those of equal variances. Test rows are the same for all seeds, which are then independent in the two
-    variants. Other rows differ from seed to seed but not between variants, whose differences are therefore taken seed by
-    seed.
+    variants. Validation rows differ from seed to seed but not between variants, whose differences are therefore taken
+    seed by seed.
     """
     k, n_seeds = len(parts), np.array([len(part.first) for part in parts])
     spare = n_seeds - 1
