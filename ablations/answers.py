@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ablations.comparison import Declaration, KnownNoise
+from ablations.comparison import Declaration
 from ablations.judge import Judge
 from benchmarks.base.console import count, figures
-from benchmarks.results.contrasts import Answer, Comparison
+from benchmarks.results.contrasts import Answer, Comparison, KnownNoise
 
 __all__ = ["answers", "as_share", "explanations", "seeds_wanted", "verdict", "with_share"]
 

@@ -109,11 +109,10 @@ def ablate(
     Every variant is an ordinary run in the store. Finished trainings are never repeated: the same command continues
     where it was stopped.
     """
-    from ablations.comparison import Declaration
+    from ablations.comparison import Declaration, declare_contrasts
     from ablations.grid import Variant, build_settings, check_seams, check_validated, parse_axes, parse_variants
     from benchmarks.base.machine import check_device_name, pick_device
     from benchmarks.cli.progress import RunDisplay
-    from benchmarks.results.contrasts import declare
     from benchmarks.training.plans import make_plan
 
     if jobs is not None:
@@ -138,8 +137,7 @@ def ablate(
         flags=options.flags,
         assignments=assignments,
     )
-    contrasts = declare({str(setting): setting.name for setting in settings}, contrast or ())
-    declaration = Declaration(contrasts, share, detection)
+    declaration = Declaration(declare_contrasts(settings, contrast or ()), share, detection)
     if judge == "validation":
         check_validated(settings)
     check_seams(names)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.answers import answers, explanations, seeds_wanted, verdict, with_share
-from ablations.comparison import Declaration, KnownNoise, compare_finished, known_noise
+from ablations.comparison import Declaration, compare_finished, declare_contrasts, scores_in_store
 from ablations.detection import Need
 from ablations.grid import Setting, Variant
 from ablations.judge import Judge, JudgedRows
@@ -23,7 +23,7 @@ from benchmarks.base.errors import UsageError
 from benchmarks.base.files import plain, write_bytes, write_json
 from benchmarks.base.text import csv_text
 from benchmarks.data.dataset import Dataset
-from benchmarks.results.contrasts import MARGIN, Answer, Comparison, Noise, declare
+from benchmarks.results.contrasts import MARGIN, Answer, Comparison, KnownNoise, Noise, known_noise
 from benchmarks.results.metrics import PrimaryMetric
 from benchmarks.training.plans import PlannedTraining
 
@@ -115,7 +115,7 @@ def evaluate(
     how = Judge(task.kind, judge)
     known = None
     if any(comparison.noise is None for comparison in comparisons):
-        known = known_noise(variants[0].plan.run.path.parent, how)
+        known = known_noise(scores_in_store(variants[0].plan.run.path.parent, how))
     return AblationResult(variants, finished, how, summaries, absent, paper, declaration, comparisons, needs, known)
 
 
@@ -139,7 +139,7 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
     other: dict[str, Any] = {} if result.judge.rows == "test" else {"judge": result.judge.rows}
     if result.declaration.margin != MARGIN:
         other["margin"] = result.declaration.margin
-    if result.declaration.contrasts != declare({str(each): each.setting.name for each in result.variants}):
+    if result.declaration.contrasts != declare_contrasts([each.setting for each in result.variants]):
         other["contrasts"] = result.declaration.contrasts
     name = digest(runs=sorted(plan.run.path.name for plan in plans), units=trainings, **other)[:10]
     folder = plans[0].run.folder.parent / f"ablation-{name}"

@@ -84,7 +84,7 @@ class TrainingOptions:
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first run.")] = 0
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of seeds, counted up from --seed. Default: 1; 3 with ablate --detect."),
+        typer.Option(min=1, help="Number of seeds, counted up from --seed. Default: 1; 4 with ablate --detect."),
     ] = None
     epochs: Annotated[
         int | None,

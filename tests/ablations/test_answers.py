@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from ablations.answers import answers, as_share, explanations, seeds_wanted, verdict, with_share
-from ablations.comparison import Declaration, KnownNoise
+from ablations.comparison import Declaration
 from ablations.detection import Detection
 from ablations.judge import Judge
-from benchmarks.results.contrasts import Answer, Comparison, Noise
+from benchmarks.results.contrasts import Answer, Comparison, KnownNoise, Noise
 
 
 def comparison(noise: Noise | None, verdict: str = "undecided", score: float = 10.0) -> Comparison:

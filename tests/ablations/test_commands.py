@@ -313,7 +313,7 @@ def test_workers_that_the_system_refuses_are_reported(
         (("--detect", "-5%"), "--detect takes a share above 0 and below 100 per cent, such as 5%, not '-5%'."),
         (("--detect", "100%"), "--detect takes a share above 0 and below 100 per cent, such as 5%, not '100%'."),
         (("--detect", "5%", "--seeds", "1"), "--seeds 2 or more, not 1."),
-        (("--detect", "5%", "--max-seeds", "2"), "--max-seeds 2 is below the 3 seeds that --detect begins with."),
+        (("--detect", "5%", "--max-seeds", "2"), "--max-seeds 2 is below the 4 seeds that --detect begins with."),
         (("--max-seeds", "5"), "--max-seeds is for --detect"),
         (("--margin", "0.02"), "--margin takes a share above 0 and below 100 per cent"),
         (("--blocks", "mlp,tfn", "--contrast", "mlp"), "--contrast mlp has no colon"),

@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablations.comparison import Declaration, KnownNoise, compare_finished, known_noise
+from ablations.comparison import Declaration, compare_finished, declare_contrasts, scores_in_store
 from ablations.detection import Detection
 from ablations.judge import Judge
 from ablations.scores import summarise_variant
 from benchmarks.base.zip_path import open_path
-from benchmarks.results.contrasts import declare
+from benchmarks.results.contrasts import KnownNoise, known_noise
 from tests.ablations.made_variants import N_TEST, finished
 from tests.conftest import REPOSITORY
 
 
 def test_declared_contrasts_are_compared_in_their_order() -> None:
     grid = [finished("mlp", 2.0, seeds=2), finished("capsule", 1.0, seeds=2), finished("egnn", 1.01, seeds=2)]
-    found = compare_finished(grid, Declaration(declare({"mlp": "mlp", "capsule": "capsule", "egnn": "egnn"})))
+    found = compare_finished(grid, Declaration(declare_contrasts([one.setting for one in grid])))
     assert [(each.first, each.second) for each in found] == [("mlp", "capsule"), ("egnn", "capsule")]
     clear, same = found
     assert (clear.on_these_folds.verdict, clear.on_new_data.verdict) == ("worse", "worse")
@@ -82,12 +82,14 @@ def test_noise_is_known_from_all_runs_of_the_task_with_two_seeds() -> None:
     for of_fold in scores.values():
         squares += np.var(np.divide(of_fold, np.mean(of_fold)), ddof=1) * (len(of_fold) - 1)
         df += len(of_fold) - 1
-    found = known_noise(open_path(results / "phonons-blocks.zip") / "matbench_phonons", Judge("regression"))
+    found = known_noise(
+        scores_in_store(open_path(results / "phonons-blocks.zip") / "matbench_phonons", Judge("regression"))
+    )
     assert found == KnownNoise(pytest.approx(np.sqrt(squares / df)), 20, 2)
     assert df == 20
 
 
 def test_nothing_is_known_of_noise_where_all_were_trained_once(tmp_path: Path) -> None:
-    assert known_noise(tmp_path, Judge("regression")) is None
+    assert known_noise(scores_in_store(tmp_path, Judge("regression"))) is None
     once = open_path(REPOSITORY / "docs" / "results" / "log_kvrh-blocks.zip") / "matbench_log_kvrh"
-    assert known_noise(once, Judge("regression")) is None
+    assert known_noise(scores_in_store(once, Judge("regression"))) is None

@@ -20,15 +20,15 @@ def comparison(first: str, second: str = "capsule", *, one_seed: float = 1.0, ro
     )
 
 
-def test_three_seeds_come_first_and_ten_are_the_most() -> None:
-    assert Detection.of(0.05, None, None) == Detection(0.05, 3, 10)
+def test_four_seeds_come_first_and_ten_are_the_most() -> None:
+    assert Detection.of(0.05, None, None) == Detection(0.05, 4, 10)
     assert Detection.of(0.05, 2, 2) == Detection(0.05, 2, 2)
     assert Detection.of(0.05, 12, None) == Detection(0.05, 12, 12)
 
 
 @pytest.mark.parametrize(
     ("seeds", "most", "message"),
-    [(1, None, "give --seeds 2 or more, not 1"), (None, 2, "--max-seeds 2 is below the 3 seeds")],
+    [(1, None, "give --seeds 2 or more, not 1"), (None, 3, "--max-seeds 3 is below the 4 seeds")],
 )
 def test_seeds_that_measure_no_noise_are_refused(seeds: int | None, most: int | None, message: str) -> None:
     with pytest.raises(UsageError, match=message):
