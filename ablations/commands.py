@@ -138,6 +138,8 @@ def ablate(
         assignments=assignments,
     )
     declaration = Declaration(declare_contrasts(settings, contrast or ()), share, detection)
+    if detection and not declaration.contrasts:
+        raise UsageError("--detect compares variants, and there is only one: name more, or give --seeds in its place.")
     if judge == "validation":
         check_validated(settings)
     check_seams(names)

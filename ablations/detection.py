@@ -109,6 +109,8 @@ def with_seeds(
 ) -> list[Variant]:
     """Plan the second stage: each variant gets as many seeds as the contrast of it that needs the most.
 
+    Variants that need no more seeds are returned as they are.
+
     Args:
         variants: The variants with the plans of the first stage.
         needs: What each contrast needs.
@@ -137,5 +139,7 @@ def with_seeds(
                 progress=progress,
                 is_trial=is_trial,
             )
-        extended.append(Variant(setting, plan))
+            extended.append(Variant(setting, plan))
+        else:
+            extended.append(variant)
     return extended

@@ -314,6 +314,7 @@ def test_workers_that_the_system_refuses_are_reported(
         (("--detect", "100%"), "--detect takes a share above 0 and below 100 per cent, such as 5%, not '100%'."),
         (("--detect", "5%", "--seeds", "1"), "--seeds 2 or more, not 1."),
         (("--detect", "5%", "--max-seeds", "2"), "--max-seeds 2 is below the 4 seeds that --detect begins with."),
+        (("--blocks", "mlp", "--detect", "5%"), "--detect compares variants, and there is only one"),
         (("--max-seeds", "5"), "--max-seeds is for --detect"),
         (("--margin", "0.02"), "--margin takes a share above 0 and below 100 per cent"),
         (("--blocks", "mlp,tfn", "--contrast", "mlp"), "--contrast mlp has no colon"),
@@ -435,6 +436,7 @@ def test_a_detection_by_validation_rows_stops_where_rows_are_too_few(
     answer = sen_bench(*grid(data, out, *more))
     assert answer.code == 0, answer.err
     assert "not attainable on these rows" in answer.out
+    assert answer.out.count(" trainings ended") == 4
     assert seeds_trained(out) == {"1": [0, 1], "2": [0, 1]}
 
 
@@ -450,6 +452,7 @@ def test_a_detection_goes_on_without_a_variant_that_fails(
     arguments = ("--data-dir", data, "--out", out, "--folds", 0, *QUICK, *BRIEF, "--detect", "20%", "--seeds", 2)
     answer = sen_bench("ablate", *TASK, "--blocks", "mlp,raises,twin", *arguments)
     assert answer.code == 1
+    assert "2 of 2 trainings ended" in answer.out  # of the second stage
     assert "2 trainings failed" in answer.err
     assert {row["variant"]: row["seeds"] for row in result(out)["table"]} == {"mlp": [0, 1, 2], "twin": [0, 1, 2]}
 
