@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,6 +22,7 @@ from benchmarks.cli.options import (
     check_jobs,
     choose_folds,
     load_with_bars,
+    parse_percent,
     results_in_files,
     show_how_to_continue,
     with_training_options,
@@ -29,11 +31,16 @@ from benchmarks.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ablations.comparison import Declaration
+    from ablations.cost import Cost
+    from ablations.detection import Detection, Need
     from ablations.grid import Setting, Variant
     from ablations.judge import JudgedRows
     from benchmarks.base.errors import SenBenchError
+    from benchmarks.cli.progress import RunDisplay
+    from benchmarks.data.dataset import Dataset
     from benchmarks.training.cluster import Cluster
-    from benchmarks.training.plans import PlannedTraining
+    from benchmarks.training.plans import Plan, PlannedTraining
     from benchmarks.training.tuning import Tuning
 
 __all__ = ["ablate"]
@@ -85,15 +92,36 @@ def ablate(
         Literal["test", "validation"],
         typer.Option(help="Rows to judge by. Choose recipes by validation: then nothing about the test rows is shown."),
     ] = "test",
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIRST:SECOND",
+            help="Compare these two variants. Default: every other one with capsule, or without it with the first.",
+        ),
+    ] = None,
+    margin: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Within this share of the second variant's score two are equivalent.")
+    ] = "2%",
+    detect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Train as many seeds as it takes to find this difference, such as 5%; --seeds are the first of them.",
+        ),
+    ] = None,
+    max_seeds: Annotated[
+        int | None, typer.Option(help="Largest number of seeds of a variant, with --detect. Default: 10.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each variant.")
     ] = False,
 ) -> None:
-    """Train SEN with several blocks, and other models, on the same folds and seeds, and compare their errors.
+    """Train SEN with several blocks, and other models, on the same folds and seeds, and say which is better.
 
     Every variant is an ordinary run in the store. Finished trainings are never repeated: the same command continues
     where it was stopped.
     """
+    from ablations.comparison import Declaration, declare_contrasts
     from ablations.grid import (
         Variant,
         build_settings,
@@ -103,7 +131,6 @@ def ablate(
         parse_configs,
         parse_variants,
     )
-    from ablations.tuning import make_tuning
     from benchmarks.base.machine import check_device_name, pick_device
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.training.plans import make_plan
@@ -112,10 +139,12 @@ def ablate(
     if jobs is not None:
         check_jobs(jobs)
     _check_backend(backend, scheduler, jobs)
-    device = options.device
-    check_device_name(device)
+    check_device_name(options.device)
     if tune is not None:
         check_trials(tune, "--tune")
+    share = parse_percent("--margin", margin)
+    detection = _detection(detect, options.seeds, max_seeds)
+    seeds = range(options.seed, options.seed + detection.first) if detection else options.all_seeds
     names = parse_variants(blocks, models)
     assignments, axes = parse_axes(set_ or ())
     chosen = options.choose_task(task)
@@ -130,34 +159,25 @@ def ablate(
         flags=options.flags,
         assignments=assignments,
     )
+    declaration = Declaration(declare_contrasts(settings, contrast or ()), share, detection)
+    if detection and not declaration.contrasts:
+        raise UsageError("--detect compares variants, and there is only one: name more, or give --seeds in its place.")
     if judge == "validation":
         check_validated(settings)
     check_seams(names)
     try:
         with ExitStack() as stack:
             cluster = _connect(stack, scheduler, options.out)
-            if cluster is None:
-                device = pick_device(device)
+            device = pick_device(options.device) if cluster is None else options.device
             with RunDisplay() as display:
                 datasets = {
                     symprec: load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec)
                     for symprec in dict.fromkeys(setting.config.graph.symprec for setting in settings)
                 }
-                tunings = [
-                    make_tuning(
-                        setting,
-                        datasets[setting.config.graph.symprec],
-                        folds=folds,
-                        seed=options.seed,
-                        trials=tune,
-                        out=options.out,
-                        progress=display.progress(f"Building graphs for {setting}"),
-                    )
-                    for setting in settings
-                    if tune is not None
-                ]
+                tunings = [] if tune is None else _make_tunings(settings, datasets, folds, tune, options, display)
+            place = _Place(device, jobs or 1, cluster)
             if tunings and not dry_run:
-                settings = _tune(settings, tunings, device, jobs or 1, cluster)
+                settings = _tune(settings, tunings, place)
             with RunDisplay() as display:
                 variants = [
                     Variant(
@@ -166,7 +186,7 @@ def ablate(
                             setting.config,
                             datasets[setting.config.graph.symprec],
                             folds=folds,
-                            seeds=options.all_seeds,
+                            seeds=seeds,
                             out=options.out,
                             progress=display.progress(f"Building graphs for {setting}"),
                             is_trial=dry_run,
@@ -175,13 +195,43 @@ def ablate(
                     for setting in settings
                 ]
             if dry_run:
-                _show_cost(variants, tunings, device, _n_workers(variants, jobs or 1, cluster))
+                _show_cost(variants, tunings, declaration, judge, options.out, place)
                 return
-            failures = _train(variants, device, jobs or 1, cluster, judge)
+            failures = _train(variants, place, judge)
+            needs: list[Need] = []
+            if detection:
+                variants, needs, further = _train_second_stage(variants, declaration, judge, options.out, place)
+                failures |= further
     except (KeyboardInterrupt, Interrupted) as interrupted:
         show_how_to_continue(interrupted, ["sen-bench", *sys.argv[1:]])
         raise typer.Exit(130) from None
-    _conclude(variants, failures, judge)
+    _conclude(variants, declaration, needs, failures, judge)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where trainings take place: the device, and the processes of this machine or the cluster."""
+
+    device: str
+    jobs: int
+    cluster: Cluster | None
+
+    def n_workers(self, variants: Sequence[Variant]) -> int:
+        """Number of trainings at the same time."""
+        from benchmarks.training.execution import n_workers
+
+        n_missing = sum(len(variant.plan.missing) for variant in variants)
+        return n_workers(self.cluster.n_workers() if self.cluster else self.jobs, n_missing)
+
+
+def _detection(detect: str | None, seeds: int | None, max_seeds: int | None) -> Detection | None:
+    from ablations.detection import Detection
+
+    if detect is not None:
+        return Detection.of(parse_percent("--detect", detect), seeds, max_seeds)
+    if max_seeds is not None:
+        raise UsageError("--max-seeds is for --detect, which finds how many seeds are needed: give it, such as 5%.")
+    return None
 
 
 def _check_backend(backend: str, scheduler: str | None, jobs: int | None) -> None:
@@ -193,15 +243,32 @@ def _check_backend(backend: str, scheduler: str | None, jobs: int | None) -> Non
         raise UsageError("--jobs is for this machine; a cluster trains as many at a time as it has workers.")
 
 
-def _n_workers(variants: Sequence[Variant], jobs: int, cluster: Cluster | None) -> int:
-    from benchmarks.training.execution import n_workers
+def _make_tunings(
+    settings: Sequence[Setting],
+    datasets: Mapping[float, Dataset],
+    folds: Sequence[int],
+    trials: int,
+    options: TrainingOptions,
+    display: RunDisplay,
+) -> list[Tuning]:
+    """Return a search for the recipe of each setting."""
+    from ablations.tuning import make_tuning
 
-    return n_workers(cluster.n_workers() if cluster else jobs, sum(len(variant.plan.missing) for variant in variants))
+    return [
+        make_tuning(
+            setting,
+            datasets[setting.config.graph.symprec],
+            folds=folds,
+            seed=options.seed,
+            trials=trials,
+            out=options.out,
+            progress=display.progress(f"Building graphs for {setting}"),
+        )
+        for setting in settings
+    ]
 
 
-def _tune(
-    settings: Sequence[Setting], tunings: Sequence[Tuning], device: str, jobs: int, cluster: Cluster | None
-) -> list[Setting]:
+def _tune(settings: Sequence[Setting], tunings: Sequence[Tuning], place: _Place) -> list[Setting]:
     """Choose a recipe for each setting, and return the settings with these."""
     from ablations.tuning import with_recipe
     from benchmarks.cli.progress import TuningDisplay
@@ -209,41 +276,96 @@ def _tune(
 
     with TuningDisplay() as display, note_signals() as stop:
         display.start_trials(tunings)
-        recipes = tune(tunings, device=device, stop=stop, jobs=jobs, cluster=cluster, **display.callbacks)
+        recipes = tune(
+            tunings, device=place.device, stop=stop, jobs=place.jobs, cluster=place.cluster, **display.callbacks
+        )
     return [
         with_recipe(setting, tuning.plan.dataset.task, recipe)
         for setting, tuning, recipe in zip(settings, tunings, recipes, strict=True)
     ]
 
 
-def _show_cost(variants: Sequence[Variant], tunings: Sequence[Tuning], device: str, workers: int) -> None:
-    from ablations.cost import probe
-    from ablations.display import show_plan
+def _show_cost(
+    variants: Sequence[Variant],
+    tunings: Sequence[Tuning],
+    declaration: Declaration,
+    judge: JudgedRows,
+    out: Path,
+    place: _Place,
+) -> None:
+    from ablations.cost import finished_cost, probe
+    from ablations.display import show_first_stage, show_plan
     from benchmarks.base.errors import SenBenchError
     from benchmarks.base.machine import n_threads, pick_device
     from benchmarks.cli.progress import RunDisplay
 
-    device, threads = pick_device(device), max(1, n_threads() // workers)
+    detection = declaration.detection
+    costs: dict[Plan, Cost] = {}
+    if detection and not tunings:
+        costs = {variant.plan: finished_cost(variant.plan) for variant in variants if not variant.plan.missing}
+        if len(costs) == len(variants):
+            second, _ = _second_stage(variants, declaration, judge, out, is_trial=True)
+            known = {after.plan: costs[before.plan] for before, after in zip(variants, second, strict=True)}
+            show_plan(second, known, place.n_workers(second), "the finished trainings")
+            return
+    workers = place.n_workers(variants)
+    device, threads = pick_device(place.device), max(1, n_threads() // workers)
     unfinished = [variant for variant in variants if variant.plan.missing or tunings]
-    costs = {}
+    n_failed = 0
     with RunDisplay() as display:
         advance = display.progress("Probing")
         for done, variant in enumerate(unfinished, start=1):
             try:
                 costs[variant.plan] = probe(variant.plan, device=device, threads=threads)
             except SenBenchError as error:
+                n_failed += 1
                 say(f"{variant} cannot be trained: {error}", err=True)
             advance(done, len(unfinished))
-    show_plan(variants, costs, workers, threads)
-    if tunings and len(costs) == len(variants):
+    source = f"a few steps of each variant with {count(threads, 'thread')} on this machine"
+    show_plan(variants, costs, workers, source)
+    if tunings and not n_failed:
         n_left, trial = [len(tuning.left) for tuning in tunings], [costs[variant.plan] for variant in variants]
         work = sum(n * cost.training_seconds for n, cost in zip(n_left, trial, strict=True))
         say(
             f"Before that {count(sum(n_left), 'trial')} of recipes: about {duration(work / workers)} more. The plan "
             "and both times are for the recipes as given; those tried have half to twice as many epochs."
         )
-    if len(costs) < len(unfinished):
+    if detection:
+        compared = {name for pair in declaration.contrasts for name in pair}
+        plans = [variant.plan for variant in variants if str(variant) in compared]
+        show_first_stage(detection, {plan: cost for plan, cost in costs.items() if plan in plans}, workers)
+    if n_failed:
         raise RunError("Some of the variants cannot be trained, for the reasons above.")
+
+
+def _train_second_stage(
+    first_stage: Sequence[Variant], declaration: Declaration, judge: JudgedRows, out: Path, place: _Place
+) -> tuple[list[Variant], list[Need], dict[PlannedTraining, SenBenchError]]:
+    """Train the seeds that the first stage has shown to be needed; return the variants, the needs and the failures."""
+    variants, needs = _second_stage(first_stage, declaration, judge, out)
+    further = [variant for variant in variants if variant not in first_stage]
+    return variants, needs, _train(further, place, judge) if further else {}
+
+
+def _second_stage(
+    variants: Sequence[Variant], declaration: Declaration, judge: JudgedRows, out: Path, *, is_trial: bool = False
+) -> tuple[list[Variant], list[Need]]:
+    """Show the seeds that each contrast needs, by the noise of the first stage, and plan them."""
+    from ablations.comparison import compare_finished
+    from ablations.detection import with_seeds
+    from ablations.display import show_needs
+    from ablations.scores import read_finished
+    from benchmarks.cli.progress import RunDisplay
+
+    finished = [read_finished(variant, judge) for variant in variants]
+    complete = {str(one.setting): not one.missing for one in finished}
+    assert declaration.detection is not None
+    needs = declaration.detection.needs(compare_finished(finished, declaration), complete)
+    if needs:
+        show_needs(needs)
+    with RunDisplay() as display:
+        progress = display.progress("Building graphs")
+        return with_seeds(variants, needs, out, progress=progress, is_trial=is_trial), needs
 
 
 def _connect(stack: ExitStack, scheduler: str | None, out: Path) -> Cluster | None:
@@ -257,9 +379,7 @@ def _connect(stack: ExitStack, scheduler: str | None, out: Path) -> Cluster | No
     return cluster
 
 
-def _train(
-    variants: Sequence[Variant], device: str, jobs: int, cluster: Cluster | None, judge: JudgedRows
-) -> Mapping[PlannedTraining, SenBenchError]:
+def _train(variants: Sequence[Variant], place: _Place, judge: JudgedRows) -> dict[PlannedTraining, SenBenchError]:
     from ablations.display import GridDisplay
     from benchmarks.training.execution import execute
 
@@ -267,13 +387,13 @@ def _train(
     pending = sorted(
         (planned for variant in variants for planned in variant.plan.pending), key=lambda planned: planned.training
     )
-    with GridDisplay(variants, _n_workers(variants, jobs, cluster), judge) as display, note_signals() as stop:
+    with GridDisplay(variants, place.n_workers(variants), judge) as display, note_signals() as stop:
         return execute(
             pending,
-            device=device,
+            device=place.device,
             stop=stop,
-            jobs=jobs,
-            cluster=cluster,
+            jobs=place.jobs,
+            cluster=place.cluster,
             on_epoch=display.epoch,
             on_end=display.end,
             on_wait=display.wait,
@@ -281,13 +401,17 @@ def _train(
 
 
 def _conclude(
-    variants: Sequence[Variant], failures: Mapping[PlannedTraining, SenBenchError], judge: JudgedRows
+    variants: Sequence[Variant],
+    declaration: Declaration,
+    needs: Sequence[Need],
+    failures: Mapping[PlannedTraining, SenBenchError],
+    judge: JudgedRows,
 ) -> None:
     """Show and store the result, then raise an error that lists the failures, if there are any."""
     from ablations.display import show_result
     from ablations.results import evaluate, write_result
 
-    result = evaluate(variants, judge)
+    result = evaluate(variants, declaration, judge, needs)
     if result.summaries:
         if variants[0].plan.run.is_archived:
             show_result(result, "none, because an archive is never changed")

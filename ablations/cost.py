@@ -19,7 +19,7 @@ from benchmarks.training.plans import Plan
 from benchmarks.training.trainer import Predictor, build_model, n_parameters, predict, train_fold
 from sen.registry import guard
 
-__all__ = ["Cost", "probe"]
+__all__ = ["Cost", "finished_cost", "probe"]
 
 # The first step also allocates memory and loads kernels; it is not counted.
 _STEPS = 7
@@ -28,7 +28,7 @@ _PREDICTED = 256
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall time of one training, on the machine and with the threads of the probe.
+    """Wall time of one training, on the machine and with the threads that it was measured with.
 
     Attributes:
         epoch_seconds: Wall time of one epoch, including validation.
@@ -39,6 +39,21 @@ class Cost:
     epoch_seconds: float
     training_seconds: float
     parameters: int
+
+
+def finished_cost(plan: Plan) -> Cost:
+    """Return the median cost of the finished trainings of a plan.
+
+    Raises:
+        DataError: A record cannot be read.
+    """
+    finished = [training for training in plan.trainings if training not in plan.missing]
+    records = [plan.run.read_metrics(training) for training in finished]
+    return Cost(
+        statistics.median(record["wall_seconds"] / record["epochs"] for record in records),
+        statistics.median(record["wall_seconds"] for record in records),
+        records[0]["parameters"],
+    )
 
 
 def probe(plan: Plan, *, device: str, threads: int) -> Cost:

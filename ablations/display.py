@@ -13,6 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ablations.answers import answers, as_share, seeds_wanted, verdict, with_share
+from ablations.detection import Detection, Need
 from ablations.grid import Variant
 from ablations.judge import Judge, JudgedRows
 from ablations.paper import SCALE
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from benchmarks.training.plans import Plan, PlannedTraining
     from benchmarks.training.trainer import Epoch
 
-__all__ = ["GridDisplay", "show_plan", "show_result"]
+__all__ = ["GridDisplay", "show_first_stage", "show_needs", "show_plan", "show_result"]
 
 _REDRAWN_PER_SECOND = 2
 # Narrower terminals show fewer columns; the files have all of them.
@@ -159,14 +161,14 @@ class GridDisplay(TrainingDisplay):
         return Group(table, Text(f"{elapsed} gone{self._time_left()}; Ctrl-C stops, the same command continues."))
 
 
-def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: int, threads: int) -> None:
+def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: int, source: str) -> None:
     """Print what an ablation would do, and what that would cost.
 
     Args:
         variants: The grid.
         costs: Cost of a training of each plan that has trainings left to do.
         workers: Number of trainings at the same time.
-        threads: Threads of each training, with which the costs were measured.
+        source: What the costs were estimated from.
     """
     console = make_console()
     console.print(_table_of_plan(variants, costs))
@@ -182,9 +184,52 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
     work = sum(cost.training_seconds * len(plan.missing) for plan, cost in costs.items())
     console.print(
         f"{count(n_missing, 'training')} to do, {workers} at a time: about {duration(work / workers)}, estimated from "
-        f"a few steps of each variant with {count(threads, 'thread')} on this machine. Trainings that stop early "
-        "(training.patience) or continue from a saved state take less."
+        f"{source}. Trainings that stop early (training.patience) or continue from a saved state take less."
     )
+
+
+def show_first_stage(detection: Detection, costs: Mapping[Plan, Cost], workers: int) -> None:
+    """Print what may follow the first seeds of a detection.
+
+    Args:
+        detection: What is to be found.
+        costs: Cost of a training of each plan.
+        workers: Number of trainings at the same time.
+    """
+    more = detection.most - detection.first
+    folds = {plan: len({training.fold for training in plan.trainings}) for plan in costs}
+    work = sum(cost.training_seconds * folds[plan] * more for plan, cost in costs.items())
+    _print(
+        make_console(),
+        f"These are the first {detection.first} seeds. Their noise says how many find {100 * detection.share:g} %: "
+        f"up to {count(more, 'more seed')} of each variant (--max-seeds {detection.most}), which take about "
+        f"{duration(work / workers)}.",
+    )
+
+
+def show_needs(needs: Sequence[Need]) -> None:
+    """Print how many seeds each contrast needs, which the first stage of a detection has found."""
+    detection = needs[0].detection
+    console = make_console()
+    title = f"Seeds that find {100 * detection.share:g} %, by the noise of the first {detection.first}"
+    table = Table(title=title, title_justify="left")
+    columns = ("noise of one seed", "of the rows", "found now", "seeds needed", "seeds in all", "found then")
+    for heading in ("first", "second", *columns):
+        _add_column(table, heading, is_text=heading in {"first", "second", "seeds needed"})
+    for need in needs:
+        comparison, noise = need.comparison, need.comparison.noise
+        assert noise is not None  # two seeds of each are finished
+        table.add_row(
+            comparison.first,
+            comparison.second,
+            as_share(math.sqrt(noise.one_seed), comparison),
+            as_share(math.sqrt(noise.rows), comparison) if noise.rows else "",
+            as_share(comparison.on_these_folds.detectable, comparison),
+            str(need.seeds or "not attainable on these rows"),
+            str(need.trained),
+            as_share(need.found, comparison),
+        )
+    console.print(table)
 
 
 def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> Table:
@@ -225,13 +270,10 @@ def show_result(result: AblationResult, folder: str) -> None:
         _print(console, f"No training is finished of {'; '.join(map(str, result.absent))}.")
     if result.comparisons:
         console.print(_table_of_comparisons(result, compact=compact))
-        _print(
-            console,
-            "Difference: first less second, mean over the folds that both have. Interval: 95 %, bootstrap over test "
-            "rows, not adjusted for the number of comparisons. p: corrected resampled t-test over folds (Nadeau and "
-            "Bengio 2003), adjusted after Holm for the comparisons with the same variant. The best variant was chosen "
-            "on these rows, which does not show that it is the best on others.",
-        )
+        for sentence in result.explanations:
+            _print(console, sentence)
+        if compact:
+            _print(console, f"p, finds and seeds stand in a terminal of {_WIDE} columns and in the files.")
     show_notes(console, dataset)
     _print_recipes(console, result.variants)
     if not dataset.is_complete:
@@ -241,7 +283,10 @@ def show_result(result: AblationResult, folder: str) -> None:
         _print(console, f"{TUNED_HERE.capitalize()}: {names}. Some of the test rows may have chosen it.")
     if result.limits:
         rows = " or ".join(f"{limit:,}" for limit in result.limits)
-        _print(console, f"Trained on at most {rows} rows of each fold (limit), which makes the t-test conservative.")
+        _print(
+            console,
+            f"Trained on at most {rows} rows of each fold (limit), which makes the answer on new data conservative.",
+        )
     console.print(f"Files: {folder}", soft_wrap=True)
 
 
@@ -307,22 +352,26 @@ def _table_of_parameters(result: AblationResult) -> Table:
 
 def _table_of_comparisons(result: AblationResult, *, compact: bool) -> Table:
     unit = result.dataset.task.unit
-    title = f"Paired differences on the same test rows{f', in {unit}' if unit else ''}"
+    title = f"Declared contrasts{f', in {unit}' if unit else ''}"
     table = Table(title=title, title_justify="left")
-    headings = ["variant", "against", "difference", "95 % interval", "p", "verdict"]
+    left_out = {"p", "finds", "seeds"} if compact else set()
+    headings = ["first", "second", "difference", "question", "95 % interval", "p", "verdict", "finds", "seeds"]
     for heading in headings:
-        if heading != "p" or not compact:
-            _add_column(table, heading, is_text=heading in {"variant", "against", "verdict"})
+        if heading not in left_out:
+            _add_column(table, heading, is_text=heading in {"first", "second", "question", "verdict", "seeds"})
     for comparison in result.comparisons:
-        cells = [
-            comparison.variant,
-            comparison.against,
-            figures(comparison.difference, 3),
-            f"{figures(comparison.low, 3)} to {figures(comparison.high, 3)}",
-            *([] if compact else [figures(comparison.p_holm, 2)]),
-            comparison.verdict,
-        ]
-        table.add_row(*cells)
+        of_contrast = [comparison.first, comparison.second, with_share(comparison.difference, comparison)]
+        for question, answer in answers(comparison):
+            interval = f"{figures(answer.low, 3)} to {figures(answer.high, 3)}"
+            cells = [*(of_contrast or [""] * 3), question, "–" if answer.reason else interval]
+            if not compact:
+                cells.append(figures(answer.p, 2))
+            cells.append(verdict(answer))
+            if not compact:
+                seeds = seeds_wanted(comparison, result.declaration.target) if of_contrast else ""
+                cells += [with_share(answer.detectable, comparison, 2), seeds]
+            table.add_row(*cells)
+            of_contrast = []
     return table
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ablations.comparison import Comparison, compare
+from ablations.answers import answers, explanations, seeds_wanted, verdict, with_share
+from ablations.comparison import Declaration, compare_finished, declare_contrasts, scores_in_store
+from ablations.detection import Need
 from ablations.grid import Setting, Variant
 from ablations.judge import Judge, JudgedRows
 from ablations.paper import SCALE, paper_mae
@@ -21,11 +23,23 @@ from benchmarks.base.errors import UsageError
 from benchmarks.base.files import plain, write_bytes, write_json
 from benchmarks.base.text import csv_text
 from benchmarks.data.dataset import Dataset
+from benchmarks.results.contrasts import MARGIN, Answer, Comparison, KnownNoise, Noise, known_noise
 from benchmarks.results.metrics import PrimaryMetric
 from benchmarks.results.recorded import TUNED_HERE, is_tuned_here
 from benchmarks.training.plans import PlannedTraining, run_facts
 
 __all__ = ["AblationResult", "evaluate", "write_result"]
+
+_PARTS = {"noise": Noise, "on_these_folds": Answer, "on_new_data": Answer}
+# Of comparisons.csv, which has one line for each contrast.
+_COLUMNS = [
+    *(
+        f"{field.name}_{part.name}" if part else field.name
+        for field in fields(Comparison)
+        for part in (fields(_PARTS[field.name]) if field.name in _PARTS else [None])
+    ),
+    "seeds_for_target",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +52,11 @@ class AblationResult:
         judge: How the variants are scored.
         summaries: Lines of the table, best first, incomplete variants last.
         absent: Settings of the variants without a finished training.
-        comparisons: Paired differences.
         paper: The paper's mean absolute error for each line, in its scaled units; None where the paper gives none.
+        declaration: What was declared before.
+        comparisons: The declared contrasts of which both variants have results.
+        needs: What each contrast needed after the first stage of a detection.
+        known_noise: Noise of training in the run store, where no contrast has two seeds; None where nothing is known.
     """
 
     variants: Sequence[Variant]
@@ -47,8 +64,11 @@ class AblationResult:
     judge: Judge
     summaries: Sequence[VariantSummary]
     absent: Sequence[Setting]
-    comparisons: Sequence[Comparison]
     paper: Sequence[float | None]
+    declaration: Declaration
+    comparisons: Sequence[Comparison]
+    needs: Sequence[Need] = ()
+    known_noise: KnownNoise | None = None
 
     @property
     def metric(self) -> PrimaryMetric:
@@ -94,9 +114,23 @@ class AblationResult:
             )
         ]
 
+    @property
+    def explanations(self) -> list[str]:
+        """What a reader of the comparisons must know, sentence by sentence."""
+        split = self.dataset.task.split
+        return explanations(self.judge, split, self.declaration, self.comparisons, self.known_noise)
 
-def evaluate(variants: Sequence[Variant], judge: JudgedRows = "test") -> AblationResult:
+
+def evaluate(
+    variants: Sequence[Variant], declaration: Declaration, judge: JudgedRows = "test", needs: Sequence[Need] = ()
+) -> AblationResult:
     """Read the finished trainings of at least one variant, and compare the variants by their scores on these rows.
+
+    Args:
+        variants: The variants.
+        declaration: What was declared before they were trained.
+        judge: Rows that judge.
+        needs: What each contrast needed after the first stage of a detection.
 
     Raises:
         DataError: A result is not of this version.
@@ -107,7 +141,12 @@ def evaluate(variants: Sequence[Variant], judge: JudgedRows = "test") -> Ablatio
     summaries = [summarise_variant(one, finished) for one in begun]
     paper = [paper_mae(task.name, summary.setting.name) if judge == "test" else None for summary in summaries]
     absent = [one.setting for one in finished if not one.records]
-    return AblationResult(variants, finished, Judge(task.kind, judge), summaries, absent, compare(finished), paper)
+    comparisons = compare_finished(finished, declaration)
+    how = Judge(task.kind, judge)
+    known = None
+    if any(comparison.noise is None for comparison in comparisons):
+        known = known_noise(scores_in_store(variants[0].plan.run.path.parent, how))
+    return AblationResult(variants, finished, how, summaries, absent, paper, declaration, comparisons, needs, known)
 
 
 def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exception], command: str) -> Path:
@@ -126,15 +165,23 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
     """
     plans = [variant.plan for variant in result.variants]
     trainings = sorted({str(training) for plan in plans for training in plan.trainings})
-    judged = {} if result.judge.rows == "test" else {"judge": result.judge.rows}
-    # The keys are part of the name of the folder.
-    name = digest(runs=sorted(plan.run.path.name for plan in plans), units=trainings, **judged)[:10]
+    # The keys are part of the name of the folder; what is the default is left out.
+    other: dict[str, Any] = {} if result.judge.rows == "test" else {"judge": result.judge.rows}
+    if result.declaration.margin != MARGIN:
+        other["margin"] = result.declaration.margin
+    if result.declaration.contrasts != declare_contrasts([each.setting for each in result.variants]):
+        other["contrasts"] = result.declaration.contrasts
+    name = digest(runs=sorted(plan.run.path.name for plan in plans), units=trainings, **other)[:10]
     folder = plans[0].run.folder.parent / f"ablation-{name}"
     task = result.dataset.task
     table = [
         {**_as_facts(row), **_paper_columns(paper)} for row, paper in zip(result.summaries, result.paper, strict=True)
     ]
-    comparisons = [_as_facts(comparison) for comparison in result.comparisons]
+    declaration = result.declaration
+    comparisons = [
+        {**asdict(each), "seeds_for_target": each.seeds_for(declaration.target * abs(each.score))}
+        for each in result.comparisons
+    ]
     facts = {
         "command": command,
         "task": task.facts(),
@@ -146,7 +193,12 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
         "runs": {str(variant): str(variant.plan.run.path) for variant in result.variants},
         "table": table,
         "absent": [str(setting) for setting in result.absent],
+        "contrasts": declaration.contrasts,
+        "margin": declaration.margin,
+        "target": declaration.target,
         "comparisons": comparisons,
+        "known_noise": asdict(result.known_noise) if result.known_noise else None,
+        "detection": _detection_facts(result),
         "failures": [
             {"run": str(planned.plan.run.path), "training": str(planned.training), "reason": str(reason)}
             for planned, reason in failures.items()
@@ -159,7 +211,7 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
             folder / "table.csv",
             [{**line, "metric": result.metric.name, "unit": task.unit, "judge": result.judge.rows} for line in table],
         )
-        _write_csv(folder / "comparisons.csv", comparisons, [field.name for field in fields(Comparison)])
+        _write_csv(folder / "comparisons.csv", [_flat(each) for each in comparisons], _COLUMNS)
         _write_csv(folder / "cells.csv", _lines_of_trainings(result.finished))
         write_bytes(folder / "table.tex", _latex(result).encode())
     except OSError as error:
@@ -173,12 +225,30 @@ def _share(share: float) -> str:
     return f"{share:+.0%}" if share and math.isfinite(share) else ""
 
 
-def _as_facts(line: VariantSummary | Comparison) -> dict[str, Any]:
+def _as_facts(line: VariantSummary) -> dict[str, Any]:
     """Return a line for JSON, where numbers that are not finite are None."""
     facts = dict(vars(line))
-    if isinstance(line, VariantSummary):
-        facts = {"variant": line.setting.name, "values": dict(facts.pop("setting").values), **facts}
+    facts = {"variant": line.setting.name, "values": dict(facts.pop("setting").values), **facts}
     found: dict[str, Any] = plain(facts)
+    return found
+
+
+def _detection_facts(result: AblationResult) -> dict[str, Any] | None:
+    if (detection := result.declaration.detection) is None:
+        return None
+    needs = [
+        {"first": each.comparison.first, "second": each.comparison.second, "seeds": each.seeds, "trained": each.trained}
+        for each in result.needs
+    ]
+    return {**asdict(detection), "needs": needs}
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a comparison as one line: those of an answer have its name before theirs."""
+    line: dict[str, Any] = {}
+    for name, value in facts.items():
+        line |= {f"{name}_{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
+    found: dict[str, Any] = plain(line)
     return found
 
 
@@ -241,17 +311,6 @@ def _latex(result: AblationResult) -> str:
         }
         for row, paper in zip(result.summaries, result.paper, strict=True)
     ]
-    differences = [
-        {
-            "variant": comparison.variant,
-            "against": comparison.against,
-            f"difference{unit}": figures(comparison.difference, 3),
-            "95 % interval": f"{figures(comparison.low, 3)} to {figures(comparison.high, 3)}",
-            "p (Holm)": figures(comparison.p_holm, 2),
-            "verdict": comparison.verdict,
-        }
-        for comparison in result.comparisons
-    ]
     notes = [f"{label} on {result.judge.rows} rows, mean over folds of the mean over seeds."]
     if not result.dataset.is_complete:
         notes.append(f"Partial data: {result.dataset.coverage:.1%} of the rows.")
@@ -264,13 +323,24 @@ def _latex(result: AblationResult) -> str:
     parts = [r"% \usepackage{booktabs}", _latex_table(lines, f"{task.name}: {' '.join(notes)}", f"tab:{task.name}")]
     caption = f"{task.name}: trainable parameters."
     parts.append(_latex_table(result.parameters(), caption, f"tab:{task.name}-parameters"))
-    if differences:
-        caption = (
-            f"{task.name}: paired differences; interval: bootstrap over test rows, p: corrected resampled t-test over "
-            "folds (Nadeau and Bengio 2003), adjusted after Holm for the comparisons with the same variant. The best "
-            "variant was chosen on these rows."
-        )
-        parts.append(_latex_table(differences, caption, f"tab:{task.name}-differences"))
+    if result.comparisons:
+        caption = f"{task.name}: {' '.join(result.explanations)}"
+        lines = [
+            {
+                "first": comparison.first if is_first else "",
+                "second": comparison.second if is_first else "",
+                f"difference{unit}": with_share(comparison.difference, comparison) if is_first else "",
+                "question": question,
+                "95 % interval": f"{figures(answer.low, 3)} to {figures(answer.high, 3)}",
+                "p": figures(answer.p, 2),
+                "verdict": verdict(answer),
+                "finds": with_share(answer.detectable, comparison, 2),
+                "seeds": seeds_wanted(comparison, result.declaration.target) if is_first else "",
+            }
+            for comparison in result.comparisons
+            for is_first, (question, answer) in zip((True, False), answers(comparison), strict=True)
+        ]
+        parts.append(_latex_table(lines, caption, f"tab:{task.name}-differences"))
     return "\n".join(parts)
 
 
@@ -285,7 +355,9 @@ def _latex_table(lines: Sequence[Mapping[str, str]], caption: str, label: str) -
         [_with_minus(column) for column in columns],
         [[_with_minus(cell) for cell in line.values()] for line in lines],
         # Names and verdicts are text; the columns between them are numbers.
-        alignment="".join("l" if name in {"variant", "against", "verdict"} else "r" for name in columns),
+        alignment="".join(
+            "l" if name in {"variant", "first", "second", "question", "verdict"} else "r" for name in columns
+        ),
         caption=_with_minus(caption),
         label=label,
         begin=(r"\begin{table}[htbp]",),

@@ -13,13 +13,11 @@ import numpy as np
 from ablations.grid import Setting, Variant
 from ablations.judge import Judge, JudgedRows
 from benchmarks.base.errors import DataError
+from benchmarks.results.contrasts import REFERENCE
 from benchmarks.results.metrics import PrimaryMetric, score
 from benchmarks.results.store import Predictions, Training, fold_means
 
-__all__ = ["REFERENCE", "FinishedVariant", "VariantSummary", "find_reference", "read_finished", "summarise_variant"]
-
-REFERENCE = "capsule"
-"""The block that every other variant is compared with."""
+__all__ = ["FinishedVariant", "VariantSummary", "find_reference", "read_finished", "summarise_variant"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,22 +7,42 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.base.errors import UsageError, printable, suggest
 from benchmarks.data.tasks import Kind
 from benchmarks.results.metrics import THRESHOLD, row_loss
 from benchmarks.results.statistics import CONFIDENCE, FEWEST_OF_A_CLASS, Estimate, corrected_variance, holm
 from benchmarks.results.store import Predictions, Training
 
-__all__ = ["MARGIN", "Answer", "Compared", "Comparison", "Noise", "Verdict", "compare"]
+__all__ = [
+    "MARGIN",
+    "REFERENCE",
+    "TARGET",
+    "Answer",
+    "Compared",
+    "Comparison",
+    "KnownNoise",
+    "Noise",
+    "Verdict",
+    "compare",
+    "declare",
+    "known_noise",
+]
 
 MARGIN = 0.02
 """Differences within this share of the second variant's score do not matter, unless the user names another margin."""
+
+REFERENCE = "capsule"
+"""The block that the others are compared with, unless the user declares other contrasts."""
+
+TARGET = 0.05
+"""Of undecided contrasts the seeds are named that find a difference of this share of the second variant's score."""
 
 Verdict = Literal["better", "worse", "equivalent", "undecided", "not assessable"]
 
@@ -37,12 +57,14 @@ class Compared:
         predictions: Predictions of each training for its test rows; empty where other rows judge, which differ from
             seed to seed.
         test_to_train: Ratio of test to training rows of a fold, see `statistics.share_tested`.
+        not_assessable: Why a question cannot be answered of this variant, by the name of the answer in `Comparison`.
     """
 
     label: str
     score: Mapping[Training, float]
     predictions: Mapping[Training, Predictions]
     test_to_train: float
+    not_assessable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,8 +75,8 @@ class Noise:
         one_seed: Variance that other seeds would cause, if each fold were trained with one seed.
         seeds: Seeds of a fold; the harmonic mean where folds have different numbers.
         df: Degrees of freedom of `one_seed`; fewer than the design has where some folds or a variant are noisier.
-        rows: Variance that other test rows would cause, which no seed reduces. 0 where the rows differ from seed to
-            seed, which is then a part of `one_seed`.
+        rows: Variance that other test rows would cause, which no seed reduces. 0 where validation rows judge: those of
+            folds differ from seed to seed, which is then a part of `one_seed`.
         rows_df: Degrees of freedom of `rows`.
     """
 
@@ -133,7 +155,7 @@ class Comparison:
         score: Score of the second variant: mean over folds of the mean over seeds.
         difference: Score of the first less that of the second.
         margin: The difference that does not matter, in the unit of the score.
-        level: Level of the test that is the strictest after Holm, for which `detectable` holds.
+        level: Level of the test on these folds that is the strictest after Holm, for which `detectable` holds.
         noise: Noise of the difference on these folds; None where no fold has two seeds.
         on_these_folds: Whether one is better on these folds, beyond the noise of training and of test rows.
         on_new_data: Whether it would be better after training and testing on other rows.
@@ -153,8 +175,67 @@ class Comparison:
     on_new_data: Answer
 
     def seeds_for(self, difference: float) -> int | None:
-        """Return the seeds that would find a difference of this size on these folds, see `Noise.seeds_for`."""
-        return None if self.noise is None else self.noise.seeds_for(difference, self.level)
+        """Return the seeds that would find a difference of this size on these folds, see `Noise.seeds_for`.
+
+        None also where the question is not assessable.
+        """
+        if self.noise is None or self.on_these_folds.reason:
+            return None
+        return self.noise.seeds_for(difference, self.level)
+
+
+def declare(variants: Mapping[str, tuple[str, frozenset[Any]]], given: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Return the contrasts to make, each as the labels of its first and second variant.
+
+    Where there are capsule and something else, the default is every other variant against capsule at the same values
+    of the other fields; otherwise every other variant against the first one. A variant without such a capsule is
+    compared with that of the most alike values.
+
+    Args:
+        variants: By the label of each variant, the name of its block or model, and the values that it has of other
+            fields.
+        given: What replaces the default: two labels each with a colon between them, such as "mlp:egnn".
+
+    Raises:
+        UsageError: A contrast has no colon, names no variant or the same one on both sides, or is given twice.
+    """
+    if given:
+        declared = [_parse(text, list(variants)) for text in given]
+        for text, pair in zip(given, declared, strict=True):
+            if sum({*pair} == {*other} for other in declared) > 1:
+                raise UsageError(f"--contrast {printable(text)} is given twice: declare each contrast once.")
+        return declared
+    references = [label for label, (name, _) in variants.items() if name == REFERENCE]
+    others = [label for label, (name, _) in variants.items() if name != REFERENCE]
+    if not references or not others:
+        references, others = list(variants)[:1], list(variants)[1:]
+    values = {label: of_variant for label, (_, of_variant) in variants.items()}
+    return [(label, min(references, key=lambda one: len(values[one] ^ values[label]))) for label in others]
+
+
+def _parse(text: str, labels: Sequence[str]) -> tuple[str, str]:
+    """Return the two labels of a contrast; blanks do not matter."""
+    known = {_without_blanks(label): label for label in labels}
+    # Values of fields may hold colons.
+    pairs = [(text[:i], text[i + 1 :]) for i, char in enumerate(text) if char == ":"]
+    if not pairs:
+        raise UsageError(
+            f"--contrast {printable(text)} has no colon: name two variants, first and second, such as mlp:{REFERENCE}."
+        )
+    pair = max(pairs, key=lambda names: sum(_without_blanks(name) in known for name in names))
+    for name in map(str.strip, pair):
+        if _without_blanks(name) not in known:
+            raise UsageError(
+                f"--contrast {printable(text)}: there is no variant {printable(name)!r}. {suggest(name, labels)}"
+            )
+    first, second = (known[_without_blanks(name)] for name in pair)
+    if first == second:
+        raise UsageError(f"--contrast {printable(text)} has {first} on both sides: name two variants.")
+    return first, second
+
+
+def _without_blanks(label: str) -> str:
+    return "".join(label.split())
 
 
 def compare(
@@ -175,22 +256,23 @@ def compare(
     """
     found = [facts for first, second in contrasts if (facts := _contrast(first, second, kind)) is not None]
     margins = [margin * abs(facts["score"]) for facts in found]
-    level = (1 - CONFIDENCE) / max(1, len(found))
-    answers = [
-        _answer([facts.pop(question) for facts in found], margins, level, higher_is_better=higher_is_better)
-        for question in ("on_these_folds", "on_new_data")
-    ]
+    estimates = {question: [facts.pop(question) for facts in found] for question in ("on_these_folds", "on_new_data")}
+    answers = [_answer(each, margins, higher_is_better=higher_is_better) for each in estimates.values()]
+    level = _strictest(estimates["on_these_folds"])
     return [
         Comparison(**facts, margin=width, level=level, on_these_folds=here, on_new_data=anew)
         for facts, width, here, anew in zip(found, margins, *answers, strict=True)
     ]
 
 
-def _answer(
-    estimates: Sequence[Estimate | str], margins: Sequence[float], level: float, *, higher_is_better: bool
-) -> list[Answer]:
+def _strictest(estimates: Sequence[Estimate | str]) -> float:
+    """Return the level at which Holm tests the smallest p-value of these estimates."""
+    return (1 - CONFIDENCE) / max(1, sum(isinstance(estimate, Estimate) for estimate in estimates))
+
+
+def _answer(estimates: Sequence[Estimate | str], margins: Sequence[float], *, higher_is_better: bool) -> list[Answer]:
     """Return the answers of all contrasts to one question, from their estimates or the reasons why there are none."""
-    unknown = Estimate(math.nan, math.nan, math.nan)
+    unknown, level = Estimate(math.nan, math.nan, math.nan), _strictest(estimates)
     known = [unknown if isinstance(estimate, str) else estimate for estimate in estimates]
     all_p = holm([estimate.p_value() for estimate in known])
     all_equivalent = holm([one.p_equivalent(margin) for one, margin in zip(known, margins, strict=True)])
@@ -218,7 +300,10 @@ def _contrast(first: Compared, second: Compared, kind: Kind) -> dict[str, Any] |
     all_parts = list(parts.values())
     by_fold = np.array([(part.first - part.second).mean() for part in all_parts])
     difference = float(by_fold.mean())
-    noise = _noise(all_parts, has_rows=bool(first.predictions))
+    not_assessable = {**second.not_assessable, **first.not_assessable}
+    noise = None
+    if "on_these_folds" not in not_assessable:
+        noise = _noise(all_parts, has_rows=bool(first.predictions))
     on_these_folds: Estimate | str = "each was trained once" if noise is None else noise.estimate(difference)
     on_new_data: Estimate | str
     if not first.predictions:
@@ -232,6 +317,8 @@ def _contrast(first: Compared, second: Compared, kind: Kind) -> dict[str, Any] |
         rarest = min(sum(np.count_nonzero(part.stratum == label) for part in all_parts) for label in (0, 1))
         if rarest < FEWEST_OF_A_CLASS:
             on_these_folds = on_new_data = f"a class has fewer than {FEWEST_OF_A_CLASS} test rows"
+    if not math.isfinite(difference):
+        on_these_folds = on_new_data = "a score is no number"
     return {
         "first": first.label,
         "second": second.label,
@@ -241,8 +328,8 @@ def _contrast(first: Compared, second: Compared, kind: Kind) -> dict[str, Any] |
         "score": float(np.mean([part.second.mean() for part in all_parts])),
         "difference": difference,
         "noise": noise,
-        "on_these_folds": on_these_folds,
-        "on_new_data": on_new_data,
+        "on_these_folds": not_assessable.get("on_these_folds", on_these_folds),
+        "on_new_data": not_assessable.get("on_new_data", on_new_data),
     }
 
 
@@ -347,3 +434,35 @@ def _row_variance(part: _Part) -> float:
         of_error = (rest**2).sum() / ((seeds - 1) * (n - 1)) if seeds > 1 else 0.0
         variance += (values.mean(0).var(ddof=1) - of_error / seeds) / n
     return float(variance / len(labels) ** 2)
+
+
+@dataclass(frozen=True)
+class KnownNoise:
+    """How much the score of a fold varies between the seeds of a run, whatever the run.
+
+    Attributes:
+        relative: Standard deviation between seeds over the mean of the fold, pooled over folds and runs.
+        df: Its degrees of freedom.
+        runs: Number of runs with two seeds or more.
+    """
+
+    relative: float
+    df: int
+    runs: int
+
+
+def known_noise(runs: Iterable[Mapping[Training, float]]) -> KnownNoise | None:
+    """Return the noise of training that the scores of other runs on a task show; None where none has two seeds."""
+    squares, df, n_runs = 0.0, 0, 0
+    for scores in runs:
+        folds = [
+            np.array([score for training, score in scores.items() if training.fold == fold], dtype=np.float64)
+            for fold in sorted({training.fold for training in scores})
+        ]
+        repeated = [
+            fold / abs(fold.mean()) for fold in folds if len(fold) > 1 and fold.mean() and np.isfinite(fold).all()
+        ]
+        squares += sum(float(((fold - fold.mean()) ** 2).sum()) for fold in repeated)
+        df += sum(len(fold) - 1 for fold in repeated)
+        n_runs += bool(repeated)
+    return KnownNoise(math.sqrt(squares / df), df, n_runs) if df else None

@@ -18,6 +18,7 @@ from joblib.externals.loky import get_reusable_executor
 
 from ablations.display import GridDisplay
 from benchmarks.base.console import figures
+from benchmarks.results.contrasts import Noise
 from benchmarks.training.plans import PlannedTraining
 from benchmarks.training.trainer import Epoch
 from tests.benchmarks.conftest import BLOCK, SMALL, Answer, Install, Write, replace_file, rocksalts
@@ -73,8 +74,16 @@ def test_grid_is_trained_compared_and_never_repeated(write_data: Write, sen_benc
                                                            [{"sen.rounds": "2"}, {"sen.rounds": "1"}])  # fmt: skip
     assert [row["mean"] for row in content["table"]] == sorted(row["mean"] for row in content["table"])
     (comparison,) = content["comparisons"]
+    assert (comparison["first"], comparison["second"]) == ("mlp, sen.rounds=2", "mlp, sen.rounds=1")
     assert comparison["folds"] == [0, 1]
-    assert comparison["verdict"] in {"not distinguishable", "worse"}
+    assert comparison["on_these_folds"]["reason"] == "each was trained once"
+    assert comparison["on_new_data"]["verdict"] in {"undecided", "worse", "better", "equivalent"}
+    assert (content["margin"], content["known_noise"], content["detection"]) == (0.02, None, None)
+    assert "not assessable: each was trained once" in first.out
+    assert "No run of this task in the store has two seeds" in first.out
+    (flat,) = lines(out, "comparisons.csv")
+    assert float(flat["on_new_data_p"]) == comparison["on_new_data"]["p"]
+    assert (flat["folds"], flat["noise_one_seed"]) == ("0 1", "")
     cells = lines(out, "cells.csv")
     assert sorted((cell["sen.rounds"], cell["fold"]) for cell in cells) == [
         ("1", "0"),
@@ -144,7 +153,10 @@ def test_judged_by_validation_rows_nothing_of_the_test_rows_is_shown(
     answer = sen_bench(*grid(data, out, "--judge", "validation", "--seeds", 2, "--epochs", 3))
     assert answer.code == 0, answer.err
     content, cells = result(out), lines(out, "cells.csv")
-    assert (content["judge"], content["comparisons"]) == ("validation", [])
+    (comparison,) = content["comparisons"]
+    assert (content["judge"], comparison["rows"], comparison["noise"]["df"]) == ("validation", 0, 2)
+    assert comparison["on_new_data"]["reason"] == "validation rows judge"
+    assert f"{figures(comparison['difference'], 3)} (" in answer.out
     assert "validation MAE (meV/atom)" in answer.out
     assert "jdft2d: validation rows" in answer.out
     tested = {}
@@ -186,7 +198,9 @@ def test_blocks_side_by_side_in_parallel(
     content = result(out)
     assert {row["variant"] for row in content["table"]} == {"twin", "mlp"}
     assert all(row["seeds"] == [0, 1] and row["std_seeds"] is not None for row in content["table"])
-    assert "one fold says nothing of other training rows" in answer.out or "not distinguishable" in answer.out
+    (comparison,) = content["comparisons"]
+    assert comparison["on_these_folds"]["verdict"] != "not assessable"
+    assert "not assessable: one fold says nothing of other training rows" in answer.out
 
 
 @pytest.mark.usefixtures("unlearnt")
@@ -306,6 +320,17 @@ def test_workers_that_the_system_refuses_are_reported(
         (("--blocks", "mlp", "--jobs", "0"), "--jobs takes a number of processes"),
         (("--blocks", "mlp", "--tune", "0"), "--tune takes a number of trials from 1 on, not 0."),
         (("--blocks", "mlp", "--config", "egnn=x.toml"), "--config egnn=x.toml: egnn is not compared."),
+        (("--detect", "5"), "--detect takes a share above 0 and below 100 per cent, such as 5%, not '5'."),
+        (("--detect", "-5%"), "--detect takes a share above 0 and below 100 per cent, such as 5%, not '-5%'."),
+        (("--detect", "100%"), "--detect takes a share above 0 and below 100 per cent, such as 5%, not '100%'."),
+        (("--detect", "5%", "--seeds", "1"), "--seeds 2 or more, not 1."),
+        (("--detect", "5%", "--max-seeds", "2"), "--max-seeds 2 is below the 4 seeds that --detect begins with."),
+        (("--blocks", "mlp", "--detect", "5%"), "--detect compares variants, and there is only one"),
+        (("--max-seeds", "5"), "--max-seeds is for --detect"),
+        (("--margin", "0.02"), "--margin takes a share above 0 and below 100 per cent"),
+        (("--blocks", "mlp,tfn", "--contrast", "mlp"), "--contrast mlp has no colon"),
+        (("--blocks", "mlp,tfn", "--contrast", "mlp:capsule"), "there is no variant 'capsule'. Available: mlp, tfn."),
+        (("--blocks", "mlp,tfn", "--contrast", "mlp:mlp"), "has mlp on both sides"),
         (("--blocks", "mlp", "--backend", "dask"), "--backend dask and --scheduler ADDRESS go together"),
         (("--blocks", "mlp", "--scheduler", "tcp://x:1"), "--backend dask and --scheduler ADDRESS go together"),
         (
@@ -357,6 +382,106 @@ def test_dry_run_shows_the_plan_and_trains_nothing(write_data: Write, sen_bench:
     assert "2 trainings to do, 2 at a time: about" in again.out
     assert sen_bench(*grid(data, out, *BRIEF)).code == 0
     assert "Everything is finished" in sen_bench(*grid(data, out, *BRIEF, "--dry-run")).out
+
+
+def seeds_trained(out: Path) -> dict[str, list[int]]:
+    return {row["values"]["sen.rounds"]: row["seeds"] for row in result(out)["table"]}
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_a_detection_trains_the_seeds_that_its_first_stage_finds(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    command = grid(data, out, "--folds", 0, *BRIEF, "--detect", "20%", "--seeds", 2, "--max-seeds", 4)
+    before = sen_bench(*command, "--dry-run")
+    assert before.code == 0, before.err
+    assert "4 trainings to do" in before.out
+    assert "These are the first 2 seeds. Their noise says how many find 20 %: up to 2 more seeds" in before.out
+
+    asked = []
+
+    def seeds_for(noise: Noise, difference: float, level: float) -> int:
+        asked.append((noise, difference, level))
+        return 3
+
+    monkeypatch.setattr(Noise, "seeds_for", seeds_for)
+    display_end = GridDisplay.end
+
+    def interrupt(display: GridDisplay, planned: PlannedTraining, outcome: Any) -> None:
+        display_end(display, planned, outcome)
+        if planned.training.seed == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GridDisplay, "end", interrupt)
+        stopped = sen_bench(*command)
+    assert stopped.code == 130
+    assert "4 of 4 trainings ended" in stopped.out
+    assert "1 of 2 trainings ended" in stopped.out
+    shown = stopped.out.partition("Seeds that find 20 %, by the noise of the first 2")[2].partition("ended")[0]
+    assert "found then" in shown
+
+    # The plan is that of the first seeds, whatever else is finished.
+    planned = sen_bench(*command, "--dry-run")
+    assert "1 training to do, 1 at a time" in planned.out
+    assert "estimated from the finished trainings" in planned.out
+    again = sen_bench(*command)
+    assert again.code == 0, again.err
+    assert "1 of 1 training ended" in again.out
+    assert seeds_trained(out) == {"1": [0, 1, 2], "2": [0, 1, 2]}
+    stage_one = {(noise.one_seed, difference, level) for noise, difference, level in asked if noise.seeds == 2}
+    assert len(stage_one) == 1
+    (need,) = result(out)["detection"]["needs"]
+    assert need == {"first": "mlp, sen.rounds=2", "second": "mlp, sen.rounds=1", "seeds": 3, "trained": 3}
+    assert "Everything is finished" in sen_bench(*command, "--dry-run").out
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_a_detection_by_validation_rows_stops_where_rows_are_too_few(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Noise, "seeds_for", lambda *_: None)
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    more = ("--folds", 0, *BRIEF, "--detect", "20%", "--seeds", 2, "--judge", "validation")
+    answer = sen_bench(*grid(data, out, *more))
+    assert answer.code == 0, answer.err
+    assert "not attainable on these rows" in answer.out
+    assert answer.out.count(" trainings ended") == 4
+    assert seeds_trained(out) == {"1": [0, 1], "2": [0, 1]}
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_a_detection_goes_on_without_a_variant_that_fails(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = 'if self.training: raise ValueError("singular")\n        return super().forward(env, graph)'
+    install("raises", f"{TWIN}\n    def forward(self, env, graph):\n        {forward}\n")
+    install("twin", TWIN)
+    monkeypatch.setattr(Noise, "seeds_for", lambda *_: 3)
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    arguments = ("--data-dir", data, "--out", out, "--folds", 0, *QUICK, *BRIEF, "--detect", "20%", "--seeds", 2)
+    answer = sen_bench("ablate", *TASK, "--blocks", "mlp,raises,twin", *arguments)
+    assert answer.code == 1
+    assert "2 of 2 trainings ended" in answer.out  # of the second stage
+    assert "2 trainings failed" in answer.err
+    assert {row["variant"]: row["seeds"] for row in result(out)["table"]} == {"mlp": [0, 1, 2], "twin": [0, 1, 2]}
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_declared_contrasts_and_margin_are_shown_beside_the_default(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    command = grid(data, out, "--folds", 0, *BRIEF)
+    assert sen_bench(*command).code == 0
+    declared = sen_bench(*command, "--contrast", "mlp,sen.rounds=1 : mlp,sen.rounds=2", "--margin", "99%")
+    assert declared.code == 0, declared.err
+    assert "within 99 % of the second" in declared.out
+    contents = [json.loads(path.read_text()) for path in out.rglob("ablation.json")]
+    pairs = {content["margin"]: content["contrasts"] for content in contents}
+    one, two = "mlp, sen.rounds=1", "mlp, sen.rounds=2"
+    assert pairs == {0.02: [[two, one]], 0.99: [[one, two]]}
 
 
 @pytest.mark.usefixtures("unlearnt")

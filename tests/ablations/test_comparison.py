@@ -1,135 +1,95 @@
-"""Comparisons of variants, and their verdicts."""
+"""Comparisons of the variants of a grid."""
 
 from __future__ import annotations
 
-import math
+import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ablations.comparison import Comparison, compare
-from ablations.scores import FinishedVariant, summarise_variant
-from benchmarks.base.errors import DataError
-from benchmarks.results.metrics import classification_metrics, regression_metrics
-from benchmarks.results.store import Predictions, Training
+from ablations.comparison import Declaration, compare_finished, declare_contrasts, scores_in_store
+from ablations.detection import Detection
+from ablations.judge import Judge
+from ablations.scores import summarise_variant
+from benchmarks.base.zip_path import open_path
+from benchmarks.results.contrasts import KnownNoise, known_noise
 from tests.ablations.made_variants import N_TEST, finished
+from tests.conftest import REPOSITORY
 
 
-def by_pair(comparisons: list[Comparison]) -> dict[tuple[str, str], Comparison]:
-    return {(comparison.variant, comparison.against): comparison for comparison in comparisons}
+def test_declared_contrasts_are_compared_in_their_order() -> None:
+    grid = [finished("mlp", 2.0, seeds=2), finished("capsule", 1.0, seeds=2), finished("egnn", 1.01, seeds=2)]
+    found = compare_finished(grid, Declaration(declare_contrasts([one.setting for one in grid])))
+    assert [(each.first, each.second) for each in found] == [("mlp", "capsule"), ("egnn", "capsule")]
+    clear, same = found
+    assert (clear.on_these_folds.verdict, clear.on_new_data.verdict) == ("worse", "worse")
+    assert same.on_these_folds.verdict in {"undecided", "equivalent"}
+    rows = [summarise_variant(one, []) for one in grid]
+    assert clear.difference == pytest.approx(rows[0].mean - rows[1].mean)
+    assert (clear.folds, clear.seeds, clear.rows) == ([0, 1, 2, 3, 4], [0, 1], 5 * N_TEST)
+    (only,) = compare_finished(grid, Declaration([("egnn", "mlp")], margin=0.9))
+    assert (only.on_these_folds.verdict, only.margin) == ("equivalent", pytest.approx(0.9 * rows[0].mean))
 
 
-def test_clear_difference_is_found_and_chance_is_not() -> None:
-    best, same, worse = finished("capsule", 1.0), finished("egnn", 1.01), finished("mlp", 2.0)
-    found = by_pair(compare([worse, best, same]))
-    winner = min((best, same), key=lambda one: summarise_variant(one, []).mean)
-    other = {"capsule": "egnn", "egnn": "capsule"}[winner.setting.name]
-    assert found[other, winner.setting.name].verdict == "not distinguishable"
-    clear = found["mlp", winner.setting.name]
-    assert clear.verdict == "worse"
-    assert 0 < clear.low < clear.difference < clear.high
-    assert clear.p_holm < 0.05
-    assert clear.rows == 5 * N_TEST
-    per_row = np.abs(worse.predictions[Training(0, 0)].prediction - worse.predictions[Training(0, 0)].target)
-    assert per_row.mean() == pytest.approx(worse.records[Training(0, 0)]["metrics"]["mae"])
-
-
-def test_each_block_meets_the_best_and_capsule_once() -> None:
-    trio = [finished("mlp", 0.5), finished("capsule", 1.0), finished("egnn", 2.0)]
-    assert sorted(by_pair(compare(trio))) == [("capsule", "mlp"), ("egnn", "capsule"), ("egnn", "mlp")]
-
-
-def test_p_is_adjusted_for_all_comparisons_with_a_reference_on_either_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    p_values = iter([0.03, 0.5, 0.02])  # in the order of comparison
-    monkeypatch.setattr("ablations.comparison.corrected_t_test", lambda *_: next(p_values))
-    found = compare([finished("mlp", 0.5), finished("capsule", 1.0), finished("egnn", 2.0)])
-    assert [(one.variant, one.against, one.p) for one in found] == [
-        ("capsule", "mlp", 0.03), ("egnn", "mlp", 0.5), ("egnn", "capsule", 0.02)
-    ]  # fmt: skip
-    # Of mlp: 0.03 and 0.5. Of capsule: 0.03 and 0.02. What is in both families takes the larger value.
-    assert [one.p_holm for one in found] == pytest.approx([0.06, 0.5, 0.04])
-
-
-def test_interval_is_that_of_the_mean_over_folds_of_unlike_sizes() -> None:
-    one, other = (finished(block, 1.0, seeds=2, folds=2) for block in ("capsule", "mlp"))
-    training = Training(1, 0)
-    few = Predictions(*(part[:20] for part in one.predictions[training]))
-    off = few._replace(prediction=few.target + 10 + np.random.default_rng(0).normal(size=20))
-
-    def with_fold(whole: FinishedVariant, part: Predictions) -> FinishedVariant:
-        """Let fold 0 be these rows, and seed 0 lack it."""
-        trainings = [Training(0, 1), training, Training(1, 1)]
-        score = {**whole.score, training: regression_metrics(part.target, part.prediction)["mae"]}
-        return replace(
-            whole,
-            records={each: whole.records[each] for each in trainings},
-            predictions={**{each: whole.predictions[each] for each in trainings}, training: part},
-            score={each: score[each] for each in trainings},
-        )
-
-    (only,) = compare([with_fold(one, few), with_fold(other, off)])
-    assert only.low < only.difference < only.high
-
-
-def test_one_fold_claims_its_rows_alone() -> None:
-    (only,) = compare([finished("capsule", 1.0, folds=1), finished("mlp", 2.0, folds=1)])
-    assert math.isnan(only.p)
-    assert only.verdict == "worse on these rows; one fold says nothing of other training rows"
-
-
-def test_blocks_are_compared_on_what_both_have() -> None:
-    (only,) = compare([finished("capsule", 1.0, seeds=3), finished("mlp", 2.0, folds=2)])
+def test_variants_are_compared_on_what_both_have() -> None:
+    begun, absent = finished("mlp", 2.0, folds=2), replace(finished("tfn", 1.0), records={}, score={}, predictions={})
+    declared = Declaration([("mlp", "capsule"), ("tfn", "capsule")])
+    (only,) = compare_finished([begun, finished("capsule", 1.0, seeds=3), absent], declared)
     assert (only.folds, only.seeds, only.rows) == ([0, 1], [0], 2 * N_TEST)
-    assert compare([finished("capsule", 1.0)]) == []
+    assert only.on_these_folds.reason == "each was trained once"
 
 
-def test_incomplete_block_is_ranked_last_and_is_not_the_best() -> None:
-    easy = finished("mlp", 0.1, folds=1)
-    easy = replace(easy, missing=4)
-    whole = finished("capsule", 1.0)
-    assert sorted([easy, whole], key=FinishedVariant.rank) == [whole, easy]
-    assert [(c.variant, c.against) for c in compare([easy, whole])] == [("mlp", "capsule")]
+def test_folds_count_by_the_share_of_rows_that_they_test() -> None:
+    grid = [finished("mlp", 1.0), finished("capsule", 1.1)]
+    less = {training: {**record, "rows": {"train": 80, "validation": 20, "test": N_TEST}}
+            for training, record in grid[0].records.items()}  # fmt: skip
+    (usual,), (limited,) = (
+        compare_finished(each, Declaration([("mlp", "capsule")]))
+        for each in (grid, [replace(grid[0], records=less), grid[1]])
+    )
+    # 200 of 800 rows, and 200 of 100: 1/5 + 1/4 and 1/5 + 2 of the variance between folds.
+    assert limited.on_new_data.detectable == pytest.approx(usual.on_new_data.detectable * np.sqrt(2.2 / 0.45))
 
 
-def test_axes_are_compared_with_capsule_at_the_same_values() -> None:
-    grid = [
-        finished(block, error, values={"sen.rounds": rounds})
-        for block, rounds, error in (("capsule", "1", 1.0), ("capsule", "2", 1.5), ("mlp", "1", 2.0), ("mlp", "2", 2.5))
-    ]
-    pairs = by_pair(compare(grid))
-    assert ("mlp, sen.rounds=2", "capsule, sen.rounds=2") in pairs
-    assert ("mlp, sen.rounds=2", "capsule, sen.rounds=1") in pairs  # the best
-    assert len(pairs) == 4
+def test_a_classification_is_better_above_and_validation_errors_below() -> None:
+    good, bad = (finished(name, error, seeds=2, kind="classification") for name, error in (("mlp", 0.1), ("tfn", 0.3)))
+    (only,) = compare_finished([good, bad], Declaration([("mlp", "tfn")]))
+    assert (only.on_these_folds.verdict, only.difference > 0) == ("better", True)
+    score = {training: 0.1 + 0.01 * training.seed + 0.001 * training.fold for training in good.score}
+    first, second = (
+        replace(one, judge=Judge("classification", "validation"), predictions={}, score=values)
+        for one, values in ((good, score), (bad, {training: 2 * value for training, value in score.items()}))
+    )
+    (only,) = compare_finished([first, second], Declaration([("mlp", "tfn")]))
+    assert (only.on_these_folds.verdict, only.difference < 0) == ("better", True)
+    assert only.on_new_data.reason == "validation rows judge"
 
 
-def test_classification_is_judged_by_balanced_accuracy() -> None:
-    good, bad = finished("capsule", 0.1, kind="classification"), finished("mlp", 0.3, kind="classification")
-    (only,) = compare([bad, good])
-    assert (only.variant, only.against, only.verdict) == ("mlp", "capsule", "worse")
-    assert only.low < only.difference < only.high < 0
-    assert only.difference == pytest.approx(summarise_variant(bad, []).mean - summarise_variant(good, []).mean)
+def test_the_target_is_what_is_to_be_detected_or_five_per_cent() -> None:
+    assert Declaration([]).target == 0.05
+    assert Declaration([], detection=Detection(0.1, 3, 10)).target == 0.1
 
 
-def test_a_few_rows_of_a_class_decide_nothing() -> None:
-    def rare(block: str, hits: float) -> FinishedVariant:
-        one = finished(block, 0.0, folds=1, kind="classification")
-        truth = np.zeros(N_TEST)
-        truth[:9] = 1
-        predictions = {u: part._replace(target=truth, prediction=hits * truth) for u, part in one.predictions.items()}
-        metrics = classification_metrics(truth, hits * truth)
-        score = dict.fromkeys(one.score, metrics[one.metric.name])
-        return replace(one, predictions=predictions, score=score)
+def test_noise_is_known_from_all_runs_of_the_task_with_two_seeds() -> None:
+    results = REPOSITORY / "docs" / "results"
+    squares, df = 0.0, 0
+    scores: dict[tuple[str, int], list[float]] = {}
+    for line in csv.DictReader((results / "matbench_phonons.csv").open()):
+        if line["variant"] in {"capsule", "mlp"} and line["run"].startswith(("capsule-9911e0d381", "mlp-c06e24a932")):
+            scores.setdefault((line["variant"], int(line["fold"])), []).append(float(line["mae"]))
+    for of_fold in scores.values():
+        squares += np.var(np.divide(of_fold, np.mean(of_fold)), ddof=1) * (len(of_fold) - 1)
+        df += len(of_fold) - 1
+    found = known_noise(
+        scores_in_store(open_path(results / "phonons-blocks.zip") / "matbench_phonons", Judge("regression"))
+    )
+    assert found == KnownNoise(pytest.approx(np.sqrt(squares / df)), 20, 2)
+    assert df == 20
 
-    (only,) = compare([rare("capsule", 1.0), rare("mlp", 0.0)])
-    assert only.difference == -0.5
-    assert math.isnan(only.low)
-    assert only.verdict == "not distinguishable"
 
-
-def test_other_test_rows_cannot_be_compared() -> None:
-    one, other = finished("capsule", 1.0), finished("mlp", 1.0)
-    part = other.predictions[Training(0, 2)]
-    changed = {**other.predictions, Training(0, 2): part._replace(ids=part.ids[::-1])}
-    with pytest.raises(DataError, match="not tested on the same rows of fold 2, seed 0"):
-        compare([one, replace(other, predictions=changed)])
+def test_nothing_is_known_of_noise_where_all_were_trained_once(tmp_path: Path) -> None:
+    assert known_noise(scores_in_store(tmp_path, Judge("regression"))) is None
+    once = open_path(REPOSITORY / "docs" / "results" / "log_kvrh-blocks.zip") / "matbench_log_kvrh"
+    assert known_noise(scores_in_store(once, Judge("regression"))) is None

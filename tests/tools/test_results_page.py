@@ -41,14 +41,11 @@ def docs(tmp_path: Path) -> Path:
            "folds": [0], "seeds": [0, 1], "rows": 1265, "missing": 0, "parameters": 3813441, "epoch_seconds": 64.0,
            "parameters_by_part": {"block": 1772032, "readout": 0},
            "ensemble": 0.1, "paper_mae_scaled": 0.58, "paper_mae_ev": 0.6492}  # fmt: skip
-    comparison = {"variant": "mlp", "against": "capsule", "difference": -0.5, "low": -1.0, "high": 0.25, "p_holm": None,
-                  "folds": [0], "verdict": "not distinguishable"}  # fmt: skip
     facts = {
         "task": {"name": "task", "unit": "eV"},
         "metric": "mae",
         "judge": "test",
         "table": [row],
-        "comparisons": [comparison],
     }
     (folder / "ablation.json").write_text(json.dumps(facts))
     (folder / "cells.csv").write_text(
@@ -56,9 +53,7 @@ def docs(tmp_path: Path) -> Path:
     )
     write_archive(tmp_path / "docs" / "results" / "study.zip", collect([tmp_path / "runs"]).files)
     place = "<!-- {} results/study.zip/task/ablation-0 -->\nstale\n<!-- end -->\n"
-    (tmp_path / "docs" / "results.md").write_text(
-        f"Before.\n\n{place.format('results')}\n{place.format('comparisons')}\nAfter.\n"
-    )
+    (tmp_path / "docs" / "results.md").write_text(f"Before.\n\n{place.format('results')}\nAfter.\n")
     return tmp_path / "docs"
 
 
@@ -73,7 +68,6 @@ def test_tables_are_made_from_the_files_and_checked(docs: Path) -> None:
         "| `mlp`, sen.rounds=2 | 0.1235 | – | 0.01000 | 0.1000 | 0 | 0, 1 | 1,265 | 3,813,441 | 1,772,032 | 0 | "
         "1 min 04 s | 0123456 | 0.58 | 0.65 |" in text
     )
-    assert "| mlp | capsule | -0.5000 | -1.000 to 0.2500 | – | 1 | not distinguishable |" in text
     assert text.startswith("Before.")
     assert text.endswith("After.\n")
     assert "stale" not in text
@@ -330,6 +324,27 @@ def store_fold(
     history = [Epoch(1, 0.0, 0.0, 0.0, 0.0)]
     run.write_training(Training(seed, fold), predictions=rows, record=record, history=history, weights={})
     return run.path.name
+
+
+def test_ablations_are_compared_by_their_predictions(tmp_path: Path) -> None:
+    errors = {("mlp", 0): (0.3, 0.5), ("mlp", 1): (0.4, 0.6), ("capsule", 0): (0.1, 0.1), ("capsule", 1): (0.2, 0.2)}
+    for (block, seed), (a, b) in errors.items():
+        store_fold(tmp_path, block, seed, 0, {"a": 1 + a, "b": 1 + b})
+        store_fold(tmp_path, block, seed, 1, {"c": 1 + 2 * a, "d": 1 + b})
+        store_fold(tmp_path, block, 2, 0, {"a": 9.0, "b": 9.0})  # not of the ablation
+    runs = {path.name.partition("-")[0]: f"elsewhere/{path.name}" for path in sorted(tmp_path.iterdir())}
+    table = [{"block": block, "values": {}, "seeds": [0, 1], "folds": [0, 1]} for block in ("capsule", "mlp")]
+    folder = tmp_path / "ablation-0"
+    folder.mkdir()
+    facts = {"task": {"unit": "eV", "kind": "regression"}, "runs": runs, "table": table}
+    (folder / "ablation.json").write_text(json.dumps(facts))
+    heading, _, line = ablations.comparisons(folder).splitlines()
+    assert heading == "| first | second | difference (eV) | folds | seeds | on these folds | on new data |"
+    assert line.startswith("| mlp | capsule | 0.350 (187 %) | 0, 1 | 0, 1 | ")
+    here, anew = line.split(" | ")[-2:]
+    assert re.fullmatch(r"worse \(0\.\d+ to 0\.\d+; p = 0\.0\d+; finds \d+ %\)", here)
+    # Folds differ by 0.3 and 0.4, of two test rows and nine others each: 12.7 times sqrt(0.005 * (1/2 + 2/9)).
+    assert re.fullmatch(r"undecided \(-0\.41\d to 1\.1\d; p = 0\.11; finds \d+ %\) \|", anew)
 
 
 def test_second_trainings_are_compared_by_their_predictions(tmp_path: Path) -> None:

@@ -12,12 +12,16 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.answers import answers, as_share, verdict, with_share
 from ablations.grid import parse_axes
-from benchmarks.base.console import duration
+from benchmarks.base.console import duration, figures
 from benchmarks.base.zip_path import AnyPath, open_path
 from benchmarks.data.folds import N_FOLDS
+from benchmarks.results.contrasts import Answer, Compared, Comparison, compare, declare
 from benchmarks.results.leaderboard import published
 from benchmarks.results.metrics import primary_metric
+from benchmarks.results.statistics import share_tested
+from benchmarks.results.store import Run, Training
 from tools.results_page.formats import commits, markdown, number
 
 __all__ = ["comparisons", "leaderboard", "recipes", "results"]
@@ -72,30 +76,52 @@ def _of_part(part: str, row: dict[str, Any]) -> str:
 
 
 def comparisons(ablation: Path) -> str:
-    """Return the table of paired differences."""
+    """Return the table of the default contrasts, made from the predictions that lie beside the ablation.
+
+    Whatever version made the ablation, its trainings are compared as they are today.
+    """
     facts = read_facts(ablation)
-    heading = [
-        "variant",
-        "against",
-        f"difference ({facts['task']['unit']})",
-        "95 % interval",
-        "p (Holm)",
-        "folds",
-        "verdict",
-    ]
-    rows = (
-        [
-            row["variant"],
-            row["against"],
-            number(row["difference"]),
-            f"{number(row['low'])} to {number(row['high'])}",
-            "–" if row["p_holm"] is None else f"{row['p_holm']:.2g}",
-            str(len(row["folds"])),
-            row["verdict"],
-        ]
-        for row in facts["comparisons"]
+    rows = {setting(row): row for row in facts["table"]}
+    compared = {label: _compared(ablation, facts["runs"][label], label, row) for label, row in rows.items()}
+    declared = declare(
+        {label: (rows[label]["variant"], frozenset(rows[label]["values"].items())) for label in facts["runs"]}
     )
-    return markdown(heading, rows)
+    kind, metric = facts["task"]["kind"], primary_metric(facts["task"]["kind"])
+    pairs = [(compared[first], compared[second]) for first, second in declared]
+    heading = ["first", "second", f"difference ({facts['task']['unit']})", "folds", "seeds"]
+    lines = [
+        [
+            comparison.first,
+            comparison.second,
+            with_share(comparison.difference, comparison),
+            *(", ".join(map(str, numbers)) for numbers in (comparison.folds, comparison.seeds)),
+            *(_answer(answer, comparison) for _, answer in answers(comparison)),
+        ]
+        for comparison in compare(pairs, kind, higher_is_better=metric.higher_is_better)
+    ]
+    return markdown([*heading, "on these folds", "on new data"], lines)
+
+
+def _compared(ablation: Path, path: str, label: str, row: dict[str, Any]) -> Compared:
+    """Return the trainings of a variant, whose run lies beside the ablation."""
+    run = Run(open_path(ablation).parent / Path(path).name)
+    wanted = {Training(seed, fold) for seed in row["seeds"] for fold in row["folds"]}
+    records = {training: run.read_metrics(training) for training in run.trainings() if training in wanted}
+    name = primary_metric(run.read_config()["task"]["kind"]).name
+    return Compared(
+        label,
+        {training: record["metrics"][name] for training, record in records.items()},
+        {training: run.read_predictions(training) for training in records},
+        share_tested(records.values()),
+    )
+
+
+def _answer(answer: Answer, comparison: Comparison) -> str:
+    """Return the verdict with its interval, p and the smallest difference that the design finds."""
+    if answer.reason:
+        return verdict(answer)
+    interval = f"{figures(answer.low, 3)} to {figures(answer.high, 3)}"
+    return f"{answer.verdict} ({interval}; p = {figures(answer.p, 2)}; finds {as_share(answer.detectable, comparison)})"
 
 
 def leaderboard(ablation: Path) -> str:

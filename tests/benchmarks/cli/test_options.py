@@ -6,12 +6,14 @@ import inspect
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
 from ablations.commands import ablate
+from benchmarks.base.errors import UsageError
 from benchmarks.cli.commands import run
-from benchmarks.cli.options import TrainingOptions, has_results_in_files, with_training_options
+from benchmarks.cli.options import TrainingOptions, has_results_in_files, parse_percent, with_training_options
 from sen.registry import find_plugins
 from tests.conftest import own_names
 
@@ -35,6 +37,7 @@ def test_a_command_gets_the_shared_options_as_one_object() -> None:
     assert answer.exit_code == 0, answer.output
     assert calls == [("x", TrainingOptions(seed=3, seeds=2, out=Path("there"), limit=9), 2, "1")]
     assert list(calls[0][1].all_seeds) == [3, 4]
+    assert list(TrainingOptions(seed=3).all_seeds) == [3]
 
 
 def test_run_and_ablate_share_their_options() -> None:
@@ -51,3 +54,14 @@ def test_only_commands_that_write_their_results_do_without_output() -> None:
     printing = {command for command in own_names("commands") if not is_stored(command)}
     assert printing == {"audit", "blocks", "check-block", "check-model", "models", "predict", "status", "tasks"}
     assert not is_stored("ablate", dry_run=True)
+
+
+def test_shares_are_given_in_per_cent() -> None:
+    assert parse_percent("--margin", " 2.5 % ") == 0.025
+    assert parse_percent("--margin", "5%") == 0.05
+
+
+@pytest.mark.parametrize("text", ["5", "0.05", "-5%", "0%", "0.0%", "100%", "1e1%", "nan%", "%", "", "5%%", "\u0665%"])
+def test_other_shares_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--margin takes a share above 0 and below 100 per cent, such as 5%"):
+        parse_percent("--margin", text)

@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.results.statistics import bootstrap, bootstrap_all, bootstrap_mean, corrected_t_test, holm, share_tested
+from benchmarks.results.statistics import (
+    Estimate,
+    bootstrap,
+    bootstrap_all,
+    bootstrap_mean,
+    corrected_variance,
+    holm,
+    share_tested,
+)
 
 
 def test_bootstrap_interval_has_the_width_of_the_standard_error() -> None:
@@ -42,28 +50,59 @@ def test_bootstrap_of_one_row_knows_nothing_and_of_none_is_refused() -> None:
         bootstrap_mean([])
 
 
-def test_corrected_t_test_against_the_formula_and_the_ordinary_test() -> None:
+def test_corrected_variance_against_the_formula_and_the_ordinary_test() -> None:
     from scipy.stats import ttest_1samp
 
     differences = [1.0, 2.0, 0.5, 1.5, 3.0]
-    assert corrected_t_test(differences, 0.0) == pytest.approx(ttest_1samp(differences, 0).pvalue)
+
+    def p_value(test_to_train: float) -> float:
+        return Estimate(1.6, math.sqrt(corrected_variance(differences, test_to_train)), 4).p_value()
+
+    assert p_value(0.0) == pytest.approx(ttest_1samp(differences, 0).pvalue)
     # mean 1.6, variance 0.925: t = 1.6 / sqrt((1/5 + 1/4) * 0.925) = 2.48, with 4 degrees of freedom.
-    assert corrected_t_test(differences, 0.25) == pytest.approx(0.06830, abs=1e-4)
+    assert corrected_variance(differences, 0.25) == pytest.approx(0.41625)
+    assert p_value(0.25) == pytest.approx(0.06830, abs=1e-4)
 
 
-def test_corrected_t_test_of_what_cannot_be_tested() -> None:
-    assert math.isnan(corrected_t_test([1.0], 0.25))
-    assert corrected_t_test([0.0, 0.0], 0.25) == 1
-    assert math.isnan(corrected_t_test([1.0, 1.0], 0.25))
-    assert math.isnan(corrected_t_test([0.1, 0.1, 0.1], 0.25))  # whose mean is not 0.1 to the last bit
-
-
-def test_corrected_t_test_rarely_finds_what_is_not_there() -> None:
+def test_corrected_variance_rarely_finds_what_is_not_there() -> None:
     # Five folds of a model trained on 4/5 of the rows: scores share a part, as in cross-validation.
     rng = np.random.default_rng(3)
-    found = [corrected_t_test(rng.normal(0, 1) * 0.5 + rng.normal(0, 1, 5), 0.25) < 0.05 for _ in range(2000)]
-    ordinary = [corrected_t_test(rng.normal(0, 1) * 0.5 + rng.normal(0, 1, 5), 0.0) < 0.05 for _ in range(2000)]
-    assert np.mean(found) < 0.06 < np.mean(ordinary)
+
+    def found(test_to_train: float) -> bool:
+        values = rng.normal(0, 1) * 0.5 + rng.normal(0, 1, 5)
+        return Estimate(values.mean(), math.sqrt(corrected_variance(values, test_to_train)), 4).p_value() < 0.05
+
+    assert np.mean([found(0.25) for _ in range(2000)]) < 0.06 < np.mean([found(0.0) for _ in range(2000)])
+
+
+def test_estimate_by_hand() -> None:
+    # t = 2 and 4 degrees of freedom; quantiles from a table: 2.776 (0.975) and 0.941 (0.8).
+    one = Estimate(1.0, 0.5, 4)
+    assert one.p_value() == pytest.approx(0.1161, abs=1e-4)
+    assert one.interval() == pytest.approx((1 - 0.5 * 2.776, 1 + 0.5 * 2.776), abs=1e-3)
+    assert one.detectable(0.05) == pytest.approx(0.5 * (2.776 + 0.941), abs=1e-3)
+    # The nearer of the margins -2 and 2 is two errors away, on one side.
+    assert one.p_equivalent(2.0) == pytest.approx(0.1161 / 2, abs=1e-4)
+    assert Estimate(-1.0, 0.5, 4).p_equivalent(2.0) == one.p_equivalent(2.0)
+    assert one.p_equivalent(0.5) > 0.5
+    assert Estimate(1.0, 0.5, math.inf).interval() == pytest.approx((1 - 0.98, 1 + 0.98), abs=1e-3)
+
+
+def test_the_smallest_difference_is_found_in_four_of_five_studies() -> None:
+    rng = np.random.default_rng(6)
+    true = Estimate(0.0, 1 / math.sqrt(10), 9).detectable(0.05)
+    studies = rng.normal(true, 1.0, (4000, 10))
+    errors = studies.std(1, ddof=1) / math.sqrt(10)
+    found = [Estimate(mean, error, 9).p_value() < 0.05 for mean, error in zip(studies.mean(1), errors, strict=True)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+
+
+def test_estimate_without_an_error() -> None:
+    assert Estimate(0.0, 0.0, math.inf).p_value() == 1
+    assert math.isnan(Estimate(1.0, 0.0, math.inf).p_value())
+    assert Estimate(1.0, 0.0, math.inf).p_equivalent(1.0) == 0
+    assert Estimate(1.0, 0.0, math.inf).p_equivalent(0.9) == 1
+    assert math.isnan(Estimate(math.nan, math.nan, math.nan).p_equivalent(1.0))
 
 
 def test_the_share_tested_is_that_of_the_model_trained_on_fewer_rows() -> None:

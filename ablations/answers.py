@@ -1,0 +1,93 @@
+"""How the answers of a comparison read, in the terminal, in LaTeX and on the page of results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ablations.comparison import Declaration
+from ablations.judge import Judge
+from benchmarks.base.console import count, figures
+from benchmarks.results.contrasts import Answer, Comparison, KnownNoise
+
+__all__ = ["answers", "as_share", "explanations", "seeds_wanted", "verdict", "with_share"]
+
+
+def answers(comparison: Comparison) -> list[tuple[str, Answer]]:
+    """Return the two questions with their answers."""
+    return [("on these folds", comparison.on_these_folds), ("on new data", comparison.on_new_data)]
+
+
+def as_share(value: float, comparison: Comparison) -> str:
+    """Format a difference as a share of the second variant's score: "4.4 %"."""
+    return f"{figures(100 * value / abs(comparison.score), 2)} %" if comparison.score and math.isfinite(value) else "–"
+
+
+def with_share(value: float, comparison: Comparison, digits: int = 3) -> str:
+    """Format a difference with its share of the second variant's score: "1.53 (4.4 %)"."""
+    return f"{figures(value, digits)} ({as_share(value, comparison)})" if math.isfinite(value) else "–"
+
+
+def verdict(answer: Answer) -> str:
+    """Return the verdict of an answer, and why there is none."""
+    return f"{answer.verdict}: {answer.reason}" if answer.reason else answer.verdict
+
+
+def seeds_wanted(comparison: Comparison, target: float) -> str:
+    """Return how many seeds find a difference of this share of the second variant's score, where that is undecided."""
+    if comparison.noise is None or comparison.on_these_folds.verdict != "undecided":
+        return ""
+    seeds = comparison.seeds_for(target * abs(comparison.score))
+    return "not attainable on these rows" if seeds is None else str(seeds)
+
+
+def explanations(
+    judge: Judge, split: str, declaration: Declaration, comparisons: Sequence[Comparison], known: KnownNoise | None
+) -> list[str]:
+    """Return what a reader of the comparisons must know, sentence by sentence.
+
+    Args:
+        judge: How the variants are scored.
+        split: Split of the task.
+        declaration: What was declared.
+        comparisons: The comparisons.
+        known: Noise of training that is known from elsewhere in the store.
+    """
+    better = "above" if judge.metric.higher_is_better else "below"
+    sentences = [
+        (
+            "On these folds: is the first better than the second here, beyond what other seeds and other "
+            f"{judge.rows} rows would change?"
+        ),
+        (
+            "On new data: would it be better after training and testing on other rows (corrected resampled t-test over "
+            "folds, Nadeau and Bengio 2003)?"
+        ),
+        (
+            f"Difference: first less second; {better} zero the first is better. Interval: 95 %, each for itself; p and "
+            f"verdict: adjusted after Holm for {count(len(declaration.contrasts), 'declared contrast')}."
+        ),
+        (
+            f"Equivalent: within {100 * declaration.margin:g} % of the second. Finds: the smallest difference that "
+            f"four of five such studies find. Seeds: how many find {100 * declaration.target:g} % on these folds."
+        ),
+    ]
+    if judge.rows == "validation" and split != "folds":
+        sentences.append(
+            "A holdout split has the same validation rows for all seeds: what other rows would change is not counted."
+        )
+    if any(comparison.noise is None for comparison in comparisons):
+        sentences.append(_known(judge, known))
+    return sentences
+
+
+def _known(judge: Judge, known: KnownNoise | None) -> str:
+    how = "--seeds 2 assesses the difference on these folds, --detect 5% trains as many seeds as it takes to find 5 %"
+    if known is None:
+        return (
+            f"No run of this task in the store has two seeds, from which the noise of training would be known: {how}."
+        )
+    return (
+        f"Between seeds the {judge.metric.label} of a fold varies by {100 * known.relative:.2g} % (standard deviation, "
+        f"{known.df} degrees of freedom, from {count(known.runs, 'run')} of this task in the store): {how}."
+    )

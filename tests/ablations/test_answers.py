@@ -1,0 +1,60 @@
+"""How comparisons are worded."""
+
+from __future__ import annotations
+
+import math
+
+from ablations.answers import answers, as_share, explanations, seeds_wanted, verdict, with_share
+from ablations.comparison import Declaration
+from ablations.detection import Detection
+from ablations.judge import Judge
+from benchmarks.results.contrasts import Answer, Comparison, KnownNoise, Noise
+
+
+def comparison(noise: Noise | None, verdict: str = "undecided", score: float = 10.0) -> Comparison:
+    here = Answer(-1.0, 0.5, 0.2, 0.9, 1.5, verdict) if noise else Answer(reason="each was trained once")  # type: ignore[arg-type]
+    return Comparison("mlp", "capsule", [0], [0, 1], 9, score, -0.25, 0.2, 0.05, noise, here, Answer())
+
+
+def test_a_difference_stands_with_its_share_of_the_second() -> None:
+    one = comparison(None)
+    assert (with_share(-0.25, one), as_share(1.5, one)) == ("-0.250 (-2.5 %)", "15 %")
+    assert (with_share(math.nan, one), as_share(math.nan, one)) == ("–", "–")
+    assert with_share(1.0, comparison(None, score=0.0)) == "1.00 (–)"
+
+
+def test_what_is_not_assessable_has_its_reason() -> None:
+    (_, here), (_, anew) = answers(comparison(None))
+    assert (verdict(here), verdict(anew)) == ("not assessable: each was trained once", "not assessable")
+
+
+def test_seeds_are_named_where_more_would_help() -> None:
+    noise = Noise(one_seed=1.0, seeds=2.0, df=20, rows=0.04, rows_df=500)
+    wanted = noise.seeds_for(1.0, 0.05)
+    assert wanted is not None
+    assert seeds_wanted(comparison(noise), 0.1) == str(wanted)
+    assert seeds_wanted(comparison(noise), 0.05) == "not attainable on these rows"
+    assert seeds_wanted(comparison(noise, "better"), 0.1) == seeds_wanted(comparison(None), 0.1) == ""
+
+
+def test_sentences_say_what_each_question_asks() -> None:
+    noise = Noise(one_seed=1.0, seeds=2.0, df=20)
+    found = Declaration([("mlp", "capsule"), ("tfn", "capsule")], 0.03, Detection(0.07, 3, 10))
+    text = " ".join(explanations(Judge("classification"), "folds", found, [comparison(noise)], None))
+    assert "other seeds and other test rows would change?" in text
+    assert "after training and testing on other rows" in text
+    assert "above zero the first is better" in text
+    assert "Holm for 2 declared contrasts" in text
+    assert "within 3 % of the second" in text
+    assert "how many find 7 %" in text
+    assert "trained once" not in text
+
+
+def test_one_training_each_says_what_is_known_of_the_noise() -> None:
+    judge, declared = Judge("regression", "validation"), Declaration([("mlp", "capsule")])
+    *_, holdout, nothing = explanations(judge, "holdout:0.8/0.1/0.1", declared, [comparison(None)], None)
+    assert "the same validation rows for all seeds" in holdout
+    assert nothing.startswith("No run of this task in the store has two seeds")
+    assert "--seeds 2" in nothing
+    *_, known = explanations(judge, "folds", declared, [comparison(None)], KnownNoise(0.0763, 20, 2))
+    assert "the MAE of a fold varies by 7.6 % (standard deviation, 20 degrees of freedom, from 2 runs" in known
