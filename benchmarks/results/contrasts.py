@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -41,12 +41,14 @@ class Compared:
         predictions: Predictions of each training for its test rows; empty where other rows judge, which differ from
             seed to seed.
         test_to_train: Ratio of test to training rows of a fold, see `statistics.share_tested`.
+        not_assessable: Why a question cannot be answered of this variant, by the name of the answer in `Comparison`.
     """
 
     label: str
     score: Mapping[Training, float]
     predictions: Mapping[Training, Predictions]
     test_to_train: float
+    not_assessable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,15 +163,16 @@ class Comparison:
         return None if self.noise is None else self.noise.seeds_for(difference, self.level)
 
 
-def declare(variants: Mapping[str, str], given: Sequence[str] = ()) -> list[tuple[str, str]]:
+def declare(variants: Mapping[str, tuple[str, frozenset[Any]]], given: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Return the contrasts to make, each as the labels of its first and second variant.
 
     Where there are capsule and something else, the default is every other variant against capsule at the same values
     of the other fields; otherwise every other variant against the first one. A variant without such a capsule is
-    compared with the first one of capsule.
+    compared with that of the most alike values.
 
     Args:
-        variants: Label of each variant, and the name of its block or model, with which the label begins.
+        variants: By the label of each variant, the name of its block or model, and the values that it has of other
+            fields.
         given: What replaces the default: two labels each with a colon between them, such as "mlp:egnn".
 
     Raises:
@@ -181,14 +184,12 @@ def declare(variants: Mapping[str, str], given: Sequence[str] = ()) -> list[tupl
             if sum({*pair} == {*other} for other in declared) > 1:
                 raise UsageError(f"--contrast {printable(text)} is given twice: declare each contrast once.")
         return declared
-    labels = list(variants)
-    values = {label: label.removeprefix(name) for label, name in variants.items()}
-    references = {values[label]: label for label in labels if variants[label] == REFERENCE}
-    others = [label for label in labels if variants[label] != REFERENCE]
+    references = [label for label, (name, _) in variants.items() if name == REFERENCE]
+    others = [label for label, (name, _) in variants.items() if name != REFERENCE]
     if not references or not others:
-        return [(label, labels[0]) for label in labels[1:]]
-    fallback = next(iter(references.values()))
-    return [(label, references.get(values[label], fallback)) for label in others]
+        references, others = list(variants)[:1], list(variants)[1:]
+    values = {label: of_variant for label, (_, of_variant) in variants.items()}
+    return [(label, min(references, key=lambda one: len(values[one] ^ values[label]))) for label in others]
 
 
 def _parse(text: str, labels: Sequence[str]) -> tuple[str, str]:
@@ -278,7 +279,10 @@ def _contrast(first: Compared, second: Compared, kind: Kind) -> dict[str, Any] |
     all_parts = list(parts.values())
     by_fold = np.array([(part.first - part.second).mean() for part in all_parts])
     difference = float(by_fold.mean())
-    noise = _noise(all_parts, has_rows=bool(first.predictions))
+    not_assessable = {**second.not_assessable, **first.not_assessable}
+    noise = None
+    if "on_these_folds" not in not_assessable:
+        noise = _noise(all_parts, has_rows=bool(first.predictions))
     on_these_folds: Estimate | str = "each was trained once" if noise is None else noise.estimate(difference)
     on_new_data: Estimate | str
     if not first.predictions:
@@ -303,8 +307,8 @@ def _contrast(first: Compared, second: Compared, kind: Kind) -> dict[str, Any] |
         "score": float(np.mean([part.second.mean() for part in all_parts])),
         "difference": difference,
         "noise": noise,
-        "on_these_folds": on_these_folds,
-        "on_new_data": on_new_data,
+        "on_these_folds": not_assessable.get("on_these_folds", on_these_folds),
+        "on_new_data": not_assessable.get("on_new_data", on_new_data),
     }
 
 

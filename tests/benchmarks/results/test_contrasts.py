@@ -294,8 +294,12 @@ def test_seeds_needed_are_the_fewest_that_find_the_difference() -> None:
     assert noise.seeds_for(1.0, 0.01) > noise.seeds_for(1.0, 0.05)  # type: ignore[operator]
 
 
-GRID = {"mlp": "mlp", "capsule": "capsule", "egnn": "egnn"}
-AXIS = {f"{block}, sen.rounds={n}": block for block in ("mlp", "capsule") for n in (1, 2)}
+def at(name: str, *values: str) -> tuple[str, frozenset[str]]:
+    return name, frozenset(values)
+
+
+GRID = {name: at(name) for name in ("mlp", "capsule", "egnn")}
+AXIS = {f"{block}, sen.rounds={n}": at(block, f"rounds={n}") for block in ("mlp", "capsule") for n in (1, 2)}
 
 
 def test_declared_are_the_others_against_capsule_or_the_first() -> None:
@@ -303,18 +307,25 @@ def test_declared_are_the_others_against_capsule_or_the_first() -> None:
     assert declare(AXIS) == [
         ("mlp, sen.rounds=1", "capsule, sen.rounds=1"), ("mlp, sen.rounds=2", "capsule, sen.rounds=2")
     ]  # fmt: skip
-    rounds = {f"capsule, sen.rounds={n}": "capsule" for n in (1, 2, 3)}
+    rounds = {f"capsule, sen.rounds={n}": at("capsule", f"rounds={n}") for n in (1, 2, 3)}
     assert declare(rounds) == [(f"capsule, sen.rounds={n}", "capsule, sen.rounds=1") for n in (2, 3)]
-    assert declare({"tfn": "tfn", "mlp": "mlp", "megnet": "megnet"}) == [("mlp", "tfn"), ("megnet", "tfn")]
-    assert declare({**AXIS, "cogn": "cogn"})[-1] == ("cogn", "capsule, sen.rounds=1")
-    assert declare({"mlp": "mlp"}) == declare({}) == []
+    without = {name: at(name) for name in ("tfn", "mlp", "megnet")}
+    assert declare(without) == [("mlp", "tfn"), ("megnet", "tfn")]
+    assert declare({"mlp": at("mlp")}) == declare({}) == []
+
+
+def test_without_a_capsule_of_the_same_values_the_most_alike_is_the_reference() -> None:
+    assert declare({**AXIS, "cogn": at("cogn")})[-1] == ("cogn", "capsule, sen.rounds=1")
+    capsules = {"a": at("capsule", "rounds=1", "epochs=9"), "b": at("capsule", "rounds=1"), "c": at("capsule")}
+    others = {"d": at("mlp"), "e": at("mlp", "rounds=1", "width=8"), "f": at("mlp", "epochs=9")}
+    assert declare(capsules | others) == [("d", "c"), ("e", "b"), ("f", "a")]
 
 
 def test_declared_by_name() -> None:
     assert declare(GRID, ["egnn : mlp", "mlp:capsule"]) == [("egnn", "mlp"), ("mlp", "capsule")]
     given = ["mlp,sen.rounds=2:capsule,  sen.rounds=1"]
     assert declare(AXIS, given) == [("mlp, sen.rounds=2", "capsule, sen.rounds=1")]
-    mapped = {'mlp, block.map={"a":1}': "mlp", 'mlp, block.map={"a":2}': "mlp"}
+    mapped = {f'mlp, block.map={{"a":{n}}}': at("mlp", f"map={n}") for n in (1, 2)}
     assert declare(mapped, ['mlp, block.map={"a":1} : mlp, block.map={"a":2}']) == [tuple(mapped)]
 
 
@@ -332,3 +343,19 @@ def test_bad_contrasts_are_reported(given: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         declare(GRID, given)
     assert str(caught.value).startswith(message)
+
+
+def test_what_a_variant_does_not_allow_is_not_assessable() -> None:
+    rng = np.random.default_rng(0)
+    first, second, third = (drawn(name, rng) for name in ("mlp", "theirs", "capsule"))
+    file = replace(second, not_assessable={"on_these_folds": "it is of one training"})
+    alone, beside, found = compare(
+        [(first, second), (first, file), (first, third)], "regression", higher_is_better=False
+    )
+    assert alone.on_these_folds.verdict != "not assessable"
+    assert (beside.on_these_folds.verdict, beside.on_these_folds.reason) == ("not assessable", "it is of one training")
+    assert beside.noise is None
+    assert beside.on_new_data == alone.on_new_data
+    assert found.level == pytest.approx(0.05 / 2)
+    (turned,) = compare([(file, first)], "regression", higher_is_better=False)
+    assert turned.on_these_folds.reason == "it is of one training"
