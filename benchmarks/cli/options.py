@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ __all__ = [
     "choose_task",
     "has_results_in_files",
     "load_with_bars",
+    "parse_percent",
     "results_in_files",
     "show_how_to_continue",
     "with_training_options",
@@ -56,6 +58,7 @@ SetOption = Annotated[
     typer.Option("--set", metavar="FIELD=VALUE", help="Set any configuration field, such as training.epochs=50."),
 ]
 _OWN = "Own data"
+_PERCENT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?%")
 # Attribute of a command, which `functools.wraps` hands on.
 _IN_FILES = "_results_in_files"
 TargetOption = Annotated[
@@ -243,6 +246,18 @@ def check_jobs(jobs: int) -> None:
     """
     if jobs < -1 or jobs == 0:
         raise UsageError(f"--jobs takes a number of processes, or -1 for one per core, not {jobs}.")
+
+
+def parse_percent(option: str, text: str) -> float:
+    """Return the share that an option gives in per cent, such as 0.05 for "5%".
+
+    Raises:
+        UsageError: The text has no %, or is not above 0 and below 100 %.
+    """
+    found = _PERCENT.fullmatch(text.strip())
+    if found is None or not 0 < float(found[1]) < 100:
+        raise UsageError(f"{option} takes a share above 0 and below 100 per cent, such as 5%, not {printable(text)!r}.")
+    return float(found[1]) / 100
 
 
 def choose_folds(text: str | None, task: Task) -> list[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -20,13 +20,29 @@ from benchmarks.results.metrics import THRESHOLD, row_loss
 from benchmarks.results.statistics import CONFIDENCE, FEWEST_OF_A_CLASS, Estimate, corrected_variance, holm
 from benchmarks.results.store import Predictions, Training
 
-__all__ = ["MARGIN", "REFERENCE", "Answer", "Compared", "Comparison", "Noise", "Verdict", "compare", "declare"]
+__all__ = [
+    "MARGIN",
+    "REFERENCE",
+    "TARGET",
+    "Answer",
+    "Compared",
+    "Comparison",
+    "KnownNoise",
+    "Noise",
+    "Verdict",
+    "compare",
+    "declare",
+    "known_noise",
+]
 
 MARGIN = 0.02
 """Differences within this share of the second variant's score do not matter, unless the user names another margin."""
 
 REFERENCE = "capsule"
 """The block that the others are compared with, unless the user declares other contrasts."""
+
+TARGET = 0.05
+"""Of undecided contrasts the seeds are named that find a difference of this share of the second variant's score."""
 
 Verdict = Literal["better", "worse", "equivalent", "undecided", "not assessable"]
 
@@ -413,3 +429,35 @@ def _row_variance(part: _Part) -> float:
         of_error = (rest**2).sum() / ((seeds - 1) * (n - 1)) if seeds > 1 else 0.0
         variance += (values.mean(0).var(ddof=1) - of_error / seeds) / n
     return float(variance / len(labels) ** 2)
+
+
+@dataclass(frozen=True)
+class KnownNoise:
+    """How much the score of a fold varies between the seeds of a run, whatever the run.
+
+    Attributes:
+        relative: Standard deviation between seeds over the mean of the fold, pooled over folds and runs.
+        df: Its degrees of freedom.
+        runs: Number of runs with two seeds or more.
+    """
+
+    relative: float
+    df: int
+    runs: int
+
+
+def known_noise(runs: Iterable[Mapping[Training, float]]) -> KnownNoise | None:
+    """Return the noise of training that the scores of other runs on a task show; None where none has two seeds."""
+    squares, df, n_runs = 0.0, 0, 0
+    for scores in runs:
+        folds = [
+            np.array([score for training, score in scores.items() if training.fold == fold], dtype=np.float64)
+            for fold in sorted({training.fold for training in scores})
+        ]
+        repeated = [
+            fold / abs(fold.mean()) for fold in folds if len(fold) > 1 and fold.mean() and np.isfinite(fold).all()
+        ]
+        squares += sum(float(((fold - fold.mean()) ** 2).sum()) for fold in repeated)
+        df += sum(len(fold) - 1 for fold in repeated)
+        n_runs += bool(repeated)
+    return KnownNoise(math.sqrt(squares / df), df, n_runs) if df else None

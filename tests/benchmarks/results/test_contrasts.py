@@ -12,7 +12,15 @@ import pytest
 from numpy.typing import ArrayLike
 
 from benchmarks.base.errors import UsageError
-from benchmarks.results.contrasts import Compared, Comparison, Noise, compare, declare
+from benchmarks.results.contrasts import (
+    Compared,
+    Comparison,
+    KnownNoise,
+    Noise,
+    compare,
+    declare,
+    known_noise,
+)
 from benchmarks.results.metrics import primary_metric, score
 from benchmarks.results.statistics import Estimate
 from benchmarks.results.store import Predictions, Training
@@ -359,3 +367,13 @@ def test_what_a_variant_does_not_allow_is_not_assessable() -> None:
     assert found.level == pytest.approx(0.05 / 2)
     (turned,) = compare([(file, first)], "regression", higher_is_better=False)
     assert turned.on_these_folds.reason == "it is of one training"
+
+
+def test_known_noise_is_pooled_over_the_folds_of_all_runs() -> None:
+    def run(*folds: list[float]) -> dict[Training, float]:
+        return {Training(seed, fold): value for fold, values in enumerate(folds) for seed, value in enumerate(values)}
+
+    # Of the mean the seeds are off by 0.1 each with one degree of freedom, by nothing with two, and 5.0 has no other.
+    found = known_noise([run([9.0, 11.0], [5.0]), run([4.0, 4.0, 4.0]), run([7.0]), run([math.nan, 1.0])])
+    assert found == KnownNoise(pytest.approx(math.sqrt(2 * 0.1**2 / 3)), 3, 2)
+    assert known_noise([run([7.0])]) is None
