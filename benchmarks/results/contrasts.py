@@ -299,7 +299,7 @@ def _contrast(first: Compared, second: Compared, kind: Kind) -> dict[str, Any] |
     noise = None
     if "on_these_folds" not in not_assessable:
         noise = _noise(all_parts, has_rows=bool(first.predictions))
-    on_these_folds: Estimate | str = "each was trained once" if noise is None else noise.estimate(difference)
+    on_these_folds: Estimate | str = "no fold has two seeds of both" if noise is None else noise.estimate(difference)
     on_new_data: Estimate | str
     if not first.predictions:
         on_new_data = "validation rows judge"

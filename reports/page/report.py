@@ -20,8 +20,10 @@ __all__ = ["Outcome", "Part", "Report", "choose_sections", "make_report"]
 
 #: Increased whenever the layout of report.json changes. In 2, results have no colour and no marker, the section
 #: equivalence holds components of environments, and separation names the runs without inequivalent atoms. In 3, what
-#: they called blocks are runs, which may be of other models than SEN; these have nothing before a block.
-FORMAT = 3
+#: they called blocks are runs, which may be of other models than SEN; these have nothing before a block. In 4, the
+#: differences of the overview are of declared contrasts, with an answer to each of two questions, and what a comparison
+#: by crystal system called better is errs_less.
+FORMAT = 4
 
 
 @dataclass
