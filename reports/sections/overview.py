@@ -355,13 +355,13 @@ def _draw_answer(panel: Any, y: int, difference: float, answer: Mapping[str, Any
 def _difference_table(items: Items, contrasts: Sequence[Mapping[str, Any]], question: str) -> Table:
     columns: list[Column] = [
         ("first – second", _name),
-        (f"difference{items.unit}", "difference"),
+        ("verdict", f"{question}.verdict"),
+        (f"Δ{items.unit}", "difference"),
         ("95 % low", f"{question}.low"),
         ("95 % high", f"{question}.high"),
-        ("difference (%)", lambda each: each["relative"] and 100 * each["relative"]),
+        ("Δ (%)", lambda each: each["relative"] and 100 * each["relative"]),
         ("p", f"{question}.p"),
         ("p (equivalent)", f"{question}.p_equivalent"),
-        ("verdict", f"{question}.verdict"),
         (f"smallest found{items.unit}", f"{question}.detectable"),
     ]
     if question == "on_these_folds":
