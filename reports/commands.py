@@ -10,7 +10,7 @@ import typer
 from benchmarks.base.console import say
 from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.files import expanded, plain
-from benchmarks.cli.options import DataDir, DeviceOption, results_in_files
+from benchmarks.cli.options import DataDir, DeviceOption, parse_percent, results_in_files
 
 if TYPE_CHECKING:
     from reports.page.report import Report
@@ -104,6 +104,17 @@ def report(
             "Default: the best run and what is published, or mlp.",
         ),
     ] = None,
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIRST:SECOND",
+            help="Compare the results of these labels. Default: every other one with capsule, or without it with the "
+            "first.",
+        ),
+    ] = None,
+    margin: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Within this share of the second result's score two are equivalent.")
+    ] = "2%",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
 ) -> None:
     """Write what is found in runs as one HTML page with figures, tables and methods for a paper.
@@ -114,10 +125,13 @@ def report(
 
     from benchmarks.base.console import duration
     from benchmarks.cli.progress import RunDisplay
+    from benchmarks.results.contrasts import MARGIN
     from reports.page.report import Outcome, choose_sections, make_report
+    from reports.study.differences import choose_contrasts
     from reports.study.reading import choose_pair, read_studies
     from reports.study.study import Study
 
+    share = parse_percent("--margin", margin)
     names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
     facts_file = out.with_suffix(".json")
     _check_writable(out, facts_file, overwrite=overwrite)
@@ -131,17 +145,22 @@ def report(
             studies = read_studies(runs, against=against or (), data_dir=data_dir)
             if pair is not None:
                 choose_pair(studies, pair)
+            choose_contrasts(studies, contrast or (), share)
 
             def done(study: Study, outcome: Outcome) -> None:
                 state = "failed" if outcome.failed else "nothing to show" if outcome.reason else "done"
                 display.console.print(f"{study.title}, {outcome.name}: {state} ({duration(outcome.seconds)})")
 
+            given = [
+                *(("--against", path) for path in against or ()),
+                ("--data-dir", data_dir),
+                ("--pair", pair),
+                *(("--contrast", text) for text in contrast or ()),
+                ("--margin", margin if share != MARGIN else None),
+                ("--sections", sections),  # last, as `Report.command` wants it
+            ]
             words = ["sen-bench", "report", *map(str, runs), "-o", str(out)]
-            for path in against or ():
-                words += ["--against", str(path)]
-            words += ["--data-dir", str(data_dir)] if data_dir else []
-            words += ["--pair", pair] if pair is not None else []
-            words += ["--sections", sections] if sections is not None else []  # last, as `Report.command` wants it
+            words += [str(word) for option in given if option[1] is not None for word in option]
             made = make_report(
                 studies,
                 names,

@@ -117,8 +117,8 @@ def compare(
 
     Returns:
         kind, n, overall and systems. Each entry: group, n, is_small, one and other (MAE, or share of wrong labels),
-        difference (one - other, negative if the first model is better) with difference_interval, and better: "one",
-        "other" or None if the interval includes 0 or there is none.
+        difference (one - other, negative if the first model errs less) with difference_interval, and errs_less: "one",
+        "other" or None if the interval includes 0 or there is none. It is of these predictions, not of the models.
 
     Raises:
         ValueError: There are no rows, or not as many of each.
@@ -132,9 +132,9 @@ def compare(
         first, second = losses[0][at], losses[1][at]
         interval = _plain(bootstrap_mean(first - second))
         low, high = interval
-        better = None
+        errs_less = None
         if low is not None and high is not None:
-            better = "one" if high < 0 else "other" if low > 0 else None
+            errs_less = "one" if high < 0 else "other" if low > 0 else None
         return {
             "group": name,
             "n": len(at),
@@ -143,7 +143,7 @@ def compare(
             "other": float(second.mean()),
             "difference": float((first - second).mean()),
             "difference_interval": interval,
-            "better": better,
+            "errs_less": errs_less,
         }
 
     return {
@@ -160,7 +160,7 @@ def describe(facts: Mapping[str, Any], unit: str = "", model: str = "the model")
 
 
 def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: str = "") -> list[str]:
-    """Return sentences on where, by the facts of `compare`, one of the models of these names is better."""
+    """Return sentences on where, by the facts of `compare`, one of the models of these names errs less."""
     return Sentences(__name__, {**facts, "one": one, "other": other, "unit": unit}).paragraphs("comparison")
 
 

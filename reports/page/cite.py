@@ -60,7 +60,6 @@ def methods(parts: Sequence[Part], origin: Mapping[str, str | None], *, scores: 
         "scores": scores,
         "has_spread": any(n > 1 for of_part in folds for n in of_part),
         "has_differences": any(len(part.study.results) > 1 for part in parts),
-        "has_tests": any(sum(n > 1 for n in of_part) > 1 for of_part in folds),
         "version": origin["sen-bench"],
     }
     return Sentences(__name__, facts).paragraphs("methods")

@@ -20,9 +20,10 @@ __all__ = ["Outcome", "Part", "Report", "choose_sections", "make_report"]
 
 #: Increased whenever the layout of report.json changes. In 2, results have no colour and no marker, the section
 #: equivalence holds components of environments, and separation names the runs without inequivalent atoms. In 3, what
-#: they called blocks are runs, which may be of other models than SEN; these have nothing before a block. In 4, two
-#: measures compare environments, operations have the symbols of screws and glides, and what becomes of displaced atoms
-#: is in equivalence and no more in separation.
+#: they called blocks are runs, which may be of other models than SEN; these have nothing before a block. In 4, the
+#: differences of the overview are of declared contrasts, with an answer to each of two questions; what a comparison by
+#: crystal system called better is errs_less; two measures compare environments, operations have the symbols of screws
+#: and glides, and what becomes of displaced atoms is in equivalence and no more in separation.
 FORMAT = 4
 
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.base.workers import Progress
+from benchmarks.results.contrasts import REFERENCE, TARGET, known_noise
 from benchmarks.results.leaderboard import TAGS, published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, mean_absolute_deviation, primary_metric
-from benchmarks.results.statistics import bootstrap_mean, corrected_t_test, holm, share_tested
+from benchmarks.results.statistics import bootstrap_mean
 from benchmarks.results.store import is_official
 from reports.page.items import FOLDS, Column, Items
 from reports.page.section import Figure, Item, Section, Table
-from reports.page.style import INK, MUTED, WIDE, look_of, subplots
-from reports.study.study import Result, Study, fold_scores, shared_rows
+from reports.page.style import GRID, INK, MUTED, PAPER, WIDE, look_of, subplots
+from reports.study.differences import compare_results, contrasts_of
+from reports.study.study import Result, Study, fold_scores
 
 __all__ = ["Overview"]
+
+# The two answers of a comparison, and how they are called.
+_QUESTIONS = {"on_these_folds": "on these folds", "on_new_data": "on new data"}
 
 
 class Overview(Section):
@@ -32,22 +36,15 @@ class Overview(Section):
     place: ClassVar[int] = 100
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
-        """Score every result by fold, and compare every pair on the rows that both predicted."""
+        """Score every result by fold, and compare those of each contrast on the rows that both predicted."""
         metric = primary_metric(study.task.kind)
-        pairs = list(itertools.combinations(study.results, 2))
-        pairs = [pair for pair in pairs if pair[0].run is not None or pair[1].run is not None]
         n_rows = len({name for result in study.results for name in result.rows.ids.tolist()})
         results = []
         for i, result in enumerate(study.results):
             results.append({**_result_facts(study, result), "has_all_rows": len(result.rows) == n_rows})
-            progress(i + 1, len(study.results) + len(pairs))
-        differences = []
-        for i, (first, second) in enumerate(pairs):
-            differences.append(_difference(first, second))
-            progress(len(study.results) + i + 1, len(study.results) + len(pairs))
-        adjusted = holm([math.nan if pair["p"] is None else pair["p"] for pair in differences])
-        for pair, p in zip(differences, adjusted, strict=True):
-            pair["p_holm"] = None if math.isnan(p) else p
+            progress(i + 1, len(study.results) + 1)
+        differences = _differences(study)
+        progress(len(study.results) + 1, len(study.results) + 1)
         board = published(study.task.name) if study.task.is_official else []
         used = {tag for entry in board for tag in entry.tags}
         return {
@@ -78,9 +75,7 @@ class Overview(Section):
         if facts["leaderboard"]:
             yield _leaderboard_table(items, facts, runs)
         if facts["differences"]:
-            yield items.heading("differences_heading")
-            yield items.text("readings", **_readings(facts["differences"]))
-            yield _difference_table(items, facts)
+            yield from _show_differences(items, facts)
 
 
 def _result_facts(study: Study, result: Result) -> dict[str, Any]:
@@ -129,46 +124,35 @@ def _deviation(study: Study) -> float | None:
     return mean_absolute_deviation(largest.rows.target) if study.task.kind == "regression" else None
 
 
-def _difference(first: Result, second: Result) -> dict[str, Any]:
-    """Compare the errors of two results, row by row."""
-    at, other = shared_rows(first.rows, second.rows)
-    facts: dict[str, Any] = {"first": first.label, "second": second.label, "rows": len(at), "p": None}
-    if not len(at):
-        return facts
-    a, b = first.rows.take(at), second.rows.take(other)
-    difference = a.error - b.error
-    interval = bootstrap_mean(difference)
-    tested_alike = first.has_folds and second.has_folds and np.array_equal(a.fold, b.fold)
-    folds = np.unique(a.fold).tolist() if tested_alike else []
-    by_fold = [float(difference[a.fold == fold].mean()) for fold in folds]
-    facts |= {
-        "mean": float(difference.mean()),
-        "low": interval.low,
-        "high": interval.high,
-        # Ties count half.
-        "share_better": float(np.mean(difference < 0) + np.mean(difference == 0) / 2),
-        "folds": folds,
-        "by_fold": by_fold,
-        "error_correlation": _correlation(a.error, b.error),
-    }
-    if len(folds) > 1:
-        ratio = share_tested(
-            record
-            for result in (first, second)
-            for training, record in result.records.items()
-            if training.fold in folds
-        )
-        p = corrected_t_test(by_fold, ratio)
-        facts |= {"p": None if math.isnan(p) else p, "test_to_train": ratio}
-    return facts
-
-
-def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
-    if len(a) < 3 or not np.ptp(a) or not np.ptp(b):
+def _differences(study: Study) -> dict[str, Any] | None:
+    """Compare the results of each contrast; None where there are none."""
+    pairs = contrasts_of(study)
+    if not pairs:
         return None
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(a, b).statistic)
+    contrasts = [
+        {
+            **asdict(each),
+            "relative": each.difference / each.score if each.score else None,
+            "seeds_for_target": each.seeds_for(TARGET * abs(each.score)) if each.score else None,
+        }
+        for each in compare_results(study)
+    ]
+    labels = [(first.label, second.label) for first, second in pairs]
+    compared = [(each["first"], each["second"]) for each in contrasts]
+    metric = primary_metric(study.task.kind).name
+    known = known_noise(
+        {training: record["metrics"][metric] for training, record in run.records.items()} for run in study.runs
+    )
+    by_default = "capsule" if any(second.variant == REFERENCE for _, second in pairs) else "first"
+    return {
+        "rule": by_default if study.contrasts is None else "named",
+        "references": list(dict.fromkeys(second for _, second in labels)),
+        "margin": study.margin,
+        "target": TARGET,
+        "known_noise": known and asdict(known),
+        "contrasts": contrasts,
+        "apart": [pair for pair in labels if pair not in compared],
+    }
 
 
 def _n_seeds(result: Mapping[str, Any]) -> int | str | None:
@@ -314,32 +298,81 @@ def _score_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
     return items.figure("scores", draw, lines=lines[::-1], board=board)
 
 
-def _readings(differences: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return pairs without common rows, those whose interval includes zero, and the others, the better one named."""
-    found: dict[str, list[Mapping[str, Any]]] = {"apart": [], "same": [], "decided": []}
-    for pair in differences:
-        if not pair["rows"]:
-            found["apart"].append(pair)
-        elif pair["low"] is None or pair["low"] <= 0 <= pair["high"]:
-            found["same"].append(pair)
-        else:
-            better, worse = ("first", "second") if pair["mean"] < 0 else ("second", "first")
-            ends = sorted(abs(pair[end]) for end in ("low", "high"))
-            found["decided"].append({**pair, "better": pair[better], "worse": pair[worse], "ends": ends})
+def _show_differences(items: Items, facts: Mapping[str, Any]) -> Iterable[Item]:
+    """What is compared; then the answers to both questions in words, in one figure, and in a table each."""
+    contrasts = facts["differences"]["contrasts"]
+    yield items.heading("differences_heading")
+    yield items.text("declared")
+    if not contrasts:
+        return
+    for question in _QUESTIONS:
+        yield items.text(question, by_verdict=_by_verdict(contrasts, question))
+    yield _difference_figure(items, facts["metric"]["label"], contrasts)
+    for question in _QUESTIONS:
+        if any(each[question]["verdict"] != "not assessable" for each in contrasts):
+            yield _difference_table(items, contrasts, question)
+
+
+def _by_verdict(contrasts: Iterable[Mapping[str, Any]], question: str) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the contrasts by their verdict, each with its answer to a question as "answer"."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for each in contrasts:
+        found.setdefault(each[question]["verdict"], []).append({**each, "answer": each[question]})
     return found
 
 
-def _difference_table(items: Items, facts: Mapping[str, Any]) -> Table:
+def _name(contrast: Mapping[str, Any]) -> str:
+    return f"{contrast['first']} – {contrast['second']}"
+
+
+def _difference_figure(items: Items, metric: str, contrasts: Sequence[Mapping[str, Any]]) -> Figure:
+    lines = contrasts[::-1]
+
+    def draw() -> Any:
+        figure, axes = subplots(1, 2, width=WIDE, height=0.8 + 0.24 * len(lines), sharex=True, sharey=True)
+        places, margins = range(len(lines)), np.array([line["margin"] for line in lines])
+        for panel, (question, title) in zip(axes, _QUESTIONS.items(), strict=True):
+            panel.set_title(title)
+            panel.barh(places, 2 * margins, height=1, left=-margins, color=GRID, linewidth=0)
+            panel.axvline(0, color=MUTED, linewidth=0.6)
+            for y, line in zip(places, lines, strict=True):
+                _draw_answer(panel, y, line["difference"], line[question])
+            panel.set_yticks(places, [_name(line) for line in lines])
+            panel.set(ylim=(-0.5, len(lines) - 0.5))
+            panel.tick_params(axis="y", length=0)
+            panel.spines["left"].set_visible(False)
+        figure.supxlabel(f"difference of {metric}{items.unit}", fontsize=8)
+        return figure
+
+    return items.figure("differences", draw)
+
+
+def _draw_answer(panel: Any, y: int, difference: float, answer: Mapping[str, Any]) -> None:
+    """Draw a difference with its interval and its verdict; hollow where the question is not assessable."""
+    is_known = answer["verdict"] != "not assessable"
+    face = INK if is_known else PAPER
+    if answer["low"] is not None:
+        panel.hlines(y, answer["low"], answer["high"], color=INK, linewidth=1.0)
+    panel.scatter(difference, y, s=16, facecolor=face, edgecolor=INK, linewidth=0.9, zorder=3)
+    colour = INK if is_known else MUTED
+    place = {"xy": (1.02, y), "xycoords": ("axes fraction", "data"), "va": "center"}
+    panel.annotate(answer["verdict"], **place, color=colour, fontsize=7, annotation_clip=False)
+
+
+def _difference_table(items: Items, contrasts: Sequence[Mapping[str, Any]], question: str) -> Table:
     columns: list[Column] = [
-        ("first – second", lambda pair: f"{pair['first']} – {pair['second']}"),
-        (f"Δ MAE{items.unit}" if facts["kind"] == "regression" else "Δ |error|", "mean"),
-        ("95 % low", "low"),
-        ("95 % high", "high"),
-        ("first better (%)", lambda pair: 100 * pair["share_better"] if "share_better" in pair else None),
-        ("correlation", "error_correlation"),
-        ("p", "p"),
-        ("p (Holm)", "p_holm"),
-        ("n", "rows"),
-        ("folds", lambda pair: len(pair.get("folds", ())) or None),
+        ("first – second", _name),
+        ("verdict", f"{question}.verdict"),
+        (f"Δ{items.unit}", "difference"),
+        ("95 % low", f"{question}.low"),
+        ("95 % high", f"{question}.high"),
+        ("Δ (%)", lambda each: each["relative"] and 100 * each["relative"]),
+        ("p", f"{question}.p"),
+        ("p (equivalent)", f"{question}.p_equivalent"),
+        (f"smallest found{items.unit}", f"{question}.detectable"),
     ]
-    return items.table("differences", facts["differences"], columns, digits=3)
+    if question == "on_these_folds":
+        columns += [("seeds", lambda each: len(each["seeds"])), (f"for {100 * TARGET:g} %", "seeds_for_target")]
+    else:
+        columns += [("folds", lambda each: len(each["folds"])), ("n", "rows")]
+    return items.table(question.replace("_", "-"), contrasts, columns, digits=3)

@@ -416,9 +416,9 @@ def _label(results: Sequence[Result]) -> list[Result]:
     named = []
     for result in results:
         config = result.facts["config"]
-        same = [_chosen(other) for other in results if other.variant == result.variant]
-        mine, values = _chosen(result), result.fields
-        differing = [key for key in mine if any(other.get(key) != mine[key] for other in same)]
+        same = [other.chosen() for other in results if other.variant == result.variant]
+        mine, values = result.chosen(), result.fields
+        differing = [key for key in values if any(mine.get(key, _DEFAULT) != each.get(key, _DEFAULT) for each in same)]
         limited = ["limit"] if config["limit"] is not None and "limit" not in differing else []
         words = [f"{key.rpartition('.')[2]} {_plain(values[key])}" for key in [*differing, *limited]]
         if len(same) > 1 and not 0 < len(differing) <= _NAMED_FIELDS:
@@ -428,16 +428,6 @@ def _label(results: Sequence[Result]) -> list[Result]:
         label = recorded_variant(config) + (f" ({', '.join(words)})" if words else "")
         named.append(replace(result, label=label))
     return named
-
-
-def _chosen(result: Result) -> dict[str, Any]:
-    """Return the configuration of a run by dotted fields, `_DEFAULT` in place of a value that its rows imply."""
-    implied = result.defaults().items()
-    return {
-        key: _DEFAULT if (key, value) in implied else value
-        for key, value in result.fields.items()
-        if not key.startswith("tuned.")
-    }
 
 
 def _plain(value: object) -> str:

@@ -20,6 +20,7 @@ from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.folds import n_folds
 from benchmarks.data.own_data import OnBadRow, own_task
 from benchmarks.data.tasks import TASKS, Kind, Task, find_data_file, named_folder
+from benchmarks.results.contrasts import MARGIN
 from benchmarks.results.metrics import score
 from benchmarks.results.recorded import recorded_variant, variant_option
 from benchmarks.results.run_config import build_config
@@ -112,8 +113,11 @@ class Result:
         return self.facts["data"]["coverage"] if self.run else None
 
     def command(self) -> str:
-        """Return the command that makes the run or resumes it; it also fills gaps between its folds and seeds."""
-        if self.run is None:
+        """Return the command that makes the run or resumes it; it also fills gaps between its folds and seeds.
+
+        Empty for what no command alone can make: a published result, or a run that needs the file of a tuned recipe.
+        """
+        if self.run is None or "tuned" in self.facts["config"]:
             return ""
         config, split = self.facts["config"], self.facts["task"]["split"]
         own = not TASKS.get(config["task"])
@@ -151,10 +155,17 @@ class Result:
         n_rows = self.records[self.trainings[0]]["rows"]["train"]
         return _by_field(default.settle(n_rows).model_dump(mode="json"))
 
+    def chosen(self) -> dict[str, Any]:
+        """Return the configuration of the run by dotted fields, without the defaults for its rows."""
+        implied = self.defaults().items()
+        return {key: value for key, value in self.fields.items() if (key, value) not in implied}
+
 
 def _by_field(config: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
+        if key == "tuned":
+            continue  # what chose the recipe is no part of it
         if isinstance(value, dict):
             flat |= {f"{key}.{field}": inner for field, inner in value.items()}
         elif key not in {"task", "block_name", "model_name"}:
@@ -174,6 +185,8 @@ class Study:
 
     Attributes:
         pair: The two results that `sen-bench report --pair` names, to be compared by crystal system.
+        contrasts: The results that `sen-bench report --contrast` names, to be compared; None for the default.
+        margin: Share of the second result's score within which a difference does not matter.
     """
 
     def __init__(
@@ -190,6 +203,8 @@ class Study:
         self.notes = tuple(notes)
         self.title = title or task.name
         self.pair: tuple[Result, Result] | None = None
+        self.contrasts: list[tuple[Result, Result]] | None = None
+        self.margin = MARGIN
         self._dataset: Dataset | Absent | None = None
 
     @property

@@ -277,16 +277,16 @@ def test_two_models_on_the_same_rows() -> None:
     mae = np.abs(prediction - target)[cubic].mean()
     assert found["cubic"]["one"] == pytest.approx(mae)
     assert found["cubic"]["difference"] == pytest.approx(-mae)
-    assert found["cubic"]["better"] == "one"
+    assert found["cubic"]["errs_less"] == "one"
     # Paired: the spread of the rows themselves is no uncertainty of the difference.
     low, high = found["orthorhombic"]["difference_interval"]
     assert high - low < 1e-3
     turned = by_group(compare("regression", target, other, prediction, group))
-    assert turned["cubic"]["better"] == "other"
+    assert turned["cubic"]["errs_less"] == "other"
     text = " ".join(describe_comparison(facts, "A", "B", "eV"))
     assert f"cubic ({cubic.sum():,} rows)" in text.partition("A errs less on these rows of ")[2].partition(". ")[0]
     same = compare("regression", target, prediction, prediction, group)
-    assert all(system["better"] is None for system in same["systems"])
+    assert all(system["errs_less"] is None for system in same["systems"])
     assert "No difference is shown on" in " ".join(describe_comparison(same, "A", "B"))
 
 

@@ -366,10 +366,10 @@ def test_other_models_on_the_same_rows(make: Callable[..., PredictionFile]) -> N
     facts = audit(make(rows, slice(0, 500)), rows, against=[better, elsewhere])
     text = check(facts)
     first, second = facts["against"]
-    assert (first["model"], first["n"], first["comparison"]["overall"]["better"]) == ("better", 400, "other")
+    assert (first["model"], first["n"], first["comparison"]["overall"]["errs_less"]) == ("better", 400, "other")
     assert first["comparison"]["overall"]["other"] == pytest.approx(1)
     assert (second["n"], second["comparison"]) == (0, None)
-    assert "better has MAE 1.000 1/cm on the 400 rows that both have: mine is worse (difference +" in text
+    assert "better has MAE 1.000 1/cm on the 400 rows that both have: mine errs more on them (difference +" in text
     assert "elsewhere (elsewhere.csv) predicts none of these rows." in text
 
 

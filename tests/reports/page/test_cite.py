@@ -177,7 +177,7 @@ def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]
         "exponential moving average of the weights (decay 0.99) and early stopping after 30 epochs without a better "
         "validation error. One seed was run. Intervals are 95 % percentile intervals"
     ) in text
-    for what in ("Scores", "standard deviation", "paired", "t-test", "Holm"):
+    for what in ("Scores", "standard deviation", "Differences", "t-test", "Holm"):
         assert what not in text
     assert "The data were all 60 rows." in text
     assert "Of these 36 rows were used for training" in text

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ import pytest
 
 from benchmarks.base.files import plain
 from benchmarks.data.tasks import TASKS
-from benchmarks.results.statistics import bootstrap_mean
 from benchmarks.results.store import Training
 from reports.page.report import choose_sections
 from reports.page.section import Table, load_section
+from reports.study.differences import compare_results
 from reports.study.reading import read_studies
 from tests.benchmarks.conftest import Answer, change_facts
 from tests.reports.made_runs import N_ROWS, make_run, official, own
@@ -102,33 +103,36 @@ def test_facts_of_the_overview(tmp_path: Path) -> None:
     assert results["mlp"]["seeds"] == {str(fold): [0, 1] for fold in range(5)}
     assert results["mlp"]["rows"] == N_ROWS
     assert not results["mlp"]["is_official"]  # partial data
-    (pair,) = facts["differences"]
-    errors = {result.label: result.rows for result in study.results}
-    assert errors["capsule"].ids.tolist() == errors["mlp"].ids.tolist()
-    difference = errors[pair["first"]].error - errors[pair["second"]].error
-    assert pair["mean"] == pytest.approx(difference.mean())
-    assert (pair["low"], pair["high"]) == pytest.approx(tuple(bootstrap_mean(difference)))
-    assert pair["rows"] == N_ROWS
-    assert pair["p"] == pair["p_holm"]
+    (contrast,) = facts["differences"]["contrasts"]
+    assert contrast == {
+        **plain(asdict(compare_results(study)[0])),
+        "relative": contrast["difference"] / contrast["score"],
+        "seeds_for_target": None,
+    }
+    assert (contrast["first"], contrast["second"], contrast["rows"]) == ("mlp", "capsule", N_ROWS)
     said = texts("overview", facts)
-    assert "mlp errs less than capsule by" in said
-    assert "other training rows" not in said
+    assert "Not assessable: mlp against capsule (no fold has two seeds of both)." in said
+    assert "Elsewhere in this report the MAE of a fold varies by " in said
+    assert "mlp is better than capsule (-" in said  # on new data
     assert "ran on 9.4 % of the official rows" in said
 
 
-def test_no_test_over_folds_with_a_file_that_names_none(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+def test_nothing_on_new_data_with_a_file_that_names_no_folds(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
+) -> None:
     dataset = official(tmp_path / "data")
     run = make_run(tmp_path / "runs", dataset)
     folds = {name: training.fold for training in run.trainings() for name in run.read_predictions(training).ids}
     file = tmp_path / "theirs.csv"
     file.write_text("id,prediction\n" + "".join(f"{name},5.5\n" for name in folds))
-    (pair,) = report("--against", file)["sections"]["overview"]["facts"]["differences"]
-    assert (pair["p"], pair["folds"]) == (None, [])
-    assert pair["low"] < pair["mean"] < pair["high"] < 0
+    (found,) = report("--against", file)["sections"]["overview"]["facts"]["differences"]["contrasts"]
+    assert found["on_new_data"]["reason"] == "its folds are not known"
+    assert found["on_new_data"]["low"] is None
     file.write_text("id,prediction,fold\n" + "".join(f"{name},5.5,{fold}\n" for name, fold in folds.items()))
-    (pair,) = report("--against", file)["sections"]["overview"]["facts"]["differences"]
-    assert 0 < pair["p"] < 1
-    assert pair["folds"] == [0, 1, 2, 3, 4]
+    (found,) = report("--against", file)["sections"]["overview"]["facts"]["differences"]["contrasts"]
+    assert 0 < found["on_new_data"]["p"] < 1
+    assert found["folds"] == [0, 1, 2, 3, 4]
+    assert found["on_these_folds"]["reason"] == "a published file is of one training"
 
 
 def test_facts_are_enough_to_show(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
@@ -143,7 +147,7 @@ def test_facts_are_enough_to_show(tmp_path: Path, report: Callable[..., dict[str
 def test_one_fold_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[3])
     facts = report()["sections"]
-    assert facts["overview"]["facts"]["differences"] == []
+    assert facts["overview"]["facts"]["differences"] is None
     assert facts["overview"]["facts"]["results"][0]["std"] == {}
     said = texts("overview", facts["overview"]["facts"])
     assert "meV/atom (fold 3 alone, 1 seed, n = " in said
@@ -158,8 +162,8 @@ def test_different_folds_are_never_compared_by_their_means(
     facts = report()["sections"]
     said = texts("overview", facts["overview"]["facts"])
     assert "must not be compared" in said
-    assert "predicted no row in common: " in said
-    assert facts["overview"]["facts"]["differences"][0]["rows"] == 0
+    assert "Not to be compared, as they have no training with the same seed and fold, or no row, in common: mlp" in said
+    assert facts["overview"]["facts"]["differences"]["apart"] == [["mlp", "capsule"]]
     assert facts["worst"]["facts"]["left_out"] == ["capsule"]
 
 
@@ -262,10 +266,10 @@ def test_own_data(tmp_path: Path, report: Callable[..., dict[str, Any]], kind: s
     assert all(section["state"] == "shown" for section in facts.values()), facts
     said = texts("overview", facts["overview"]["facts"])
     assert ("split once" in said) == (split != "folds")
-    assert ("this says nothing of other training rows" in said) == (split != "folds")
+    few = "(a class has fewer than 10 test rows)"
+    assert few in said or ("(one fold says nothing of other training rows)" in said) == (split != "folds")
     html = (tmp_path / "report.html").read_text()
-    assert "Differences between models are paired" in methods_of(html)
-    assert ("tested by the corrected resampled t-test" in methods_of(html)) == (split == "folds")
+    assert "Differences are those of declared contrasts" in methods_of(html)
     assert ("Scores are means over folds" in methods_of(html)) == (split == "folds")
     assert "matbench_rocauc" not in html
     assert ("balanced accuracy" in html) == (kind == "classification")
@@ -421,6 +425,9 @@ def test_bad_input_is_told(tmp_path: Path, sen_bench: Command) -> None:
         return answer.err
 
     assert "There is no folder" in told(tmp_path / "nothing", "-o", out)
+    for margin in ("2", "-2%", "0%", "100%", "two%"):
+        assert "--margin takes a share above 0 and below 100 per cent" in told(runs, "-o", out, f"--margin={margin}")
+    assert "there is no variant 'egnn'. Available: mlp" in told(runs, "-o", out, "--contrast", "egnn:mlp")
     assert "There is no run below" in told(tmp_path / "empty", "-o", out)
     assert "no section called 'party'. Did you mean parity" in told(runs, "-o", out, "--sections", "party")
     assert "none of them twice" in told(runs, "-o", out, "--sections", "parity,parity")
@@ -472,16 +479,24 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, sen_bench: Command, monkey
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "runs"]
 
 
-@pytest.mark.parametrize("kind", ["regression", "classification"])
-def test_what_a_difference_is_of_and_what_p_is_adjusted_for_is_told(
-    tmp_path: Path, report: Callable[..., dict[str, Any]], kind: str
+def test_contrasts_and_margin_are_named_and_in_the_command(
+    tmp_path: Path, report: Callable[..., dict[str, Any]]
 ) -> None:
-    dataset = own(tmp_path / "data", kind=kind)
+    dataset = own(tmp_path / "data")
     for block in ("mlp", "capsule", "egnn"):
         make_run(tmp_path / "runs", dataset, block=block, noise=0.3)
-    said = texts("overview", report(sections="overview")["sections"]["overview"]["facts"])
-    assert ("Compared: |label – probability|" in said) == (kind == "classification")
-    assert "adjusted for all 3 pairs of this table that have a p" in said
+
+    def told(*options: str) -> tuple[str, str]:
+        said = texts("overview", report(*options, sections="overview")["sections"]["overview"]["facts"])
+        return said, " ".join(json.loads((tmp_path / "report.json").read_text())["command"])
+
+    said, command = told()
+    assert "Every other result is compared with capsule. p-values are adjusted for these 2 contrasts alone" in said
+    assert "--margin" not in command
+    said, command = told("--contrast", "egnn:mlp", "--margin", "12.5 %")
+    assert "What is compared was named by --contrast. p-values are adjusted for this contrast alone" in said
+    assert "within 12.5 % of the second's score does not matter" in said
+    assert "--contrast egnn:mlp --margin 12.5 % --sections overview" in command
 
 
 def test_sections_are_chosen_by_name() -> None:

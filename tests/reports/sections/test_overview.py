@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.base.files import plain
-from reports.page.section import Figure, Table
+from reports.page.section import Figure, Table, Text
 from reports.page.svg import draw_svg
 from reports.page.tables import shown
 from reports.sections.overview import Overview
@@ -88,6 +89,58 @@ def test_parameters_are_listed_by_part_where_they_were_recorded(tmp_path: Path) 
     table = cost()
     assert table.columns[1:6] == ["parameters", "of the features", "of the block", "of the readout", "of the head"]
     assert [row[1:6] for row in table.rows] == [[1000, *[None] * 4], [1000, 700, 200, 0, 100]]
+
+
+def words_of(facts: dict[str, Any]) -> str:
+    """What the section says, after its figures were drawn."""
+    words = []
+    for item in Overview().show(facts):
+        if isinstance(item, Figure):
+            draw_svg(item.draw, "x")
+        words.append(item.text if isinstance(item, Text) else "")
+    return " ".join(words)
+
+
+def test_both_questions_are_answered_for_every_contrast(tmp_path: Path) -> None:
+    dataset = own(tmp_path / "data", n=200)
+    for block, noise in {"capsule": 0.1, "mlp": 0.3, "egnn": 0.1}.items():
+        make_run(tmp_path / "runs", dataset, block=block, seeds=range(3), noise=noise)
+    make_run(tmp_path / "runs", dataset, block="tfn", noise=0.1)
+    study = study_of(tmp_path)
+    facts = plain(Overview().analyse(study, no_progress))
+    said = words_of(facts)
+    assert said.count("mlp is worse than capsule (+0.") == 2
+    assert "Undecided: egnn against capsule." in said
+    assert "Not assessable: tfn against capsule (no fold has two seeds of both)." in said
+    assert "Undecided: egnn and tfn against capsule." in said
+    assert "Four of five such studies would find a difference of 0.0" in said
+    (found,) = (each for each in facts["differences"]["contrasts"] if each["first"] == "egnn")
+    assert f"A difference of 5 % would be found with {found['seeds_for_target']} seeds." in said
+    items = {getattr(item, "name", ""): item for item in Overview().show(facts)}
+    left, right = items["differences"].draw().axes
+    assert [name.get_text() for name in left.get_yticklabels()] == [
+        f"{name} – capsule" for name in ("tfn", "mlp", "egnn")
+    ]
+    for panel, verdicts in (
+        (left, ["undecided", "worse", "not assessable"]),
+        (right, ["undecided", "worse", "undecided"]),
+    ):
+        assert [text.get_text() for text in panel.texts] == verdicts[::-1]
+        assert [2 * found["margin"]] * 3 == pytest.approx([bar.get_width() for bar in panel.patches], rel=0.1)
+    assert {"on-these-folds", "on-new-data"} <= set(items)
+    study.margin = 0.9
+    said = words_of(plain(Overview().analyse(study, no_progress)))
+    assert said.count("egnn and capsule are equivalent (") == 2
+
+
+def test_a_result_without_any_error_is_compared(tmp_path: Path) -> None:
+    dataset = own(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, block="capsule", seeds=[0, 1], noise=0)
+    make_run(tmp_path / "runs", dataset, seeds=[0, 1])
+    facts = plain(Overview().analyse(study_of(tmp_path), no_progress))
+    (found,) = facts["differences"]["contrasts"]
+    assert (found["score"], found["relative"], found["seeds_for_target"]) == (0, None, None)
+    assert "mlp is worse than capsule (+0." in words_of(facts)
 
 
 def test_published_models_bear_their_tags_and_only_official_ones_have_places(tmp_path: Path) -> None:
