@@ -313,6 +313,10 @@ def _contrast(first: Compared, second: Compared, kind: Kind) -> dict[str, Any] |
     else:
         variance = corrected_variance(by_fold, max(first.test_to_train, second.test_to_train))
         on_new_data = Estimate(difference, math.sqrt(variance), len(parts) - 1)
+    if noise is None and any(
+        len(one.score) > len({training.fold for training in one.score}) for one in (first, second)
+    ):
+        on_these_folds = "no fold has two seeds of both"
     if kind == "classification" and first.predictions:
         rarest = min(sum(np.count_nonzero(part.stratum == label) for part in all_parts) for label in (0, 1))
         if rarest < FEWEST_OF_A_CLASS:

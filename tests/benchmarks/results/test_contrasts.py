@@ -126,6 +126,8 @@ def test_one_training_each_is_not_assessable_on_these_folds() -> None:
     assert (here.verdict, here.reason) == ("not assessable", "each was trained once")
     assert all(map(math.isnan, (here.low, here.high, here.p, here.p_equivalent, here.detectable)))
     assert found.on_new_data.verdict == "worse"
+    more = one(drawn("mlp", rng, seeds=1), drawn("capsule", rng, seeds=3))
+    assert (more.noise, more.on_these_folds.reason) == (None, "no fold has two seeds of both")
 
 
 def test_one_fold_says_nothing_of_new_data() -> None:
