@@ -466,14 +466,14 @@ SLIM = (
 
 @pytest.mark.deep
 def test_a_handicap_of_the_size_to_detect_is_found(sen_bench: Command, tmp_path: Path) -> None:
-    """Eleven epochs in place of fifteen make the error of mlp about an eighth larger."""
+    """Eleven epochs in place of fifteen make the error of mlp about a sixth larger."""
     grid = ("ablate", "--blocks", "mlp", "--set", "training.epochs=15,11", *SLIM, "--out", tmp_path)
     answer = sen_bench(*grid, "--detect", "10%", "--jobs", 2)
     assert answer.code == 0, answer.out + answer.err
     (comparison,) = result(tmp_path)["comparisons"]
     assert (comparison["first"], comparison["second"]) == ("mlp, training.epochs=11", "mlp, training.epochs=15")
     assert comparison["on_these_folds"]["verdict"] == "worse"
-    assert 0.05 < comparison["difference"] / comparison["score"] < 0.2
+    assert 0.08 < comparison["difference"] / comparison["score"] < 0.25
 
 
 @pytest.mark.usefixtures("unlearnt")
