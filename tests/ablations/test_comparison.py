@@ -93,3 +93,4 @@ def test_nothing_is_known_of_noise_where_all_were_trained_once(tmp_path: Path) -
     assert known_noise(scores_in_store(tmp_path, Judge("regression"))) is None
     once = open_path(REPOSITORY / "docs" / "results" / "log_kvrh-blocks.zip") / "matbench_log_kvrh"
     assert known_noise(scores_in_store(once, Judge("regression"))) is None
+    assert list(scores_in_store(once, Judge("classification"))) == []
