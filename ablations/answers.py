@@ -82,7 +82,7 @@ def explanations(
 
 
 def _known(judge: Judge, known: KnownNoise | None) -> str:
-    how = "--seeds 2 assesses the difference on these folds, --detect 5% trains as many seeds as it takes to find 5 %"
+    how = "--seeds 3 assesses the difference on these folds, --detect 5% trains as many seeds as it takes to find 5 %"
     if known is None:
         return (
             f"No run of this task in the store has two seeds, from which the noise of training would be known: {how}."

@@ -65,8 +65,12 @@ def compare_finished(all_finished: Sequence[FinishedVariant], declaration: Decla
 def scores_in_store(folder: AnyPath, judge: Judge) -> Iterator[dict[Training, float]]:
     """Yield the scores of the finished trainings of each run in a folder, whatever its configuration.
 
+    Runs on own data of this name that predict something of another kind are left out.
+
     Raises:
         DataError: A result cannot be read.
     """
     for run in find_runs(folder):
+        if run.read_config()["task"]["kind"] != judge.kind:
+            continue
         yield {each: judge.score(run, each, run.read_metrics(each)) for each in run.trainings()}

@@ -18,8 +18,8 @@ from benchmarks.training.plans import make_plan
 
 __all__ = ["Detection", "Need", "with_seeds"]
 
-# In simulated studies with the noise of the archived ones, two stages that begin with three seeds find a difference
-# where there is none in up to 7.5 %, those that begin with four in at most 6.0 % (docs/statistics.md).
+# In studies simulated with the noise of the archives, two stages that begin with three seeds find a difference where
+# there is none in up to 7 %, those that begin with four in at most 6 % (docs/statistics.md).
 _FIRST_SEEDS = 4
 _MOST_SEEDS = 10
 

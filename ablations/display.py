@@ -230,6 +230,11 @@ def show_needs(needs: Sequence[Need]) -> None:
             as_share(need.found, comparison),
         )
     console.print(table)
+    _print(
+        console,
+        "Noise: standard deviation of the difference that other seeds would cause, if each fold had one, and that "
+        "other test rows would. Found: the smallest difference that four of five such studies find.",
+    )
 
 
 def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> Table:
@@ -273,7 +278,7 @@ def show_result(result: AblationResult, folder: str) -> None:
         for sentence in result.explanations:
             _print(console, sentence)
         if compact:
-            _print(console, f"p, finds and seeds stand in a terminal of {_WIDE} columns and in the files.")
+            _print(console, f"Shares, p, finds and seeds stand in a terminal of {_WIDE} columns and in the files.")
     show_notes(console, dataset)
     _print_recipes(console, result.variants)
     if not dataset.is_complete:
@@ -360,7 +365,9 @@ def _table_of_comparisons(result: AblationResult, *, compact: bool) -> Table:
         if heading not in left_out:
             _add_column(table, heading, is_text=heading in {"first", "second", "question", "verdict", "seeds"})
     for comparison in result.comparisons:
-        of_contrast = [comparison.first, comparison.second, with_share(comparison.difference, comparison)]
+        difference = comparison.difference
+        shown = figures(difference, 3) if compact else with_share(difference, comparison)
+        of_contrast = [comparison.first, comparison.second, shown]
         for question, answer in answers(comparison):
             interval = f"{figures(answer.low, 3)} to {figures(answer.high, 3)}"
             cells = [*(of_contrast or [""] * 3), question, "–" if answer.reason else interval]

@@ -55,6 +55,6 @@ def test_one_training_each_says_what_is_known_of_the_noise() -> None:
     *_, holdout, nothing = explanations(judge, "holdout:0.8/0.1/0.1", declared, [comparison(None)], None)
     assert "the same validation rows for all seeds" in holdout
     assert nothing.startswith("No run of this task in the store has two seeds")
-    assert "--seeds 2" in nothing
+    assert "--seeds 3 assesses" in nothing
     *_, known = explanations(judge, "folds", declared, [comparison(None)], KnownNoise(0.0763, 20, 2))
     assert "the MAE of a fold varies by 7.6 % (standard deviation, 20 degrees of freedom, from 2 runs" in known

@@ -468,6 +468,25 @@ def test_a_detection_goes_on_without_a_variant_that_fails(
     assert {row["variant"]: row["seeds"] for row in result(out)["table"]} == {"mlp": [0, 1, 2], "twin": [0, 1, 2]}
 
 
+#: What makes a training on `prototypes` take ten seconds of a core, and two of them differ by 5 %.
+SLIM = (
+    *("--set", "block.hidden=64", "--set", "block.width=32", "--set", "sen.encoder_width=32"),
+    *("--set", "sen.head_width=32", "--set", "sen.rounds=1", "--set", "training.learning_rate=0.002"),
+)
+
+
+@pytest.mark.deep
+def test_a_handicap_of_the_size_to_detect_is_found(sen_bench: Command, tmp_path: Path) -> None:
+    """Eleven epochs in place of fifteen make the error of mlp about a sixth larger."""
+    grid = ("ablate", "--blocks", "mlp", "--set", "training.epochs=15,11", *SLIM, "--out", tmp_path)
+    answer = sen_bench(*grid, "--detect", "10%", "--jobs", 2)
+    assert answer.code == 0, answer.out + answer.err
+    (comparison,) = result(tmp_path)["comparisons"]
+    assert (comparison["first"], comparison["second"]) == ("mlp, training.epochs=11", "mlp, training.epochs=15")
+    assert comparison["on_these_folds"]["verdict"] == "worse"
+    assert 0.08 < comparison["difference"] / comparison["score"] < 0.25
+
+
 @pytest.mark.usefixtures("unlearnt")
 def test_declared_contrasts_and_margin_are_shown_beside_the_default(
     write_data: Write, sen_bench: Command, tmp_path: Path

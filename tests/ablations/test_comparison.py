@@ -38,7 +38,7 @@ def test_variants_are_compared_on_what_both_have() -> None:
     declared = Declaration([("mlp", "capsule"), ("tfn", "capsule")])
     (only,) = compare_finished([begun, finished("capsule", 1.0, seeds=3), absent], declared)
     assert (only.folds, only.seeds, only.rows) == ([0, 1], [0], 2 * N_TEST)
-    assert only.on_these_folds.reason == "each was trained once"
+    assert only.on_these_folds.reason == "no fold has two seeds of both"
 
 
 def test_folds_count_by_the_share_of_rows_that_they_test() -> None:
@@ -93,3 +93,4 @@ def test_nothing_is_known_of_noise_where_all_were_trained_once(tmp_path: Path) -
     assert known_noise(scores_in_store(tmp_path, Judge("regression"))) is None
     once = open_path(REPOSITORY / "docs" / "results" / "log_kvrh-blocks.zip") / "matbench_log_kvrh"
     assert known_noise(scores_in_store(once, Judge("regression"))) is None
+    assert list(scores_in_store(once, Judge("classification"))) == []

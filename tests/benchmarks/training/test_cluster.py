@@ -23,6 +23,7 @@ import pytest
 
 from benchmarks.base.errors import UsageError
 from benchmarks.base.interrupts import StopRequest
+from benchmarks.results.contrasts import Noise
 from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
 
 pytest.importorskip("distributed", reason="needs distributed (the extra dask)")
@@ -98,6 +99,21 @@ def states(out: Path) -> list[Path]:
 def predictions(out: Path) -> dict[str, list[list[str]]]:
     files = sorted(out.rglob("predictions.csv"))
     return {f"{file.parents[2].name}/{file.parent.name}": list(csv.reader(file.open())) for file in files}
+
+
+@pytest.mark.deep
+def test_both_stages_of_a_detection_take_place_on_the_workers(
+    dask: Dask, write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    dask.workers(2)
+    monkeypatch.setattr(Noise, "seeds_for", lambda *_: 3)
+    answer = sen_bench(*grid(data, out, dask.address, "--detect", "20%", "--seeds", 2))
+    assert answer.code == 0, answer.out + answer.err
+    assert "4 of 4 trainings ended" in answer.out
+    assert "2 of 2 trainings ended" in answer.out
+    (content,) = (json.loads(file.read_text()) for file in out.rglob("ablation.json"))
+    assert [row["seeds"] for row in content["table"]] == [[0, 1, 2], [0, 1, 2]]
 
 
 # A training that has saved its state waits for a file.
