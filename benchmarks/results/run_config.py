@@ -433,7 +433,8 @@ def _assign(
         return
     known = [f"{s}.{f}" for s, model in sections.items() for f in model.model_fields]
     if field not in known:
-        near = suggest(_in_own_table(field, sections), known)
+        fields = [name for name in known if not name.startswith("tuned.")]  # which only a recipe file says
+        near = suggest(_in_own_table(field, sections), fields)
         raise UsageError(f"There is no configuration field {field!r} ({source}). {near}")
     values.setdefault(section, {})[name] = value
 
@@ -444,7 +445,9 @@ def _in_own_table(field: str, sections: Mapping[str, type[BaseModel]]) -> str:
     Otherwise the names of the tables would decide what is near. Any other field is returned as it is.
     """
     section, _, name = field.rpartition(".")
-    own = [(s, f) for s, model in sections.items() if s not in ("graph", "training") for f in model.model_fields]
+    own = [
+        (s, f) for s, model in sections.items() if s not in ("graph", "training", "tuned") for f in model.model_fields
+    ]
     if not own or section in sections or section not in {"block", *block_names(), *model_names()}:
         return field
     table, _ = max(own, key=lambda each: difflib.SequenceMatcher(None, name, each[1]).ratio())
