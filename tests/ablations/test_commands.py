@@ -329,7 +329,7 @@ def test_workers_that_the_system_refuses_are_reported(
         (("--max-seeds", "5"), "--max-seeds is for --detect"),
         (("--resample", "1"), "--resample takes a number of random splits, 2 or more, not 1."),
         (("--resample", "0"), "--resample takes a number of random splits, 2 or more, not 0."),
-        (("--resample", "ten"), "'ten' is not a valid"),
+        (("--resample", "ten"), "Invalid value for '--resample'"),
         (("--resample", "5", "--split", "holdout:0.8/0.1/0.1"), "--resample and --split holdout:0.8/0.1/0.1 are two"),
         (("--resample", "5", "--folds", "0,1"), "--resample 5 makes the folds 0 to 4, each a random split"),
         (("--resample", "5", "--seeds", "3"), "the i-th random split, with seed i: leave out --seed and --seeds."),
@@ -429,7 +429,7 @@ def test_random_splits_are_trained_in_pairs_and_go_on(write_data: Write, sen_ben
     assert latex.count("(resample)") == 3
 
     shutil.rmtree(next(out.rglob("ablation.json")).parent)
-    more = sen_bench(*command, "--resample", 4, "--jobs", 2)
+    more = sen_bench(*command, "--resample", 4)
     assert "2 of 2 trainings ended" in more.out
     assert result(out)["comparisons"][0]["folds"] == [0, 1, 2, 3]
 
