@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from ablations.comparison import Declaration
 from ablations.judge import Judge
 from benchmarks.base.console import count, figures
-from benchmarks.results.contrasts import Answer, Comparison, KnownNoise
+from benchmarks.data.folds import n_folds
+from benchmarks.results.contrasts import MEANINGFUL, Answer, Comparison, KnownNoise
 
-__all__ = ["answers", "as_share", "explanations", "seeds_wanted", "verdict", "with_share"]
+__all__ = ["answers", "as_share", "explanations", "how_often_better", "seeds_wanted", "verdict", "with_share"]
 
 
 def answers(comparison: Comparison) -> list[tuple[str, Answer]]:
@@ -31,6 +32,14 @@ def with_share(value: float, comparison: Comparison, digits: int = 3) -> str:
 def verdict(answer: Answer) -> str:
     """Return the verdict of an answer, and why there is none."""
     return f"{answer.verdict}: {answer.reason}" if answer.reason else answer.verdict
+
+
+def how_often_better(comparison: Comparison) -> str:
+    """Return on how many random splits the first variant is better, "85 % (62 to 97): meaningful"; empty on folds."""
+    if (found := comparison.superiority) is None:
+        return ""
+    share, low, high = (f"{100 * value:.0f}" for value in (found.share, found.low, found.high))
+    return f"{share} % ({low} to {high}): {found.finding}"
 
 
 def seeds_wanted(comparison: Comparison, target: float) -> str:
@@ -54,6 +63,24 @@ def explanations(
         known: Noise of training that is known from elsewhere in the store.
     """
     better = "above" if judge.metric.higher_is_better else "below"
+    if declaration.resampled:
+        return [
+            (
+                "On new data: would the first be better than the second after training and testing on other rows? The "
+                "verdict is that of the corrected resampled t-test over the splits (Nadeau and Bengio 2003)."
+            ),
+            (
+                f"First better: on what share of random splits of these rows, with its exact 95 % interval. It is "
+                "significant if a sign test, adjusted after Holm, excludes one half, meaningful if it is also above "
+                f"{100 * MEANINGFUL:g} % or below {100 - 100 * MEANINGFUL:g} % (Bouthillier et al. 2021). More splits "
+                "say more of these rows, not of others."
+            ),
+            _scale(better, declaration),
+            (
+                f"Equivalent: within {100 * declaration.margin:g} % of the second. Finds: the smallest difference that "
+                "four of five such studies find."
+            ),
+        ]
     sentences = [
         (
             "On these folds: is the first better than the second here, beyond what other seeds and other "
@@ -63,22 +90,26 @@ def explanations(
             "On new data: would it be better after training and testing on other rows (corrected resampled t-test over "
             "folds, Nadeau and Bengio 2003)?"
         ),
-        (
-            f"Difference: first less second; {better} zero the first is better. Interval: 95 %, each for itself; p and "
-            f"verdict: adjusted after Holm for {count(len(declaration.contrasts), 'declared contrast')}."
-        ),
+        _scale(better, declaration),
         (
             f"Equivalent: within {100 * declaration.margin:g} % of the second. Finds: the smallest difference that "
             f"four of five such studies find. Seeds: how many find {100 * declaration.target:g} % on these folds."
         ),
     ]
-    if judge.rows == "validation" and split != "folds":
+    if judge.rows == "validation" and n_folds(split) == 1:
         sentences.append(
             "A holdout split has the same validation rows for all seeds: what other rows would change is not counted."
         )
     if any(comparison.noise is None for comparison in comparisons):
         sentences.append(_known(judge, known))
     return sentences
+
+
+def _scale(better: str, declaration: Declaration) -> str:
+    return (
+        f"Difference: first less second; {better} zero the first is better. Interval: 95 %, each for itself; p and "
+        f"verdict: adjusted after Holm for {count(len(declaration.contrasts), 'declared contrast')}."
+    )
 
 
 def _known(judge: Judge, known: KnownNoise | None) -> str:

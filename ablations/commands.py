@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmarks.base.console import count, duration, say
-from benchmarks.base.errors import RunError, UsageError
+from benchmarks.base.errors import RunError, UsageError, printable
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
     CONFIG_HELP,
@@ -109,6 +109,14 @@ def ablate(
             help="Train as many seeds as it takes to find this difference, such as 5%; --seeds are the first of them.",
         ),
     ] = None,
+    resample: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Train on N random splits in place of the folds, each with a seed of its own: is the first better on "
+            "new data, and on how many splits?",
+        ),
+    ] = None,
     max_seeds: Annotated[
         int | None, typer.Option(help="Largest number of seeds of a variant, with --detect. Default: 10.")
     ] = None,
@@ -142,8 +150,8 @@ def ablate(
     check_device_name(options.device)
     if tune is not None:
         check_trials(tune, "--tune")
-    share = parse_percent("--margin", margin)
     detection = _detection(detect, options.seeds, max_seeds)
+    options = _resampled(resample, options, detect, judge)
     seeds = range(options.seed, options.seed + detection.first) if detection else options.all_seeds
     names = parse_variants(blocks, models)
     assignments, axes = parse_axes(set_ or ())
@@ -159,7 +167,12 @@ def ablate(
         flags=options.flags,
         assignments=assignments,
     )
-    declaration = Declaration(declare_contrasts(settings, contrast or ()), share, detection)
+    declaration = Declaration(
+        declare_contrasts(settings, contrast or ()),
+        parse_percent("--margin", margin),
+        detection,
+        resampled=chosen.is_resampled,
+    )
     if detection and not declaration.contrasts:
         raise UsageError("--detect compares variants, and there is only one: name more, or give --seeds in its place.")
     if judge == "validation":
@@ -190,6 +203,7 @@ def ablate(
                             out=options.out,
                             progress=display.progress(f"Building graphs for {setting}"),
                             is_trial=dry_run,
+                            paired=resample is not None,
                         ),
                     )
                     for setting in settings
@@ -232,6 +246,34 @@ def _detection(detect: str | None, seeds: int | None, max_seeds: int | None) -> 
     if max_seeds is not None:
         raise UsageError("--max-seeds is for --detect, which finds how many seeds are needed: give it, such as 5%.")
     return None
+
+
+def _resampled(n: int | None, options: TrainingOptions, detect: str | None, judge: JudgedRows) -> TrainingOptions:
+    """Return the options with those of --resample: n random splits, the first with the first seed, and so on."""
+    from benchmarks.data.tasks import RESAMPLE
+
+    if detect is not None and (n is not None or options.split == RESAMPLE):
+        raise UsageError(
+            "--detect finds how many seeds fixed folds need, and every random split is another one: leave it out, or "
+            "the random splits."
+        )
+    if n is None:
+        return options
+    if n < 2:
+        raise UsageError(f"--resample takes a number of random splits, 2 or more, not {n}.")
+    if options.split is not None:
+        raise UsageError(
+            f"--resample and --split {printable(options.split)} are two splits of the rows: leave out one."
+        )
+    if options.folds is not None:
+        raise UsageError(f"--resample {n} makes the folds 0 to {n - 1}, each a random split: leave out --folds.")
+    if options.seeds is not None or options.seed:
+        raise UsageError("--resample trains fold i, the i-th random split, with seed i: leave out --seed and --seeds.")
+    if judge == "validation":
+        raise UsageError(
+            "--resample asks what other test rows would say, and --judge validation reads none: leave out one of them."
+        )
+    return replace(options, split=RESAMPLE, folds=",".join(map(str, range(n))), seeds=n)
 
 
 def _check_backend(backend: str, scheduler: str | None, jobs: int | None) -> None:

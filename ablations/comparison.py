@@ -25,11 +25,13 @@ class Declaration:
         contrasts: Names of the first and second variant of each, see `contrasts.declare`.
         margin: Share of the second variant's score within which differences do not matter.
         detection: The difference to find; None where the number of seeds is given.
+        resampled: Whether each fold is a random split of its own.
     """
 
     contrasts: Sequence[tuple[str, str]]
     margin: float = MARGIN
     detection: Detection | None = None
+    resampled: bool = False
 
     @property
     def target(self) -> float:
@@ -59,7 +61,13 @@ def compare_finished(all_finished: Sequence[FinishedVariant], declaration: Decla
         if first in compared and second in compared
     ]
     judge = all_finished[0].judge
-    return compare(pairs, judge.kind, higher_is_better=judge.metric.higher_is_better, margin=declaration.margin)
+    return compare(
+        pairs,
+        judge.kind,
+        higher_is_better=judge.metric.higher_is_better,
+        margin=declaration.margin,
+        resampled=declaration.resampled,
+    )
 
 
 def scores_in_store(folder: AnyPath, judge: Judge) -> Iterator[dict[Training, float]]:

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ablations.answers import answers, as_share, seeds_wanted, verdict, with_share
+from ablations.answers import answers, as_share, how_often_better, seeds_wanted, verdict, with_share
 from ablations.detection import Detection, Need
 from ablations.grid import Variant
 from ablations.judge import Judge, JudgedRows
@@ -35,6 +35,7 @@ __all__ = ["GridDisplay", "show_first_stage", "show_needs", "show_plan", "show_r
 _REDRAWN_PER_SECOND = 2
 # Narrower terminals show fewer columns; the files have all of them.
 _WIDE = 130
+_LISTED = 10
 
 
 @dataclass
@@ -238,7 +239,7 @@ def show_needs(needs: Sequence[Need]) -> None:
 
 
 def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> Table:
-    table = Table(title=f"Plan: {variants[0].plan.dataset.task.name}", title_justify="left")
+    table = Table(title=f"Plan: {variants[0].plan.dataset.task.title}", title_justify="left")
     numbers = ("finished", "to do", "of those begun", "parameters", "an epoch", "a training", "all")
     for heading in ("variant", "run", *numbers):
         table.add_column(heading, justify="left" if heading in {"variant", "run"} else "right", overflow="fold")
@@ -310,7 +311,7 @@ def _print(console: Console, text: str) -> None:
 
 def _table_of_results(result: AblationResult, *, compact: bool) -> Table:
     task = result.dataset.task
-    table = Table(title=f"{task.name}: {result.judge.rows} rows", title_justify="left")
+    table = Table(title=f"{task.title}: {result.judge.rows} rows", title_justify="left")
     headings = ["variant", _label(result.judge, task.unit), "std, folds", "std, seeds"]
     any_ensemble = any(math.isfinite(row.ensemble) for row in result.summaries)
     if any_ensemble:
@@ -332,8 +333,8 @@ def _table_of_results(result: AblationResult, *, compact: bool) -> Table:
         ]
         if not compact:
             cells += [
-                ",".join(map(str, row.folds)),
-                ",".join(map(str, row.seeds)),
+                _listed(row.folds),
+                _listed(row.seeds),
                 f"{row.rows:,}",
                 _seconds(row.epoch_seconds),
                 f"{row.peak_memory_bytes / 2**30:.1f} GiB",
@@ -356,14 +357,18 @@ def _table_of_parameters(result: AblationResult) -> Table:
 
 
 def _table_of_comparisons(result: AblationResult, *, compact: bool) -> Table:
-    unit = result.dataset.task.unit
-    title = f"Declared contrasts{f', in {unit}' if unit else ''}"
+    task = result.dataset.task
+    split = f" ({task.split})" if task.split != "folds" else ""
+    title = f"Declared contrasts{split}{f', in {task.unit}' if task.unit else ''}"
     table = Table(title=title, title_justify="left")
     left_out = {"p", "finds", "seeds"} if compact else set()
     headings = ["first", "second", "difference", "question", "95 % interval", "p", "verdict", "finds", "seeds"]
+    any_share = any(comparison.superiority for comparison in result.comparisons)
+    headings += ["first better"] if any_share else []
+    texts = {"first", "second", "question", "verdict", "seeds", "first better"}
     for heading in headings:
         if heading not in left_out:
-            _add_column(table, heading, is_text=heading in {"first", "second", "question", "verdict", "seeds"})
+            _add_column(table, heading, is_text=heading in texts)
     for comparison in result.comparisons:
         difference = comparison.difference
         shown = figures(difference, 3) if compact else with_share(difference, comparison)
@@ -377,6 +382,8 @@ def _table_of_comparisons(result: AblationResult, *, compact: bool) -> Table:
             if not compact:
                 seeds = seeds_wanted(comparison, result.declaration.target) if of_contrast else ""
                 cells += [with_share(answer.detectable, comparison, 2), seeds]
+            if any_share:
+                cells.append("" if of_contrast else how_often_better(comparison))
             table.add_row(*cells)
             of_contrast = []
     return table
@@ -385,6 +392,13 @@ def _table_of_comparisons(result: AblationResult, *, compact: bool) -> Table:
 def _add_column(table: Table, heading: str, *, is_text: bool) -> None:
     """Add a column. Text wraps where the line is short; numbers are never cut."""
     table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Return ascending numbers, "0,1,3", many in a row as "0–19"."""
+    if len(numbers) > _LISTED and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]}–{numbers[-1]}"
+    return ",".join(map(str, numbers))
 
 
 def _seconds(seconds: float) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ablations.answers import answers, explanations, seeds_wanted, verdict, with_share
+from ablations.answers import answers, explanations, how_often_better, seeds_wanted, verdict, with_share
 from ablations.comparison import Declaration, compare_finished, declare_contrasts, scores_in_store
 from ablations.detection import Need
 from ablations.grid import Setting, Variant
@@ -23,14 +23,14 @@ from benchmarks.base.errors import UsageError
 from benchmarks.base.files import plain, write_bytes, write_json
 from benchmarks.base.text import csv_text
 from benchmarks.data.dataset import Dataset
-from benchmarks.results.contrasts import MARGIN, Answer, Comparison, KnownNoise, Noise, known_noise
+from benchmarks.results.contrasts import MARGIN, Answer, Comparison, KnownNoise, Noise, Superiority, known_noise
 from benchmarks.results.metrics import PrimaryMetric
 from benchmarks.results.recorded import TUNED_HERE, is_tuned_here
 from benchmarks.training.plans import PlannedTraining, run_facts
 
 __all__ = ["AblationResult", "evaluate", "write_result"]
 
-_PARTS = {"noise": Noise, "on_these_folds": Answer, "on_new_data": Answer}
+_PARTS = {"noise": Noise, "on_these_folds": Answer, "on_new_data": Answer, "superiority": Superiority}
 # Of comparisons.csv, which has one line for each contrast.
 _COLUMNS = [
     *(
@@ -39,6 +39,7 @@ _COLUMNS = [
         for part in (fields(_PARTS[field.name]) if field.name in _PARTS else [None])
     ),
     "seeds_for_target",
+    "split",
 ]
 
 
@@ -144,7 +145,7 @@ def evaluate(
     comparisons = compare_finished(finished, declaration)
     how = Judge(task.kind, judge)
     known = None
-    if any(comparison.noise is None for comparison in comparisons):
+    if not declaration.resampled and any(comparison.noise is None for comparison in comparisons):
         known = known_noise(scores_in_store(variants[0].plan.run.path.parent, how))
     return AblationResult(variants, finished, how, summaries, absent, paper, declaration, comparisons, needs, known)
 
@@ -209,10 +210,21 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
         write_json(folder / "ablation.json", facts)
         _write_csv(
             folder / "table.csv",
-            [{**line, "metric": result.metric.name, "unit": task.unit, "judge": result.judge.rows} for line in table],
+            [
+                {
+                    **line,
+                    "metric": result.metric.name,
+                    "unit": task.unit,
+                    "judge": result.judge.rows,
+                    "split": task.split,
+                }
+                for line in table
+            ],
         )
-        _write_csv(folder / "comparisons.csv", [_flat(each) for each in comparisons], _COLUMNS)
-        _write_csv(folder / "cells.csv", _lines_of_trainings(result.finished))
+        _write_csv(folder / "comparisons.csv", [{**_flat(each), "split": task.split} for each in comparisons], _COLUMNS)
+        _write_csv(
+            folder / "cells.csv", [{**line, "split": task.split} for line in _lines_of_trainings(result.finished)]
+        )
         write_bytes(folder / "table.tex", _latex(result).encode())
     except OSError as error:
         raise UsageError(
@@ -296,13 +308,13 @@ def _latex(result: AblationResult) -> str:
     """Return the table of results, that of parameters and that of comparisons for LaTeX."""
     task = result.dataset.task
     unit = f" ({task.unit})" if task.unit else ""
-    label = f"{result.metric.label}{unit}"
+    heading = f"{result.metric.label}{unit}"
     any_ensemble = any(math.isfinite(row.ensemble) for row in result.summaries)
     any_paper = any(paper is not None for paper in result.paper)
     lines = [
         {
             "variant": str(row.setting),
-            label: figures(row.mean),
+            heading: figures(row.mean),
             "std, folds": figures(row.std_folds),
             "std, seeds": figures(row.std_seeds),
             **({"seeds averaged": figures(row.ensemble)} if any_ensemble else {}),
@@ -311,7 +323,7 @@ def _latex(result: AblationResult) -> str:
         }
         for row, paper in zip(result.summaries, result.paper, strict=True)
     ]
-    notes = [f"{label} on {result.judge.rows} rows, mean over folds of the mean over seeds."]
+    notes = [f"{heading} on {result.judge.rows} rows, mean over folds of the mean over seeds."]
     if not result.dataset.is_complete:
         notes.append(f"Partial data: {result.dataset.coverage:.1%} of the rows.")
     if result.limits:
@@ -320,11 +332,13 @@ def _latex(result: AblationResult) -> str:
         notes.append(f"{TUNED_HERE.capitalize()}: {'; '.join(result.tuned_here)}.")
     if result.absent:
         notes.append(f"Not finished: {'; '.join(map(str, result.absent))}.")
-    parts = [r"% \usepackage{booktabs}", _latex_table(lines, f"{task.name}: {' '.join(notes)}", f"tab:{task.name}")]
-    caption = f"{task.name}: trainable parameters."
-    parts.append(_latex_table(result.parameters(), caption, f"tab:{task.name}-parameters"))
+    label = f"tab:{task.name}" if task.split == "folds" else f"tab:{task.name}-{task.split}"
+    parts = [r"% \usepackage{booktabs}", _latex_table(lines, f"{task.title}: {' '.join(notes)}", label)]
+    caption = f"{task.title}: trainable parameters."
+    parts.append(_latex_table(result.parameters(), caption, f"{label}-parameters"))
     if result.comparisons:
-        caption = f"{task.name}: {' '.join(result.explanations)}"
+        caption = f"{task.title}: {' '.join(result.explanations)}"
+        any_share = any(comparison.superiority for comparison in result.comparisons)
         lines = [
             {
                 "first": comparison.first if is_first else "",
@@ -334,13 +348,14 @@ def _latex(result: AblationResult) -> str:
                 "95 % interval": f"{figures(answer.low, 3)} to {figures(answer.high, 3)}",
                 "p": figures(answer.p, 2),
                 "verdict": verdict(answer),
+                **({} if not any_share else {"first better": "" if is_first else how_often_better(comparison)}),
                 "finds": with_share(answer.detectable, comparison, 2),
                 "seeds": seeds_wanted(comparison, result.declaration.target) if is_first else "",
             }
             for comparison in result.comparisons
             for is_first, (question, answer) in zip((True, False), answers(comparison), strict=True)
         ]
-        parts.append(_latex_table(lines, caption, f"tab:{task.name}-differences"))
+        parts.append(_latex_table(lines, caption, f"{label}-differences"))
     return "\n".join(parts)
 
 
@@ -356,7 +371,8 @@ def _latex_table(lines: Sequence[Mapping[str, str]], caption: str, label: str) -
         [[_with_minus(cell) for cell in line.values()] for line in lines],
         # Names and verdicts are text; the columns between them are numbers.
         alignment="".join(
-            "l" if name in {"variant", "first", "second", "question", "verdict"} else "r" for name in columns
+            "l" if name in {"variant", "first", "second", "question", "verdict", "first better"} else "r"
+            for name in columns
         ),
         caption=_with_minus(caption),
         label=label,

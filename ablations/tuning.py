@@ -33,8 +33,9 @@ def make_tuning(
 ) -> Tuning:
     """Return the search for a recipe of a point of the grid; what the point sets is not searched.
 
-    It reads no test row of the folds of the grid. Every row is a test row of one of all folds, so that for these it
-    leaves out the test rows of the first one, and the results on the others are labelled.
+    It reads no test row of the folds of the grid. Every row is a test row of one of all folds, and nearly every one of
+    a few random splits, so that for these it leaves out the test rows of the first one, and the results on the others
+    are labelled.
 
     Raises:
         UsageError: See `Tuning`, as for the arguments and `DataError`.
@@ -46,14 +47,14 @@ def make_tuning(
         given = {**setting.given, "assignments": [*setting.given["assignments"], *searched]}
         return build_config(dataset.task.name, setting.name, defaults=dataset.task.defaults, **given)
 
-    leaves_none = 1 < n_folds(dataset.task.split) == len(folds)
+    leaves_few = len(folds) > 1 and n_folds(dataset.task.split) in {None, len(folds)}
     recipe, given = setting.given["recipe"], {key: each for key, each in setting.given.items() if key != "recipe"}
     return Tuning(
         str(setting),
         configure,
         given_fields(**given),
         dataset,
-        folds=folds[:1] if leaves_none else folds,
+        folds=folds[:1] if leaves_few else folds,
         seeds=[seed],
         trials=trials,
         out=out,

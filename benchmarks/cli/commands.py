@@ -130,7 +130,7 @@ def run(
                     on_wait=display.wait,
                 )
             summary = summarise(plan)
-            if summary["trainings"] and not chosen.is_official:
+            if summary["trainings"] and not chosen.has_leaderboard:
                 summary["references"] = references(plan, summary["folds"])
                 plan.run.write_summary(lambda: _with_references(summarise(plan), summary))
     except (KeyboardInterrupt, Interrupted) as interrupted:

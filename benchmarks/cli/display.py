@@ -61,7 +61,7 @@ def show_result(plan: Plan, summary: dict[str, Any]) -> None:
         return
     console.print()
     console.print(_fold_table(plan, summary))
-    if published(task.name):
+    if task.has_leaderboard:
         _show_leaderboard(console, plan, summary)
     elif "references" in summary:
         _show_references(console, plan, summary)
@@ -85,7 +85,7 @@ def _fold_table(plan: Plan, summary: dict[str, Any]) -> Table:
     task = plan.dataset.task
     seeds = len(summary["seeds"]) > 1
     unit = f" in {task.unit}" if task.unit else ""
-    table = Table(title=f"{task.name}, {plan.config.variant}: test rows{unit}", title_justify="left")
+    table = Table(title=f"{task.title}, {plan.config.variant}: test rows{unit}", title_justify="left")
     table.add_column("fold")
     if seeds:
         table.add_column("seed")
@@ -474,12 +474,13 @@ def _status(run: Run, records: Mapping[Training, Mapping[str, Any]]) -> list[str
     scores = fold_means({training: record["metrics"][name] for training, record in records.items()})
     rows = "all" if data["is_complete"] else f"{data['coverage']:.1%}"
     return [
-        str(config["task"]),
+        config["task"] if task["split"] == "folds" else f"{config['task']} ({task['split']})",
         rows if config["limit"] is None else f"{rows}, limit {config['limit']:,}",
         f"{recorded_variant(config)}, {TUNED_HERE}" if is_tuned_here(facts, scores) else recorded_variant(config),
         run.path.name,
         ",".join(str(seed) for seed in sorted({training.seed for training in records})),
-        f"{len(scores)} of {n}: {','.join(map(str, scores))}" if scores else f"0 of {n}",
+        (str(len(scores)) if n is None else f"{len(scores)} of {n}")
+        + (f": {','.join(map(str, scores))}" if scores else ""),
         "; ".join(map(str, run.under_way())),
         f"{METRIC_LABELS[name]} {f'({unit})' if (unit := task['unit']) else ''}".strip(),
         figures(float(np.mean(list(scores.values())))) if scores else "",

@@ -119,9 +119,9 @@ class TrainingOptions:
     split: Annotated[
         str | None,
         typer.Option(
-            metavar="folds|holdout:A/B/C",
-            help="Five folds (default), or shares of training, validation and test rows.",
-            rich_help_panel=_OWN,
+            metavar="folds|resample|holdout:A/B/C",
+            help="Five folds (default), random splits of which fold i is the i-th, or for own data shares of training, "
+            "validation and test rows.",
         ),
     ] = None
     unit: Annotated[str | None, typer.Option(help="Unit of the target, for tables.", rich_help_panel=_OWN)] = None
@@ -144,8 +144,8 @@ class TrainingOptions:
 
     def choose_task(self, name: str) -> Task:
         """Return the task of a name, or the one that own data define, see the function of this name."""
-        own = {"target": self.target, "kind": self.kind, "split": self.split, "unit": self.unit}
-        return choose_task(name, self.data_dir, self.on_bad_row, **own)
+        own = {"target": self.target, "kind": self.kind, "unit": self.unit}
+        return choose_task(name, self.data_dir, self.on_bad_row, split=self.split, **own)
 
 
 def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -189,13 +189,16 @@ def has_results_in_files(command: Callable[..., None], options: Mapping[str, Any
     return _IN_FILES in vars(command) and not options.get(vars(command)[_IN_FILES])
 
 
-def choose_task(name: str, data_dir: Path | None, on_bad_row: str | None, **own_data: Any) -> Task:
+def choose_task(
+    name: str, data_dir: Path | None, on_bad_row: str | None, *, split: str | None = None, **own_data: Any
+) -> Task:
     """Return the task of a name, or the one that own data define, and check that all options are for such a task.
 
     Args:
         name: Name of a task, or the path of own data.
         data_dir: Value of --data-dir, which is for tasks only.
         on_bad_row: Value of --on-bad-row, which is for own data only.
+        split: Value of --split.
         own_data: Values of the other options for own data, which `find_task` takes.
 
     Raises:
@@ -212,7 +215,7 @@ def choose_task(name: str, data_dir: Path | None, on_bad_row: str | None, **own_
         raise UsageError(f"--data-dir is for the files of built-in tasks; {name} is read from where it is.")
     if given and not is_own:
         raise own_data_only(get_task(name), *given)
-    return find_task(name, **own_data)
+    return find_task(name, split=split, **own_data)
 
 
 def load_with_bars(
@@ -279,9 +282,7 @@ def choose_folds(text: str | None, task: Task) -> list[int]:
     folds = []
     for part in text.split(","):
         if (fold := whole_number(part.strip())) is None:
-            raise UsageError(
-                f"--folds takes numbers from 0 to 4 separated by commas, such as 0,1, not {printable(text)!r}."
-            )
+            raise UsageError(f"--folds takes numbers separated by commas, such as 0,1, not {printable(text)!r}.")
         folds.append(fold)
     check_fold_numbers(folds, task.split)
     return folds

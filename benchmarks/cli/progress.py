@@ -191,7 +191,7 @@ class RunDisplay(TrainingDisplay):
         table, task, variant = plan.dataset.table, plan.dataset.task, plan.config.variant
         share = "" if plan.dataset.is_complete else f" ({plan.dataset.coverage:.1%} of the task: partial data)"
         self.console.print(
-            f"{task.name}: {len(table):,} crystals{share}, {variant_kind(variant)} {variant}, {device}. "
+            f"{task.title}: {len(table):,} crystals{share}, {variant_kind(variant)} {variant}, {device}. "
             f"{len(plan.missing)} of {len(plan.trainings)} trainings to do, in {plan.run.path}"
         )
         show_notes(self.console, plan.dataset)

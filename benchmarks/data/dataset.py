@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,17 +38,23 @@ class Dataset:
     is_complete: bool
     skipped: tuple[SkippedRow, ...] = ()
     symprec: float = SYMPREC
-    _made: dict[tuple[int, int | None, float | None], list[Fold]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _made: dict[tuple[object, ...], list[Fold]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def folds(self, seed: int = 0, limit: int | None = None, validation: float | None = None) -> list[Fold]:
-        """Return the folds for a seed, or the one of a holdout split; they are made once.
+    def folds(
+        self,
+        seed: int = 0,
+        limit: int | None = None,
+        validation: float | None = None,
+        *,
+        numbers: Sequence[int] | None = None,
+    ) -> list[Fold]:
+        """Return the folds for a seed; they are made once.
 
         Args:
             seed: Seed of the run, from 0 on, which draws the validation rows.
             limit: Largest number of training and validation rows of a fold.
             validation: Share of these that are validation rows, see `make_folds`.
+            numbers: Which folds; by default all, or the first of a split that has no last one.
 
         Raises:
             UsageError: See `make_folds`, as for `DataError`.
@@ -55,7 +62,7 @@ class Dataset:
         """
         if seed < 0:
             raise UsageError(f"A seed is a whole number from 0 on, not {seed}.")
-        key = seed, limit, validation
+        key = (seed, limit, validation, None if numbers is None else tuple(numbers))
         if key not in self._made:
             task, table = self.task, self.table
             self._made[key] = make_folds(
@@ -67,6 +74,7 @@ class Dataset:
                 limit=limit,
                 validation=validation,
                 split=task.split,
+                numbers=numbers,
             )
         return self._made[key]
 

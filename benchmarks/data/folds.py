@@ -1,4 +1,7 @@
-"""The official MatBench folds, with validation rows cut from their training rows, and a holdout split of own data."""
+"""The splits of a data set: MatBench's official folds, fresh random splits without end, and a holdout of own data.
+
+Validation rows are cut from the training rows.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.cache import digest
-from benchmarks.base.errors import DataError, UsageError
-from benchmarks.data.tasks import Kind
+from benchmarks.base.errors import DataError, UsageError, printable
+from benchmarks.data.tasks import RESAMPLE, Kind
 
 __all__ = [
     "JUDGED_FRACTION",
@@ -33,6 +36,8 @@ JUDGED_FRACTION = 0.2
 
 # The seed of the split file shipped with matbench 0.6 (matbench_v0.1_validation.json, "random_state").
 _OFFICIAL_SEED = 18012019
+# Number of seeds that scikit-learn takes.
+_SEEDS = 2**32
 
 
 def data_digest(table_digest: str, split: str) -> str:
@@ -45,7 +50,7 @@ class Fold:
     """One fold as positions in the table, each part in the official row order and disjoint from the others.
 
     Attributes:
-        index: Number of the fold, 0 to 4; 0 for a holdout split.
+        index: Number of the fold, from 0.
         train: Rows that the model is fitted on, int64 [n_train].
         validation: Rows that stop the training and choose the epoch, int64 [n_validation]; none where all rows train.
         test: Rows that are predicted once, int64 [n_test]. No test row is ever dropped.
@@ -58,12 +63,12 @@ class Fold:
 
 
 def check_split(split: str) -> str:
-    """Return a split in its standard form: "folds", or "holdout:0.8/0.1/0.1" (training/validation/test).
+    """Return a split in its standard form: "folds", "resample", or "holdout:0.8/0.1/0.1" (training/validation/test).
 
     Raises:
         UsageError: The text is not a split.
     """
-    if split == "folds":
+    if split in {"folds", RESAMPLE}:
         return split
     name, _, text = split.partition(":")
     try:
@@ -72,7 +77,8 @@ def check_split(split: str) -> str:
         shares = []
     if name != "holdout" or len(shares) != 3:
         raise UsageError(
-            f"--split takes folds or holdout:TRAIN/VALIDATION/TEST, such as holdout:0.8/0.1/0.1, not {split!r}."
+            f"--split takes folds, {RESAMPLE} or holdout:TRAIN/VALIDATION/TEST, such as holdout:0.8/0.1/0.1, not "
+            f"{printable(split)!r}."
         )
     if not min(shares) > 0 or not abs(sum(shares) - 1) < 1e-6:
         raise UsageError(f"The three shares of {split!r} must be positive and sum to 1, such as holdout:0.8/0.1/0.1.")
@@ -88,9 +94,9 @@ def tuning_split(split: str, folds: Sequence[int]) -> str:
     return f"tuning:{','.join(map(str, sorted(folds)))}:{split}"
 
 
-def n_folds(split: str) -> int:
-    """Return the number of folds of a split."""
-    return N_FOLDS if split == "folds" else 1
+def n_folds(split: str) -> int | None:
+    """Return the number of folds of a split; None where there is no end of them."""
+    return {"folds": N_FOLDS, RESAMPLE: None}.get(split, 1)
 
 
 def check_fold_numbers(folds: Sequence[int], split: str) -> None:
@@ -99,12 +105,13 @@ def check_fold_numbers(folds: Sequence[int], split: str) -> None:
     Raises:
         UsageError: The split does not have them, or one is named twice.
     """
-    if split != "folds" and list(folds) != [0]:
+    end = n_folds(split)
+    if end == 1 and list(folds) != [0]:
         raise UsageError(f"The split {split} has only fold 0: leave out --folds.")
-    wrong = [fold for fold in folds if fold not in range(N_FOLDS)]
-    if wrong or len(set(folds)) != len(folds) or not folds:
+    known = range(_SEEDS if end is None else end)
+    if not folds or len(set(folds)) != len(folds) or any(fold not in known for fold in folds):
         raise UsageError(
-            f"--folds takes numbers from 0 to {N_FOLDS - 1}, none of them twice, not {','.join(map(str, folds))}."
+            f"--folds takes numbers from 0 to {known[-1]}, none of them twice, not {','.join(map(str, folds))}."
         )
 
 
@@ -129,22 +136,26 @@ def official_folds(
     """
     from sklearn.model_selection import KFold, StratifiedKFold
 
+    _require_rows(kind, n_rows, targets)
+    splitter = (KFold if kind == "regression" else StratifiedKFold)(N_FOLDS, shuffle=True, random_state=_OFFICIAL_SEED)
+    splits = splitter.split(np.zeros(n_rows), targets)
+    return [(train.astype(np.int64), test.astype(np.int64)) for train, test in splits]
+
+
+def _require_rows(kind: Kind, n_rows: int, targets: NDArray[np.generic] | None) -> None:
+    """Refuse too few rows, or too few of a class, for a fifth of them to be tested."""
     if n_rows < N_FOLDS:
         raise UsageError(f"{n_rows} rows cannot be split into {N_FOLDS} folds: give at least {N_FOLDS} rows.")
-    rows = np.zeros(n_rows)
     if kind == "regression":
-        splits = KFold(N_FOLDS, shuffle=True, random_state=_OFFICIAL_SEED).split(rows)
-    else:
-        if targets is None or len(targets) != n_rows:
-            raise ValueError("stratified folds need the label of every row")
-        classes, counts = np.unique(targets, return_counts=True)
-        if counts.min() < N_FOLDS:
-            raise UsageError(
-                f"Only {counts.min()} rows have the target {classes[counts.argmin()]}: "
-                f"stratified folds need at least {N_FOLDS} rows of each class."
-            )
-        splits = StratifiedKFold(N_FOLDS, shuffle=True, random_state=_OFFICIAL_SEED).split(rows, targets)
-    return [(train.astype(np.int64), test.astype(np.int64)) for train, test in splits]
+        return
+    if targets is None or len(targets) != n_rows:
+        raise ValueError("stratified folds need the label of every row")
+    classes, counts = np.unique(targets, return_counts=True)
+    if counts.min() < N_FOLDS:
+        raise UsageError(
+            f"Only {counts.min()} rows have the target {classes[counts.argmin()]}: "
+            f"stratified folds need at least {N_FOLDS} rows of each class."
+        )
 
 
 def make_folds(
@@ -157,12 +168,15 @@ def make_folds(
     limit: int | None = None,
     validation: float | None = None,
     split: str = "folds",
+    numbers: Sequence[int] | None = None,
 ) -> list[Fold]:
-    """Return the official folds, restricted to the rows of the table, with validation rows cut from the training rows.
+    """Return folds of the rows of the table, by default the official ones, with validation rows cut from training rows.
 
     A share of each fold's training rows, drawn by the run's seed and the fold's index, becomes validation rows; in a
-    classification, that share of each class. A holdout split, validation rows included, is drawn with the seed of the
-    official folds, so that all blocks and seeds share it; in a classification it is stratified.
+    classification, that share of each class. Fold i of "resample" tests a fifth of the rows of the table, in a
+    classification of each class, drawn with the seed i whatever the run's. A holdout split, validation rows included,
+    is drawn with the seed of the official folds, so that all blocks and seeds share it; in a classification it is
+    stratified.
 
     Args:
         kind: "regression" or "classification".
@@ -177,9 +191,7 @@ def make_folds(
             split names.
         split: As `check_split` or `tuning_split` returns it; a holdout split is for data sets that are complete by
             themselves.
-
-    Returns:
-        The five folds, or the one of a holdout split or of a split for tuning.
+        numbers: Folds to make, see `check_fold_numbers`. Default: all; of a split that has no last fold, the first.
 
     Raises:
         UsageError: Too few rows, a limit below 2, two shares of validation rows, or a part of a classification data
@@ -191,11 +203,17 @@ def make_folds(
             f"A limit of {limit} training rows is too small: one row to train on and one to validate on are 2."
         )
     if split.startswith("tuning:"):
-        _, numbers, outer = split.split(":", 2)
-        folds = make_folds(kind, rows, n_official_rows, targets, 0, validation=validation, split=outer)
-        train, judging = _judged(kind, targets, [folds[int(number)] for number in numbers.split(",")])
+        _, known, outer = split.split(":", 2)
+        outer_numbers = [int(number) for number in known.split(",")]
+        train, judging = _judged(
+            kind,
+            targets,
+            make_folds(
+                kind, rows, n_official_rows, targets, 0, validation=validation, split=outer, numbers=outer_numbers
+            ),
+        )
         return [_divided(kind, targets, Fold(0, train, train[:0], judging), seed, limit, validation)]
-    if split != "folds":
+    if split not in {"folds", RESAMPLE}:
         if validation:
             raise UsageError(
                 f"The split {split} names its share of validation rows: leave out training.validation={validation:g}, "
@@ -207,25 +225,56 @@ def make_folds(
     if n_official_rows is None:
         rows, n_official_rows = np.arange(len(rows)), len(rows)
     position = _positions(rows, n_official_rows)
-    labels = None
+    if split == RESAMPLE:
+        order = position[position >= 0]
+        folds = [_drawn(kind, order, targets, number) for number in numbers or [0]]
+    else:
+        folds = _official(kind, position, targets, range(N_FOLDS) if numbers is None else numbers)
+    return [_divided(kind, targets, fold, seed, limit, validation) for fold in folds]
+
+
+def _official(
+    kind: Kind, position: NDArray[np.int64], targets: NDArray[np.generic], numbers: Sequence[int]
+) -> list[Fold]:
+    """Return official folds, as positions in the table, without validation rows.
+
+    Args:
+        kind: "regression" or "classification".
+        position: Position in the table of each official row, [n_official_rows]; -1 where it has none.
+        targets: Target of each row of the table, [M].
+        numbers: Numbers of the folds.
+    """
+    labels, n_rows, n_official_rows = None, len(targets), len(position)
     if kind == "classification":
-        if len(rows) < n_official_rows:
+        if n_rows < n_official_rows:
             raise UsageError(
-                f"A classification cannot be run on a part of its rows ({len(rows):,} of {n_official_rows:,}): "
+                f"A classification cannot be run on a part of its rows ({n_rows:,} of {n_official_rows:,}): "
                 "the official folds are stratified by the labels of all rows. Use the complete file."
             )
         labels = targets[position]
-
-    folds = []
-    for index, (official_train, official_test) in enumerate(official_folds(kind, n_official_rows, labels)):
-        train, test = (at[at >= 0] for at in (position[official_train], position[official_test]))
+    folds, official = [], official_folds(kind, n_official_rows, labels)
+    for index in numbers:
+        train, test = (at[at >= 0] for at in (position[part] for part in official[index]))
         if len(train) < 2 or len(test) == 0:
             raise UsageError(
-                f"The {len(rows):,} rows of the data leave {len(train)} training and {len(test)} test rows "
+                f"The {n_rows:,} rows of the data leave {len(train)} training and {len(test)} test rows "
                 f"in fold {index}: give more rows."
             )
-        folds.append(_divided(kind, targets, Fold(index, train, train[:0], test), seed, limit, validation))
+        folds.append(Fold(index, train, train[:0], test))
     return folds
+
+
+def _drawn(kind: Kind, order: NDArray[np.int64], targets: NDArray[np.generic], number: int) -> Fold:
+    """Return a random split of the rows in this order, as positions in the table [n], without validation rows."""
+    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
+
+    labels = targets[order] if kind == "classification" else None
+    _require_rows(kind, len(order), labels)
+    splitter = (ShuffleSplit if kind == "regression" else StratifiedShuffleSplit)(
+        1, test_size=len(order) // N_FOLDS, random_state=number
+    )
+    ((train, test),) = splitter.split(np.zeros(len(order)), labels)
+    return Fold(number, order[np.sort(train)], order[:0], order[np.sort(test)])
 
 
 def _divided(

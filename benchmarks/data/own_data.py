@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import expanded
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, refinement_facts, with_ptr
-from benchmarks.data.folds import check_split
+from benchmarks.data.folds import check_split, n_folds
 from benchmarks.data.layouts import LAYOUTS, Layout, open_layout
 from benchmarks.data.rows import Fault
 from benchmarks.data.tasks import COMPOSITION_TASKS, TASKS, Kind, Task, get_task
@@ -58,9 +59,9 @@ def find_task(
     Args:
         name: Name of a task, or the path of own data.
         target: Column of own data that holds the target. This and the other arguments, for which see `own_task`, are
-            for own data only.
+            for own data only, except the split.
         kind: What is predicted.
-        split: How rows are split.
+        split: How rows are split; "folds" or "resample" for a task with a name.
         unit: Unit of the target.
 
     Raises:
@@ -73,10 +74,12 @@ def find_task(
     path = find_own_data(name)
     if path is not None:
         return own_task(path, **given)
-    task = get_task(name)
+    task, split = get_task(name), check_split(given.pop("split", "folds"))
+    if n_folds(split) == 1:
+        given[f"split {split}"] = split
     if given:
         raise own_data_only(task, *given)
-    return task
+    return task if split == task.split else replace(task, split=split)
 
 
 def own_data_only(task: Task, *options: str) -> UsageError:
@@ -136,7 +139,7 @@ def own_task(
         kind=kind,
         description=f"Own data: {path.name}.",
         split=split,
-        default_folds=(0, 1, 2, 3, 4) if split == "folds" else (0,),
+        default_folds=(0,) if n_folds(split) == 1 else (0, 1, 2, 3, 4),
         path=path,
     )
 

@@ -18,6 +18,7 @@ from benchmarks.base.files import expanded, file_digest, reading
 __all__ = [
     "COMPOSITION_TASKS",
     "DATA_DIR_VARIABLE",
+    "RESAMPLE",
     "TASKS",
     "DataFile",
     "Kind",
@@ -31,6 +32,9 @@ __all__ = [
 Kind = Literal["regression", "classification"]
 
 DATA_DIR_VARIABLE = "SEN_BENCH_DATA"
+
+RESAMPLE = "resample"
+"""The split of which each fold is a random one of its own, drawn by the number of the fold; it has no last fold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,8 @@ class Task:
         url: Address of the official file; None for a task outside MatBench.
         sha256: Hash of the official file, in hexadecimal.
         licence: Licence of the data, where their source states one.
-        split: "folds" for MatBench's five, or "holdout:0.8/0.1/0.1" (see `benchmarks.data.folds.check_split`).
+        split: "folds" for MatBench's five, "resample", or "holdout:0.8/0.1/0.1" (see
+            `benchmarks.data.folds.check_split`).
         default_folds: Folds that a run takes by default.
         defaults: Configuration fields that have other defaults for this task.
         path: The folder or file of own data; None for a task that sen-bench knows by name.
@@ -71,8 +76,23 @@ class Task:
 
     @property
     def is_official(self) -> bool:
-        """Whether the task is a MatBench benchmark, with official folds, a leaderboard and a submission format."""
+        """Whether the data are those of a MatBench benchmark."""
         return self.url is not None
+
+    @property
+    def has_leaderboard(self) -> bool:
+        """Whether results may stand beside the published ones: official data on the official folds."""
+        return self.is_official and self.split == "folds"
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether each fold is a random split of its own."""
+        return self.split == RESAMPLE
+
+    @property
+    def title(self) -> str:
+        """What it is called in tables and figures: its name, with its split unless that is the folds."""
+        return self.name if self.split == "folds" else f"{self.name} ({self.split})"
 
     def facts(self) -> dict[str, Any]:
         """Return the facts about the task that a run records."""

@@ -17,11 +17,20 @@ from numpy.typing import NDArray
 from benchmarks.base.errors import UsageError, printable, suggest
 from benchmarks.data.tasks import Kind
 from benchmarks.results.metrics import THRESHOLD, row_loss
-from benchmarks.results.statistics import CONFIDENCE, FEWEST_OF_A_CLASS, Estimate, corrected_variance, holm
+from benchmarks.results.statistics import (
+    CONFIDENCE,
+    FEWEST_OF_A_CLASS,
+    Estimate,
+    corrected_variance,
+    holm,
+    interval_of_share,
+    p_of_share,
+)
 from benchmarks.results.store import Predictions, Training
 
 __all__ = [
     "MARGIN",
+    "MEANINGFUL",
     "REFERENCE",
     "TARGET",
     "Answer",
@@ -29,6 +38,7 @@ __all__ = [
     "Comparison",
     "KnownNoise",
     "Noise",
+    "Superiority",
     "Verdict",
     "compare",
     "declare",
@@ -38,6 +48,9 @@ __all__ = [
 MARGIN = 0.02
 """Differences within this share of the second variant's score do not matter, unless the user names another margin."""
 
+MEANINGFUL = 0.75
+"""Share of random splits above which being better on them is meaningful (Bouthillier et al. 2021, arXiv:2103.03098)."""
+
 REFERENCE = "capsule"
 """The block that the others are compared with, unless the user declares other contrasts."""
 
@@ -45,6 +58,7 @@ TARGET = 0.05
 """Of undecided contrasts the seeds are named that find a difference of this share of the second variant's score."""
 
 Verdict = Literal["better", "worse", "equivalent", "undecided", "not assessable"]
+Finding = Literal["not significant", "significant", "meaningful"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +157,29 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Superiority:
+    """How often the first variant is better on random splits of these rows, where both are trained anew for each.
+
+    It says nothing of other data: all splits are of the same rows, however many there are.
+
+    Attributes:
+        share: Share of the splits on which it is better; ties count half.
+        low: Lower end of the exact 95 % interval of the probability that it is better on such a split.
+        high: Upper end of it.
+        splits: Number of splits.
+        p: Two-sided p-value of a probability of one half, the sign test, adjusted after Holm.
+        finding: "meaningful" if it is significant and one of the two is better on more than the share MEANINGFUL.
+    """
+
+    share: float
+    low: float
+    high: float
+    splits: int
+    p: float
+    finding: Finding
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two variants compared on the trainings and rows that both have.
 
@@ -159,6 +196,7 @@ class Comparison:
         noise: Noise of the difference on these folds; None where no fold has two seeds.
         on_these_folds: Whether one is better on these folds, beyond the noise of training and of test rows.
         on_new_data: Whether it would be better after training and testing on other rows.
+        superiority: How often it is better on random splits; None where the folds are no random splits.
     """
 
     first: str
@@ -173,6 +211,7 @@ class Comparison:
     noise: Noise | None
     on_these_folds: Answer
     on_new_data: Answer
+    superiority: Superiority | None = None
 
     def seeds_for(self, difference: float) -> int | None:
         """Return the seeds that would find a difference of this size on these folds, see `Noise.seeds_for`.
@@ -244,6 +283,7 @@ def compare(
     *,
     higher_is_better: bool,
     margin: float = MARGIN,
+    resampled: bool = False,
 ) -> list[Comparison]:
     """Compare the variants of each contrast; those that have no training or no row in common are left out.
 
@@ -253,16 +293,45 @@ def compare(
         kind: Kind of the task.
         higher_is_better: Whether a higher score is better.
         margin: Share of the second variant's score within which differences do not matter.
+        resampled: Whether each fold is a random split of its own.
     """
-    found = [facts for first, second in contrasts if (facts := _contrast(first, second, kind)) is not None]
+    apart = {"on_these_folds": "each fold is a random split"} if resampled else {}
+    found = [facts for first, second in contrasts if (facts := _contrast(first, second, kind, apart)) is not None]
     margins = [margin * abs(facts["score"]) for facts in found]
+    by_fold = [facts.pop("by_fold") if higher_is_better else -facts.pop("by_fold") for facts in found]
+    gains = [
+        each if resampled and isinstance(facts["on_new_data"], Estimate) else None
+        for each, facts in zip(by_fold, found, strict=True)
+    ]
     estimates = {question: [facts.pop(question) for facts in found] for question in ("on_these_folds", "on_new_data")}
     answers = [_answer(each, margins, higher_is_better=higher_is_better) for each in estimates.values()]
     level = _strictest(estimates["on_these_folds"])
     return [
-        Comparison(**facts, margin=width, level=level, on_these_folds=here, on_new_data=anew)
-        for facts, width, here, anew in zip(found, margins, *answers, strict=True)
+        Comparison(**facts, margin=width, level=level, on_these_folds=here, on_new_data=anew, superiority=superiority)
+        for facts, width, here, anew, superiority in zip(found, margins, *answers, _superiority(gains), strict=True)
     ]
+
+
+def _superiority(all_gains: Sequence[NDArray[np.float64] | None]) -> list[Superiority | None]:
+    """Return how often the first variant of each contrast is better.
+
+    Args:
+        all_gains: By how much it is better on each split, [n]; None where that is not assessable.
+    """
+    won = [None if gains is None else float((np.sign(gains) + 1).sum() / 2) for gains in all_gains]
+    n_splits = [0 if gains is None else len(gains) for gains in all_gains]
+    all_p = holm([math.nan if k is None else p_of_share(k, n) for k, n in zip(won, n_splits, strict=True)])
+    found: list[Superiority | None] = []
+    for k, n, p in zip(won, n_splits, all_p, strict=True):
+        if k is None:
+            found.append(None)
+            continue
+        is_meaningful = max(k, n - k) / n > MEANINGFUL
+        finding: Finding = "not significant"
+        if p < 1 - CONFIDENCE:
+            finding = "meaningful" if is_meaningful else "significant"
+        found.append(Superiority(k / n, *interval_of_share(k, n), n, p, finding))
+    return found
 
 
 def _strictest(estimates: Sequence[Estimate | str]) -> float:
@@ -290,8 +359,15 @@ def _answer(estimates: Sequence[Estimate | str], margins: Sequence[float], *, hi
     return answers
 
 
-def _contrast(first: Compared, second: Compared, kind: Kind) -> dict[str, Any] | None:
-    """Return the facts of a comparison that do not depend on others; None if the two have nothing in common."""
+def _contrast(first: Compared, second: Compared, kind: Kind, apart: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the facts of a comparison that do not depend on others; None if the two have nothing in common.
+
+    Args:
+        first: First variant.
+        second: Second variant.
+        kind: Kind of the task.
+        apart: Why a question cannot be answered of any contrast, by the name of the answer.
+    """
     common = sorted(first.score.keys() & second.score.keys())
     trainings = {fold: [each for each in common if each.fold == fold] for fold in sorted({t.fold for t in common})}
     parts = {fold: part for fold in trainings if (part := _part(first, second, trainings[fold], kind)) is not None}
@@ -300,7 +376,7 @@ def _contrast(first: Compared, second: Compared, kind: Kind) -> dict[str, Any] |
     all_parts = list(parts.values())
     by_fold = np.array([(part.first - part.second).mean() for part in all_parts])
     difference = float(by_fold.mean())
-    not_assessable = {**second.not_assessable, **first.not_assessable}
+    not_assessable = {**second.not_assessable, **first.not_assessable, **apart}
     noise = None
     if "on_these_folds" not in not_assessable:
         noise = _noise(all_parts, has_rows=bool(first.predictions))
@@ -331,6 +407,7 @@ def _contrast(first: Compared, second: Compared, kind: Kind) -> dict[str, Any] |
         "rows": sum(part.difference.shape[1] for part in all_parts),
         "score": float(np.mean([part.second.mean() for part in all_parts])),
         "difference": difference,
+        "by_fold": by_fold,
         "noise": noise,
         "on_these_folds": not_assessable.get("on_these_folds", on_these_folds),
         "on_new_data": not_assessable.get("on_new_data", on_new_data),

@@ -173,6 +173,11 @@ def _submittable_task(run: Run, facts: Mapping[str, Any]) -> Task:
         raise UsageError(
             f"{run.path} is a run on {name}, which is not a task of MatBench and cannot be submitted to it."
         )
+    if facts["task"]["split"] != "folds":
+        raise UsageError(
+            f"{run.path} is a run on the split {facts['task']['split']}: a submission needs a run on the official "
+            "folds."
+        )
     task = get_task(name)
     if not facts["data"]["is_complete"]:
         raise UsageError(

@@ -22,6 +22,8 @@ __all__ = [
     "bootstrap_mean",
     "corrected_variance",
     "holm",
+    "interval_of_share",
+    "p_of_share",
     "share_tested",
 ]
 
@@ -176,6 +178,28 @@ def corrected_variance(differences: ArrayLike, test_to_train: float) -> float:
     """
     values = np.asarray(differences, dtype=np.float64)
     return float((1 / len(values) + test_to_train) * values.var(ddof=1))
+
+
+def interval_of_share(count: float, n: int) -> Interval:
+    """Return the exact 95 % interval of a probability (Clopper and Pearson 1934, 10.1093/biomet/26.4.404).
+
+    Args:
+        count: How often it came true in n independent trials; halves are allowed.
+        n: Number of trials.
+    """
+    from scipy.stats import beta
+
+    tail = (1 - CONFIDENCE) / 2
+    low = float(beta.ppf(tail, count, n - count + 1)) if count else 0.0
+    return Interval(low, float(beta.isf(tail, count + 1, n - count)) if count < n else 1.0)
+
+
+def p_of_share(count: float, n: int) -> float:
+    """Return the two-sided p-value of a probability of one half, twice the smaller tail as in `interval_of_share`."""
+    from scipy.special import betainc
+
+    most = max(count, n - count)
+    return min(1.0, 2 * float(betainc(most, n - most + 1, 0.5)))
 
 
 def share_tested(records: Iterable[Mapping[str, Any]]) -> float:

@@ -573,7 +573,7 @@ def fold_means(scores: Mapping[Training, float | None]) -> dict[int, float]:
 
 
 def is_official(facts: Mapping[str, Any], trainings: Collection[Training]) -> bool:
-    """Whether the mean of a run may be ranked on the leaderboard: complete official data, and all folds of every seed.
+    """Whether the mean of a run may be ranked on the leaderboard: complete official data, all official folds of a seed.
 
     The recipe must not have been chosen by rows of the task.
 
@@ -581,9 +581,11 @@ def is_official(facts: Mapping[str, Any], trainings: Collection[Training]) -> bo
         facts: The run's config.json.
         trainings: Its finished trainings.
     """
+    task = facts["task"]
     complete = bool(trainings) and len(trainings) == N_FOLDS * len({training.seed for training in trainings})
     chosen_freely = facts["config"]["limit"] is None and not is_tuned_here(facts, range(N_FOLDS))
-    return complete and chosen_freely and bool(facts["task"]["is_official"] and facts["data"]["is_complete"])
+    on_official_folds = task["is_official"] and task["split"] == "folds"
+    return complete and chosen_freely and bool(on_official_folds and facts["data"]["is_complete"])
 
 
 def is_older_format(records: Iterable[Mapping[str, Any]]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +57,9 @@ class Plan:
     def fold(self, training: Training) -> Fold:
         """The rows of a training's fold."""
         config = self.config
-        return self.dataset.folds(training.seed, config.limit, config.training.validation)[training.fold]
+        share = config.training.validation
+        (fold,) = self.dataset.folds(training.seed, config.limit, share, numbers=[training.fold])
+        return fold
 
 
 class PlannedTraining(NamedTuple):
@@ -94,6 +97,7 @@ def make_plan(
     overwrite: Overwrite = "only-missing",
     progress: Progress | None = None,
     is_trial: bool = False,
+    paired: bool = False,
 ) -> Plan:
     """Settle the configuration, open the run folder, build the graphs and find the trainings that are missing.
 
@@ -101,12 +105,13 @@ def make_plan(
         config: The configuration.
         dataset: The crystals.
         folds: Numbers of the folds.
-        seeds: The seeds; each trains all folds.
+        seeds: The seeds; each trains all folds, unless they are paired.
         out: Folder of the run store; an archive in its place is only read.
         overwrite: Whether to keep finished trainings ("only-missing"), to discard their results and states first, so
             that all are missing ("always"), or to refuse to train where results exist ("never").
         progress: Called with the number of graphs that are built.
         is_trial: Whether to write nothing into the store.
+        paired: Whether each seed trains the fold in the same place alone.
 
     Raises:
         UsageError: A fold or seed is not valid, there are too few rows, the model refuses its configuration, the loss
@@ -130,7 +135,8 @@ def make_plan(
     if out.suffix == ".zip" and not out.exists():
         raise UsageError(f"There is no archive {out}: name it, or a folder to train in, with --out.")
     run = Run(open_path(out) / task.name / f"{config.variant}-{config.digest(dataset.digest)}")
-    trainings = [Training(seed, fold) for seed in seeds for fold in folds]
+    pairs = zip(seeds, folds, strict=True) if paired else itertools.product(seeds, folds)
+    trainings = [Training(seed, fold) for seed, fold in pairs]
     if overwrite == "never" and (there := [training for training in run.trainings() if training in trainings]):
         raise UsageError(
             f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."

@@ -32,6 +32,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
     }
     return {
         "task": task.name,
+        "split": task.split,
         variant_kind(plan.config.variant): plan.config.variant,
         "coverage": plan.dataset.coverage,
         "limit": plan.config.limit,

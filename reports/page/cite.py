@@ -90,6 +90,7 @@ def _facts(study: Study) -> dict[str, Any]:
             {"rows": rows, "is_complete": is_complete, "skipped": skipped, "labels": labels}
             for (rows, is_complete, skipped), labels in data.items()
         ],
+        "n_folds": study.n_folds,
         "lacking": [run.label for run in study.runs if len(run.folds) < study.n_folds],
         "sizes": {
             name: spanned(record["rows"][name] for record in records) for name in ("train", "validation", "test")

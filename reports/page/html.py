@@ -7,6 +7,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -78,6 +79,7 @@ class _Setter:
         self._ids: set[str] = set()
         self._parts: list[str] = []
         self._labels: list[str] = []
+        self._split = ""
         self._done = 0
 
     def part(self, part: Part) -> dict[str, Any]:
@@ -87,6 +89,8 @@ class _Setter:
         name = self._parts[-1] + (f"-{n_same}" if n_same > 1 else "")
         prefix = f"{name}-" if self._several else ""
         self._labels = [result.label for result in part.study.results]
+        split = part.study.task.split
+        self._split = "" if split == "folds" else f" Split: {split}."
         return {
             "id": name,
             "title": part.study.title,
@@ -125,6 +129,8 @@ class _Setter:
         return shlex.join(words)
 
     def _item(self, item: Item, section: str) -> dict[str, Any]:
+        if isinstance(item, Figure | Table):
+            item = replace(item, caption=f"{item.caption}{self._split}")
         match item:
             case Heading():
                 return {"kind": "heading", "text": item.text}

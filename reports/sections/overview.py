@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.base.workers import Progress
-from benchmarks.results.contrasts import REFERENCE, TARGET, known_noise
+from benchmarks.results.contrasts import MEANINGFUL, REFERENCE, TARGET, known_noise
 from benchmarks.results.leaderboard import TAGS, published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, mean_absolute_deviation, primary_metric
 from benchmarks.results.statistics import bootstrap_mean
@@ -45,7 +45,7 @@ class Overview(Section):
             progress(i + 1, len(study.results) + 1)
         differences = _differences(study)
         progress(len(study.results) + 1, len(study.results) + 1)
-        board = published(study.task.name) if study.task.is_official else []
+        board = published(study.task.name) if study.task.has_leaderboard else []
         used = {tag for entry in board for tag in entry.tags}
         return {
             "task": study.task.name,
@@ -59,7 +59,7 @@ class Overview(Section):
             "differences": differences,
             "leaderboard": [{**vars(entry), "label": entry.label, "is_official": entry.is_official} for entry in board],
             "tags": {tag: meaning for tag, meaning in TAGS.items() if tag in used},
-            "source": source() if study.task.is_official else None,
+            "source": source() if study.task.has_leaderboard else None,
         }
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
@@ -149,6 +149,7 @@ def _differences(study: Study) -> dict[str, Any] | None:
         "references": list(dict.fromkeys(second for _, second in labels)),
         "margin": study.margin,
         "target": TARGET,
+        "meaningful": MEANINGFUL,
         "known_noise": known and asdict(known),
         "contrasts": contrasts,
         "apart": [pair for pair in labels if pair not in compared],
@@ -375,4 +376,11 @@ def _difference_table(items: Items, contrasts: Sequence[Mapping[str, Any]], ques
         columns += [("seeds", lambda each: len(each["seeds"])), (f"for {100 * TARGET:g} %", "seeds_for_target")]
     else:
         columns += [("folds", lambda each: len(each["folds"])), ("n", "rows")]
+        if any(each["superiority"] for each in contrasts):
+            columns += [
+                ("first better (%)", lambda each: each["superiority"] and 100 * each["superiority"]["share"]),
+                ("low (%)", lambda each: each["superiority"] and 100 * each["superiority"]["low"]),
+                ("high (%)", lambda each: each["superiority"] and 100 * each["superiority"]["high"]),
+                ("finding", lambda each: each["superiority"] and each["superiority"]["finding"]),
+            ]
     return items.table(question.replace("_", "-"), contrasts, columns, digits=3)

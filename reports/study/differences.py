@@ -71,6 +71,7 @@ def compare_results(study: Study) -> list[Comparison]:
         study.task.kind,
         higher_is_better=metric.higher_is_better,
         margin=study.margin,
+        resampled=study.task.is_resampled,
     )
 
 

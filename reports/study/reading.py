@@ -34,6 +34,8 @@ __all__ = ["choose_pair", "collect_notes", "read_run_predictions", "read_studies
 _DEFAULT = object()
 # A label names at most this many fields of a configuration; beyond that, the hash of the run is shorter.
 _NAMED_FIELDS = 2
+# What a study is of, as its runs recorded it.
+_KEY = ("name", "target", "kind", "split", "unit")
 
 
 @contextmanager
@@ -93,7 +95,7 @@ def read_studies(
             task_facts = result.facts["task"]
             # Rows of an official task are the same in every file; those of own data can change.
             content = "" if task_facts["is_official"] else result.facts["data"]["digest"]
-            key = *(task_facts[name] for name in ("name", "target", "kind", "split", "unit")), content
+            key = *(task_facts[name] for name in _KEY), content
             groups.setdefault(key, []).append(result)
             notes_of.setdefault(key[0], []).extend(notes[before:])
     where = ", ".join(map(str, paths))
@@ -137,6 +139,7 @@ def _titles(keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
         if own[-1] and own[-1] in apart:
             apart[-1] = f"digest {own[-1][:10]}"
         title = name if name in TASKS or name == target else f"{name}: {target}"
+        apart += [split] if (split := key[_KEY.index("split")]) not in {"folds", *apart} else []
         titles[key] = title + (f" ({', '.join(value or 'no unit' for value in apart)})" if apart else "")
     return titles
 
@@ -168,7 +171,7 @@ def _task(facts: Mapping[str, Any]) -> Task:
     """Return the task that a run recorded."""
     name = facts["name"]
     if facts["is_official"] and name in TASKS:
-        return TASKS[name]
+        return replace(TASKS[name], split=facts["split"])
     names = ("name", "target", "unit", "kind", "description", "n_rows", "licence", "split")
     return Task(**{key: facts[key] for key in names})
 
@@ -298,7 +301,12 @@ def _average(
 
 
 def _read_published(file: PredictionFile, task: Task, results: Sequence[Result]) -> list[Result]:
-    """Return the predictions of a published file for the rows that the runs predicted."""
+    """Return the predictions of a published file for the rows that the runs predicted.
+
+    There are none for random splits: what the file predicts was trained on other rows than the runs.
+    """
+    if task.is_resampled:
+        return []
     known = {
         name: (target, fold)
         for result in results
@@ -341,9 +349,10 @@ def _read_published(file: PredictionFile, task: Task, results: Sequence[Result])
 
 
 def read_run_predictions(path: Path, task: Task) -> list[PredictionFile]:
-    """Read the predictions of every run on an official task, averaged over its seeds, as those of a published file.
+    """Read the predictions of every run on the official folds of a task as those of a published file.
 
-    Runs are found in a folder or in an archive. A damaged run is left out with a warning.
+    They are averaged over the seeds. Runs are found in a folder or in an archive. A damaged run is left out with a
+    warning.
 
     Raises:
         UsageError: No run on this task that can be read has a finished training.
@@ -353,7 +362,8 @@ def read_run_predictions(path: Path, task: Task) -> list[PredictionFile]:
     for run in find_runs(path):
         with _leave_out_damaged(run):
             recorded = run.read_config()["task"]
-            if not recorded["is_official"] or recorded["name"] != task.name or (result := _read_run(run)) is None:
+            is_of_task = recorded["is_official"] and recorded["name"] == task.name and recorded["split"] == "folds"
+            if not is_of_task or (result := _read_run(run)) is None:
                 continue
             rows = result.rows
             entry = PredictionSet(
@@ -361,7 +371,7 @@ def read_run_predictions(path: Path, task: Task) -> list[PredictionFile]:
             )
             found.append(PredictionFile(run.path, "run", run.path.name, (entry,)))
     if not found:
-        raise UsageError(f"No training on {task.name} is finished in {path}.")
+        raise UsageError(f"No training on the official folds of {task.name} is finished in {path}.")
     return found
 
 

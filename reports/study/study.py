@@ -19,10 +19,10 @@ from benchmarks.data.crystal_table import CrystalTable
 from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.folds import n_folds
 from benchmarks.data.own_data import OnBadRow, own_task
-from benchmarks.data.tasks import TASKS, Kind, Task, find_data_file, named_folder
+from benchmarks.data.tasks import RESAMPLE, TASKS, Kind, Task, find_data_file, named_folder
 from benchmarks.results.contrasts import MARGIN
 from benchmarks.results.metrics import score
-from benchmarks.results.recorded import recorded_variant, variant_option
+from benchmarks.results.recorded import recorded_variant, variant_kind_of, variant_option
 from benchmarks.results.run_config import build_config
 from benchmarks.results.store import Run, Training, fold_means
 
@@ -39,7 +39,7 @@ class PredictedRows:
 
     Attributes:
         ids: Row ids, str [n].
-        fold: Fold in which a row was tested, int64 [n].
+        fold: Fold in which a row was tested, int64 [n]; the first of several random splits.
         target: True values, or 0 and 1, [n].
         prediction: Mean over the seeds; for a classification the probability of 1, [n].
         error: Mean over the seeds of the absolute error, [n]; for a classification of target minus probability.
@@ -94,6 +94,8 @@ class Result:
     @property
     def folds(self) -> list[int]:
         """Folds that it predicted, ascending."""
+        if self.run is not None:
+            return sorted({training.fold for training in self.trainings})
         found: list[int] = np.unique(self.rows.fold).tolist()
         return found
 
@@ -119,17 +121,13 @@ class Result:
         """
         if self.run is None or "tuned" in self.facts["config"]:
             return ""
-        config, split = self.facts["config"], self.facts["task"]["split"]
+        config, task, data = (self.facts[name] for name in ("config", "task", "data"))
         own = not TASKS.get(config["task"])
-        words = ["sen-bench", "run", self.facts["data"]["source"] if own else config["task"]]
-        words += [*variant_option(config), "--folds", ",".join(map(str, self.folds))]
+        words = ["sen-bench", *self._trainings_asked_for(data["source"] if own else config["task"])]
         if own:
-            task = self.facts["task"]
-            words += ["--target", task["target"], "--kind", task["kind"], "--split", split]
+            words += ["--target", task["target"], "--kind", task["kind"]]
             words += ["--unit", task["unit"]] if task["unit"] else []
-            words += ["--on-bad-row", "skip"] if self.facts["data"].get("skipped") else []
-        if self.seeds != [0]:
-            words += ["--seed", str(self.seeds[0]), "--seeds", str(self.seeds[-1] - self.seeds[0] + 1)]
+            words += ["--on-bad-row", "skip"] if data.get("skipped") else []
         if config["limit"] is not None:
             words += ["--limit", str(config["limit"])]
         defaults = self.defaults()
@@ -137,6 +135,18 @@ class Result:
             if field != "limit" and (field not in defaults or defaults[field] != value):
                 words += ["--set", f"{field}={value if isinstance(value, str) else json.dumps(value)}"]
         return shlex.join(words)
+
+    def _trainings_asked_for(self, task: str) -> list[str]:
+        """Return the words of the command that say what is trained: task, variant, split, folds and seeds."""
+        config, split = self.facts["config"], self.facts["task"]["split"]
+        if split == RESAMPLE and all(training.seed == training.fold for training in self.trainings):
+            grid = ["ablate", "--task", task, f"--{variant_kind_of(config)}s", recorded_variant(config)]
+            return [*grid, "--resample", str(max(2, self.folds[-1] + 1))]
+        words = ["run", task, *variant_option(config), "--folds", ",".join(map(str, self.folds))]
+        words += ["--split", split] if split != "folds" else []
+        if self.seeds != [0]:
+            words += ["--seed", str(self.seeds[0]), "--seeds", str(self.seeds[-1] - self.seeds[0] + 1)]
+        return words
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -201,7 +211,7 @@ class Study:
         self.results = tuple(results)
         self.data_dir = data_dir
         self.notes = tuple(notes)
-        self.title = title or task.name
+        self.title = title or task.title
         self.pair: tuple[Result, Result] | None = None
         self.contrasts: list[tuple[Result, Result]] | None = None
         self.margin = MARGIN
@@ -219,8 +229,8 @@ class Study:
 
     @property
     def n_folds(self) -> int:
-        """Folds of the task's split."""
-        return n_folds(self.task.split)
+        """Folds of the task's split; where these have no end, those of all results."""
+        return n_folds(self.task.split) or len({fold for result in self.results for fold in result.folds})
 
     def dataset(self, progress: Progress | None = None) -> Dataset:
         """The task with its crystals, loaded once; nothing is downloaded.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from ablations.answers import answers, as_share, explanations, seeds_wanted, verdict, with_share
+from ablations.answers import answers, as_share, explanations, how_often_better, seeds_wanted, verdict, with_share
 from ablations.comparison import Declaration
 from ablations.detection import Detection
 from ablations.judge import Judge
-from benchmarks.results.contrasts import Answer, Comparison, KnownNoise, Noise
+from benchmarks.results.contrasts import Answer, Comparison, KnownNoise, Noise, Superiority
 
 
 def comparison(noise: Noise | None, verdict: str = "undecided", score: float = 10.0) -> Comparison:
@@ -58,3 +59,15 @@ def test_one_training_each_says_what_is_known_of_the_noise() -> None:
     assert "--seeds 3 assesses" in nothing
     *_, known = explanations(judge, "folds", declared, [comparison(None)], KnownNoise(0.0763, 20, 2))
     assert "the MAE of a fold varies by 7.6 % (standard deviation, 20 degrees of freedom, from 2 runs" in known
+
+
+def test_random_splits_are_worded_with_what_they_say() -> None:
+    one = replace(comparison(None), superiority=Superiority(0.85, 0.62, 0.968, 20, 0.003, "meaningful"))
+    assert how_often_better(one) == "85 % (62 to 97): meaningful"
+    assert how_often_better(comparison(None)) == ""
+    declared = Declaration([("mlp", "capsule")], resampled=True)
+    text = " ".join(explanations(Judge("regression"), "resample", declared, [one], None))
+    assert "corrected resampled t-test over the splits" in text
+    assert "meaningful if it is also above 75 % or below 25 %" in text
+    assert "On these folds" not in text
+    assert "--seeds" not in text

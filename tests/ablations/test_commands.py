@@ -327,6 +327,16 @@ def test_workers_that_the_system_refuses_are_reported(
         (("--detect", "5%", "--max-seeds", "2"), "--max-seeds 2 is below the 4 seeds that --detect begins with."),
         (("--blocks", "mlp", "--detect", "5%"), "--detect compares variants, and there is only one"),
         (("--max-seeds", "5"), "--max-seeds is for --detect"),
+        (("--resample", "1"), "--resample takes a number of random splits, 2 or more, not 1."),
+        (("--resample", "0"), "--resample takes a number of random splits, 2 or more, not 0."),
+        (("--resample", "ten"), "Invalid value for '--resample'"),
+        (("--resample", "5", "--split", "holdout:0.8/0.1/0.1"), "--resample and --split holdout:0.8/0.1/0.1 are two"),
+        (("--resample", "5", "--folds", "0,1"), "--resample 5 makes the folds 0 to 4, each a random split"),
+        (("--resample", "5", "--seeds", "3"), "the i-th random split, with seed i: leave out --seed and --seeds."),
+        (("--resample", "5", "--seed", "3"), "the i-th random split, with seed i: leave out --seed and --seeds."),
+        (("--resample", "5", "--detect", "5%"), "--detect finds how many seeds fixed folds need"),
+        (("--split", "resample", "--detect", "5%"), "--detect finds how many seeds fixed folds need"),
+        (("--resample", "5", "--judge", "validation"), "--resample asks what other test rows would say"),
         (("--margin", "0.02"), "--margin takes a share above 0 and below 100 per cent"),
         (("--blocks", "mlp,tfn", "--contrast", "mlp"), "--contrast mlp has no colon"),
         (("--blocks", "mlp,tfn", "--contrast", "mlp:capsule"), "there is no variant 'capsule'. Available: mlp, tfn."),
@@ -382,6 +392,46 @@ def test_dry_run_shows_the_plan_and_trains_nothing(write_data: Write, sen_bench:
     assert "2 trainings to do, 2 at a time: about" in again.out
     assert sen_bench(*grid(data, out, *BRIEF)).code == 0
     assert "Everything is finished" in sen_bench(*grid(data, out, *BRIEF, "--dry-run")).out
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_random_splits_are_trained_in_pairs_and_go_on(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    axis = ("--blocks", "mlp", "--set", "sen.rounds=1,2", *SMALL[2:], "--data-dir", data, "--out", out, *BRIEF)
+    command = ("ablate", *TASK, *axis)
+    assert sen_bench(*command, "--folds", 0).code == 0
+    on_folds = set(out.rglob("config.json"))
+    shutil.rmtree(next(out.rglob("ablation.json")).parent)
+    dry = sen_bench(*command, "--resample", 3, "--dry-run")
+    assert "6 trainings to do, 1 at a time: about" in dry.out
+    first = sen_bench(*command, "--resample", 3)
+    assert first.code == 0, first.err
+    assert "6 of 6 trainings ended" in first.out
+    assert "matbench_jdft2d (resample): test rows" in first.out
+    assert "not assessable:" in first.out
+    content = result(out)
+    runs = set(out.rglob("config.json")) - on_folds
+    assert len(runs) == len(on_folds) == 2
+    assert {json.loads(path.read_text())["task"]["split"] for path in runs} == {"resample"}
+    for run in runs:
+        trained = {str(path.relative_to(run.parent)) for path in run.parent.glob("seed_*/fold_*")}
+        assert trained == {"seed_0/fold_0", "seed_1/fold_1", "seed_2/fold_2"}
+    (comparison,) = content["comparisons"]
+    assert (comparison["folds"], comparison["seeds"], content["known_noise"]) == ([0, 1, 2], [0, 1, 2], None)
+    assert comparison["superiority"]["splits"] == 3
+    assert comparison["on_these_folds"]["reason"] == "each fold is a random split"
+    assert comparison["on_new_data"]["verdict"] != "not assessable"
+    (flat,) = lines(out, "comparisons.csv")
+    assert (flat["split"], float(flat["superiority_share"])) == ("resample", comparison["superiority"]["share"])
+    assert {line["split"] for name in ("table.csv", "cells.csv") for line in lines(out, name)} == {"resample"}
+    latex = next(out.rglob("table.tex")).read_text()
+    assert "first better" in latex
+    assert latex.count("(resample)") == 3
+
+    shutil.rmtree(next(out.rglob("ablation.json")).parent)
+    more = sen_bench(*command, "--resample", 4)
+    assert "2 of 2 trainings ended" in more.out
+    assert result(out)["comparisons"][0]["folds"] == [0, 1, 2, 3]
 
 
 def seeds_trained(out: Path) -> dict[str, list[int]]:

@@ -6,7 +6,7 @@ import gzip
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from benchmarks.base.machine import provenance
 from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.own_data import own_task
-from benchmarks.data.tasks import TASKS
+from benchmarks.data.tasks import RESAMPLE, TASKS
 from benchmarks.results.metrics import classification_metrics, mean_absolute_deviation, regression_metrics
 from benchmarks.results.recorded import config_digest, variant_kind_of
 from benchmarks.results.run_config import build_config
@@ -94,7 +94,7 @@ def make_run(
     origin = provenance()
     for seed in seeds:
         for number in folds:
-            fold = dataset.folds(seed, config.limit, config.training.validation)[number]
+            (fold,) = dataset.folds(seed, config.limit, config.training.validation, numbers=[number])
             error = 0.5 if len(fold.validation) else math.nan
             rng = np.random.default_rng([seed, number, len(block)])
             target = np.asarray(table.target[fold.test])
@@ -136,6 +136,13 @@ def make_run(
                 weights={"weight": torch.zeros(1)},
             )
     return run
+
+
+def make_resampled(root: Path, dataset: Dataset, *, block: str = "mlp", splits: int = 8, noise: float = 0.1) -> Run:
+    """Store a run on random splits of a data set, fold i with seed i, as `ablate --resample` trains it."""
+    drawn = replace(dataset, task=replace(dataset.task, split=RESAMPLE))
+    runs = [make_run(root, drawn, block=block, folds=[i], seeds=[i], noise=noise) for i in range(splits)]
+    return runs[-1]
 
 
 def no_progress(_done: int, _total: int | None) -> None:

@@ -14,7 +14,17 @@ from benchmarks.results.contrasts import Compared, Comparison, compare
 from benchmarks.results.store import Predictions, Training
 from tools.power import components, tables
 from tools.power.components import Component, Components, fit, satterthwaite
-from tools.power.simulate import draw, estimate, find, holm, in_two_stages, simulate
+from tools.power.simulate import (
+    draw,
+    estimate,
+    find,
+    find_meaningful,
+    holm,
+    in_two_stages,
+    on_random_splits,
+    over_splits,
+    simulate,
+)
 from tools.results_page.page import render
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -38,7 +48,7 @@ def made(*, training: float = 1.0, block_fold: float = 1.0, rows: float = 1.0) -
     )
 
 
-def compared(loss: np.ndarray) -> list[Comparison]:
+def compared(loss: np.ndarray, *, resampled: bool = False) -> list[Comparison]:
     """What `compare` finds in a study, [variants, folds, seeds, rows], of which the first variant is the second one."""
     variants = []
     for i, errors in enumerate(loss):
@@ -47,7 +57,8 @@ def compared(loss: np.ndarray) -> list[Comparison]:
         predictions = {training: Predictions(ids, np.zeros(len(ids)), error) for training, error in each.items()}
         scores = {training: float(error.mean()) for training, error in each.items()}
         variants.append(Compared(str(i), scores, predictions, TEST_TO_TRAIN))
-    return compare([(one, variants[0]) for one in variants[1:]], "regression", higher_is_better=False, margin=0.05)
+    pairs = [(one, variants[0]) for one in variants[1:]]
+    return compare(pairs, "regression", higher_is_better=False, margin=0.05, resampled=resampled)
 
 
 @pytest.fixture(scope="module", params=product((2, 4), tables.ALL_TAILS), ids=str)
@@ -75,6 +86,20 @@ def test_studies_find_what_compare_finds(designs: tuple[np.ndarray, list[list[Co
     signs = {"worse": 1, "better": -1}
     differ = np.array([[signs.get(verdict, 0) for verdict in study] for study in numbers("verdict")])
     assert ((find(estimates) == differ) | (numbers("verdict") == "equivalent")).all()
+
+
+def test_studies_on_random_splits_find_what_compare_finds() -> None:
+    components = made(training=2.0, block_fold=4.0)
+    differences = on_random_splits(components, 12, "normal", variants=3, n=20)
+    loss, _ = draw(components, (20, 3, 12, 1), "normal", np.random.default_rng(0))
+    expected = [compared(study, resampled=True) for study in loss]
+    estimates = over_splits(differences, TEST_TO_TRAIN)
+    p = np.array([[one.on_new_data.p for one in study] for study in expected])
+    assert holm(estimates.p_value()) == pytest.approx(p)
+    shares = np.array([[one.superiority for one in study] for study in expected])
+    signs = [[np.sign(0.5 - one.share) * (one.finding == "meaningful") for one in study] for study in shares]
+    np.testing.assert_array_equal(find_meaningful(differences), signs)
+    assert np.unique(signs).size > 1
 
 
 def test_the_second_stage_has_the_seeds_that_compare_asks_for() -> None:
@@ -149,6 +174,10 @@ def test_false_positives_are_few_and_differences_are_found() -> None:
             assert tables.rate(find(estimates), 0.0) <= limit, (variants, seeds, tails)
         if (variants, seeds) == (2, 5):
             assert tables.rate(find(found.on_these_folds().shifted(0.1 * score)), 0.1) >= 0.85
+    drawn = tables.differences_on_splits(DOCS / "results")
+    for splits, variants, tails in product((10, 20, 50), (2, 6), tables.ALL_TAILS):
+        estimates = over_splits(drawn[tails][:, : variants - 1, :splits], studies.components.test_to_train)
+        assert tables.rate(find(estimates), 0.0) <= 0.065, (splits, variants, tails)
     for target, variants, tails in product((0.05, 0.1), (2, 6), tables.ALL_TAILS):
         estimates = studies.in_two_stages(tails, target, variants, 4).on_these_folds()
         assert tables.rate(find(estimates), 0.0) <= 0.065, (target, variants, tails)

@@ -143,7 +143,13 @@ def write_ablation(folder: Path, commit: str = "a" * 40, **facts: object) -> Pat
     row = {"block": "mlp", "values": {}, "mean": 30.0, "std_folds": 2.0, "std_seeds": None, "ensemble": 28.8,
            "folds": [0, 1, 2, 3, 4], "seeds": [0], "rows": 1000, "missing": 0}  # fmt: skip
     official = {
-        "task": {"name": "matbench_phonons", "unit": "1/cm", "kind": "regression", "is_official": True},
+        "task": {
+            "name": "matbench_phonons",
+            "unit": "1/cm",
+            "kind": "regression",
+            "is_official": True,
+            "split": "folds",
+        },
         "command": "sen-bench ablate --task matbench_phonons",
         "coverage": 1.0,
         "limit": [],
@@ -172,6 +178,7 @@ def test_blocks_stand_among_the_published_models_only_by_the_official_protocol(t
             {"coverage": 0.4},
             {"limit": [8000]},
             {"judge": "validation"},
+            {"task": {"name": "matbench_phonons", "kind": "regression", "is_official": True, "split": "resample"}},
             {"table": [{"folds": [0]}]},
             {"table": [{"missing": 1}]},
         )

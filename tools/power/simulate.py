@@ -19,10 +19,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from benchmarks.results.statistics import CONFIDENCE, POWER
+from benchmarks.results.contrasts import MEANINGFUL
+from benchmarks.results.statistics import CONFIDENCE, POWER, p_of_share
 from tools.power.components import Components
 
-__all__ = ["Estimates", "Found", "Tails", "draw", "estimate", "find", "holm", "in_two_stages", "simulate"]
+__all__ = [
+    "Estimates",
+    "Found",
+    "Tails",
+    "draw",
+    "estimate",
+    "find",
+    "find_meaningful",
+    "holm",
+    "in_two_stages",
+    "on_random_splits",
+    "over_splits",
+    "simulate",
+]
 
 Tails = Literal["normal", "resampled", "by fold"]
 """How the noise of training is drawn: normal; from the residuals of the archive; or normal, with a variance of its own
@@ -133,6 +147,41 @@ def simulate(
         for each, found in parts.items():
             found.append(estimate(loss[..., :each, :], components.test_to_train, moved))
     return {each: _map(_joined, *found) for each, found in parts.items()}
+
+
+def on_random_splits(
+    components: Components, splits: int, tails: Tails, *, variants: int, n: int
+) -> NDArray[np.float64]:
+    """Draw studies on random splits, each trained once; return differences of scores [studies, contrasts, splits].
+
+    Test rows of two splits are drawn apart; their share in the noise is small.
+    """
+    rng = np.random.default_rng(0)
+    parts = []
+    for done in range(0, n, _AT_A_TIME):
+        loss, _ = draw(components, (min(_AT_A_TIME, n - done), variants, splits, 1), tails, rng)
+        score = loss.mean((-2, -1))
+        parts.append(score[:, 1:] - score[:, :1])
+    return np.concatenate(parts)
+
+
+def over_splits(differences: NDArray[np.float64], test_to_train: float) -> Estimates:
+    """Return the estimates on new data from differences on random splits, [studies, contrasts, splits]."""
+    n = differences.shape[-1]
+    error = np.sqrt((1 / n + test_to_train) * differences.var(-1, ddof=1))
+    return Estimates(differences.mean(-1), error, np.full_like(error, n - 1))
+
+
+def find_meaningful(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where differences [studies, contrasts, splits] have mostly one sign, see `contrasts.Superiority`.
+
+    That is the sign of those that are significant and meaningful, and 0 elsewhere.
+    """
+    n = differences.shape[-1]
+    won = (differences > 0).sum(-1)
+    p = holm(np.array([p_of_share(k, n) for k in range(n + 1)])[won])
+    is_meaningful = np.maximum(won, n - won) / n > MEANINGFUL
+    return np.asarray(np.sign(won - n / 2) * (is_meaningful & (p < 1 - CONFIDENCE)))
 
 
 def draw(

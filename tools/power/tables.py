@@ -18,10 +18,21 @@ from numpy.typing import NDArray
 
 from benchmarks.results.statistics import CONFIDENCE
 from tools.power.components import Component, Components, fit
-from tools.power.simulate import Estimates, Found, Tails, find, holm, in_two_stages, simulate
+from tools.power.simulate import (
+    Estimates,
+    Found,
+    Tails,
+    find,
+    find_meaningful,
+    holm,
+    in_two_stages,
+    on_random_splits,
+    over_splits,
+    simulate,
+)
 from tools.results_page.formats import markdown, number, percent
 
-__all__ = ["ALL_TAILS", "TABLES", "Studies", "rate", "studies"]
+__all__ = ["ALL_TAILS", "TABLES", "Studies", "differences_on_splits", "rate", "studies"]
 
 ALL_TAILS: tuple[Tails, ...] = get_args(Tails)
 
@@ -31,6 +42,7 @@ _VARIANTS = (2, 6)
 _DIFFERENCES = (0.0, 0.05, 0.1, 0.2)
 _TARGETS = (0.05, 0.1)
 _MARGINS = (0.02, 0.05, 0.1)
+_SPLITS = (10, 20, 50)
 _FIRST_STAGES, _MOST_SEEDS = (3, 4), 10
 
 
@@ -138,6 +150,34 @@ def on_new_data(results: Path) -> str:
     return _table(cells, "0.1: no difference", "0.1: 10 %")
 
 
+@cache
+def differences_on_splits(results: Path) -> dict[Tails, NDArray[np.float64]]:
+    """Return the differences of studies on the most random splits, [studies, contrasts, splits], by the noise."""
+    components = studies(results).components
+    return {
+        tails: on_random_splits(components, max(_SPLITS), tails, variants=max(_VARIANTS), n=_N_STUDIES)
+        for tails in ALL_TAILS
+    }
+
+
+def resample(results: Path) -> str:
+    """Return the table of studies on random splits, each trained once: power, and what is called meaningful."""
+    fitted, drawn = studies(results).components, differences_on_splits(results)
+    heading = ["variants", "splits", "no difference", *map(_share, _DIFFERENCES[1:])]
+    heading += [f"meaningful: {name}" for name in ("no difference", *map(_share, _DIFFERENCES[1:]))]
+    lines = []
+    for variants, splits in product(_VARIANTS, _SPLITS):
+        each = [drawn[tails][:, : variants - 1, :splits] for tails in ALL_TAILS]
+        estimates = [over_splits(one, fitted.test_to_train) for one in each]
+        line = [str(variants), str(splits), *(_rates(estimates, share, fitted.score) for share in _DIFFERENCES)]
+        for share in _DIFFERENCES:
+            shift = np.zeros((variants - 1, 1))
+            shift[0] = share * fitted.score
+            line.append(_per_cent([rate(find_meaningful(one + shift), share) for one in each], share))
+        lines.append(line)
+    return markdown(heading, lines)
+
+
 def detect(results: Path) -> str:
     """Return the table of studies in two stages."""
     found = studies(results)
@@ -179,7 +219,7 @@ def equivalent(found: Found, margin: float, *, differ: bool) -> NDArray[np.bool_
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
-    table.__name__: cache(table) for table in (components, on_these_folds, on_new_data, detect, equivalence)
+    table.__name__: cache(table) for table in (components, on_these_folds, on_new_data, resample, detect, equivalence)
 }
 
 

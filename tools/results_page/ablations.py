@@ -128,7 +128,13 @@ def leaderboard(ablation: Path) -> str:
     """Return the table of the published models and the blocks, best first, blocks in bold."""
     facts = read_facts(ablation)
     task, rows = facts["task"], facts["table"]
-    official = task["is_official"] and facts["coverage"] == 1 and not facts["limit"] and facts["judge"] == "test"
+    official = (
+        task["is_official"]
+        and task["split"] == "folds"
+        and facts["coverage"] == 1
+        and not facts["limit"]
+        and facts["judge"] == "test"
+    )
     if not official or any(row["folds"] != list(range(N_FOLDS)) or row["missing"] for row in rows):
         raise ValueError(f"{ablation}: only all five folds of complete official data are ranked on the leaderboard.")
     metric = primary_metric(task["kind"])

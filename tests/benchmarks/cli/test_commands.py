@@ -347,6 +347,24 @@ def test_status_lists_runs(write_data: Write, sen_bench: Command, tmp_path: Path
 
 
 @pytest.mark.usefixtures("unlearnt")
+def test_a_random_split_of_a_task_stands_beside_references_and_not_on_the_leaderboard(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    answer = sen_bench(*run_arguments(data, out, "--split", "resample", "--folds", "0,9"))
+    assert answer.code == 0, answer.err
+    assert "matbench_jdft2d (resample), mlp: test rows" in answer.out
+    assert "ExtraTrees on composition" in answer.out
+    assert "Published models" not in answer.out
+    summary = json.loads((only_run(out) / "summary.json").read_text())
+    assert (summary["split"], summary["is_official"], summary["folds"]) == ("resample", False, [0, 9])
+    status = sen_bench("status", out).out
+    assert "(resample)" in status
+    assert "2: 0,9" in status
+    assert sen_bench("export", only_run(out), "-o", tmp_path / "results.json.gz").code == 2
+
+
+@pytest.mark.usefixtures("unlearnt")
 def test_status_names_what_the_system_refuses_to_read(
     write_data: Write,
     sen_bench: Command,
@@ -445,8 +463,8 @@ def test_help_loads_nothing_heavy() -> None:
         (["run", "prototypes", "--epochs", "0"], "training.epochs"),
         (["run", "prototypes", "--precision", "float8"], "training.precision"),
         (["run", "prototypes", "--folds", "5"], "from 0 to 4"),
-        (["run", "prototypes", "--folds", "0,²"], "from 0 to 4"),
-        (["run", "prototypes", "--folds", "1" * 5000], "from 0 to 4"),
+        (["run", "prototypes", "--folds", "0,²"], "--folds takes numbers separated by commas"),
+        (["run", "prototypes", "--folds", "1" * 5000], "--folds takes numbers separated by commas"),
         (["run", "prototypes", "--folds", "0,0"], "none of them twice"),
         (["run", "prototypes", "--folds", "first"], "separated by commas"),
         (["run", "prototypes", "--limit", "1"], "limit"),

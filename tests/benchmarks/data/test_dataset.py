@@ -43,5 +43,10 @@ def test_folds_follow_the_task_and_are_not_sent_to_other_processes() -> None:
     assert len(pickle.loads(sent).folds(0)) == 5
     holdout = replace(dataset, task=replace(dataset.task, split="holdout:0.8/0.1/0.1"))
     assert len(holdout.folds(0)) == 1
+    random = replace(dataset, task=replace(dataset.task, split="resample"))
+    assert len({random.digest, holdout.digest, dataset.digest}) == 3
+    assert [fold.index for fold in random.folds(0)] == [0]
+    assert random.folds(0, numbers=[7, 2]) is random.folds(0, numbers=(7, 2))
+    assert [fold.index for fold in random.folds(0, numbers=[7, 2])] == [7, 2]
     with pytest.raises(DataError, match="has the rows 0 to 999"):
         replace(dataset, task=replace(dataset.task, n_rows=1000)).folds(0)

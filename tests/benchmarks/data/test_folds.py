@@ -4,13 +4,14 @@ import bz2
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.data.folds import check_split, make_folds, n_folds, official_folds, tuning_split
-from benchmarks.data.tasks import TASKS, Task
+from benchmarks.data.folds import check_fold_numbers, check_split, make_folds, n_folds, official_folds, tuning_split
+from benchmarks.data.tasks import RESAMPLE, TASKS, Task
 from tests.benchmarks.splits import MATBENCH, find_labels, fold_of_rows, official_splits
 
 # sha256 of training and test rows of fold 0, then of fold 1, ... as little-endian int64, computed from the split file
@@ -255,6 +256,7 @@ FIRST_TEST_ROWS = {"regression": [6, 30, 39, 48, 49], "classification": [0, 5, 1
     ("split", "written"),
     [
         ("folds", "folds"),
+        ("resample", "resample"),
         ("holdout:0.8/0.1/0.1", HOLDOUT),
         ("holdout:.80/1e-1/0.10", HOLDOUT),
         ("holdout:0.3333333/0.3333333/0.3333334", "holdout:0.333333/0.333333/0.333333"),
@@ -366,3 +368,82 @@ def test_a_split_for_tuning_keeps_classes_and_holdouts():
 def test_all_folds_leave_no_rows_for_tuning():
     with pytest.raises(UsageError, match=r"0 rows train in all of the folds 0,1,2,3,4, too few to tune on"):
         make_folds("regression", ROWS, N_ROWS, TARGETS, 0, split=tuning_split("folds", range(5)))
+
+
+# sha256 of training and test rows of the first ten random splits, as `digest` takes it.
+RESAMPLED = {
+    "regression": "0fdafb4d762aa5e212efc403260c134986fe0daec0e6e0eaa8f559d69c700150",
+    "classification": "03103fd3e8f0a0d93995773523c110c0cb4b6da37bcac9350be30e1688f282ae",
+}
+
+
+def resampled(kind: str, numbers: list[int] | None, *, rows: np.ndarray = ROWS, seed: int = 0, **options: Any):
+    """Random splits of rows of the official data set, of which one in four is true."""
+    targets = labels(N_ROWS)[rows]
+    return make_folds(kind, rows, N_ROWS, targets, seed, split=RESAMPLE, numbers=numbers, **options)
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_random_splits_are_the_same_on_every_machine_and_go_on_where_fewer_end(kind: str):
+    folds = resampled(kind, list(range(10)), validation=0.0)
+    assert digest([(fold.train, fold.test) for fold in folds]) == RESAMPLED[kind]
+    (alone,) = resampled(kind, [7], validation=0.0)
+    assert (alone.index, alone.test.tolist()) == (7, folds[7].test.tolist())
+    (first,) = resampled(kind, None, validation=0.0)
+    assert (first.index, first.test.tolist()) == (0, folds[0].test.tolist())
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_random_splits_test_a_fifth_and_differ(kind: str):
+    folds = resampled(kind, list(range(20)))
+    assert [fold.index for fold in folds] == list(range(20))
+    assert len({fold.test.tobytes() for fold in folds}) == 20
+    for fold in folds:
+        assert np.array_equal(np.sort(np.concatenate([fold.train, fold.validation, fold.test])), ROWS)
+        assert (len(fold.test), len(fold.validation)) == (N_ROWS // 5, 101)
+        if kind == "classification":
+            assert labels(N_ROWS)[fold.test].mean() == pytest.approx(0.25, abs=0.003)
+    (other,) = resampled(kind, [3], seed=1)
+    assert np.array_equal(other.test, folds[3].test)
+    assert not np.array_equal(other.validation, folds[3].validation)
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_random_splits_of_partial_data_are_of_the_rows_that_are_there_in_any_order(kind: str):
+    rows = np.sort(np.random.default_rng(1).permutation(N_ROWS)[:400])
+    shuffled = np.random.default_rng(2).permutation(400)
+    for fold, other in zip(resampled(kind, [0, 1]), resampled(kind, [0, 1], rows=rows), strict=True):
+        assert (len(fold.test), len(other.test)) == (253, 80)
+        assert len(np.unique(np.concatenate([other.train, other.validation, other.test]))) == 400
+    for fold, other in zip(
+        resampled(kind, [0, 1], rows=rows), resampled(kind, [0, 1], rows=rows[shuffled]), strict=True
+    ):
+        assert np.array_equal(fold.test, shuffled[other.test])
+        assert np.array_equal(fold.validation, shuffled[other.validation])
+
+
+def test_random_splits_need_rows_of_each_class_and_have_no_end():
+    with pytest.raises(UsageError, match="4 rows cannot be split"):
+        make_folds("regression", np.arange(4), None, TARGETS[:4], 0, split=RESAMPLE)
+    with pytest.raises(UsageError, match=r"Only 3 rows have the target 1\.0"):
+        make_folds("classification", np.arange(100), None, (np.arange(100) < 3).astype(float), 0, split=RESAMPLE)
+    assert n_folds(RESAMPLE) is None
+    check_fold_numbers([0, 99], RESAMPLE)
+    for wrong in ([-1], [2**32], [3, 3], []):
+        with pytest.raises(UsageError, match="--folds takes numbers from 0 to 4294967295, none of them twice"):
+            check_fold_numbers(wrong, RESAMPLE)
+
+
+def test_a_split_for_tuning_leaves_out_the_test_rows_of_random_splits():
+    (fold,) = make_folds("regression", ROWS, N_ROWS, TARGETS, 0, split=tuning_split(RESAMPLE, [0, 5]))
+    rows = {*fold.train, *fold.validation, *fold.test}
+    assert rows == set(ROWS).difference(*(outer.test for outer in resampled("regression", [0, 5])))
+
+
+def test_only_the_folds_asked_for_are_made():
+    every = make_folds("regression", ROWS, N_ROWS, TARGETS, 0)
+    found = make_folds("regression", ROWS, N_ROWS, TARGETS, 0, numbers=[3, 1])
+    assert [fold.index for fold in found] == [3, 1]
+    for fold in found:
+        assert np.array_equal(fold.train, every[fold.index].train)
+        assert np.array_equal(fold.test, every[fold.index].test)

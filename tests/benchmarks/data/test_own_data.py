@@ -316,6 +316,10 @@ def test_a_task_is_found_by_its_name_or_made_of_own_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = write_csv(tmp_path / "mine", rows_of(12))
     assert find_task("prototypes") is TASKS["prototypes"]
+    random = find_task("matbench_phonons", split="resample")
+    assert (random.split, random.title) == ("resample", "matbench_phonons (resample)")
+    assert (random.is_official, random.has_leaderboard, random.is_resampled) == (True, False, True)
+    assert find_task("mine.csv", target="gap", split="resample").default_folds == (0, 1, 2, 3, 4)
     task = find_task("mine.csv", target="gap", split="holdout:0.50/0.25/0.25", unit="eV")
     assert (task.name, task.target, task.kind, task.unit) == ("mine", "gap", "regression", "eV")
     assert (task.split, task.default_folds, task.path) == ("holdout:0.5/0.25/0.25", (0,), Path("mine.csv"))
@@ -474,11 +478,14 @@ def test_isolated_atoms_and_a_large_cell_are_trained_on_and_predicted(tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["mine.csv", "--target", "gap", "--split", "holdout:0.8/0.2"], "--split takes folds or holdout:TRAIN"),
+        (
+            ["mine.csv", "--target", "gap", "--split", "holdout:0.8/0.2"],
+            "--split takes folds, resample or holdout:TRAIN",
+        ),
         (["mine.csv", "--target", "gap", "--split", "holdout:0.8/0.1/0.2"], "must be positive and sum to 1"),
         (["mine.csv", "--target", "gap", "--split", "holdout:1/0/0"], "must be positive and sum to 1"),
         (["mine.csv", "--target", "gap", "--split", "holdout:nan/0.5/0.5"], "must be positive and sum to 1"),
-        (["mine.csv", "--target", "gap", "--split", "thirds"], "--split takes folds or holdout"),
+        (["mine.csv", "--target", "gap", "--split", "thirds"], "--split takes folds, resample or holdout"),
         (["mine.csv", "--target", "gap", "--kind", "ranking"], "classification"),
         (["mine.csv", "--data-dir", "."], "--data-dir is for the files of built-in tasks; mine.csv is read"),
         (["mine.csv"], "--target. Available: note, gap"),
@@ -487,7 +494,10 @@ def test_isolated_atoms_and_a_large_cell_are_trained_on_and_predicted(tmp_path: 
         (["prototypes", "--target", "gap"], "--target is only for your own data; prototypes is a built-in task"),
         (["prototypes", "--on-bad-row", "skip"], "--on-bad-row is only for your own data"),
         (["prototypes", "--target", "gap", "--on-bad-row", "skip"], "--target and --on-bad-row are only for your own"),
-        (["matbench_phonons", "--kind", "regression", "--split", "folds"], "--kind and --split are only for your own"),
+        (
+            ["matbench_phonons", "--split", "holdout:0.8/0.1/0.1"],
+            "split holdout:0.8/0.1/0.1 is only for your own data; matbench_phonons is a built-in task",
+        ),
         (["other.csv"], "There is no file or folder other.csv"),
         (["mines"], "There is no task 'mines'"),
     ],

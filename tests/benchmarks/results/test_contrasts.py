@@ -379,3 +379,58 @@ def test_known_noise_is_pooled_over_the_folds_of_all_runs() -> None:
     found = known_noise([run([9.0, 11.0], [5.0]), run([4.0, 4.0, 4.0]), run([7.0]), run([math.nan, 1.0])])
     assert found == KnownNoise(pytest.approx(math.sqrt(2 * 0.1**2 / 3)), 3, 2)
     assert known_noise([run([7.0])]) is None
+
+
+def on_splits(label: str, errors: ArrayLike) -> Compared:
+    """A variant with this error of the only test row of split i, trained with seed i."""
+    return judged_by_rows(label, {(i, i): [error] for i, error in enumerate(np.asarray(errors, dtype=np.float64))})
+
+
+def test_random_splits_say_how_often_the_first_is_better() -> None:
+    errors = np.array([3.0, 1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    first, second = on_splits("mlp", errors), on_splits("capsule", np.full(10, 2.0))
+    (found,) = compare([(first, second)], "regression", higher_is_better=False, resampled=True)
+    # Nine lower, of which one is equal: eight and a half of ten.
+    assert found.superiority is not None
+    assert (found.superiority.share, found.superiority.splits) == (0.85, 10)
+    assert (found.superiority.low, found.superiority.high) == pytest.approx((0.4972, 0.9890), abs=1e-4)
+    assert found.superiority.finding == "not significant"
+    assert found.on_these_folds.reason == "each fold is a random split"
+    assert found.noise is None
+    # The verdict is that of the t-test over splits: variance times (1 / 10 + 1 / 4), nine degrees of freedom.
+    difference = errors - 2.0
+    expected = Estimate(difference.mean(), math.sqrt((0.1 + 0.25) * difference.var(ddof=1)), 9)
+    anew = found.on_new_data
+    assert (anew.low, anew.high, anew.p) == pytest.approx((*expected.interval(), expected.p_value()))
+    assert anew.verdict == "undecided"
+    (turned,) = compare([(second, first)], "regression", higher_is_better=False, resampled=True)
+    assert turned.superiority is not None
+    assert turned.superiority.share == pytest.approx(0.15)
+    (on_folds,) = compare([(first, second)], "regression", higher_is_better=False)
+    assert on_folds.superiority is None
+    assert on_folds.on_new_data == anew
+
+
+@pytest.mark.parametrize(
+    ("won", "n", "finding"), [
+        (5, 5, "not significant"), (10, 20, "not significant"), (15, 20, "significant"), (35, 50, "significant"),
+        (6, 6, "meaningful"), (0, 6, "meaningful"), (9, 10, "meaningful"),
+    ],
+)  # fmt: skip
+def test_a_finding_on_random_splits_needs_significance_and_three_of_four(won: int, n: int, finding: str) -> None:
+    errors = np.where(np.arange(n) < won, 1.0, 2.0) + 0.01 * np.arange(n)
+    pair = on_splits("mlp", errors), on_splits("capsule", 1.5 + 0.01 * np.arange(n))
+    (found,) = compare([pair], "regression", higher_is_better=False, resampled=True)
+    assert found.superiority is not None
+    assert (found.superiority.share, found.superiority.finding) == (won / n, finding)
+
+
+def test_sign_tests_are_adjusted_for_the_contrasts_and_one_split_says_nothing() -> None:
+    second = on_splits("capsule", np.full(6, 2.0))
+    pairs = [(on_splits(name, np.linspace(1, 1.5, 6)), second) for name in ("a", "b")]
+    for found in compare(pairs, "regression", higher_is_better=False, resampled=True):
+        assert found.superiority is not None
+        assert found.superiority.p == pytest.approx(2 * 2 * 0.5**6)
+        assert found.superiority.finding == "not significant"
+    (alone,) = compare([(on_splits("a", [1.0]), second)], "regression", higher_is_better=False, resampled=True)
+    assert (alone.superiority, alone.on_new_data.reason) == (None, "one fold says nothing of other training rows")

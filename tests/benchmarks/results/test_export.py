@@ -247,6 +247,7 @@ def test_probability_beyond_one_is_refused(small_classification: Task, tmp_path:
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
+        ({"task": {"split": "resample"}}, "on the split resample: a submission needs a run on the official folds"),
         ({"data": {"is_complete": False, "coverage": 0.394}}, "partial data, 39.4% of matbench_jdft2d"),
         ({"config": {"limit": 400}}, "at most 400 rows of each fold (--limit)"),
         (

@@ -12,6 +12,8 @@ from benchmarks.results.statistics import (
     bootstrap_mean,
     corrected_variance,
     holm,
+    interval_of_share,
+    p_of_share,
     share_tested,
 )
 
@@ -143,3 +145,18 @@ def test_several_statistics_share_their_draws_and_may_overwrite_them() -> None:
     assert all(map(math.isnan, endless))
     assert len(bootstrap_all(statistics, values[:1])) == 3
     np.testing.assert_array_equal(values, before)
+
+
+def test_the_interval_of_a_share_is_the_exact_one_and_agrees_with_the_sign_test() -> None:
+    from scipy.stats import binomtest
+
+    for n in (2, 10, 29):
+        for count in range(n + 1):
+            exact = binomtest(count, n)
+            low, high = interval_of_share(count, n)
+            assert (low, high) == pytest.approx(tuple(exact.proportion_ci(0.95, "exact")), abs=1e-9)
+            assert p_of_share(count, n) == pytest.approx(exact.pvalue)
+            assert (p_of_share(count, n) < 0.05) == (not low <= 0.5 <= high)
+    assert p_of_share(5, 10) == 1
+    assert p_of_share(9, 10) < p_of_share(8.5, 10) < p_of_share(8, 10)
+    assert sum(interval_of_share(2.5, 5)) == pytest.approx(1)

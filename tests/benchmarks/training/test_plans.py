@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data.dataset import load_dataset
+from benchmarks.data.own_data import find_task
 from benchmarks.data.tasks import get_task
 from benchmarks.results.run_config import Recipe, build_config
 from benchmarks.results.store import Run, Training
@@ -172,3 +173,13 @@ def test_a_configuration_that_its_block_refuses_is_found_without_building_a_mode
         make_plan(refused, dataset, folds=[0], seeds=[0], out=tmp_path)
     assert not list(tmp_path.iterdir())
     make_plan(build_config("prototypes", "capsule"), dataset, folds=[0], seeds=[0], out=tmp_path)
+
+
+def test_paired_seeds_train_one_fold_each(tmp_path: Path) -> None:
+    dataset = load_dataset(find_task("prototypes", split="resample"))
+    config = build_config("prototypes", "mlp")
+    plan = make_plan(config, dataset, folds=[4, 7], seeds=[4, 7], out=tmp_path, is_trial=True, paired=True)
+    assert plan.trainings == plan.missing == [Training(4, 4), Training(7, 7)]
+    assert [plan.fold(training).index for training in plan.trainings] == [4, 7]
+    official = make_plan(config, load_dataset("prototypes"), folds=[0], seeds=[0], out=tmp_path, is_trial=True)
+    assert official.run.path != plan.run.path

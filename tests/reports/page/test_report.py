@@ -24,7 +24,7 @@ from reports.page.section import Table, load_section
 from reports.study.differences import compare_results
 from reports.study.reading import read_studies
 from tests.benchmarks.conftest import Answer, change_facts
-from tests.reports.made_runs import N_ROWS, make_run, official, own
+from tests.reports.made_runs import N_ROWS, make_resampled, make_run, official, own
 from tests.reports.page.conftest import OWN_SECTIONS, methods_of
 
 Command = Callable[..., Answer]
@@ -509,3 +509,18 @@ def test_plain_facts() -> None:
     assert plain(value) == {"a": 0.5, "2": [None, 3], "c": [0, 1], "d": [None, None, True]}
     with pytest.raises(TypeError, match="not set"):
         plain({"a": {1}})
+
+
+def test_the_split_stands_in_every_caption(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    for block in ("mlp", "capsule"):
+        make_resampled(tmp_path / "runs", own(tmp_path / "data"), block=block)
+    facts = report()["sections"]
+    assert all(section["state"] == "shown" for section in facts.values()), facts
+    html = (tmp_path / "report.html").read_text()
+    captions = re.findall(r"<b>(?:Figure|Table) \d+\.</b> (.*?)<span", html, re.DOTALL)
+    assert len(captions) > 4
+    assert all("Split: resample." in caption for caption in captions)
+    methods = methods_of(html)
+    assert "Rows were split at random 8 times, with the seeds 0, 1 and so on (ShuffleSplit)" in methods
+    assert "In each fold" in methods
+    assert "Clopper and Pearson 1934" in methods

@@ -15,7 +15,7 @@ from reports.page.tables import shown
 from reports.sections.overview import Overview
 from reports.sections.parity import Parity
 from reports.sections.systems import Systems
-from tests.reports.made_runs import make_run, no_progress, official, own, study_of
+from tests.reports.made_runs import make_resampled, make_run, no_progress, official, own, study_of
 
 
 @pytest.mark.parametrize("place", [0, 3, 100])
@@ -153,3 +153,28 @@ def test_published_models_bear_their_tags_and_only_official_ones_have_places(tmp
     assert rows["Dummy"] == ("16", "official")
     assert "DenseNGN, DenseGNN-Voronoi, DenseGNN: Du et al." in table.method
     assert "one fold: the score of one fold" in table.method
+
+
+def test_random_splits_are_not_ranked_and_say_how_often_one_is_better(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    for block, noise in {"capsule": 0.5, "mlp": 0.1}.items():
+        make_resampled(tmp_path / "runs", dataset, block=block, noise=noise)
+    facts = plain(Overview().analyse(study_of(tmp_path), no_progress))
+    assert (facts["leaderboard"], facts["source"], facts["split"]) == ([], None, "resample")
+    assert not any(result["is_official"] for result in facts["results"])
+    (contrast,) = facts["differences"]["contrasts"]
+    assert contrast["superiority"] == {
+        "share": 1.0, "low": pytest.approx(0.6306, abs=1e-4), "high": 1.0, "splits": 8,
+        "p": pytest.approx(2 * 0.5**8), "finding": "meaningful",
+    }  # fmt: skip
+    words = " ".join(words_of(facts).split())
+    assert "have no place on a leaderboard" in words
+    assert (
+        "On random splits of these rows, mlp is better than capsule on 100 % of 8 (95 % 63.1 to 100: meaningful)."
+        in words
+    )
+    assert "split once" not in words
+    assert "--seeds 2" not in words
+    table = next(item for item in Overview().show(facts) if isinstance(item, Table) and item.name == "on-new-data")
+    assert table.columns[-4:] == ["first better (%)", "low (%)", "high (%)", "finding"]
+    assert table.rows[0][-4:] == [100.0, pytest.approx(63.06, abs=0.01), 100.0, "meaningful"]

@@ -13,7 +13,7 @@ from benchmarks.results.store import Run
 from reports.study.differences import choose_contrasts, compare_results, contrasts_of
 from reports.study.reading import read_studies
 from reports.study.study import Study
-from tests.reports.made_runs import make_run, official, own, study_of
+from tests.reports.made_runs import make_resampled, make_run, official, own, study_of
 from tests.reports.study.conftest import only
 
 
@@ -113,3 +113,15 @@ def test_contrasts_are_named_by_labels(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(UsageError, match=message):
             choose_contrasts(studies, given, 0.1)
+
+
+def test_random_splits_are_compared_as_in_an_ablation(tmp_path: Path) -> None:
+    dataset = own(tmp_path / "data")
+    grid = {
+        name: as_compared(make_resampled(tmp_path / "runs", dataset, block=name, noise=noise), name, "mae")
+        for name, noise in {"capsule": 0.1, "mlp": 0.5}.items()
+    }
+    expected = compare([(grid["mlp"], grid["capsule"])], "regression", higher_is_better=False, resampled=True)
+    assert compare_results(study_of(tmp_path)) == expected
+    assert expected[0].superiority is not None
+    assert expected[0].superiority.share < 0.25

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from benchmarks.results.store import Training
 from reports.study.reading import choose_pair, read_run_predictions, read_studies
 from reports.study.study import Absent, shared_rows
 from tests.benchmarks.conftest import change_facts, replace_file
-from tests.reports.made_runs import N_ROWS, make_run, official, own
+from tests.reports.made_runs import N_ROWS, make_resampled, make_run, official, own
 from tests.reports.study.conftest import only
 
 
@@ -164,7 +166,7 @@ def test_damaged_runs_are_left_out_of_what_an_audit_compares_with(
     # The run on another task is not read.
     (warning,) = caplog.messages
     assert warning.startswith(f"The run {broken.path} is left out: its config.json is not as a run writes it")
-    with pytest.raises(UsageError, match="No training on matbench_phonons is finished"):
+    with pytest.raises(UsageError, match="No training on the official folds of matbench_phonons is finished"):
         read_run_predictions(tmp_path / "runs", TASKS["matbench_phonons"])
 
 
@@ -338,3 +340,36 @@ def test_a_pair_that_a_task_lacks_is_noted_there(tmp_path: Path) -> None:
     assert lacking.notes[-1] == ("Crystal systems are not compared between mlp and egnn: no result here is of egnn.")
     with pytest.raises(UsageError, match="no task has results of both egnn and capsule"):
         choose_pair(studies, "egnn,capsule")
+
+
+def test_runs_on_random_splits_are_a_study_of_their_own(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0])
+    run = make_resampled(tmp_path / "runs", dataset, splits=30)
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"{name},5\n" for name in dataset.table.ids))
+    on_folds, resampled = read_studies([tmp_path / "runs"], against=[file])
+    assert [study.title for study in (on_folds, resampled)] == [
+        "matbench_jdft2d (folds)",
+        "matbench_jdft2d (resample)",
+    ]
+    assert len(on_folds.published) == 1
+    (result,) = resampled.results
+    # Every row was tested within the first splits, and the last are folds all the same.
+    assert (result.folds, resampled.n_folds, len(result.rows)) == (list(range(30)), 30, N_ROWS)
+    assert result.rows.n_seeds.sum() == 30 * N_ROWS // 5
+    assert result.command() == "sen-bench ablate --task matbench_jdft2d --blocks mlp --resample 30"
+    shutil.rmtree(tmp_path / "runs" / "matbench_jdft2d" / on_folds.results[0].path.name)
+    assert only(read_studies([tmp_path / "runs"])).title == "matbench_jdft2d (resample)"
+    with pytest.raises(UsageError, match="has no predictions for the rows of matbench_jdft2d"):
+        read_studies([tmp_path / "runs"], against=[file])
+    with pytest.raises(UsageError, match="No training on the official folds of matbench_jdft2d is finished"):
+        read_run_predictions(tmp_path / "runs", dataset.task)
+    shutil.rmtree(run.path / "seed_3")
+    make_run(tmp_path / "runs", replace(dataset, task=resampled.task), folds=[0, 1], seeds=[5])
+    assert (
+        only(read_studies([tmp_path / "runs"]))
+        .results[0]
+        .command()
+        .startswith("sen-bench run matbench_jdft2d --block mlp --folds 0,1,2,")
+    )
