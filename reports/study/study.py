@@ -115,11 +115,8 @@ class Result:
         return self.facts["data"]["coverage"] if self.run else None
 
     def command(self) -> str:
-        """Return the command that makes the run or resumes it; it also fills gaps between its folds and seeds.
-
-        Empty for what no command alone can make: a published result, or a run that needs the file of a tuned recipe.
-        """
-        if self.run is None or "tuned" in self.facts["config"]:
+        """Return the command that makes the run or resumes it; it also fills gaps between its folds and seeds."""
+        if self.run is None:
             return ""
         config, task, data = (self.facts[name] for name in ("config", "task", "data"))
         own = not TASKS.get(config["task"])
@@ -168,14 +165,16 @@ class Result:
     def chosen(self) -> dict[str, Any]:
         """Return the configuration of the run by dotted fields, without the defaults for its rows."""
         implied = self.defaults().items()
-        return {key: value for key, value in self.fields.items() if (key, value) not in implied}
+        return {
+            key: value
+            for key, value in self.fields.items()
+            if (key, value) not in implied and not key.startswith("tuned.")
+        }
 
 
 def _by_field(config: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if key == "tuned":
-            continue  # what chose the recipe is no part of it
         if isinstance(value, dict):
             flat |= {f"{key}.{field}": inner for field, inner in value.items()}
         elif key not in {"task", "block_name", "model_name"}:
