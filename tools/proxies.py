@@ -26,26 +26,27 @@ from benchmarks.data.tasks import TASKS
 
 N_ROWS = 10_000
 SOURCES = {
-    "proxy_formation_energy": "paper_formation_energy.json.gz",
-    "proxy_gap": "matbench_mp_gap.partial.json.gz",
+    "proxy_formation_energy": ("paper_formation_energy.json.gz", "e_form (eV/atom)"),
+    "proxy_gap": ("matbench_mp_gap.partial.json.gz", "gap pbe"),
 }
+"""File and target of each proxy."""
 REPORTED = ("matbench_phonons.json.gz", "matbench_log_kvrh.partial.json.gz", "paper_band_gap.json.gz")
 """Files all of whose rows are reported. Of mp_gap the test rows of fold 0 are."""
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     columns: list[str]
     ids: NDArray[np.int64]
     data: list[list[Any]]
     formulas: NDArray[np.str_]
 
 
-def _read(path: Path) -> _Rows:
+def read_rows(path: Path) -> Rows:
     """Read a file in the layout of MatBench."""
     content = orjson.loads(gzip.decompress(path.read_bytes()))
     at = content["columns"].index("structure")
     formulas = [_formula(row[at]) for row in content["data"]]
-    return _Rows(content["columns"], np.array(content["index"]), content["data"], np.array(formulas))
+    return Rows(content["columns"], np.array(content["index"]), content["data"], np.array(formulas))
 
 
 def _formula(structure: dict[str, Any]) -> str:
@@ -61,22 +62,24 @@ def _formula(structure: dict[str, Any]) -> str:
 
 def main(data: Path, out: Path) -> None:
     """Write a proxy of each source: 10,000 rows, drawn with seed 0 from those whose formula is not reported."""
-    gaps = _read(data / SOURCES["proxy_gap"])
+    gaps = read_rows(data / SOURCES["proxy_gap"][0])
     task = TASKS["matbench_mp_gap"]
     assert task.n_rows is not None
     (_, tested), *_ = official_folds(task.kind, task.n_rows)
     reported = {*gaps.formulas[np.isin(gaps.ids, tested)].tolist()}
     for name in REPORTED:
-        reported |= set(_read(data / name).formulas.tolist())
+        reported |= set(read_rows(data / name).formulas.tolist())
     out.mkdir(parents=True, exist_ok=True)
-    for proxy, name in SOURCES.items():
-        rows = gaps if proxy == "proxy_gap" else _read(data / name)
+    for proxy, (name, target) in SOURCES.items():
+        rows = gaps if proxy == "proxy_gap" else read_rows(data / name)
         free = np.flatnonzero(~np.isin(rows.formulas, list(reported)))
         chosen = np.sort(np.random.default_rng(0).choice(free, N_ROWS, replace=False))
+        columns = ["structure", target]
+        at = [rows.columns.index(column) for column in columns]
         content = {
             "index": rows.ids[chosen].tolist(),
-            "columns": rows.columns,
-            "data": [rows.data[i] for i in chosen.tolist()],
+            "columns": columns,
+            "data": [[rows.data[row][column] for column in at] for row in chosen.tolist()],
         }
         write_bytes(out / f"{proxy}.json.gz", gzip.compress(orjson.dumps(content), mtime=0))
         typer.echo(
