@@ -35,6 +35,8 @@ REPORTED = ("matbench_phonons.json.gz", "matbench_log_kvrh.partial.json.gz", "pa
 
 
 class Rows(NamedTuple):
+    """The rows of a file: columns, ids [n], values and reduced formulas [n]."""
+
     columns: list[str]
     ids: NDArray[np.int64]
     data: list[list[Any]]
@@ -42,7 +44,7 @@ class Rows(NamedTuple):
 
 
 def read_rows(path: Path) -> Rows:
-    """Read a file in the layout of MatBench."""
+    """Return the rows of a file in the layout of MatBench."""
     content = orjson.loads(gzip.decompress(path.read_bytes()))
     at = content["columns"].index("structure")
     formulas = [_formula(row[at]) for row in content["data"]]
