@@ -89,7 +89,7 @@ def test_folds_that_leave_no_rows_are_reported(write_data: Write, sen_bench: Com
     options = ("--trials", 1, "--folds", "0,1,2,3,4")
     answer = sen_bench(*tune_arguments(write_data(rocksalts(60)), tmp_path / "runs", *options))
     assert answer.code == 2
-    assert "0 rows train in all of the folds 0,1,2,3,4, too few to tune on: name fewer folds" in answer.err
+    assert "0 rows train in all of the folds 0,1,2,3,4, too few to tune on: name fewer folds." in answer.err
 
 
 @pytest.mark.deep
