@@ -231,11 +231,14 @@ class _Place:
     cluster: Cluster | None
 
     def n_workers(self, variants: Sequence[Variant]) -> int:
-        """Number of trainings at the same time."""
+        """Number of trainings of these variants at the same time."""
+        return self.n_workers_for(sum(len(variant.plan.missing) for variant in variants))
+
+    def n_workers_for(self, n_pending: int) -> int:
+        """Number of trainings at the same time where so many are to be done."""
         from benchmarks.training.execution import n_workers
 
-        n_missing = sum(len(variant.plan.missing) for variant in variants)
-        return n_workers(self.cluster.n_workers() if self.cluster else self.jobs, n_missing)
+        return n_workers(self.cluster.n_workers() if self.cluster else self.jobs, n_pending)
 
 
 def _detection(detect: str | None, seeds: int | None, max_seeds: int | None) -> Detection | None:
@@ -341,6 +344,8 @@ def _show_cost(
     from benchmarks.base.machine import n_threads, pick_device
     from benchmarks.cli.progress import RunDisplay
 
+    if tunings:  # other recipes are other runs, of which nothing is trained
+        variants = [replace(each, plan=replace(each.plan, missing=each.plan.trainings)) for each in variants]
     detection = declaration.detection
     costs: dict[Plan, Cost] = {}
     if detection and not tunings:
@@ -352,7 +357,7 @@ def _show_cost(
             return
     workers = place.n_workers(variants)
     device, threads = pick_device(place.device), max(1, n_threads() // workers)
-    unfinished = [variant for variant in variants if variant.plan.missing or tunings]
+    unfinished = [variant for variant in variants if variant.plan.missing]
     n_failed = 0
     with RunDisplay() as display:
         advance = display.progress("Probing")
@@ -368,8 +373,9 @@ def _show_cost(
     if tunings and not n_failed:
         n_left, trial = [len(tuning.left) for tuning in tunings], [costs[variant.plan] for variant in variants]
         work = sum(n * cost.training_seconds for n, cost in zip(n_left, trial, strict=True))
+        seconds = work / place.n_workers_for(sum(n_left))
         say(
-            f"Before that {count(sum(n_left), 'trial')} of recipes: about {duration(work / workers)} more. The plan "
+            f"Before that {count(sum(n_left), 'trial')} of recipes: about {duration(seconds)} more. The plan "
             "and both times are for the recipes as given; those tried have half to twice as many epochs."
         )
     if detection:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablations.grid import Setting
 from benchmarks.data.folds import n_folds
-from benchmarks.results.run_config import RunConfig, build_config, given_fields
+from benchmarks.results.run_config import build_config
 from benchmarks.training.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -41,30 +40,26 @@ def make_tuning(
         UsageError: See `Tuning`, as for the arguments and `DataError`.
         DataError: The trials cannot be read.
     """
-
-    def configure(fields: Mapping[str, Any]) -> RunConfig:
-        searched = [f"{field}={json.dumps(value)}" for field, value in fields.items()]
-        given = {**setting.given, "assignments": [*setting.given["assignments"], *searched]}
-        return build_config(dataset.task.name, setting.name, defaults=dataset.task.defaults, **given)
-
     leaves_few = len(folds) > 1 and n_folds(dataset.task.split) in {None, len(folds)}
-    recipe, given = setting.given["recipe"], {key: each for key, each in setting.given.items() if key != "recipe"}
     return Tuning(
         str(setting),
-        configure,
-        given_fields(**given),
+        setting.name,
+        setting.given,
         dataset,
         folds=folds[:1] if leaves_few else folds,
         seeds=[seed],
         trials=trials,
         out=out,
-        recipe=recipe,
         progress=progress,
     )
 
 
 def with_recipe(setting: Setting, task: Task, recipe: Path) -> Setting:
-    """Return a point of the grid with the recipe that was found for it, as --config X=FILE gives it."""
-    given = {**setting.given, "file": recipe}
+    """Return a point of the grid with the recipe that was found for it, as --config X=FILE gives it.
+
+    A limit of training rows is no part of a recipe; one of the file that the recipe replaces is kept.
+    """
+    flags = {**setting.given["flags"], "limit": setting.config.limit}
+    given = {**setting.given, "file": recipe, "flags": flags}
     config = build_config(task.name, setting.name, defaults=task.defaults, **given)
     return replace(setting, config=config, given=given)

@@ -1,9 +1,13 @@
-"""Write the proxies on which a recipe is chosen: rows that share no formula with anything that is reported.
+"""Write the proxies on which a recipe is chosen: rows that share no formula with four sets of reported rows.
 
     python -m tools.proxies DATA OUT
     sen-bench ablate --task OUT/proxy_gap.json.gz --folds 0 --limit 1000 --blocks mlp --set training.epochs=60,200
 
-DATA is a folder with the files named in `SOURCES` and `REPORTED`. Each proxy has 10,000 rows: fold 0 judges by 2,000 of
+Left out are the formulas of phonons, of log_kvrh, of the paper's gaps, and of the test rows of fold 0 of mp_gap, and
+nothing else. So a proxy may hold formulas of other reported rows, such as the test rows of the paper's formation
+energies, from which one proxy is drawn.
+
+DATA is a folder with the files named in `SOURCES` and `LEFT_OUT`. Each proxy has 10,000 rows: fold 0 judges by 2,000 of
 them what was trained on the other 8,000, or on as many as `--limit` names.
 """
 
@@ -30,8 +34,8 @@ SOURCES = {
     "proxy_gap": ("matbench_mp_gap.partial.json.gz", "gap pbe"),
 }
 """File and target of each proxy."""
-REPORTED = ("matbench_phonons.json.gz", "matbench_log_kvrh.partial.json.gz", "paper_band_gap.json.gz")
-"""Files all of whose rows are reported. Of mp_gap the test rows of fold 0 are."""
+LEFT_OUT = ("matbench_phonons.json.gz", "matbench_log_kvrh.partial.json.gz", "paper_band_gap.json.gz")
+"""Files whose formulas are all left out; of mp_gap those of the test rows of fold 0 are."""
 
 
 class Rows(NamedTuple):
@@ -63,18 +67,18 @@ def _formula(structure: dict[str, Any]) -> str:
 
 
 def main(data: Path, out: Path) -> None:
-    """Write a proxy of each source: 10,000 rows, drawn with seed 0 from those whose formula is not reported."""
+    """Write a proxy of each source: 10,000 rows, drawn with seed 0 from those whose formula is not left out."""
     gaps = read_rows(data / SOURCES["proxy_gap"][0])
     task = TASKS["matbench_mp_gap"]
     assert task.n_rows is not None
     (_, tested), *_ = official_folds(task.kind, task.n_rows)
-    reported = {*gaps.formulas[np.isin(gaps.ids, tested)].tolist()}
-    for name in REPORTED:
-        reported |= set(read_rows(data / name).formulas.tolist())
+    left_out = {*gaps.formulas[np.isin(gaps.ids, tested)].tolist()}
+    for name in LEFT_OUT:
+        left_out |= set(read_rows(data / name).formulas.tolist())
     out.mkdir(parents=True, exist_ok=True)
     for proxy, (name, target) in SOURCES.items():
         rows = gaps if proxy == "proxy_gap" else read_rows(data / name)
-        free = np.flatnonzero(~np.isin(rows.formulas, list(reported)))
+        free = np.flatnonzero(~np.isin(rows.formulas, list(left_out)))
         chosen = np.sort(np.random.default_rng(0).choice(free, N_ROWS, replace=False))
         columns = ["structure", target]
         at = [rows.columns.index(column) for column in columns]
@@ -85,7 +89,7 @@ def main(data: Path, out: Path) -> None:
         }
         write_bytes(out / f"{proxy}.json.gz", gzip.compress(orjson.dumps(content), mtime=0))
         typer.echo(
-            f"{proxy}: {N_ROWS:,} of {len(free):,} rows whose formula is not reported ({len(rows.data):,} in all)"
+            f"{proxy}: {N_ROWS:,} of {len(free):,} rows whose formula is not left out ({len(rows.data):,} in all)"
         )
 
 

@@ -14,7 +14,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.base.errors import SenBenchError
+from benchmarks.base.console import count
+from benchmarks.base.errors import SenBenchError, UsageError
 from benchmarks.results.contrasts import Compared, Comparison, compare
 from benchmarks.results.metrics import primary_metric
 from benchmarks.results.store import Run, Training, find_run
@@ -31,7 +32,8 @@ def main() -> None:
     try:
         found = list(repetitions(find_run(arguments.run), arguments.seeds))
     except SenBenchError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
     for comparison in found:
         answer = comparison.on_these_folds
         print(f"{comparison.difference / comparison.score:+.1%}  p = {answer.p:.3f}  {answer.verdict}")
@@ -40,11 +42,23 @@ def main() -> None:
 
 
 def repetitions(run: Run, n_seeds: int) -> Iterator[Comparison]:
-    """Compare each group of seeds of a run with the next one, as two variants with the same seeds."""
+    """Compare each group of seeds of a run with the next one, as two variants with the same seeds.
+
+    Raises:
+        UsageError: A group has fewer than 2 seeds, or the run has too few for two groups.
+        DataError: A result cannot be read.
+    """
+    if n_seeds < 2:
+        raise UsageError(f"--seeds takes 2 seeds of each name or more, because one has no noise, not {n_seeds}.")
     kind = run.read_config()["task"]["kind"]
     metric = primary_metric(kind)
     trainings = run.trainings()
     seeds = sorted({training.seed for training in trainings})
+    if len(seeds) < 2 * n_seeds:
+        raise UsageError(
+            f"{run.path} has {count(len(seeds), 'seed')}, and two names of {n_seeds} seeds take {2 * n_seeds}: train "
+            "more with `sen-bench run --seeds`."
+        )
     groups = [seeds[i : i + n_seeds] for i in range(0, len(seeds) - n_seeds + 1, n_seeds)]
     for first, second in zip(groups[::2], groups[1::2], strict=False):
         pair = []

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -32,9 +31,6 @@ from benchmarks.cli.options import (
     show_how_to_continue,
     with_training_options,
 )
-
-if TYPE_CHECKING:
-    from benchmarks.results.run_config import RunConfig
 
 __all__ = [
     "archive",
@@ -183,7 +179,7 @@ def tune(
     """
     from benchmarks.cli.display import show_tuning
     from benchmarks.cli.progress import TuningDisplay
-    from benchmarks.results.run_config import build_config, given_fields
+    from benchmarks.results.run_config import build_config
     from benchmarks.training.tuning import Tuning, check_trials
     from benchmarks.training.tuning import tune as tune_all
 
@@ -192,16 +188,13 @@ def tune(
     variant = _choose_variant(block, model)
     chosen = options.choose_task(task)
     numbers = choose_folds(folds, chosen)
-    given: dict[str, Any] = {"file": config, "flags": options.flags}
-
-    def configure(fields: Mapping[str, Any]) -> RunConfig:
-        searched = [f"{field}={json.dumps(value)}" for field, value in fields.items()]
-        assigned = [*(set_ or ()), *searched]
-        return build_config(
-            chosen.name, variant, recipe=options.recipe, defaults=chosen.defaults, assignments=assigned, **given
-        )
-
-    symprec = configure({}).graph.symprec
+    given: dict[str, Any] = {
+        "recipe": options.recipe,
+        "file": config,
+        "flags": options.flags,
+        "assignments": set_ or (),
+    }
+    symprec = build_config(chosen.name, variant, defaults=chosen.defaults, **given).graph.symprec
     try:
         with TuningDisplay() as display, note_signals() as stop:
             from benchmarks.base.machine import pick_device
@@ -209,14 +202,13 @@ def tune(
             device = pick_device(options.device)
             tuning = Tuning(
                 variant,
-                configure,
-                given_fields(assignments=set_ or (), **given),
+                variant,
+                given,
                 load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec),
                 folds=numbers,
                 seeds=options.all_seeds,
                 trials=trials,
                 out=options.out,
-                recipe=options.recipe,
                 progress=display.progress("Building graphs"),
             )
             display.start_trials([tuning])

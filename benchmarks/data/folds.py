@@ -301,8 +301,8 @@ def _judged(
     if len(known) < 3:
         numbers = ",".join(str(fold.index) for fold in folds)
         raise UsageError(
-            f"{len(known)} rows train in all of the folds {numbers}, too few to tune on: name fewer folds, or give "
-            "more rows."
+            f"{len(known)} rows train in all of the folds {numbers}, too few to tune on: "
+            + ("name fewer folds." if len(folds) > 1 else "give more rows.")
         )
     rng = np.random.default_rng([_OFFICIAL_SEED, *(fold.index for fold in folds)])
     judging = _draw_validation(_strata(kind, targets, known), JUDGED_FRACTION, rng)

@@ -276,8 +276,9 @@ def build_config(
         if table in sections and (key == "epochs" or key not in values.get(table, {})):
             _assign(values, field, value, sections, f"the defaults of {task}")
     given = set()
-    for field, value, source in _all_assignments(file, flags or {}, assignments):
-        _check_tuned(field, value, source, variant, recipe)
+    assigned = list(_all_assignments(file, flags or {}, assignments))
+    _check_tuned(assigned, variant, recipe)
+    for field, value, source in assigned:
         _assign(values, field, value, sections, source)
         if source != str(file) or Path(source).is_file():  # what comes with sen-bench is no statement of the user
             given.add(field)
@@ -294,12 +295,19 @@ def build_config(
     return _assemble(task, name, variant if block else None, values.get("limit"), built)
 
 
-def _check_tuned(field: str, value: Any, source: str, variant: str, recipe: Recipe) -> None:
-    """Refuse the recipe of another variant before its fields, which this one may lack, and one with other defaults."""
-    if field == "tuned.variant" and value != variant:
-        raise UsageError(f"{source} is a recipe that was tuned for {value}, not for {variant}.")
-    if field == "tuned.recipe" and value != recipe and source != "--set":
-        raise UsageError(f"{source} is a recipe that was tuned with --recipe {value}: give that option here, too.")
+def _check_tuned(assigned: Iterable[tuple[str, Any, str]], variant: str, recipe: Recipe) -> None:
+    """Refuse the recipe of another variant before its fields, which this one may lack, and one with other defaults.
+
+    What a recipe file says about its choice decides about labels and ranks, and `--set` cannot change it.
+    """
+    told = [each for each in assigned if each[0].startswith("tuned.")]
+    for field, value, source in told:
+        if field == "tuned.variant" and value != variant:
+            raise UsageError(f"{source} is a recipe that was tuned for {value}, not for {variant}.")
+        if field == "tuned.recipe" and value != recipe and source != "--set":
+            raise UsageError(f"{source} is a recipe that was tuned with --recipe {value}: give that option here, too.")
+        if source == "--set" and (file := told[0][2]) != source:
+            raise UsageError(f"{file} says how its recipe was chosen: leave out --set {field}, or that file.")
 
 
 def given_fields(

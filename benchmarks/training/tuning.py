@@ -6,6 +6,7 @@ of its own in the cache. Its score is kept when it ends, and the store is remove
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import statistics
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.base.cache import cache_folder, digest
-from benchmarks.base.console import figures
+from benchmarks.base.console import count, figures
 from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageError, printable
 from benchmarks.base.files import parse_json, read_file, write_bytes, write_json
 from benchmarks.base.interrupts import StopRequest
@@ -28,11 +29,11 @@ from benchmarks.base.workers import Progress
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import tuning_split
 from benchmarks.results.metrics import primary_metric
-from benchmarks.results.run_config import Recipe, RunConfig, Tuned
+from benchmarks.results.run_config import RunConfig, Tuned, build_config, given_fields
 from benchmarks.training.execution import OnEpoch, execute, n_workers
 from benchmarks.training.plans import Plan, PlannedTraining, make_plan
 from benchmarks.training.search import propose, search_space, value_of
-from sen.config import Range
+from benchmarks.training.trainer import check_model
 
 if TYPE_CHECKING:
     from benchmarks.training.cluster import Cluster
@@ -66,10 +67,9 @@ class Tuning:
 
     Args:
         name: Name of the variant, in messages.
-        configure: Returns the configuration in which these dotted fields have these values, and the others those that
-            the user, the task and the variant give them.
-        given: Dotted fields that the user has given; they are not searched, and stand in the recipe file.
-        recipe: Which recipe the others are of.
+        variant: Name of the block or model.
+        given: What its configuration is built from beside that, as `build_config` takes it: recipe, file, flags and
+            assignments. Fields that the user has given are not searched, and stand in the recipe file.
         dataset: The crystals.
         folds: Folds of which no test row is read: those that train in all of them are trained on and judge.
         seeds: Seeds of the trainings of each trial; the first one also draws the trials.
@@ -92,7 +92,7 @@ class Tuning:
     def __init__(
         self,
         name: str,
-        configure: Callable[[Mapping[str, Any]], RunConfig],
+        variant: str,
         given: Mapping[str, Any],
         dataset: Dataset,
         *,
@@ -100,19 +100,18 @@ class Tuning:
         seeds: Sequence[int],
         trials: int,
         out: Path,
-        recipe: Recipe = "own",
         progress: Progress | None = None,
     ) -> None:
         self.name, self.n_trials = name, trials
-        self._configure, self._given, self._dataset = configure, given, dataset
-        self._recipe = recipe
+        self._variant, self._given, self._dataset = variant, given, dataset
+        self._fields = given_fields(**{key: value for key, value in given.items() if key != "recipe"})
         self._folds, self._seeds = tuple(sorted(folds)), list(seeds)
-        _check_given(given)
+        _check_given(self._fields)
         self._inner = replace(dataset, task=replace(dataset.task, split=tuning_split(dataset.task.split, folds)))
-        make = partial(make_plan, configure({}), self._inner, folds=[0], seeds=self._seeds, progress=progress)
+        make = partial(make_plan, self.configure({}), self._inner, folds=[0], seeds=self._seeds, progress=progress)
         self.plan = make(out=out, is_trial=True)
         config = self.plan.config
-        self.space = search_space(config, given)
+        self.space = search_space(config, self._fields)
         self.metric = primary_metric(dataset.task.kind)
         identity = digest(
             config=config.model_dump(mode="json"),
@@ -180,15 +179,27 @@ class Tuning:
                 proposed[number] = propose(self.space, scores, list(proposed.values()), int(seed[0]))
         return {number: fields for number, fields in proposed.items() if number not in self.trials}
 
-    def plan_trial(self, fields: Mapping[str, Any]) -> Plan:
-        """Return the plan of a trial.
+    def configure(self, fields: Mapping[str, Any]) -> RunConfig:
+        """Return the configuration in which these dotted fields have these values.
 
         Raises:
             UsageError: The fields do not fit each other, or the model refuses them.
         """
-        return make_plan(
-            self._configure(fields), self._inner, folds=[0], seeds=self._seeds, out=self._scratch / "trials"
-        )
+        searched = [f"{field}={json.dumps(value)}" for field, value in fields.items()]
+        given = {**self._given, "assignments": [*self._given.get("assignments", ()), *searched]}
+        task = self._dataset.task
+        config = build_config(task.name, self._variant, defaults=task.defaults, **given)
+        check_model(config)
+        return config
+
+    def plan_trial(self, config: RunConfig) -> Plan:
+        """Return the plan of a trial with this configuration.
+
+        Raises:
+            UsageError: See `make_plan`, as for `DataError`.
+            DataError: A file cannot be read.
+        """
+        return make_plan(config, self._inner, folds=[0], seeds=self._seeds, out=self._scratch / "trials")
 
     def end(self, number: int, fields: Mapping[str, Any], outcome: dict[str, Any] | SenBenchError) -> Trial | None:
         """Note how a training of a trial has ended; return the trial if it was the last one, and keep it on the disk.
@@ -226,7 +237,8 @@ class Tuning:
     def _keep(self, trial: Trial) -> Trial:
         self.trials[trial.number] = trial
         try:
-            write_json(self.folder / "trials.json", self._facts())
+            trials = [asdict(trial) for _, trial in sorted(self.trials.items())]
+            write_json(self.folder / "trials.json", {"format": _FORMAT, "trials": trials})
         except OSError as error:
             raise UsageError(f"{self.folder}/trials.json cannot be written ({error.strerror}).") from error
         return trial
@@ -246,14 +258,14 @@ class Tuning:
             )
         tuned = Tuned(
             variant=self.plan.config.variant,
-            recipe=self._recipe,
+            recipe=self._given.get("recipe", "own"),
             task=self._dataset.task.name,
             data=self._dataset.digest,
             folds=self._folds,
             trials=self.n_trials,
         )
         tables: dict[str, dict[str, Any]] = {"tuned": tuned.model_dump()}
-        for field, value in {**self._given, **best.fields}.items():
+        for field, value in {**self._fields, **best.fields}.items():
             table, _, name = field.rpartition(".")
             if table and value is not None:  # a limit of rows is no part of a recipe; TOML has no null, the default
                 tables.setdefault(table, {})[name] = value
@@ -298,24 +310,16 @@ class Tuning:
             return math.inf
         return -trial.score if self.metric.higher_is_better else trial.score
 
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "format": _FORMAT,
-            "variant": self.plan.config.variant,
-            "task": self._dataset.task.name,
-            "folds": self._folds,
-            "seeds": self._seeds,
-            "metric": self.metric.name,
-            "space": {
-                field: asdict(values) if isinstance(values, Range) else values for field, values in self.space.items()
-            },
-            "trials": [asdict(trial) for _, trial in sorted(self.trials.items())],
-        }
-
     def _read(self) -> dict[int, Trial]:
         path = self.folder / "trials.json"
         try:
-            trials = [Trial(**line) for line in parse_json(read_file(path))["trials"]]
+            content = parse_json(read_file(path))
+            if (version := content["format"]) != _FORMAT:
+                raise DataError(
+                    f"{path} has format {printable(version)}, and this version of sen-bench reads {_FORMAT}: go on "
+                    "with the version that wrote it, or give another --out."
+                )
+            trials = [Trial(**line) for line in content["trials"]]
             sound = all(trial.fields.keys() == self.space.keys() for trial in trials)
         except FileNotFoundError:
             return {}
@@ -388,7 +392,8 @@ def tune(
 
     Raises:
         Interrupted: A stop was requested; the trials that have ended are kept.
-        RunError: All trials of a search failed.
+        RunError: All trials of a search failed; or a training ended for a reason that is not in its recipe, such as the
+            death of its process, and its trial is not kept.
         UsageError: Files cannot be written.
     """
     with ExitStack() as stack:
@@ -398,11 +403,15 @@ def tune(
         workers = cluster.n_workers() if cluster else n_workers(jobs, sum(tuning.n_trials for tuning in tunings))
         each = max(1, workers // len(tunings))
         begun: dict[Plan, tuple[Tuning, int, dict[str, Any]]] = {}
+        faults: dict[str, SenBenchError] = {}
 
         def end(planned: PlannedTraining, outcome: dict[str, Any] | SenBenchError) -> None:
             tuning, number, fields = begun[planned.plan]
             on_end(planned)
-            if trial := tuning.end(number, fields, outcome):
+            # A training leaves a note of a failure that the same recipe meets again.
+            if isinstance(outcome, SenBenchError) and planned.plan.run.read_failure(planned.training) is None:
+                faults.setdefault(tuning.trial_name(number), outcome)
+            elif trial := tuning.end(number, fields, outcome):
                 on_trial(tuning, trial)
 
         while any(tuning.left for tuning in tunings):
@@ -418,6 +427,12 @@ def tune(
                 on_end=end,
                 on_wait=on_wait,
             )
+            if faults:
+                lines = "".join(f"\n  {name}: {printable(fault, 300)}" for name, fault in faults.items())
+                raise RunError(
+                    f"{count(len(faults), 'trial')} ended without a score, and not because of the recipe; the same "
+                    f"command tries again:{lines}"
+                )
         return [tuning.write_recipe() for tuning in tunings]
 
 
@@ -432,10 +447,10 @@ def _begin(
     for tuning in tunings:
         for number, fields in tuning.propose(each).items():
             try:
-                plan = tuning.plan_trial(fields)
+                config = tuning.configure(fields)
             except UsageError as error:
                 on_trial(tuning, tuning.refuse(number, fields, error))
             else:
-                begun[plan] = tuning, number, fields
+                begun[plan := tuning.plan_trial(config)] = tuning, number, fields
                 on_begin(plan, tuning.trial_name(number))
     return begun

@@ -705,6 +705,10 @@ def test_every_variant_is_tuned_alike_before_the_grid_is_trained(
     assert planned.code == 0, planned.err
     assert "Before that 4 trials of recipes: about" in planned.out
     assert not out.exists()
+    assert sen_bench(*grid(data, out, *BRIEF)).code == 0  # without a recipe, which is nothing of what --tune trains
+    assert "4 trainings to do, 3 at a time: about" in sen_bench(*arguments, "--dry-run", "--jobs", 3).out
+    for path in out.iterdir():
+        shutil.rmtree(path)
     answer = sen_bench(*arguments)
     assert answer.code == 0, answer.err
     for rounds in (1, 2):

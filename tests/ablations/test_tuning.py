@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ablations.grid import build_settings
-from ablations.tuning import make_tuning
+from ablations.tuning import make_tuning, with_recipe
 from benchmarks.data.dataset import load_dataset
 
 
@@ -39,3 +39,27 @@ def test_a_search_leaves_out_the_test_rows_of_the_grid(
     assert tuning.name == "mlp, sen.rounds=2"
     assert not {"training.epochs", "block.hidden", "sen.rounds"} & tuning.space.keys()
     assert {"training.learning_rate", "sen.encoder_width"} < tuning.space.keys()
+
+
+@pytest.mark.parametrize(
+    ("limit", "assignments", "kept"), [("limit = 120\n", [], 120), ("limit = 120\n", ["limit=50"], 50), ("", [], None)]
+)
+def test_a_recipe_keeps_the_limit_of_the_file_that_it_replaces(
+    tmp_path: Path, limit: str, assignments: list[str], kept: int | None
+) -> None:
+    (tmp_path / "given.toml").write_text(f"{limit}[training]\nepochs = 3\n")
+    (tmp_path / "recipe.toml").write_text("[training]\nepochs = 4\n")
+    task = load_dataset("prototypes").task
+    files = {"mlp": tmp_path / "given.toml"}
+    (setting,) = build_settings(
+        "prototypes",
+        ["mlp"],
+        {},
+        recipe="own",
+        defaults={},
+        files=files,
+        flags={"limit": None},
+        assignments=assignments,
+    )
+    config = with_recipe(setting, task, tmp_path / "recipe.toml").config
+    assert (config.limit, config.training.epochs) == (kept, 4)

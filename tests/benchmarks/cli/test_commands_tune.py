@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -89,7 +90,28 @@ def test_folds_that_leave_no_rows_are_reported(write_data: Write, sen_bench: Com
     options = ("--trials", 1, "--folds", "0,1,2,3,4")
     answer = sen_bench(*tune_arguments(write_data(rocksalts(60)), tmp_path / "runs", *options))
     assert answer.code == 2
-    assert "0 rows train in all of the folds 0,1,2,3,4, too few to tune on: name fewer folds" in answer.err
+    assert "0 rows train in all of the folds 0,1,2,3,4, too few to tune on: name fewer folds." in answer.err
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_a_fault_of_the_machine_ends_the_command_and_the_next_one_goes_on(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr("benchmarks.results.store.Run.write_training", fail)
+        answer = sen_bench(*tune_arguments(data, out, "--trials", 1))
+    assert answer.code == 1
+    assert "1 trial ended without a score, and not because of the recipe; the same command tries again:" in answer.err
+    assert "mlp, trial 1 of 1: A file that the training needs cannot be used" in answer.err
+    assert not list(out.rglob("trials.json"))
+    again = sen_bench(*tune_arguments(data, out, "--trials", 1))
+    assert again.code == 0, again.err
+    assert [trial["failure"] for trial in trials(out)] == [None]
 
 
 @pytest.mark.deep

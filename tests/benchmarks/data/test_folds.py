@@ -366,7 +366,9 @@ def test_a_split_for_tuning_keeps_classes_and_holdouts():
 
 
 def test_all_folds_leave_no_rows_for_tuning():
-    with pytest.raises(UsageError, match=r"0 rows train in all of the folds 0,1,2,3,4, too few to tune on"):
+    with pytest.raises(
+        UsageError, match=r"0 rows train in all of the folds 0,1,2,3,4, too few to tune on: name fewer folds\.$"
+    ):
         make_folds("regression", ROWS, N_ROWS, TARGETS, 0, split=tuning_split("folds", range(5)))
 
 

@@ -289,6 +289,14 @@ def test_a_tuned_recipe_is_recorded_and_is_for_its_own_variant(tmp_path: Path) -
         build_config("prototypes", "capsule", file=file)
     with pytest.raises(UsageError, match="is a recipe that was tuned with --recipe own: give that option here, too"):
         build_config("prototypes", "mlp", recipe="common", file=file)
+    by_set = [f"tuned.{field}={json.dumps(value)}" for field, value in content["tuned"].items()]
+    again = build_config("prototypes", "mlp", assignments=["training.learning_rate=1e-3", *by_set])
+    assert again == config  # as the command of a report repeats it
+    with pytest.raises(UsageError, match=r"^tuned\.trials: Field required"):
+        build_config("prototypes", "mlp", assignments=by_set[:-1])
+    for assigned in by_set:
+        with pytest.raises(UsageError, match=r"recipe\.toml says how its recipe was chosen: leave out --set tuned\."):
+            build_config("prototypes", "mlp", file=file, assignments=[assigned])
     file.write_text(TUNED.replace("trials = 3", "trials = 0"))
     with pytest.raises(UsageError, match=r"^tuned\.trials: "):
         build_config("prototypes", "mlp", file=file)

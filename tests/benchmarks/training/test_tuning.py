@@ -18,7 +18,7 @@ from benchmarks.base.interrupts import Interrupted, StopRequest
 from benchmarks.data.crystal_table import read_matbench_json
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.tasks import get_task
-from benchmarks.results.run_config import RunConfig, build_config
+from benchmarks.results.run_config import build_config
 from benchmarks.training import tuning as module
 from benchmarks.training.loader import GraphTensors
 from benchmarks.training.tuning import Tuning, check_trials, tune
@@ -47,10 +47,10 @@ def search(
 ) -> Tuning:
     given = {**(SIZES if variant == "mlp" else {}), "training.epochs": 1} if given is None else given
 
-    def configure(fields: Mapping[str, Any]) -> RunConfig:
-        return build_config(dataset.task.name, variant, flags={**given, **fields})
-
-    return Tuning(variant, configure, given, dataset, folds=folds, seeds=seeds, trials=trials, out=out)
+    assignments = [f"{field}={json.dumps(value)}" for field, value in given.items()]
+    return Tuning(
+        variant, variant, {"assignments": assignments}, dataset, folds=folds, seeds=seeds, trials=trials, out=out
+    )
 
 
 def run(tuning: Tuning, **options: Any) -> dict[str, Any]:
@@ -64,9 +64,12 @@ def run(tuning: Tuning, **options: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let trainings score by how near their learning rate is to 0.001; those above 0.0015 fail."""
+    """Let trainings score by how near their learning rate is to 0.001; those above 0.0015 diverge.
 
-    def put(*, stop_after: int | None = None) -> None:
+    `fault_after` trainings, one ends without a word of its own, as if its process had died.
+    """
+
+    def put(*, stop_after: int | None = None, fault_after: int | None = None) -> None:
         n_ended = 0
 
         def execute(pending: Any, *, on_end: Any, **_: Any) -> None:
@@ -76,8 +79,14 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                     raise Interrupted
                 rate = planned.plan.config.training.learning_rate
                 score = abs(np.log(rate / 0.001)) + 0.01 * planned.training.seed
-                outcome = {"metrics": {"mae": score}, "wall_seconds": 1.0}
-                on_end(planned, RunError("Training diverged.") if rate > 0.0015 else outcome)
+                outcome: Any = {"metrics": {"mae": score}, "wall_seconds": 1.0}
+                if n_ended == fault_after:
+                    outcome = RunError("its worker process died.")
+                elif rate > 0.0015:
+                    outcome = RunError("Training diverged.")
+                    with planned.plan.run.lock(planned.training):
+                        planned.plan.run.note_failure(planned.training, str(outcome))
+                on_end(planned, outcome)
                 n_ended += 1
 
         monkeypatch.setattr(module, "execute", execute)
@@ -117,6 +126,34 @@ def test_failed_trials_are_kept_and_cost_a_trial(dataset: Dataset, tmp_path: Pat
     assert tuning.best.score == min(trial["score"] for trial in trials if trial["score"] is not None)
     assert trials[0]["fields"]["training.learning_rate"] == build_config("t", "mlp").training.learning_rate
     assert "the recipe as given, trial 1, has 0.3567 meV" in tuning.verdict()
+
+
+def test_a_fault_of_the_machine_ends_the_search_and_its_trial_is_tried_again(
+    dataset: Dataset, made_up: Callable[..., None], tmp_path: Path
+) -> None:
+    whole = run(search(dataset, tmp_path / "whole", trials=4))
+    made_up(fault_after=2)
+    message = r"^1 trial ended without a score, and not because .*\n  mlp, trial 3 of 4: its worker process died\.$"
+    with pytest.raises(RunError, match=message):
+        run(search(dataset, tmp_path / "broken", trials=4))
+    assert search(dataset, tmp_path / "broken", trials=4).left == [3, 4]
+    made_up()
+    assert run(search(dataset, tmp_path / "broken", trials=4)) == whole
+
+
+@pytest.mark.usefixtures("made_up")
+def test_a_store_that_cannot_be_written_is_no_failed_trial(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = search(dataset, tmp_path, trials=2)
+
+    def refuse(*_: object) -> None:
+        raise UsageError("The run folder cannot be written.")
+
+    monkeypatch.setattr("benchmarks.results.store.Run.write_config", refuse)
+    with pytest.raises(UsageError, match="cannot be written"):
+        run(tuning)
+    assert not tuning.trials
 
 
 @pytest.mark.usefixtures("made_up")
@@ -167,6 +204,11 @@ def test_damaged_trials_are_reported(dataset: Dataset, tmp_path: Path) -> None:
     run(tuning)
     (tuning.folder / "trials.json").write_text('{"trials": [{"number": 1}]}')
     with pytest.raises(DataError, match=r"trials\.json does not hold the trials of this search: remove it to begin"):
+        search(dataset, tmp_path)
+    (tuning.folder / "trials.json").write_text('{"format": 2, "rows": []}')
+    with pytest.raises(
+        DataError, match=r"trials\.json has format 2, and this version of sen-bench reads 1: go on with"
+    ):
         search(dataset, tmp_path)
 
 
