@@ -11,7 +11,18 @@ from benchmarks.base.console import count, figures
 from benchmarks.data.folds import n_folds
 from benchmarks.results.contrasts import MEANINGFUL, Answer, Comparison, KnownNoise
 
-__all__ = ["answers", "as_share", "explanations", "how_often_better", "seeds_wanted", "verdict", "with_share"]
+__all__ = [
+    "answers",
+    "as_share",
+    "explanations",
+    "how_often_better",
+    "n_wanted",
+    "seeds_wanted",
+    "verdict",
+    "with_share",
+]
+
+_MOST_SHOWN = 1000
 
 
 def answers(comparison: Comparison) -> list[tuple[str, Answer]]:
@@ -46,8 +57,14 @@ def seeds_wanted(comparison: Comparison, target: float) -> str:
     """Return how many seeds find a difference of this share of the second variant's score, where that is undecided."""
     if comparison.noise is None or comparison.on_these_folds.verdict != "undecided":
         return ""
-    seeds = comparison.seeds_for(target * abs(comparison.score))
-    return "not attainable on these rows" if seeds is None else str(seeds)
+    return n_wanted(comparison.seeds_for(target * abs(comparison.score)))
+
+
+def n_wanted(seeds: int | None) -> str:
+    """Return a number of seeds, "> 1,000" where nobody would train them, or why there is none."""
+    if seeds is None:
+        return "not attainable on these rows"
+    return f"> {_MOST_SHOWN:,}" if seeds > _MOST_SHOWN else str(seeds)
 
 
 def explanations(
@@ -75,40 +92,52 @@ def explanations(
                 f"{100 * MEANINGFUL:g} % or below {100 - 100 * MEANINGFUL:g} % (Bouthillier et al. 2021). More splits "
                 "say more of these rows, not of others."
             ),
-            _scale(better, declaration),
+            _scale(better, comparisons),
             (
                 f"Equivalent: within {100 * declaration.margin:g} % of the second. Finds: the smallest difference that "
                 "four of five such studies find."
             ),
         ]
+    # A holdout split has the same validation rows for all seeds, which do not show what other rows would change.
+    are_other_rows = judge.rows == "test" or n_folds(split) != 1
+    others = f"other seeds and other {judge.rows} rows" if are_other_rows else "other seeds"
     sentences = [
-        (
-            "On these folds: is the first better than the second here, beyond what other seeds and other "
-            f"{judge.rows} rows would change?"
-        ),
+        f"On these folds: is the first better than the second here, beyond what {others} would change?",
         (
             "On new data: would it be better after training and testing on other rows (corrected resampled t-test over "
             "folds, Nadeau and Bengio 2003)?"
         ),
-        _scale(better, declaration),
+        _scale(better, comparisons),
         (
             f"Equivalent: within {100 * declaration.margin:g} % of the second. Finds: the smallest difference that "
             f"four of five such studies find. Seeds: how many find {100 * declaration.target:g} % on these folds."
         ),
     ]
-    if judge.rows == "validation" and n_folds(split) == 1:
+    if not are_other_rows:
         sentences.append(
             "A holdout split has the same validation rows for all seeds: what other rows would change is not counted."
+        )
+    if any(comparison.noise is not None and comparison.noise.seeds <= 2 for comparison in comparisons):
+        sentences.append(
+            "With two seeds of a fold, 7 to 8 % of studies find a difference where there is none, if folds are "
+            "unequally noisy; with three or more it is about 5 %."
         )
     if any(comparison.noise is None for comparison in comparisons):
         sentences.append(_known(judge, known))
     return sentences
 
 
-def _scale(better: str, declaration: Declaration) -> str:
-    return (
-        f"Difference: first less second; {better} zero the first is better. Interval: 95 %, each for itself; p and "
-        f"verdict: adjusted after Holm for {count(len(declaration.contrasts), 'declared contrast')}."
+def _scale(better: str, comparisons: Sequence[Comparison]) -> str:
+    assessable = [
+        (question, sum(not answer.reason for answer in of_question))
+        for question, of_question in (
+            ("on these folds", [one.on_these_folds for one in comparisons]),
+            ("on new data", [one.on_new_data for one in comparisons]),
+        )
+    ]
+    adjusted = [f"{count(n, 'assessable contrast')} {question}" for question, n in assessable if n]
+    return f"Difference: first less second; {better} zero the first is better. Interval: 95 %, each for itself" + (
+        f"; p and verdict: adjusted after Holm for {' and '.join(adjusted)}." if adjusted else "."
     )
 
 
@@ -116,9 +145,10 @@ def _known(judge: Judge, known: KnownNoise | None) -> str:
     how = "--seeds 3 assesses the difference on these folds, --detect 5% trains as many seeds as it takes to find 5 %"
     if known is None:
         return (
-            f"No run of this task in the store has two seeds, from which the noise of training would be known: {how}."
+            "No run of this task in the store has two seeds with a score on these rows, from which the noise of "
+            f"training would be known: {how}."
         )
     return (
         f"Between seeds the {judge.metric.label} of a fold varies by {100 * known.relative:.2g} % (standard deviation, "
-        f"{known.df} degrees of freedom, from {count(known.runs, 'run')} of this task in the store): {how}."
+        f"{count(known.df, 'degree')} of freedom, from {count(known.runs, 'run')} of this task in the store): {how}."
     )

@@ -96,7 +96,7 @@ def ablate(
         list[str] | None,
         typer.Option(
             metavar="FIRST:SECOND",
-            help="Compare these two variants. Default: every other one with capsule, or without it with the first.",
+            help="Compare these two variants. Default: every other one with capsule, else with the first by name.",
         ),
     ] = None,
     margin: Annotated[

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from ablations.detection import Detection
 from ablations.grid import Setting
 from ablations.judge import Judge
 from ablations.scores import FinishedVariant
+from benchmarks.base.errors import DataError
 from benchmarks.base.zip_path import AnyPath
 from benchmarks.results.contrasts import MARGIN, TARGET, Compared, Comparison, compare, declare
+from benchmarks.results.recorded import recorded_variant
+from benchmarks.results.run_config import is_fitted
 from benchmarks.results.statistics import share_tested
 from benchmarks.results.store import Training, find_runs
 
@@ -70,15 +74,20 @@ def compare_finished(all_finished: Sequence[FinishedVariant], declaration: Decla
     )
 
 
-def scores_in_store(folder: AnyPath, judge: Judge) -> Iterator[dict[Training, float]]:
-    """Yield the scores of the finished trainings of each run in a folder, whatever its configuration.
+def scores_in_store(
+    folder: AnyPath, judge: Judge, split: str, limits: Collection[int | None]
+) -> Iterator[dict[Training, float]]:
+    """Yield the scores of the finished trainings of each run in a folder whose noise may be that of a grid.
 
-    Runs on own data of this name that predict something of another kind are left out.
-
-    Raises:
-        DataError: A result cannot be read.
+    Such a run predicts something of the same kind on the same split, has one of these limits, and is not fitted at
+    once. A run with a result that cannot be read is skipped with a warning.
     """
     for run in find_runs(folder):
-        if run.read_config()["task"]["kind"] != judge.kind:
-            continue
-        yield {each: judge.score(run, each, run.read_metrics(each)) for each in run.trainings()}
+        try:
+            facts = run.read_config()
+            config, task = facts["config"], facts["task"]
+            alike = task["kind"] == judge.kind and task["split"] == split and config.get("limit") in limits
+            if alike and not is_fitted(recorded_variant(config)):
+                yield {each: judge.score(run, each, run.read_metrics(each)) for each in run.trainings()}
+        except DataError as error:
+            logging.getLogger("sen_bench").warning("Skipped: %s", error)

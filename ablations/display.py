@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ablations.answers import answers, as_share, how_often_better, seeds_wanted, verdict, with_share
+from ablations.answers import answers, as_share, how_often_better, n_wanted, seeds_wanted, verdict, with_share
 from ablations.detection import Detection, Need
 from ablations.grid import Variant
 from ablations.judge import Judge, JudgedRows
@@ -226,7 +226,7 @@ def show_needs(needs: Sequence[Need]) -> None:
             as_share(math.sqrt(noise.one_seed), comparison),
             as_share(math.sqrt(noise.rows), comparison) if noise.rows else "",
             as_share(comparison.on_these_folds.detectable, comparison),
-            str(need.seeds or "not attainable on these rows"),
+            n_wanted(need.seeds),
             str(need.trained),
             as_share(need.found, comparison),
         )

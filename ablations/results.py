@@ -146,7 +146,8 @@ def evaluate(
     how = Judge(task.kind, judge)
     known = None
     if not declaration.resampled and any(comparison.noise is None for comparison in comparisons):
-        known = known_noise(scores_in_store(variants[0].plan.run.path.parent, how))
+        limits = {variant.plan.config.limit for variant in variants}
+        known = known_noise(scores_in_store(variants[0].plan.run.path.parent, how, task.split, limits))
     return AblationResult(variants, finished, how, summaries, absent, paper, declaration, comparisons, needs, known)
 
 

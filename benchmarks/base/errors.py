@@ -46,4 +46,5 @@ def suggest(name: str, known: Iterable[str]) -> str:
     lower = {each.lower(): each for each in known}
     near = [lower[each] for each in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    return f"{hint}Available: {', '.join(known)}."
+    separator = "; " if any("," in each for each in known) else ", "
+    return f"{hint}Available: {separator.join(known)}."

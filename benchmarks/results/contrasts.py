@@ -57,6 +57,10 @@ REFERENCE = "capsule"
 TARGET = 0.05
 """Of undecided contrasts the seeds are named that find a difference of this share of the second variant's score."""
 
+# Noise below this share of the scores is of the rounding.
+_ROUNDING = 1e-12
+_NO_NOISE = "no noise was seen"
+
 Verdict = Literal["better", "worse", "equivalent", "undecided", "not assessable"]
 Finding = Literal["not significant", "significant", "meaningful"]
 
@@ -87,8 +91,10 @@ class Noise:
 
     Attributes:
         one_seed: Variance that other seeds would cause, if each fold were trained with one seed.
-        seeds: Seeds of a fold; the harmonic mean where folds have different numbers.
-        df: Degrees of freedom of `one_seed`; fewer than the design has where some folds or a variant are noisier.
+        seeds: Seeds of a fold, by which `one_seed` is divided. Where folds have different numbers it is their harmonic
+            mean weighted by the noise of each fold: as many seeds of every fold would leave the same variance.
+        df: Degrees of freedom of `one_seed / seeds`; fewer than the design has where some folds or a variant are
+            noisier.
         rows: Variance that other test rows would cause, which no seed reduces. 0 where validation rows judge: those of
             folds differ from seed to seed, which is then a part of `one_seed`.
         rows_df: Degrees of freedom of `rows`.
@@ -193,7 +199,7 @@ class Comparison:
         difference: Score of the first less that of the second.
         margin: The difference that does not matter, in the unit of the score.
         level: Level of the test on these folds that is the strictest after Holm, for which `detectable` holds.
-        noise: Noise of the difference on these folds; None where no fold has two seeds.
+        noise: Noise of the difference on these folds; None where a fold lacks two seeds, or two rows of a class.
         on_these_folds: Whether one is better on these folds, beyond the noise of training and of test rows.
         on_new_data: Whether it would be better after training and testing on other rows.
         superiority: How often it is better on random splits; None where the folds are no random splits.
@@ -227,8 +233,8 @@ def declare(variants: Mapping[str, tuple[str, frozenset[Any]]], given: Sequence[
     """Return the contrasts to make, each as the labels of its first and second variant.
 
     Where there are capsule and something else, the default is every other variant against capsule at the same values
-    of the other fields; otherwise every other variant against the first one. A variant without such a capsule is
-    compared with that of the most alike values.
+    of the other fields; otherwise every other variant against the one whose label is the smallest. A variant without
+    such a capsule is compared with that of the most alike values. The order of the variants does not matter.
 
     Args:
         variants: By the label of each variant, the name of its block or model, and the values that it has of other
@@ -247,9 +253,10 @@ def declare(variants: Mapping[str, tuple[str, frozenset[Any]]], given: Sequence[
     references = [label for label, (name, _) in variants.items() if name == REFERENCE]
     others = [label for label, (name, _) in variants.items() if name != REFERENCE]
     if not references or not others:
-        references, others = list(variants)[:1], list(variants)[1:]
+        references = sorted(variants)[:1]
+        others = [label for label in variants if label not in references]
     values = {label: of_variant for label, (_, of_variant) in variants.items()}
-    return [(label, min(references, key=lambda one: len(values[one] ^ values[label]))) for label in others]
+    return [(label, min(references, key=lambda one: (len(values[one] ^ values[label]), one))) for label in others]
 
 
 def _parse(text: str, labels: Sequence[str]) -> tuple[str, str]:
@@ -299,8 +306,9 @@ def compare(
     found = [facts for first, second in contrasts if (facts := _contrast(first, second, kind, apart)) is not None]
     margins = [margin * abs(facts["score"]) for facts in found]
     by_fold = [facts.pop("by_fold") if higher_is_better else -facts.pop("by_fold") for facts in found]
+    # A sign test needs no estimate of the noise.
     gains = [
-        each if resampled and isinstance(facts["on_new_data"], Estimate) else None
+        each if resampled and (isinstance(anew := facts["on_new_data"], Estimate) or anew == _NO_NOISE) else None
         for each, facts in zip(by_fold, found, strict=True)
     ]
     estimates = {question: [facts.pop(question) for facts in found] for question in ("on_these_folds", "on_new_data")}
@@ -378,9 +386,10 @@ def _contrast(first: Compared, second: Compared, kind: Kind, apart: Mapping[str,
     difference = float(by_fold.mean())
     not_assessable = {**second.not_assessable, **first.not_assessable, **apart}
     noise = None
-    if "on_these_folds" not in not_assessable:
+    on_these_folds: Estimate | str = _why_no_noise(first, second, parts, kind)
+    if not on_these_folds and "on_these_folds" not in not_assessable:
         noise = _noise(all_parts, has_rows=bool(first.predictions))
-    on_these_folds: Estimate | str = "each was trained once" if noise is None else noise.estimate(difference)
+        on_these_folds = noise.estimate(difference)
     on_new_data: Estimate | str
     if not first.predictions:
         on_new_data = "validation rows judge"
@@ -389,10 +398,13 @@ def _contrast(first: Compared, second: Compared, kind: Kind, apart: Mapping[str,
     else:
         variance = corrected_variance(by_fold, max(first.test_to_train, second.test_to_train))
         on_new_data = Estimate(difference, math.sqrt(variance), len(parts) - 1)
-    if noise is None and any(
-        len(one.score) > len({training.fold for training in one.score}) for one in (first, second)
-    ):
-        on_these_folds = "no fold has two seeds of both"
+    score = float(np.mean([part.second.mean() for part in all_parts]))
+    if not all(part.is_alike for part in all_parts):
+        least = _ROUNDING * max(abs(score), abs(score + difference))
+        on_these_folds, on_new_data = (
+            _NO_NOISE if isinstance(estimate, Estimate) and estimate.error <= least else estimate
+            for estimate in (on_these_folds, on_new_data)
+        )
     if kind == "classification" and first.predictions:
         rarest = min(sum(np.count_nonzero(part.stratum == label) for part in all_parts) for label in (0, 1))
         if rarest < FEWEST_OF_A_CLASS:
@@ -405,7 +417,7 @@ def _contrast(first: Compared, second: Compared, kind: Kind, apart: Mapping[str,
         "folds": list(parts),
         "seeds": sorted({training.seed for fold in parts for training in trainings[fold]}),
         "rows": sum(part.difference.shape[1] for part in all_parts),
-        "score": float(np.mean([part.second.mean() for part in all_parts])),
+        "score": score,
         "difference": difference,
         "by_fold": by_fold,
         "noise": noise,
@@ -418,33 +430,33 @@ class _Part(NamedTuple):
     """What two variants did in a fold: their scores [S], and the difference of their values on n common rows [S, n].
 
     A score is the mean of the values of its rows; a balanced accuracy is the mean over the classes, which `stratum` [n]
-    holds, of the mean over a class.
+    holds, of the mean over a class. `is_alike` says whether the two predicted the same, or have the same scores where
+    there are no rows.
     """
 
     first: NDArray[np.float64]
     second: NDArray[np.float64]
     difference: NDArray[np.float64]
     stratum: NDArray[np.int64]
+    is_alike: bool
 
 
 def _part(first: Compared, second: Compared, trainings: Sequence[Training], kind: Kind) -> _Part | None:
     """Return what two variants did in a fold; None if they share no test row there."""
     if not first.predictions:
         mine, theirs = (np.array([one.score[training] for training in trainings]) for one in (first, second))
-        return _Part(mine, theirs, np.empty((len(trainings), 0)), np.empty(0, dtype=np.int64))
+        nothing = np.empty((len(trainings), 0)), np.empty(0, dtype=np.int64)
+        return _Part(mine, theirs, *nothing, np.array_equal(mine, theirs))
     ids = _common_ids([one.predictions[training].ids for one in (first, second) for training in trainings])
     if not ids:
         return None
-    target = _of_rows(first.predictions[trainings[0]], ids)[0]
-    values = np.array(
-        [
-            [_values(kind, *_of_rows(one.predictions[training], ids)) for training in trainings]
-            for one in (first, second)
-        ]
-    )
+    rows = [[_of_rows(one.predictions[training], ids) for training in trainings] for one in (first, second)]
+    target = rows[0][0][0]
+    values = np.array([[_values(kind, *each) for each in of_variant] for of_variant in rows])
+    is_alike = all(np.array_equal(mine[1], theirs[1]) for mine, theirs in zip(*rows, strict=True))
     stratum = (target > THRESHOLD).astype(np.int64) if kind == "classification" else np.zeros(len(ids), dtype=np.int64)
     scores = np.mean([values[..., stratum == label].mean(-1) for label in np.unique(stratum)], axis=0)
-    return _Part(scores[0], scores[1], values[0] - values[1], stratum)
+    return _Part(scores[0], scores[1], values[0] - values[1], stratum, is_alike)
 
 
 def _common_ids(lists: Sequence[Sequence[str]]) -> list[str]:
@@ -470,27 +482,52 @@ def _values(kind: Kind, target: NDArray[np.float64], prediction: NDArray[np.floa
     return loss if kind == "regression" else 1 - loss
 
 
-def _noise(parts: Sequence[_Part], *, has_rows: bool) -> Noise | None:
-    """Return the noise of the mean difference over folds; None if no fold was trained with two seeds.
+def _why_no_noise(first: Compared, second: Compared, parts: Mapping[int, _Part], kind: Kind) -> str:
+    """Return why the noise on these folds is not known; empty if it is.
 
-    Variances of training are pooled over the folds of each variant. They may be far from equal, so the degrees of
+    A fold whose noise is not known is not given that of the others, since folds may be far from equally noisy.
+    """
+    once = [fold for fold, part in parts.items() if len(part.first) < 2]
+    if len(once) == len(parts):
+        is_once = all(len(one.score) == len({training.fold for training in one.score}) for one in (first, second))
+        return "each was trained once" if is_once else "no fold has two seeds of both"
+    if once:
+        return f"{_have(once)} one seed of both"
+    if not first.predictions:
+        return ""
+    of_class, labels = (" of a class", (0, 1)) if kind == "classification" else ("", (0,))
+    few = [fold for fold, part in parts.items() if min(np.count_nonzero(part.stratum == label) for label in labels) < 2]
+    return f"{_have(few)} fewer than two test rows{of_class}" if few else ""
+
+
+def _have(folds: Sequence[int]) -> str:
+    """Return the beginning of a sentence: "fold 3 has" or "folds 1, 2 and 4 have"."""
+    if len(folds) == 1:
+        return f"fold {folds[0]} has"
+    return f"folds {', '.join(map(str, folds[:-1]))} and {folds[-1]} have"
+
+
+def _noise(parts: Sequence[_Part], *, has_rows: bool) -> Noise:
+    """Return the noise of the mean difference over folds, of which each was trained with two seeds or more.
+
+    Each fold of each variant has a variance of training of its own. They may be far from equal, so the degrees of
     freedom are Satterthwaite's for a sum of variances, in the unbiased form of Welch (1947, 10.1093/biomet/34.1-2.28),
     and at most those of equal variances. Test rows are the same for all seeds, which are then independent in the two
     variants. Validation rows differ from seed to seed but not between variants, whose differences are therefore taken
     seed by seed.
     """
     k, n_seeds = len(parts), np.array([len(part.first) for part in parts])
-    spare = n_seeds - 1
-    if not spare.any():
-        return None
     samples = [[part.first for part in parts], [part.second for part in parts]]
     if not has_rows:
         samples = [[part.first - part.second for part in parts]]
-    squares = np.array([[((each - each.mean()) ** 2).sum() for each in sample] for sample in samples])
-    one_seed, df = float(squares.sum()) / int(spare.sum()) / k, float(len(samples) * spare.sum())
-    if one_seed:
-        df = min(df, float(squares.sum() ** 2 / (squares**2 / (spare + 2)).sum()) - 2)
-    seeds = statistics.harmonic_mean(n_seeds.tolist())
+    of_fold = np.array([[each.var(ddof=1) for each in sample] for sample in samples])
+    of_mean = of_fold / n_seeds
+    df, seeds = float(len(samples) * (n_seeds - 1).sum()), statistics.harmonic_mean(n_seeds.tolist())
+    if of_mean.any():
+        df = min(df, float(of_mean.sum() ** 2 / (of_mean**2 / (n_seeds + 1)).sum()) - 2)
+        if len(set(n_seeds)) > 1:
+            seeds = float(of_fold.sum() / of_mean.sum())
+    one_seed = float(of_fold.sum()) / k**2
     if not has_rows:
         return Noise(one_seed, seeds, df)
     # An estimate of a variance that is zero may come out below zero.
@@ -502,17 +539,14 @@ def _row_variance(part: _Part) -> float:
     """Return the variance of the difference in a fold that other test rows would cause.
 
     The rows and the seeds are crossed, and the noise that a seed adds to a single row is counted as noise of training
-    already: the variance of rows is that of their means over seeds less what this noise adds to it. With a single seed
-    the two cannot be told apart, and the variance is too large.
+    already: the variance of rows is that of their means over seeds less what this noise adds to it.
     """
     variance, labels = 0.0, np.unique(part.stratum)
     for label in labels:
         values = part.difference[:, part.stratum == label]
         seeds, n = values.shape
-        if n < 2:
-            continue
         rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
-        of_error = (rest**2).sum() / ((seeds - 1) * (n - 1)) if seeds > 1 else 0.0
+        of_error = (rest**2).sum() / ((seeds - 1) * (n - 1))
         variance += (values.mean(0).var(ddof=1) - of_error / seeds) / n
     return float(variance / len(labels) ** 2)
 

@@ -209,14 +209,13 @@ def get_variant(name: str) -> tuple[type[CrystalModel], type[SymmetryBlock] | No
 
 
 def is_fitted(name: str) -> bool:
-    """Whether a variant is fitted at once, as trees are, and not trained by the recipe of its configuration.
-
-    Raises:
-        UsageError: See `get_variant`.
-    """
+    """Whether a variant is fitted at once, as trees are, and not trained by a recipe; false if it is not installed."""
     from sen.models import FittedModel
 
-    return issubclass(get_variant(name)[0], FittedModel)
+    try:
+        return issubclass(get_variant(name)[0], FittedModel)
+    except UsageError:
+        return False
 
 
 def _load(kind: str, name: str, load: Callable[[str], type[T]]) -> type[T]:

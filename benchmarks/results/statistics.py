@@ -146,12 +146,12 @@ class Estimate:
     def p_equivalent(self, margin: float) -> float:
         """Return the larger p-value of two one-sided tests, of differences of -margin and of margin.
 
-        The tests are those of Schuirmann (1987, 10.1007/BF01068419).
+        It is NaN if there is a difference and no error. The tests are those of Schuirmann (1987, 10.1007/BF01068419).
         """
         from scipy.stats import t as student
 
         if self.error == 0:
-            return 0.0 if abs(self.mean) <= margin else 1.0
+            return 0.0 if self.mean == 0 else math.nan
         return float(student.sf((margin - abs(self.mean)) / self.error, self.df))
 
     def detectable(self, level: float) -> float:

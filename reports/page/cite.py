@@ -74,7 +74,7 @@ def _facts(study: Study) -> dict[str, Any]:
         of_run = run.facts["data"]
         key = (of_run["rows"], bool(of_run["is_complete"]), len(of_run.get("skipped") or []))
         data.setdefault(key, []).append(run.label)
-    fitted = [run.label for run in study.runs if _is_fitted(str(run.variant))]
+    fitted = [run.label for run in study.runs if is_fitted(str(run.variant))]
     shared, recipes = _recipes([run for run in study.runs if run.label not in fitted])
     return {
         "task": study.task,
@@ -101,14 +101,6 @@ def _facts(study: Study) -> dict[str, Any]:
         "recipes": recipes,
         "published": study.published,
     }
-
-
-def _is_fitted(name: str) -> bool:
-    """Whether a model is fitted at once, so that it has no recipe; false if it is not installed."""
-    try:
-        return is_fitted(name)
-    except UsageError:
-        return False
 
 
 def _recipes(runs: Sequence[Result]) -> tuple[list[str], dict[tuple[str, ...], list[str]]]:

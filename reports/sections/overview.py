@@ -14,6 +14,7 @@ from benchmarks.base.workers import Progress
 from benchmarks.results.contrasts import MEANINGFUL, REFERENCE, TARGET, known_noise
 from benchmarks.results.leaderboard import TAGS, published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, mean_absolute_deviation, primary_metric
+from benchmarks.results.run_config import is_fitted
 from benchmarks.results.statistics import bootstrap_mean
 from benchmarks.results.store import is_official
 from reports.page.items import FOLDS, Column, Items
@@ -141,7 +142,9 @@ def _differences(study: Study) -> dict[str, Any] | None:
     compared = [(each["first"], each["second"]) for each in contrasts]
     metric = primary_metric(study.task.kind).name
     known = known_noise(
-        {training: record["metrics"][metric] for training, record in run.records.items()} for run in study.runs
+        {training: record["metrics"][metric] for training, record in run.records.items()}
+        for run in study.runs
+        if not is_fitted(str(run.variant))
     )
     by_default = "capsule" if any(second.variant == REFERENCE for _, second in pairs) else "first"
     return {

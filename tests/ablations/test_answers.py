@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ablations.answers import answers, as_share, explanations, how_often_better, seeds_wanted, verdict, with_share
+from ablations.answers import (
+    answers,
+    as_share,
+    explanations,
+    how_often_better,
+    n_wanted,
+    seeds_wanted,
+    verdict,
+    with_share,
+)
 from ablations.comparison import Declaration
 from ablations.detection import Detection
 from ablations.judge import Judge
@@ -38,27 +47,41 @@ def test_seeds_are_named_where_more_would_help() -> None:
     assert seeds_wanted(comparison(noise, "better"), 0.1) == seeds_wanted(comparison(None), 0.1) == ""
 
 
+def test_seeds_that_nobody_trains_are_not_counted() -> None:
+    assert [n_wanted(n) for n in (3, 1000, 1001, 1020734545379557)] == ["3", "1000", "> 1,000", "> 1,000"]
+
+
 def test_sentences_say_what_each_question_asks() -> None:
     noise = Noise(one_seed=1.0, seeds=2.0, df=20)
     found = Declaration([("mlp", "capsule"), ("tfn", "capsule")], 0.03, Detection(0.07, 3, 10))
-    text = " ".join(explanations(Judge("classification"), "folds", found, [comparison(noise)], None))
+    assessed = replace(comparison(noise), on_new_data=Answer(verdict="undecided"))
+    once = replace(comparison(None), on_new_data=Answer(reason="one fold says nothing of other training rows"))
+    text = " ".join(explanations(Judge("classification"), "folds", found, [assessed, assessed, once], None))
     assert "other seeds and other test rows would change?" in text
     assert "after training and testing on other rows" in text
     assert "above zero the first is better" in text
-    assert "Holm for 2 declared contrasts" in text
+    assert "Holm for 2 assessable contrasts on these folds and 2 assessable contrasts on new data." in text
+    assert "With two seeds of a fold, 7 to 8 % of studies" in text
     assert "within 3 % of the second" in text
     assert "how many find 7 %" in text
-    assert "trained once" not in text
+    only = explanations(Judge("classification"), "folds", found, [once], None)
+    assert not any("Holm" in sentence or "two seeds of a fold" in sentence for sentence in only)
+    three = explanations(Judge("classification"), "folds", found, [comparison(replace(noise, seeds=3.0))], None)
+    assert not any("two seeds" in sentence for sentence in three)
 
 
 def test_one_training_each_says_what_is_known_of_the_noise() -> None:
     judge, declared = Judge("regression", "validation"), Declaration([("mlp", "capsule")])
-    *_, holdout, nothing = explanations(judge, "holdout:0.8/0.1/0.1", declared, [comparison(None)], None)
+    first, *_, holdout, nothing = explanations(judge, "holdout:0.8/0.1/0.1", declared, [comparison(None)], None)
     assert "the same validation rows for all seeds" in holdout
-    assert nothing.startswith("No run of this task in the store has two seeds")
+    assert "beyond what other seeds would change?" in first
+    assert nothing.startswith("No run of this task in the store has two seeds with a score on these rows")
     assert "--seeds 3 assesses" in nothing
-    *_, known = explanations(judge, "folds", declared, [comparison(None)], KnownNoise(0.0763, 20, 2))
+    first, *_, known = explanations(judge, "folds", declared, [comparison(None)], KnownNoise(0.0763, 20, 2))
+    assert "other seeds and other validation rows would change?" in first
     assert "the MAE of a fold varies by 7.6 % (standard deviation, 20 degrees of freedom, from 2 runs" in known
+    *_, known = explanations(judge, "folds", declared, [comparison(None)], KnownNoise(0.0763, 1, 1))
+    assert "1 degree of freedom, from 1 run of" in known
 
 
 def test_random_splits_are_worded_with_what_they_say() -> None:

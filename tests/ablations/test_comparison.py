@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ablations import comparison
 from ablations.comparison import Declaration, compare_finished, declare_contrasts, scores_in_store
 from ablations.detection import Detection
 from ablations.judge import Judge
 from ablations.scores import summarise_variant
 from benchmarks.base.zip_path import open_path
 from benchmarks.results.contrasts import KnownNoise, known_noise
+from benchmarks.results.store import Run
 from tests.ablations.made_variants import N_TEST, finished
 from tests.conftest import REPOSITORY
 
@@ -82,15 +84,38 @@ def test_noise_is_known_from_all_runs_of_the_task_with_two_seeds() -> None:
     for of_fold in scores.values():
         squares += np.var(np.divide(of_fold, np.mean(of_fold)), ddof=1) * (len(of_fold) - 1)
         df += len(of_fold) - 1
-    found = known_noise(
-        scores_in_store(open_path(results / "phonons-blocks.zip") / "matbench_phonons", Judge("regression"))
-    )
+    folder, judge = open_path(results / "phonons-blocks.zip") / "matbench_phonons", Judge("regression")
+    found = known_noise(scores_in_store(folder, judge, "folds", {None}))
     assert found == KnownNoise(pytest.approx(np.sqrt(squares / df)), 20, 2)
     assert df == 20
+    for split, limits in (("holdout:0.8/0.1/0.1", {None}), ("folds", {100})):
+        assert list(scores_in_store(folder, judge, split, limits)) == []
+
+
+def test_noise_is_not_that_of_models_fitted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = open_path(REPOSITORY / "docs" / "results" / "phonons-blocks.zip") / "matbench_phonons"
+    runs = list(scores_in_store(folder, Judge("regression"), "folds", {None}))
+    monkeypatch.setattr(comparison, "is_fitted", lambda name: name == "capsule")
+    fewer = list(scores_in_store(folder, Judge("regression"), "folds", {None}))
+    assert 0 < len(fewer) < len(runs)
+
+
+def test_a_run_that_cannot_be_read_is_skipped(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = open_path(REPOSITORY / "docs" / "results" / "phonons-blocks.zip") / "matbench_phonons"
+    judge = Judge("regression", "validation")
+    runs = list(scores_in_store(folder, judge, "folds", {None}))
+    monkeypatch.setattr(
+        Run, "read_history", lambda run, _: [] if "capsule" in run.path.name else [{"validation": 1.0}] * 999
+    )
+    fewer = list(scores_in_store(folder, judge, "folds", {None}))
+    assert 0 < len(fewer) < len(runs)
+    assert "lacks the epoch that metrics.json calls best" in caplog.text
 
 
 def test_nothing_is_known_of_noise_where_all_were_trained_once(tmp_path: Path) -> None:
-    assert known_noise(scores_in_store(tmp_path, Judge("regression"))) is None
+    assert known_noise(scores_in_store(tmp_path, Judge("regression"), "folds", {None})) is None
     once = open_path(REPOSITORY / "docs" / "results" / "log_kvrh-blocks.zip") / "matbench_log_kvrh"
-    assert known_noise(scores_in_store(once, Judge("regression"))) is None
-    assert list(scores_in_store(once, Judge("classification"))) == []
+    assert known_noise(scores_in_store(once, Judge("regression"), "folds", {None})) is None
+    assert list(scores_in_store(once, Judge("classification"), "folds", {None})) == []

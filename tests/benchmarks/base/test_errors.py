@@ -23,6 +23,10 @@ def test_the_nearest_names_come_first(name: str, answer: str) -> None:
     assert suggest(name, ["mlp", "capsule", "Egnn"]) == answer
 
 
+def test_names_that_hold_commas_stand_between_semicolons() -> None:
+    assert suggest("", ["mlp, sen.rounds=1", "capsule"]) == "Available: capsule; mlp, sen.rounds=1."
+
+
 def test_text_of_a_file_is_one_short_line_in_a_message() -> None:
     assert printable("a\nb\x1b[31m") == r"a b\x1b[31m"
     assert printable("word " * 10**6, 20) == "word word word ..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -104,17 +104,84 @@ def test_noise_of_single_rows_is_no_noise_of_rows() -> None:
 
 def test_folds_may_have_different_seeds_and_only_common_trainings_count() -> None:
     rng = np.random.default_rng(0)
-    keys = [(0, 0), (1, 0), (2, 0), (5, 0), (0, 1)]
+    keys = [(0, 0), (1, 0), (2, 0), (5, 0), (0, 1), (1, 1)]
     first, second = (judged_by_rows(name, {key: rng.exponential(1, 20) for key in keys}) for name in ("mlp", "tfn"))
     less = {training: value for training, value in second.score.items() if training != Training(5, 0)}
     found = one(first, replace(second, score=less))
     assert (found.folds, found.seeds, found.rows) == ([0, 1], [0, 1, 2], 40)
     assert found.noise is not None
-    assert (found.noise.seeds, found.noise.df) == (pytest.approx(2 / (1 / 3 + 1)), 4)
-    spread = [
-        np.var([each.score[Training(seed, 0)] for seed in range(3)], ddof=1) for each in (first, second)
-    ]  # of fold 0 alone, over two folds
-    assert found.noise.one_seed == pytest.approx(sum(spread) / 2)
+    of_fold = np.array(
+        [
+            [np.var([each.score[Training(seed, fold)] for seed in range(n)], ddof=1) for fold, n in ((0, 3), (1, 2))]
+            for each in (first, second)
+        ]
+    )
+    assert found.noise.one_seed == pytest.approx(of_fold.sum() / 4)
+    of_mean = of_fold / [3, 2]
+    assert found.noise.one_seed / found.noise.seeds == pytest.approx(of_mean.sum() / 4)
+    assert found.noise.df == pytest.approx(min(6, of_mean.sum() ** 2 / (of_mean**2 / [4, 3]).sum() - 2))
+
+
+def test_chance_is_found_in_one_of_twenty_studies_of_unequal_seeds_and_unequal_noise() -> None:
+    rng = np.random.default_rng(11)
+    design = [(fold, seed) for fold, n in enumerate((4, 2, 3, 2, 2)) for seed in range(n)]
+    noise = (0.02, 0.1, 0.05, 0.2, 0.1)  # most noise where there are few seeds
+
+    def variant(label: str, rows: ArrayLike) -> Compared:
+        return judged_by_rows(
+            label, {(seed, fold): rows + rng.normal(0, noise[fold]) + rng.normal(0, 0.02, 20) for fold, seed in design}
+        )
+
+    rows = 2 + rng.normal(0, 0.1, 20)
+    verdicts = [one(variant("mlp", rows), variant("tfn", rows)).on_these_folds.verdict for _ in range(2000)]
+    assert np.mean([each in {"better", "worse"} for each in verdicts]) < 0.065
+
+
+@pytest.mark.parametrize(
+    ("n_seeds", "reason"),
+    [
+        ((2, 2, 1), "fold 2 has one seed of both"),
+        ((1, 2, 1), "folds 0 and 2 have one seed of both"),
+        ((1, 1, 2, 1), "folds 0, 1 and 3 have one seed of both"),
+    ],
+)
+def test_the_noise_of_a_fold_with_one_seed_is_not_that_of_the_others(n_seeds: tuple[int, ...], reason: str) -> None:
+    rng = np.random.default_rng(12)
+    keys = [(seed, fold) for fold, n in enumerate(n_seeds) for seed in range(n)]
+    by_rows = [judged_by_rows(name, {key: rng.exponential(1, 20) for key in keys}) for name in ("mlp", "tfn")]
+    by_scores = [judged_by_scores(name, {key: rng.exponential(1) for key in keys}) for name in ("mlp", "tfn")]
+    for first, second in (by_rows, by_scores):
+        found = one(first, second)
+        assert (found.noise, found.on_these_folds.verdict) == (None, "not assessable")
+        assert found.on_these_folds.reason == reason
+
+
+def test_a_fold_with_one_row_does_not_show_the_noise_of_rows() -> None:
+    rng = np.random.default_rng(13)
+    sizes = (1, 30)
+    first, second = (
+        judged_by_rows(
+            name, {(seed, fold): rng.exponential(1, sizes[fold]) for seed, fold in product(range(3), (0, 1))}
+        )
+        for name in ("mlp", "tfn")
+    )
+    found = one(first, second)
+    assert (found.noise, found.on_these_folds.reason) == (None, "fold 0 has fewer than two test rows")
+    assert found.on_new_data.verdict != "not assessable"
+
+
+def test_only_the_same_predictions_are_equivalent_without_noise() -> None:
+    keys = list(product(range(2), range(2)))
+    first, twin = (judged_by_rows(name, dict.fromkeys(keys, np.ones(3))) for name in ("mlp", "twin"))
+    for value in (1.001, -1.0):  # other scores, and the same scores of other predictions
+        found = one(first, judged_by_rows("tfn", dict.fromkeys(keys, np.full(3, value))), margin=0.5)
+        for answer in (found.on_these_folds, found.on_new_data):
+            assert (answer.verdict, answer.reason) == ("not assessable", "no noise was seen")
+    found = one(first, twin)
+    assert found.on_these_folds.verdict == found.on_new_data.verdict == "equivalent"
+    scores = [judged_by_scores(name, dict.fromkeys(keys, value)) for name, value in (("mlp", 1.0), ("tfn", 1.1))]
+    assert one(scores[0], scores[1], margin=0.5).on_these_folds.reason == "no noise was seen"
+    assert one(scores[0], replace(scores[0], label="twin")).on_these_folds.verdict == "equivalent"
 
 
 def test_one_training_each_is_not_assessable_on_these_folds() -> None:
@@ -319,9 +386,13 @@ def test_declared_are_the_others_against_capsule_or_the_first() -> None:
     ]  # fmt: skip
     rounds = {f"capsule, sen.rounds={n}": at("capsule", f"rounds={n}") for n in (1, 2, 3)}
     assert declare(rounds) == [(f"capsule, sen.rounds={n}", "capsule, sen.rounds=1") for n in (2, 3)]
-    without = {name: at(name) for name in ("tfn", "mlp", "megnet")}
-    assert declare(without) == [("mlp", "tfn"), ("megnet", "tfn")]
     assert declare({"mlp": at("mlp")}) == declare({}) == []
+
+
+@pytest.mark.parametrize("names", [*permutations(("tfn", "mlp", "megnet"))])
+def test_without_a_capsule_the_smallest_label_is_the_reference_in_any_order(names: tuple[str, ...]) -> None:
+    declared = declare({name: at(name) for name in names})
+    assert sorted(declared) == [("mlp", "megnet"), ("tfn", "megnet")]
 
 
 def test_without_a_capsule_of_the_same_values_the_most_alike_is_the_reference() -> None:
@@ -329,6 +400,8 @@ def test_without_a_capsule_of_the_same_values_the_most_alike_is_the_reference() 
     capsules = {"a": at("capsule", "rounds=1", "epochs=9"), "b": at("capsule", "rounds=1"), "c": at("capsule")}
     others = {"d": at("mlp"), "e": at("mlp", "rounds=1", "width=8"), "f": at("mlp", "epochs=9")}
     assert declare(capsules | others) == [("d", "c"), ("e", "b"), ("f", "a")]
+    alike = {f"capsule, sen.rounds={n}": at("capsule", f"rounds={n}") for n in (2, 1)}
+    assert declare({**alike, "cogn": at("cogn")}) == [("cogn", "capsule, sen.rounds=1")]
 
 
 def test_declared_by_name() -> None:

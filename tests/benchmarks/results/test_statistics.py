@@ -102,8 +102,8 @@ def test_the_smallest_difference_is_found_in_four_of_five_studies() -> None:
 def test_estimate_without_an_error() -> None:
     assert Estimate(0.0, 0.0, math.inf).p_value() == 1
     assert math.isnan(Estimate(1.0, 0.0, math.inf).p_value())
-    assert Estimate(1.0, 0.0, math.inf).p_equivalent(1.0) == 0
-    assert Estimate(1.0, 0.0, math.inf).p_equivalent(0.9) == 1
+    assert Estimate(0.0, 0.0, math.inf).p_equivalent(1.0) == 0
+    assert math.isnan(Estimate(1.0, 0.0, math.inf).p_equivalent(1.0))
     assert math.isnan(Estimate(math.nan, math.nan, math.nan).p_equivalent(1.0))
 
 
