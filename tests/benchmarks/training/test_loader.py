@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -142,8 +143,13 @@ def test_what_waits_for_the_device_is_noticed(work: Callable[[Tensor], object]) 
     assert asking.found
 
 
-@pytest.mark.parametrize("readout", ["block", "attention"])
-@pytest.mark.parametrize("block", ["none", "mlp", "capsule", "capsule_released", "densenet", "egnn", "tfn", "se3"])
+@pytest.mark.parametrize(
+    ("block", "readout"),
+    [
+        *itertools.product(["none", "mlp", "capsule", "densenet", "egnn", "tfn", "se3"], ["block", "attention"]),
+        ("capsule_released", "block"),  # it returns no environments that attention could read
+    ],
+)
 def test_a_training_step_never_waits_for_the_device(block: str, readout: str) -> None:
     config = build_config("prototypes", block, assignments=[f"sen.readout={readout}"])
     model = build_model(config)
