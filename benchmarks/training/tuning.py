@@ -250,6 +250,20 @@ class Tuning:
             RunError: All trials failed.
             UsageError: It cannot be written.
         """
+        text = self.recipe()
+        try:
+            write_bytes(self.recipe_path, text.encode())
+        except OSError as error:
+            raise UsageError(f"{self.recipe_path} cannot be written ({error.strerror}).") from error
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        return self.recipe_path
+
+    def recipe(self) -> str:
+        """Return the text of the recipe file of the best trial, once all trials have ended.
+
+        Raises:
+            RunError: All trials failed.
+        """
         import tomli_w
 
         if (best := self.best) is None:
@@ -269,13 +283,7 @@ class Tuning:
             table, _, name = field.rpartition(".")
             if table and value is not None:  # a limit of rows is no part of a recipe; TOML has no null, the default
                 tables.setdefault(table, {})[name] = value
-        text = f"# Written by sen-bench tune: {self.verdict()}\n\n{tomli_w.dumps(tables)}"
-        try:
-            write_bytes(self.recipe_path, text.encode())
-        except OSError as error:
-            raise UsageError(f"{self.recipe_path} cannot be written ({error.strerror}).") from error
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        return self.recipe_path
+        return f"# Written by sen-bench tune: {self.verdict()}\n\n{tomli_w.dumps(tables)}"
 
     def verdict(self) -> str:
         """Return a sentence on the best trial and on the recipe as it was given."""

@@ -704,6 +704,7 @@ def test_every_variant_is_tuned_alike_before_the_grid_is_trained(
     planned = sen_bench(*arguments, "--dry-run")
     assert planned.code == 0, planned.err
     assert "Before that 4 trials of recipes: about" in planned.out
+    assert "both times are for the recipes as given." in " ".join(planned.out.split())  # the epochs are not searched
     assert not out.exists()
     assert sen_bench(*grid(data, out, *BRIEF)).code == 0  # without a recipe, which is nothing of what --tune trains
     assert "4 trainings to do, 3 at a time: about" in sen_bench(*arguments, "--dry-run", "--jobs", 3).out
@@ -721,6 +722,9 @@ def test_every_variant_is_tuned_alike_before_the_grid_is_trained(
     again = sen_bench(*arguments)
     assert " trainings ended" not in again.out
     assert "0 of 2 trials to do" in again.out
+    planned = sen_bench(*arguments, "--dry-run").out
+    assert "Everything is finished" in planned
+    assert all(Path(run).name in planned for run in result(out)["runs"].values())
 
     # The same as with the recipe file; it is for its own variant alone.
     first, second = sorted(out.rglob("recipe.toml"), key=lambda path: "rounds = 2" in path.read_text())
