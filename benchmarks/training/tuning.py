@@ -238,7 +238,8 @@ class Tuning:
         self.trials[trial.number] = trial
         try:
             trials = [asdict(trial) for _, trial in sorted(self.trials.items())]
-            write_json(self.folder / "trials.json", {"format": _FORMAT, "trials": trials})
+            content = {"format": _FORMAT, "trials": trials, "digest": self._digest(trials)}
+            write_json(self.folder / "trials.json", content)
         except OSError as error:
             raise UsageError(f"{self.folder}/trials.json cannot be written ({error.strerror}).") from error
         return trial
@@ -318,6 +319,10 @@ class Tuning:
             return math.inf
         return -trial.score if self.metric.higher_is_better else trial.score
 
+    def _digest(self, trials: list[dict[str, Any]]) -> str:
+        """Return the hash of the trials of this search, as trials.json has them."""
+        return digest(search=self.folder.name, trials=trials)
+
     def _read(self) -> dict[int, Trial]:
         path = self.folder / "trials.json"
         try:
@@ -329,6 +334,10 @@ class Tuning:
                 )
             trials = [Trial(**line) for line in content["trials"]]
             sound = all(trial.fields.keys() == self.space.keys() for trial in trials)
+            if sound and content["digest"] != self._digest(content["trials"]):
+                raise DataError(
+                    f"{path} was altered after sen-bench wrote it: put back what it was, or remove it to begin again."
+                )
         except FileNotFoundError:
             return {}
         except OSError as error:

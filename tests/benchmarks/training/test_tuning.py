@@ -202,6 +202,11 @@ def test_the_recipe_file_holds_what_was_given_and_what_was_found(dataset: Datase
 def test_damaged_trials_are_reported(dataset: Dataset, tmp_path: Path) -> None:
     tuning = search(dataset, tmp_path, trials=2)
     run(tuning)
+    content = json.loads((tuning.folder / "trials.json").read_text())
+    content["trials"][1]["score"] = 0.01
+    (tuning.folder / "trials.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"trials\.json was altered after sen-bench wrote it: put back what it was, or"):
+        search(dataset, tmp_path)
     (tuning.folder / "trials.json").write_text('{"trials": [{"number": 1}]}')
     with pytest.raises(DataError, match=r"trials\.json does not hold the trials of this search: remove it to begin"):
         search(dataset, tmp_path)
