@@ -190,7 +190,7 @@ def ablate(
                 tunings = [] if tune is None else _make_tunings(settings, datasets, folds, tune, options, display)
             place = _Place(device, jobs or 1, cluster)
             if tunings:
-                settings = _with_recipes(settings, tunings) if dry_run else _tune(settings, tunings, place)
+                settings = _with_recipes(settings, tunings, place, is_trial=dry_run)
             with RunDisplay() as display:
                 variants = [
                     Variant(
@@ -330,10 +330,14 @@ def _tune(settings: Sequence[Setting], tunings: Sequence[Tuning], place: _Place)
     ]
 
 
-def _with_recipes(settings: Sequence[Setting], tunings: Sequence[Tuning]) -> list[Setting]:
-    """Return the settings with the recipes that are chosen already."""
+def _with_recipes(
+    settings: Sequence[Setting], tunings: Sequence[Tuning], place: _Place, *, is_trial: bool
+) -> list[Setting]:
+    """Return the settings with the recipes that are chosen for them; in a trial, with those that are chosen already."""
     from ablations.tuning import with_finished_recipe
 
+    if not is_trial and not all(tuning.is_archived and not tuning.left for tuning in tunings):
+        return _tune(settings, tunings, place)
     return [with_finished_recipe(setting, tuning) for setting, tuning in zip(settings, tunings, strict=True)]
 
 

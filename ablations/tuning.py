@@ -77,6 +77,6 @@ def with_finished_recipe(setting: Setting, tuning: Tuning) -> Setting:
     if tuning.left:
         return setting
     with TemporaryDirectory() as folder:
-        recipe = Path(folder) / tuning.recipe_path.name
+        recipe = Path(folder) / "recipe.toml"
         recipe.write_text(tuning.recipe())
         return with_recipe(setting, tuning.plan.dataset.task, recipe)

@@ -26,6 +26,7 @@ from benchmarks.base.files import parse_json, read_file, write_bytes, write_json
 from benchmarks.base.interrupts import StopRequest
 from benchmarks.base.locks import lock
 from benchmarks.base.workers import Progress
+from benchmarks.base.zip_path import ZipPath, open_path
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import tuning_split
 from benchmarks.results.metrics import primary_metric
@@ -74,7 +75,7 @@ class Tuning:
         folds: Folds of which no test row is read: those that train in all of them are trained on and judge.
         seeds: Seeds of the trainings of each trial; the first one also draws the trials.
         trials: Number of trials.
-        out: Folder of the run store.
+        out: Folder of the run store; an archive in its place is only read.
         progress: Called with the number of graphs that are built.
 
     Attributes:
@@ -119,10 +120,29 @@ class Tuning:
             seeds=self._seeds,
             space={field: repr(values) for field, values in self.space.items()},
         )[:10]
-        self.folder = out / dataset.task.name / f"tuning-{config.variant}-{identity}"
-        self._scratch = cache_folder() / f"{self.folder.name}-{digest(out=str(out.resolve()))[:10]}"
+        self._path = open_path(out) / dataset.task.name / f"tuning-{config.variant}-{identity}"
+        self._scratch = cache_folder() / f"{self._path.name}-{digest(out=str(out.resolve()))[:10]}"
         self._outcomes: dict[int, list[dict[str, Any] | SenBenchError]] = {}
         self.trials = self._read()
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether the trials are in an archive."""
+        return isinstance(self._path, ZipPath)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the trials, to write to.
+
+        Raises:
+            UsageError: It is in an archive.
+        """
+        if isinstance(self._path, ZipPath):
+            lacks = f", and lacks {count(len(self.left), 'trial')} of {self.n_trials}" if self.left else ""
+            raise UsageError(
+                f"{self._path} is in an archive, which is never changed{lacks}: name a folder of runs with --out."
+            )
+        return self._path
 
     @property
     def left(self) -> list[int]:
@@ -321,10 +341,10 @@ class Tuning:
 
     def _digest(self, trials: list[dict[str, Any]]) -> str:
         """Return the hash of the trials of this search, as trials.json has them."""
-        return digest(search=self.folder.name, trials=trials)
+        return digest(search=self._path.name, trials=trials)
 
     def _read(self) -> dict[int, Trial]:
-        path = self.folder / "trials.json"
+        path = self._path / "trials.json"
         try:
             content = parse_json(read_file(path))
             if (version := content["format"]) != _FORMAT:

@@ -726,6 +726,16 @@ def test_every_variant_is_tuned_alike_before_the_grid_is_trained(
     assert "Everything is finished" in planned
     assert all(Path(run).name in planned for run in result(out)["runs"].values())
 
+    # An archive shows how the recipes were chosen, too.
+    archive = tmp_path / "results.zip"
+    assert sen_bench("archive", out, "-o", archive).code == 0
+    archived = [archive if argument == out else argument for argument in arguments]
+    shown = sen_bench(*archived)
+    assert (shown.code, "Files: none, because an archive is never changed" in shown.out) == (0, True), shown.err
+    lacking = sen_bench(*archived[:-1], 3)
+    assert lacking.code == 2
+    assert "is in an archive, which is never changed, and lacks 1 trial of 3: name a folder of runs" in lacking.err
+
     # The same as with the recipe file; it is for its own variant alone.
     first, second = sorted(out.rglob("recipe.toml"), key=lambda path: "rounds = 2" in path.read_text())
     options = (*TASK, "--data-dir", data, "--out", out, "--folds", "0,1")
