@@ -54,7 +54,7 @@ def ablate(
         str | None,
         typer.Option(
             help="Blocks to compare, such as mlp,egnn,capsule; all: every installed one. "
-            "Default: all, or none with --models."
+            "Default: all, or no blocks with --models."
         ),
     ] = None,
     models: Annotated[

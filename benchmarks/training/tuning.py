@@ -107,7 +107,7 @@ class Tuning:
         self._variant, self._given, self._dataset = variant, given, dataset
         self._fields = given_fields(**{key: value for key, value in given.items() if key != "recipe"})
         self._folds, self._seeds = tuple(sorted(folds)), list(seeds)
-        _check_given(self._fields)
+        _check_given(self._fields, f"{given.get('file') or 'The configuration'}, given for {name},")
         self._inner = replace(dataset, task=replace(dataset.task, split=tuning_split(dataset.task.split, folds)))
         make = partial(make_plan, self.configure({}), self._inner, folds=[0], seeds=self._seeds, progress=progress)
         self.plan = make(out=out, is_trial=True)
@@ -385,9 +385,12 @@ def check_trials(trials: int, option: str) -> None:
     del optuna, tomli_w
 
 
-def _check_given(given: Mapping[str, Any]) -> None:
+def _check_given(given: Mapping[str, Any], source: str) -> None:
     if any(field.startswith("tuned.") for field in given):
-        raise UsageError("The configuration is a recipe that was tuned already: name the one that it was tuned from.")
+        raise UsageError(
+            f"{source} is a recipe that was tuned already: give the configuration that it was tuned from, or leave out "
+            "the tuning."
+        )
     if nulls := [field for field, value in given.items() if value is None]:
         raise UsageError(
             f"{nulls[0]} cannot be null where a recipe is tuned: TOML, in which it is written, has no null."

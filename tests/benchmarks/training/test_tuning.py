@@ -192,8 +192,10 @@ def test_the_recipe_file_holds_what_was_given_and_what_was_found(dataset: Datase
     assert tuning.best is not None
     expected = build_config("matbench_jdft2d", "mlp", flags={**SIZES, "training.epochs": 1, **tuning.best.fields})
     assert config.model_copy(update={"tuned": None}) == expected
-    with pytest.raises(UsageError, match="is a recipe that was tuned already"):
+    with pytest.raises(UsageError, match=r"^The configuration, given for mlp, is a recipe that was tuned already"):
         search(dataset, tmp_path, given={"tuned.variant": "mlp"})
+    with pytest.raises(UsageError, match=r"recipe\.toml, given for mlp, is a recipe that was tuned already"):
+        Tuning("mlp", "mlp", {"file": tuning.recipe_path}, dataset, folds=[0], seeds=[0], trials=1, out=tmp_path)
     with pytest.raises(UsageError, match=r"^training\.clip_norm cannot be null where a recipe is tuned"):
         search(dataset, tmp_path, given={"training.clip_norm": None})
 
