@@ -448,6 +448,8 @@ def test_a_detection_trains_the_seeds_that_its_first_stage_finds(
     assert before.code == 0, before.err
     assert "4 trainings to do" in before.out
     assert "These are the first 2 seeds. Their noise says how many find 20 %: up to 2 more seeds" in before.out
+    most = sen_bench(*command[:-1], 2, "--dry-run")
+    assert (most.code, "more seed" in most.out) == (0, False), most.err
 
     asked = []
 
@@ -742,6 +744,14 @@ def test_every_variant_is_tuned_alike_before_the_grid_is_trained(
     by_file = sen_bench("ablate", "--blocks", "mlp", *options, "--config", f"mlp={first}")
     assert by_file.code == 0, by_file.err
     assert " trainings ended" not in by_file.out
+    assert "Tuned:" not in by_file.out
+    sizes = ("--epochs", 1, *SMALL[6:])  # those of every block
+    unequal = sen_bench("ablate", "--blocks", "mlp,none", *options[:-1], "0", *sizes, "--config", f"mlp={first}")
+    assert unequal.code == 0, unequal.err
+    assert "Tuned: mlp (2 trials); not tuned: none." in unequal.out
+    folder = Path(unequal.out.rpartition("Files: ")[2].strip())
+    assert json.loads((folder / "ablation.json").read_text())["trials"] == {"mlp": 2, "none": None}
+    assert "Tuned: mlp (2 trials); not tuned: none." in (folder / "table.tex").read_text()
     refused = sen_bench("ablate", "--blocks", "mlp,egnn", *options, "--config", f"egnn={second}")
     assert (refused.code, "is a recipe that was tuned for mlp, not for egnn." in refused.err) == (2, True)
     labelled = sen_bench("ablate", "--blocks", "mlp", *options[:-1], "0,1,2", "--config", f"mlp={first}")
