@@ -135,7 +135,14 @@ class AblationResult:
     def explanations(self) -> list[str]:
         """What a reader of the comparisons must know, sentence by sentence."""
         split = self.dataset.task.split
-        return explanations(self.judge, split, self.declaration, self.comparisons, self.known_noise)
+        return explanations(
+            self.judge,
+            split,
+            self.declaration,
+            self.comparisons,
+            self.known_noise,
+            lacks_trainings=any(one.missing for one in self.finished),
+        )
 
 
 def evaluate(
