@@ -68,7 +68,13 @@ def n_wanted(seeds: int | None) -> str:
 
 
 def explanations(
-    judge: Judge, split: str, declaration: Declaration, comparisons: Sequence[Comparison], known: KnownNoise | None
+    judge: Judge,
+    split: str,
+    declaration: Declaration,
+    comparisons: Sequence[Comparison],
+    known: KnownNoise | None,
+    *,
+    lacks_trainings: bool = False,
 ) -> list[str]:
     """Return what a reader of the comparisons must know, sentence by sentence.
 
@@ -78,6 +84,7 @@ def explanations(
         declaration: What was declared.
         comparisons: The comparisons.
         known: Noise of training that is known from elsewhere in the store.
+        lacks_trainings: Whether trainings that were asked for are not finished.
     """
     better = "above" if judge.metric.higher_is_better else "below"
     if declaration.resampled:
@@ -110,7 +117,8 @@ def explanations(
         _scale(better, comparisons),
         (
             f"Equivalent: within {100 * declaration.margin:g} % of the second. Finds: the smallest difference that "
-            f"four of five such studies find. Seeds: how many find {100 * declaration.target:g} % on these folds."
+            f"four of five such studies find. Seeds: how many find {100 * declaration.target:g} % on these folds, "
+            "where that is undecided."
         ),
     ]
     if not are_other_rows:
@@ -123,7 +131,7 @@ def explanations(
             "unequally noisy; with three or more it is about 5 %."
         )
     if any(comparison.noise is None for comparison in comparisons):
-        sentences.append(_known(judge, known))
+        sentences.append(_known(judge, known, lacks_trainings=lacks_trainings))
     return sentences
 
 
@@ -141,8 +149,10 @@ def _scale(better: str, comparisons: Sequence[Comparison]) -> str:
     )
 
 
-def _known(judge: Judge, known: KnownNoise | None) -> str:
+def _known(judge: Judge, known: KnownNoise | None, *, lacks_trainings: bool) -> str:
     how = "--seeds 3 assesses the difference on these folds, --detect 5% trains as many seeds as it takes to find 5 %"
+    if lacks_trainings:
+        how = f"first repeat the command, which trains what is missing; then {how}"
     if known is None:
         return (
             "No run of this task in the store has two seeds with a score on these rows, from which the noise of "

@@ -54,7 +54,7 @@ def ablate(
         str | None,
         typer.Option(
             help="Blocks to compare, such as mlp,egnn,capsule; all: every installed one. "
-            "Default: all, or none with --models."
+            "Default: all, or no blocks with --models."
         ),
     ] = None,
     models: Annotated[
@@ -189,8 +189,8 @@ def ablate(
                 }
                 tunings = [] if tune is None else _make_tunings(settings, datasets, folds, tune, options, display)
             place = _Place(device, jobs or 1, cluster)
-            if tunings and not dry_run:
-                settings = _tune(settings, tunings, place)
+            if tunings:
+                settings = _with_recipes(settings, tunings, place, is_trial=dry_run)
             with RunDisplay() as display:
                 variants = [
                     Variant(
@@ -330,6 +330,17 @@ def _tune(settings: Sequence[Setting], tunings: Sequence[Tuning], place: _Place)
     ]
 
 
+def _with_recipes(
+    settings: Sequence[Setting], tunings: Sequence[Tuning], place: _Place, *, is_trial: bool
+) -> list[Setting]:
+    """Return the settings with the recipes that are chosen for them; in a trial, with those that are chosen already."""
+    from ablations.tuning import with_finished_recipe
+
+    if not is_trial and not all(tuning.is_archived and not tuning.left for tuning in tunings):
+        return _tune(settings, tunings, place)
+    return [with_finished_recipe(setting, tuning) for setting, tuning in zip(settings, tunings, strict=True)]
+
+
 def _show_cost(
     variants: Sequence[Variant],
     tunings: Sequence[Tuning],
@@ -344,11 +355,14 @@ def _show_cost(
     from benchmarks.base.machine import n_threads, pick_device
     from benchmarks.cli.progress import RunDisplay
 
-    if tunings:  # other recipes are other runs, of which nothing is trained
-        variants = [replace(each, plan=replace(each.plan, missing=each.plan.trainings)) for each in variants]
+    n_left = [len(tuning.left) for tuning in tunings] or [0] * len(variants)
+    variants = [  # of a recipe that is not chosen yet nothing is trained
+        replace(each, plan=replace(each.plan, missing=each.plan.trainings)) if n else each
+        for each, n in zip(variants, n_left, strict=True)
+    ]
     detection = declaration.detection
     costs: dict[Plan, Cost] = {}
-    if detection and not tunings:
+    if detection and not any(n_left):
         costs = {variant.plan: finished_cost(variant.plan) for variant in variants if not variant.plan.missing}
         if len(costs) == len(variants):
             second, _ = _second_stage(variants, declaration, judge, out, is_trial=True)
@@ -370,13 +384,16 @@ def _show_cost(
             advance(done, len(unfinished))
     source = f"a few steps of each variant with {count(threads, 'thread')} on this machine"
     show_plan(variants, costs, workers, source)
-    if tunings and not n_failed:
-        n_left, trial = [len(tuning.left) for tuning in tunings], [costs[variant.plan] for variant in variants]
-        work = sum(n * cost.training_seconds for n, cost in zip(n_left, trial, strict=True))
-        seconds = work / place.n_workers_for(sum(n_left))
+    if any(n_left) and not n_failed:
+        left = {variant: n for variant, n in zip(variants, n_left, strict=True) if n}
+        seconds = sum(n * costs[variant.plan].training_seconds for variant, n in left.items())
+        chosen = "" if len(left) == len(variants) else f" of {'; '.join(map(str, left))}"
+        searched = any("training.epochs" in tuning.space for tuning in tunings if tuning.left)
+        epochs = "; those tried have half to twice as many epochs" if searched else ""
         say(
-            f"Before that {count(sum(n_left), 'trial')} of recipes: about {duration(seconds)} more. The plan "
-            "and both times are for the recipes as given; those tried have half to twice as many epochs."
+            f"Before that {count(sum(n_left), 'trial')} of recipes: about "
+            f"{duration(seconds / place.n_workers_for(sum(n_left)))} more. The plan and both times are for the recipes "
+            f"as given{chosen}{epochs}."
         )
     if detection:
         compared = {name for pair in declaration.contrasts for name in pair}

@@ -190,14 +190,15 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
 
 
 def show_first_stage(detection: Detection, costs: Mapping[Plan, Cost], workers: int) -> None:
-    """Print what may follow the first seeds of a detection.
+    """Print what may follow the first seeds of a detection, if anything may.
 
     Args:
         detection: What is to be found.
         costs: Cost of a training of each plan.
         workers: Number of trainings at the same time.
     """
-    more = detection.most - detection.first
+    if not (more := detection.most - detection.first):
+        return
     folds = {plan: len({training.fold for training in plan.trainings}) for plan in costs}
     work = sum(cost.training_seconds * folds[plan] * more for plan, cost in costs.items())
     _print(
@@ -287,6 +288,8 @@ def show_result(result: AblationResult, folder: str) -> None:
     if result.tuned_here:
         names = "; ".join(result.tuned_here)
         _print(console, f"{TUNED_HERE.capitalize()}: {names}. Some of the test rows may have chosen it.")
+    if result.unequal_tuning:
+        _print(console, f"{result.unequal_tuning} A comparison is one of models only if each had the same chance.")
     if result.limits:
         rows = " or ".join(f"{limit:,}" for limit in result.limits)
         _print(

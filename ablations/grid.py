@@ -109,12 +109,18 @@ def parse_configs(configs: Sequence[str], variants: Sequence[str]) -> dict[str, 
         variants: The blocks and models.
 
     Raises:
-        UsageError: X is not compared, or has two files.
+        UsageError: X or FILE is empty, or X is not compared or has two files.
     """
     files: dict[str, Path] = {}
     shared: list[str] = []
     for text in configs:
         name, equals, file = text.partition("=")
+        if not (file if equals else text):
+            raise UsageError(f"--config {printable(text)} names no file: give FILE, or X=FILE for the variant X.")
+        if not name:
+            raise UsageError(
+                f"--config {printable(text)} names no variant: give X=FILE for the variant X, or FILE for all."
+            )
         if not equals or (name not in variants and Path(text).is_file()):
             shared.append(text)
         elif name not in variants:

@@ -18,7 +18,7 @@ from ablations.paper import SCALE, paper_mae
 from ablations.scores import FinishedVariant, VariantSummary, read_finished, summarise_variant
 from benchmarks.base import latex
 from benchmarks.base.cache import digest
-from benchmarks.base.console import figures
+from benchmarks.base.console import count, figures
 from benchmarks.base.errors import UsageError
 from benchmarks.base.files import plain, write_bytes, write_json
 from benchmarks.base.text import csv_text
@@ -116,10 +116,33 @@ class AblationResult:
         ]
 
     @property
+    def trials(self) -> dict[str, int | None]:
+        """Number of recipes that were tried for each variant; None of one that was not tuned."""
+        recipes = {str(variant): variant.plan.config.tuned for variant in self.variants}
+        return {name: tuned.trials if tuned else None for name, tuned in recipes.items()}
+
+    @property
+    def unequal_tuning(self) -> str:
+        """A sentence on how variants were tuned, if they were not tuned alike, else nothing."""
+        trials = self.trials
+        if len(set(trials.values())) == 1:
+            return ""
+        tuned = "; ".join(f"{name} ({count(n, 'trial')})" for name, n in trials.items() if n is not None)
+        others = "; ".join(name for name, n in trials.items() if n is None)
+        return f"Tuned: {tuned}{f'; not tuned: {others}' if others else ''}."
+
+    @property
     def explanations(self) -> list[str]:
         """What a reader of the comparisons must know, sentence by sentence."""
         split = self.dataset.task.split
-        return explanations(self.judge, split, self.declaration, self.comparisons, self.known_noise)
+        return explanations(
+            self.judge,
+            split,
+            self.declaration,
+            self.comparisons,
+            self.known_noise,
+            lacks_trainings=any(one.missing for one in self.finished),
+        )
 
 
 def evaluate(
@@ -190,6 +213,7 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
         "coverage": result.dataset.coverage,
         "limit": result.limits,
         "tuned_here": result.tuned_here,
+        "trials": result.trials,
         "metric": result.metric.name,
         "judge": result.judge.rows,
         "runs": {str(variant): str(variant.plan.run.path) for variant in result.variants},
@@ -331,6 +355,8 @@ def _latex(result: AblationResult) -> str:
         notes.append(f"Trained on at most {' or '.join(map(str, result.limits))} rows of each fold.")
     if result.tuned_here:
         notes.append(f"{TUNED_HERE.capitalize()}: {'; '.join(result.tuned_here)}.")
+    if result.unequal_tuning:
+        notes.append(result.unequal_tuning)
     if result.absent:
         notes.append(f"Not finished: {'; '.join(map(str, result.absent))}.")
     label = f"tab:{task.name}" if task.split == "folds" else f"tab:{task.name}-{task.split}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ablations.grid import Setting
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.data.dataset import Dataset
     from benchmarks.data.tasks import Task
 
-__all__ = ["make_tuning", "with_recipe"]
+__all__ = ["make_tuning", "with_finished_recipe", "with_recipe"]
 
 
 def make_tuning(
@@ -63,3 +64,19 @@ def with_recipe(setting: Setting, task: Task, recipe: Path) -> Setting:
     given = {**setting.given, "file": recipe, "flags": flags}
     config = build_config(task.name, setting.name, defaults=task.defaults, **given)
     return replace(setting, config=config, given=given)
+
+
+def with_finished_recipe(setting: Setting, tuning: Tuning) -> Setting:
+    """Return a point of the grid with the recipe that was found for it, as it is while trials are left.
+
+    Nothing is written into the folder of the search.
+
+    Raises:
+        RunError: All trials failed.
+    """
+    if tuning.left:
+        return setting
+    with TemporaryDirectory() as folder:
+        recipe = Path(folder) / "recipe.toml"
+        recipe.write_text(tuning.recipe())
+        return with_recipe(setting, tuning.plan.dataset.task, recipe)

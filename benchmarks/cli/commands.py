@@ -409,7 +409,12 @@ def archive(
     write_archive(out, found.files)
     for each in found.left_out:
         say(f"Not finished and left out: {each}", err=True)
-    contents = [(found.n_trainings, "training"), (found.n_runs, "run"), (found.n_ablations, "ablation")]
+    contents = [
+        (found.n_trainings, "training"),
+        (found.n_runs, "run"),
+        (found.n_tunings, "tuning"),
+        (found.n_ablations, "ablation"),
+    ]
     say(
         f"Written: {out} ({out.stat().st_size / 1e3:,.0f} kB, sha256 {file_digest(out)}) with "
         f"{', '.join(count(n, noun) for n, noun in contents if n)}."

@@ -1,8 +1,8 @@
-"""Results in one file: a zip archive of runs and ablations without weights, which is read like a folder of runs.
+"""Results in one file: a zip archive of runs, tunings and ablations without weights, read like a folder of runs.
 
-The layout is that of the run store, `TASK/NAME-HASH/...` and `TASK/ablation-HASH/...`. The same results give the same
-bytes on every machine that has the same version of zlib: names are sorted, and times, permissions and the level of
-compression are fixed.
+The layout is that of the run store, `TASK/NAME-HASH/...`, `TASK/tuning-NAME-HASH/...` and `TASK/ablation-HASH/...`. The
+same results give the same bytes on every machine that has the same version of zlib: names are sorted, and times,
+permissions and the level of compression are fixed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks.results.store import Run, Training, find_runs
 __all__ = ["ArchiveContents", "check_new", "collect", "write_archive"]
 
 _ABLATION_FILES = ("ablation.json", "table.csv", "comparisons.csv", "cells.csv", "table.tex")
+_TUNING_FILES = ("trials.json", "recipe.toml")
 _FIRST_TIME = (1980, 1, 1, 0, 0, 0)  # of a zip file
 
 
@@ -33,6 +34,7 @@ class ArchiveContents:
         files: The files, by their names in the archive.
         n_runs: Number of runs.
         n_trainings: Number of finished trainings.
+        n_tunings: Number of searches for a recipe.
         n_ablations: Number of ablations.
         left_out: Runs with trainings that are not finished: "runs/TASK/NAME-HASH: fold 1, seed 0".
     """
@@ -40,6 +42,7 @@ class ArchiveContents:
     files: Mapping[str, AnyPath]
     n_runs: int
     n_trainings: int
+    n_tunings: int
     n_ablations: int
     left_out: Sequence[str]
 
@@ -53,6 +56,7 @@ def collect(paths: Sequence[Path]) -> ArchiveContents:
     """
     files: dict[str, AnyPath] = {}
     trainings: set[tuple[str, Training]] = set()
+    tunings: set[str] = set()
     ablations: set[str] = set()
     left_out = []
     for root in map(open_path, paths):
@@ -66,6 +70,11 @@ def collect(paths: Sequence[Path]) -> ArchiveContents:
                 trainings |= {(name, training) for training in finished}
                 results = [file for training in finished for file in run.result_files(training)]
                 _add(files, name, run.path, [run.path / "config.json", *results])
+        for file in find_files(root, {"trials.json"}, _refuse):
+            folder = file.parent.resolve()
+            if folder.name.startswith("tuning-"):
+                tunings.add(name := f"{folder.parent.name}/{folder.name}")
+                _add(files, name, file.parent, [file.parent / each for each in _TUNING_FILES])
         for file in find_files(root, {"ablation.json"}, _refuse):
             if file.parent.resolve().name.startswith("ablation-"):
                 name = _name(file.parent, _read_ablation(file))
@@ -76,7 +85,7 @@ def collect(paths: Sequence[Path]) -> ArchiveContents:
             f"No training is finished in {', '.join(map(str, paths))}: name runs, folders of runs, or archives."
         )
     n_runs = len({name for name, _ in trainings})
-    return ArchiveContents(files, n_runs, len(trainings), len(ablations), left_out)
+    return ArchiveContents(files, n_runs, len(trainings), len(tunings), len(ablations), left_out)
 
 
 def _refuse(problem: str) -> None:

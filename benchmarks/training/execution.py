@@ -17,7 +17,7 @@ from benchmarks.base.machine import n_cores, n_threads
 from benchmarks.base.workers import held_alive
 from benchmarks.training.plans import PlannedTraining
 from benchmarks.training.summary import summarise
-from benchmarks.training.train_one import Outcome, train_one
+from benchmarks.training.train_one import Outcome, halted, train_one
 from benchmarks.training.trainer import Epoch
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _in_parallel(
             if planned.plan.run.is_finished(planned.training):
                 yield planned, planned.plan.run.read_metrics(planned.training)
             elif stop:
-                yield planned, Interrupted("its worker was stopped")
+                yield planned, halted(planned, "its worker was stopped")
             elif len(group) == 1:
                 yield planned, RunError(f"{_DIED} ({reason}).")
             else:
@@ -192,8 +192,8 @@ def _in_parallel(
             groups[:0] = [untouched] if untouched else []
         else:
             # Ctrl-C also kills workers that are starting and do not ignore it yet.
-            why = Interrupted("not begun") if stop else RunError(f"{_DIED} ({reason}).")
-            yield from ((planned, why) for planned in untouched)
+            died = RunError(f"{_DIED} ({reason}).")
+            yield from ((planned, halted(planned) if stop else died) for planned in untouched)
 
 
 _DIED = "its worker process died; a system that runs out of memory kills the largest: try fewer --jobs"
@@ -254,7 +254,7 @@ def _train_in_worker(
     try:
         line = Line(hub)
     except (OSError, EOFError, AuthenticationError):  # the process that started this one has ended
-        return index, Interrupted("not begun")
+        return index, halted(planned)
     with held_alive(hub.process), line:
         line.send((index, None))
         return index, train_one(planned, device, threads, lambda epoch: line.send((index, epoch)), line.stopped)

@@ -30,10 +30,16 @@ from benchmarks.training.trainer import (
 )
 from sen.registry import variant_code, variant_kind
 
-__all__ = ["Outcome", "train_one"]
+__all__ = ["Outcome", "halted", "train_one"]
 
 Outcome = dict[str, Any] | SenBenchError | Interrupted | None
 """Outcome of a training: its record, or why there is none; None if another process is working on it."""
+
+
+def halted(planned: PlannedTraining, place: str = "not begun") -> Interrupted:
+    """Return that a training was stopped at this place, or that it has a state from which it continues."""
+    has_state = planned.plan.run.state_path(planned.training).exists()
+    return Interrupted("its last state is saved" if has_state else place)
 
 
 def train_one(
@@ -80,7 +86,7 @@ def _train_and_store(
     planned: PlannedTraining, device: str, threads: int, on_epoch: Callable[[Epoch], None], stop: Callable[[], bool]
 ) -> dict[str, Any]:
     if stop():
-        raise Interrupted("not begun")
+        raise halted(planned)
     plan, training = planned
     stopwatch = Stopwatch()
 

@@ -26,6 +26,7 @@ from benchmarks.base.files import parse_json, read_file, write_bytes, write_json
 from benchmarks.base.interrupts import StopRequest
 from benchmarks.base.locks import lock
 from benchmarks.base.workers import Progress
+from benchmarks.base.zip_path import ZipPath, open_path
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import tuning_split
 from benchmarks.results.metrics import primary_metric
@@ -74,7 +75,7 @@ class Tuning:
         folds: Folds of which no test row is read: those that train in all of them are trained on and judge.
         seeds: Seeds of the trainings of each trial; the first one also draws the trials.
         trials: Number of trials.
-        out: Folder of the run store.
+        out: Folder of the run store; an archive in its place is only read.
         progress: Called with the number of graphs that are built.
 
     Attributes:
@@ -106,7 +107,7 @@ class Tuning:
         self._variant, self._given, self._dataset = variant, given, dataset
         self._fields = given_fields(**{key: value for key, value in given.items() if key != "recipe"})
         self._folds, self._seeds = tuple(sorted(folds)), list(seeds)
-        _check_given(self._fields)
+        _check_given(self._fields, f"{given.get('file') or 'The configuration'}, given for {name},")
         self._inner = replace(dataset, task=replace(dataset.task, split=tuning_split(dataset.task.split, folds)))
         make = partial(make_plan, self.configure({}), self._inner, folds=[0], seeds=self._seeds, progress=progress)
         self.plan = make(out=out, is_trial=True)
@@ -119,10 +120,29 @@ class Tuning:
             seeds=self._seeds,
             space={field: repr(values) for field, values in self.space.items()},
         )[:10]
-        self.folder = out / dataset.task.name / f"tuning-{config.variant}-{identity}"
-        self._scratch = cache_folder() / f"{self.folder.name}-{digest(out=str(out.resolve()))[:10]}"
+        self._path = open_path(out) / dataset.task.name / f"tuning-{config.variant}-{identity}"
+        self._scratch = cache_folder() / f"{self._path.name}-{digest(out=str(out.resolve()))[:10]}"
         self._outcomes: dict[int, list[dict[str, Any] | SenBenchError]] = {}
         self.trials = self._read()
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether the trials are in an archive."""
+        return isinstance(self._path, ZipPath)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the trials, to write to.
+
+        Raises:
+            UsageError: It is in an archive.
+        """
+        if isinstance(self._path, ZipPath):
+            lacks = f", and lacks {count(len(self.left), 'trial')} of {self.n_trials}" if self.left else ""
+            raise UsageError(
+                f"{self._path} is in an archive, which is never changed{lacks}: name a folder of runs with --out."
+            )
+        return self._path
 
     @property
     def left(self) -> list[int]:
@@ -238,7 +258,8 @@ class Tuning:
         self.trials[trial.number] = trial
         try:
             trials = [asdict(trial) for _, trial in sorted(self.trials.items())]
-            write_json(self.folder / "trials.json", {"format": _FORMAT, "trials": trials})
+            content = {"format": _FORMAT, "trials": trials, "digest": self._digest(trials)}
+            write_json(self.folder / "trials.json", content)
         except OSError as error:
             raise UsageError(f"{self.folder}/trials.json cannot be written ({error.strerror}).") from error
         return trial
@@ -249,6 +270,20 @@ class Tuning:
         Raises:
             RunError: All trials failed.
             UsageError: It cannot be written.
+        """
+        text = self.recipe()
+        try:
+            write_bytes(self.recipe_path, text.encode())
+        except OSError as error:
+            raise UsageError(f"{self.recipe_path} cannot be written ({error.strerror}).") from error
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        return self.recipe_path
+
+    def recipe(self) -> str:
+        """Return the text of the recipe file of the best trial, once all trials have ended.
+
+        Raises:
+            RunError: All trials failed.
         """
         import tomli_w
 
@@ -269,13 +304,7 @@ class Tuning:
             table, _, name = field.rpartition(".")
             if table and value is not None:  # a limit of rows is no part of a recipe; TOML has no null, the default
                 tables.setdefault(table, {})[name] = value
-        text = f"# Written by sen-bench tune: {self.verdict()}\n\n{tomli_w.dumps(tables)}"
-        try:
-            write_bytes(self.recipe_path, text.encode())
-        except OSError as error:
-            raise UsageError(f"{self.recipe_path} cannot be written ({error.strerror}).") from error
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        return self.recipe_path
+        return f"# Written by sen-bench tune: {self.verdict()}\n\n{tomli_w.dumps(tables)}"
 
     def verdict(self) -> str:
         """Return a sentence on the best trial and on the recipe as it was given."""
@@ -310,8 +339,12 @@ class Tuning:
             return math.inf
         return -trial.score if self.metric.higher_is_better else trial.score
 
+    def _digest(self, trials: list[dict[str, Any]]) -> str:
+        """Return the hash of the trials of this search, as trials.json has them."""
+        return digest(search=self._path.name, trials=trials)
+
     def _read(self) -> dict[int, Trial]:
-        path = self.folder / "trials.json"
+        path = self._path / "trials.json"
         try:
             content = parse_json(read_file(path))
             if (version := content["format"]) != _FORMAT:
@@ -321,6 +354,10 @@ class Tuning:
                 )
             trials = [Trial(**line) for line in content["trials"]]
             sound = all(trial.fields.keys() == self.space.keys() for trial in trials)
+            if sound and content["digest"] != self._digest(content["trials"]):
+                raise DataError(
+                    f"{path} was altered after sen-bench wrote it: put back what it was, or remove it to begin again."
+                )
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -348,9 +385,12 @@ def check_trials(trials: int, option: str) -> None:
     del optuna, tomli_w
 
 
-def _check_given(given: Mapping[str, Any]) -> None:
+def _check_given(given: Mapping[str, Any], source: str) -> None:
     if any(field.startswith("tuned.") for field in given):
-        raise UsageError("The configuration is a recipe that was tuned already: name the one that it was tuned from.")
+        raise UsageError(
+            f"{source} is a recipe that was tuned already: give the configuration that it was tuned from, or leave out "
+            "the tuning."
+        )
     if nulls := [field for field, value in given.items() if value is None]:
         raise UsageError(
             f"{nulls[0]} cannot be null where a recipe is tuned: TOML, in which it is written, has no null."

@@ -63,7 +63,7 @@ def test_sentences_say_what_each_question_asks() -> None:
     assert "Holm for 2 assessable contrasts on these folds and 2 assessable contrasts on new data." in text
     assert "With two seeds of a fold, 7 to 8 % of studies" in text
     assert "within 3 % of the second" in text
-    assert "how many find 7 %" in text
+    assert "how many find 7 % on these folds, where that is undecided." in text
     only = explanations(Judge("classification"), "folds", found, [once], None)
     assert not any("Holm" in sentence or "two seeds of a fold" in sentence for sentence in only)
     three = explanations(Judge("classification"), "folds", found, [comparison(replace(noise, seeds=3.0))], None)
@@ -76,7 +76,9 @@ def test_one_training_each_says_what_is_known_of_the_noise() -> None:
     assert "the same validation rows for all seeds" in holdout
     assert "beyond what other seeds would change?" in first
     assert nothing.startswith("No run of this task in the store has two seeds with a score on these rows")
-    assert "--seeds 3 assesses" in nothing
+    assert nothing.partition(": ")[2].startswith("--seeds 3 assesses")
+    *_, lacking = explanations(judge, "folds", declared, [comparison(None)], None, lacks_trainings=True)
+    assert "first repeat the command, which trains what is missing; then --seeds 3 assesses" in lacking
     first, *_, known = explanations(judge, "folds", declared, [comparison(None)], KnownNoise(0.0763, 20, 2))
     assert "other seeds and other validation rows would change?" in first
     assert "the MAE of a fold varies by 7.6 % (standard deviation, 20 degrees of freedom, from 2 runs" in known

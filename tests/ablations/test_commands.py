@@ -448,6 +448,8 @@ def test_a_detection_trains_the_seeds_that_its_first_stage_finds(
     assert before.code == 0, before.err
     assert "4 trainings to do" in before.out
     assert "These are the first 2 seeds. Their noise says how many find 20 %: up to 2 more seeds" in before.out
+    most = sen_bench(*command[:-1], 2, "--dry-run")
+    assert (most.code, "more seed" in most.out) == (0, False), most.err
 
     asked = []
 
@@ -704,6 +706,7 @@ def test_every_variant_is_tuned_alike_before_the_grid_is_trained(
     planned = sen_bench(*arguments, "--dry-run")
     assert planned.code == 0, planned.err
     assert "Before that 4 trials of recipes: about" in planned.out
+    assert "both times are for the recipes as given." in " ".join(planned.out.split())  # the epochs are not searched
     assert not out.exists()
     assert sen_bench(*grid(data, out, *BRIEF)).code == 0  # without a recipe, which is nothing of what --tune trains
     assert "4 trainings to do, 3 at a time: about" in sen_bench(*arguments, "--dry-run", "--jobs", 3).out
@@ -721,6 +724,19 @@ def test_every_variant_is_tuned_alike_before_the_grid_is_trained(
     again = sen_bench(*arguments)
     assert " trainings ended" not in again.out
     assert "0 of 2 trials to do" in again.out
+    planned = sen_bench(*arguments, "--dry-run").out
+    assert "Everything is finished" in planned
+    assert all(Path(run).name in planned for run in result(out)["runs"].values())
+
+    # An archive shows how the recipes were chosen, too.
+    archive = tmp_path / "results.zip"
+    assert sen_bench("archive", out, "-o", archive).code == 0
+    archived = [archive if argument == out else argument for argument in arguments]
+    shown = sen_bench(*archived)
+    assert (shown.code, "Files: none, because an archive is never changed" in shown.out) == (0, True), shown.err
+    lacking = sen_bench(*archived[:-1], 3)
+    assert lacking.code == 2
+    assert "is in an archive, which is never changed, and lacks 1 trial of 3: name a folder of runs" in lacking.err
 
     # The same as with the recipe file; it is for its own variant alone.
     first, second = sorted(out.rglob("recipe.toml"), key=lambda path: "rounds = 2" in path.read_text())
@@ -728,6 +744,14 @@ def test_every_variant_is_tuned_alike_before_the_grid_is_trained(
     by_file = sen_bench("ablate", "--blocks", "mlp", *options, "--config", f"mlp={first}")
     assert by_file.code == 0, by_file.err
     assert " trainings ended" not in by_file.out
+    assert "Tuned:" not in by_file.out
+    sizes = ("--epochs", 1, *SMALL[6:])  # those of every block
+    unequal = sen_bench("ablate", "--blocks", "mlp,none", *options[:-1], "0", *sizes, "--config", f"mlp={first}")
+    assert unequal.code == 0, unequal.err
+    assert "Tuned: mlp (2 trials); not tuned: none." in unequal.out
+    folder = Path(unequal.out.rpartition("Files: ")[2].strip())
+    assert json.loads((folder / "ablation.json").read_text())["trials"] == {"mlp": 2, "none": None}
+    assert "Tuned: mlp (2 trials); not tuned: none." in (folder / "table.tex").read_text()
     refused = sen_bench("ablate", "--blocks", "mlp,egnn", *options, "--config", f"egnn={second}")
     assert (refused.code, "is a recipe that was tuned for mlp, not for egnn." in refused.err) == (2, True)
     labelled = sen_bench("ablate", "--blocks", "mlp", *options[:-1], "0,1,2", "--config", f"mlp={first}")

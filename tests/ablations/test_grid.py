@@ -125,6 +125,8 @@ def test_a_configuration_file_is_for_all_variants_or_for_one(tmp_path: Path) -> 
     ("configs", "message"),
     [
         (["egnn=a.toml"], r"^--config egnn=a\.toml: egnn is not compared\. .*Available: mlp\.$"),
+        (["mlp="], r"^--config mlp= names no file: give FILE, or X=FILE for the variant X\.$"),
+        (["=a.toml"], r"^--config =a\.toml names no variant: give X=FILE for the variant X, or FILE for all\.$"),
         (["mlp=a.toml", "mlp=b.toml"], "^--config gives mlp two files: leave out one of them"),
         (["a.toml", "paper"], "^--config gives all variants 2 files: name one, or X=FILE for the variant X"),
     ],

@@ -34,6 +34,10 @@ def runs(tmp_path: Path) -> Path:
     (ablation / "ablation.json").write_text(json.dumps({"task": dataset.task.facts()}))
     for name in ("table.csv", "comparisons.csv", "cells.csv", "table.tex", "notes.txt"):
         (ablation / name).write_text(name)
+    tuning = tmp_path / "runs" / dataset.task.name / "tuning-mlp-0123456789"
+    tuning.mkdir()
+    for name in ("trials.json", "recipe.toml", ".lock"):
+        (tuning / name).write_text(name)
     return tmp_path / "runs"
 
 
@@ -46,7 +50,7 @@ def test_results_go_in_and_weights_do_not(runs: Path, tmp_path: Path, sen_bench:
     out = tmp_path / "results.zip"
     answer = sen_bench("archive", runs, "-o", out)
     assert answer.code == 0, answer.err
-    assert "5 trainings, 2 runs, 1 ablation." in answer.out
+    assert "5 trainings, 2 runs, 1 tuning, 1 ablation." in answer.out
     assert file_digest(out) in answer.out
     mlp, capsule = run_of(runs, "mlp"), run_of(runs, "capsule")
     assert f"Not finished and left out: {mlp.path}: fold 4, seed 0" in answer.err
@@ -59,6 +63,7 @@ def test_results_go_in_and_weights_do_not(runs: Path, tmp_path: Path, sen_bench:
             }
     for file in ("ablation.json", "table.csv", "comparisons.csv", "cells.csv", "table.tex"):
         expected.add(f"matbench_jdft2d/ablation-0123456789/{file}")
+    expected |= {f"matbench_jdft2d/tuning-mlp-0123456789/{file}" for file in ("trials.json", "recipe.toml")}
     with zipfile.ZipFile(out) as archive:
         assert archive.namelist() == sorted(expected)
         for name in expected:
@@ -74,7 +79,8 @@ def test_the_same_results_give_the_same_bytes(runs: Path, tmp_path: Path, sen_be
     copy = shutil.copytree(runs, tmp_path / "elsewhere" / "deep")
     assert sen_bench("archive", copy, runs, "-o", copied).code == 0, "the same results twice are the same results"
     folders = [run.path for run in find_runs(runs)]
-    assert sen_bench("archive", *folders, runs / "matbench_jdft2d" / "ablation-0123456789", "-o", single).code == 0
+    folders += [runs / "matbench_jdft2d" / name for name in ("ablation-0123456789", "tuning-mlp-0123456789")]
+    assert sen_bench("archive", *folders, "-o", single).code == 0
     assert len({path.read_bytes() for path in (first, again, copied, single)}) == 1
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.base.errors import RunError, UsageError
+from benchmarks.base.interrupts import Interrupted
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.tasks import get_task
 from benchmarks.results.run_config import build_config
@@ -55,6 +56,18 @@ def test_a_crystal_for_which_memory_does_not_suffice_is_named_before_the_trainin
     outcome = train_one(PlannedTraining(plan, Training(0, 0)), "cpu", 1, lambda _: None, lambda: False)
     assert isinstance(outcome, UsageError)
     assert str(outcome).startswith("To train 'mlp' on the crystal ")
+
+
+@pytest.mark.parametrize("has_state", [True, False])
+def test_a_training_that_is_stopped_at_once_says_whether_it_has_a_state(tmp_path: Path, has_state: bool) -> None:
+    config = build_config("prototypes", "mlp", flags={"limit": 100})
+    plan = make_plan(config, load_dataset(get_task("prototypes")), folds=[0], seeds=[0], out=tmp_path)
+    if has_state:
+        (state := plan.run.state_path(Training(0, 0))).parent.mkdir()
+        state.write_bytes(b"state")
+    outcome = train_one(PlannedTraining(plan, Training(0, 0)), "cpu", 1, lambda _: None, lambda: True)
+    assert isinstance(outcome, Interrupted)
+    assert str(outcome) == ("its last state is saved" if has_state else "not begun")
 
 
 @pytest.mark.parametrize(

@@ -192,8 +192,10 @@ def test_the_recipe_file_holds_what_was_given_and_what_was_found(dataset: Datase
     assert tuning.best is not None
     expected = build_config("matbench_jdft2d", "mlp", flags={**SIZES, "training.epochs": 1, **tuning.best.fields})
     assert config.model_copy(update={"tuned": None}) == expected
-    with pytest.raises(UsageError, match="is a recipe that was tuned already"):
+    with pytest.raises(UsageError, match=r"^The configuration, given for mlp, is a recipe that was tuned already"):
         search(dataset, tmp_path, given={"tuned.variant": "mlp"})
+    with pytest.raises(UsageError, match=r"recipe\.toml, given for mlp, is a recipe that was tuned already"):
+        Tuning("mlp", "mlp", {"file": tuning.recipe_path}, dataset, folds=[0], seeds=[0], trials=1, out=tmp_path)
     with pytest.raises(UsageError, match=r"^training\.clip_norm cannot be null where a recipe is tuned"):
         search(dataset, tmp_path, given={"training.clip_norm": None})
 
@@ -202,6 +204,11 @@ def test_the_recipe_file_holds_what_was_given_and_what_was_found(dataset: Datase
 def test_damaged_trials_are_reported(dataset: Dataset, tmp_path: Path) -> None:
     tuning = search(dataset, tmp_path, trials=2)
     run(tuning)
+    content = json.loads((tuning.folder / "trials.json").read_text())
+    content["trials"][1]["score"] = 0.01
+    (tuning.folder / "trials.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"trials\.json was altered after sen-bench wrote it: put back what it was, or"):
+        search(dataset, tmp_path)
     (tuning.folder / "trials.json").write_text('{"trials": [{"number": 1}]}')
     with pytest.raises(DataError, match=r"trials\.json does not hold the trials of this search: remove it to begin"):
         search(dataset, tmp_path)
