@@ -14,7 +14,7 @@ from benchmarks.results.run_config import get_variant, is_fitted
 from reports.page.report import Part
 from reports.study.sentences import Sentences
 from reports.study.study import Result, Study
-from reports.study.wording import spanned
+from reports.study.wording import choice_of_recipe, spanned
 
 __all__ = ["bibtex", "methods"]
 
@@ -75,6 +75,10 @@ def _facts(study: Study) -> dict[str, Any]:
         key = (of_run["rows"], bool(of_run["is_complete"]), len(of_run.get("skipped") or []))
         data.setdefault(key, []).append(run.label)
     fitted = [run.label for run in study.runs if is_fitted(str(run.variant))]
+    tuned: dict[str, list[str]] = {}
+    for run in study.runs:
+        if run.tuned:
+            tuned.setdefault(choice_of_recipe(run.tuned), []).append(run.label)
     shared, recipes = _recipes([run for run in study.runs if run.label not in fitted])
     return {
         "task": study.task,
@@ -99,6 +103,7 @@ def _facts(study: Study) -> dict[str, Any]:
         "fitted": fitted,
         "shared": shared,
         "recipes": recipes,
+        "tuned": tuned,
         "published": study.published,
     }
 

@@ -9,6 +9,7 @@ from benchmarks.base.workers import Progress
 from reports.page.items import Column, Items
 from reports.page.section import Item, Section
 from reports.study.study import Result, Study
+from reports.study.wording import choice_of_recipe
 
 __all__ = ["Provenance"]
 
@@ -45,7 +46,10 @@ class Provenance(Section):
         """Tables of runs, data and versions."""
         items, runs = Items(__name__, facts), facts["runs"]
         yield items.text("summary", **_caveats(runs))
-        yield items.table("runs", runs, _RUN_COLUMNS)
+        chosen: list[Column] = [
+            ("recipe chosen by", lambda run: choice_of_recipe(run["tuned"]) if run["tuned"] else None)
+        ]
+        yield items.table("runs", runs, [*_RUN_COLUMNS, *(chosen if any(run["tuned"] for run in runs) else [])])
         yield items.table("commands", runs, [("model", "label"), ("command", "command")])
         yield items.table("versions", _versions(runs), [("what", "name"), ("model", "model"), ("version", "version")])
         if facts["published"]:
@@ -60,6 +64,7 @@ def _run_facts(run: Result) -> dict[str, Any]:
         "label": run.label,
         "path": str(run.path),
         "command": run.command(),
+        "tuned": dict(run.tuned) if run.tuned else None,
         "folds": run.folds,
         "seeds": run.seeds,
         "trainings": len(records),

@@ -242,6 +242,13 @@ class _Graph(BaseModel):
     symprec: float = UNRECORDED_SYMPREC
 
 
+class _Tuned(BaseModel):
+    task: str
+    data: str
+    folds: list[int]
+    trials: int
+
+
 class _Config(BaseModel):
     task: str
     block_name: str | None = None
@@ -249,6 +256,7 @@ class _Config(BaseModel):
     limit: int | None
     graph: _Graph
     training: _Recipe
+    tuned: _Tuned | None = None
 
     @model_validator(mode="after")
     def _has_variant(self) -> _Config:

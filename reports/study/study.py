@@ -110,6 +110,12 @@ class Result:
         return recorded_variant(self.facts["config"]) if self.run else None
 
     @property
+    def tuned(self) -> Mapping[str, Any] | None:
+        """By which rows `sen-bench tune` chose the recipe of the run; None if it did not."""
+        found: Mapping[str, Any] | None = self.facts["config"].get("tuned") if self.run else None
+        return found
+
+    @property
     def coverage(self) -> float | None:
         """Share of the official rows in the data of the run."""
         return self.facts["data"]["coverage"] if self.run else None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from benchmarks.base.console import figures
+from benchmarks.base.console import count, figures
 
 __all__ = [
     "after_number",
+    "choice_of_recipe",
     "dashed",
     "drawable",
     "in_brackets",
@@ -30,6 +32,13 @@ __all__ = [
 def after_number(unit: str) -> str:
     """Return a unit as it stands after a number: " eV"; nothing where there is none."""
     return f" {unit}" if unit else ""
+
+
+def choice_of_recipe(tuned: Mapping[str, Any]) -> str:
+    """Return what chose a recipe, from the table `tuned` of a configuration: "3 trials judged by rows held out ..."."""
+    trials, folds = count(tuned["trials"], "trial"), [str(fold) for fold in tuned["folds"]]
+    of_folds = f"fold{'s' if len(folds) > 1 else ''} {join(folds)}"
+    return f"{trials} judged by rows held out of the training rows of {of_folds} of {tuned['task']}"
 
 
 def dashed(value: float | None, digits: int = 4) -> str:

@@ -72,6 +72,19 @@ def own(
     return load_dataset(own_task(folder / name, target=target, kind=kind, split=split, unit=unit), jobs=1)
 
 
+def tuned_by(trials: int, block: str = "mlp") -> dict[str, Any]:
+    """The fields of a run whose recipe `sen-bench tune` chose on fold 0 of matbench_jdft2d."""
+    fields = {
+        "variant": block,
+        "recipe": "own",
+        "task": "matbench_jdft2d",
+        "data": "rows",
+        "folds": [0],
+        "trials": trials,
+    }
+    return {f"tuned.{field}": value for field, value in fields.items()}
+
+
 def make_run(
     root: Path,
     dataset: Dataset,

@@ -18,7 +18,7 @@ from reports.study.sentences import Sentences
 from reports.study.study import Study
 from tests.benchmarks.conftest import change_facts
 from tests.conftest import own_names
-from tests.reports.made_runs import make_run, official, own, study_of
+from tests.reports.made_runs import make_run, official, own, study_of, tuned_by
 from tests.reports.page.conftest import methods_of
 
 
@@ -191,3 +191,15 @@ def test_methods_of_a_classification_without_what_is_not_done(tmp_path: Path) ->
     text = methods_text(tmp_path / "runs")
     assert "trained with AdamW on the binary cross-entropy" in text
     assert not [word for word in ("warm-up", "average", "averaging", "precision") if word in text]
+
+
+def test_methods_tell_which_recipes_were_tuned(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0], block="none")
+    for block in ("egnn", "mlp"):
+        make_run(tmp_path / "runs", dataset, folds=[0], block=block, flags=tuned_by(3, block))
+    assert re.search(
+        r"`sen-bench tune` chose the recipes of egnn .* and mlp [^.]* by 3 trials judged by rows held out of the "
+        r"training rows of fold 0 of matbench_jdft2d, for each of them\.",
+        methods_text(tmp_path / "runs"),
+    )

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.base.files import plain
 from reports.page.section import Table, Text
 from reports.sections.provenance import Provenance
-from tests.reports.made_runs import make_run, no_progress, official, study_of
+from tests.reports.made_runs import make_run, no_progress, official, study_of, tuned_by
 
 
 def test_provenance_tells_where_one_run_has_trainings_of_different_code(tmp_path: Path) -> None:
@@ -41,3 +41,21 @@ def test_provenance_tells_the_instructions_of_every_session(tmp_path: Path, othe
     assert versions.rows == [["python", "all", "3.11.7"], ["cpu_capability", "all", told]]
     words, *_ = (block.text for block in blocks if isinstance(block, Text))
     assert ("CPUs with different instructions (AVX2, AVX512)" in words) is (other == "AVX2")
+
+
+def test_provenance_tells_what_chose_a_recipe_and_how_to_make_the_run_again(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0], block="none")
+
+    def tables() -> dict[str, Table]:
+        facts = plain(Provenance().analyse(study_of(tmp_path), no_progress))
+        return {block.name: block for block in Provenance().show(facts) if isinstance(block, Table)}
+
+    assert "recipe chosen by" not in tables()["runs"].columns
+    make_run(tmp_path / "runs", dataset, folds=[0], flags=tuned_by(3))
+    runs, commands = (tables()[name] for name in ("runs", "commands"))
+    chosen = [row[runs.columns.index("recipe chosen by")] for row in runs.rows]
+    told = "3 trials judged by rows held out of the training rows of fold 0 of matbench_jdft2d"
+    assert sorted(chosen, key=str) == [told, None]
+    (command,) = (str(row[1]) for row in commands.rows if "mlp" in str(row[0]))
+    assert all(f"--set {field}=" in command or f"--set '{field}=" in command for field in tuned_by(3))

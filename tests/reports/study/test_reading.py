@@ -188,6 +188,7 @@ def test_damaged_runs_are_left_out_of_what_an_audit_compares_with(
         ("data", "coverage", "half"),
         ("data", "rows", [636]),
         ("data", "skipped", 3),
+        ("config", "tuned", {"trials": 3}),
     ],
 )
 def test_a_run_with_an_odd_field_is_left_out_and_the_others_are_read(

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.base.console import count
 from reports.study.wording import (
     after_number,
+    choice_of_recipe,
     dashed,
     drawable,
     in_brackets,
@@ -24,6 +25,15 @@ from reports.study.wording import (
 def test_units() -> None:
     assert [after_number(unit) for unit in ("eV", "")] == [" eV", ""]
     assert [in_brackets(unit) for unit in ("eV", "")] == [" (eV)", ""]
+
+
+@pytest.mark.parametrize(
+    ("trials", "folds", "text"),
+    [(1, [0], "1 trial judged by * fold 0 of t"), (3, [0, 2], "3 trials judged by * folds 0 and 2 of t")],
+)
+def test_what_chose_a_recipe(trials: int, folds: list[int], text: str) -> None:
+    told = choice_of_recipe({"trials": trials, "folds": folds, "task": "t"})
+    assert told == text.replace("*", "rows held out of the training rows of")
 
 
 @pytest.mark.parametrize(("words", "text"), [(["a"], "a"), (["a", "b"], "a and b"), ("abc", "a, b and c")])
