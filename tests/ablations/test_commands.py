@@ -433,6 +433,8 @@ def test_random_splits_are_trained_in_pairs_and_go_on(write_data: Write, sen_ben
     latex = next(out.rglob("table.tex")).read_text()
     assert "first better" in latex
     assert latex.count("(resample)") == 3
+    assert "-- to --" not in latex  # no interval on these folds, as each split has one seed
+    assert "– to –" not in latex
 
     shutil.rmtree(next(out.rglob("ablation.json")).parent)
     more = sen_bench(*command, "--resample", 4)
