@@ -20,6 +20,7 @@ from benchmarks.cli.options import (
     TASK_HELP,
     TrainingOptions,
     check_jobs,
+    check_repeats,
     choose_folds,
     load_with_bars,
     parse_percent,
@@ -106,7 +107,8 @@ def ablate(
         str | None,
         typer.Option(
             metavar="PERCENT",
-            help="Train as many seeds as it takes to find this difference, such as 5%; --seeds are the first of them.",
+            help="Train as many seeds as it takes to find this difference, such as 5%; --seeds (default: 4) are the "
+            "first of them.",
         ),
     ] = None,
     resample: Annotated[
@@ -150,7 +152,7 @@ def ablate(
     check_device_name(options.device)
     if tune is not None:
         check_trials(tune, "--tune")
-    detection = _detection(detect, options.seeds, max_seeds)
+    detection = _detection(detect, options.seeds, max_seeds, options.seed)
     options = _resampled(resample, options, detect, judge)
     seeds = range(options.seed, options.seed + detection.first) if detection else options.all_seeds
     names = parse_variants(blocks, models)
@@ -241,9 +243,11 @@ class _Place:
         return n_workers(self.cluster.n_workers() if self.cluster else self.jobs, n_pending)
 
 
-def _detection(detect: str | None, seeds: int | None, max_seeds: int | None) -> Detection | None:
+def _detection(detect: str | None, seeds: int | None, max_seeds: int | None, seed: int) -> Detection | None:
     from ablations.detection import Detection
 
+    if max_seeds is not None:
+        check_repeats("--max-seeds", max_seeds, seed)
     if detect is not None:
         return Detection.of(parse_percent("--detect", detect), seeds, max_seeds)
     if max_seeds is not None:
@@ -264,6 +268,7 @@ def _resampled(n: int | None, options: TrainingOptions, detect: str | None, judg
         return options
     if n < 2:
         raise UsageError(f"--resample takes a number of random splits, 2 or more, not {n}.")
+    check_repeats("--resample", n)
     if options.split is not None:
         raise UsageError(
             f"--resample and --split {printable(options.split)} are two splits of the rows: leave out one."

@@ -378,7 +378,7 @@ def _table_of_comparisons(result: AblationResult, *, compact: bool) -> Table:
         of_contrast = [comparison.first, comparison.second, shown]
         for question, answer in answers(comparison):
             interval = f"{figures(answer.low, 3)} to {figures(answer.high, 3)}"
-            cells = [*(of_contrast or [""] * 3), question, "–" if answer.reason else interval]
+            cells = [*(of_contrast or [""] * 3), question, "" if answer.reason else interval]
             if not compact:
                 cells.append(figures(answer.p, 2))
             cells.append(verdict(answer))

@@ -372,7 +372,7 @@ def _latex(result: AblationResult) -> str:
                 "second": comparison.second if is_first else "",
                 f"difference{unit}": with_share(comparison.difference, comparison) if is_first else "",
                 "question": question,
-                "95 % interval": f"{figures(answer.low, 3)} to {figures(answer.high, 3)}",
+                "95 % interval": "" if answer.reason else f"{figures(answer.low, 3)} to {figures(answer.high, 3)}",
                 "p": figures(answer.p, 2),
                 "verdict": verdict(answer),
                 **({} if not any_share else {"first better": "" if is_first else how_often_better(comparison)}),

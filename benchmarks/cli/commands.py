@@ -24,6 +24,7 @@ from benchmarks.cli.options import (
     TaskArgument,
     TrainingOptions,
     check_jobs,
+    check_repeats,
     choose_folds,
     choose_task,
     load_with_bars,
@@ -185,6 +186,7 @@ def tune(
 
     check_jobs(jobs)
     check_trials(trials, "--trials")
+    check_repeats("--trials", trials)
     variant = _choose_variant(block, model)
     chosen = options.choose_task(task)
     numbers = choose_folds(folds, chosen)

@@ -35,6 +35,7 @@ __all__ = [
     "TaskArgument",
     "TrainingOptions",
     "check_jobs",
+    "check_repeats",
     "choose_folds",
     "choose_task",
     "has_results_in_files",
@@ -66,6 +67,9 @@ SetOption = Annotated[
 ]
 _OWN = "Own data"
 _PERCENT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?%")
+_LARGEST_SEED = 2**32 - 1
+# Each of them is a training or more. Noise falls with the root of their number: a thousand leave 3 % of it.
+_MOST_REPEATS = 1000
 # Attribute of a command, which `functools.wraps` hands on.
 _IN_FILES = "_results_in_files"
 TargetOption = Annotated[
@@ -88,10 +92,10 @@ class TrainingOptions:
     folds: Annotated[
         str | None, typer.Option(help="Folds to run, such as 0,1. Default: all five; for `prototypes` fold 0.")
     ] = None
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first run.")] = 0
+    seed: Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Seed of the first run.")] = 0
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of seeds, counted up from --seed. Default: 1; 4 with ablate --detect."),
+        typer.Option(min=1, help="Number of seeds, counted up from --seed. Default: 1."),
     ] = None
     epochs: Annotated[
         int | None,
@@ -126,6 +130,15 @@ class TrainingOptions:
     ] = None
     unit: Annotated[str | None, typer.Option(help="Unit of the target, for tables.", rich_help_panel=_OWN)] = None
     on_bad_row: BadRowOption = None
+
+    def __post_init__(self) -> None:
+        """Check the number of seeds.
+
+        Raises:
+            UsageError: They are too many, or too large.
+        """
+        if self.seeds is not None:
+            check_repeats("--seeds", self.seeds, self.seed)
 
     @property
     def all_seeds(self) -> range:
@@ -257,6 +270,26 @@ def check_jobs(jobs: int) -> None:
         raise UsageError(f"--jobs takes a number of processes, or -1 for one per core, not {jobs}.")
 
 
+def check_repeats(option: str, n: int, seed: int = 0) -> None:
+    """Check that the number of seeds, random splits or trials that an option asks for can be planned.
+
+    Args:
+        option: The option.
+        n: Its value.
+        seed: The first seed, from which they are counted.
+
+    Raises:
+        UsageError: It is absurdly large, or the last seed is too large.
+    """
+    if n > _MOST_REPEATS:
+        raise UsageError(
+            f"{option} takes at most {_MOST_REPEATS:,}, not {n:,}: each is a training of every fold or more, and "
+            "so many leave no noise that would matter."
+        )
+    if seed + n - 1 > _LARGEST_SEED:
+        raise UsageError(f"--seed {seed} and {option} {n} go beyond the largest seed, {_LARGEST_SEED}.")
+
+
 def parse_percent(option: str, text: str) -> float:
     """Return the share that an option gives in per cent, such as 0.05 for "5%".
 
@@ -265,8 +298,20 @@ def parse_percent(option: str, text: str) -> float:
     """
     found = _PERCENT.fullmatch(text.strip())
     if found is None or not 0 < float(found[1]) < 100:
-        raise UsageError(f"{option} takes a share above 0 and below 100 per cent, such as 5%, not {printable(text)!r}.")
+        meant = _meant(text.strip())
+        raise UsageError(
+            f"{option} takes a share above 0 and below 100 per cent, such as 5%, not {printable(text)!r}."
+            + (f" Did you mean {meant}?" if meant else "")
+        )
     return float(found[1]) / 100
+
+
+def _meant(text: str) -> str:
+    """Return the share that a number without a % is likely to mean, "10%" for "10" and "2%" for "0.02", or nothing."""
+    found = _PERCENT.fullmatch(f"{text}%")
+    if found is None or not 0 < float(text) < 100:
+        return ""
+    return f"{text}%" if float(text) >= 1 else f"{100 * float(text):g}%"
 
 
 def choose_folds(text: str | None, task: Task) -> list[int]:

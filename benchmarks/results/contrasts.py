@@ -247,8 +247,12 @@ def declare(variants: Mapping[str, tuple[str, frozenset[Any]]], given: Sequence[
     if given:
         declared = [_parse(text, list(variants)) for text in given]
         for text, pair in zip(given, declared, strict=True):
-            if sum({*pair} == {*other} for other in declared) > 1:
+            same = [other for other in declared if {*other} == {*pair}]
+            if same.count(pair) > 1:
                 raise UsageError(f"--contrast {printable(text)} is given twice: declare each contrast once.")
+            if len(same) > 1:
+                one, other = (":".join(names) for names in same[:2])
+                raise UsageError(f"--contrast: {one} and {other} are the same contrast: declare it once.")
         return declared
     references = [label for label, (name, _) in variants.items() if name == REFERENCE]
     others = [label for label, (name, _) in variants.items() if name != REFERENCE]

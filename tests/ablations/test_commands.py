@@ -320,7 +320,10 @@ def test_workers_that_the_system_refuses_are_reported(
         (("--blocks", "mlp", "--jobs", "0"), "--jobs takes a number of processes"),
         (("--blocks", "mlp", "--tune", "0"), "--tune takes a number of trials from 1 on, not 0."),
         (("--blocks", "mlp", "--config", "egnn=x.toml"), "--config egnn=x.toml: egnn is not compared."),
-        (("--detect", "5"), "--detect takes a share above 0 and below 100 per cent, such as 5%, not '5'."),
+        (
+            ("--detect", "5"),
+            "--detect takes a share above 0 and below 100 per cent, such as 5%, not '5'. Did you mean 5%?",
+        ),
         (("--detect", "-5%"), "--detect takes a share above 0 and below 100 per cent, such as 5%, not '-5%'."),
         (("--detect", "100%"), "--detect takes a share above 0 and below 100 per cent, such as 5%, not '100%'."),
         (("--detect", "5%", "--seeds", "1"), "--seeds 2 or more, not 1."),
@@ -329,6 +332,9 @@ def test_workers_that_the_system_refuses_are_reported(
         (("--max-seeds", "5"), "--max-seeds is for --detect"),
         (("--resample", "1"), "--resample takes a number of random splits, 2 or more, not 1."),
         (("--resample", "0"), "--resample takes a number of random splits, 2 or more, not 0."),
+        (("--resample", "1001"), "--resample takes at most 1,000, not 1,001: each is a training of every fold or more"),
+        (("--detect", "5%", "--max-seeds", "99999999999"), "--max-seeds takes at most 1,000, not 99,999,999,999: each"),
+        (("--seeds", "99999999999", "--dry-run"), "--seeds takes at most 1,000, not 99,999,999,999: each"),
         (("--resample", "ten"), "Invalid value for '--resample'"),
         (("--resample", "5", "--split", "holdout:0.8/0.1/0.1"), "--resample and --split holdout:0.8/0.1/0.1 are two"),
         (("--resample", "5", "--folds", "0,1"), "--resample 5 makes the folds 0 to 4, each a random split"),
@@ -427,6 +433,8 @@ def test_random_splits_are_trained_in_pairs_and_go_on(write_data: Write, sen_ben
     latex = next(out.rglob("table.tex")).read_text()
     assert "first better" in latex
     assert latex.count("(resample)") == 3
+    assert "-- to --" not in latex  # no interval on these folds, as each split has one seed
+    assert "– to –" not in latex
 
     shutil.rmtree(next(out.rglob("ablation.json")).parent)
     more = sen_bench(*command, "--resample", 4)

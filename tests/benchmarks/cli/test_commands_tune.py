@@ -70,6 +70,8 @@ def test_a_recipe_is_found_and_labelled_on_other_folds(write_data: Write, sen_be
     ("options", "message"),
     [
         (("--trials", 0), "--trials takes a number of trials from 1 on, not 0."),
+        (("--trials", 1001), "--trials takes at most 1,000, not 1,001: each"),
+        (("--trials", 1, "--seeds", 1001), "--seeds takes at most 1,000, not 1,001: each"),
         (("--trials", 1, "--jobs", 0), "--jobs takes a number of processes"),
         (("--trials", 1, "--model", "sen", "--block", "mlp"), "leave out --block or --model"),
         (("--trials", 1, "--folds", "7"), "--folds takes numbers from 0 to 4"),

@@ -46,6 +46,14 @@ def test_run_and_ablate_share_their_options() -> None:
         assert [name for name in parameters if name in SHARED] == SHARED
 
 
+def test_numbers_of_seeds_that_cannot_be_planned_are_refused() -> None:
+    assert len(TrainingOptions(seeds=1000, seed=2**32 - 1000).all_seeds) == 1000
+    with pytest.raises(UsageError, match=r"^--seeds takes at most 1,000, not 1,001: each is a training of every fold"):
+        TrainingOptions(seeds=1001)
+    with pytest.raises(UsageError, match=r"^--seed 4294967295 and --seeds 2 go beyond the largest seed, 4294967295\.$"):
+        TrainingOptions(seed=2**32 - 1, seeds=2)
+
+
 def is_stored(command: str, **options: bool) -> bool:
     return has_results_in_files(find_plugins("sen_bench.commands")[command].load(), options)
 
@@ -54,6 +62,13 @@ def test_only_commands_that_write_their_results_do_without_output() -> None:
     printing = {command for command in own_names("commands") if not is_stored(command)}
     assert printing == {"audit", "blocks", "check-block", "check-model", "models", "predict", "status", "tasks"}
     assert not is_stored("ablate", dry_run=True)
+
+
+@pytest.mark.parametrize(("text", "meant"), [("10", "10%"), ("0.02", "2%"), ("0", ""), ("100", ""), ("ten", "")])
+def test_a_share_without_per_cent_is_told_as_one_with(text: str, meant: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse_percent("--detect", text)
+    assert str(refused.value).endswith(f"not {text!r}.{f' Did you mean {meant}?' if meant else ''}")
 
 
 def test_shares_are_given_in_per_cent() -> None:

@@ -419,7 +419,8 @@ def test_declared_by_name() -> None:
         (["mlp:capsul"], "--contrast mlp:capsul: there is no variant 'capsul'. Did you mean capsule?"),
         (["mlp:"], "--contrast mlp:: there is no variant ''."),
         (["mlp: mlp"], "--contrast mlp: mlp has mlp on both sides: name two variants."),
-        (["mlp:egnn", "egnn:mlp"], "--contrast mlp:egnn is given twice: declare each contrast once."),
+        (["mlp:egnn", "mlp:egnn"], "--contrast mlp:egnn is given twice: declare each contrast once."),
+        (["mlp:egnn", "egnn:mlp"], "--contrast: mlp:egnn and egnn:mlp are the same contrast: declare it once."),
     ],
 )
 def test_bad_contrasts_are_reported(given: list[str], message: str) -> None:

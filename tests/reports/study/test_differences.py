@@ -108,7 +108,7 @@ def test_contrasts_are_named_by_labels(tmp_path: Path) -> None:
         ("mlp",): "--contrast mlp has no colon",
         ("mlp:egn",): "there is no variant 'egn'. Did you mean egnn?",
         ("mlp:mlp",): "has mlp on both sides",
-        ("mlp:egnn", "egnn:mlp"): "is given twice",
+        ("mlp:egnn", "egnn:mlp"): "are the same contrast",
         ("capsule:egnn",): "--contrast: no task has results of both capsule and egnn: nothing to compare.",
     }.items():
         with pytest.raises(UsageError, match=message):
