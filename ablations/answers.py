@@ -130,6 +130,8 @@ def explanations(
             "With two seeds of a fold, 7 to 8 % of studies find a difference where there is none, if folds are "
             "unequally noisy; with three or more it is about 5 %."
         )
+    if any(len(comparison.folds) == 2 and not comparison.on_new_data.reason for comparison in comparisons):
+        sentences.append("Two folds leave one degree of freedom on new data, which finds only very large differences.")
     if any(comparison.noise is None for comparison in comparisons):
         sentences.append(_known(judge, known, lacks_trainings=lacks_trainings))
     return sentences

@@ -292,10 +292,9 @@ def show_result(result: AblationResult, folder: str) -> None:
         _print(console, f"{result.unequal_tuning} A comparison is one of models only if each had the same chance.")
     if result.limits:
         rows = " or ".join(f"{limit:,}" for limit in result.limits)
-        _print(
-            console,
-            f"Trained on at most {rows} rows of each fold (limit), which makes the answer on new data conservative.",
-        )
+        speaks = any(not comparison.on_new_data.reason for comparison in result.comparisons)
+        effect = ", which makes the answer on new data conservative" if speaks else ""
+        _print(console, f"Trained on at most {rows} rows of each fold (limit){effect}.")
     console.print(f"Files: {folder}", soft_wrap=True)
 
 

@@ -70,6 +70,16 @@ def test_sentences_say_what_each_question_asks() -> None:
     assert not any("two seeds" in sentence for sentence in three)
 
 
+def test_two_folds_are_said_to_tell_little_of_new_data() -> None:
+    declared = Declaration([("mlp", "capsule")], 0.02, None)
+    answered = replace(comparison(None), on_new_data=Answer(verdict="undecided"))
+    said = [
+        "one degree of freedom" in " ".join(explanations(Judge("regression"), "folds", declared, [one], None))
+        for one in (replace(answered, folds=[0, 1]), replace(answered, folds=[0, 1, 2]), comparison(None))
+    ]
+    assert said == [True, False, False]
+
+
 def test_one_training_each_says_what_is_known_of_the_noise() -> None:
     judge, declared = Judge("regression", "validation"), Declaration([("mlp", "capsule")])
     first, *_, holdout, nothing = explanations(judge, "holdout:0.8/0.1/0.1", declared, [comparison(None)], None)
