@@ -144,14 +144,12 @@ def ablate(
     from benchmarks.base.machine import check_device_name, pick_device
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.training.plans import make_plan
-    from benchmarks.training.tuning import check_trials
 
     if jobs is not None:
         check_jobs(jobs)
     _check_backend(backend, scheduler, jobs)
     check_device_name(options.device)
-    if tune is not None:
-        check_trials(tune, "--tune")
+    _check_tune(tune)
     detection = _detection(detect, options.seeds, max_seeds, options.seed)
     options = _resampled(resample, options, detect, judge)
     seeds = range(options.seed, options.seed + detection.first) if detection else options.all_seeds
@@ -282,6 +280,14 @@ def _resampled(n: int | None, options: TrainingOptions, detect: str | None, judg
             "--resample asks what other test rows would say, and --judge validation reads none: leave out one of them."
         )
     return replace(options, split=RESAMPLE, folds=",".join(map(str, range(n))), seeds=n)
+
+
+def _check_tune(trials: int | None) -> None:
+    from benchmarks.training.tuning import check_trials
+
+    if trials is not None:
+        check_trials(trials, "--tune")
+        check_repeats("--tune", trials)
 
 
 def _check_backend(backend: str, scheduler: str | None, jobs: int | None) -> None:

@@ -319,6 +319,7 @@ def test_workers_that_the_system_refuses_are_reported(
         (("--blocks", "mlp", "--folds", "7"), "7"),
         (("--blocks", "mlp", "--jobs", "0"), "--jobs takes a number of processes"),
         (("--blocks", "mlp", "--tune", "0"), "--tune takes a number of trials from 1 on, not 0."),
+        (("--blocks", "mlp", "--tune", "1001"), "--tune takes at most 1,000, not 1,001: each"),
         (("--blocks", "mlp", "--config", "egnn=x.toml"), "--config egnn=x.toml: egnn is not compared."),
         (
             ("--detect", "5"),
