@@ -384,13 +384,17 @@ def test_status_names_what_the_system_refuses_to_read(
     assert f"Skipped: {only_run(out)} cannot be read" in caplog.text
 
 
-def test_prepare_fills_the_cache_once(write_data: Write, sen_bench: Command) -> None:
+def test_prepare_fills_the_cache_once(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(cache))  # tests at the same time fill the common one
     data = write_data(rocksalts(30, seed=5))
     answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)
     assert answer.code == 0
     assert "30 crystals (4.7% of the task), 60 atoms, 60 graph nodes" in answer.out
-    cache = Path(os.environ["SEN_BENCH_CACHE"])
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")}
+    assert before
     assert sen_bench("prepare", "matbench_jdft2d", "--data-dir", data).code == 0
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")} == before
 
