@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import logging
-import os
 import re
 import signal
 import subprocess
@@ -384,19 +383,22 @@ def test_status_names_what_the_system_refuses_to_read(
     assert f"Skipped: {only_run(out)} cannot be read" in caplog.text
 
 
-def test_prepare_fills_the_cache_once(
-    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path / "cache"
-    monkeypatch.setenv("SEN_BENCH_CACHE", str(cache))  # tests at the same time fill the common one
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own; tests at the same time fill the common one."""
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_prepare_fills_the_cache_once(write_data: Write, sen_bench: Command, own_cache: Path) -> None:
     data = write_data(rocksalts(30, seed=5))
     answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)
     assert answer.code == 0
     assert "30 crystals (4.7% of the task), 60 atoms, 60 graph nodes" in answer.out
-    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")}
+    before = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*.npy")}
     assert before
     assert sen_bench("prepare", "matbench_jdft2d", "--data-dir", data).code == 0
-    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")} == before
+    assert {path: path.stat().st_mtime_ns for path in own_cache.rglob("*.npy")} == before
 
 
 def test_deuterium_in_official_data_is_reported(write_data: Write, sen_bench: Command) -> None:
@@ -420,10 +422,12 @@ def test_prepare_names_rows_with_like_crystals(write_data: Write, sen_bench: Com
     assert f"and another target (mb-jdft2d-004, mb-jdft2d-021); {apart}" in answer.out
 
 
-def test_damaged_cache_is_rebuilt(write_data: Write, sen_bench: Command, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_cache_is_rebuilt(
+    write_data: Write, sen_bench: Command, own_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data = write_data(rocksalts(30, seed=6))
     first = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)
-    newest = max(Path(os.environ["SEN_BENCH_CACHE"]).rglob("*.npy"), key=lambda path: path.stat().st_mtime_ns)
+    newest = max(own_cache.rglob("*.npy"), key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:-1])
     second = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)
     assert second.code == 0
