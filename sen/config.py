@@ -62,6 +62,17 @@ class SENConfig(Config):
     residual_weight: float = Field(
         0.6, gt=0, description="Weight of an update when it is added to what it updates (authors' code)."
     )
+    message_layers: int = Field(
+        1, ge=1, description="Layers of the function that makes a message of centre, neighbour and bond (our choice)."
+    )
+    aggregation: Literal["softmax", "gated", "sum", "root"] = Field(
+        "softmax",
+        description="What an atom takes of its messages: their mean under attention, their sum under a gate for each, "
+        "their sum, or their sum over the root of their number (our choice).",
+    )
+    bond_map: bool = Field(
+        False, description="Whether a message goes through a map of its own before it updates its bond (our choice)."
+    )
     stoichiometry_rounds: int = Field(
         3, ge=1, description="Rounds of attention between the elements of a formula (authors' code)."
     )

@@ -49,24 +49,27 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-class BondAttention(nn.Module):
-    """Attention over the bonds of an atom, whose messages depend on centre, neighbour and bond.
+class BondPooling(nn.Module):
+    """What an atom takes of its bonds: messages of centre, neighbour and bond, pooled as `sen.aggregation` says.
 
     Linear maps of atoms are applied before atoms are gathered to bonds, which are far more numerous.
 
     Args:
-        width: Width of the atoms and bonds that it reads.
-        out: Width of messages and of their pooled sum.
-        heads: Attention heads, each over out / heads channels.
+        config: Hyper-parameters of SEN; it reads atoms and bonds of `encoder_width` channels.
+        out: Width of messages and of their pooled sum; each of the `heads` has out / heads channels.
     """
 
-    def __init__(self, width: int, out: int, heads: int) -> None:
+    def __init__(self, config: SENConfig, out: int) -> None:
         super().__init__()
+        width = config.encoder_width
         self.norm = nn.LayerNorm(width)
         self.center = nn.Linear(width, out)
         self.neighbor = nn.Linear(width, out, bias=False)
         self.bond = nn.Linear(width, out, bias=False)
-        self.logits = nn.Linear(out, heads, bias=False)
+        self.deeper = nn.ModuleList(nn.Linear(out, out) for _ in range(config.message_layers - 1))
+        self.aggregation = config.aggregation
+        is_weighted = config.aggregation in {"softmax", "gated"}
+        self.logits = nn.Linear(out, config.heads, bias=False) if is_weighted else None
 
     def forward(self, atoms: Tensor, bonds: Tensor, graph: CrystalBatch) -> tuple[Tensor, Tensor]:
         """Return the pooled messages of each atom [N, out], zero without bonds, and the messages [K, out]."""
@@ -76,8 +79,21 @@ class BondAttention(nn.Module):
             + self.neighbor(normed).index_select(0, graph.neighbor)
             + self.bond(bonds)
         )
-        weights = segment_softmax(self.logits(messages), graph.center, len(atoms), graph.edge_multiplicity)
-        return attend(weights, messages, graph.center, len(atoms)), messages
+        for layer in self.deeper:
+            messages = F.silu(layer(messages))
+        return attend(self.weights(messages, graph, len(atoms)), messages, graph.center, len(atoms)), messages
+
+    def weights(self, messages: Tensor, graph: CrystalBatch, n_atoms: int) -> Tensor:
+        """Return the weights of the messages [K, out] in the sums of their atoms, [K, heads], or [K, 1] if equal."""
+        logits = None if self.logits is None else self.logits(messages)
+        if logits is not None and self.aggregation == "softmax":
+            return segment_softmax(logits, graph.center, n_atoms, graph.edge_multiplicity)
+        weights = graph.edge_multiplicity.unsqueeze(-1)
+        if logits is not None:
+            weights = weights * logits.sigmoid()
+        if self.aggregation == "root":
+            weights = weights * segment_sum(weights, graph.center, n_atoms).rsqrt().index_select(0, graph.center)
+        return weights
 
 
 class EnvironmentEncoder(nn.Module):
@@ -93,8 +109,9 @@ class EnvironmentEncoder(nn.Module):
         self.atoms = nn.Linear(config.atom_embedding, width)
         self.expansion = GaussianExpansion(config.gaussians, config.gaussian_range, config.gaussian_width)
         self.bonds = nn.Linear(config.gaussians, width) if config.rounds else None
-        self.attentions = nn.ModuleList(BondAttention(width, width, config.heads) for _ in range(config.rounds))
+        self.attentions = nn.ModuleList(BondPooling(config, width) for _ in range(config.rounds))
         self.updates = nn.ModuleList(nn.Linear(width, width) for _ in range(config.rounds))
+        self.bond_updates = nn.ModuleList(nn.Linear(width, width) for _ in range(config.rounds * config.bond_map))
         self.dropout = nn.Dropout(config.dropout)
 
     def scale_bonds(self) -> None:
@@ -108,9 +125,11 @@ class EnvironmentEncoder(nn.Module):
         if self.bonds is None:
             return atoms, None
         bonds = F.silu(self.bonds(self.expansion(graph.distance)))
-        for attention, update in zip(self.attentions, self.updates, strict=True):
+        for i, (attention, update) in enumerate(zip(self.attentions, self.updates, strict=True)):
             pooled, messages = attention(atoms, bonds, graph)
             atoms = atoms + self.residual_weight * self.dropout(F.silu(update(pooled)))
+            if self.bond_updates:
+                messages = F.silu(self.bond_updates[i](messages))
             bonds = bonds + self.residual_weight * messages
         return atoms, bonds
 
@@ -125,7 +144,7 @@ class SetPooling(nn.Module):
     def __init__(self, config: SENConfig) -> None:
         super().__init__()
         width = config.environment_width
-        self.bonds = BondAttention(config.encoder_width, width, config.heads) if config.rounds else None
+        self.bonds = BondPooling(config, width) if config.rounds else None
         self.atoms = nn.Linear(config.encoder_width, width)
         self.feedforward = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU())
 

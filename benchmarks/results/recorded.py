@@ -34,7 +34,13 @@ _IMPLIED: dict[str, dict[str, Any]] = {
         "final_learning_rate": 0.0,
         "validation": None,
     },
-    "sen": {"readout": "block", "head_input": None},
+    "sen": {
+        "readout": "block",
+        "head_input": None,
+        "message_layers": 1,
+        "aggregation": "softmax",
+        "bond_map": False,
+    },
 }
 _IMPLIED_OF_BLOCK: dict[str, dict[str, Any]] = {
     "capsule": {"normalise": False},

@@ -1,4 +1,4 @@
-"""SEN around its block: readouts, heads of one size, and features that know no bonds."""
+"""SEN around its block: readouts, heads of one size, other messages, and features that know no bonds."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock, SymmetryOutput
 from sen.config import Config, SENConfig
+from sen.features import BondPooling
 from sen.network import SEN
+from sen.ops import segment_sum
 from sen.registry import load_block
 from sen.testing import BlockContracts, sample_crystals
 
 QUICK = ("capsule", "egnn", "mlp", "none")
 SLOW = ("densenet", "se3", "tfn")
 OTHERS = ({"readout": "mean", "head_input": 48}, {"readout": "attention", "rounds": 0})
+OTHER_MESSAGES = (
+    {"aggregation": "gated", "message_layers": 3},
+    {"aggregation": "sum", "bond_map": True},
+    {"aggregation": "root", "message_layers": 2, "bond_map": True},
+)
 
 
 def contracts_of(block: str, **changes: Any) -> BlockContracts:
@@ -40,6 +47,34 @@ class TestBlocksInOtherSENs(BlockContracts):
     @pytest.fixture(autouse=True, params=OTHERS, ids=str)
     def _sen(self, request: pytest.FixtureRequest) -> None:
         self.sen = SENConfig(**request.param)
+
+
+class TestOtherMessages(BlockContracts):
+    """The contracts of features that make and pool messages in other ways."""
+
+    block = load_block("none")
+    test_gradients_are_the_same_every_time = None  # type: ignore[assignment]
+
+    @pytest.fixture(autouse=True, params=OTHER_MESSAGES, ids=str)
+    def _sen(self, request: pytest.FixtureRequest) -> None:
+        self.sen = SENConfig(**request.param)
+
+
+def test_aggregation_is_the_weight_of_each_message() -> None:
+    batch = contracts_of("none").batch(sample_crystals()[:1])
+    messages = torch.randn(len(batch.center), 8, dtype=batch.distance.dtype)
+    neighbours = segment_sum(batch.edge_multiplicity, batch.center, 2)
+
+    def shares(aggregation: str) -> Tensor:
+        pooling = BondPooling(SENConfig(aggregation=aggregation), 8).to(messages.dtype)
+        weights = pooling.weights(messages, batch, 2)
+        return segment_sum(weights.mean(1), batch.center, 2)
+
+    torch.testing.assert_close(shares("softmax"), torch.ones_like(neighbours))
+    torch.testing.assert_close(shares("sum"), neighbours)
+    torch.testing.assert_close(shares("root"), neighbours.sqrt())
+    gates = shares("gated") / neighbours
+    assert ((gates > 0.2) & (gates < 0.8)).all()
 
 
 @pytest.mark.parametrize("block", ["capsule", "mlp"])

@@ -65,7 +65,14 @@ def test_what_version_0_1_did_not_record_of_a_block_changes_no_name() -> None:
 def test_what_a_block_has_learnt_since_changes_no_name() -> None:
     of_egnn = {**OF_BLOCK, "block_name": "egnn", "sen": {"rounds": 3}, "block": {"layers": 4}}
     whole = completed(of_egnn)
-    assert whole["sen"] == {"rounds": 3, "readout": "block", "head_input": None}
+    assert whole["sen"] == {
+        "rounds": 3,
+        "readout": "block",
+        "head_input": None,
+        "message_layers": 1,
+        "aggregation": "softmax",
+        "bond_map": False,
+    }
     assert whole["block"] == {"layers": 4, "aggregation": "mean", "tanh": True, "distances": "squared"}
     assert config_digest(whole, "data") == config_digest(of_egnn, "data")
     for table, field, value in (("sen", "readout", "mean"), ("block", "tanh", False), ("block", "distances", "x")):
