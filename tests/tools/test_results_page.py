@@ -20,7 +20,7 @@ from benchmarks.results.leaderboard import LeaderboardEntry
 from benchmarks.results.recorded import config_digest, variant_kind_of
 from benchmarks.results.store import Run, Training, find_runs
 from tests.conftest import REPOSITORY
-from tools.results_page import ablations, audits, models, reports, trainings
+from tools.results_page import ablations, audits, models, proxies, reports, trainings
 from tools.results_page.page import render
 
 DOCS = REPOSITORY / "docs"
@@ -303,12 +303,12 @@ def store_fold(
         **facts,
     }
     run = Run(folder / f"{block}-{config_digest(config, '')}")
-    task = {"name": "task", "kind": "regression", "split": "folds"}
+    task = {"name": config["task"], "kind": "regression", "split": "folds"}
     run.write_config({"config": config, "task": task, "data": {"digest": "", "coverage": 1.0}})
     record = {
         "metrics": {"mae": float(np.mean([abs(value - 1) for value in predictions.values()])), "rmse": 0.5},
         "rows": {"train": 8, "validation": 1, "test": len(predictions)},
-        "task": "task",
+        "task": config["task"],
         "kind": "regression",
         variant_kind_of(config): block,
         "seed": seed,
@@ -463,3 +463,29 @@ def test_models_stand_above_what_was_published_of_them_on_the_same_folds(
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="there is no run"):
         models.reproduced(tmp_path / "empty")
+
+
+def test_recipes_are_shares_of_the_default_on_the_same_rows(tmp_path: Path) -> None:
+    def store(proxy: str, limit: int | None, error: float, seed: int = 0, **changed: object) -> None:
+        fields = {"epochs": 60, "weight_decay": 3.0, "validation": None, "learning_rate": 7e-4, **changed}
+        store_fold(
+            tmp_path, "mlp", seed, 0, {"a": 1 + error},
+            task=f"proxy_{proxy}", limit=limit, training=fields, sen={"dropout": 0.3},
+        )  # fmt: skip
+
+    store("gap", 1000, 0.5)
+    store("formation_energy", 1000, 0.2)
+    store("gap", 1000, 0.25, epochs=200, validation=0)
+    store("formation_energy", 1000, 0.2, epochs=200, validation=0)
+    store("gap", 1000, 0.75, epochs=500)
+    store("gap", None, 0.4)
+    lines = proxies.tried(tmp_path).splitlines()[2:]
+    assert lines == [
+        "| 1,000 | `mlp` | training.epochs=200, training.validation=0 | 1.000 | 0.5000 | 0.7071 | 1 | 25 s |",
+        "| 1,000 | `mlp` | default of 0.1 | 1.000 | 1.000 | 1.000 | 1 | 25 s |",
+        "| 1,000 | `mlp` | training.epochs=500 | – | 1.500 | 1.500 | 1 | 12 s |",
+        "| 8,000 | `mlp` | default of 0.1 | – | 1.000 | 1.000 | 1 | 12 s |",
+    ]
+    store("gap", 1000, 0.1, seed=1, epochs=500)
+    with pytest.raises(ValueError, match="the default recipe was not trained on the same rows with the same seeds"):
+        proxies.tried(tmp_path)

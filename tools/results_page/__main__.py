@@ -1,4 +1,4 @@
-"""Write the tables of docs/results.md, and a CSV file for each task, from the archives and files in docs/results.
+"""Write the tables of docs/results.md and docs/recipe.md, and CSV files, from the archives and files in docs/results.
 
     python -m tools.results_page            # after a new archive, see docs/results/study.sh
     python -m tools.results_page --check    # exit code 1 if a file or the page differs from what would be written
@@ -16,18 +16,21 @@ from pathlib import Path
 from tools.results_page.page import render
 from tools.results_page.trainings import export
 
+PAGES = ("results.md", "recipe.md")
+
 
 def main() -> None:
     """Write the files, or check them."""
     parser = argparse.ArgumentParser(prog="python -m tools.results_page", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file would change")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder with results.md and results/")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder with the pages and results/")
     arguments = parser.parse_args()
-    page, results = arguments.docs / "results.md", arguments.docs / "results"
+    results = arguments.docs / "results"
     made = {results / f"{task}.csv": text for task, text in export(results).items()}
     if stale := sorted(set(results.glob("*.csv")) - set(made)):
         sys.exit(f"No archive in {results} has trainings on the task of {stale[0].name}: remove it.")
-    made[page] = render(page.read_text(), arguments.docs)
+    pages = [page for name in PAGES if (page := arguments.docs / name).is_file()]
+    made |= {page: render(page.read_text(), arguments.docs) for page in pages}
     for path, text in made.items():
         if not arguments.check:
             path.write_text(text)

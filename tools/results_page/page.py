@@ -1,10 +1,11 @@
-"""The page of results: its tables, each made from the file that its place names.
+"""The pages of results: their tables, each made from the file that its place names.
 
-A table of the page stands between `<!-- WHAT FILE -->` and `<!-- end -->`. FILE is relative to docs and may be in an
+A table of a page stands between `<!-- WHAT FILE -->` and `<!-- end -->`. FILE is relative to docs and may be in an
 archive, such as results/phonons-blocks.zip/matbench_phonons/ablation-2537d822eb. WHAT is
 
 - `results`, `comparisons` or `leaderboard`: an ablation, alone or among the published models; FILE is its folder;
 - `recipes`: recipes that were tried; FILE is a folder with ablations judged by validation rows;
+- `tried`: recipes that were trained on the proxies; FILE is a folder of runs;
 - `reproduced`: models trained here, each beside what was published of it; FILE is a folder of runs;
 - `repeated` or `apart`: configurations that were trained again with the same seed on all five folds, and how far apart
   the predictions of any two trainings lie; FILE is a pattern for archives;
@@ -29,6 +30,7 @@ from pathlib import Path
 from tools.results_page.ablations import comparisons, leaderboard, recipes, results
 from tools.results_page.audits import claims, parted, published_systems, same_rows, unlike
 from tools.results_page.models import reproduced
+from tools.results_page.proxies import tried
 from tools.results_page.reports import separation, systems
 from tools.results_page.trainings import apart, repeated
 
@@ -38,6 +40,7 @@ _PLACE = re.compile(r"<!-- (?P<what>\w+) (?P<file>\S+) -->\n(?:(?!<!-- ).)*?<!--
 _TABLES: dict[str, Callable[[Path], str]] = {
     "published": published_systems,
     **{table.__name__: table for table in (results, comparisons, leaderboard, recipes, repeated, apart, reproduced)},
+    "tried": tried,
     **{table.__name__: table for table in (systems, separation, unlike, same_rows, claims, parted)},
 }
 
