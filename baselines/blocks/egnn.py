@@ -35,7 +35,7 @@ class EGNNConfig(Config):
     message: int = Field(128, ge=1, description="Width of a message.")
     hidden: int = Field(512, ge=1, description="Hidden width of the update of the atoms.")
     aggregation: Literal["mean", "sum"] = Field(
-        "mean", description="What an atom takes of the messages of its neighbours (sum: as the authors)."
+        "sum", description="What an atom takes of the messages of its neighbours (sum: as the authors)."
     )
     tanh: bool = Field(
         True,
@@ -43,7 +43,7 @@ class EGNNConfig(Config):
         "without it (as the authors) nothing bounds them, and they are nearly zero at first.",
     )
     distances: Literal["squared", "gaussians"] = Field(
-        "squared", description="How messages read a distance: its square (as the authors), or expanded in Gaussians."
+        "gaussians", description="How messages read a distance: its square (as the authors), or expanded in Gaussians."
     )
 
 

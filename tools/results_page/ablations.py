@@ -43,7 +43,7 @@ def results(ablation: Path) -> str:
 
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "variant": name,
-        f"{facts['metric'].upper()} ({unit})": lambda row: number(row["mean"]),
+        facts["metric"].upper() + (f" ({unit})" if unit else ""): lambda row: number(row["mean"]),
         "std, folds": lambda row: number(row["std_folds"]),
         "std, seeds": lambda row: number(row["std_seeds"]),
     }
