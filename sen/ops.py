@@ -26,12 +26,14 @@ def segment_softmax(logits: Tensor, segment: Tensor, n_segments: int, multiplici
     A row of multiplicity m counts as m equal rows: log m is added to its logits, and its weight is the sum of the m
     weights. This makes asymmetric units and full cells agree.
     """
-    from torch_geometric.utils import softmax  # not at the top: it takes seconds to load
-
     if multiplicity is not None:
         logits = logits + multiplicity.log().unsqueeze(-1)
-    weights: Tensor = softmax(logits, segment, num_nodes=n_segments)
-    return weights
+    # The largest logit of a segment cancels, and so passes no gradient; without it exp would overflow.
+    index = segment.unsqueeze(-1).expand_as(logits)
+    largest = logits.new_zeros(n_segments, logits.shape[1])
+    largest = largest.scatter_reduce(0, index, logits.detach(), "amax", include_self=False)
+    weights = (logits - largest.index_select(0, segment)).exp()
+    return weights / segment_sum(weights, segment, n_segments).index_select(0, segment)
 
 
 def attend(weights: Tensor, values: Tensor, segment: Tensor, n_segments: int) -> Tensor:

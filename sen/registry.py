@@ -43,7 +43,7 @@ def find_plugins(group: str) -> dict[str, EntryPoint]:
     Those whose names are not fit for a folder, or taken, are left out with a warning, which is logged once.
     """
     plugins: dict[str, EntryPoint] = {}
-    for name, same in groupby(sorted(entry_points(group=group), key=_name), key=_name):
+    for name, same in groupby(sorted(_registered(group, tuple(sys.path)), key=_name), key=_name):
         first, *others = same
         if any(other.value != first.value for other in others):
             # No other package can take a name of sen-bench. It takes a millisecond to read the name of a package.
@@ -58,6 +58,17 @@ def find_plugins(group: str) -> dict[str, EntryPoint]:
             "characters than these, dots, plus signs and hyphens."
         )
     return plugins
+
+
+@functools.cache
+def _registered(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return the entry points of a group that are found on a path.
+
+    They are read once: it takes milliseconds to read those of all installed packages, and a report asks hundreds of
+    times.
+    """
+    del path
+    return tuple(entry_points(group=group))
 
 
 def _name(plugin: EntryPoint) -> str:

@@ -135,6 +135,13 @@ def test_what_needs_no_model_loads_no_torch() -> None:
     assert "torch" not in loaded
 
 
+def test_the_packages_themselves_load_no_library() -> None:
+    code = "import sys; before = {*sys.modules}; import ablations, benchmarks, reports; print(*{*sys.modules} - before)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    packages = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
+    assert packages == {"ablations", "benchmarks", "reports"}
+
+
 def test_all_variants_and_commands_are_in_the_readme_and_all_variants_are_held_to_the_contracts() -> None:
     project = PROJECT["project"]["entry-points"]
     readme = (REPOSITORY / "README.md").read_text()

@@ -15,7 +15,6 @@ from itertools import pairwise
 from typing import ClassVar
 
 import torch
-from e3nn import o3
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,18 +57,17 @@ class EquivariantConfig(Config):
     width: int = Field(512, ge=1, description="Width of an atom's environment after the block.")
 
 
-def _irrep(degree: int) -> o3.Irrep:
-    return o3.Irrep(degree, (-1) ** degree)
-
-
 def _paths(lmax_in: int, lmax_out: int) -> list[Path]:
     """Return all ways (l1, l2, l3) to couple features of degree l1 and harmonics of degree l2 to degree l3."""
+    from e3nn import o3  # not at the top: it takes a second to load, and the configuration of a block does not need it
+
+    irreps = [o3.Irrep(degree, (-1) ** degree) for degree in range(max(lmax_in, lmax_out, LMAX) + 1)]
     return [
         (l1, l2, l3)
         for l3 in range(lmax_out + 1)
         for l1 in range(lmax_in + 1)
         for l2 in range(LMAX + 1)
-        if _irrep(l3) in _irrep(l1) * _irrep(l2)
+        if irreps[l3] in irreps[l1] * irreps[l2]
     ]
 
 
@@ -103,6 +101,8 @@ class EdgeEncoder(nn.Module):
 
     def forward(self, graph: CrystalBatch) -> Edges:
         """Encode the edges of a batch of full cells."""
+        from e3nn import o3
+
         if graph.vector is None:
             raise ValueError("Edge vectors are needed: the graphs must be of full cells.")
         degrees = list(range(LMAX + 1))
@@ -118,6 +118,8 @@ def _coefficients(l1: int, l2: int, l3: int) -> Tensor:
 
     The normalisation is e3nn's "component": components of variance 1 give components of variance 1.
     """
+    from e3nn import o3
+
     w3j = o3.wigner_3j(l1, l2, l3, dtype=torch.float64) * (2 * l3 + 1) ** 0.5
     result: Tensor = w3j.new_zeros((LMAX + 1) ** 2, (2 * l3 + 1) * (2 * l1 + 1))
     result[l2**2 : (l2 + 1) ** 2] = w3j.permute(1, 2, 0).flatten(1)

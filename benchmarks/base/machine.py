@@ -226,7 +226,7 @@ def provenance() -> dict[str, str | None]:
     """
     import torch
 
-    packages = ("sen-bench", "torch", "torch-geometric", "e3nn", "numpy", "moyopy", "pymatgen", "scikit-learn")
+    packages = ("sen-bench", "torch", "e3nn", "numpy", "moyopy", "pymatgen", "scikit-learn")
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in packages},

@@ -123,7 +123,7 @@ def official_folds(
     """Return MatBench's folds of a complete data set, equal in content and order to those of matbench 0.6.
 
     Args:
-        kind: "regression" splits by `KFold`, "classification" by `StratifiedKFold`.
+        kind: "regression" splits as scikit-learn's `KFold`, "classification" by its `StratifiedKFold`.
         n_rows: Rows of the complete data set.
         targets: Labels of all rows in the official order, [n_rows]; read only for a classification.
 
@@ -134,12 +134,40 @@ def official_folds(
         UsageError: There are fewer rows, or fewer rows of one class, than folds.
         ValueError: A classification lacks the label of every row.
     """
-    from sklearn.model_selection import KFold, StratifiedKFold
-
     _require_rows(kind, n_rows, targets)
-    splitter = (KFold if kind == "regression" else StratifiedKFold)(N_FOLDS, shuffle=True, random_state=_OFFICIAL_SEED)
-    splits = splitter.split(np.zeros(n_rows), targets)
+    if kind == "regression":
+        tests = np.array_split(_permutation(n_rows, _OFFICIAL_SEED), N_FOLDS)
+        return [(np.delete(np.arange(n_rows), test), np.sort(test)) for test in tests]
+    from sklearn.model_selection import StratifiedKFold  # not at the top: it takes a second to load
+
+    splits = StratifiedKFold(N_FOLDS, shuffle=True, random_state=_OFFICIAL_SEED).split(np.zeros(n_rows), targets)
     return [(train.astype(np.int64), test.astype(np.int64)) for train, test in splits]
+
+
+def _permutation(n: int, seed: int) -> NDArray[np.int64]:
+    """Return the numbers below n in random order, from the generator of MatBench's folds, which NumPy has frozen."""
+    return np.random.RandomState(seed).permutation(n).astype(np.int64)
+
+
+def _shuffle_split(
+    n_test: int, seed: int, n_rows: int, labels: NDArray[np.generic] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw test rows as scikit-learn's `ShuffleSplit`, or its `StratifiedShuffleSplit` where rows have labels.
+
+    Returns:
+        The other rows and the test rows, each in random order.
+
+    Raises:
+        ValueError: A class has too few rows for two parts.
+    """
+    if labels is None:
+        rows = _permutation(n_rows, seed)
+        return rows[n_test:], rows[:n_test]
+    from sklearn.model_selection import StratifiedShuffleSplit  # not at the top: it takes a second to load
+
+    splitter = StratifiedShuffleSplit(1, test_size=n_test, random_state=seed)
+    ((train, test),) = splitter.split(np.zeros(n_rows), labels)
+    return train, test
 
 
 def _require_rows(kind: Kind, n_rows: int, targets: NDArray[np.generic] | None) -> None:
@@ -266,14 +294,9 @@ def _official(
 
 def _drawn(kind: Kind, order: NDArray[np.int64], targets: NDArray[np.generic], number: int) -> Fold:
     """Return a random split of the rows in this order, as positions in the table [n], without validation rows."""
-    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
-
     labels = targets[order] if kind == "classification" else None
     _require_rows(kind, len(order), labels)
-    splitter = (ShuffleSplit if kind == "regression" else StratifiedShuffleSplit)(
-        1, test_size=len(order) // N_FOLDS, random_state=number
-    )
-    ((train, test),) = splitter.split(np.zeros(len(order)), labels)
+    train, test = _shuffle_split(len(order) // N_FOLDS, number, len(order), labels)
     return Fold(number, order[np.sort(train)], order[:0], order[np.sort(test)])
 
 
@@ -311,16 +334,11 @@ def _judged(
 
 def _holdout(kind: Kind, targets: NDArray[np.generic], seed: int, limit: int | None, shares: Sequence[float]) -> Fold:
     """Split the rows into training, validation and test rows of these shares, with at least one row of each class."""
-    from sklearn.model_selection import train_test_split
-
     n_test, n_validation = (max(1, round(share * len(targets))) for share in (shares[2], shares[1]))
 
     def draw(rows: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:
-        strata = targets[rows] if kind == "classification" else None
-        parts: list[NDArray[np.int64]] = train_test_split(
-            rows, test_size=n, random_state=_OFFICIAL_SEED, stratify=strata
-        )
-        return parts
+        labels = targets[rows] if kind == "classification" else None
+        return [rows[part] for part in _shuffle_split(n, _OFFICIAL_SEED, len(rows), labels)]
 
     try:
         known, test = draw(np.arange(len(targets)), n_test)

@@ -54,6 +54,7 @@ def draw_svg(draw: Callable[[], Figure], name: str, labels: Sequence[str] = ()) 
     with drawing(labels), mpl.rc_context({"svg.hashsalt": name}):
         figure = draw()
         _write_powers(figure)
+        _lay_out(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = visible(buffer.getvalue())
     svg = text[text.index("<svg") :].strip()
@@ -72,6 +73,16 @@ def draw_svg(draw: Callable[[], Figure], name: str, labels: Sequence[str] = ()) 
     svg = _TAG.sub(change, svg)
     svg = svg.replace("<svg ", f'<svg font-family="{FONTS}" stroke-linejoin="round" stroke-linecap="butt" ', 1)
     return re.sub(r">\s*\n\s*<", "><", svg)
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place the axes of a figure, as `savefig` does, which to this end draws all of it an additional time."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    if engine := figure.get_layout_engine():
+        FigureCanvasSVG(figure)
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def _write_powers(figure: Figure) -> None:

@@ -18,6 +18,15 @@ def test_plugins_are_found_by_name_in_alphabetical_order() -> None:
     assert find_plugins("sen_bench.no_such_group") == {}
 
 
+def test_entry_points_are_read_once_for_each_search_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+    monkeypatch.setattr("sen.registry.entry_points", lambda group: asked.append(group) or EntryPoints())
+    for path in (tmp_path / "a", tmp_path / "b"):
+        monkeypatch.syspath_prepend(path)
+        assert find_plugins("sen_bench.blocks") == find_plugins("sen_bench.blocks") == {}
+    assert asked == ["sen_bench.blocks"] * 2
+
+
 @pytest.mark.parametrize(
     "name", ["../evil", "a/b", "-rf", ".hidden", "..", "a b", "a,b", "a=b", "\x1b[31mred", "\u202etx", "[red]"]
 )
@@ -27,7 +36,7 @@ def test_a_name_that_is_not_fit_for_a_folder_is_refused(
     points = EntryPoints(
         EntryPoint(each, "sen.capsule:CapsuleBlock", "sen_bench.blocks") for each in (name, "fine_2.0+x-y")
     )
-    monkeypatch.setattr("sen.registry.entry_points", lambda group: points.select(group=group))
+    monkeypatch.setattr("sen.registry._registered", lambda group, _: points.select(group=group))
     assert block_names() == block_names() == ["fine_2.0+x-y"]
     (record,) = caplog.records
     assert record.message.startswith(
@@ -44,7 +53,7 @@ def test_no_package_takes_the_name_of_a_block_of_sen_bench(
     own = next(plugin for plugin in entry_points(group=group) if plugin.name == "mlp")
     other = EntryPoint("mlp", "sen.capsule:CapsuleBlock", group)
     for order in ((own, other, own), (other, own)):
-        monkeypatch.setattr("sen.registry.entry_points", lambda group, order=order: EntryPoints(order))  # noqa: ARG005
+        monkeypatch.setattr("sen.registry._registered", lambda *_, order=order: EntryPoints(order))
         assert find_plugins(group) == {"mlp": own}
     (message,) = {record.message for record in caplog.records}
     assert message.startswith(f"The plug-in 'mlp' of an unknown package (entry point group {group}) is not used: ")
@@ -55,7 +64,7 @@ def test_a_plugin_that_ends_the_process_cannot_be_loaded(monkeypatch: pytest.Mon
     (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
     points = EntryPoints([EntryPoint("leaves", "leaves:Block", "sen_bench.blocks")])
-    monkeypatch.setattr("sen.registry.entry_points", lambda group: points.select(group=group))
+    monkeypatch.setattr("sen.registry._registered", lambda group, _: points.select(group=group))
     with pytest.raises(ImportError, match="it ends the process with 3 when it is imported"):
         load_block("leaves")
 

@@ -123,6 +123,30 @@ def test_overwriting_discards_all_that_was_asked_for_before_it_begins(
 
 
 @pytest.mark.usefixtures("unlearnt")
+def test_with_nothing_left_to_train_and_to_predict_only_what_is_needed_is_loaded(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    arguments = run_arguments(write_data(rocksalts(40)), tmp_path / "runs", "--folds", 0)
+    assert sen_bench(*arguments).code == 0
+    crystal = tmp_path / "crystal.vasp"
+    crystal.write_text("NeO\n5.0\n0 .5 .5\n.5 0 .5\n.5 .5 0\nNe O\n1 1\nDirect\n0 0 0\n.5 .5 .5\n")
+    code = (
+        "import atexit, sys; from benchmarks.cli.main import main; "
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main()"
+    )
+    # They take a third of a second to three seconds to load. No command reads a configuration without torch.
+    heavy = {"dask", "distributed", "e3nn", "joblib", "matplotlib", "optuna", "openTSNE", "pandas", "pyarrow"}
+    heavy |= {"scipy.stats", "seaborn", "sklearn", "torch._dynamo", "torch_geometric"}
+    for words in (arguments, ("predict", only_run(tmp_path / "runs"), crystal)):
+        command = [sys.executable, "-c", code, *map(str, words)]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True)
+        loaded = set(answer.stderr.split())
+        assert "benchmarks.training.plans" in loaded
+        assert not heavy & loaded
+        assert words[0] != "run" or "pymatgen" not in loaded
+
+
+@pytest.mark.usefixtures("unlearnt")
 def test_a_training_whose_predictions_are_no_numbers_leaves_no_state(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,8 +321,8 @@ def test_divergence_is_reported_and_leaves_no_result(write_data: Write, sen_benc
 def test_plug_in_that_cannot_be_imported_is_named(sen_bench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = EntryPoint("broken", "a_package_that_is_not_there:Block", "sen_bench.blocks")
     monkeypatch.setattr(
-        "sen.registry.entry_points",
-        lambda group: EntryPoints([broken]) if group == "sen_bench.blocks" else entry_points(group=group),
+        "sen.registry._registered",
+        lambda group, _: EntryPoints([broken]) if group == "sen_bench.blocks" else entry_points(group=group),
     )
     answer = sen_bench("run", "prototypes", "--block", "broken")
     assert answer.code == 2

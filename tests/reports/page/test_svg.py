@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
 
+from matplotlib.artist import Artist
+
 from benchmarks.base.files import plain
 from reports.page.section import Figure
-from reports.page.style import INK, subplots
+from reports.page.style import INK, drawing, subplots
 from reports.page.svg import VARIABLES, draw_svg
 from reports.sections.learning import Learning
 from reports.sections.overview import Overview
@@ -49,6 +52,31 @@ def test_mathematics_is_drawn_where_it_is_meant() -> None:
     assert "mathdefault" not in svg
     # What is written is not changed as an attribute would be.
     assert f"{INK} x='1.23456' &lt;b&gt;" in text
+
+
+def test_a_figure_is_drawn_once_with_its_axes_where_savefig_places_them() -> None:
+    drawn = []
+
+    class Counting(Artist):
+        def draw(self, renderer: Any) -> None:  # noqa: ARG002
+            drawn.append(True)
+
+    def draw() -> Any:
+        figure, axes = subplots()
+        axes.set_ylabel("a label\nof two lines")
+        axes.set_yticks([0, 1], ["none", "a long word"])
+        figure.add_artist(Counting())
+        figures.append(figure)
+        return figure
+
+    figures: list[Any] = []
+    with drawing():
+        draw().savefig(io.StringIO(), format="svg")
+    drawn.clear()
+    draw_svg(draw, "once")
+    assert len(drawn) == 1
+    expected, found = (figure.axes[0].get_position().bounds for figure in figures)
+    assert found == expected
 
 
 def test_figures_share_no_ids_and_follow_the_page(tmp_path: Path) -> None:
