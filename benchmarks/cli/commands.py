@@ -23,6 +23,7 @@ from benchmarks.cli.options import (
     TargetOption,
     TaskArgument,
     TrainingOptions,
+    check_folds,
     check_jobs,
     check_repeats,
     choose_folds,
@@ -91,7 +92,7 @@ def run(
         flags=options.flags,
         assignments=set_ or (),
     )
-    folds = choose_folds(options.folds, chosen)
+    check_folds(options.folds, chosen)
     command_line = ["sen-bench", *sys.argv[1:]]
     try:
         with RunDisplay() as display:
@@ -107,7 +108,7 @@ def run(
             plan = make_plan(
                 configured,
                 dataset,
-                folds=folds,
+                folds=choose_folds(options.folds, dataset),
                 seeds=options.all_seeds,
                 out=options.out,
                 overwrite=overwrite,
@@ -189,7 +190,7 @@ def tune(
     check_repeats("--trials", trials)
     variant = _choose_variant(block, model)
     chosen = options.choose_task(task)
-    numbers = choose_folds(folds, chosen)
+    check_folds(folds, chosen)
     given: dict[str, Any] = {
         "recipe": options.recipe,
         "file": config,
@@ -202,12 +203,13 @@ def tune(
             from benchmarks.base.machine import pick_device
 
             device = pick_device(options.device)
+            dataset = load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec)
             tuning = Tuning(
                 variant,
                 variant,
                 given,
-                load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec),
-                folds=numbers,
+                dataset,
+                folds=choose_folds(folds, dataset),
                 seeds=options.all_seeds,
                 trials=trials,
                 out=options.out,

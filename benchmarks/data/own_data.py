@@ -19,7 +19,7 @@ from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import expanded
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, refinement_facts, with_ptr
-from benchmarks.data.folds import check_split, n_folds
+from benchmarks.data.folds import check_split
 from benchmarks.data.layouts import LAYOUTS, Layout, open_layout
 from benchmarks.data.rows import Fault
 from benchmarks.data.tasks import COMPOSITION_TASKS, TASKS, Kind, Task, get_task
@@ -61,7 +61,7 @@ def find_task(
         target: Column of own data that holds the target. This and the other arguments, for which see `own_task`, are
             for own data only, except the split.
         kind: What is predicted.
-        split: How rows are split; "folds" or "resample" for a task with a name.
+        split: How rows are split, see `benchmarks.data.folds.check_split`; "group:COLUMN" is for own data.
         unit: Unit of the target.
 
     Raises:
@@ -75,8 +75,8 @@ def find_task(
     if path is not None:
         return own_task(path, **given)
     task, split = get_task(name), check_split(given.pop("split", "folds"))
-    if n_folds(split) == 1:
-        given[f"split {split}"] = split
+    if split.startswith("group:"):
+        given[f"--split {split}"] = split
     if given:
         raise own_data_only(task, *given)
     return task if split == task.split else replace(task, split=split)
@@ -139,7 +139,6 @@ def own_task(
         kind=kind,
         description=f"Own data: {path.name}.",
         split=split,
-        default_folds=(0,) if n_folds(split) == 1 else (0, 1, 2, 3, 4),
         path=path,
     )
 

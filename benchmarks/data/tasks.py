@@ -18,6 +18,7 @@ from benchmarks.base.files import expanded, file_digest, reading
 __all__ = [
     "COMPOSITION_TASKS",
     "DATA_DIR_VARIABLE",
+    "OFFICIAL_SEED",
     "RESAMPLE",
     "TASKS",
     "DataFile",
@@ -32,6 +33,9 @@ __all__ = [
 Kind = Literal["regression", "classification"]
 
 DATA_DIR_VARIABLE = "SEN_BENCH_DATA"
+
+OFFICIAL_SEED = 18012019
+"""The seed of the split file shipped with matbench 0.6 (matbench_v0.1_validation.json, "random_state")."""
 
 RESAMPLE = "resample"
 """The split of which each fold is a random one of its own, drawn by the number of the fold; it has no last fold."""
@@ -53,11 +57,12 @@ class Task:
         url: Address of the official file; None for a task outside MatBench.
         sha256: Hash of the official file, in hexadecimal.
         licence: Licence of the data, where their source states one.
-        split: "folds" for MatBench's five, "resample", or "holdout:0.8/0.1/0.1" (see
+        split: "folds" for MatBench's five, or another rule that assigns rows to training, validation and test (see
             `benchmarks.data.folds.check_split`).
-        default_folds: Folds that a run takes by default.
+        default_folds: Folds of "folds" or "resample" that a run takes by default.
         defaults: Configuration fields that have other defaults for this task.
         path: The folder or file of own data; None for a task that sen-bench knows by name.
+        split_path: The split file, where the split is one.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Task:
     default_folds: tuple[int, ...] = (0, 1, 2, 3, 4)
     defaults: Mapping[str, object] = field(default_factory=dict)
     path: Path | None = None
+    split_path: Path | None = None
 
     @property
     def is_official(self) -> bool:
