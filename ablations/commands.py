@@ -173,6 +173,7 @@ def ablate(
         parse_percent("--margin", margin),
         detection,
         resampled=chosen.is_resampled,
+        not_assessable=chosen.not_assessable,
     )
     if detection and not declaration.contrasts:
         raise UsageError("--detect compares variants, and there is only one: name more, or give --seeds in its place.")
@@ -516,6 +517,6 @@ def _conclude(
         reasons: dict[tuple[str, str], list[str]] = {}
         names = {variant.plan: str(variant) for variant in variants}
         for planned, error in failures.items():
-            reasons.setdefault((names[planned.plan], str(error)), []).append(str(planned.training))
+            reasons.setdefault((names[planned.plan], str(error)), []).append(str(planned))
         lines = "\n".join(f"  {name} ({'; '.join(trainings)}): {why}" for (name, why), trainings in reasons.items())
         raise RunError(f"{count(len(failures), 'training')} failed, and the same command tries again:\n{lines}")

@@ -18,8 +18,10 @@ from benchmarks.cli.options import (
     ConfigOption,
     DataDir,
     DeviceOption,
+    FoldsOption,
     KindOption,
     SetOption,
+    SplitOption,
     TargetOption,
     TaskArgument,
     TrainingOptions,
@@ -44,6 +46,7 @@ __all__ = [
     "predict",
     "prepare",
     "run",
+    "split",
     "status",
     "tasks",
     "tune",
@@ -136,7 +139,7 @@ def run(
         raise typer.Exit(130) from None
     show_result(plan, summary)
     if failures:
-        names = "; ".join(str(planned.training) for planned in failures)
+        names = "; ".join(str(planned) for planned in failures)
         raise RunError(
             f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons above, and have no result: "
             f"{names}. To try them again:\n  {shlex.join(command_line)}"
@@ -274,6 +277,37 @@ def prepare(
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
         duplicates = find_near_duplicates(dataset.table, jobs=jobs, progress=display.progress("Comparing crystals"))
     show_preparation(dataset, graphs, duplicates)
+
+
+def split(
+    task: TaskArgument,
+    split: SplitOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Split file in MatFold's layout: NAME.json, with CSV files beside it."),
+    ] = None,
+    folds: FoldsOption = None,
+    data_dir: DataDir = None,
+    target: TargetOption = None,
+    kind: KindOption = None,
+    on_bad_row: BadRowOption = None,
+) -> None:
+    """Show the folds of a split, with the groups that they test, and write them to a file for MatFold and --split file.
+
+    Validation rows are those of seed 0.
+    """
+    from benchmarks.cli.display import show_split
+    from benchmarks.cli.progress import RunDisplay
+    from benchmarks.data.split_files import write_folds
+    from sen.crystal import SYMPREC
+
+    chosen = choose_task(task, data_dir, on_bad_row, split=split, target=target, kind=kind)
+    check_folds(folds, chosen)
+    with RunDisplay() as display:
+        dataset = load_with_bars(chosen, data_dir, on_bad_row, display, symprec=SYMPREC)
+    made = dataset.folds(numbers=choose_folds(folds, dataset))
+    files = [] if output is None else write_folds(output, chosen, dataset.table, made)
+    show_split(dataset, made, files)
 
 
 def predict(

@@ -29,6 +29,7 @@ __all__ = [
     "ConfigOption",
     "DataDir",
     "DeviceOption",
+    "FoldsOption",
     "KindOption",
     "SetOption",
     "SplitOption",
@@ -87,6 +88,10 @@ BadRowOption = Annotated[
 ]
 
 
+FoldsOption = Annotated[
+    str | None,
+    typer.Option(help="Folds, such as 0,1 or cubic,hexagonal. Default: all; for `prototypes` fold 0."),
+]
 SplitOption = Annotated[
     str | None,
     typer.Option(
@@ -103,10 +108,7 @@ SplitOption = Annotated[
 class TrainingOptions:
     """The options that commands share which train: each field is one of them, with its default."""
 
-    folds: Annotated[
-        str | None,
-        typer.Option(help="Folds to run, such as 0,1, or cubic,hexagonal. Default: all; for `prototypes` fold 0."),
-    ] = None
+    folds: FoldsOption = None
     seed: Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Seed of the first run.")] = 0
     seeds: Annotated[
         int | None,

@@ -25,6 +25,7 @@ from benchmarks.data.folds import (
 )
 from benchmarks.data.groups import FEWEST_WITH_ELEMENT, DataFolds, TestedRows, grouped_folds
 from benchmarks.data.own_data import OnBadRow, SkippedRow, own_data_only, read_own_data
+from benchmarks.data.split_files import read_folds
 from benchmarks.data.tasks import DataFile, Task, download_folder, find_data_file, get_task, named_folder
 from sen.crystal import SYMBOLS, SYMPREC
 
@@ -58,7 +59,7 @@ class Dataset:
         """What each fold tests, and its name; empty where the split does not depend on the data.
 
         Raises:
-            UsageError: See `benchmarks.data.groups.grouped_folds`, as for
+            UsageError: See `grouped_folds` and `read_folds`, as for
                 `DataError`.
             DataError: The data or the split file cannot be read.
         """
@@ -142,7 +143,9 @@ class Dataset:
         if not depends_on_data(split):
             return None
         if not self._of_data:
-            self._of_data.append(grouped_folds(split, self.task, self.table))
+            is_file = split.startswith("file:")
+            found = read_folds(self.task, self.table) if is_file else grouped_folds(split, self.task, self.table)
+            self._of_data.append(found)
         return self._of_data[0]
 
     def folds(

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from benchmarks.base.cache import digest
 from benchmarks.base.console import count
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
-from benchmarks.data.groups import LEAVE_ONE_OUT, DataFolds, Grouping
-from benchmarks.data.tasks import OFFICIAL_SEED, RESAMPLE, Kind
+from benchmarks.data.groups import DataFolds, Grouping
+from benchmarks.data.tasks import LEAVE_ONE_OUT, OFFICIAL_SEED, RESAMPLE, Kind
 
 __all__ = [
     "JUDGED_FRACTION",
@@ -312,7 +312,7 @@ def _tested(order: NDArray[np.int64], of_data: DataFolds, number: int) -> Fold:
     return fold
 
 
-def fold_label(fold: int, name: str) -> str:
+def fold_label(fold: int, name: str = "") -> str:
     """Return how a fold is called in tables: its number, with the name of the group that it tests if it has one."""
     return f"{fold} ({printable(name)})" if name else str(fold)
 

@@ -17,15 +17,13 @@ from benchmarks.base.errors import DataError, UsageError, printable
 from benchmarks.data.crystal_table import CrystalTable, reduced_formula
 from benchmarks.data.descriptors import crystal_statistics, elements_of
 from benchmarks.data.layouts import open_layout
-from benchmarks.data.tasks import OFFICIAL_SEED, Task
+from benchmarks.data.tasks import LEAVE_ONE_OUT, OFFICIAL_SEED, Task
 from sen.crystal import CRYSTAL_SYSTEMS, SYMBOLS
 
-__all__ = ["FEWEST_WITH_ELEMENT", "LEAVE_ONE_OUT", "DataFolds", "Grouping", "TestedRows", "group_rows", "grouped_folds"]
+__all__ = ["FEWEST_WITH_ELEMENT", "DataFolds", "Grouping", "TestedRows", "group_rows", "grouped_folds"]
 
 FEWEST_WITH_ELEMENT = 30
 """Rows with an element from which on the element is a fold."""
-LEAVE_ONE_OUT = ("point-group", "crystal-system", "element", "cluster")
-"""Names of the splits in which each group is a fold of its own; in others a fold tests many groups."""
 
 _N_FOLDS = 5
 _UNKNOWN = CRYSTAL_SYSTEMS[0]

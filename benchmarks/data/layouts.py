@@ -33,7 +33,7 @@ from benchmarks.data.splitter import DocumentSplitter, RowSplitter, split_file
 from benchmarks.data.structures import BadRow, Form, RawCrystal, form_of, parse_file, parse_structure
 from benchmarks.data.tasks import Kind, Task
 
-__all__ = ["LAYOUTS", "Layout", "open_layout"]
+__all__ = ["LAYOUTS", "Layout", "csv_rows", "open_layout"]
 
 _GEMMI = f"gemmi {version('gemmi')}"
 _TABLE = "id_prop.csv"
@@ -117,7 +117,7 @@ class _Folder:
         self.path = folder / _TABLE
         if not self.path.is_file():
             raise UsageError(f"There is no {_TABLE} in the folder {folder}: own data are {LAYOUTS}.")
-        rows = list(_csv_rows(self.path))
+        rows = list(csv_rows(self.path))
         header = [name.strip() for name in rows[0]] if rows else []
         _check_separator(self.path, header)
         self._width = len(header)
@@ -326,13 +326,13 @@ class _Csv(_Table):
 
     @cached_property
     def columns(self) -> list[str]:
-        columns = [name.strip() for name in next(_csv_rows(self.path), [])]
+        columns = [name.strip() for name in next(csv_rows(self.path), [])]
         _check_separator(self.path, columns)
         _check_names(self.path, columns)
         return columns
 
     def ids(self) -> list[str]:
-        rows = itertools.islice(_csv_rows(self.path), 1, None)
+        rows = itertools.islice(csv_rows(self.path), 1, None)
         if self.id is None:
             return [str(row) for row, _ in enumerate(rows)]
         at = self.columns.index(self.id)
@@ -340,12 +340,12 @@ class _Csv(_Table):
 
     def values(self, column: str) -> list[str]:
         _check_column(self.path, column, self.targets())
-        at, rows = self.columns.index(column), itertools.islice(_csv_rows(self.path), 1, None)
+        at, rows = self.columns.index(column), itertools.islice(csv_rows(self.path), 1, None)
         return [_text(row[at]) if at < len(row) else "" for row in rows]
 
     def chunks(self, target: str) -> Iterator[list[_Row]]:
         n, structure, value = len(self.columns), self.columns.index(self.structure), self.columns.index(target)
-        rows = itertools.islice(_csv_rows(self.path), 1, None)
+        rows = itertools.islice(csv_rows(self.path), 1, None)
         return _chunks(
             (row[structure], _value(row[value]))
             if len(row) == n
@@ -528,7 +528,7 @@ def _file_content(path: Path) -> str:
         return file_digest(path)
 
 
-def _csv_rows(path: Path) -> Iterator[list[str]]:
+def csv_rows(path: Path) -> Iterator[list[str]]:
     """Yield the rows of a CSV file, gzipped or not, without empty lines.
 
     Raises:

@@ -14,7 +14,7 @@ from benchmarks.base.errors import DataError, UnreadableError, UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.base.zip_path import open_path
 from benchmarks.data.dataset import Dataset
-from benchmarks.data.folds import Fold, check_fold_numbers
+from benchmarks.data.folds import Fold, check_fold_numbers, fold_label
 from benchmarks.data.graph_table import GraphTable, build_graphs
 from benchmarks.results.run_config import RunConfig
 from benchmarks.results.store import Run, Training, other_code
@@ -68,6 +68,11 @@ class PlannedTraining(NamedTuple):
 
     plan: Plan
     training: Training
+
+    def __str__(self) -> str:
+        """How messages name the training: "fold 6 (cubic), seed 0"."""
+        names, fold = self.plan.dataset.fold_names, self.training.fold
+        return f"fold {fold_label(fold, *names[fold : fold + 1])}, seed {self.training.seed}"
 
 
 def run_facts(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
