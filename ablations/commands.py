@@ -19,6 +19,7 @@ from benchmarks.cli.options import (
     CONFIG_HELP,
     TASK_HELP,
     TrainingOptions,
+    check_folds,
     check_jobs,
     check_repeats,
     choose_folds,
@@ -30,7 +31,7 @@ from benchmarks.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ablations.comparison import Declaration
     from ablations.cost import Cost
@@ -156,7 +157,7 @@ def ablate(
     names = parse_variants(blocks, models)
     assignments, axes = parse_axes(set_ or ())
     chosen = options.choose_task(task)
-    folds = choose_folds(options.folds, chosen)
+    check_folds(options.folds, chosen)
     settings = build_settings(
         chosen.name,
         names,
@@ -172,6 +173,7 @@ def ablate(
         parse_percent("--margin", margin),
         detection,
         resampled=chosen.is_resampled,
+        not_assessable=chosen.not_assessable,
     )
     if detection and not declaration.contrasts:
         raise UsageError("--detect compares variants, and there is only one: name more, or give --seeds in its place.")
@@ -187,6 +189,7 @@ def ablate(
                     symprec: load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec)
                     for symprec in dict.fromkeys(setting.config.graph.symprec for setting in settings)
                 }
+                folds = _common_folds(options.folds, datasets.values())
                 tunings = [] if tune is None else _make_tunings(settings, datasets, folds, tune, options, display)
             place = _Place(device, jobs or 1, cluster)
             if tunings:
@@ -239,6 +242,22 @@ class _Place:
         from benchmarks.training.execution import n_workers
 
         return n_workers(self.cluster.n_workers() if self.cluster else self.jobs, n_pending)
+
+
+def _common_folds(text: str | None, datasets: Iterable[Dataset]) -> list[int]:
+    """Return the folds to run, which are the same in all data sets: these differ in the tolerance of the refinement.
+
+    Raises:
+        UsageError: See `choose_folds`; or the folds of the data sets differ.
+    """
+    first, *others = datasets
+    for other in others:
+        if other.fold_names != first.fold_names:
+            raise UsageError(
+                f"The split {first.task.split} has other folds for crystals refined to {other.symprec:g} Å than for "
+                f"those refined to {first.symprec:g} Å: give all variants one graph.symprec."
+            )
+    return choose_folds(text, first)
 
 
 def _detection(detect: str | None, seeds: int | None, max_seeds: int | None, seed: int) -> Detection | None:
@@ -498,6 +517,6 @@ def _conclude(
         reasons: dict[tuple[str, str], list[str]] = {}
         names = {variant.plan: str(variant) for variant in variants}
         for planned, error in failures.items():
-            reasons.setdefault((names[planned.plan], str(error)), []).append(str(planned.training))
+            reasons.setdefault((names[planned.plan], str(error)), []).append(str(planned))
         lines = "\n".join(f"  {name} ({'; '.join(trainings)}): {why}" for (name, why), trainings in reasons.items())
         raise RunError(f"{count(len(failures), 'training')} failed, and the same command tries again:\n{lines}")

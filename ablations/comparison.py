@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ablations.detection import Detection
 from ablations.grid import Setting
@@ -30,12 +30,14 @@ class Declaration:
         margin: Share of the second variant's score within which differences do not matter.
         detection: The difference to find; None where the number of seeds is given.
         resampled: Whether each fold is a random split of its own.
+        not_assessable: Why a question has no answer on the split of the task, see `Task.not_assessable`.
     """
 
     contrasts: Sequence[tuple[str, str]]
     margin: float = MARGIN
     detection: Detection | None = None
     resampled: bool = False
+    not_assessable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def target(self) -> float:
@@ -71,6 +73,7 @@ def compare_finished(all_finished: Sequence[FinishedVariant], declaration: Decla
         higher_is_better=judge.metric.higher_is_better,
         margin=declaration.margin,
         resampled=declaration.resampled,
+        not_assessable=declaration.not_assessable,
     )
 
 

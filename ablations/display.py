@@ -107,7 +107,7 @@ class GridDisplay(TrainingDisplay):
         super().end(planned, outcome)
 
     def _name(self, planned: PlannedTraining) -> str:
-        return f"{self._lines[planned.plan].variant}, {planned.training}"
+        return f"{self._lines[planned.plan].variant}, {planned}"
 
     def _advance(self, planned: PlannedTraining, epoch: Epoch) -> None:
         line = self._lines[planned.plan]

@@ -226,7 +226,7 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
         "known_noise": asdict(result.known_noise) if result.known_noise else None,
         "detection": _detection_facts(result),
         "failures": [
-            {"run": str(planned.plan.run.path), "training": str(planned.training), "reason": str(reason)}
+            {"run": str(planned.plan.run.path), "training": str(planned), "reason": str(reason)}
             for planned, reason in failures.items()
         ],
     }
@@ -248,7 +248,8 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
         )
         _write_csv(folder / "comparisons.csv", [{**_flat(each), "split": task.split} for each in comparisons], _COLUMNS)
         _write_csv(
-            folder / "cells.csv", [{**line, "split": task.split} for line in _lines_of_trainings(result.finished)]
+            folder / "cells.csv",
+            [{**line, "split": task.split} for line in _lines_of_trainings(result.finished, result.dataset.fold_names)],
         )
         write_bytes(folder / "table.tex", _latex(result).encode())
     except OSError as error:
@@ -293,14 +294,15 @@ def _paper_columns(paper: float | None) -> dict[str, float]:
     return {} if paper is None else {"paper_mae_scaled": paper, "paper_mae_ev": paper * SCALE}
 
 
-def _lines_of_trainings(all_finished: Sequence[FinishedVariant]) -> list[dict[str, Any]]:
-    """Return a line for each finished training."""
+def _lines_of_trainings(all_finished: Sequence[FinishedVariant], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a line for each finished training, given the names of the folds, if they have any."""
     return [
         {
             "variant": finished.setting.name,
             **finished.setting.values,
             "seed": training.seed,
             "fold": training.fold,
+            **({"fold_name": names[training.fold]} if any(names) else {}),
             **(
                 record["metrics"] if finished.judge.rows == "test" else {finished.metric.name: finished.score[training]}
             ),

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ablations.grid import Setting
-from benchmarks.data.folds import n_folds
 from benchmarks.results.run_config import build_config
 from benchmarks.training.tuning import Tuning
 
@@ -41,7 +40,7 @@ def make_tuning(
         UsageError: See `Tuning`, as for the arguments and `DataError`.
         DataError: The trials cannot be read.
     """
-    leaves_few = len(folds) > 1 and n_folds(dataset.task.split) in {None, len(folds)}
+    leaves_few = len(folds) > 1 and dataset.n_folds in {None, len(folds)}
     return Tuning(
         str(setting),
         setting.name,

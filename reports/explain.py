@@ -133,6 +133,7 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
         facts = {
             "name": one.name,
             "fold": one.training.fold,
+            "fold_label": study.fold_label(one.training.fold),
             "seed": one.training.seed,
             "is_test_row": one.is_test_row,
             "target": one.target,
@@ -260,7 +261,7 @@ def show_explanation(outcomes: Sequence[Outcome], study: Study, console: Console
             facts["symbol"],
             str(facts["atoms_primitive"]),
             str(len(facts["orbits"])),
-            f"{facts['fold']}" + ("" if facts["is_test_row"] else "*"),
+            facts["fold_label"] + ("" if facts["is_test_row"] else "*"),
             *(dashed(facts[name]) for name in ("prediction", "target")),
             *(" / ".join(dashed(facts["summary"][measure][kind], 2) for measure in MEASURES) for kind in kinds),
         )

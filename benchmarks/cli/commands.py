@@ -18,11 +18,14 @@ from benchmarks.cli.options import (
     ConfigOption,
     DataDir,
     DeviceOption,
+    FoldsOption,
     KindOption,
     SetOption,
+    SplitOption,
     TargetOption,
     TaskArgument,
     TrainingOptions,
+    check_folds,
     check_jobs,
     check_repeats,
     choose_folds,
@@ -43,6 +46,7 @@ __all__ = [
     "predict",
     "prepare",
     "run",
+    "split",
     "status",
     "tasks",
     "tune",
@@ -91,7 +95,7 @@ def run(
         flags=options.flags,
         assignments=set_ or (),
     )
-    folds = choose_folds(options.folds, chosen)
+    check_folds(options.folds, chosen)
     command_line = ["sen-bench", *sys.argv[1:]]
     try:
         with RunDisplay() as display:
@@ -107,7 +111,7 @@ def run(
             plan = make_plan(
                 configured,
                 dataset,
-                folds=folds,
+                folds=choose_folds(options.folds, dataset),
                 seeds=options.all_seeds,
                 out=options.out,
                 overwrite=overwrite,
@@ -135,7 +139,7 @@ def run(
         raise typer.Exit(130) from None
     show_result(plan, summary)
     if failures:
-        names = "; ".join(str(planned.training) for planned in failures)
+        names = "; ".join(str(planned) for planned in failures)
         raise RunError(
             f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons above, and have no result: "
             f"{names}. To try them again:\n  {shlex.join(command_line)}"
@@ -189,7 +193,7 @@ def tune(
     check_repeats("--trials", trials)
     variant = _choose_variant(block, model)
     chosen = options.choose_task(task)
-    numbers = choose_folds(folds, chosen)
+    check_folds(folds, chosen)
     given: dict[str, Any] = {
         "recipe": options.recipe,
         "file": config,
@@ -202,12 +206,13 @@ def tune(
             from benchmarks.base.machine import pick_device
 
             device = pick_device(options.device)
+            dataset = load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec)
             tuning = Tuning(
                 variant,
                 variant,
                 given,
-                load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec),
-                folds=numbers,
+                dataset,
+                folds=choose_folds(folds, dataset),
                 seeds=options.all_seeds,
                 trials=trials,
                 out=options.out,
@@ -272,6 +277,37 @@ def prepare(
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
         duplicates = find_near_duplicates(dataset.table, jobs=jobs, progress=display.progress("Comparing crystals"))
     show_preparation(dataset, graphs, duplicates)
+
+
+def split(
+    task: TaskArgument,
+    split: SplitOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Split file in MatFold's layout: NAME.json, with CSV files beside it."),
+    ] = None,
+    folds: FoldsOption = None,
+    data_dir: DataDir = None,
+    target: TargetOption = None,
+    kind: KindOption = None,
+    on_bad_row: BadRowOption = None,
+) -> None:
+    """Show the folds of a split, with the groups that they test, and write them to a file for MatFold and --split file.
+
+    Validation rows are those of seed 0.
+    """
+    from benchmarks.cli.display import show_split
+    from benchmarks.cli.progress import RunDisplay
+    from benchmarks.data.split_files import write_folds
+    from sen.crystal import SYMPREC
+
+    chosen = choose_task(task, data_dir, on_bad_row, split=split, target=target, kind=kind)
+    check_folds(folds, chosen)
+    with RunDisplay() as display:
+        dataset = load_with_bars(chosen, data_dir, on_bad_row, display, symprec=SYMPREC)
+    made = dataset.folds(numbers=choose_folds(folds, dataset))
+    files = [] if output is None else write_folds(output, chosen, dataset.table, made)
+    show_split(dataset, made, files)
 
 
 def predict(

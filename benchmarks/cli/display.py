@@ -20,7 +20,7 @@ from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageErro
 from benchmarks.base.files import expanded, plain
 from benchmarks.base.text import csv_text
 from benchmarks.cli.progress import first_ids, show_notes
-from benchmarks.data.folds import N_FOLDS, n_folds
+from benchmarks.data.folds import N_FOLDS, fold_label, n_folds
 from benchmarks.data.near_duplicates import NEAR, NearDuplicates
 from benchmarks.data.tasks import TASKS, Task, find_data_file
 from benchmarks.results.leaderboard import TAGS, published, rank, source
@@ -30,6 +30,7 @@ from sen.registry import variant_kind
 
 if TYPE_CHECKING:
     from benchmarks.data.dataset import Dataset
+    from benchmarks.data.folds import Fold
     from benchmarks.data.graph_table import GraphSettings, GraphTable
     from benchmarks.results.run_config import TrainingConfig
     from benchmarks.results.store import Run, Training
@@ -47,6 +48,7 @@ __all__ = [
     "show_predictions",
     "show_preparation",
     "show_result",
+    "show_split",
     "show_status",
     "show_submission",
     "show_tasks",
@@ -82,7 +84,7 @@ def show_result(plan: Plan, summary: dict[str, Any]) -> None:
 
 
 def _fold_table(plan: Plan, summary: dict[str, Any]) -> Table:
-    task = plan.dataset.task
+    task, names = plan.dataset.task, plan.dataset.fold_names
     seeds = len(summary["seeds"]) > 1
     unit = f" in {task.unit}" if task.unit else ""
     table = Table(title=f"{task.title}, {plan.config.variant}: test rows{unit}", title_justify="left")
@@ -92,7 +94,8 @@ def _fold_table(plan: Plan, summary: dict[str, Any]) -> Table:
     for name in summary["mean"]:
         table.add_column(METRIC_LABELS[name], justify="right")
     for row in sorted(summary["trainings"], key=lambda row: (row["fold"], row["seed"])):
-        labels = [str(row["fold"])] + ([str(row["seed"])] if seeds else [])
+        labels = [fold_label(row["fold"], *names[row["fold"] : row["fold"] + 1])]
+        labels += [str(row["seed"])] if seeds else []
         values = [row[name] for name in summary["mean"]]
         table.add_row(*labels, *(figures(math.nan if value is None else value) for value in values))
     if len(summary["folds"]) > 1:
@@ -213,6 +216,36 @@ def _show_duplicates(console: Console, dataset: Dataset, duplicates: NearDuplica
             f"{figures(duplicates.difference)}{unit}.",
             soft_wrap=True,
         )
+
+
+def show_split(dataset: Dataset, folds: Sequence[Fold], files: Sequence[Path]) -> None:
+    """Print the folds of a split, and the files that hold it.
+
+    Args:
+        dataset: The task with its crystals.
+        folds: The folds.
+        files: The split file and the files beside it; none where it was not written.
+    """
+    has_many = any(len(tested.keys) > 1 for tested in dataset.tested)
+    table = Table(title=f"{dataset.task.title}: rows of each fold", title_justify="left")
+    table.add_column("fold")
+    for heading in ("groups tested", "training", "validation", "test"):
+        if heading != "groups tested" or has_many:
+            table.add_column(heading, justify="right")
+    for fold in folds:
+        groups = [f"{len(dataset.tested[fold.index].keys):,}"] if has_many else []
+        table.add_row(fold.label, *groups, *(f"{len(part):,}" for part in (fold.train, fold.validation, fold.test)))
+    console = make_console()
+    console.print(table)
+    tested = np.unique(np.concatenate([fold.test for fold in folds]), return_counts=True)[1]
+    lacking = len(dataset.table) - len(tested)
+    if lacking or (tested > 1).any():
+        console.print(
+            f"Of {count(len(dataset.table))} {lacking:,} are tested in no fold, and {(tested > 1).sum():,} in several."
+        )
+    show_notes(console, dataset)
+    if files:
+        console.print(f"Files: {files[0]}, and {count(len(files) - 1, 'CSV file')} beside it.", soft_wrap=True)
 
 
 def show_submission(path: Path, submission: Submission) -> None:
@@ -470,7 +503,8 @@ def _status(run: Run, records: Mapping[Training, Mapping[str, Any]]) -> list[str
 
     facts = run.read_config()
     config, task, data = facts["config"], facts["task"], facts["data"]
-    name, n = primary_metric(task["kind"]).name, n_folds(task["split"])
+    names: list[str] = data.get("fold_names", [])
+    name, n = primary_metric(task["kind"]).name, len(names) or n_folds(task["split"])
     scores = fold_means({training: record["metrics"][name] for training, record in records.items()})
     rows = "all" if data["is_complete"] else f"{data['coverage']:.1%}"
     return [
@@ -480,7 +514,7 @@ def _status(run: Run, records: Mapping[Training, Mapping[str, Any]]) -> list[str
         run.path.name,
         ",".join(str(seed) for seed in sorted({training.seed for training in records})),
         (str(len(scores)) if n is None else f"{len(scores)} of {n}")
-        + (f": {','.join(map(str, scores))}" if scores else ""),
+        + (f": {','.join(fold_label(fold, *names[fold : fold + 1]) for fold in scores)}" if scores else ""),
         "; ".join(map(str, run.under_way())),
         f"{METRIC_LABELS[name]} {f'({unit})' if (unit := task['unit']) else ''}".strip(),
         figures(float(np.mean(list(scores.values())))) if scores else "",

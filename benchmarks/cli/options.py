@@ -29,11 +29,14 @@ __all__ = [
     "ConfigOption",
     "DataDir",
     "DeviceOption",
+    "FoldsOption",
     "KindOption",
     "SetOption",
+    "SplitOption",
     "TargetOption",
     "TaskArgument",
     "TrainingOptions",
+    "check_folds",
     "check_jobs",
     "check_repeats",
     "choose_folds",
@@ -85,13 +88,27 @@ BadRowOption = Annotated[
 ]
 
 
+FoldsOption = Annotated[
+    str | None,
+    typer.Option(help="Folds, such as 0,1 or cubic,hexagonal. Default: all; for `prototypes` fold 0."),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPLIT",
+        help="folds (default); resample, random splits of which fold i is the i-th; holdout:A/B/C, shares of training, "
+        "validation and test rows; whole groups that no model saw: formula, chemical-system, space-group, point-group, "
+        "crystal-system, element, cluster:K, group:COLUMN of own data; file:PATH, written by `sen-bench split` or "
+        "MatFold.",
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """The options that commands share which train: each field is one of them, with its default."""
 
-    folds: Annotated[
-        str | None, typer.Option(help="Folds to run, such as 0,1. Default: all five; for `prototypes` fold 0.")
-    ] = None
+    folds: FoldsOption = None
     seed: Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Seed of the first run.")] = 0
     seeds: Annotated[
         int | None,
@@ -120,14 +137,7 @@ class TrainingOptions:
     ] = "own"
     target: TargetOption = None
     kind: KindOption = None
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="folds|resample|holdout:A/B/C",
-            help="Five folds (default), random splits of which fold i is the i-th, or for own data shares of training, "
-            "validation and test rows.",
-        ),
-    ] = None
+    split: SplitOption = None
     unit: Annotated[str | None, typer.Option(help="Unit of the target, for tables.", rich_help_panel=_OWN)] = None
     on_bad_row: BadRowOption = None
 
@@ -314,20 +324,40 @@ def _meant(text: str) -> str:
     return f"{text}%" if float(text) >= 1 else f"{100 * float(text):g}%"
 
 
-def choose_folds(text: str | None, task: Task) -> list[int]:
-    """Return the folds in a list such as "0,1", or the default folds of a task.
+def check_folds(text: str | None, task: Task) -> None:
+    """Check the value of --folds as far as that is possible without the data.
 
     Raises:
-        UsageError: The text is not such a list, or the task has no such fold.
+        UsageError: It is no list of folds, or the task has no such fold.
+    """
+    from benchmarks.data.folds import check_fold_numbers, depends_on_data, n_folds
+
+    if text is None or depends_on_data(task.split):
+        return
+    parts = text.split(",")
+    folds = [fold for part in parts if (fold := whole_number(part.strip())) is not None]
+    if len(folds) < len(parts):
+        raise UsageError(f"--folds takes numbers separated by commas, such as 0,1, not {printable(text)!r}.")
+    check_fold_numbers(folds, task.split, n_folds(task.split))
+
+
+def choose_folds(text: str | None, dataset: Dataset) -> list[int]:
+    """Return the folds in a list of numbers and names, such as "0,1" or "cubic,hexagonal"; by default all.
+
+    Of `prototypes` and of random splits the default is that of the task.
+
+    Raises:
+        UsageError: The split has no such fold, one is named twice, or its groups cannot be found.
+        DataError: The data or the split file cannot be read.
     """
     from benchmarks.data.folds import check_fold_numbers
+    from benchmarks.data.tasks import RESAMPLE
 
+    task, end = dataset.task, dataset.n_folds
     if text is None:
-        return list(task.default_folds)
-    folds = []
-    for part in text.split(","):
-        if (fold := whole_number(part.strip())) is None:
-            raise UsageError(f"--folds takes numbers separated by commas, such as 0,1, not {printable(text)!r}.")
-        folds.append(fold)
-    check_fold_numbers(folds, task.split)
+        return list(task.default_folds) if task.split in {"folds", RESAMPLE} else list(range(end or 0))
+    parts = [part.strip() for part in text.split(",")]
+    numbers = [whole_number(part) for part in parts]
+    folds = [dataset.fold_number(p) if n is None else n for p, n in zip(parts, numbers, strict=True)]
+    check_fold_numbers(folds, task.split, end)
     return folds

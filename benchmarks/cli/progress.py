@@ -205,7 +205,7 @@ class RunDisplay(TrainingDisplay):
             self._all = self._bars.add_task("All epochs", total=self._epochs * len(plan.missing))
 
     def _name(self, planned: PlannedTraining) -> str:
-        return str(planned.training)
+        return str(planned)
 
     def _advance(self, planned: PlannedTraining, epoch: Epoch) -> None:
         if planned not in self._bar_of:

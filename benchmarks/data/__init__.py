@@ -1,7 +1,7 @@
 """Data sets: tasks and their files, crystals as they are read and refined, their graphs, and the folds of MatBench.
 
 `find_task` returns the task of a name or of a file of your own, `load_dataset` its crystals, and `Dataset.folds` its
-folds. This package imports `benchmarks.base` and `sen`, and never torch.
+folds. This package imports `benchmarks.base` and `sen`, and loads torch for the statistics of crystals alone.
 """
 
 from benchmarks.data.crystal_table import CrystalTable

@@ -8,13 +8,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.base.errors import UsageError
+import numpy as np
+
+from benchmarks.base.console import count
+from benchmarks.base.errors import UsageError, printable, suggest
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, read_matbench_json
-from benchmarks.data.folds import Fold, data_digest, make_folds
+from benchmarks.data.folds import (
+    VALIDATION_FRACTION,
+    Fold,
+    data_digest,
+    depends_on_data,
+    make_folds,
+    n_folds,
+    outer_split,
+)
+from benchmarks.data.groups import FEWEST_WITH_ELEMENT, DataFolds, TestedRows, grouped_folds
 from benchmarks.data.own_data import OnBadRow, SkippedRow, own_data_only, read_own_data
+from benchmarks.data.split_files import read_folds
 from benchmarks.data.tasks import DataFile, Task, download_folder, find_data_file, get_task, named_folder
-from sen.crystal import SYMPREC
+from sen.crystal import SYMBOLS, SYMPREC
 
 __all__ = ["Dataset", "load_dataset"]
 
@@ -39,6 +52,101 @@ class Dataset:
     skipped: tuple[SkippedRow, ...] = ()
     symprec: float = SYMPREC
     _made: dict[tuple[object, ...], list[Fold]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _of_data: list[DataFolds] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def tested(self) -> tuple[TestedRows, ...]:
+        """What each fold tests, and its name; empty where the split does not depend on the data.
+
+        Raises:
+            UsageError: See `grouped_folds` and `read_folds`, as for
+                `DataError`.
+            DataError: The data or the split file cannot be read.
+        """
+        found = self._find_of_data() if depends_on_data(self.task.split) else None
+        return found.tested if found else ()
+
+    @property
+    def n_folds(self) -> int | None:
+        """Number of folds; None where there is no end of them.
+
+        Raises:
+            UsageError: See `tested`, as for `DataError`.
+            DataError: The data or the split file cannot be read.
+        """
+        return len(self.tested) or n_folds(self.task.split)
+
+    @property
+    def fold_names(self) -> list[str]:
+        """Name of each fold, such as "cubic", empty where it has none; no names where the split has no groups.
+
+        Raises:
+            UsageError: See `tested`, as for `DataError`.
+            DataError: The data or the split file cannot be read.
+        """
+        return [tested.name for tested in self.tested]
+
+    @property
+    def has_validation_rows(self) -> bool:
+        """Whether the split names validation rows, so that none are drawn from the training rows.
+
+        Raises:
+            UsageError: See `tested`, as for `DataError`.
+            DataError: The data or the split file cannot be read.
+        """
+        found = self._find_of_data()
+        in_file = found is not None and any(tested.validation is not None for tested in found.tested)
+        return in_file or outer_split(self.task.split).startswith("holdout:")
+
+    def fold_number(self, name: str) -> int:
+        """Return the number of the fold of this name, such as "cubic".
+
+        Raises:
+            UsageError: There is none; the message has the nearest names.
+            DataError: The data or the split file cannot be read.
+        """
+        if name in (names := self.fold_names):
+            return names.index(name)
+        if self.task.split == "element" and name in SYMBOLS:
+            n = sum(
+                SYMBOLS.index(name) + 1 in crystal for crystal in np.split(self.table.numbers, self.table.ptr[1:-1])
+            )
+            how_many = f"only {count(n)} contain" if n > 1 else "only 1 row contains" if n else "no row contains"
+            raise UsageError(
+                f"There is no fold for the element {name}: {how_many} it, and a fold tests an element that at least "
+                f"{FEWEST_WITH_ELEMENT} rows contain."
+            )
+        if not any(names):
+            raise UsageError(f"The folds of the split {self.task.split} have no names, only numbers: --folds 0,1.")
+        raise UsageError(f"The split {self.task.split} has no fold {printable(name)!r}. {suggest(name, names)}")
+
+    def training_rows(self, seed: int, limit: int | None, validation: float | None) -> int:
+        """Return the training rows of a fold, without its validation rows, by which a configuration is settled.
+
+        It is those of the first fold. Folds by groups differ much, and --folds may leave out the first: of them it is
+        the mean, so that a run has one configuration whatever its folds.
+
+        Raises:
+            UsageError: See `folds`, as for `DataError`.
+            DataError: The rows are not those of the task.
+        """
+        if not self.tested:
+            return len(self.folds(seed, limit, validation)[0].train)
+        share = VALIDATION_FRACTION if validation is None else validation
+        known = [len(self.table) - len(tested.rows) for tested in self.tested]
+        kept = known if limit is None else [min(limit, n) for n in known]
+        return max(1, round((1 - share) * sum(kept) / len(kept)))
+
+    def _find_of_data(self) -> DataFolds | None:
+        """Return the folds that depend on the data, which are found once; the inner ones of a split for tuning."""
+        split = outer_split(self.task.split)
+        if not depends_on_data(split):
+            return None
+        if not self._of_data:
+            is_file = split.startswith("file:")
+            found = read_folds(self.task, self.table) if is_file else grouped_folds(split, self.task, self.table)
+            self._of_data.append(found)
+        return self._of_data[0]
 
     def folds(
         self,
@@ -75,11 +183,12 @@ class Dataset:
                 validation=validation,
                 split=task.split,
                 numbers=numbers,
+                of_data=self._find_of_data(),
             )
         return self._made[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the folds, which are megabytes and follow from the rest."""
+        """Leave out the folds of seeds, which are megabytes and follow from the rest, and keep the groups."""
         return vars(self) | {"_made": {}}
 
     @property

@@ -1,20 +1,23 @@
-"""The splits of a data set: MatBench's official folds, fresh random splits without end, and a holdout of own data.
+"""The splits of a data set: MatBench's official folds, random splits without end, a holdout, groups, and split files.
 
 Validation rows are cut from the training rows.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base.cache import digest
-from benchmarks.base.errors import DataError, UsageError, printable
-from benchmarks.data.tasks import RESAMPLE, Kind
+from benchmarks.base.console import count
+from benchmarks.base.errors import DataError, UsageError, printable, suggest
+from benchmarks.data.groups import DataFolds, Grouping
+from benchmarks.data.tasks import LEAVE_ONE_OUT, OFFICIAL_SEED, RESAMPLE, Kind
 
 __all__ = [
     "JUDGED_FRACTION",
@@ -24,9 +27,12 @@ __all__ = [
     "check_fold_numbers",
     "check_split",
     "data_digest",
+    "depends_on_data",
+    "fold_label",
     "make_folds",
     "n_folds",
     "official_folds",
+    "outer_split",
     "tuning_split",
 ]
 
@@ -34,8 +40,10 @@ N_FOLDS = 5
 VALIDATION_FRACTION = 0.1
 JUDGED_FRACTION = 0.2
 
-# The seed of the split file shipped with matbench 0.6 (matbench_v0.1_validation.json, "random_state").
-_OFFICIAL_SEED = 18012019
+_GROUPS = ("formula", "chemical-system", "space-group", "point-group", "crystal-system", "element")
+_FORMS = ("folds", RESAMPLE, "holdout:0.8/0.1/0.1", *_GROUPS, "cluster:K", "group:COLUMN", "file:PATH")
+# How a split file is called in the results: its name, and the beginning of the hash of what it says.
+_FILE = re.compile(r"file:.+:[0-9a-f]{10}")
 # Number of seeds that scikit-learn takes.
 _SEEDS = 2**32
 
@@ -54,35 +62,62 @@ class Fold:
         train: Rows that the model is fitted on, int64 [n_train].
         validation: Rows that stop the training and choose the epoch, int64 [n_validation]; none where all rows train.
         test: Rows that are predicted once, int64 [n_test]. No test row is ever dropped.
+        name: Name of the group that is tested, such as "cubic"; empty where it has none.
     """
 
     index: int
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """How the fold is called, see `fold_label`."""
+        return fold_label(self.index, self.name)
 
 
 def check_split(split: str) -> str:
-    """Return a split in its standard form: "folds", "resample", or "holdout:0.8/0.1/0.1" (training/validation/test).
+    """Return a split in its standard form, which is a part of its runs.
+
+    It is "folds", "resample", "holdout:0.8/0.1/0.1" (training/validation/test), the name of the groups that are tested
+    as a whole ("formula", "chemical-system", "space-group", "point-group", "crystal-system", "element", "cluster:5",
+    "group:COLUMN" of own data), or "file:NAME:HASH" (see `benchmarks.data.split_files.open_split`).
 
     Raises:
         UsageError: The text is not a split.
     """
-    if split in {"folds", RESAMPLE}:
+    name, _, value = split.partition(":")
+    if split in {"folds", RESAMPLE, *_GROUPS} or (name == "group" and value) or _FILE.fullmatch(split):
         return split
-    name, _, text = split.partition(":")
+    if name == "cluster" and value:
+        if value.isascii() and value.isdecimal() and int(value) > 1:
+            return f"cluster:{int(value)}"
+        raise UsageError(
+            f"--split cluster:K takes a number of clusters, 2 or more, such as cluster:5, not {printable(value)!r}."
+        )
+    if name == "holdout" and value:
+        return _check_holdout(split, value)
+    raise UsageError(f"There is no split {printable(split)!r}. {suggest(split, _FORMS)}")
+
+
+def _check_holdout(split: str, value: str) -> str:
     try:
-        shares = [float(share) for share in text.split("/")]
+        shares = [float(share) for share in value.split("/")]
     except ValueError:
         shares = []
-    if name != "holdout" or len(shares) != 3:
+    if len(shares) != 3:
         raise UsageError(
-            f"--split takes folds, {RESAMPLE} or holdout:TRAIN/VALIDATION/TEST, such as holdout:0.8/0.1/0.1, not "
-            f"{printable(split)!r}."
+            f"--split takes holdout:TRAIN/VALIDATION/TEST, such as holdout:0.8/0.1/0.1, not {printable(split)!r}."
         )
     if not min(shares) > 0 or not abs(sum(shares) - 1) < 1e-6:
         raise UsageError(f"The three shares of {split!r} must be positive and sum to 1, such as holdout:0.8/0.1/0.1.")
     return "holdout:" + "/".join(f"{share:g}" for share in shares)
+
+
+def depends_on_data(split: str) -> bool:
+    """Whether the folds of a split are known only with the data, as those by groups and those of a split file."""
+    return not split.startswith(("folds", RESAMPLE, "holdout:", "tuning:"))
 
 
 def tuning_split(split: str, folds: Sequence[int]) -> str:
@@ -94,18 +129,32 @@ def tuning_split(split: str, folds: Sequence[int]) -> str:
     return f"tuning:{','.join(map(str, sorted(folds)))}:{split}"
 
 
+def outer_split(split: str) -> str:
+    """Return the split that a split for tuning is inside of; any other split itself."""
+    return split.split(":", 2)[2] if split.startswith("tuning:") else split
+
+
 def n_folds(split: str) -> int | None:
-    """Return the number of folds of a split; None where there is no end of them."""
-    return {"folds": N_FOLDS, RESAMPLE: None}.get(split, 1)
+    """Return the number of folds of a split; None where there is no end of them, or where the data decide it."""
+    name, _, value = split.partition(":")
+    if name == "cluster":
+        return int(value)
+    if name in {RESAMPLE, "file", *LEAVE_ONE_OUT}:
+        return None
+    return 1 if name in {"holdout", "tuning"} else N_FOLDS
 
 
-def check_fold_numbers(folds: Sequence[int], split: str) -> None:
+def check_fold_numbers(folds: Sequence[int], split: str, end: int | None) -> None:
     """Check the folds that are to be run.
+
+    Args:
+        folds: Their numbers.
+        split: The split.
+        end: Number of its folds; None where there is no end of them.
 
     Raises:
         UsageError: The split does not have them, or one is named twice.
     """
-    end = n_folds(split)
     if end == 1 and list(folds) != [0]:
         raise UsageError(f"The split {split} has only fold 0: leave out --folds.")
     known = range(_SEEDS if end is None else end)
@@ -136,11 +185,11 @@ def official_folds(
     """
     _require_rows(kind, n_rows, targets)
     if kind == "regression":
-        tests = np.array_split(_permutation(n_rows, _OFFICIAL_SEED), N_FOLDS)
+        tests = np.array_split(_permutation(n_rows, OFFICIAL_SEED), N_FOLDS)
         return [(np.delete(np.arange(n_rows), test), np.sort(test)) for test in tests]
     from sklearn.model_selection import StratifiedKFold  # not at the top: it takes a second to load
 
-    splits = StratifiedKFold(N_FOLDS, shuffle=True, random_state=_OFFICIAL_SEED).split(np.zeros(n_rows), targets)
+    splits = StratifiedKFold(N_FOLDS, shuffle=True, random_state=OFFICIAL_SEED).split(np.zeros(n_rows), targets)
     return [(train.astype(np.int64), test.astype(np.int64)) for train, test in splits]
 
 
@@ -197,6 +246,7 @@ def make_folds(
     validation: float | None = None,
     split: str = "folds",
     numbers: Sequence[int] | None = None,
+    of_data: DataFolds | None = None,
 ) -> list[Fold]:
     """Return folds of the rows of the table, by default the official ones, with validation rows cut from training rows.
 
@@ -204,7 +254,7 @@ def make_folds(
     classification, that share of each class. Fold i of "resample" tests a fifth of the rows of the table, in a
     classification of each class, drawn with the seed i whatever the run's. A holdout split, validation rows included,
     is drawn with the seed of the official folds, so that all blocks and seeds share it; in a classification it is
-    stratified.
+    stratified. A fold by groups tests whole groups, and its validation rows are whole groups as well.
 
     Args:
         kind: "regression" or "classification".
@@ -216,49 +266,83 @@ def make_folds(
         limit: Keep at most this many of each fold's training rows, validation rows included, drawn at random; a
             smaller limit keeps a subset of what a larger one keeps. Test rows are never dropped.
         validation: Share of the training rows that become validation rows, from 0 on; None: a tenth, or what a holdout
-            split names.
-        split: As `check_split` or `tuning_split` returns it; a holdout split is for data sets that are complete by
-            themselves.
+            split or split file names.
+        split: As `check_split` or `tuning_split` returns it.
         numbers: Folds to make, see `check_fold_numbers`. Default: all; of a split that has no last fold, the first.
+        of_data: The folds of a split that depends on the data; those inside of a split for tuning.
 
     Raises:
-        UsageError: Too few rows, a limit below 2, two shares of validation rows, or a part of a classification data
-            set, whose stratified official folds depend on the labels of all rows.
+        UsageError: Too few rows, a limit below 2, two shares of validation rows, a fold by groups without training or
+            validation rows, or a part of a classification data set, whose stratified official folds depend on the
+            labels of all rows.
         DataError: Row indices that repeat or lie outside the complete data set.
     """
     if limit is not None and limit < 2:
         raise UsageError(
             f"A limit of {limit} training rows is too small: one row to train on and one to validate on are 2."
         )
+    held_out = of_data.held_out if of_data else None
     if split.startswith("tuning:"):
-        _, known, outer = split.split(":", 2)
-        outer_numbers = [int(number) for number in known.split(",")]
+        outer_numbers = [int(number) for number in split.split(":", 2)[1].split(",")]
         train, judging = _judged(
             kind,
             targets,
             make_folds(
-                kind, rows, n_official_rows, targets, 0, validation=validation, split=outer, numbers=outer_numbers
+                *(kind, rows, n_official_rows, targets, 0),
+                validation=validation,
+                split=outer_split(split),
+                numbers=outer_numbers,
+                of_data=of_data,
             ),
+            held_out,
         )
-        return [_divided(kind, targets, Fold(0, train, train[:0], judging), seed, limit, validation)]
-    if split not in {"folds", RESAMPLE}:
-        if validation:
-            raise UsageError(
-                f"The split {split} names its share of validation rows: leave out training.validation={validation:g}, "
-                "or give 0 to train on these rows as well."
-            )
-        shares = [float(share) for share in split.partition(":")[2].split("/")]
-        fold = _holdout(kind, targets, seed, limit, shares)
-        return [fold if validation is None else _without_validation(fold)]
+        return [_divided(kind, targets, Fold(0, train, train[:0], judging), seed, limit, validation, held_out)]
     if n_official_rows is None:
         rows, n_official_rows = np.arange(len(rows)), len(rows)
     position = _positions(rows, n_official_rows)
-    if split == RESAMPLE:
-        order = position[position >= 0]
+    order = position[position >= 0]
+    if split.startswith("holdout:"):
+        shares = [float(share) for share in split.partition(":")[2].split("/")]
+        folds = [_holdout(kind, order, targets, shares)]
+    elif of_data is not None:
+        folds = [
+            _tested(order, of_data, number) for number in (range(len(of_data.tested)) if numbers is None else numbers)
+        ]
+    elif split == RESAMPLE:
         folds = [_drawn(kind, order, targets, number) for number in numbers or [0]]
     else:
         folds = _official(kind, position, targets, range(N_FOLDS) if numbers is None else numbers)
-    return [_divided(kind, targets, fold, seed, limit, validation) for fold in folds]
+    return [
+        _in_order(order, _limited_fold(kind, targets, fold, seed, limit, validation))
+        if len(fold.validation)
+        else _divided(kind, targets, fold, seed, limit, validation, held_out)
+        for fold in folds
+    ]
+
+
+def _tested(order: NDArray[np.int64], of_data: DataFolds, number: int) -> Fold:
+    """Return a fold that depends on the data; its validation rows are those of the split file, if that has any.
+
+    Args:
+        order: Positions in the table in the official order, [M].
+        of_data: The folds.
+        number: Number of the fold.
+    """
+    tested = of_data.tested[number]
+    validation = order[:0] if tested.validation is None else tested.validation
+    is_test, is_validation = np.isin(order, tested.rows), np.isin(order, validation)
+    fold = Fold(number, order[~is_test & ~is_validation], order[is_validation], order[is_test], tested.name)
+    if not len(fold.train) or len(fold.train) + len(fold.validation) < 2:
+        raise UsageError(
+            f"Fold {fold.label} has {count(len(fold.train), 'training row')}, because it tests {len(fold.test):,} of "
+            f"{len(order):,} rows: leave it out with --folds, or choose another split."
+        )
+    return fold
+
+
+def fold_label(fold: int, name: str = "") -> str:
+    """Return how a fold is called in tables: its number, with the name of the group that it tests if it has one."""
+    return f"{fold} ({printable(name)})" if name else str(fold)
 
 
 def _official(
@@ -301,7 +385,13 @@ def _drawn(kind: Kind, order: NDArray[np.int64], targets: NDArray[np.generic], n
 
 
 def _divided(
-    kind: Kind, targets: NDArray[np.generic], fold: Fold, seed: int, limit: int | None, validation: float | None
+    kind: Kind,
+    targets: NDArray[np.generic],
+    fold: Fold,
+    seed: int,
+    limit: int | None,
+    validation: float | None,
+    held_out: Grouping | None,
 ) -> Fold:
     """Return a fold with a part of its training rows, some of which become validation rows."""
     train = fold.train
@@ -310,14 +400,23 @@ def _divided(
     if limit is not None:
         train = _limited(train, _strata(kind, targets, train), limit, for_limit)
     share = VALIDATION_FRACTION if validation is None else validation
-    held_out = _draw_validation(_strata(kind, targets, train), share, for_validation)
-    divided = Fold(fold.index, train[~held_out], train[held_out], fold.test)
-    _require_all_classes(kind, targets, divided, limit)
+    if held_out is None:
+        is_held_out = _draw_validation(_strata(kind, targets, train), share, for_validation)
+    else:
+        is_held_out = held_out.hold_out(train, share, for_validation)
+        if share and not is_held_out.any():
+            raise UsageError(
+                f"Fold {fold.label} has no validation rows, because its {len(train):,} training rows are all of one "
+                "group, and whole groups are held out: leave it out with --folds, or train on all of them with --set "
+                "training.validation=0."
+            )
+    divided = replace(fold, train=train[~is_held_out], validation=train[is_held_out])
+    _require_all_classes(kind, targets, divided, limit, held_out)
     return divided
 
 
 def _judged(
-    kind: Kind, targets: NDArray[np.generic], folds: Sequence[Fold]
+    kind: Kind, targets: NDArray[np.generic], folds: Sequence[Fold], held_out: Grouping | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows that train in all of these folds, in two parts: those to train on, and those that judge."""
     known = reduce(np.intersect1d, [_without_validation(fold).train for fold in folds])
@@ -327,45 +426,87 @@ def _judged(
             f"{len(known)} rows train in all of the folds {numbers}, too few to tune on: "
             + ("name fewer folds." if len(folds) > 1 else "give more rows.")
         )
-    rng = np.random.default_rng([_OFFICIAL_SEED, *(fold.index for fold in folds)])
-    judging = _draw_validation(_strata(kind, targets, known), JUDGED_FRACTION, rng)
+    rng = np.random.default_rng([OFFICIAL_SEED, *(fold.index for fold in folds)])
+    if held_out is None:
+        judging = _draw_validation(_strata(kind, targets, known), JUDGED_FRACTION, rng)
+    else:
+        judging = held_out.hold_out(known, JUDGED_FRACTION, rng)
+    if not judging.any():
+        raise UsageError(
+            f"The {len(known):,} rows that train in all of these folds are all of one group, so that no whole group "
+            "can judge: name other folds, or choose another split."
+        )
     return known[~judging], known[judging]
 
 
-def _holdout(kind: Kind, targets: NDArray[np.generic], seed: int, limit: int | None, shares: Sequence[float]) -> Fold:
-    """Split the rows into training, validation and test rows of these shares, with at least one row of each class."""
-    n_test, n_validation = (max(1, round(share * len(targets))) for share in (shares[2], shares[1]))
+def _holdout(kind: Kind, order: NDArray[np.int64], targets: NDArray[np.generic], shares: Sequence[float]) -> Fold:
+    """Split rows into training, validation and test rows of these shares, with at least one row of each class.
+
+    They are in the order in which they were drawn.
+
+    Args:
+        kind: "regression" or "classification".
+        order: Positions in the table in the official order, [M].
+        targets: Target of each row of the table, [M].
+        shares: Shares of training, validation and test rows.
+    """
+    n_test, n_validation = (max(1, round(share * len(order))) for share in (shares[2], shares[1]))
 
     def draw(rows: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:
-        labels = targets[rows] if kind == "classification" else None
-        return [rows[part] for part in _shuffle_split(n, _OFFICIAL_SEED, len(rows), labels)]
+        labels = targets[order[rows]] if kind == "classification" else None
+        return [rows[part] for part in _shuffle_split(n, OFFICIAL_SEED, len(rows), labels)]
 
     try:
-        known, test = draw(np.arange(len(targets)), n_test)
+        known, test = draw(np.arange(len(order)), n_test)
         train, validation = draw(known, n_validation)
     except ValueError:  # nothing is left to train on, or a class has fewer rows than parts
-        known = train = validation = test = np.empty(0, dtype=np.int64)
+        train = validation = test = np.empty(0, dtype=np.int64)
+    train, validation, test = (order[part] for part in (train, validation, test))
     n_classes = len(np.unique(targets)) if kind == "classification" else 1
     if any(len(np.unique(targets[part])) < n_classes for part in (train, validation, test)):
         each = " of each class" if kind == "classification" else ""
         raise UsageError(
-            f"{len(targets)} rows are too few for this holdout split, which needs training, validation and test "
+            f"{len(order)} rows are too few for this holdout split, which needs training, validation and test "
             f"rows{each}: give more rows, or larger shares to the small parts."
         )
-    if limit is not None and limit < len(known):
-        rng = np.random.default_rng([seed, 0])
-        kept = min(max(1, round(limit * len(validation) / len(known))), limit - 1)
-        train = _limited(train, _strata(kind, targets, train), limit - kept, rng)
-        validation = _limited(validation, _strata(kind, targets, validation), kept, rng)
-    fold = Fold(0, np.sort(train), np.sort(validation), np.sort(test))
-    _require_all_classes(kind, targets, fold, limit)
-    return fold
+    return Fold(0, train, validation, test)
+
+
+def _limited_fold(
+    kind: Kind,
+    targets: NDArray[np.generic],
+    fold: Fold,
+    seed: int,
+    limit: int | None,
+    validation: float | None,
+) -> Fold:
+    """Return a fold whose split names validation rows, with a part of them and of its training rows."""
+    if validation:
+        raise UsageError(
+            f"The split names its share of validation rows: leave out training.validation={validation:g}, or give 0 to "
+            "train on these rows as well."
+        )
+    train, kept, n_known = fold.train, fold.validation, len(fold.train) + len(fold.validation)
+    if limit is not None and limit < n_known:
+        rng = np.random.default_rng([seed, fold.index])
+        n_kept = min(max(1, round(limit * len(kept) / n_known)), limit - 1)
+        train = _limited(train, _strata(kind, targets, train), limit - n_kept, rng)
+        kept = _limited(kept, _strata(kind, targets, kept), n_kept, rng)
+    limited = replace(fold, train=train, validation=kept)
+    _require_all_classes(kind, targets, limited, limit, None)
+    return limited if validation is None else _without_validation(limited)
+
+
+def _in_order(order: NDArray[np.int64], fold: Fold) -> Fold:
+    """Return a fold whose parts are in the official order, given as the positions in the table [M]."""
+    train, validation, test = (order[np.isin(order, part)] for part in (fold.train, fold.validation, fold.test))
+    return replace(fold, train=train, validation=validation, test=test)
 
 
 def _without_validation(fold: Fold) -> Fold:
     """Return the fold with its validation rows among the training rows."""
     known = np.sort(np.concatenate([fold.train, fold.validation]))
-    return Fold(fold.index, known, fold.validation[:0], fold.test)
+    return replace(fold, train=known, validation=fold.validation[:0])
 
 
 def _strata(kind: Kind, targets: NDArray[np.generic], rows: NDArray[np.int64]) -> NDArray[np.generic]:
@@ -384,16 +525,18 @@ def _limited(
     return rows[np.sort(np.argsort(order, kind="stable")[:limit])]
 
 
-def _require_all_classes(kind: Kind, targets: NDArray[np.generic], fold: Fold, limit: int | None) -> None:
-    """Refuse a limit that leaves a class out: the epoch would be chosen by rows without that class."""
-    if kind == "classification" and limit is not None:
-        n_classes = len(np.unique(targets))
-        parts = [fold.train, fold.validation] if len(fold.validation) else [fold.train]
-        if any(len(np.unique(targets[part])) < n_classes for part in parts):
-            raise UsageError(
-                f"With a limit of {limit} training rows, fold {fold.index} has training or validation rows of one "
-                "class alone: raise --limit."
-            )
+def _require_all_classes(
+    kind: Kind, targets: NDArray[np.generic], fold: Fold, limit: int | None, held_out: Grouping | None
+) -> None:
+    """Refuse a limit or groups that leave a class out: the epoch would be chosen by rows without that class."""
+    if kind == "regression" or (limit is None and held_out is None):
+        return
+    n_classes = len(np.unique(targets))
+    parts = [fold.train, fold.validation] if len(fold.validation) else [fold.train]
+    if any(len(np.unique(targets[part])) < n_classes for part in parts):
+        advice = "leave it out with --folds, or choose another split" if limit is None else "raise --limit"
+        who = f"With a limit of {limit} training rows, fold" if limit is not None else "Fold"
+        raise UsageError(f"{who} {fold.label} has training or validation rows of one class alone: {advice}.")
 
 
 def _positions(rows: NDArray[np.int64], n_official_rows: int) -> NDArray[np.int64]:

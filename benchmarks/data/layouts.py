@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import cached_property
@@ -29,11 +29,11 @@ from benchmarks.data.rows import (
     read_json_rows,
     read_target,
 )
-from benchmarks.data.splitter import DocumentSplitter, split_file
+from benchmarks.data.splitter import DocumentSplitter, RowSplitter, split_file
 from benchmarks.data.structures import BadRow, Form, RawCrystal, form_of, parse_file, parse_structure
 from benchmarks.data.tasks import Kind, Task
 
-__all__ = ["LAYOUTS", "Layout", "open_layout"]
+__all__ = ["LAYOUTS", "Layout", "csv_rows", "open_layout"]
 
 _GEMMI = f"gemmi {version('gemmi')}"
 _TABLE = "id_prop.csv"
@@ -75,6 +75,9 @@ class Layout(Protocol):
     def ids(self) -> list[str]:
         """Return the id of each row, empty where it has none, after checking the file as a whole."""
 
+    def values(self, column: str) -> list[str]:
+        """Return the text of each row in a column, empty where it has none, after checking that there is the column."""
+
     def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
         """Read all rows, chunk by chunk in their order, and refine their crystals to a tolerance in Å."""
 
@@ -114,7 +117,7 @@ class _Folder:
         self.path = folder / _TABLE
         if not self.path.is_file():
             raise UsageError(f"There is no {_TABLE} in the folder {folder}: own data are {LAYOUTS}.")
-        rows = list(_csv_rows(self.path))
+        rows = list(csv_rows(self.path))
         header = [name.strip() for name in rows[0]] if rows else []
         _check_separator(self.path, header)
         self._width = len(header)
@@ -141,6 +144,11 @@ class _Folder:
             table=file_digest(self.path),
             files=[[[file, _file_content(self.folder / file)] for file in self._files(row[0])] for row in self._rows],
         )
+
+    def values(self, column: str) -> list[str]:
+        _check_column(self.path, column, self.targets())
+        at = 1 + self._columns.index(column)
+        return [_text(row[at]) if at < len(row) else "" for row in self._rows]
 
     def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
         at = 1 + self._columns.index(task.target)
@@ -205,6 +213,11 @@ class _Json:
     def content(self) -> str:
         return _file_content(self.path)
 
+    def values(self, column: str) -> list[str]:
+        _check_column(self.path, column, self.targets())
+        at = self._outline[1].index(column)
+        return _texts(split_file(self.path, RowSplitter()), lambda row: row[at])
+
     def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
         return read_json_rows(self.path, self._outline[1], task.target, task.kind, symprec, jobs, is_own=True)
 
@@ -255,6 +268,12 @@ class _Documents:
 
     def content(self) -> str:
         return _file_content(self.path)
+
+    def values(self, column: str) -> list[str]:
+        values = _texts(split_file(self.path, DocumentSplitter()), lambda document: document.get(column))
+        if not any(values):
+            _check_column(self.path, column, self.targets())
+        return values
 
     def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
         return read_documents(self.path, task.target, task.kind, symprec, jobs)
@@ -307,21 +326,26 @@ class _Csv(_Table):
 
     @cached_property
     def columns(self) -> list[str]:
-        columns = [name.strip() for name in next(_csv_rows(self.path), [])]
+        columns = [name.strip() for name in next(csv_rows(self.path), [])]
         _check_separator(self.path, columns)
         _check_names(self.path, columns)
         return columns
 
     def ids(self) -> list[str]:
-        rows = itertools.islice(_csv_rows(self.path), 1, None)
+        rows = itertools.islice(csv_rows(self.path), 1, None)
         if self.id is None:
             return [str(row) for row, _ in enumerate(rows)]
         at = self.columns.index(self.id)
         return _usable(row[at] if at < len(row) else "" for row in rows)
 
+    def values(self, column: str) -> list[str]:
+        _check_column(self.path, column, self.targets())
+        at, rows = self.columns.index(column), itertools.islice(csv_rows(self.path), 1, None)
+        return [_text(row[at]) if at < len(row) else "" for row in rows]
+
     def chunks(self, target: str) -> Iterator[list[_Row]]:
         n, structure, value = len(self.columns), self.columns.index(self.structure), self.columns.index(target)
-        rows = itertools.islice(_csv_rows(self.path), 1, None)
+        rows = itertools.islice(csv_rows(self.path), 1, None)
         return _chunks(
             (row[structure], _value(row[value]))
             if len(row) == n
@@ -346,6 +370,12 @@ class _Parquet(_Table):
                 return [str(row) for row in range(file.metadata.num_rows)]
             batches = file.iter_batches(columns=[self.id])
             return _usable("" if name is None else str(name) for batch in batches for name in batch[0].to_pylist())
+
+    def values(self, column: str) -> list[str]:
+        _check_column(self.path, column, self.targets())
+        with self._reading() as file:
+            batches = file.iter_batches(columns=[column])
+            return [_text(value) for batch in batches for value in batch[0].to_pylist()]
 
     def chunks(self, target: str) -> Iterator[list[_Row]]:
         with self._reading() as file:
@@ -391,6 +421,38 @@ def _check_names(path: Path, columns: Sequence[str]) -> None:
     named = list(filter(None, columns))
     if len(set(named)) < len(named):
         raise DataError(f"{path} has two columns of the same name: {', '.join(named)}.")
+
+
+def _check_column(path: Path, column: str, columns: Sequence[str]) -> None:
+    """Check that data have a column.
+
+    Raises:
+        UsageError: They have not.
+    """
+    if column not in columns:
+        raise UsageError(f"{path} has no column {printable(column)!r}. {suggest(column, columns)}")
+
+
+def _texts(chunks: Iterable[bytes], pick: Callable[[Any], Any]) -> list[str]:
+    """Return the text of what is picked of each row or document, empty where that has another form."""
+    found = []
+    for chunk in chunks:
+        rows = parse_json_rows(chunk, check_keys=False)  # which is done where the rows are read
+        for row in rows if isinstance(rows, list) else ():
+            try:
+                found.append(_text(pick(row)))
+            except (AttributeError, IndexError, KeyError, TypeError):
+                found.append("")
+    return found
+
+
+def _text(value: object) -> str:
+    """Return a value as a text without surrounding blanks, the same in every layout; empty for none."""
+    if isinstance(value, str):
+        value = _value(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None or value != value else str(value).strip()  # noqa: PLR0124 - NaN is no value
 
 
 def _read_files(
@@ -466,7 +528,7 @@ def _file_content(path: Path) -> str:
         return file_digest(path)
 
 
-def _csv_rows(path: Path) -> Iterator[list[str]]:
+def csv_rows(path: Path) -> Iterator[list[str]]:
     """Yield the rows of a CSV file, gzipped or not, without empty lines.
 
     Raises:

@@ -12,7 +12,7 @@ from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable
 from benchmarks.data.graph_table import GraphSettings, GraphTable, build_graphs
 
-__all__ = ["NEAR", "NearDuplicates", "find_near_duplicates"]
+__all__ = ["NEAR", "NearDuplicates", "find_near_duplicates", "structure_fingerprints"]
 
 #: Crystals whose fingerprints differ by no more than this many Å are nearly the same.
 NEAR = 0.01
@@ -60,8 +60,8 @@ def find_near_duplicates(table: CrystalTable, *, jobs: int = -1, progress: Progr
     """
     from scipy.spatial import cKDTree
 
-    distances = _distances(build_graphs(table, _SETTINGS, jobs=jobs, progress=progress))
-    fingerprints = np.column_stack([_FAR * _cell_contents(table), _volume_lengths(table), distances])
+    graphs = build_graphs(table, _SETTINGS, jobs=jobs, progress=progress)
+    fingerprints = np.column_stack([_FAR * _cell_contents(table), _volume_lengths(table), _distances(graphs)])
     nearest = np.arange(1, min(1 + _COMPARED, len(table)) + 1)
     apart, others = cKDTree(fingerprints).query(fingerprints, nearest, p=np.inf, distance_upper_bound=NEAR)
     first, at = np.nonzero(np.isfinite(apart))
@@ -74,6 +74,15 @@ def find_near_duplicates(table: CrystalTable, *, jobs: int = -1, progress: Progr
         return found
     farthest = tuple(sorted(pairs[difference.argmax()].tolist()))
     return replace(found, farthest=farthest, difference=float(difference.max()))
+
+
+def structure_fingerprints(table: CrystalTable) -> NDArray[np.float64]:
+    """Return the cube root of the volume per atom and the 12 average minimum distances of each crystal in Å, [M, 13].
+
+    They ignore which element is where; see `find_near_duplicates`, also for the graphs.
+    """
+    distances = _distances(build_graphs(table, _SETTINGS))
+    return np.column_stack([_volume_lengths(table), distances[:, ::2]])
 
 
 def _cell_contents(table: CrystalTable) -> NDArray[np.int64]:

@@ -19,9 +19,9 @@ from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import expanded
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, refinement_facts, with_ptr
-from benchmarks.data.folds import check_split, n_folds
 from benchmarks.data.layouts import LAYOUTS, Layout, open_layout
 from benchmarks.data.rows import Fault
+from benchmarks.data.split_files import open_split
 from benchmarks.data.tasks import COMPOSITION_TASKS, TASKS, Kind, Task, get_task
 from sen.crystal import SYMPREC
 
@@ -61,7 +61,8 @@ def find_task(
         target: Column of own data that holds the target. This and the other arguments, for which see `own_task`, are
             for own data only, except the split.
         kind: What is predicted.
-        split: How rows are split; "folds" or "resample" for a task with a name.
+        split: How rows are split: "file:PATH" or what `benchmarks.data.folds.check_split` takes; "group:COLUMN" is for
+            own data.
         unit: Unit of the target.
 
     Raises:
@@ -74,12 +75,13 @@ def find_task(
     path = find_own_data(name)
     if path is not None:
         return own_task(path, **given)
-    task, split = get_task(name), check_split(given.pop("split", "folds"))
-    if n_folds(split) == 1:
-        given[f"split {split}"] = split
+    task = get_task(name)
+    split, split_path = open_split(given.pop("split", "folds"))
+    if split.startswith("group:"):
+        given[f"--split {split}"] = split
     if given:
         raise own_data_only(task, *given)
-    return task if split == task.split else replace(task, split=split)
+    return task if split == task.split else replace(task, split=split, split_path=split_path)
 
 
 def own_data_only(task: Task, *options: str) -> UsageError:
@@ -114,7 +116,7 @@ def own_task(
         path: The folder or file.
         target: Column that holds the target; None where only one column can hold it.
         kind: What is predicted.
-        split: How rows are split, see `benchmarks.data.folds.check_split`.
+        split: How rows are split: "file:PATH" or what `benchmarks.data.folds.check_split` takes.
         unit: Unit of the target, for tables.
 
     Raises:
@@ -122,7 +124,7 @@ def own_task(
             named although several columns can hold it.
         DataError: The file cannot be read.
     """
-    split = check_split(split)
+    split, split_path = open_split(split)
     name = path.name
     if not path.is_dir():
         name = re.sub(r"(\.partial)?(\.[^.]+?)(\.gz)?$", "", name)
@@ -139,8 +141,8 @@ def own_task(
         kind=kind,
         description=f"Own data: {path.name}.",
         split=split,
-        default_folds=(0,) if n_folds(split) == 1 else (0, 1, 2, 3, 4),
         path=path,
+        split_path=split_path,
     )
 
 

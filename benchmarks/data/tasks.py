@@ -18,6 +18,8 @@ from benchmarks.base.files import expanded, file_digest, reading
 __all__ = [
     "COMPOSITION_TASKS",
     "DATA_DIR_VARIABLE",
+    "LEAVE_ONE_OUT",
+    "OFFICIAL_SEED",
     "RESAMPLE",
     "TASKS",
     "DataFile",
@@ -32,6 +34,12 @@ __all__ = [
 Kind = Literal["regression", "classification"]
 
 DATA_DIR_VARIABLE = "SEN_BENCH_DATA"
+
+OFFICIAL_SEED = 18012019
+"""The seed of the split file shipped with matbench 0.6 (matbench_v0.1_validation.json, "random_state")."""
+
+LEAVE_ONE_OUT = ("point-group", "crystal-system", "element", "cluster")
+"""Splits in which each group is a fold of its own; in the others by groups a fold tests many."""
 
 RESAMPLE = "resample"
 """The split of which each fold is a random one of its own, drawn by the number of the fold; it has no last fold."""
@@ -53,11 +61,12 @@ class Task:
         url: Address of the official file; None for a task outside MatBench.
         sha256: Hash of the official file, in hexadecimal.
         licence: Licence of the data, where their source states one.
-        split: "folds" for MatBench's five, "resample", or "holdout:0.8/0.1/0.1" (see
+        split: "folds" for MatBench's five, or another rule that assigns rows to training, validation and test (see
             `benchmarks.data.folds.check_split`).
-        default_folds: Folds that a run takes by default.
+        default_folds: Folds of "folds" or "resample" that a run takes by default.
         defaults: Configuration fields that have other defaults for this task.
         path: The folder or file of own data; None for a task that sen-bench knows by name.
+        split_path: The split file, where the split is one.
     """
 
     name: str
@@ -73,6 +82,7 @@ class Task:
     default_folds: tuple[int, ...] = (0, 1, 2, 3, 4)
     defaults: Mapping[str, object] = field(default_factory=dict)
     path: Path | None = None
+    split_path: Path | None = None
 
     @property
     def is_official(self) -> bool:
@@ -88,6 +98,17 @@ class Task:
     def is_resampled(self) -> bool:
         """Whether each fold is a random split of its own."""
         return self.split == RESAMPLE
+
+    @property
+    def not_assessable(self) -> dict[str, str]:
+        """Why a question about two variants has no answer on this split, by its name in `contrasts.Comparison`.
+
+        Folds of random rows, or of many random groups, are a sample of others. Folds of one group each are none.
+        """
+        name = self.split.partition(":")[0]
+        if name in LEAVE_ONE_OUT:
+            return {"on_new_data": "each fold tests a group of its own kind, and groups are no random sample"}
+        return {"on_new_data": "a split file does not say how its folds were drawn"} if name == "file" else {}
 
     @property
     def title(self) -> str:

@@ -295,6 +295,7 @@ def compare(
     higher_is_better: bool,
     margin: float = MARGIN,
     resampled: bool = False,
+    not_assessable: Mapping[str, str] | None = None,
 ) -> list[Comparison]:
     """Compare the variants of each contrast; those that have no training or no row in common are left out.
 
@@ -305,8 +306,10 @@ def compare(
         higher_is_better: Whether a higher score is better.
         margin: Share of the second variant's score within which differences do not matter.
         resampled: Whether each fold is a random split of its own.
+        not_assessable: Why a question cannot be answered of any contrast, by the name of the answer in `Comparison`.
     """
     apart = {"on_these_folds": "each fold is a random split"} if resampled else {}
+    apart |= not_assessable or {}
     found = [facts for first, second in contrasts if (facts := _contrast(first, second, kind, apart)) is not None]
     margins = [margin * abs(facts["score"]) for facts in found]
     by_fold = [facts.pop("by_fold") if higher_is_better else -facts.pop("by_fold") for facts in found]
@@ -391,6 +394,9 @@ def _contrast(first: Compared, second: Compared, kind: Kind, apart: Mapping[str,
     not_assessable = {**second.not_assessable, **first.not_assessable, **apart}
     noise = None
     on_these_folds: Estimate | str = _why_no_noise(first, second, parts, kind)
+    tested = [name for fold in parts if first.predictions for name in first.predictions[trainings[fold][0]].ids]
+    if len(set(tested)) < len(tested):  # the noise of rows would be counted as if each fold had others
+        on_these_folds = "rows are tested in several folds"
     if not on_these_folds and "on_these_folds" not in not_assessable:
         noise = _noise(all_parts, has_rows=bool(first.predictions))
         on_these_folds = noise.estimate(difference)

@@ -89,7 +89,7 @@ def execute(
                     taken.append(planned)
                 elif isinstance(outcome, Interrupted) and stop:
                     run = f"{planned.plan.run.path.name}, " if len(plans) > 1 else ""
-                    stopped.append(f"{run}{planned.training}: {outcome}")
+                    stopped.append(f"{run}{planned}: {outcome}")
                 else:
                     n_ended += 1
                     end(planned, _ended(planned, outcome))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,7 +14,7 @@ from benchmarks.base.errors import DataError, UnreadableError, UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.base.zip_path import open_path
 from benchmarks.data.dataset import Dataset
-from benchmarks.data.folds import Fold, check_fold_numbers
+from benchmarks.data.folds import Fold, check_fold_numbers, fold_label
 from benchmarks.data.graph_table import GraphTable, build_graphs
 from benchmarks.results.run_config import RunConfig
 from benchmarks.results.store import Run, Training, other_code
@@ -68,6 +69,11 @@ class PlannedTraining(NamedTuple):
     plan: Plan
     training: Training
 
+    def __str__(self) -> str:
+        """How messages name the training: "fold 6 (cubic), seed 0"."""
+        names, fold = self.plan.dataset.fold_names, self.training.fold
+        return f"fold {fold_label(fold, *names[fold : fold + 1])}, seed {self.training.seed}"
+
 
 def run_facts(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
     """Return what config.json of a run records: its configuration, its task and its data."""
@@ -83,8 +89,17 @@ def run_facts(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
             "is_complete": dataset.is_complete,
             "read_as_hydrogen": dataset.read_as_hydrogen,
             "skipped": [row._asdict() for row in dataset.skipped],
+            **_folds_of_data(config, dataset),
         },
     }
+
+
+def _folds_of_data(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    """Return what a run records of folds that only the data tell: their names, and by which rows it was settled."""
+    if not dataset.tested:
+        return {}
+    n_rows = dataset.training_rows(0, config.limit, config.training.validation)
+    return {"fold_names": dataset.fold_names, "training_rows": n_rows}
 
 
 def make_plan(
@@ -120,17 +135,17 @@ def make_plan(
         DataError: The rows of the data set are not those of its task, or a result cannot be read.
     """
     task, table = dataset.task, dataset.table
-    config = _with_share_of_split(config, task.split)
     _check_fit(config, dataset)
-    check_fold_numbers(folds, task.split)
     if not seeds or min(seeds) < 0:
         raise UsageError("A seed is a whole number from 0 on, and at least one is needed.")
-    try:
-        first, *_ = dataset.folds(seeds[0], config.limit, config.training.validation)
-    except (UsageError, DataError) as error:
-        raise type(error)(f"{dataset.source}: {error}") from None
-    # A run has one configuration: that of the first fold, from which the others differ by a few rows.
-    config = config.settle(len(first.train))
+    with _named(dataset.source):
+        config, end = _with_share_of_split(config, dataset), dataset.n_folds
+    check_fold_numbers(folds, task.split, end)
+    with _named(dataset.source):
+        n_rows = dataset.training_rows(seeds[0], config.limit, config.training.validation)
+        if dataset.tested:  # a fold may leave no rows to train on, and is better refused now than after the others
+            dataset.folds(seeds[0], config.limit, config.training.validation, numbers=folds)
+    config = config.settle(n_rows)
     check_model(config)
     if out.suffix == ".zip" and not out.exists():
         raise UsageError(f"There is no archive {out}: name it, or a folder to train in, with --out.")
@@ -157,10 +172,19 @@ def make_plan(
     )
 
 
-def _with_share_of_split(config: RunConfig, split: str) -> RunConfig:
-    """Let the share of validation rows of a recipe give way to the one that a holdout split names."""
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Let errors in the `with` statement name the data that they are about."""
+    try:
+        yield
+    except (UsageError, DataError) as error:
+        raise type(error)(f"{source}: {error}") from None
+
+
+def _with_share_of_split(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """Let the share of validation rows of a recipe give way to the rows that a holdout split or a split file names."""
     training = config.training
-    if "holdout:" not in split or not training.validation or "validation" in training.model_fields_set:
+    if not training.validation or "validation" in training.model_fields_set or not dataset.has_validation_rows:
         return config
     return config.model_copy(update={"training": training.model_copy(update={"validation": None})})
 

@@ -21,7 +21,8 @@ __all__ = ["references", "summarise"]
 def summarise(plan: Plan) -> dict[str, Any]:
     """Summarise all finished trainings of the run of a plan, including those that the plan does not ask for.
 
-    A fold's score is the mean over its seeds; mean and standard deviation (ddof 0, as MatBench) are over the folds.
+    A fold's score is the mean over its seeds; mean and standard deviation (ddof 0, as MatBench) are over the folds,
+    however many rows they test.
     """
     task = plan.dataset.task
     records = {training: plan.run.read_metrics(training) for training in plan.run.trainings()}
@@ -38,6 +39,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
         "limit": plan.config.limit,
         "primary_metric": primary_metric(task.kind).name,
         "folds": sorted({training.fold for training in records}),
+        "fold_names": plan.dataset.fold_names,
         "seeds": sorted({training.seed for training in records}),
         "is_official": is_official(plan.run.read_config(), list(records)),
         "trainings": [

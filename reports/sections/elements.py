@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable
+from benchmarks.data.folds import fold_label
 from benchmarks.results.statistics import Interval, bootstrap
 from reports.environments.description import DescribedRows, Models, describe_test_rows, open_models
 from reports.environments.two_ks import pearson
@@ -243,6 +244,7 @@ class Elements(Section):
             "unit": study.task.unit,
             "spread": drawable(spread[shown]),
             "fold": rows.fold[shown],
+            "fold_names": study.fold_names,
             "target": drawable(table.target[rows.rows][shown]),
             "spreads": spreads,
             "spread_untrained": against_target(untrained),
@@ -252,7 +254,9 @@ class Elements(Section):
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """The heatmap with its robustness, and the spread."""
         target = facts["target_name"] + in_brackets(facts["unit"])
-        items = Items(__name__, {**facts, "target": target, "min_crystals": _MIN_CRYSTALS})
+        items = Items(
+            __name__, {**facts, "target": target, "min_crystals": _MIN_CRYSTALS, "most_colours": len(_FOLD_COLOURS)}
+        )
         yield items.text("summary")
         columns: list[Column]
         if heatmap := facts["heatmap"]:
@@ -336,12 +340,15 @@ def draw_spread(facts: Mapping[str, Any], label: str) -> Canvas:
     import seaborn as sns
 
     figure, axis = subplots(width=4.6, height=2.8)
-    folds = [f"fold {fold}" for fold in facts["fold"]]
+    names = facts["fold_names"]
+    folds = [f"fold {fold_label(fold, *names[fold : fold + 1])}" for fold in facts["fold"]]
+    several = len(set(folds)) <= len(_FOLD_COLOURS)
     sns.scatterplot(
         x=facts["target"],
         y=facts["spread"],
-        hue=folds,
-        palette=dict(zip(sorted(set(folds)), _FOLD_COLOURS, strict=False)),
+        hue=folds if several else None,
+        palette=dict(zip(sorted(set(folds)), _FOLD_COLOURS, strict=False)) if several else None,
+        color=INK,
         s=float(np.clip(4000 / len(folds), 2, 12)),
         alpha=0.5,
         linewidth=0,
@@ -349,5 +356,6 @@ def draw_spread(facts: Mapping[str, Any], label: str) -> Canvas:
         ax=axis,
     )
     axis.set(xlabel=label, ylabel="spread / median of the fold")
-    legend_beside(figure, axis, "upper")
+    if several:
+        legend_beside(figure, axis, "upper")
     return figure

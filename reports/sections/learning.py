@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from benchmarks.base.console import count
 from benchmarks.base.errors import DataError
 from benchmarks.base.workers import Progress
+from benchmarks.data.folds import fold_label
 from reports.page.items import Column, Items
 from reports.page.section import Figure, Item, Section, Table
 from reports.page.style import MUTED, look_of, panels
@@ -35,7 +36,13 @@ class Learning(Section):
         if not results:
             raise Absent("No run has a readable history.csv, where the learning curves are; train it again.")
         unvalidated = [result["label"] for result in results if result["curves"][0]["validation"] is None]
-        return {"unit": study.task.unit, "kind": study.task.kind, "results": results, "unvalidated": unvalidated}
+        return {
+            "unit": study.task.unit,
+            "kind": study.task.kind,
+            "fold_names": study.fold_names,
+            "results": results,
+            "unvalidated": unvalidated,
+        }
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """One panel for each run that has validation rows, one line for each training."""
@@ -111,9 +118,10 @@ def _plain_ticks(panel: Any) -> None:
 
 def _table(items: Items, facts: Mapping[str, Any]) -> Table:
     curves = [{"label": result["label"], **curve} for result in facts["results"] for curve in result["curves"]]
+    names: list[str] = facts["fold_names"]
     columns: list[Column] = [
         ("model", "label"),
-        ("fold", "fold"),
+        ("fold", lambda curve: fold_label(curve["fold"], *names[curve["fold"] :][:1]) if names else curve["fold"]),
         ("seed", "seed"),
         ("epochs", lambda curve: len(curve["epoch"])),
         ("best epoch", "best_epoch"),

@@ -217,6 +217,7 @@ class Maps(Section):
             )
         return {
             "fold": fold,
+            "fold_label": study.fold_label(fold),
             "n_test": n_test,
             "n": len(rows),
             "left_out": [result.label for result, _ in opened.runs if result.label not in having],

@@ -54,6 +54,8 @@ class Overview(Section):
             "kind": study.task.kind,
             "split": study.task.split,
             "n_folds": study.n_folds,
+            "fold_names": study.fold_names,
+            "tests_rows_twice": study.tests_rows_twice,
             "metric": {"name": metric.name, "label": metric.label, "higher_is_better": metric.higher_is_better},
             "mean_absolute_deviation": _deviation(study),
             "results": results,

@@ -72,6 +72,7 @@ def compare_results(study: Study) -> list[Comparison]:
         higher_is_better=metric.higher_is_better,
         margin=study.margin,
         resampled=study.task.is_resampled,
+        not_assessable=study.task.not_assessable,
     )
 
 

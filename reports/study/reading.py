@@ -20,7 +20,7 @@ from benchmarks.base.console import count
 from benchmarks.base.errors import DataError, SenBenchError, UsageError, printable, suggest
 from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
-from benchmarks.data.folds import check_split
+from benchmarks.data.folds import check_split, depends_on_data
 from benchmarks.data.tasks import TASKS, Kind, Task
 from benchmarks.results.metrics import row_loss
 from benchmarks.results.recorded import TUNED_HERE, completed, is_tuned_here, recorded_variant
@@ -93,8 +93,9 @@ def read_studies(
             if result is None:
                 continue
             task_facts = result.facts["task"]
-            # Rows of an official task are the same in every file; those of own data can change.
-            content = "" if task_facts["is_official"] else result.facts["data"]["digest"]
+            # Rows of an official task are the same in every file; those of own data can change, and so can groups.
+            is_alike = task_facts["is_official"] and not depends_on_data(task_facts["split"])
+            content = "" if is_alike else result.facts["data"]["digest"]
             key = *(task_facts[name] for name in _KEY), content
             groups.setdefault(key, []).append(result)
             notes_of.setdefault(key[0], []).extend(notes[before:])
@@ -223,6 +224,8 @@ class _Data(BaseModel):
     is_complete: bool
     skipped: list[Any] = []
     read_as_hydrogen: list[Any] = []
+    fold_names: list[str] = []
+    training_rows: int | None = None
 
 
 class _Recipe(BaseModel):
@@ -311,9 +314,9 @@ def _average(
 def _read_published(file: PredictionFile, task: Task, results: Sequence[Result]) -> list[Result]:
     """Return the predictions of a published file for the rows that the runs predicted.
 
-    There are none for random splits: what the file predicts was trained on other rows than the runs.
+    There are none where the runs are known to have other folds: what the file predicts was trained on other rows.
     """
-    if task.is_resampled:
+    if task.is_resampled or depends_on_data(task.split) or (task.is_official and not task.has_leaderboard):
         return []
     known = {
         name: (target, fold)

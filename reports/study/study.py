@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from benchmarks.base.workers import Progress
 from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.crystal_table import CrystalTable
 from benchmarks.data.dataset import Dataset, load_dataset
-from benchmarks.data.folds import n_folds
+from benchmarks.data.folds import fold_label, n_folds
 from benchmarks.data.own_data import OnBadRow, own_task
 from benchmarks.data.tasks import RESAMPLE, TASKS, Kind, Task, find_data_file, named_folder
 from benchmarks.results.contrasts import MARGIN
@@ -39,11 +39,12 @@ class PredictedRows:
 
     Attributes:
         ids: Row ids, str [n].
-        fold: Fold in which a row was tested, int64 [n]; the first of several random splits.
+        fold: Fold in which a row was tested, int64 [n]; the first of several.
         target: True values, or 0 and 1, [n].
-        prediction: Mean over the seeds; for a classification the probability of 1, [n].
-        error: Mean over the seeds of the absolute error, [n]; for a classification of target minus probability.
-        n_seeds: Number of seeds that predicted the row, int64 [n].
+        prediction: Mean over the seeds, and over the folds where several test a row; for a classification the
+            probability of 1, [n].
+        error: Mean over the same of the absolute error, [n]; for a classification of target minus probability.
+        n_seeds: Number of trainings that predicted the row, int64 [n].
         loss: What a score counts, [n]: for a regression the error, for a classification the share of the seeds whose
             label is wrong.
     """
@@ -120,6 +121,12 @@ class Result:
         """Share of the official rows in the data of the run."""
         return self.facts["data"]["coverage"] if self.run else None
 
+    @property
+    def fold_names(self) -> list[str]:
+        """Name of each fold, as the run recorded it; no names where its split has no groups."""
+        names: list[str] = self.facts["data"].get("fold_names", []) if self.run else []
+        return names
+
     def command(self) -> str:
         """Return the command that makes the run or resumes it; it also fills gaps between its folds and seeds."""
         if self.run is None:
@@ -146,7 +153,9 @@ class Result:
             grid = ["ablate", "--task", task, f"--{variant_kind_of(config)}s", recorded_variant(config)]
             return [*grid, "--resample", str(max(2, self.folds[-1] + 1))]
         words = ["run", task, *variant_option(config), "--folds", ",".join(map(str, self.folds))]
-        words += ["--split", split] if split != "folds" else []
+        # A split file has the hash of what it says at its end.
+        given = split.rpartition(":")[0] if split.startswith("file:") else split
+        words += ["--split", given] if split != "folds" else []
         if self.seeds != [0]:
             words += ["--seed", str(self.seeds[0]), "--seeds", str(self.seeds[-1] - self.seeds[0] + 1)]
         return words
@@ -164,8 +173,8 @@ class Result:
             default = build_config(config["task"], recorded_variant(config), defaults=task.defaults if task else {})
         except UsageError:
             return {}
-        # Training rows of the first fold, without its validation rows.
-        n_rows = self.records[self.trainings[0]]["rows"]["train"]
+        # Training rows of the first fold, without its validation rows, or as many as folds by groups have in the mean.
+        n_rows = self.facts["data"].get("training_rows") or self.records[self.trainings[0]]["rows"]["train"]
         return _by_field(default.settle(n_rows).model_dump(mode="json"))
 
     def chosen(self) -> dict[str, Any]:
@@ -235,7 +244,27 @@ class Study:
     @property
     def n_folds(self) -> int:
         """Folds of the task's split; where these have no end, those of all results."""
-        return n_folds(self.task.split) or len({fold for result in self.results for fold in result.folds})
+        known = len(self.fold_names) or n_folds(self.task.split)
+        return known or len({fold for result in self.results for fold in result.folds})
+
+    @property
+    def fold_names(self) -> list[str]:
+        """Name of each fold, such as "cubic", empty where it has none; no names where the split has no groups."""
+        return next((run.fold_names for run in self.runs), [])
+
+    @property
+    def tests_rows_twice(self) -> bool:
+        """Whether rows are tested in several folds, as those of random splits and of elements are."""
+        return any(
+            len(run.rows) < sum(run.records[training]["rows"]["test"] for training in one_seed)
+            for run in self.runs
+            for seed in run.seeds
+            if (one_seed := [training for training in run.trainings if training.seed == seed])
+        )
+
+    def fold_label(self, fold: int) -> str:
+        """Return how a fold is called on the page: "3", or "3 (cubic)" if it has a name."""
+        return fold_label(fold, *self.fold_names[fold : fold + 1])
 
     def dataset(self, progress: Progress | None = None) -> Dataset:
         """The task with its crystals, loaded once; nothing is downloaded.
@@ -327,7 +356,7 @@ class Study:
                 f"The crystals of {task.name} are not available: give the folder that holds {facts['source']} with "
                 "--data-dir, or start the command there."
             )
-        own = own_task(paths[0], target=task.target, kind=task.kind, split=task.split, unit=task.unit)
+        own = replace(own_task(paths[0], target=task.target, kind=task.kind, unit=task.unit), split=task.split)
         on_bad_row: OnBadRow = "skip" if facts.get("skipped") else "fail"
         dataset = load_dataset(own, on_bad_row=on_bad_row, symprec=self.symprec, progress=progress)
         if dataset.table.digest != facts["digest"]:

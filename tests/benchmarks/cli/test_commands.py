@@ -354,6 +354,60 @@ def test_status_passes_over_what_it_cannot_read(
     assert f"Skipped: {out / 'foreign' / 'config.json'} lacks what a run records (KeyError('" in caplog.text
 
 
+def test_folds_by_groups_have_names_wherever_they_are_shown(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    command = ("matbench_jdft2d", "--data-dir", data, "--split", "cluster:3")
+    split = sen_bench("split", *command, "--folds", "cluster 2,0", "-o", tmp_path / "splits.json")
+    assert split.code == 0, split.err
+    assert re.search(
+        r"matbench_jdft2d \(cluster:3\): rows of each fold.*│ 1 \(cluster 2\) *│.*│ 0 \(cluster 1\) *│",
+        split.out,
+        re.DOTALL,
+    )
+    assert re.search(r"Of 60 rows \d+ are tested in no fold, and 0 in several\.", split.out)
+    assert f"Files: {tmp_path / 'splits.json'}, and 8 CSV files beside it." in split.out
+
+    run = sen_bench("run", *command, "--model", "trees", "--folds", "cluster 2,0", "--out", out)
+    assert run.code == 0, run.err
+    assert "fold 1 (cluster 2), seed 0: MAE" in run.out
+    assert re.search(
+        r"matbench_jdft2d \(cluster:3\), trees.*│ 0 \(cluster 1\) *│.*│ 1 \(cluster 2\) *│", run.out, re.DOTALL
+    )
+    assert "Rank" not in run.out
+    facts = Run(only_run(out)).read_config()
+    assert (facts["task"]["split"], facts["data"]["fold_names"]) == ("cluster:3", [f"cluster {i}" for i in (1, 2, 3)])
+    assert json.loads((only_run(out) / "summary.json").read_text())["is_official"] is False
+    assert re.search(r"matbench_jdft2d \(cluster:3\) .* trees .* 2 of 3: 0 \(cluster 1\)", sen_bench("status", out).out)
+    refused = sen_bench("export", only_run(out), "-o", tmp_path / "x")
+    assert refused.code == 2
+    assert "is a run on the split cluster:3: a submission needs a run on the official folds" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--split", "crystal-system"], "all rows are of one (cubic): choose another split."),
+        (["--split", "element", "--folds", "F,Xe"], "There is no fold for the element Xe: no row contains it"),
+        (["--split", "element", "--folds", "0,0"], "--folds takes numbers from 0 to 7, none of them twice, not 0,0."),
+        (["--split", "element", "--folds", "9"], "--folds takes numbers from 0 to 7, none of them twice, not 9."),
+        (["--split", "cluster:200"], "200 clusters of 200 rows are too many"),
+        (["--split", "group:source"], "--split group:source is only for your own data; matbench_jdft2d is a built-in"),
+        (["--split", "file:nowhere.json"], "nowhere.json cannot be read"),
+        (["--split", "clusters:3"], "There is no split 'clusters:3'. Did you mean cluster:K"),
+    ],
+)
+def test_impossible_groups_are_refused_in_one_sentence(
+    write_data: Write, sen_bench: Command, tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    data = write_data(rocksalts(200))
+    answer = sen_bench("run", "matbench_jdft2d", "--data-dir", data, "--out", tmp_path / "runs", *arguments)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert expected in answer.err
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.usefixtures("unlearnt")
 def test_status_lists_runs(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(40)), tmp_path / "runs"

@@ -60,7 +60,17 @@ def is_stored(command: str, **options: bool) -> bool:
 
 def test_only_commands_that_write_their_results_do_without_output() -> None:
     printing = {command for command in own_names("commands") if not is_stored(command)}
-    assert printing == {"audit", "blocks", "check-block", "check-model", "models", "predict", "status", "tasks"}
+    assert printing == {
+        "audit",
+        "blocks",
+        "check-block",
+        "check-model",
+        "models",
+        "predict",
+        "split",
+        "status",
+        "tasks",
+    }
     assert not is_stored("ablate", dry_run=True)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import bz2
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,33 @@ def test_impossible_split(split: str):
         check_split(split)
 
 
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("crystalsystem", "There is no split 'crystalsystem'. Did you mean crystal-system"),
+        ("cluster", "Did you mean cluster:K"),
+        ("group:", "Did you mean group:COLUMN"),
+        ("elements", "Did you mean element"),
+        ("cluster:1", "a number of clusters, 2 or more, such as cluster:5, not '1'"),
+        ("cluster:five", "a number of clusters, 2 or more, such as cluster:5, not 'five'"),
+        ("cluster:-3", "a number of clusters, 2 or more, such as cluster:5, not '-3'"),
+    ],
+)
+def test_no_split_has_the_nearest_names(split: str, expected: str):
+    with pytest.raises(UsageError, match=re.escape(expected)):
+        check_split(split)
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_a_holdout_of_part_of_an_official_data_set_does_not_depend_on_the_order_of_its_file(kind: str):
+    rows, shuffled = np.arange(0, N_ROWS, 2), np.random.default_rng(2).permutation((N_ROWS + 1) // 2)
+    targets = labels(N_ROWS)[rows]
+    (fold,) = make_folds(kind, rows, N_ROWS, targets, 3, split=HOLDOUT, limit=90)
+    (other,) = make_folds(kind, rows[shuffled], N_ROWS, targets[shuffled], 3, split=HOLDOUT, limit=90)
+    for part in ("train", "validation", "test"):
+        assert np.array_equal(getattr(fold, part), shuffled[getattr(other, part)])
+
+
 @pytest.mark.parametrize("kind", ["regression", "classification"])
 def test_holdout_uses_every_row_once_and_depends_on_no_seed(kind: str):
     targets = labels(1000)
@@ -430,10 +458,10 @@ def test_random_splits_need_rows_of_each_class_and_have_no_end():
     with pytest.raises(UsageError, match=r"Only 3 rows have the target 1\.0"):
         make_folds("classification", np.arange(100), None, (np.arange(100) < 3).astype(float), 0, split=RESAMPLE)
     assert n_folds(RESAMPLE) is None
-    check_fold_numbers([0, 99], RESAMPLE)
+    check_fold_numbers([0, 99], RESAMPLE, None)
     for wrong in ([-1], [2**32], [3, 3], []):
         with pytest.raises(UsageError, match="--folds takes numbers from 0 to 4294967295, none of them twice"):
-            check_fold_numbers(wrong, RESAMPLE)
+            check_fold_numbers(wrong, RESAMPLE, None)
 
 
 def test_a_split_for_tuning_leaves_out_the_test_rows_of_random_splits():

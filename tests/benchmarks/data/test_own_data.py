@@ -319,10 +319,9 @@ def test_a_task_is_found_by_its_name_or_made_of_own_data(tmp_path, monkeypatch):
     random = find_task("matbench_phonons", split="resample")
     assert (random.split, random.title) == ("resample", "matbench_phonons (resample)")
     assert (random.is_official, random.has_leaderboard, random.is_resampled) == (True, False, True)
-    assert find_task("mine.csv", target="gap", split="resample").default_folds == (0, 1, 2, 3, 4)
     task = find_task("mine.csv", target="gap", split="holdout:0.50/0.25/0.25", unit="eV")
     assert (task.name, task.target, task.kind, task.unit) == ("mine", "gap", "regression", "eV")
-    assert (task.split, task.default_folds, task.path) == ("holdout:0.5/0.25/0.25", (0,), Path("mine.csv"))
+    assert (task.split, task.path) == ("holdout:0.5/0.25/0.25", Path("mine.csv"))
     assert len(load_dataset(task, jobs=1).table) == 12
     with pytest.raises(UsageError, match=r"^target and unit are only for your own data; prototypes is a built-in task"):
         find_task("prototypes", target="gap", unit="eV")
@@ -480,23 +479,31 @@ def test_isolated_atoms_and_a_large_cell_are_trained_on_and_predicted(tmp_path: 
     [
         (
             ["mine.csv", "--target", "gap", "--split", "holdout:0.8/0.2"],
-            "--split takes folds, resample or holdout:TRAIN",
+            "--split takes holdout:TRAIN/VALIDATION/TEST, such as holdout:0.8/0.1/0.1, not 'holdout:0.8/0.2'",
         ),
         (["mine.csv", "--target", "gap", "--split", "holdout:0.8/0.1/0.2"], "must be positive and sum to 1"),
         (["mine.csv", "--target", "gap", "--split", "holdout:1/0/0"], "must be positive and sum to 1"),
         (["mine.csv", "--target", "gap", "--split", "holdout:nan/0.5/0.5"], "must be positive and sum to 1"),
-        (["mine.csv", "--target", "gap", "--split", "thirds"], "--split takes folds, resample or holdout"),
+        (
+            ["mine.csv", "--target", "gap", "--split", "thirds"],
+            "There is no split 'thirds'. Available: chemical-system,",
+        ),
         (["mine.csv", "--target", "gap", "--kind", "ranking"], "classification"),
         (["mine.csv", "--data-dir", "."], "--data-dir is for the files of built-in tasks; mine.csv is read"),
         (["mine.csv"], "--target. Available: note, gap"),
         (["mine.csv", "--target", "gap"], "mine.csv: 4 rows cannot be split into 5 folds"),
         (["mine.csv", "--target", "gap", "--split", "holdout:0.01/0.01/0.98"], "too few for this holdout split"),
+        (["mine.csv", "--target", "gap", "--split", "group:sauce"], "has no column 'sauce'. Available: gap, note."),
+        (["mine.csv", "--target", "gap", "--split", "group:note"], "all rows have the note x, y: the rows cannot be"),
+        (["mine.csv", "--target", "gap", "--split", "cluster:4"], "4 clusters of 4 rows are too many"),
+        (["mine.csv", "--target", "gap", "--split", "crystal-system"], "all rows are of one (cubic): choose another"),
+        (["mine.csv", "--target", "gap", "--split", "element"], "no element is in so many"),
         (["prototypes", "--target", "gap"], "--target is only for your own data; prototypes is a built-in task"),
         (["prototypes", "--on-bad-row", "skip"], "--on-bad-row is only for your own data"),
         (["prototypes", "--target", "gap", "--on-bad-row", "skip"], "--target and --on-bad-row are only for your own"),
         (
-            ["matbench_phonons", "--split", "holdout:0.8/0.1/0.1"],
-            "split holdout:0.8/0.1/0.1 is only for your own data; matbench_phonons is a built-in task",
+            ["matbench_phonons", "--split", "group:source"],
+            "--split group:source is only for your own data; matbench_phonons is a built-in task",
         ),
         (["other.csv"], "There is no file or folder other.csv"),
         (["mines"], "There is no task 'mines'"),

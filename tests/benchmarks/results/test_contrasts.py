@@ -455,6 +455,35 @@ def test_known_noise_is_pooled_over_the_folds_of_all_runs() -> None:
     assert known_noise([run([7.0])]) is None
 
 
+def test_rows_that_several_folds_test_are_not_assessable_on_these_folds() -> None:
+    values = np.random.default_rng(0).normal(size=(2, 2, 2, 10))
+    first, second = (
+        judged_by_rows(label, {(seed, fold): each[seed, fold] for seed in (0, 1) for fold in (0, 1)})
+        for label, each in zip(("mlp", "capsule"), values, strict=True)
+    )
+    overlapping = [
+        replace(
+            one,
+            predictions={
+                training: part._replace(ids=[f"r{i + 5 * training.fold}" for i in range(10)])
+                for training, part in one.predictions.items()
+            },
+        )
+        for one in (first, second)
+    ]
+    apart = {"on_new_data": "groups are no sample"}
+    (disjoint,) = compare([(first, second)], "regression", higher_is_better=False)
+    (found,) = compare([tuple(overlapping)], "regression", higher_is_better=False, not_assessable=apart)
+    assert disjoint.noise is not None
+    assert (found.on_these_folds.verdict, found.on_these_folds.reason) == (
+        "not assessable",
+        "rows are tested in several folds",
+    )
+    assert found.noise is None
+    assert found.on_new_data.reason == "groups are no sample"
+    assert found.difference == pytest.approx(disjoint.difference)
+
+
 def on_splits(label: str, errors: ArrayLike) -> Compared:
     """A variant with this error of the only test row of split i, trained with seed i."""
     return judged_by_rows(label, {(i, i): [error] for i, error in enumerate(np.asarray(errors, dtype=np.float64))})

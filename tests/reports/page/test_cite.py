@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,28 @@ def test_a_block_that_is_not_installed_is_cited_as_a_block(tmp_path: Path) -> No
     make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0], name="gone")
     (study,) = read_studies([tmp_path / "runs"])
     assert "% block gone: no publication named" in bibtex([Part(study, [])], {"sen-bench": "1.2", "git_commit": None})
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        (
+            "cluster:3",
+            "Rows were split into 3 folds by groups (cluster:3): no row of a group that a fold tests was trained",
+        ),
+        ("folds", "Rows were split into the official five folds of MatBench v0.1 (Dunn et al. 2020) (KFold, shuffled"),
+    ],
+)
+def test_methods_say_how_rows_were_split(
+    tmp_path: Path, report: Callable[..., dict[str, Any]], split: str, expected: str
+) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", replace(dataset, task=replace(dataset.task, split=split)), folds=[0, 1])
+    report(sections="overview")
+    text = methods_of((tmp_path / "report.html").read_text())
+    assert expected in text
+    assert "mlp lacks some of them." in text
+    assert "In each fold" in text
 
 
 def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:

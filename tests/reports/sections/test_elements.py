@@ -8,6 +8,7 @@ from scipy.stats import spearmanr
 
 from reports.environments.description import DescribedRows, Environments
 from reports.sections.elements import (
+    draw_spread,
     element_correlation,
     group_means,
     periodic_order,
@@ -113,3 +114,15 @@ def test_ranks_are_taken_within_folds() -> None:
     one_fold = rank_correlation(first, second, np.zeros(200, dtype=int))[0]
     assert one_fold == pytest.approx(spearmanr(first, second).statistic)
     assert np.isnan(rank_correlation(np.ones(5), np.arange(5.0), np.zeros(5, dtype=int))[0])
+
+
+@pytest.mark.parametrize(("n_folds", "n_labels"), [(5, 5), (7, 0)])
+def test_more_folds_than_colours_have_one(n_folds: int, n_labels: int) -> None:
+    facts = {
+        "target": list(range(14)),
+        "spread": [1.0] * 14,
+        "fold": [i % n_folds for i in range(14)],
+        "fold_names": [],
+    }
+    axis, *_ = draw_spread(facts, "target").axes
+    assert len(axis.get_legend_handles_labels()[1]) == n_labels

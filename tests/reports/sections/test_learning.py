@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ def test_learning_curves_are_read(tmp_path: Path) -> None:
         path.write_text("nothing\n")
     with pytest.raises(Absent, match=r"history\.csv"):
         Learning().analyse(study, no_progress)
+
+
+def test_a_fold_has_the_name_of_its_group(tmp_path: Path) -> None:
+    dataset, section = official(tmp_path / "data"), Learning()
+    make_run(tmp_path / "runs", replace(dataset, task=replace(dataset.task, split="cluster:3")), folds=[0, 2])
+    *_, table = section.show(plain(section.analyse(study_of(tmp_path), no_progress)))
+    assert isinstance(table, Table)
+    assert [row[1] for row in table.rows] == ["0 (cluster 1)", "2 (cluster 3)"]
 
 
 def test_runs_without_validation_rows_are_named_and_have_no_curve(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,25 @@ def test_published_models_bear_their_tags_and_only_official_ones_have_places(tmp
     assert rows["Dummy"] == ("16", "official")
     assert "DenseNGN, DenseGNN-Voronoi, DenseGNN: Du et al." in table.method
     assert "one fold: the score of one fold" in table.method
+
+
+def test_groups_are_not_ranked_and_say_what_folds_test(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data", n=130)
+    dataset = replace(dataset, task=replace(dataset.task, split="element"))
+    for block in ("capsule", "mlp"):
+        make_run(tmp_path / "runs", dataset, block=block, folds=range(len(dataset.fold_names)), seeds=[0, 1])
+    facts = plain(Overview().analyse(study_of(tmp_path), no_progress))
+    assert (facts["leaderboard"], facts["source"], facts["split"]) == ([], None, "element")
+    assert facts["fold_names"] == dataset.fold_names
+    assert not any(result["is_official"] for result in facts["results"])
+    (contrast,) = facts["differences"]["contrasts"]
+    assert contrast["on_these_folds"]["reason"] == "rows are tested in several folds"
+    assert "no random sample" in contrast["on_new_data"]["reason"]
+    words = " ".join(words_of(facts).split())
+    assert "A fold tests groups (element) of which no row was trained on." in words
+    assert "A row is tested in several folds" in words
+    assert "Such scores have no place on a leaderboard." in words
+    assert "split once" not in words
 
 
 def test_random_splits_are_not_ranked_and_say_how_often_one_is_better(tmp_path: Path) -> None:

@@ -343,6 +343,30 @@ def test_a_pair_that_a_task_lacks_is_noted_there(tmp_path: Path) -> None:
         choose_pair(studies, "egnn,capsule")
 
 
+def test_runs_by_groups_are_a_study_of_their_own_with_names_of_folds(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data", n=130)
+    outside = replace(dataset, task=replace(dataset.task, split="element"))
+    assert len(outside.fold_names) >= 4
+    make_run(tmp_path / "runs", dataset)
+    make_run(tmp_path / "runs", outside, folds=range(len(outside.fold_names)))
+    fewer = official(tmp_path / "fewer", n=125)
+    make_run(tmp_path / "runs", replace(fewer, task=outside.task), folds=[1])
+    file = tmp_path / "theirs.csv"
+    file.write_text("id,prediction\n" + "".join(f"{name},5\n" for name in dataset.table.ids))
+    studies = {len(study.results[0].rows): study for study in read_studies([tmp_path / "runs"], against=[file])}
+    # Groups of other rows are other groups, also in an official task.
+    assert len(studies) == 3
+    on_folds, by_element = studies[130], studies[len(np.unique(np.concatenate([t.rows for t in outside.tested])))]
+    assert (len(on_folds.published), len(by_element.published)) == (1, 0)
+    assert by_element.title.startswith("matbench_jdft2d (element")
+    assert (by_element.n_folds, by_element.fold_names) == (len(outside.fold_names), outside.fold_names)
+    assert by_element.fold_label(1) == f"1 ({outside.fold_names[1]})"
+    assert (by_element.tests_rows_twice, on_folds.tests_rows_twice, on_folds.fold_label(1)) == (True, False, "1")
+    (result,) = by_element.results
+    assert result.rows.n_seeds.max() == 2
+    assert result.command().endswith("--split element")
+
+
 def test_runs_on_random_splits_are_a_study_of_their_own(tmp_path: Path) -> None:
     dataset = official(tmp_path / "data")
     make_run(tmp_path / "runs", dataset, folds=[0])
