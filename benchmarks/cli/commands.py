@@ -70,6 +70,20 @@ def run(
         Literal["only-missing", "always", "never"],
         typer.Option(help="Finished folds: keep them, delete them all and train again, or refuse to run."),
     ] = "only-missing",
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Start from the weights of another run where names and shapes fit: of its first training, or of that "
+            "in RUN/seed_S/fold_F.",
+        ),
+    ] = None,
+    allow_overlap: Annotated[
+        bool,
+        typer.Option(
+            "--allow-overlap", help="Let --init-from take weights that may know test rows; the results are labelled."
+        ),
+    ] = False,
 ) -> None:
     """Train SEN with a block, or another model, on the official folds of a task, and report its errors.
 
@@ -92,15 +106,21 @@ def run(
         assignments=set_ or (),
     )
     folds = choose_folds(options.folds, chosen)
+    if allow_overlap and init_from is None:
+        raise UsageError("--allow-overlap is for weights of another run: name it with --init-from, or leave it out.")
     command_line = ["sen-bench", *sys.argv[1:]]
     try:
         with RunDisplay() as display:
             from benchmarks.base.machine import pick_device
             from benchmarks.training.execution import execute
             from benchmarks.training.plans import make_plan
+            from benchmarks.training.pretrained import find_initial_weights
             from benchmarks.training.summary import references, summarise
 
             device = pick_device(options.device)
+            initial = None
+            if init_from is not None:
+                initial = find_initial_weights(init_from, allow_overlap=allow_overlap, data_dir=options.data_dir)
             dataset = load_with_bars(
                 chosen, options.data_dir, options.on_bad_row, display, symprec=configured.graph.symprec
             )
@@ -112,6 +132,7 @@ def run(
                 out=options.out,
                 overwrite=overwrite,
                 progress=display.progress("Building graphs"),
+                initial=initial,
             )
             # The results to be trained again are discarded by now.
             command_line = _keeping_finished_folds(command_line)

@@ -50,7 +50,7 @@ from benchmarks.base.files import (
 from benchmarks.base.locks import Taken, lock
 from benchmarks.base.zip_path import AnyPath, ZipPath, find_files, open_path
 from benchmarks.data.folds import N_FOLDS, data_digest
-from benchmarks.results.recorded import config_digest, is_tuned_here, recorded_variant, variant_kind_of
+from benchmarks.results.recorded import config_digest, labels, recorded_variant, variant_kind_of
 from sen.registry import variant_code, variant_kind
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ __all__ = [
     "facts_digest",
     "find_run",
     "find_runs",
+    "find_training",
     "fold_means",
     "is_official",
     "is_older_format",
@@ -290,6 +291,17 @@ class Run:
         """
         from safetensors.torch import load
 
+        return load(self._weights(training))
+
+    def weights_digest(self, training: Training) -> str:
+        """Return the sha256 of the weights of a finished training, in hexadecimal.
+
+        Raises:
+            DataError: See `read_weights`.
+        """
+        return hashlib.sha256(self._weights(training)).hexdigest()
+
+    def _weights(self, training: Training) -> bytes:
         if self.is_archived:
             raise DataError(
                 f"{self.path} is in an archive, which holds no weights: name the folder of runs that it was made from, "
@@ -297,7 +309,7 @@ class Run:
             )
         path = self.folder / _subfolder(training) / _WEIGHTS
         try:
-            return load(read_again(path, Path.read_bytes))
+            return read_again(path, Path.read_bytes)
         except FileNotFoundError:
             raise DataError(
                 f"{path} was removed: the result is still valid, but this model cannot predict anything new. "
@@ -575,7 +587,8 @@ def fold_means(scores: Mapping[Training, float | None]) -> dict[int, float]:
 def is_official(facts: Mapping[str, Any], trainings: Collection[Training]) -> bool:
     """Whether the mean of a run may be ranked on the leaderboard: complete official data, all official folds of a seed.
 
-    The recipe must not have been chosen by rows of the task.
+    The recipe must not have been chosen by rows of the task, and the weights must be drawn and not pretrained, because
+    the published models have learnt from the training rows alone.
 
     Args:
         facts: The run's config.json.
@@ -583,9 +596,9 @@ def is_official(facts: Mapping[str, Any], trainings: Collection[Training]) -> bo
     """
     task = facts["task"]
     complete = bool(trainings) and len(trainings) == N_FOLDS * len({training.seed for training in trainings})
-    chosen_freely = facts["config"]["limit"] is None and not is_tuned_here(facts, range(N_FOLDS))
+    by_protocol = facts["config"]["limit"] is None and not labels(facts, range(N_FOLDS))
     on_official_folds = task["is_official"] and task["split"] == "folds"
-    return complete and chosen_freely and bool(on_official_folds and facts["data"]["is_complete"])
+    return complete and by_protocol and bool(on_official_folds and facts["data"]["is_complete"])
 
 
 def is_older_format(records: Iterable[Mapping[str, Any]]) -> bool:
@@ -635,6 +648,33 @@ def find_run(path: AnyPath) -> Run:
         below = "; ".join(str(run.path) for run in runs)
         raise UsageError(f"{path} is not a run, but there are runs below it; name one of them: {below}.")
     raise UsageError(f"{path} is not a run: a run is a folder with a config.json, such as runs/TASK/NAME-HASH.")
+
+
+def find_training(path: AnyPath) -> tuple[Run, Training]:
+    """Open a run and choose one of its finished trainings: RUN/seed_1/fold_2 names it, RUN means the first one.
+
+    The first one has the lowest seed and of that the lowest fold.
+
+    Raises:
+        UsageError: There is no such run, or the training is not finished.
+        DataError: See `find_run`.
+    """
+    seed, fold = _SEED.fullmatch(path.parent.name), _FOLD.fullmatch(path.name)
+    is_training = seed is not None and fold is not None and not fold[2]
+    run = find_run(path.parent.parent if is_training else path)
+    finished, under_way = run.trainings(), run.under_way()
+    if seed is not None and fold is not None and is_training:
+        chosen = Training(int(seed[1]), int(fold[1]))
+    else:
+        chosen = min([*finished, *under_way], default=Training(0, 0))
+    if chosen not in finished:
+        others = "; ".join(map(str, finished)) or "none"
+        state = "is under way" if chosen in under_way else "has no result"
+        raise UsageError(
+            f"{chosen} of {run.path} {state}: let `sen-bench run` finish it, or name a finished one, such as "
+            f"{run.path}/seed_0/fold_0. Finished: {others}."
+        )
+    return run, chosen
 
 
 def find_runs(root: AnyPath, *, strict: bool = False) -> Iterator[Run]:
