@@ -4,6 +4,7 @@ A run is `runs/<task>/<name>-<hash>/` with `config.json`, `summary.json` and, fo
 `seed_0/fold_0/` with `predictions.csv`, `metrics.json`, `history.csv`, `model.safetensors` and `manifest.json`, which
 holds the hashes of the others. The weights may be removed, and an archive has none: the result is complete without
 them. A training that is under way has its state in `seed_0/fold_0.state.safetensors`.
+With --log its curves are in `seed_0/fold_0.tensorboard`.
 
 What is read is what it says it is. The hash in the folder's name is that of the configuration and the data in
 config.json, and `digests` in config.json ends with the hash of all that the file says. The record of a training,
@@ -145,6 +146,10 @@ class Run:
         """File that keeps the state of a training that is under way."""
         return self._sibling(training, "state.safetensors")
 
+    def log_path(self, training: Training) -> Path:
+        """Folder of the curves of a training (--log), which are no part of its result."""
+        return self._sibling(training, "tensorboard")
+
     def lock(self, training: Training) -> AbstractContextManager[bool]:
         """Hold the lock of a training in a block; yields whether it is held, as `benchmarks.base.locks.lock` does.
 
@@ -158,7 +163,7 @@ class Run:
         return lock(path)
 
     def discard(self, trainings: Sequence[Training]) -> None:
-        """Remove the results and states of trainings, and the summary that includes them, to train again.
+        """Remove the results, states and curves of trainings, and the summary that includes them, to train again.
 
         Raises:
             UsageError: Another process is training one of them, and nothing was removed, or the run folder cannot be
@@ -178,7 +183,8 @@ class Run:
                 (self.folder / "summary.json").unlink(missing_ok=True)
                 for training in begun:
                     final = self.folder / _subfolder(training)
-                    for path in (*final.parent.glob(final.name), *final.parent.glob(f"{final.name}.{_REPLACED}*")):
+                    names = (final.name, self.log_path(training).name, f"{final.name}.{_REPLACED}*")
+                    for path in (path for name in names for path in final.parent.glob(name)):
                         shutil.rmtree(path)
                     self.state_path(training).unlink(missing_ok=True)
 
