@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from benchmarks.results.run_config import TrainingConfig
     from benchmarks.results.store import Run, Training
     from benchmarks.results.submission import Submission
+    from benchmarks.results.verification import Verified
     from benchmarks.training.plans import Plan
     from benchmarks.training.prediction import Ensemble, Prediction
     from benchmarks.training.tuning import Tuning
@@ -51,6 +52,7 @@ __all__ = [
     "show_submission",
     "show_tasks",
     "show_tuning",
+    "show_verified",
 ]
 
 
@@ -251,6 +253,18 @@ def show_submission(path: Path, submission: Submission) -> None:
         "see docs/how-to/submit-to-matbench.md.",
         soft_wrap=True,
     )
+
+
+def show_verified(verified: Mapping[str, Verified]) -> None:
+    """Print the scores of a submission file beside those that matbench computes, as means over the folds."""
+    table = Table(title="Loaded and validated by matbench 0.6; means over the five folds", title_justify="left")
+    for heading in ("task", "score", "in the file", "by matbench", ""):
+        table.add_column(heading, justify="right" if heading in {"in the file", "by matbench"} else "left")
+    for task, scores in verified.items():
+        for name, stored in scores.stored.items():
+            means = (figures(float(np.mean(values))) for values in (stored, scores.computed[name]))
+            table.add_row(task, name, *means, "differs" if name in scores.differing else "the same to 1e-9")
+    make_console().print(table)
 
 
 def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form: str) -> None:

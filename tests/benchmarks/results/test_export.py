@@ -338,7 +338,7 @@ def matbench_python() -> str:
     """The Python that has the real matbench."""
     python = os.environ.get("SEN_BENCH_MATBENCH_PYTHON")
     if python is None:
-        pytest.skip("needs a Python with .ci/matbench-requirements.txt (set SEN_BENCH_MATBENCH_PYTHON)")
+        pytest.skip("needs a Python with benchmarks/results/matbench-requirements.txt (set SEN_BENCH_MATBENCH_PYTHON)")
     return python
 
 
