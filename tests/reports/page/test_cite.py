@@ -117,6 +117,7 @@ OTHER_RECIPES: dict[str, Any] = {
     "training.validation": 0.2,
     "training.patience": 3,
     "training.precision": "bfloat16",
+    "training.frozen_epochs": 3,
     "sen.dropout": 0.05,
 }
 
