@@ -18,6 +18,7 @@ from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
     CONFIG_HELP,
     TASK_HELP,
+    LogOption,
     TrainingOptions,
     check_folds,
     check_jobs,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from benchmarks.data.dataset import Dataset
     from benchmarks.training.cluster import Cluster
     from benchmarks.training.plans import Plan, PlannedTraining
+    from benchmarks.training.tracking import Log
     from benchmarks.training.tuning import Tuning
 
 __all__ = ["ablate"]
@@ -123,6 +125,7 @@ def ablate(
     max_seeds: Annotated[
         int | None, typer.Option(help="Largest number of seeds of a variant, with --detect. Default: 10.")
     ] = None,
+    log: LogOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each variant.")
     ] = False,
@@ -145,10 +148,9 @@ def ablate(
     from benchmarks.base.machine import check_device_name, pick_device
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.training.plans import make_plan
+    from benchmarks.training.tracking import check_log
 
-    if jobs is not None:
-        check_jobs(jobs)
-    _check_backend(backend, scheduler, jobs)
+    _check_workers(backend, scheduler, jobs)
     check_device_name(options.device)
     _check_tune(tune)
     detection = _detection(detect, options.seeds, max_seeds, options.seed)
@@ -184,6 +186,7 @@ def ablate(
         with ExitStack() as stack:
             cluster = _connect(stack, scheduler, options.out)
             device = pick_device(options.device) if cluster is None else options.device
+            check_log(log)
             with RunDisplay() as display:
                 datasets = {
                     symprec: load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec)
@@ -191,7 +194,7 @@ def ablate(
                 }
                 folds = _common_folds(options.folds, datasets.values())
                 tunings = [] if tune is None else _make_tunings(settings, datasets, folds, tune, options, display)
-            place = _Place(device, jobs or 1, cluster)
+            place = _Place(device, jobs or 1, cluster, log)
             if tunings:
                 settings = _with_recipes(settings, tunings, place, is_trial=dry_run)
             with RunDisplay() as display:
@@ -227,11 +230,12 @@ def ablate(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where trainings take place: the device, and the processes of this machine or the cluster."""
+    """Where trainings take place: the device, and the processes of this machine or the cluster; and their curves."""
 
     device: str
     jobs: int
     cluster: Cluster | None
+    log: Log | None
 
     def n_workers(self, variants: Sequence[Variant]) -> int:
         """Number of trainings of these variants at the same time."""
@@ -309,7 +313,9 @@ def _check_tune(trials: int | None) -> None:
         check_repeats("--tune", trials)
 
 
-def _check_backend(backend: str, scheduler: str | None, jobs: int | None) -> None:
+def _check_workers(backend: str, scheduler: str | None, jobs: int | None) -> None:
+    if jobs is not None:
+        check_jobs(jobs)
     if (backend == "dask") != (scheduler is not None):
         raise UsageError(
             "--backend dask and --scheduler ADDRESS go together: the address of the cluster's scheduler, or its file."
@@ -477,21 +483,25 @@ def _connect(stack: ExitStack, scheduler: str | None, out: Path) -> Cluster | No
 def _train(variants: Sequence[Variant], place: _Place, judge: JudgedRows) -> dict[PlannedTraining, SenBenchError]:
     from ablations.display import GridDisplay
     from benchmarks.training.execution import execute
+    from benchmarks.training.tracking import tracked
 
     # Seed by seed and fold by fold, so that a grid that is stopped has results of every variant.
     pending = sorted(
         (planned for variant in variants for planned in variant.plan.pending), key=lambda planned: planned.training
     )
-    with GridDisplay(variants, place.n_workers(variants), judge) as display, note_signals() as stop:
+    with (
+        GridDisplay(variants, place.n_workers(variants), judge) as display,
+        note_signals() as stop,
+        tracked(place.log, on_epoch=display.epoch, on_end=display.end) as callbacks,
+    ):
         return execute(
             pending,
             device=place.device,
             stop=stop,
             jobs=place.jobs,
             cluster=place.cluster,
-            on_epoch=display.epoch,
-            on_end=display.end,
             on_wait=display.wait,
+            **callbacks,
         )
 
 

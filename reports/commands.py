@@ -13,18 +13,26 @@ from benchmarks.base.files import expanded, plain
 from benchmarks.cli.options import DataDir, DeviceOption, parse_percent, results_in_files
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from benchmarks.cli.progress import RunDisplay
+    from benchmarks.data.tasks import Task
+    from reports.audit.overlap import TrainingData
     from reports.page.report import Report
+    from reports.study.row_facts import RowFacts
 
 __all__ = ["audit", "explain", "report"]
 
 
 def audit(
     file: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            help="MatBench's results.json.gz, the SEN authors' file, or CSV with id,prediction[,target][,fold]."
+            help="MatBench's results.json.gz, the SEN authors' file, or CSV with id,prediction[,target][,fold]. With "
+            "--trained-on it may be left out."
         ),
-    ],
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="Task that the predictions are for; needed if the file has several.")
     ] = None,
@@ -42,12 +50,20 @@ def audit(
     claimed: Annotated[
         float | None, typer.Option(help="Score that is claimed elsewhere, in the unit of the task.")
     ] = None,
+    trained_on: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Crystals or formulas that the model was trained on before: which rows of the task are among them?",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     format_: Annotated[Literal["table", "json"], typer.Option("--format", help="How to print the audit.")] = "table",
 ) -> None:
     """Check published predictions: which official rows they are of, their errors, and what the file leaves open.
 
     Errors are shown by fold and by crystal system, compared with what is claimed, and summed up in a paragraph.
+    --trained-on says which rows a model has seen before, also without predictions, and the errors without these rows.
     """
     import json
 
@@ -60,6 +76,9 @@ def audit(
 
     check_claim(claimed)
     chosen = get_task(task) if task is not None else None
+    if file is None:
+        _audit_rows(chosen, trained_on, rows, data_dir, format_, has_more=bool(against) or claimed is not None)
+        return
     with RunDisplay() as display:
         predictions = read_predictions(file)
         found, _ = predictions.find(chosen)
@@ -75,11 +94,60 @@ def audit(
         from reports.study.row_facts import find_rows
 
         known = find_rows(found, rows, data_dir, display.progress("Reading crystals"))
-        facts = examine(predictions, known, claimed=claimed, against=others)
+        seen = None if trained_on is None else _seen(trained_on, known, rows, data_dir, display)
+        facts = examine(predictions, known, claimed=claimed, against=others, trained_on=seen)
     if format_ == "json":
         typer.echo(json.dumps(plain({"verdict": verdict(facts), **facts}), indent=1))
     else:
         show_audit(facts, display.console)
+
+
+def _audit_rows(
+    task: Task | None,
+    trained_on: Path | None,
+    rows: Path | None,
+    data_dir: Path | None,
+    format_: str,
+    *,
+    has_more: bool,
+) -> None:
+    """Say which rows of a task are in training data, where there are no predictions."""
+    import json
+
+    from benchmarks.cli.progress import RunDisplay
+    from reports.audit.facts import official_fold
+    from reports.audit.overlap import overlap_facts
+    from reports.audit.verdict import overlap_sentence, show_overlap
+    from reports.study.row_facts import find_rows
+
+    if trained_on is None:
+        raise UsageError("Name a file of predictions, or with --trained-on the data that a model was trained on.")
+    if task is None or has_more:
+        raise UsageError(
+            "Without a file of predictions --trained-on needs a --task, and takes neither --against nor --claimed."
+        )
+    with RunDisplay() as display:
+        known = find_rows(task, rows, data_dir, display.progress("Reading crystals"))
+        data, overlap = _seen(trained_on, known, rows, data_dir, display)
+        facts = overlap_facts(data, known, overlap, official_fold(task, known) if task.is_official else None)
+    if format_ == "json":
+        typer.echo(json.dumps(plain({"verdict": overlap_sentence(facts), "trained_on": facts}), indent=1))
+    else:
+        show_overlap(facts, "", "", display.console)
+
+
+def _seen(
+    path: Path, known: RowFacts, rows: Path | None, data_dir: Path | None, display: RunDisplay
+) -> tuple[TrainingData, dict[str, NDArray[np.bool_]]]:
+    """Read what a model was trained on, and find the rows of a task in it, by their crystals where there are any."""
+    from benchmarks.data.dataset import load_dataset
+    from reports.audit.overlap import find_overlap, read_training_data
+
+    data = read_training_data(path, display.progress("Reading the training data"))
+    table = None
+    if rows is None and data.table is not None:
+        table = load_dataset(known.task, data_dir).table
+    return data, find_overlap(data, known, table, display.progress("Comparing crystals"))
 
 
 @results_in_files

@@ -20,11 +20,13 @@ from benchmarks.cli.options import (
     DeviceOption,
     FoldsOption,
     KindOption,
+    LogOption,
     SetOption,
     SplitOption,
     TargetOption,
     TaskArgument,
     TrainingOptions,
+    all_targets,
     check_folds,
     check_jobs,
     check_repeats,
@@ -50,6 +52,7 @@ __all__ = [
     "status",
     "tasks",
     "tune",
+    "verify",
 ]
 
 
@@ -70,10 +73,25 @@ def run(
     config: ConfigOption = None,
     jobs: Annotated[int, typer.Option(help="Trainings at the same time; -1: one per core.")] = 1,
     set_: SetOption = None,
+    log: LogOption = None,
     overwrite: Annotated[
         Literal["only-missing", "always", "never"],
         typer.Option(help="Finished folds: keep them, delete them all and train again, or refuse to run."),
     ] = "only-missing",
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Start from the weights of another run where names and shapes fit: of its first training, or of that "
+            "in RUN/seed_S/fold_F.",
+        ),
+    ] = None,
+    allow_overlap: Annotated[
+        bool,
+        typer.Option(
+            "--allow-overlap", help="Let --init-from take weights that may know test rows; the results are labelled."
+        ),
+    ] = False,
 ) -> None:
     """Train SEN with a block, or another model, on the official folds of a task, and report its errors.
 
@@ -96,15 +114,23 @@ def run(
         assignments=set_ or (),
     )
     check_folds(options.folds, chosen)
+    if allow_overlap and init_from is None:
+        raise UsageError("--allow-overlap is for weights of another run: name it with --init-from, or leave it out.")
     command_line = ["sen-bench", *sys.argv[1:]]
     try:
         with RunDisplay() as display:
             from benchmarks.base.machine import pick_device
             from benchmarks.training.execution import execute
             from benchmarks.training.plans import make_plan
+            from benchmarks.training.pretrained import find_initial_weights
             from benchmarks.training.summary import references, summarise
+            from benchmarks.training.tracking import check_log, tracked
 
+            check_log(log)
             device = pick_device(options.device)
+            initial = None
+            if init_from is not None:
+                initial = find_initial_weights(init_from, allow_overlap=allow_overlap, data_dir=options.data_dir)
             dataset = load_with_bars(
                 chosen, options.data_dir, options.on_bad_row, display, symprec=configured.graph.symprec
             )
@@ -116,19 +142,22 @@ def run(
                 out=options.out,
                 overwrite=overwrite,
                 progress=display.progress("Building graphs"),
+                initial=initial,
             )
             # The results to be trained again are discarded by now.
             command_line = _keeping_finished_folds(command_line)
             display.start(plan, device)
-            with note_signals() as stop:
+            with (
+                note_signals() as stop,
+                tracked(log, on_epoch=display.epoch, on_end=display.end) as callbacks,
+            ):
                 failures = execute(
                     plan.pending,
                     device=device,
                     stop=stop,
                     jobs=jobs,
-                    on_epoch=display.epoch,
-                    on_end=display.end,
                     on_wait=display.wait,
+                    **callbacks,
                 )
             summary = summarise(plan)
             if summary["trainings"] and not chosen.has_leaderboard:
@@ -427,6 +456,31 @@ def export(
     content = make_submission([find_run(path) for path in runs], algorithm=algorithm, moment=datetime.now(UTC))
     write_submission(out, content, overwrite=overwrite)
     show_submission(out, read_submission(out))
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(help="Submission file, such as results.json.gz.")], data_dir: DataDir = None
+) -> None:
+    """Let the real matbench 0.6 load, validate and score a submission file, and compare the scores in it.
+
+    It runs in the Python that SEN_BENCH_MATBENCH_PYTHON names, or in this one where matbench is installed.
+    """
+    from benchmarks.cli.display import show_verified
+    from benchmarks.cli.progress import RunDisplay
+    from benchmarks.results.submission import read_submission
+    from benchmarks.results.verification import matbench_python
+    from benchmarks.results.verification import verify as verify_file
+
+    python = matbench_python()
+    submission = read_submission(file)
+    with RunDisplay() as display:
+        targets = {
+            result.task.name: all_targets(result.task, data_dir, display) for result in submission.tasks.values()
+        }
+    verified = verify_file(file, submission, targets, python)
+    show_verified(verified)
+    if differing := [name for name, scores in verified.items() if scores.differing]:
+        raise RunError(f"{file} claims other scores of {', '.join(differing)} than matbench computes.")
 
 
 @results_in_files

@@ -25,7 +25,7 @@ from benchmarks.data.near_duplicates import NEAR, NearDuplicates
 from benchmarks.data.tasks import TASKS, Task, find_data_file
 from benchmarks.results.leaderboard import TAGS, published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, primary_metric
-from benchmarks.results.recorded import TUNED_HERE, is_tuned_here, recorded_variant, variant_label
+from benchmarks.results.recorded import labels, recorded_variant, variant_label
 from sen.registry import variant_kind
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from benchmarks.results.run_config import TrainingConfig
     from benchmarks.results.store import Run, Training
     from benchmarks.results.submission import Submission
+    from benchmarks.results.verification import Verified
     from benchmarks.training.plans import Plan
     from benchmarks.training.prediction import Ensemble, Prediction
     from benchmarks.training.tuning import Tuning
@@ -53,6 +54,7 @@ __all__ = [
     "show_submission",
     "show_tasks",
     "show_tuning",
+    "show_verified",
 ]
 
 
@@ -76,8 +78,8 @@ def show_result(plan: Plan, summary: dict[str, Any]) -> None:
             f"Partial data: {summary['coverage']:.1%} of the rows of {task.name}, not verified by the official hash. "
             "The published models were trained and tested on all rows, so that this result has no rank among them."
         )
-    if is_tuned_here(plan.run.read_config(), summary["folds"]):
-        console.print(f"Label: {TUNED_HERE}. Some of its test rows may have chosen it, so that it has no rank.")
+    if found := labels(plan.run.read_config(), summary["folds"]):
+        console.print(f"Label: {'; '.join(found)}. So it has no rank among the published models.")
     if plan.config.limit is not None:
         console.print(f"Trained on at most {plan.config.limit:,} rows of each fold (--limit).")
     console.print(f"Files: {plan.run.path}", soft_wrap=True)
@@ -161,7 +163,8 @@ def _show_leaderboard(console: Console, plan: Plan, summary: dict[str, Any]) -> 
 
 def _ours(plan: Plan, folds: Sequence[int]) -> str:
     label = f"{variant_label(plan.config.model_dump())}, this run"
-    return f"{label} ({TUNED_HERE})" if is_tuned_here(plan.run.read_config(), folds) else label
+    found = labels(plan.run.read_config(), folds)
+    return f"{label} ({'; '.join(found)})" if found else label
 
 
 def show_tuning(tuning: Tuning) -> None:
@@ -283,6 +286,18 @@ def show_submission(path: Path, submission: Submission) -> None:
         "see docs/how-to/submit-to-matbench.md.",
         soft_wrap=True,
     )
+
+
+def show_verified(verified: Mapping[str, Verified]) -> None:
+    """Print the scores of a submission file beside those that matbench computes, as means over the folds."""
+    table = Table(title="Loaded and validated by matbench 0.6; means over the five folds", title_justify="left")
+    for heading in ("task", "score", "in the file", "by matbench", ""):
+        table.add_column(heading, justify="right" if heading in {"in the file", "by matbench"} else "left")
+    for task, scores in verified.items():
+        for name, stored in scores.stored.items():
+            means = (figures(float(np.mean(values))) for values in (stored, scores.computed[name]))
+            table.add_row(task, name, *means, "differs" if name in scores.differing else "the same to 1e-9")
+    make_console().print(table)
 
 
 def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form: str) -> None:
@@ -510,7 +525,7 @@ def _status(run: Run, records: Mapping[Training, Mapping[str, Any]]) -> list[str
     return [
         config["task"] if task["split"] == "folds" else f"{config['task']} ({task['split']})",
         rows if config["limit"] is None else f"{rows}, limit {config['limit']:,}",
-        f"{recorded_variant(config)}, {TUNED_HERE}" if is_tuned_here(facts, scores) else recorded_variant(config),
+        ", ".join([recorded_variant(config), *labels(facts, scores)]),
         run.path.name,
         ",".join(str(seed) for seed in sorted({training.seed for training in records})),
         (str(len(scores)) if n is None else f"{len(scores)} of {n}")

@@ -31,11 +31,13 @@ __all__ = [
     "DeviceOption",
     "FoldsOption",
     "KindOption",
+    "LogOption",
     "SetOption",
     "SplitOption",
     "TargetOption",
     "TaskArgument",
     "TrainingOptions",
+    "all_targets",
     "check_folds",
     "check_jobs",
     "check_repeats",
@@ -67,6 +69,14 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help=CONFIG_HELP)
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Set any configuration field, such as training.epochs=50."),
+]
+LogOption = Annotated[
+    Literal["tensorboard"] | None,
+    typer.Option(
+        "--log",
+        help="Write losses, validation errors and learning rates for TensorBoard, which shows them in a browser: "
+        "tensorboard --logdir runs.",
+    ),
 ]
 _OWN = "Own data"
 _PERCENT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?%")
@@ -262,6 +272,27 @@ def load_with_bars(
         progress=display.progress("Reading crystals"),
         download_progress=display.progress(f"Downloading {task.file_name} (MB)"),
     )
+
+
+def all_targets(task: Task, data_dir: Path | None, display: RunDisplay) -> list[float]:
+    """Return the targets of all rows of an official task in their order; nothing is downloaded.
+
+    Raises:
+        UsageError: Not all of them are available; the message says how to have them.
+    """
+    from benchmarks.data.tasks import find_data_file
+    from sen.crystal import SYMPREC
+
+    file = find_data_file(task, data_dir)
+    if file is None or file.coverage != "complete":
+        raise UsageError(
+            f"matbench needs the targets of all rows of {task.name}: name the folder of {task.file_name} with "
+            f"--data-dir, or download it with `sen-bench prepare {task.name}`."
+        )
+    table = load_with_bars(task, data_dir, None, display, symprec=SYMPREC).table
+    values = table.target > 0 if task.kind == "classification" else table.target
+    targets: list[float] = values[table.row.argsort()].tolist()
+    return targets
 
 
 def show_how_to_continue(interrupted: BaseException, command_line: Sequence[str], *, kept: str = "folds") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from threading import Lock
 from types import TracebackType
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from benchmarks.data.dataset import Dataset
     from benchmarks.results.run_config import RunConfig
     from benchmarks.training.plans import Plan, PlannedTraining
+    from benchmarks.training.pretrained import Start
     from benchmarks.training.trainer import Epoch
     from benchmarks.training.tuning import Trial, Tuning
 
@@ -70,6 +71,20 @@ def show_notes(console: Console, dataset: Dataset) -> None:
         verb = "holds" if len(ids) == 1 else "hold"
         what = f"{verb} deuterium or tritium, read as hydrogen"
         console.print(f"{count(len(ids))} {what} ({first_ids(ids)}).", soft_wrap=True)
+
+
+def _start_lines(start: Start) -> Iterator[str]:
+    """Say what is taken from another run, and what its weights know of the rows here."""
+    drawn = f"; drawn: {', '.join(start.drawn[:_SHOWN])}{', ...' if len(start.drawn) > _SHOWN else ''}"
+    yield (
+        f"Every training starts from {start.weights}, {start.share:.1%} of the parameters in "
+        f"{count(len(start.taken), 'tensor')} of its weights{drawn if start.drawn else ''}."
+    )
+    known = "may know any row" if start.known is None else f"know the crystals of {count(len(start.known))}"
+    if start.weights.record.allow_overlap:
+        yield f"These weights {known} of the data (--allow-overlap): the results are labelled and have no rank."
+    else:
+        yield f"These weights {known} of the data, and of no test row."
 
 
 class TrainingDisplay(ABC):
@@ -197,6 +212,9 @@ class RunDisplay(TrainingDisplay):
         show_notes(self.console, plan.dataset)
         if plan.missing:
             self.console.print(recipe(plan.config))
+        if plan.start is not None:
+            for line in _start_lines(plan.start):
+                self._print(line)
         if plan.under_way:
             self.console.print(f"Continuing where they were stopped: {'; '.join(map(str, plan.under_way))}.")
         self._unit = f" {task.unit}" if task.unit else ""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.base.console import count
-from benchmarks.base.errors import UsageError, printable, suggest
+from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, read_matbench_json
 from benchmarks.data.folds import (
@@ -24,12 +24,16 @@ from benchmarks.data.folds import (
     outer_split,
 )
 from benchmarks.data.groups import FEWEST_WITH_ELEMENT, DataFolds, TestedRows, grouped_folds
-from benchmarks.data.own_data import OnBadRow, SkippedRow, own_data_only, read_own_data
+from benchmarks.data.own_data import OnBadRow, SkippedRow, own_data_only, own_task, read_own_data
 from benchmarks.data.split_files import read_folds
 from benchmarks.data.tasks import DataFile, Task, download_folder, find_data_file, get_task, named_folder
 from sen.crystal import SYMBOLS, SYMPREC
 
-__all__ = ["Dataset", "load_dataset"]
+__all__ = ["AbsentDataError", "Dataset", "load_dataset", "load_recorded"]
+
+
+class AbsentDataError(DataError):
+    """The crystals that a run was trained on are not available, or differ from those that are."""
 
 
 @dataclass(frozen=True)
@@ -269,3 +273,54 @@ def load_dataset(
         progress=progress,
     )
     return Dataset(task, table, file.path.name, is_complete=file.coverage == "complete", symprec=symprec)
+
+
+def load_recorded(
+    task: Task, facts: Mapping[str, Any], data_dir: Path | None, *, symprec: float, progress: Progress | None = None
+) -> Dataset:
+    """Load the crystals that runs recorded; nothing is downloaded.
+
+    Rows of an official task are the same rows in every file of it, so that its content is not compared.
+
+    Args:
+        task: The task of the runs, see `recorded_task`.
+        facts: What they recorded of their data: "source", "digest" and "skipped".
+        data_dir: Folder of the MatBench files or of own data; None for SEN_BENCH_DATA or this folder.
+        symprec: Tolerance of the refinement in Å.
+        progress: Called with the number of crystals read; not called where the cache has them.
+
+    Raises:
+        AbsentDataError: They are not available, or differ from what was recorded.
+        UsageError: There is no folder `data_dir`.
+        DataError: They cannot be read.
+    """
+    if task.name == "prototypes":
+        dataset = load_dataset(task, symprec=symprec, progress=progress)
+        if dataset.table.digest != facts["digest"]:
+            raise AbsentDataError(
+                "The runs were trained on prototypes that another version of sen-bench or moyopy made."
+            )
+        return dataset
+    if task.is_official:
+        if find_data_file(task, data_dir) is None:
+            raise AbsentDataError(
+                f"The crystals of {task.name} are not available: name the folder of {task.file_name} with --data-dir "
+                "or SEN_BENCH_DATA."
+            )
+        return load_dataset(task, data_dir, symprec=symprec, progress=progress)
+    folders = [folder for folder in (named_folder(data_dir), Path()) if folder is not None]
+    paths = [path for folder in folders if (path := folder / facts["source"]).exists()]
+    if not paths:
+        raise AbsentDataError(
+            f"The crystals of {task.name} are not available: give the folder that holds {facts['source']} with "
+            "--data-dir, or start the command there."
+        )
+    own = replace(own_task(paths[0], target=task.target, kind=task.kind, unit=task.unit), split=task.split)
+    on_bad_row: OnBadRow = "skip" if facts.get("skipped") else "fail"
+    dataset = load_dataset(own, on_bad_row=on_bad_row, symprec=symprec, progress=progress)
+    if dataset.table.digest != facts["digest"]:
+        raise AbsentDataError(
+            f"{paths[0]} is not what the runs were trained on: its content has changed since, or the version of "
+            "sen-bench, moyopy or pymatgen that reads it."
+        )
+    return dataset

@@ -151,7 +151,7 @@ class _Folder:
         return [_text(row[at]) if at < len(row) else "" for row in self._rows]
 
     def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
-        at = 1 + self._columns.index(task.target)
+        at = 1 + self._columns.index(task.target) if task.target else 0
         rows = (
             f"has {len(row)} values, but the first line has {self._width}: is the comma a decimal comma?"
             if any(row[self._width :])
@@ -344,7 +344,8 @@ class _Csv(_Table):
         return [_text(row[at]) if at < len(row) else "" for row in rows]
 
     def chunks(self, target: str) -> Iterator[list[_Row]]:
-        n, structure, value = len(self.columns), self.columns.index(self.structure), self.columns.index(target)
+        n, structure = len(self.columns), self.columns.index(self.structure)
+        value = self.columns.index(target) if target else structure
         rows = itertools.islice(csv_rows(self.path), 1, None)
         return _chunks(
             (row[structure], _value(row[value]))
@@ -379,9 +380,10 @@ class _Parquet(_Table):
 
     def chunks(self, target: str) -> Iterator[list[_Row]]:
         with self._reading() as file:
-            for batch in file.iter_batches(_CHUNK, columns=[self.structure, target]):
+            for batch in file.iter_batches(_CHUNK, columns=[self.structure, *filter(None, [target])]):
                 columns = batch.to_pydict()
-                targets = [float(value) if isinstance(value, Decimal) else value for value in columns[target]]
+                given = columns[target or self.structure]
+                targets = [float(value) if isinstance(value, Decimal) else value for value in given]
                 yield list(zip(columns[self.structure], targets, strict=True))
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Rows of a data set whose crystals are the same, or nearly the same."""
+"""Rows of a data set whose crystals are the same, or nearly the same, as those of other rows or of other data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable
 from benchmarks.data.graph_table import GraphSettings, GraphTable, build_graphs
 
-__all__ = ["NEAR", "NearDuplicates", "find_near_duplicates", "structure_fingerprints"]
+__all__ = ["NEAR", "NearDuplicates", "find_known", "find_near_duplicates", "structure_fingerprints"]
 
 #: Crystals whose fingerprints differ by no more than this many Å are nearly the same.
 NEAR = 0.01
@@ -60,8 +60,7 @@ def find_near_duplicates(table: CrystalTable, *, jobs: int = -1, progress: Progr
     """
     from scipy.spatial import cKDTree
 
-    graphs = build_graphs(table, _SETTINGS, jobs=jobs, progress=progress)
-    fingerprints = np.column_stack([_FAR * _cell_contents(table), _volume_lengths(table), _distances(graphs)])
+    fingerprints = _fingerprints(table, {}, jobs, progress)
     nearest = np.arange(1, min(1 + _COMPARED, len(table)) + 1)
     apart, others = cKDTree(fingerprints).query(fingerprints, nearest, p=np.inf, distance_upper_bound=NEAR)
     first, at = np.nonzero(np.isfinite(apart))
@@ -85,9 +84,48 @@ def structure_fingerprints(table: CrystalTable) -> NDArray[np.float64]:
     return np.column_stack([_volume_lengths(table), distances[:, ::2]])
 
 
-def _cell_contents(table: CrystalTable) -> NDArray[np.int64]:
-    """Return a number for each crystal, equal for those with the same atoms in the primitive cell, int64 [M]."""
+def find_known(
+    table: CrystalTable,
+    known: CrystalTable,
+    rows: NDArray[np.int64],
+    *,
+    jobs: int = -1,
+    progress: Progress | None = None,
+) -> NDArray[np.int64]:
+    """Return the positions of the crystals of a table that are the same or nearly the same as known ones, int64 [n].
+
+    They have the same formula and nearly the same cell, see `find_near_duplicates`.
+
+    Args:
+        table: The crystals that are looked for.
+        known: The data that have the known crystals, refined to the same tolerance.
+        rows: Positions of these in the data [m].
+        jobs: Worker processes; -1 is one per core.
+        progress: Called with the number of crystals whose graphs are built.
+    """
+    from scipy.spatial import cKDTree
+
     seen: dict[bytes, int] = {}
+    fingerprints, of_known = (_fingerprints(each, seen, jobs, progress) for each in (table, known))
+    apart, _ = cKDTree(of_known[rows]).query(fingerprints, p=np.inf, distance_upper_bound=NEAR)
+    return np.flatnonzero(np.isfinite(apart))
+
+
+def _fingerprints(
+    table: CrystalTable, seen: dict[bytes, int], jobs: int, progress: Progress | None
+) -> NDArray[np.float64]:
+    """Return what is compared of each crystal, in Å [M, 26]; tables that share `seen` can be compared."""
+    distances = _distances(build_graphs(table, _SETTINGS, jobs=jobs, progress=progress))
+    return np.column_stack([_FAR * _cell_contents(table, seen), _volume_lengths(table), distances])
+
+
+def _cell_contents(table: CrystalTable, seen: dict[bytes, int]) -> NDArray[np.int64]:
+    """Return a number for each crystal, equal for those with the same atoms in the primitive cell, int64 [M].
+
+    Args:
+        table: The crystals.
+        seen: The number of each content that has one already; others are added.
+    """
     contents = (np.sort(table.numbers[start:stop]).tobytes() for start, stop in pairwise(table.ptr.tolist()))
     return np.array([seen.setdefault(content, len(seen)) for content in contents])
 

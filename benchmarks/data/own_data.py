@@ -20,12 +20,21 @@ from benchmarks.base.files import expanded
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, refinement_facts, with_ptr
 from benchmarks.data.layouts import LAYOUTS, Layout, open_layout
-from benchmarks.data.rows import Fault
+from benchmarks.data.rows import NO_TARGET, Fault
 from benchmarks.data.split_files import open_split
 from benchmarks.data.tasks import COMPOSITION_TASKS, TASKS, Kind, Task, get_task
 from sen.crystal import SYMPREC
 
-__all__ = ["OnBadRow", "SkippedRow", "find_own_data", "find_task", "own_data_only", "own_task", "read_own_data"]
+__all__ = [
+    "OnBadRow",
+    "SkippedRow",
+    "find_own_data",
+    "find_task",
+    "own_data_only",
+    "own_task",
+    "read_crystals",
+    "read_own_data",
+]
 
 OnBadRow = Literal["fail", "skip"]
 
@@ -202,9 +211,23 @@ def read_own_data(
     if skipped and on_bad_row == "fail":
         raise _bad_rows(layout.path, skipped, "Repair what is wrong, or leave it out with --on-bad-row skip.")
     table = CrystalTable(**arrays, row=np.arange(len(ids)), ids=np.array(ids, dtype=object), digest=key)
-    _check_targets(layout.path, task, table.target)
-    _warn_of_outliers(layout.path, task, table)
+    if task.target:
+        _check_targets(layout.path, task, table.target)
+        _warn_of_outliers(layout.path, task, table)
     return table, skipped
+
+
+def read_crystals(
+    path: Path, *, symprec: float = SYMPREC, jobs: int = -1, progress: Progress | None = None
+) -> tuple[CrystalTable, tuple[SkippedRow, ...]]:
+    """Return the crystals in own data without any target, and the rows that are left out, see `read_own_data`.
+
+    Raises:
+        UsageError: See `read_own_data`, as for `DataError`.
+        DataError: The data cannot be read, or no row can be used.
+    """
+    task = Task(name=path.name, target=NO_TARGET, unit="", kind="regression", description="Crystals.", path=path)
+    return read_own_data(task, path, on_bad_row="skip", symprec=symprec, jobs=jobs, progress=progress)
 
 
 def _check_targets(path: Path, task: Task, values: NDArray[np.float64]) -> None:
@@ -244,7 +267,7 @@ def _chunks(
     ids = [name or f"(number {row}, counted from 0)" for row, name in enumerate(given)]
     if not ids:
         raise DataError(f"{layout.path} has no rows.")
-    if task.target not in (targets := layout.targets()):
+    if task.target and task.target not in (targets := layout.targets()):
         raise UsageError(f"{layout.path} has no column {task.target!r} to predict. {suggest(task.target, targets)}")
     kept: list[str] = []
     bad: list[SkippedRow] = []

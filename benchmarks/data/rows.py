@@ -25,6 +25,7 @@ from sen.crystal import Crystal, refine
 from sen.graph import build_graph
 
 __all__ = [
+    "NO_TARGET",
     "Chunk",
     "Fault",
     "flatten",
@@ -37,6 +38,9 @@ __all__ = [
 ]
 
 Row = TypeVar("Row")
+
+NO_TARGET = ""
+"""The name of the target of crystals that are read without one: it is 0 for each."""
 
 _HINT = "is this a classification (--kind classification)?"
 # Far above any property: training uses single precision, and JSON can have integers that no float holds.
@@ -121,7 +125,7 @@ def read_json_chunk(
     if isinstance(parsed, Fault):
         return parsed
     parse = parse_structure if is_own else parse_dictionary
-    structure_at, target_at = columns.index("structure"), columns.index(target)
+    structure_at, target_at = columns.index("structure"), columns.index(target or "structure")
     no_row = f"is not a list of {len(columns)} values, one for each column"
     for i, row in enumerate(parsed):
         # The splitter knows rows by their brackets, and has not counted anything else.
@@ -152,12 +156,13 @@ def _read_document_chunk(documents: bytes, target: str, kind: Kind, symprec: flo
     def read(document: object) -> tuple[RawCrystal, float]:
         if not isinstance(document, dict):
             raise BadRow("is not a document {...}")
-        if target not in document:
+        if target and target not in document:
             raise BadRow(f"has no field {target!r}")
-        if document[target] == _MISSING_IN_JARVIS:
+        value = document.get(target)
+        if value == _MISSING_IN_JARVIS:
             raise BadRow(f"has no {target!r} but {_MISSING_IN_JARVIS!r}, a missing value in the layout of JARVIS")
         raw = parse_structure(document["structure"]) if "structure" in document else parse_atoms(document.get("atoms"))
-        return raw, read_target(document[target], target, kind)
+        return raw, read_target(value, target, kind)
 
     return read_chunk(parsed, read, symprec)
 
@@ -249,12 +254,14 @@ def read_target(value: object, name: str, kind: Kind) -> float:
 
     Args:
         value: The value in the data file.
-        name: Name of the target.
+        name: Name of the target, or `NO_TARGET`.
         kind: "regression" takes finite numbers, "classification" booleans, 0 and 1.
 
     Raises:
         BadRow: The value is anything else.
     """
+    if name == NO_TARGET:
+        return 0.0
     if kind == "classification":
         if not isinstance(value, int | float) or value not in {0, 1}:
             raise BadRow(f"has neither true nor false (1 or 0) as its {name!r} but {_shown(value)}")

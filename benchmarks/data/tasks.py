@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +29,7 @@ __all__ = [
     "find_data_file",
     "get_task",
     "named_folder",
+    "recorded_task",
 ]
 
 Kind = Literal["regression", "classification"]
@@ -263,6 +264,14 @@ def get_task(name: str) -> Task:
     if name not in TASKS:
         raise UsageError(f"There is no task {name!r}. {suggest(name, TASKS)}")
     return TASKS[name]
+
+
+def recorded_task(facts: Mapping[str, Any]) -> Task:
+    """Return the task that a run recorded (`Task.facts`)."""
+    if facts["is_official"] and facts["name"] in TASKS:
+        return replace(TASKS[facts["name"]], split=facts["split"])
+    names = ("name", "target", "unit", "kind", "description", "n_rows", "licence", "split")
+    return Task(**{name: facts[name] for name in names})
 
 
 def find_data_file(task: Task, data_dir: Path | None = None) -> DataFile | None:

@@ -56,8 +56,9 @@ def make_submission(runs: Sequence[Run], *, algorithm: str | None = None, moment
 
     Raises:
         UsageError: A run cannot be submitted: folds are missing or damaged, the data are partial, training rows were
-            limited, rows of the task chose the recipe, the task is not of MatBench, or the test rows are not the
-            official ones; or there are two runs of one task, or runs of different models.
+            limited, rows of the task chose the recipe, the initial weights may know test rows, the task is not of
+            MatBench, or the test rows are not the official ones; or there are two runs of one task, or runs of
+            different models.
         DataError: A run cannot be read.
     """
     finished = [_finished(run) for run in runs]
@@ -80,7 +81,7 @@ def make_submission(runs: Sequence[Run], *, algorithm: str | None = None, moment
         "version": VERSION,
         "tasks": {part.task.name: _task_content(part) for part in parts},
         "user_metadata": {
-            "algorithm": algorithm or variant_label(parts[0].facts["config"]),
+            "algorithm": algorithm or _default_name(parts),
             "variant": parts[0].variant,
             "predictions": "mean over the seeds; uncertainty of regressions: standard deviation over seeds (ddof 1)",
             "tasks": {part.task.name: _task_metadata(part) for part in parts},
@@ -89,6 +90,12 @@ def make_submission(runs: Sequence[Run], *, algorithm: str | None = None, moment
         "datestamp": moment.strftime(_DATESTAMP),
     }
     return {**content, "hash": content_hash(content)}
+
+
+def _default_name(parts: Sequence[_Finished]) -> str:
+    """Return what the model is called where the user names it not: with what it was pretrained on."""
+    on = sorted({part.facts["config"]["pretrained"]["task"] for part in parts if "pretrained" in part.facts["config"]})
+    return variant_label(parts[0].facts["config"]) + (f", pretrained on {', '.join(on)}" if on else "")
 
 
 def write_submission(path: Path, content: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -193,6 +200,11 @@ def _submittable_task(run: Run, facts: Mapping[str, Any]) -> Task:
         raise UsageError(
             f"{run.path} has a recipe that rows of {name} chose (sen-bench tune), among them test rows of other folds: "
             "a submission needs a recipe that was chosen without them."
+        )
+    if (pretrained := facts["config"].get("pretrained")) and pretrained["allow_overlap"]:
+        raise UsageError(
+            f"{run.path} started from weights of {pretrained['run']} that may know test rows (--allow-overlap): a "
+            "submission needs weights that know none."
         )
     return task
 

@@ -14,6 +14,7 @@ __all__ = [
     "completed",
     "config_digest",
     "is_tuned_here",
+    "labels",
     "recorded_variant",
     "variant_kind_of",
     "variant_label",
@@ -33,6 +34,7 @@ _IMPLIED: dict[str, dict[str, Any]] = {
         "hold": 0.0,
         "final_learning_rate": 0.0,
         "validation": None,
+        "frozen_epochs": 0,
     },
     "sen": {
         "readout": "block",
@@ -122,3 +124,19 @@ def is_tuned_here(facts: Mapping[str, Any], folds: Iterable[int]) -> bool:
     if is_same and set(folds) <= set(tuned["folds"]):
         return False
     return is_same or bool(tuned["task"] == facts["config"]["task"])
+
+
+def labels(facts: Mapping[str, Any], folds: Iterable[int]) -> list[str]:
+    """Return what must be said of a run wherever its results are shown, and why it has no rank.
+
+    A recipe may have been chosen by its test rows, and its weights trained on other data, or on its test rows, before.
+
+    Args:
+        facts: What config.json of the run records ("config", "task" and "data").
+        folds: Folds whose results are shown.
+    """
+    found = [TUNED_HERE] if is_tuned_here(facts, folds) else []
+    if pretrained := facts["config"].get("pretrained"):
+        where = ", perhaps on test rows" if pretrained["allow_overlap"] else ""
+        found.append(f"pretrained on {pretrained['task']}{where}")
+    return found

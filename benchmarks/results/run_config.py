@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sen.models import CrystalModel
 
 __all__ = [
+    "Pretrained",
     "Recipe",
     "RunConfig",
     "TrainingConfig",
@@ -100,6 +101,12 @@ class TrainingConfig(Config):
         "train and the last epoch predicts; None: 0.1, or the share that a holdout split names.",
     )
     patience: int = Field(30, ge=1, description="Epochs without a better validation error after which to stop.")
+    frozen_epochs: int = Field(
+        0,
+        ge=0,
+        description="First epochs in which the weights that were taken from another run (--init-from) do not change, "
+        "except those of the head.",
+    )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="tf32 multiplies matrices with 10 bits on a GPU; bfloat16 trains under autocast."
     )
@@ -122,12 +129,23 @@ class Tuned(Config):
     trials: int = Field(ge=1, description="Number of recipes that were tried.")
 
 
+class Pretrained(Config):
+    """The training from whose weights a run starts: the table `pretrained` of its configuration."""
+
+    run: str = Field(description="Name of its run.")
+    task: str = Field(description="Task of its run.")
+    seed: int = Field(ge=0, description="Its seed.")
+    fold: int = Field(ge=0, description="Its fold.")
+    weights: str = Field(description="Hash of its weights.")
+    allow_overlap: bool = Field(description="Whether it may have seen test rows in training (--allow-overlap).")
+
+
 class RunConfig(Config):
     """Everything that determines a result, apart from the data, the fold and the seed.
 
     It is recorded as {"task", "model_name", "graph", "training", "limit"} and the hyper-parameters of the model under
     the name of the model; as {"task", "block_name", "graph", "sen", "block", "training", "limit"} if the model is SEN.
-    A recipe that `sen-bench tune` chose adds "tuned".
+    A recipe that `sen-bench tune` chose adds "tuned", weights of another run to start from add "pretrained".
     """
 
     task: str
@@ -139,6 +157,7 @@ class RunConfig(Config):
     training: TrainingConfig
     limit: int | None = Field(None, ge=2, description="Training rows of each fold to use; test rows are never dropped.")
     tuned: Tuned | None = None
+    pretrained: Pretrained | None = None
 
     @property
     def variant(self) -> str:
@@ -150,7 +169,7 @@ class RunConfig(Config):
         content: dict[str, Any] = dump(self)
         content[self.model_name] = content.pop("model")
         left_out = ["block_name", "block"] if self.block_name is None else ["model_name"]
-        for field in left_out if self.tuned else [*left_out, "tuned"]:
+        for field in (*left_out, *(table for table in _OPTIONAL_TABLES if content[table] is None)):
             del content[field]
         return content
 
@@ -172,6 +191,10 @@ class RunConfig(Config):
     def digest(self, data_digest: str) -> str:
         """Return the hash in the name of the run, of the configuration and the data: 10 hexadecimal digits."""
         return config_digest(self.model_dump(mode="json"), data_digest)
+
+
+# Tables that a configuration has only where there is something to say in them.
+_OPTIONAL_TABLES: dict[str, type[BaseModel]] = {"tuned": Tuned, "pretrained": Pretrained}
 
 
 def check_variant(name: str, *kinds: Literal["block", "model"]) -> None:
@@ -332,8 +355,7 @@ def restore_config(content: Mapping[str, Any]) -> RunConfig:
         name = variant if block is None else "sen"
         sections = _sections(name, model, block)
         recorded = completed(content)
-        if "tuned" in recorded:
-            sections["tuned"] = Tuned
+        sections |= {table: fields for table, fields in _OPTIONAL_TABLES.items() if table in recorded}
         built = {table: _validate(table, fields, recorded[table]) for table, fields in sections.items()}
         return _assemble(content["task"], name, variant if block else None, content["limit"], built)
     except KeyError as missing:
@@ -361,6 +383,7 @@ def _assemble(
         training=sections["training"],
         limit=limit,
         tuned=sections.get("tuned"),
+        pretrained=sections.get("pretrained"),
     )
 
 

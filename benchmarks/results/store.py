@@ -4,6 +4,7 @@ A run is `runs/<task>/<name>-<hash>/` with `config.json`, `summary.json` and, fo
 `seed_0/fold_0/` with `predictions.csv`, `metrics.json`, `history.csv`, `model.safetensors` and `manifest.json`, which
 holds the hashes of the others. The weights may be removed, and an archive has none: the result is complete without
 them. A training that is under way has its state in `seed_0/fold_0.state.safetensors`.
+With --log its curves are in `seed_0/fold_0.tensorboard`.
 
 What is read is what it says it is. The hash in the folder's name is that of the configuration and the data in
 config.json, and `digests` in config.json ends with the hash of all that the file says. The record of a training,
@@ -50,7 +51,7 @@ from benchmarks.base.files import (
 from benchmarks.base.locks import Taken, lock
 from benchmarks.base.zip_path import AnyPath, ZipPath, find_files, open_path
 from benchmarks.data.folds import N_FOLDS, data_digest
-from benchmarks.results.recorded import config_digest, is_tuned_here, recorded_variant, variant_kind_of
+from benchmarks.results.recorded import config_digest, labels, recorded_variant, variant_kind_of
 from sen.registry import variant_code, variant_kind
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ __all__ = [
     "facts_digest",
     "find_run",
     "find_runs",
+    "find_training",
     "fold_means",
     "is_official",
     "is_older_format",
@@ -144,6 +146,10 @@ class Run:
         """File that keeps the state of a training that is under way."""
         return self._sibling(training, "state.safetensors")
 
+    def log_path(self, training: Training) -> Path:
+        """Folder of the curves of a training (--log), which are no part of its result."""
+        return self._sibling(training, "tensorboard")
+
     def lock(self, training: Training) -> AbstractContextManager[bool]:
         """Hold the lock of a training in a block; yields whether it is held, as `benchmarks.base.locks.lock` does.
 
@@ -157,7 +163,7 @@ class Run:
         return lock(path)
 
     def discard(self, trainings: Sequence[Training]) -> None:
-        """Remove the results and states of trainings, and the summary that includes them, to train again.
+        """Remove the results, states and curves of trainings, and the summary that includes them, to train again.
 
         Raises:
             UsageError: Another process is training one of them, and nothing was removed, or the run folder cannot be
@@ -177,7 +183,8 @@ class Run:
                 (self.folder / "summary.json").unlink(missing_ok=True)
                 for training in begun:
                     final = self.folder / _subfolder(training)
-                    for path in (*final.parent.glob(final.name), *final.parent.glob(f"{final.name}.{_REPLACED}*")):
+                    names = (final.name, self.log_path(training).name, f"{final.name}.{_REPLACED}*")
+                    for path in (path for name in names for path in final.parent.glob(name)):
                         shutil.rmtree(path)
                     self.state_path(training).unlink(missing_ok=True)
 
@@ -290,6 +297,17 @@ class Run:
         """
         from safetensors.torch import load
 
+        return load(self._weights(training))
+
+    def weights_digest(self, training: Training) -> str:
+        """Return the sha256 of the weights of a finished training, in hexadecimal.
+
+        Raises:
+            DataError: See `read_weights`.
+        """
+        return hashlib.sha256(self._weights(training)).hexdigest()
+
+    def _weights(self, training: Training) -> bytes:
         if self.is_archived:
             raise DataError(
                 f"{self.path} is in an archive, which holds no weights: name the folder of runs that it was made from, "
@@ -297,7 +315,7 @@ class Run:
             )
         path = self.folder / _subfolder(training) / _WEIGHTS
         try:
-            return load(read_again(path, Path.read_bytes))
+            return read_again(path, Path.read_bytes)
         except FileNotFoundError:
             raise DataError(
                 f"{path} was removed: the result is still valid, but this model cannot predict anything new. "
@@ -575,7 +593,8 @@ def fold_means(scores: Mapping[Training, float | None]) -> dict[int, float]:
 def is_official(facts: Mapping[str, Any], trainings: Collection[Training]) -> bool:
     """Whether the mean of a run may be ranked on the leaderboard: complete official data, all official folds of a seed.
 
-    The recipe must not have been chosen by rows of the task.
+    The recipe must not have been chosen by rows of the task, and the weights must be drawn and not pretrained, because
+    the published models have learnt from the training rows alone.
 
     Args:
         facts: The run's config.json.
@@ -583,9 +602,9 @@ def is_official(facts: Mapping[str, Any], trainings: Collection[Training]) -> bo
     """
     task = facts["task"]
     complete = bool(trainings) and len(trainings) == N_FOLDS * len({training.seed for training in trainings})
-    chosen_freely = facts["config"]["limit"] is None and not is_tuned_here(facts, range(N_FOLDS))
+    by_protocol = facts["config"]["limit"] is None and not labels(facts, range(N_FOLDS))
     on_official_folds = task["is_official"] and task["split"] == "folds"
-    return complete and chosen_freely and bool(on_official_folds and facts["data"]["is_complete"])
+    return complete and by_protocol and bool(on_official_folds and facts["data"]["is_complete"])
 
 
 def is_older_format(records: Iterable[Mapping[str, Any]]) -> bool:
@@ -635,6 +654,33 @@ def find_run(path: AnyPath) -> Run:
         below = "; ".join(str(run.path) for run in runs)
         raise UsageError(f"{path} is not a run, but there are runs below it; name one of them: {below}.")
     raise UsageError(f"{path} is not a run: a run is a folder with a config.json, such as runs/TASK/NAME-HASH.")
+
+
+def find_training(path: AnyPath) -> tuple[Run, Training]:
+    """Open a run and choose one of its finished trainings: RUN/seed_1/fold_2 names it, RUN means the first one.
+
+    The first one has the lowest seed and of that the lowest fold.
+
+    Raises:
+        UsageError: There is no such run, or the training is not finished.
+        DataError: See `find_run`.
+    """
+    seed, fold = _SEED.fullmatch(path.parent.name), _FOLD.fullmatch(path.name)
+    is_training = seed is not None and fold is not None and not fold[2]
+    run = find_run(path.parent.parent if is_training else path)
+    finished, under_way = run.trainings(), run.under_way()
+    if seed is not None and fold is not None and is_training:
+        chosen = Training(int(seed[1]), int(fold[1]))
+    else:
+        chosen = min([*finished, *under_way], default=Training(0, 0))
+    if chosen not in finished:
+        others = "; ".join(map(str, finished)) or "none"
+        state = "is under way" if chosen in under_way else "has no result"
+        raise UsageError(
+            f"{chosen} of {run.path} {state}: let `sen-bench run` finish it, or name a finished one, such as "
+            f"{run.path}/seed_0/fold_0. Finished: {others}."
+        )
+    return run, chosen
 
 
 def find_runs(root: AnyPath, *, strict: bool = False) -> Iterator[Run]:

@@ -314,7 +314,10 @@ def _warn(sentence: str) -> None:
 def _for_worker(planned: PlannedTraining) -> PlannedTraining:
     """Return a planned training for a process in another working directory."""
     plan, training = planned
-    return PlannedTraining(replace(plan, run=Run(plan.run.path.resolve())), training)
+    start = plan.start
+    if start is not None:
+        start = replace(start, weights=replace(start.weights, run=Run(start.weights.run.path.resolve())))
+    return PlannedTraining(replace(plan, run=Run(plan.run.path.resolve()), start=start), training)
 
 
 @contextmanager

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from benchmarks.base.errors import DataError, UnreadableError, UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.base.zip_path import open_path
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import Fold, check_fold_numbers, fold_label
 from benchmarks.data.graph_table import GraphTable, build_graphs
-from benchmarks.results.run_config import RunConfig
+from benchmarks.results.run_config import RunConfig, is_fitted
 from benchmarks.results.store import Run, Training, other_code
-from benchmarks.training.trainer import check_model
+from benchmarks.training.pretrained import InitialWeights, Start, start_from
+from benchmarks.training.trainer import Predictor, build_model, check_model
 
 __all__ = ["Overwrite", "Plan", "PlannedTraining", "make_plan", "run_facts"]
 
@@ -36,6 +39,7 @@ class Plan:
         run: The run, which stores the results.
         trainings: The trainings asked for, one for each fold and seed.
         missing: Those of them that are not finished.
+        start: The weights of another run from which they start; None if theirs are drawn.
     """
 
     config: RunConfig
@@ -44,6 +48,7 @@ class Plan:
     run: Run
     trainings: list[Training]
     missing: list[Training]
+    start: Start | None = None
 
     @property
     def pending(self) -> list[PlannedTraining]:
@@ -113,6 +118,7 @@ def make_plan(
     progress: Progress | None = None,
     is_trial: bool = False,
     paired: bool = False,
+    initial: InitialWeights | None = None,
 ) -> Plan:
     """Settle the configuration, open the run folder, build the graphs and find the trainings that are missing.
 
@@ -124,14 +130,16 @@ def make_plan(
         out: Folder of the run store; an archive in its place is only read.
         overwrite: Whether to keep finished trainings ("only-missing"), to discard their results and states first, so
             that all are missing ("always"), or to refuse to train where results exist ("never").
-        progress: Called with the number of graphs that are built.
+        progress: Called with the number of graphs that are built, and of crystals that are read for `initial`.
         is_trial: Whether to write nothing into the store.
         paired: Whether each seed trains the fold in the same place alone.
+        initial: Weights of another run to start from.
 
     Raises:
         UsageError: A fold or seed is not valid, there are too few rows, the model refuses its configuration, the loss
             is not for this kind of task, a folder cannot be written, an archive lacks a training, results exist
-            although `overwrite` is "never", or another process is training although it is "always".
+            although `overwrite` is "never", or another process is training although it is "always"; or the run cannot
+            start from the initial weights, see `start_from`.
         DataError: The rows of the data set are not those of its task, or a result cannot be read.
     """
     task, table = dataset.task, dataset.table
@@ -147,11 +155,14 @@ def make_plan(
             dataset.folds(seeds[0], config.limit, config.training.validation, numbers=folds)
     config = config.settle(n_rows)
     check_model(config)
+    pairs = zip(seeds, folds, strict=True) if paired else itertools.product(seeds, folds)
+    trainings = [Training(seed, fold) for seed, fold in pairs]
+    start = _start(initial, config, dataset, trainings, progress)
+    if start is not None:
+        config = config.model_copy(update={"pretrained": start.weights.record})
     if out.suffix == ".zip" and not out.exists():
         raise UsageError(f"There is no archive {out}: name it, or a folder to train in, with --out.")
     run = Run(open_path(out) / task.name / f"{config.variant}-{config.digest(dataset.digest)}")
-    pairs = zip(seeds, folds, strict=True) if paired else itertools.product(seeds, folds)
-    trainings = [Training(seed, fold) for seed, fold in pairs]
     if overwrite == "never" and (there := [training for training in run.trainings() if training in trainings]):
         raise UsageError(
             f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
@@ -167,9 +178,30 @@ def make_plan(
     finished = [training for training in run.trainings() if training in trainings]
     for difference in other_code(run, finished, config.variant):
         logging.getLogger("sen_bench").warning("%s and is kept as it is; --overwrite always repeats it.", difference)
-    return Plan(
-        config, dataset, graphs, run, trainings, [training for training in trainings if training not in finished]
-    )
+    missing = [training for training in trainings if training not in finished]
+    return Plan(config, dataset, graphs, run, trainings, missing, start)
+
+
+def _start(
+    initial: InitialWeights | None,
+    config: RunConfig,
+    dataset: Dataset,
+    trainings: Sequence[Training],
+    progress: Progress | None,
+) -> Start | None:
+    """Return how trainings start from weights of another run, see `start_from`; None if there are none."""
+    if initial is None:
+        if config.training.frozen_epochs:
+            raise UsageError("training.frozen_epochs is for weights of another run: name it with --init-from.")
+        return None
+    if is_fitted(config.variant):
+        raise UsageError(
+            f"The model {config.variant!r} is fitted at once and starts from no weights: leave out --init-from."
+        )
+    numbers = sorted({training.fold for training in trainings})
+    folds = dataset.folds(trainings[0].seed, config.limit, config.training.validation, numbers=numbers)
+    tested = np.unique(np.concatenate([fold.test for fold in folds]))
+    return start_from(initial, Predictor(build_model(config)), config, dataset, tested, progress)
 
 
 @contextmanager

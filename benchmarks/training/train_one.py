@@ -111,6 +111,7 @@ def _train_and_store(
             fold,
             kind=task.kind,
             seed=training.seed,
+            initial=plan.start.weights.read() if plan.start else None,
             on_epoch=on_epoch,
             checkpoint=plan.run.state_path(training),
             session={"device": device, "threads": torch.get_num_threads(), **origin},
@@ -154,6 +155,7 @@ def _train_and_store(
         "data_digest": table.digest,
         "run": facts_digest(run_facts(plan.config, plan.dataset)),
         "provenance": origin,
+        **({"pretrained": plan.start.facts(fold.test)} if plan.start else {}),
     }
     plan.run.write_training(
         training,

@@ -28,6 +28,7 @@ from benchmarks.data.folds import Fold
 from benchmarks.results.run_config import RunConfig, TrainingConfig, get_variant, is_fitted
 from benchmarks.training.checkpoints import Checkpoint, DamagedCheckpoint, read_checkpoint, write_checkpoint
 from benchmarks.training.loader import GraphTensors, epoch_batches, evaluation_batches
+from benchmarks.training.pretrained import freeze, take, with_current_names
 from sen.batch import CrystalBatch
 from sen.blocks import SymmetryBlock
 from sen.config import SENConfig
@@ -96,10 +97,7 @@ class Predictor(nn.Module):
         Raises:
             RuntimeError: They do not fit the model.
         """
-        own = {"shift", "scale"}
-        self.load_state_dict(
-            {name if name in own or name.startswith("model.") else f"model.{name}": w for name, w in weights.items()}
-        )
+        self.load_state_dict(with_current_names(weights))
 
 
 @dataclass(frozen=True)
@@ -287,6 +285,7 @@ def train_fold(
     *,
     kind: str,
     seed: int,
+    initial: Mapping[str, Tensor] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     checkpoint: Path | None = None,
     session: Mapping[str, Any] | None = None,
@@ -304,6 +303,8 @@ def train_fold(
         fold: Positions of the rows.
         kind: "regression" or "classification".
         seed: Determines initial weights, order of batches and dropout, together with the fold.
+        initial: Weights from which the training starts where their names and shapes are those of the model's; see
+            `TrainingConfig.frozen_epochs`.
         on_epoch: Called after every epoch.
         checkpoint: File for the state of the training, which is saved every minute, when it is stopped, and at the end.
             If the file exists, the training continues from it; on the same kind of CPU with the same number of threads
@@ -325,7 +326,8 @@ def train_fold(
         if stop():
             raise Interrupted("fitted, and not yet tested")
         return trained
-    return _train(partial(_FoldTrainer, config, graphs, target, fold, **given), on_epoch, checkpoint, stop)
+    begin = partial(_FoldTrainer, config, graphs, target, fold, initial=initial or {}, **given)
+    return _train(begin, on_epoch, checkpoint, stop)
 
 
 def _train(
@@ -413,6 +415,7 @@ class _FoldTrainer:
         *,
         kind: str,
         seed: int,
+        initial: Mapping[str, Tensor],
         session: Mapping[str, Any],
         stopwatch: Stopwatch,
     ) -> None:
@@ -420,6 +423,7 @@ class _FoldTrainer:
         self._recipe = recipe = config.training
         model, self._rng = untrained_model(config, seed, fold.index)
         self._predictor = predictor = Predictor(model).to(graphs.device)
+        self._taken = frozenset(take(predictor, initial))
         self._cost = model.cost(graphs.graph)
         is_regression = kind == "regression"
         if is_regression:
@@ -459,6 +463,7 @@ class _FoldTrainer:
             fold.train, self._cost, size=recipe.batch_size, edge_budget=recipe.edge_budget, rng=self._rng
         )
         self._predictor.train()
+        freeze(self._predictor, self._taken, frozen=self.epoch <= recipe.frozen_epochs)
         for i in range(self._step, len(batches)):
             chosen = batches[i]
             loss = _backward(self._predictor.model, self._graphs, chosen, self._target, self._loss, recipe)

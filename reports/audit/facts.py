@@ -23,10 +23,11 @@ from benchmarks.results.leaderboard import published, rank, source
 from benchmarks.results.metrics import primary_metric, score
 from benchmarks.results.statistics import bootstrap_mean
 from reports.audit.breakdown import break_down, compare
+from reports.audit.overlap import TrainingData, overlap_facts
 from reports.study.published import PredictionFile, PredictionSet, task_of_ids
 from reports.study.row_facts import RowFacts
 
-__all__ = ["audit", "check_claim", "check_other_sets"]
+__all__ = ["audit", "check_claim", "check_other_sets", "official_fold"]
 
 # At most this many ids are named.
 _NAMED = 5
@@ -48,6 +49,7 @@ def audit(
     *,
     claimed: float | None = None,
     against: Sequence[PredictionFile] = (),
+    trained_on: tuple[TrainingData, Mapping[str, NDArray[np.bool_]]] | None = None,
 ) -> dict[str, Any]:
     """Return what can be said about the predictions of a file for the task of these rows.
 
@@ -56,11 +58,12 @@ def audit(
         rows: Official rows with their targets: all, or those that are available.
         claimed: The score that is claimed elsewhere, for a file that claims none.
         against: Files with predictions for the same task, to compare with on the same rows.
+        trained_on: What the model was trained on before, and which of the rows are in it (`find_overlap`).
 
     Returns:
         file, form, model, set, task, unit, kind, n; ids: what is wrong with them; folds: which official folds they are;
         rows: what they were scored on; score, folds with scores, bias, affine, breakdown; claim; leaderboard; against;
-        also: what else is in the file.
+        trained_on: see `overlap_facts`; also: what else is in the file.
 
     Raises:
         UsageError: The task is not one of MatBench, the file has no predictions for it, or the claim is not a score.
@@ -78,7 +81,7 @@ def audit(
             f"None of the {len(entry):,} predictions in {file.path} for {task.name} can be scored: "
             f"{_why_nothing(given, rows)}."
         )
-    folds = _official_fold(task, rows)
+    folds = official_fold(task, rows)
     fold = None if folds is None else folds[given.row]
     position = given.position[scored]
     target, prediction = rows.target[position], entry.prediction[given.at[scored]]
@@ -113,6 +116,10 @@ def audit(
     facts["claim"] = _claim(task, facts, entry, claimed)
     facts["leaderboard"] = _leaderboard(task, facts)
     facts["against"] = [_compare(rows, position, prediction, other) for other in against]
+    facts["trained_on"] = None
+    if trained_on is not None:
+        known, overlap = trained_on
+        facts["trained_on"] = overlap_facts(known, rows, overlap, folds, (position, prediction))
     facts["also"] = check_other_sets(file, entry)
     found: dict[str, Any] = plain(facts)
     return found
@@ -213,7 +220,7 @@ def _id_facts(task: Task, entry: PredictionSet, given: _Given) -> dict[str, Any]
     }
 
 
-def _official_fold(task: Task, rows: RowFacts) -> NDArray[np.int64] | None:
+def official_fold(task: Task, rows: RowFacts) -> NDArray[np.int64] | None:
     """Return the fold of every official row, [n_rows]; None if the labels that it depends on are not all available."""
     n_rows, labels = task.n_rows or 0, None
     if task.kind == "classification":

@@ -8,12 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.data.folds import N_FOLDS
 from benchmarks.results.metrics import primary_metric
 from reports.audit.breakdown import describe
 from reports.study.sentences import Sentences
 from reports.study.wording import dashed, in_brackets
 
-__all__ = ["other_sets", "show_audit", "verdict"]
+__all__ = ["other_sets", "overlap_sentence", "show_audit", "show_overlap", "verdict"]
 
 
 def verdict(facts: Mapping[str, Any]) -> str:
@@ -29,6 +30,26 @@ def other_sets(sets: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> l
     return [sentences("other_set", entry=entry) for entry in sets]
 
 
+def overlap_sentence(facts: Mapping[str, Any]) -> str:
+    """Return the facts about training data (`overlap_facts`) in sentences."""
+    return Sentences(__name__, {"kind": "", "metric_label": ""})("trained_on", data=facts)
+
+
+def show_overlap(facts: Mapping[str, Any], metric: str, unit: str, console: Console) -> None:
+    """Print which rows are in training data, by official fold, and the scores with and without them."""
+    console.print(overlap_sentence(facts), soft_wrap=not console.is_terminal)
+    headings = ["in it by", "rows", "share", *(f"fold {fold}" for fold in range(N_FOLDS))]
+    of = f"{metric}{in_brackets(unit)}"
+    has_scores = any(found["score"] for found in facts["found"])
+    scores = [f"{of} of these", "of the others", "of all"] if has_scores else []
+    table = _table(f"Rows of {facts['task']} in {facts['file']}", *headings, *scores)
+    for found in facts["found"]:
+        folds = ["–"] * N_FOLDS if found["folds"] is None else [f"{n:,}" for n in found["folds"]]
+        cells = [dashed(found["score"][part]["score"]) for part in ("known", "others", "all")] if has_scores else []
+        table.add_row(found["by"], f"{found['n']:,}", f"{found['share']:.2%}", *folds, *cells)
+    console.print(table)
+
+
 def show_audit(facts: Mapping[str, Any], console: Console) -> None:
     """Print an audit: the verdict, and the tables behind it."""
 
@@ -40,6 +61,9 @@ def show_audit(facts: Mapping[str, Any], console: Console) -> None:
         console.print()
         console.print(table)
     console.print()
+    if facts["trained_on"]:
+        show_overlap(facts["trained_on"], _metric(facts), facts["unit"], console)
+        console.print()
     for sentence in describe(facts["breakdown"], facts["unit"], facts["model"])[1:]:
         write(sentence)
     if sentences := other_sets(facts["also"], facts):

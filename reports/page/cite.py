@@ -14,7 +14,7 @@ from benchmarks.results.run_config import get_variant, is_fitted
 from reports.page.report import Part
 from reports.study.sentences import Sentences
 from reports.study.study import Result, Study
-from reports.study.wording import choice_of_recipe, spanned
+from reports.study.wording import choice_of_recipe, origin_of_weights, spanned
 
 __all__ = ["bibtex", "methods"]
 
@@ -79,6 +79,10 @@ def _facts(study: Study) -> dict[str, Any]:
     for run in study.runs:
         if run.tuned:
             tuned.setdefault(choice_of_recipe(run.tuned), []).append(run.label)
+    pretrained: dict[str, list[str]] = {}
+    for run in study.runs:
+        if run.pretrained:
+            pretrained.setdefault(origin_of_weights(run.pretrained), []).append(run.label)
     shared, recipes = _recipes([run for run in study.runs if run.label not in fitted])
     return {
         "task": study.task,
@@ -104,6 +108,7 @@ def _facts(study: Study) -> dict[str, Any]:
         "shared": shared,
         "recipes": recipes,
         "tuned": tuned,
+        "pretrained": pretrained,
         "published": study.published,
     }
 

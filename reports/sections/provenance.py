@@ -9,7 +9,7 @@ from benchmarks.base.workers import Progress
 from reports.page.items import Column, Items
 from reports.page.section import Item, Section
 from reports.study.study import Result, Study
-from reports.study.wording import choice_of_recipe
+from reports.study.wording import choice_of_recipe, origin_of_weights
 
 __all__ = ["Provenance"]
 
@@ -46,14 +46,12 @@ class Provenance(Section):
         """Tables of runs, data and versions."""
         items, runs = Items(__name__, facts), facts["runs"]
         yield items.text("summary", **_caveats(runs))
-        chosen: list[Column] = [
-            ("recipe chosen by", lambda run: choice_of_recipe(run["tuned"]) if run["tuned"] else None)
-        ]
-        yield items.table("runs", runs, [*_RUN_COLUMNS, *(chosen if any(run["tuned"] for run in runs) else [])])
+        columns = [*_RUN_COLUMNS, *(column for key, column in _RARE_COLUMNS.items() if any(run[key] for run in runs))]
+        yield items.table("runs", runs, columns)
         yield items.table("commands", runs, [("model", "label"), ("command", "command")])
         yield items.table("versions", _versions(runs), [("what", "name"), ("model", "model"), ("version", "version")])
         if facts["published"]:
-            columns: list[Column] = [("model", "label"), ("file", "file"), ("rows used", "rows"), ("sha256", "sha256")]
+            columns = [("model", "label"), ("file", "file"), ("rows used", "rows"), ("sha256", "sha256")]
             yield items.table("published", facts["published"], columns)
 
 
@@ -65,6 +63,7 @@ def _run_facts(run: Result) -> dict[str, Any]:
         "path": str(run.path),
         "command": run.command(),
         "tuned": dict(run.tuned) if run.tuned else None,
+        "pretrained": dict(run.pretrained) if run.pretrained else None,
         "folds": run.folds,
         "seeds": run.seeds,
         "trainings": len(records),
@@ -110,6 +109,12 @@ _RUN_COLUMNS: list[Column] = [
     ("data hash", lambda run: (run["data"]["digest"] or "")[:16]),
     ("folder", "path"),
 ]
+
+
+_RARE_COLUMNS: dict[str, Column] = {
+    "tuned": ("recipe chosen by", lambda run: choice_of_recipe(run["tuned"]) if run["tuned"] else None),
+    "pretrained": ("starts from", lambda run: origin_of_weights(run["pretrained"]) if run["pretrained"] else None),
+}
 
 
 def _versions(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -21,9 +21,9 @@ from benchmarks.base.errors import DataError, SenBenchError, UsageError, printab
 from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.crystal_table import UNRECORDED_SYMPREC
 from benchmarks.data.folds import check_split, depends_on_data
-from benchmarks.data.tasks import TASKS, Kind, Task
+from benchmarks.data.tasks import TASKS, Kind, Task, recorded_task
 from benchmarks.results.metrics import row_loss
-from benchmarks.results.recorded import TUNED_HERE, completed, is_tuned_here, recorded_variant
+from benchmarks.results.recorded import completed, labels, recorded_variant
 from benchmarks.results.store import Run, find_runs, is_older_format
 from reports.study.published import PredictionFile, PredictionSet, read_predictions
 from reports.study.study import PredictedRows, Result, Study
@@ -109,7 +109,7 @@ def read_studies(
     general = [f"{run.path} has no finished fold yet." for run in empty]
     studies = []
     for key, results in sorted(groups.items()):
-        task = _task(results[0].facts["task"])
+        task = recorded_task(results[0].facts["task"])
         with collect_notes() as remarks:
             published = [result for file in files for result in _read_published(file, task, results)]
         known = set(itertools.chain.from_iterable(notes_of.values()))
@@ -166,15 +166,6 @@ def _on_older_format(results: Sequence[Result]) -> Iterator[str]:
             f"Results in the older format of sen-bench 0.1, which do not record which configuration and unit they are "
             f"of: {', '.join(older)}."
         )
-
-
-def _task(facts: Mapping[str, Any]) -> Task:
-    """Return the task that a run recorded."""
-    name = facts["name"]
-    if facts["is_official"] and name in TASKS:
-        return replace(TASKS[name], split=facts["split"])
-    names = ("name", "target", "unit", "kind", "description", "n_rows", "licence", "split")
-    return Task(**{key: facts[key] for key in names})
 
 
 @contextmanager
@@ -252,6 +243,14 @@ class _Tuned(BaseModel):
     trials: int
 
 
+class _Pretrained(BaseModel):
+    run: str
+    task: str
+    seed: int
+    fold: int
+    allow_overlap: bool
+
+
 class _Config(BaseModel):
     task: str
     block_name: str | None = None
@@ -260,6 +259,7 @@ class _Config(BaseModel):
     graph: _Graph
     training: _Recipe
     tuned: _Tuned | None = None
+    pretrained: _Pretrained | None = None
 
     @model_validator(mode="after")
     def _has_variant(self) -> _Config:
@@ -444,8 +444,7 @@ def _label(results: Sequence[Result]) -> list[Result]:
         words = [f"{key.rpartition('.')[2]} {_plain(values[key])}" for key in [*differing, *limited]]
         if len(same) > 1 and not 0 < len(differing) <= _NAMED_FIELDS:
             words = [result.path.name.rpartition("-")[2]]
-        if is_tuned_here(result.facts, result.folds):
-            words.append(TUNED_HERE)
+        words += labels(result.facts, result.folds)
         label = recorded_variant(config) + (f" ({', '.join(words)})" if words else "")
         named.append(replace(result, label=label))
     return named

@@ -6,6 +6,8 @@ to share.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from benchmarks.data.structures import BadRow
 from benchmarks.data.tasks import Kind, Task, find_data_file
 from sen.crystal import SYMBOLS, crystal_system
 
-__all__ = ["RowFacts", "crystal_systems", "find_rows", "read_content", "read_rows_file", "rows_of"]
+__all__ = ["RowFacts", "crystal_systems", "find_rows", "read_content", "read_formulas", "read_rows_file", "rows_of"]
 
 _NUMBERS = frozenset(range(231))
 _SYSTEMS = np.array([crystal_system(number) for number in range(231)])
@@ -32,6 +34,7 @@ _SYSTEMS = np.array([crystal_system(number) for number in range(231)])
 # What the columns of a rows file may be called, the names in MatBench's own files first.
 _ID = ("mbid", "id")
 _COMPOSITION = ("composition", "formula")
+_FORMULA = ("formula", "composition", "formula_pretty", "pretty_formula", "reduced_formula")
 _SPACE_GROUP = ("spg_num", "space_group")
 _SYSTEM = ("crys_sys", "crystal_system")
 
@@ -76,13 +79,8 @@ class RowFacts:
 
     def formula(self, at: int) -> str:
         """Return the reduced formula of the row at a position, "KMnO2", or its composition if it has none."""
-        from pymatgen.core import Composition
-
         text = self.composition[at]
-        try:
-            return str(Composition(text).reduced_formula)
-        except (ValueError, KeyError, AttributeError):
-            return text
+        return _reduced(text) or text
 
     def positions(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Return the positions of the rows with these ids, int64 [n]; -1 for an unknown id."""
@@ -166,6 +164,54 @@ def read_rows_file(path: Path, task: Task) -> RowFacts:
         source=path.name,
         is_verified=False,
     )
+
+
+def _reduced(text: object) -> str | None:
+    """Return the reduced formula of a composition, deuterium and tritium as hydrogen; None if it is none."""
+    from pymatgen.core import Composition, Element
+
+    try:
+        amounts = Composition(text).as_dict() if isinstance(text, str) else {}
+        if not amounts or any(not Element.is_valid_symbol(symbol) for symbol in amounts):
+            return None
+        hydrogen = sum(amounts.pop(isotope, 0.0) for isotope in ("H", "D", "T"))
+        return str(Composition({**amounts, **({"H": hydrogen} if hydrogen else {})}).reduced_formula)
+    except (ValueError, KeyError, AttributeError):
+        return None
+
+
+def read_formulas(path: Path) -> list[str]:
+    """Read a table of formulas, and return the reduced formula of each row.
+
+    It is CSV with a header line, or JSON: a list of formulas, or a table as `read_rows_file` takes it. The column is
+    called formula, composition, formula_pretty, pretty_formula or reduced_formula. Files may be compressed by gzip or
+    bzip2.
+
+    Raises:
+        UsageError: There is no such file.
+        DataError: It is damaged, has no such column, or a value in it that is no formula; the message names the row.
+    """
+    if ".csv" in path.suffixes:
+        try:
+            header, *rows = csv.reader(io.StringIO(read_unpacked(path).decode("utf-8-sig"), newline=""), strict=True)
+        except (ValueError, csv.Error) as error:
+            raise DataError(f"{path} is not CSV in UTF-8 with a header line ({error}).") from None
+        rows = [row for row in rows if row]
+        columns = {name.strip(): [row[i] if i < len(row) else "" for row in rows] for i, name in enumerate(header)}
+        given = _column(path, columns, _FORMULA)
+    else:
+        content = read_content(path)
+        is_list = isinstance(content, list) and all(isinstance(each, str) for each in content)
+        given = content if is_list else _column(path, _columns(path, content), _FORMULA)
+    if not given:
+        raise DataError(f"{path} has no formulas.")
+    formulas = []
+    for row, text in enumerate(given):
+        formula = _reduced(text)
+        if formula is None:
+            raise DataError(f"{path}: row {row} (counted from 0) has no formula but {printable(text)!r}.")
+        formulas.append(formula)
+    return formulas
 
 
 def read_content(path: Path) -> Any:

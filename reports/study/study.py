@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ from benchmarks.base.errors import SenBenchError, UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.base.zip_path import AnyPath
 from benchmarks.data.crystal_table import CrystalTable
-from benchmarks.data.dataset import Dataset, load_dataset
+from benchmarks.data.dataset import AbsentDataError, Dataset, load_recorded
 from benchmarks.data.folds import fold_label, n_folds
-from benchmarks.data.own_data import OnBadRow, own_task
-from benchmarks.data.tasks import RESAMPLE, TASKS, Kind, Task, find_data_file, named_folder
+from benchmarks.data.tasks import RESAMPLE, TASKS, Kind, Task
 from benchmarks.results.contrasts import MARGIN
 from benchmarks.results.metrics import score
 from benchmarks.results.recorded import recorded_variant, variant_kind_of, variant_option
@@ -117,6 +116,12 @@ class Result:
         return found
 
     @property
+    def pretrained(self) -> Mapping[str, Any] | None:
+        """The training from whose weights the run started; None if there is none."""
+        found: Mapping[str, Any] | None = self.facts["config"].get("pretrained") if self.run else None
+        return found
+
+    @property
     def coverage(self) -> float | None:
         """Share of the official rows in the data of the run."""
         return self.facts["data"]["coverage"] if self.run else None
@@ -142,7 +147,11 @@ class Result:
             words += ["--limit", str(config["limit"])]
         defaults = self.defaults()
         for field, value in self.fields.items():
-            if field != "limit" and (field not in defaults or defaults[field] != value):
+            if (
+                field != "limit"
+                and not field.startswith("pretrained.")
+                and (field not in defaults or defaults[field] != value)
+            ):
                 words += ["--set", f"{field}={value if isinstance(value, str) else json.dumps(value)}"]
         return shlex.join(words)
 
@@ -156,6 +165,9 @@ class Result:
         # A split file has the hash of what it says at its end.
         given = split.rpartition(":")[0] if split.startswith("file:") else split
         words += ["--split", given] if split != "folds" else []
+        if self.pretrained:
+            words += ["--init-from", self.records[self.trainings[0]]["pretrained"]["source"]]
+            words += ["--allow-overlap"] if self.pretrained["allow_overlap"] else []
         if self.seeds != [0]:
             words += ["--seed", str(self.seeds[0]), "--seeds", str(self.seeds[-1] - self.seeds[0] + 1)]
         return words
@@ -183,7 +195,7 @@ class Result:
         return {
             key: value
             for key, value in self.fields.items()
-            if (key, value) not in implied and not key.startswith("tuned.")
+            if (key, value) not in implied and not key.startswith(("tuned.", "pretrained."))
         }
 
 
@@ -277,8 +289,8 @@ class Study:
         if self._dataset is None:
             try:
                 self._dataset = self._load(progress)
-            except Absent as absent:
-                self._dataset = absent
+            except AbsentDataError as absent:
+                self._dataset = Absent(str(absent))
             except SenBenchError as error:
                 self._dataset = Absent(f"The crystals of {self.task.name} cannot be read: {error}")
         if isinstance(self._dataset, Absent):
@@ -332,39 +344,8 @@ class Study:
             ) from None
 
     def _load(self, progress: Progress | None) -> Dataset:
-        task = self.task
-        if task.name == "prototypes":
-            dataset = load_dataset(task, symprec=self.symprec, progress=progress)
-            if dataset.table.digest != self.runs[0].facts["data"]["digest"]:
-                raise Absent("The runs were trained on prototypes that another version of sen-bench or moyopy made.")
-            return dataset
-        if task.is_official:
-            if find_data_file(task, self.data_dir) is None:
-                raise Absent(
-                    f"The crystals of {task.name} are not available: name the folder of {task.file_name} with "
-                    "--data-dir or SEN_BENCH_DATA."
-                )
-            return load_dataset(task, self.data_dir, symprec=self.symprec, progress=progress)
-        return self._load_own(progress)
-
-    def _load_own(self, progress: Progress | None) -> Dataset:
-        task, facts = self.task, self.runs[0].facts["data"]
-        folders = [folder for folder in (named_folder(self.data_dir), Path()) if folder is not None]
-        paths = [path for folder in folders if (path := folder / facts["source"]).exists()]
-        if not paths:
-            raise Absent(
-                f"The crystals of {task.name} are not available: give the folder that holds {facts['source']} with "
-                "--data-dir, or start the command there."
-            )
-        own = replace(own_task(paths[0], target=task.target, kind=task.kind, unit=task.unit), split=task.split)
-        on_bad_row: OnBadRow = "skip" if facts.get("skipped") else "fail"
-        dataset = load_dataset(own, on_bad_row=on_bad_row, symprec=self.symprec, progress=progress)
-        if dataset.table.digest != facts["digest"]:
-            raise Absent(
-                f"{paths[0]} is not what the runs were trained on: its content has changed since, or the version of "
-                "sen-bench, moyopy or pymatgen that reads it."
-            )
-        return dataset
+        facts = self.runs[0].facts["data"]
+        return load_recorded(self.task, facts, self.data_dir, symprec=self.symprec, progress=progress)
 
 
 def fold_scores(result: Result, kind: Kind) -> dict[int, dict[str, float]]:

@@ -19,6 +19,7 @@ __all__ = [
     "in_brackets",
     "interval",
     "join",
+    "origin_of_weights",
     "rounded",
     "signed",
     "space_group_symbol",
@@ -39,6 +40,15 @@ def choice_of_recipe(tuned: Mapping[str, Any]) -> str:
     trials, folds = count(tuned["trials"], "trial"), [str(fold) for fold in tuned["folds"]]
     of_folds = f"fold{'s' if len(folds) > 1 else ''} {join(folds)}"
     return f"{trials} judged by rows held out of the training rows of {of_folds} of {tuned['task']}"
+
+
+def origin_of_weights(pretrained: Mapping[str, Any]) -> str:
+    """Return where a run took its weights from, from the table `pretrained` of a configuration."""
+    known = "may know test rows" if pretrained["allow_overlap"] else "know no test row"
+    return (
+        f"fold {pretrained['fold']}, seed {pretrained['seed']} of {pretrained['run']} on {pretrained['task']}, which "
+        f"{known}"
+    )
 
 
 def dashed(value: float | None, digits: int = 4) -> str:

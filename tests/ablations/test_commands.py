@@ -193,13 +193,14 @@ def test_blocks_side_by_side_in_parallel(
     install("twin", TWIN)
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     arguments = ("--data-dir", data, "--out", out, "--folds", "0", "--seeds", 2, "--jobs", 2, *QUICK)
-    answer = sen_bench("ablate", *TASK, "--blocks", "twin,mlp", *arguments)
+    answer = sen_bench("ablate", *TASK, "--blocks", "twin,mlp", *arguments, "--log", "tensorboard")
     assert answer.code == 0, answer.err + answer.out
     content = result(out)
     assert {row["variant"] for row in content["table"]} == {"twin", "mlp"}
     assert all(row["seeds"] == [0, 1] and row["std_seeds"] is not None for row in content["table"])
     (comparison,) = content["comparisons"]
     assert comparison["on_these_folds"]["verdict"] != "not assessable"
+    assert len(list(out.rglob("seed_*/fold_0.tensorboard/events.*"))) == 4
     assert "not assessable: one fold says nothing of other training rows" in answer.out
 
 

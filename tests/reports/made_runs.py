@@ -19,7 +19,7 @@ from benchmarks.data.own_data import own_task
 from benchmarks.data.tasks import RESAMPLE, TASKS
 from benchmarks.results.metrics import classification_metrics, mean_absolute_deviation, regression_metrics
 from benchmarks.results.recorded import config_digest, variant_kind_of
-from benchmarks.results.run_config import build_config
+from benchmarks.results.run_config import Pretrained, build_config
 from benchmarks.results.store import Run, Training, facts_digest
 from benchmarks.training.plans import run_facts
 from reports.study.reading import read_studies
@@ -85,6 +85,10 @@ def tuned_by(trials: int, block: str = "mlp") -> dict[str, Any]:
     return {f"tuned.{field}": value for field, value in fields.items()}
 
 
+#: Weights that a run started from, as its configuration has them.
+PRETRAINED = Pretrained(run="mlp-0", task="gaps", seed=2, fold=0, weights="w", allow_overlap=True)
+
+
 def make_run(
     root: Path,
     dataset: Dataset,
@@ -95,10 +99,11 @@ def make_run(
     noise: float = 0.1,
     flags: Mapping[str, Any] | None = None,
     name: str | None = None,
+    pretrained: Pretrained | None = None,
 ) -> Run:
     """Store a run whose predictions are the targets and noise of this size, another for each seed."""
     task, table = dataset.task, dataset.table
-    config = build_config(task.name, block, flags=flags)
+    config = build_config(task.name, block, flags=flags).model_copy(update={"pretrained": pretrained})
     facts = run_facts(config, dataset)
     kind = variant_kind_of(facts["config"])
     facts["config"][f"{kind}_name"] = name or block
@@ -144,6 +149,7 @@ def make_run(
                     "data_digest": table.digest,
                     "run": facts_digest(facts),
                     "provenance": origin,
+                    **({"pretrained": {"source": f"there/{pretrained.run}/seed_2/fold_0"}} if pretrained else {}),
                 },
                 history=[Epoch(e, 1 / e, error / e, 1e-3, 2.0 * e) for e in (1, 2, 3)],
                 weights={"weight": torch.zeros(1)},

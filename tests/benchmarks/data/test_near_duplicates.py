@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.data.near_duplicates import NearDuplicates, find_near_duplicates
+from benchmarks.data.crystal_table import CrystalTable
+from benchmarks.data.near_duplicates import NearDuplicates, find_known, find_near_duplicates
 from tests.benchmarks.conftest import rocksalts, structure
 from tests.benchmarks.data.made_own_data import load, write_json
 
@@ -63,3 +64,14 @@ def test_other_crystals_are_not_taken_for_near_ones(tmp_path):
 def test_many_alike_take_no_time_that_grows_with_their_square(tmp_path):
     found = find(tmp_path, [(rock_salt(A + 1e-5 * i), float(i)) for i in range(300)])
     assert found.near.tolist() == list(range(300))
+
+
+def test_crystals_of_other_data_are_found_by_formula_and_cell(tmp_path):
+    def table(name: str, *crystals: dict) -> CrystalTable:
+        rows = [(f"r{i}", crystal, float(i)) for i, crystal in enumerate(crystals)]
+        return load(write_json(tmp_path / name, rows), jobs=1).table
+
+    known = table("known", rock_salt(6.0), rock_salt(), rock_salt(symbols="K Cl"))
+    asked = table("asked", rock_salt(A + 0.005, repeat=2), rock_salt(symbols="K Br"), rock_salt(5.9), rock_salt(6.0))
+    assert find_known(asked, known, np.arange(3), jobs=1).tolist() == [0, 3]
+    assert find_known(asked, known, np.array([1, 2]), jobs=1).tolist() == [0]

@@ -237,6 +237,15 @@ def test_predictions_that_are_no_table_are_named(run: Run, sen_bench: Command, t
     assert f"{folder / 'predictions.csv'} does not hold the columns" in answer.err
 
 
+def test_a_submission_is_named_after_what_its_model_was_pretrained_on(tmp_path: Path) -> None:
+    pretrained = {"run": "mlp-1", "task": "gaps", "seed": 0, "fold": 0, "weights": "w", "allow_overlap": False}
+    run = make_run(tmp_path / "runs", JDFT2D, *regression(), facts={"config": {"pretrained": pretrained}})
+    content = make_submission([run], moment=MOMENT)
+    assert content["user_metadata"]["algorithm"] == "SEN (mlp), pretrained on gaps"
+    fold = content["tasks"]["matbench_jdft2d"]["results"]["fold_0"]
+    assert fold["parameters"]["config"]["pretrained"] == pretrained
+
+
 def test_probability_beyond_one_is_refused(small_classification: Task, tmp_path: Path) -> None:
     labels = np.arange(200) % 2.0
     run = make_run(tmp_path / "runs", small_classification, labels, [np.where(np.arange(200) == 150, 1.5, labels)])
@@ -253,6 +262,10 @@ def test_probability_beyond_one_is_refused(small_classification: Task, tmp_path:
         (
             {"config": {"tuned": {"variant": "mlp", "task": "matbench_jdft2d", "data": "", "folds": [0], "trials": 9}}},
             "has a recipe that rows of matbench_jdft2d chose (sen-bench tune)",
+        ),
+        (
+            {"config": {"pretrained": {"run": "mlp-1", "task": "gaps", "allow_overlap": True}}},
+            "started from weights of mlp-1 that may know test rows (--allow-overlap)",
         ),
         (
             {"task": {"name": "my_gaps", "is_official": False}, "config": {"task": "my_gaps"}},
@@ -325,7 +338,7 @@ def matbench_python() -> str:
     """The Python that has the real matbench."""
     python = os.environ.get("SEN_BENCH_MATBENCH_PYTHON")
     if python is None:
-        pytest.skip("needs a Python with .ci/matbench-requirements.txt (set SEN_BENCH_MATBENCH_PYTHON)")
+        pytest.skip("needs a Python with benchmarks/results/matbench-requirements.txt (set SEN_BENCH_MATBENCH_PYTHON)")
     return python
 
 

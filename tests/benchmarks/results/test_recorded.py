@@ -10,6 +10,7 @@ from benchmarks.results.recorded import (
     completed,
     config_digest,
     is_tuned_here,
+    labels,
     recorded_variant,
     variant_kind_of,
     variant_label,
@@ -103,3 +104,13 @@ def test_a_recipe_that_test_rows_may_have_chosen_has_a_label(
     facts = {"config": {**OF_BLOCK, "task": task, "tuned": tuned}, "data": {"digest": data}, "task": {"split": split}}
     assert is_tuned_here(facts, folds) is label
     assert not is_tuned_here({**facts, "config": OF_BLOCK}, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("allow_overlap", "label"), [(False, "pretrained on gaps"), (True, "pretrained on gaps, perhaps on test rows")]
+)
+def test_what_a_run_started_from_is_a_label_of_its_result(*, allow_overlap: bool, label: str) -> None:
+    pretrained = {"task": "gaps", "allow_overlap": allow_overlap}
+    facts = {"config": {**OF_BLOCK, "pretrained": pretrained}, "data": {"digest": "d"}, "task": {"split": "folds"}}
+    assert labels(facts, [0]) == [label]
+    assert labels({**facts, "config": OF_BLOCK}, [0]) == []

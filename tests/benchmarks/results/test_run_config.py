@@ -16,6 +16,7 @@ from benchmarks.base.cache import digest
 from benchmarks.base.errors import UsageError
 from benchmarks.results import run_config
 from benchmarks.results.run_config import (
+    Pretrained,
     RunConfig,
     TrainingConfig,
     build_config,
@@ -309,3 +310,17 @@ def test_given_fields_are_those_of_all_sources_and_later_ones_win(tmp_path: Path
     assert given_fields(file=file, flags=flags, assignments=["training.warmup=0.3"]) == {
         "limit": 9, "training.epochs": 2, "training.warmup": 0.3
     }  # fmt: skip
+
+
+def test_weights_to_start_from_are_a_part_of_the_identity_and_are_restored() -> None:
+    config = build_config("prototypes", "mlp")
+    start = Pretrained(run="mlp-1", task="gaps", seed=0, fold=0, weights="w", allow_overlap=False)
+    configs = [config, *(config.model_copy(update={"pretrained": each}) for each in (start, other_weights(start)))]
+    assert len({each.digest("d") for each in configs}) == 3
+    for each in configs:
+        assert restore_config(each.model_dump(mode="json")) == each
+    assert "pretrained" not in config.model_dump()
+
+
+def other_weights(start: Pretrained) -> Pretrained:
+    return start.model_copy(update={"weights": "v"})

@@ -435,3 +435,28 @@ def test_a_classifier_that_is_fitted_learns(task: tuple[GraphTensors, np.ndarray
     trained = train_fold(run, graphs, target, FOLD, kind="classification", seed=0)
     predicted = predict(trained.predictor, graphs, FOLD.test, edge_budget=1000)
     assert ((predicted > 0) == (target[FOLD.test] == 1)).mean() > 0.8
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_frozen_weights_do_not_change_in_the_first_epochs_and_a_continued_training_keeps_that(
+    task: tuple[GraphTensors, np.ndarray], tmp_path: Path
+) -> None:
+    graphs, target = task
+    fold = Fold(0, np.arange(48), np.arange(0), FOLD.test)  # the last epoch counts
+    initial = train_fold(config("training.epochs=3"), graphs, target, FOLD, kind="regression", seed=0)
+    weights = initial.predictor.state_dict()
+
+    def train(epochs: int, **options: Any) -> TrainedFold:
+        settings = config(f"training.epochs={epochs}", "training.frozen_epochs=1", "training.learning_rate=1e-3")
+        return train_fold(settings, graphs, target, fold, kind="regression", seed=1, initial=weights, **options)
+
+    for epochs in (1, 2):
+        after = train(epochs).predictor.state_dict()
+        changed = {name for name in weights if "." in name and not torch.equal(weights[name], after[name])}
+        only_head = all(name.startswith("model.head.") for name in changed)
+        assert changed
+        assert only_head is (epochs == 1)
+    file = tmp_path / "state.safetensors"
+    with pytest.raises(Interrupted):
+        train(2, checkpoint=file, stop=stopped_after(2))
+    assert_same(train(2, checkpoint=file), train(2))

@@ -19,7 +19,7 @@ from reports.study.sentences import Sentences
 from reports.study.study import Study
 from tests.benchmarks.conftest import change_facts
 from tests.conftest import own_names
-from tests.reports.made_runs import make_run, official, own, study_of, tuned_by
+from tests.reports.made_runs import PRETRAINED, make_run, official, own, study_of, tuned_by
 from tests.reports.page.conftest import methods_of
 
 
@@ -118,6 +118,7 @@ OTHER_RECIPES: dict[str, Any] = {
     "training.validation": 0.2,
     "training.patience": 3,
     "training.precision": "bfloat16",
+    "training.frozen_epochs": 3,
     "sen.dropout": 0.05,
 }
 
@@ -214,6 +215,14 @@ def test_methods_of_a_classification_without_what_is_not_done(tmp_path: Path) ->
     text = methods_text(tmp_path / "runs")
     assert "trained with AdamW on the binary cross-entropy" in text
     assert not [word for word in ("warm-up", "average", "averaging", "precision") if word in text]
+
+
+def test_methods_tell_which_weights_a_run_started_from(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0], pretrained=PRETRAINED)
+    assert re.search(
+        r"mlp [^.]* started from the weights of fold 0, seed 2 of mlp-0 on gaps, which may know test rows\.",
+        methods_text(tmp_path / "runs"),
+    )
 
 
 def test_methods_tell_which_recipes_were_tuned(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.base.files import plain
 from reports.page.section import Table, Text
 from reports.sections.provenance import Provenance
-from tests.reports.made_runs import make_run, no_progress, official, study_of, tuned_by
+from tests.reports.made_runs import PRETRAINED, make_run, no_progress, official, study_of, tuned_by
 
 
 def test_provenance_tells_where_one_run_has_trainings_of_different_code(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_provenance_tells_what_chose_a_recipe_and_how_to_make_the_run_again(tmp_
         facts = plain(Provenance().analyse(study_of(tmp_path), no_progress))
         return {block.name: block for block in Provenance().show(facts) if isinstance(block, Table)}
 
-    assert "recipe chosen by" not in tables()["runs"].columns
+    assert not {"recipe chosen by", "starts from"} & set(tables()["runs"].columns)
     make_run(tmp_path / "runs", dataset, folds=[0], flags=tuned_by(3))
     runs, commands = (tables()[name] for name in ("runs", "commands"))
     chosen = [row[runs.columns.index("recipe chosen by")] for row in runs.rows]
@@ -59,3 +59,17 @@ def test_provenance_tells_what_chose_a_recipe_and_how_to_make_the_run_again(tmp_
     assert sorted(chosen, key=str) == [told, None]
     (command,) = (str(row[1]) for row in commands.rows if "mlp" in str(row[0]))
     assert all(f"--set {field}=" in command or f"--set '{field}=" in command for field in tuned_by(3))
+
+
+def test_provenance_tells_which_weights_a_run_started_from(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    make_run(tmp_path / "runs", dataset, folds=[0], pretrained=PRETRAINED)
+    study = study_of(tmp_path)
+    facts = plain(Provenance().analyse(study, no_progress))
+    tables = {block.name: block for block in Provenance().show(facts) if isinstance(block, Table)}
+    ((*_, origin),) = tables["runs"].rows
+    assert origin == "fold 0, seed 2 of mlp-0 on gaps, which may know test rows"
+    command = facts["runs"][0]["command"]
+    assert "--init-from there/mlp-0/seed_2/fold_0 --allow-overlap" in command
+    assert "pretrained." not in command
+    assert study.results[0].label == "mlp (pretrained on gaps, perhaps on test rows)"
