@@ -28,7 +28,7 @@ def test_training_curves_are_read(tmp_path: Path) -> None:
 
 
 def test_a_fold_has_the_name_of_its_group(tmp_path: Path) -> None:
-    dataset, section = official(tmp_path / "data"), Learning()
+    dataset, section = official(tmp_path / "data"), Training()
     make_run(tmp_path / "runs", replace(dataset, task=replace(dataset.task, split="cluster:3")), folds=[0, 2])
     *_, table = section.show(plain(section.analyse(study_of(tmp_path), no_progress)))
     assert isinstance(table, Table)
