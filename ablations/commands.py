@@ -92,6 +92,14 @@ def ablate(
             help="Set any configuration field; several values add an axis to the grid: sen.rounds=1,3,5.",
         ),
     ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[,N...]",
+            help="Largest number of rows to train and validate on in each fold, or all; several add an axis to the "
+            "grid: 250,500,1000,all.",
+        ),
+    ] = None,
     judge: Annotated[
         Literal["test", "validation"],
         typer.Option(help="Rows to judge by. Choose recipes by validation: then nothing about the test rows is shown."),
@@ -139,6 +147,7 @@ def ablate(
     from ablations.grid import (
         Variant,
         build_settings,
+        check_limits,
         check_seams,
         check_validated,
         parse_axes,
@@ -157,7 +166,7 @@ def ablate(
     options = _resampled(resample, options, detect, judge)
     seeds = range(options.seed, options.seed + detection.first) if detection else options.all_seeds
     names = parse_variants(blocks, models)
-    assignments, axes = parse_axes(set_ or ())
+    assignments, axes = parse_axes([*(set_ or ()), *([] if limit is None else [f"limit={limit}"])])
     chosen = options.choose_task(task)
     check_folds(options.folds, chosen)
     settings = build_settings(
@@ -193,6 +202,7 @@ def ablate(
                     for symprec in dict.fromkeys(setting.config.graph.symprec for setting in settings)
                 }
                 folds = _common_folds(options.folds, datasets.values())
+                check_limits(settings, next(iter(datasets.values())), folds)
                 tunings = [] if tune is None else _make_tunings(settings, datasets, folds, tune, options, display)
             place = _Place(device, jobs or 1, cluster, log)
             if tunings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -290,12 +290,24 @@ def show_result(result: AblationResult, folder: str) -> None:
         _print(console, f"{TUNED_HERE.capitalize()}: {names}. Some of the test rows may have chosen it.")
     if result.unequal_tuning:
         _print(console, f"{result.unequal_tuning} A comparison is one of models only if each had the same chance.")
-    if result.limits:
-        rows = " or ".join(f"{limit:,}" for limit in result.limits)
-        speaks = any(not comparison.on_new_data.reason for comparison in result.comparisons)
-        effect = ", which makes the answer on new data conservative" if speaks else ""
-        _print(console, f"Trained on at most {rows} rows of each fold (limit){effect}.")
+    for sentence in _on_limits(result):
+        _print(console, sentence)
     console.print(f"Files: {folder}", soft_wrap=True)
+
+
+def _on_limits(result: AblationResult) -> Iterator[str]:
+    """Say on how many training rows variants were trained, if these were limited."""
+    if not result.limits:
+        return
+    rows = " or ".join(f"{limit:,}" for limit in result.limits)
+    speaks = any(not comparison.on_new_data.reason for comparison in result.comparisons)
+    effect = ", which makes the answer on new data conservative" if speaks else ""
+    yield f"Trained on at most {rows} rows of each fold (limit){effect}."
+    if "limit" in result.variants[0].setting.values:
+        yield (
+            "Variants are compared at equal limits alone. `sen-bench report` shows the error against the number of "
+            "training rows, in the section learning-curves."
+        )
 
 
 def _print_recipes(console: Console, variants: Sequence[Variant]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchmarks.base.errors import UsageError, printable, suggest
 
 if TYPE_CHECKING:
+    from benchmarks.data.dataset import Dataset
     from benchmarks.results.run_config import Recipe, RunConfig
     from benchmarks.training.plans import Plan
 
@@ -19,6 +20,7 @@ __all__ = [
     "Setting",
     "Variant",
     "build_settings",
+    "check_limits",
     "check_seams",
     "check_validated",
     "parse_axes",
@@ -137,7 +139,7 @@ def parse_configs(configs: Sequence[str], variants: Sequence[str]) -> dict[str, 
 
 
 def parse_axes(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Separate `--set` into assignments of one value and axes with several: "sen.rounds=1,3,5".
+    """Separate assignments of one value from axes with several: "sen.rounds=1,3,5".
 
     Returns:
         The assignments of one value, and the values on the axis of each other field.
@@ -152,14 +154,14 @@ def parse_axes(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[st
         field, _, text = assignment.partition("=")
         field = field.strip()
         if field in fields:
-            raise UsageError(f"--set gives {field} twice: list all its values at once, such as {field}=1,2.")
+            raise UsageError(f"{field} is given twice: list all its values at once, such as {field}=1,2.")
         fields.add(field)
         values = _split(text)
         if len(values) == 1:
             fixed.append(assignment)
             continue
         if "" in values or len(set(values)) < len(values):
-            raise UsageError(f"--set {assignment}: the values of an axis must all be different, and none empty.")
+            raise UsageError(f"{assignment}: the values of an axis must all be different, and none empty.")
         axes[field] = values
     return fixed, axes
 
@@ -221,6 +223,29 @@ def build_settings(
             raise UsageError(f"{same[0]} and {setting} are the same configuration: leave one of them out.")
         settings.append(setting)
     return settings
+
+
+def check_limits(settings: Sequence[Setting], dataset: Dataset, folds: Sequence[int]) -> None:
+    """Check that different limits on the axis leave different numbers of training rows in every fold.
+
+    Raises:
+        UsageError: Two of them drop no row of a fold; the message names them.
+    """
+    if "limit" not in settings[0].values:
+        return
+    n_rows = {fold.index: len(fold.train) + len(fold.validation) for fold in dataset.folds(numbers=folds)}
+    fewest = min(n_rows, key=lambda fold: n_rows[fold])
+    dropping_none = {
+        setting.values["limit"]: None
+        for setting in settings
+        if setting.config.limit is None or setting.config.limit >= n_rows[fewest]
+    }
+    if len(dropping_none) > 1:
+        one, other, *_ = dropping_none
+        raise UsageError(
+            f"limit={one} and limit={other} leave the same {n_rows[fewest]:,} rows of fold {fewest} to train on: leave "
+            "one of them out."
+        )
 
 
 def check_validated(settings: Sequence[Setting]) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "Verdict",
     "compare",
     "declare",
+    "estimate_difference",
     "known_noise",
 ]
 
@@ -234,16 +235,20 @@ def declare(variants: Mapping[str, tuple[str, frozenset[Any]]], given: Sequence[
 
     Where there are capsule and something else, the default is every other variant against capsule at the same values
     of the other fields; otherwise every other variant against the one whose label is the smallest. A variant without
-    such a capsule is compared with that of the most alike values. The order of the variants does not matter.
+    such a capsule is compared with that of the most alike values. The order of the variants does not matter. Variants
+    with different limits of training rows are never compared: their difference would be that of the rows.
 
     Args:
         variants: By the label of each variant, the name of its block or model, and the values that it has of other
-            fields.
+            fields, as pairs of a field and its value.
         given: What replaces the default: two labels each with a colon between them, such as "mlp:egnn".
 
     Raises:
-        UsageError: A contrast has no colon, names no variant or the same one on both sides, or is given twice.
+        UsageError: A contrast has no colon, names no variant or the same one on both sides, is given twice, or is of
+            variants with different limits.
     """
+    values = {label: of_variant for label, (_, of_variant) in variants.items()}
+    limits = {label: dict(of_variant).get("limit") for label, of_variant in values.items()}
     if given:
         declared = [_parse(text, list(variants)) for text in given]
         for text, pair in zip(given, declared, strict=True):
@@ -253,14 +258,25 @@ def declare(variants: Mapping[str, tuple[str, frozenset[Any]]], given: Sequence[
             if len(same) > 1:
                 one, other = (":".join(names) for names in same[:2])
                 raise UsageError(f"--contrast: {one} and {other} are the same contrast: declare it once.")
+            if limits[pair[0]] != limits[pair[1]]:
+                raise UsageError(
+                    f"--contrast {printable(text)}: the two have different limits of training rows, whose effect would "
+                    "count as theirs. Compare variants of equal limits; the section learning-curves of a report shows "
+                    "what rows do."
+                )
         return declared
-    references = [label for label, (name, _) in variants.items() if name == REFERENCE]
-    others = [label for label, (name, _) in variants.items() if name != REFERENCE]
-    if not references or not others:
-        references = sorted(variants)[:1]
-        others = [label for label in variants if label not in references]
-    values = {label: of_variant for label, (_, of_variant) in variants.items()}
-    return [(label, min(references, key=lambda one: (len(values[one] ^ values[label]), one))) for label in others]
+    declared = []
+    for limit in dict.fromkeys(limits.values()):
+        names = {label: name for label, (name, _) in variants.items() if limits[label] == limit}
+        references = [label for label, name in names.items() if name == REFERENCE]
+        if len(references) in {0, len(names)}:
+            references = sorted(names)[:1]
+        declared += [
+            (label, min(references, key=lambda one: (len(values[one] ^ values[label]), one)))
+            for label in names
+            if label not in references
+        ]
+    return declared
 
 
 def _parse(text: str, labels: Sequence[str]) -> tuple[str, str]:
@@ -434,6 +450,32 @@ def _contrast(first: Compared, second: Compared, kind: Kind, apart: Mapping[str,
         "on_these_folds": not_assessable.get("on_these_folds", on_these_folds),
         "on_new_data": not_assessable.get("on_new_data", on_new_data),
     }
+
+
+def estimate_difference(first: Sequence[NDArray[np.float64]], second: Sequence[NDArray[np.float64]]) -> Estimate | str:
+    """Return the difference of two variants in some value of a row, on these folds: see `Comparison.on_these_folds`.
+
+    It is the mean over folds of the mean over rows and seeds.
+
+    Args:
+        first: Values of the first variant in each fold, [S, n].
+        second: Those of the second, of as many seeds and of the same rows.
+
+    Returns:
+        The difference with its error, or a part of a sentence why that is not known.
+    """
+    if any(len(fold) < 2 for fold in first):
+        return "each was trained once" if all(len(fold) < 2 for fold in first) else "a fold has one seed of both"
+    if any(fold.shape[1] < 2 for fold in first):
+        return "a fold has fewer than two test rows"
+    parts = [
+        _Part(
+            one.mean(1), other.mean(1), one - other, np.zeros(one.shape[1], dtype=np.int64), np.array_equal(one, other)
+        )
+        for one, other in zip(first, second, strict=True)
+    ]
+    estimate = _noise(parts, has_rows=True).estimate(float(np.mean([part.difference.mean() for part in parts])))
+    return _NO_NOISE if estimate.error == 0 and estimate.mean else estimate
 
 
 class _Part(NamedTuple):

@@ -457,9 +457,12 @@ def _assign(
 ) -> None:
     section, _, name = field.rpartition(".")  # the name of a model may have dots
     if field == "limit" and "training" in sections:
-        if type(value) is not int or value < 2:
-            raise UsageError(f"limit: the least is 2 rows, one to train on and one to validate on (given: {value!r}).")
-        values["limit"] = value
+        if value != "all" and (type(value) is not int or value < 2):
+            raise UsageError(
+                "limit: the least is 2 rows, one to train on and one to validate on, and all is no limit "
+                f"(given: {value!r})."
+            )
+        values["limit"] = None if value == "all" else value
         return
     known = [f"{s}.{f}" for s, model in sections.items() for f in model.model_fields]
     if field not in known:

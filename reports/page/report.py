@@ -23,8 +23,9 @@ __all__ = ["Outcome", "Part", "Report", "choose_sections", "make_report"]
 #: they called blocks are runs, which may be of other models than SEN; these have nothing before a block. In 4, the
 #: differences of the overview are of declared contrasts, with an answer to each of two questions; what a comparison by
 #: crystal system called better is errs_less; two measures compare environments, operations have the symbols of screws
-#: and glides, and what becomes of displaced atoms is in equivalence and no more in separation.
-FORMAT = 4
+#: and glides, and what becomes of displaced atoms is in equivalence and no more in separation. In 5, the section
+#: learning is called training.
+FORMAT = 5
 
 
 @dataclass

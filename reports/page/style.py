@@ -34,6 +34,7 @@ __all__ = [
     "heatmap",
     "legend",
     "legend_beside",
+    "log_ticks",
     "look_of",
     "panels",
     "points",
@@ -228,7 +229,7 @@ def points(axes: Any, x: Any, values: Any, intervals: Any, label: str, *, hollow
     axes.scatter([], [], s=16, marker=look.marker, color=look.colour, label=label)  # for the legend, and never hollow
     low, high = np.asarray(intervals, dtype=float).T
     axes.vlines(x, low, high, color=look.colour, linewidth=1.0)
-    faces = np.where(hollow, "none", look.colour)
+    faces = np.where(np.broadcast_to(hollow, np.shape(values)), "none", look.colour)
     axes.scatter(x, values, s=16, marker=look.marker, facecolor=faces, edgecolor=look.colour, linewidth=0.9)
 
 
@@ -247,6 +248,17 @@ def legend_beside(figure: Figure, axes: Axes, height: str, labels: Sequence[str]
     for handle in handles:
         handle.set(alpha=1, markersize=4)
     figure.legend(handles, labels or own, loc=f"outside right {height}")
+
+
+def log_ticks(axis: Any) -> None:
+    """Put ticks at 1, 2 and 5 of each decade of a logarithmic axis, such as `axes.yaxis`, written as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    formatter = ScalarFormatter()
+    formatter.set_scientific(False)
+    axis.set_major_formatter(formatter)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def heatmap(

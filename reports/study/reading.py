@@ -122,6 +122,7 @@ def read_studies(
             *_on_older_format(results),
         ]
         studies.append(Study(task, _distinguish([*_label(results), *published]), data_dir, notes_on_task, titles[key]))
+    _link(dict(zip(sorted(groups), studies, strict=True)))
     used = {result.path for study in studies for result in study.published}
     for path in against:
         if path not in used:
@@ -136,13 +137,28 @@ def _titles(keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     for key in keys:
         name, target, *own = key
         same = [others for other, other_target, *others in keys if (other, other_target) == (name, target)]
-        apart = [value for i, value in enumerate(own) if any(others[i] != value for others in same)]
-        if own[-1] and own[-1] in apart:
-            apart[-1] = f"digest {own[-1][:10]}"
+        apart = [value for i, value in enumerate(own[:-1]) if any(others[i] != value for others in same)]
+        # The content tells only those apart that are alike otherwise.
+        if any(others[:-1] == own[:-1] and others != own for others in same):
+            apart.append(f"digest {own[-1][:10]}")
         title = name if name in TASKS or name == target else f"{name}: {target}"
         apart += [split] if (split := key[_KEY.index("split")]) not in {"folds", *apart} else []
         titles[key] = title + (f" ({', '.join(value or 'no unit' for value in apart)})" if apart else "")
     return titles
+
+
+def _link(studies: Mapping[tuple[str, ...], Study]) -> None:
+    """Let each study know those of the same data on other splits."""
+    for key, study in studies.items():
+        study.others = tuple(other for its, other in studies.items() if _is_other_split(key, its))
+
+
+def _is_other_split(key: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether two keys of studies are of different splits of the same data."""
+    split = _KEY.index("split")
+    same = all(mine == theirs for i, (mine, theirs) in enumerate(zip(key[:-1], other[:-1], strict=True)) if i != split)
+    # Those of an official task without a digest are of rows that are the same in every file.
+    return same and key[split] != other[split] and (key[-1] == other[-1] or not (key[-1] and other[-1]))
 
 
 def _on_other_content(key: tuple[str, ...], groups: Mapping[tuple[str, ...], Sequence[Result]]) -> Iterator[str]:

@@ -223,6 +223,7 @@ class Study:
         pair: The two results that `sen-bench report --pair` names, to be compared by crystal system.
         contrasts: The results that `sen-bench report --contrast` names, to be compared; None for the default.
         margin: Share of the second result's score within which a difference does not matter.
+        others: Studies of the same data on other splits.
     """
 
     def __init__(
@@ -241,6 +242,7 @@ class Study:
         self.pair: tuple[Result, Result] | None = None
         self.contrasts: list[tuple[Result, Result]] | None = None
         self.margin = MARGIN
+        self.others: tuple[Study, ...] = ()
         self._dataset: Dataset | Absent | None = None
 
     @property

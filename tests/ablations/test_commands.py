@@ -290,6 +290,26 @@ def test_numbers_are_whole_on_a_narrow_terminal(
         assert f"{row['parameters']:,}" in answer.out
 
 
+def test_limits_of_training_rows_are_trained_and_compared_each_with_its_own(
+    write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    data, out = write_data(rocksalts(60)), tmp_path / "runs"
+    command = ("ablate", *TASK, "--models", "trees", "--folds", "0,1", "--data-dir", data, "--out", out)
+    limits = ("--limit", "20,30,all", "--set", "trees.trees=3,5")
+    answer = sen_bench(*command, *limits)
+    assert answer.code == 0, answer.err
+    content = result(out)
+    assert {(row["values"]["limit"], row["rows"]) for row in content["table"]} == {("20", 20), ("30", 20), ("all", 20)}
+    at = [f"trees, trees.trees={{}}, limit={limit}" for limit in (20, 30, "all")]
+    assert content["contrasts"] == [[label.format(5), label.format(3)] for label in at]
+    assert "Variants are compared at equal limits alone." in " ".join(answer.out.split())
+    records = [json.loads(file.read_text())["rows"] for file in out.rglob("metrics.json")]
+    assert sorted({rows["train"] for rows in records}) == [20, 30, 48, 52]
+    too_many = sen_bench(*command, "--limit", "20,48,all")
+    assert too_many.code == 2
+    assert "limit=48 and limit=all leave the same 48 rows of fold 1 to train on" in " ".join(too_many.err.split())
+
+
 def test_workers_that_the_system_refuses_are_reported(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +338,9 @@ def test_workers_that_the_system_refuses_are_reported(
         (("--blocks", "mlp", "--set", "sen.round=1,2"), "There is no configuration field 'sen.round'"),
         (("--blocks", "mlp", "--set", "sen.rounds=1,two"), "sen.rounds"),
         (("--blocks", "mlp", "--folds", "7"), "7"),
+        (("--blocks", "mlp", "--limit", "50,50"), "limit=50,50: the values of an axis must all be different"),
+        (("--blocks", "mlp", "--limit", "half"), "limit: the least is 2 rows"),
+        (("--blocks", "mlp", "--limit", "50", "--set", "limit=60"), "limit is given twice"),
         (("--blocks", "mlp", "--jobs", "0"), "--jobs takes a number of processes"),
         (("--blocks", "mlp", "--tune", "0"), "--tune takes a number of trials from 1 on, not 0."),
         (("--blocks", "mlp", "--tune", "1001"), "--tune takes at most 1,000, not 1,001: each"),

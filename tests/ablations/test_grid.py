@@ -7,6 +7,7 @@ import pytest
 from ablations.grid import (
     Setting,
     build_settings,
+    check_limits,
     check_seams,
     check_validated,
     parse_axes,
@@ -16,6 +17,7 @@ from ablations.grid import (
 from benchmarks.base.errors import UsageError
 from sen.registry import block_names, model_names
 from tests.benchmarks.conftest import BLOCK, Install
+from tests.reports.made_runs import official
 
 
 def build(variants: list[str], *assignments: str) -> list[Setting]:
@@ -83,6 +85,20 @@ def test_grid_is_every_block_with_every_combination() -> None:
         for dropout in ("0", "0.5")
     ]
     assert settings(["mlp"]) == ["mlp"]
+
+
+def test_limits_are_an_axis_of_which_all_is_the_end(tmp_path: Path) -> None:
+    grid = build(["mlp"], "limit=30,40,all")
+    assert [setting.config.limit for setting in grid] == [30, 40, None]
+    assert [str(setting) for setting in grid] == ["mlp, limit=30", "mlp, limit=40", "mlp, limit=all"]
+    assert build(["mlp"], "limit=all")[0].config == build(["mlp"])[0].config
+    dataset = official(tmp_path)  # 52 and 48 rows to train on
+    check_limits(grid, dataset, [0, 1])
+    with pytest.raises(UsageError, match=r"^limit=48 and limit=all leave the same 48 rows of fold 1 to train on"):
+        check_limits(build(["mlp"], "limit=30,48,all"), dataset, [0, 1])
+    for text in ("limit=1,30", "limit=few,30", "limit=2.5,30"):
+        with pytest.raises(UsageError, match=r"^limit: the least is 2 rows, .* and all is no limit \(given: "):
+            build(["mlp"], text)
 
 
 def test_field_of_one_block_alone_names_the_block_that_lacks_it() -> None:

@@ -19,6 +19,7 @@ from benchmarks.results.contrasts import (
     Noise,
     compare,
     declare,
+    estimate_difference,
     known_noise,
 )
 from benchmarks.results.metrics import primary_metric, score
@@ -371,8 +372,8 @@ def test_seeds_needed_are_the_fewest_that_find_the_difference() -> None:
     assert noise.seeds_for(1.0, 0.01) > noise.seeds_for(1.0, 0.05)  # type: ignore[operator]
 
 
-def at(name: str, *values: str) -> tuple[str, frozenset[str]]:
-    return name, frozenset(values)
+def at(name: str, *values: str) -> tuple[str, frozenset[tuple[str, ...]]]:
+    return name, frozenset(tuple(value.split("=", 1)) for value in values)
 
 
 GRID = {name: at(name) for name in ("mlp", "capsule", "egnn")}
@@ -402,6 +403,19 @@ def test_without_a_capsule_of_the_same_values_the_most_alike_is_the_reference() 
     assert declare(capsules | others) == [("d", "c"), ("e", "b"), ("f", "a")]
     alike = {f"capsule, sen.rounds={n}": at("capsule", f"rounds={n}") for n in (2, 1)}
     assert declare({**alike, "cogn": at("cogn")}) == [("cogn", "capsule, sen.rounds=1")]
+
+
+def test_variants_of_different_limits_are_never_compared() -> None:
+    names = {f"{name}, limit={n}": at(name, f"limit={n}") for name in ("mlp", "megnet") for n in (250, 500)}
+    alone = {"capsule, limit=500": at("capsule", "limit=500"), "egnn": at("egnn")}
+    assert declare({**names, **alone}) == [
+        ("mlp, limit=250", "megnet, limit=250"),
+        ("mlp, limit=500", "capsule, limit=500"),
+        ("megnet, limit=500", "capsule, limit=500"),
+    ]
+    assert declare(names, ["mlp, limit=250:megnet, limit=250"]) == [("mlp, limit=250", "megnet, limit=250")]
+    with pytest.raises(UsageError, match="the two have different limits of training rows"):
+        declare(names, ["mlp, limit=250:mlp, limit=500"])
 
 
 def test_declared_by_name() -> None:
@@ -443,6 +457,30 @@ def test_what_a_variant_does_not_allow_is_not_assessable() -> None:
     assert found.level == pytest.approx(0.05 / 2)
     (turned,) = compare([(file, first)], "regression", higher_is_better=False)
     assert turned.on_these_folds.reason == "it is of one training"
+
+
+def test_the_difference_of_any_values_is_that_of_errors() -> None:
+    rng = np.random.default_rng(1)
+    first, second = drawn("mlp", rng, worse=0.2), drawn("capsule", rng)
+    values = [
+        [np.array([each.predictions[Training(seed, fold)].prediction for seed in range(3)]) for fold in range(3)]
+        for each in (first, second)
+    ]
+    found = estimate_difference(*values)
+    assert isinstance(found, Estimate)
+    answer = one(first, second).on_these_folds
+    assert found.interval() == pytest.approx((answer.low, answer.high))
+    # Values may be negative, as gaps are.
+    moved = estimate_difference(*[[fold - 5 for fold in each] for each in values])
+    assert isinstance(moved, Estimate)
+    assert moved.mean == pytest.approx(found.mean)
+    once, alone = (
+        [[fold[:1] for fold in each] for each in values],
+        [[fold[:, :1] for fold in each] for each in values],
+    )
+    assert estimate_difference(*once) == "each was trained once"
+    assert estimate_difference(*alone) == "a fold has fewer than two test rows"
+    assert estimate_difference([values[0][0], values[0][1][:1]], values[1][:2]) == "a fold has one seed of both"
 
 
 def test_known_noise_is_pooled_over_the_folds_of_all_runs() -> None:

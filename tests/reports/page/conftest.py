@@ -15,7 +15,7 @@ from tests.benchmarks.conftest import Answer
 
 Command = Callable[..., Answer]
 
-OWN_SECTIONS = ("overview", "parity", "learning", "worst", "systems", "provenance")
+OWN_SECTIONS = ("overview", "parity", "training", "worst", "systems", "provenance")
 
 
 @pytest.fixture

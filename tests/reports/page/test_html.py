@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(BINARY is None, reason="needs chromium (apt-get install chromium)"),
 ]
 
-OWN_SECTIONS = ("overview", "parity", "learning", "worst", "systems", "provenance")
+OWN_SECTIONS = ("overview", "parity", "training", "worst", "systems", "provenance")
 NEED_MODELS = {"elements", "equivalence", "maps", "separation"}
 
 

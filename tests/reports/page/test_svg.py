@@ -13,10 +13,10 @@ from benchmarks.base.files import plain
 from reports.page.section import Figure
 from reports.page.style import INK, drawing, subplots
 from reports.page.svg import VARIABLES, draw_svg
-from reports.sections.learning import Learning
 from reports.sections.overview import Overview
 from reports.sections.parity import Parity
 from reports.sections.systems import Systems
+from reports.sections.training import Training
 from reports.study.reading import read_studies
 from tests.reports.made_runs import make_run, no_progress, official, study_of
 
@@ -28,7 +28,7 @@ def test_dollars_in_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     file = tmp_path / f"{HOSTILE}.csv"
     file.write_text("id,prediction\n" + "".join(f"mb-jdft2d-{i:03d},{5 + i / 60}\n" for i in range(1, 61)))
     (study,) = read_studies([tmp_path / "runs"], against=[file], data_dir=tmp_path / "data")
-    for section in (Overview(), Parity(), Systems(), Learning()):
+    for section in (Overview(), Parity(), Systems(), Training()):
         for block in section.show(plain(section.analyse(study, no_progress))):
             if isinstance(block, Figure):
                 assert HOSTILE in draw_svg(block.draw, block.name), block.name

@@ -398,3 +398,26 @@ def test_runs_on_random_splits_are_a_study_of_their_own(tmp_path: Path) -> None:
         .command()
         .startswith("sen-bench run matbench_jdft2d --block mlp --folds 0,1,2,")
     )
+
+
+def test_studies_of_the_same_data_on_other_splits_know_each_other(tmp_path: Path) -> None:
+    for split in ("folds", "formula", "holdout:0.8/0.1/0.1"):
+        make_run(tmp_path / "runs", own(tmp_path / "data", split=split), folds=[0])
+    make_run(tmp_path / "runs", own(tmp_path / "changed", split="formula", n=50), folds=[0])
+    make_run(tmp_path / "runs", own(tmp_path / "data", target="b"), folds=[0])
+    dataset = official(tmp_path / "official")
+    for split in ("folds", "formula"):
+        make_run(tmp_path / "runs", replace(dataset, task=replace(dataset.task, split=split)), folds=[0])
+    studies = read_studies([tmp_path / "runs"])
+    others = [
+        sorted((study.task.target, study.task.split, other.task.split) for other in study.others) for study in studies
+    ]
+    splits = ("folds", "formula", "holdout:0.8/0.1/0.1")
+    e = "exfoliation_en"
+    assert sorted(filter(None, others)) == [
+        *([("a", split, other) for other in splits if other != split] for split in splits),
+        [(e, "folds", "formula")],
+        [(e, "formula", "folds")],
+    ]
+    assert others.count([]) == 2
+    assert all(other.runs[0].facts["data"]["rows"] == N_ROWS for study in studies for other in study.others)

@@ -11,18 +11,18 @@ from benchmarks.base.workers import Progress
 from benchmarks.data.folds import fold_label
 from reports.page.items import Column, Items
 from reports.page.section import Figure, Item, Section, Table
-from reports.page.style import MUTED, look_of, panels
+from reports.page.style import MUTED, log_ticks, look_of, panels
 from reports.study.study import Absent, Result, Study
 from reports.study.wording import drawable
 
-__all__ = ["Learning"]
+__all__ = ["Training"]
 
 
-class Learning(Section):
+class Training(Section):
     """Training loss and validation error by epoch."""
 
-    name: ClassVar[str] = "learning"
-    title: ClassVar[str] = "Learning curves"
+    name: ClassVar[str] = "training"
+    title: ClassVar[str] = "Training curves"
     place: ClassVar[int] = 300
 
     def analyse(self, study: Study, progress: Progress) -> dict[str, Any]:
@@ -34,7 +34,7 @@ class Learning(Section):
                 results.append({"label": result.label, "curves": curves})
             progress(i + 1, len(study.runs))
         if not results:
-            raise Absent("No run has a readable history.csv, where the learning curves are; train it again.")
+            raise Absent("No run has a readable history.csv, where the training curves are; train it again.")
         unvalidated = [result["label"] for result in results if result["curves"][0]["validation"] is None]
         return {
             "unit": study.task.unit,
@@ -86,6 +86,7 @@ def _figure(items: Items, facts: Mapping[str, Any]) -> Figure:
     def draw() -> Any:
         import pandas as pd
         import seaborn as sns
+        from matplotlib.ticker import MaxNLocator
 
         titles = [result["label"] for result in results]
         figure, axes = panels(titles, height=2.1, xlabel="epoch", ylabel=label, sharex=True, sharey=True)
@@ -99,21 +100,11 @@ def _figure(items: Items, facts: Mapping[str, Any]) -> Figure:
             panel.set(yscale="log", xlabel="", ylabel="")
             text = count(len(result["curves"]), "training")
             panel.text(0.97, 0.95, text, transform=panel.transAxes, ha="right", va="top", fontsize=7, color=MUTED)
-            _plain_ticks(panel)
+            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            log_ticks(panel.yaxis)
         return figure
 
-    return items.figure("learning-curves", draw, label=label)
-
-
-def _plain_ticks(panel: Any) -> None:
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
-
-    panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    formatter = ScalarFormatter()
-    formatter.set_scientific(False)
-    panel.yaxis.set_major_formatter(formatter)
-    panel.yaxis.set_minor_formatter(NullFormatter())
+    return items.figure("training-curves", draw, label=label)
 
 
 def _table(items: Items, facts: Mapping[str, Any]) -> Table:

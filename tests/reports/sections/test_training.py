@@ -1,4 +1,4 @@
-"""The section of learning curves."""
+"""The section of training curves."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 
 from benchmarks.base.files import plain
 from reports.page import Figure, Table
-from reports.sections.learning import Learning
+from reports.sections.training import Training
 from reports.study.study import Absent
 from tests.reports.made_runs import make_run, no_progress, official, study_of
 
 
-def test_learning_curves_are_read(tmp_path: Path) -> None:
+def test_training_curves_are_read(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0, 1])
-    (facts,) = plain(Learning().analyse(study_of(tmp_path), no_progress))["results"]
+    (facts,) = plain(Training().analyse(study_of(tmp_path), no_progress))["results"]
     assert [(curve["fold"], curve["validation"]) for curve in facts["curves"]] == [
         (fold, [0.5, 0.25, 0.16667]) for fold in (0, 1)
     ]
@@ -24,11 +24,11 @@ def test_learning_curves_are_read(tmp_path: Path) -> None:
     for path in run.path.rglob("history.csv"):
         path.write_text("nothing\n")
     with pytest.raises(Absent, match=r"history\.csv"):
-        Learning().analyse(study, no_progress)
+        Training().analyse(study, no_progress)
 
 
 def test_a_fold_has_the_name_of_its_group(tmp_path: Path) -> None:
-    dataset, section = official(tmp_path / "data"), Learning()
+    dataset, section = official(tmp_path / "data"), Training()
     make_run(tmp_path / "runs", replace(dataset, task=replace(dataset.task, split="cluster:3")), folds=[0, 2])
     *_, table = section.show(plain(section.analyse(study_of(tmp_path), no_progress)))
     assert isinstance(table, Table)
@@ -36,7 +36,7 @@ def test_a_fold_has_the_name_of_its_group(tmp_path: Path) -> None:
 
 
 def test_runs_without_validation_rows_are_named_and_have_no_curve(tmp_path: Path) -> None:
-    dataset, section = official(tmp_path / "data"), Learning()
+    dataset, section = official(tmp_path / "data"), Training()
     make_run(tmp_path / "runs", dataset, folds=[0], flags={"training.validation": 0.0})
     facts = plain(section.analyse(study_of(tmp_path), no_progress))
     (table,) = section.show(facts)
