@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 __all__ = [
     "CONFIG_HELP",
     "TASK_HELP",
+    "BackendOption",
     "BadRowOption",
     "ConfigOption",
     "DataDir",
     "DeviceOption",
+    "JobsOption",
     "KindOption",
+    "SchedulerOption",
     "SetOption",
+    "StoreOption",
     "TargetOption",
     "TaskArgument",
     "TrainingOptions",
@@ -56,6 +60,17 @@ DataDir = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+StoreOption = Annotated[Path, typer.Option(help="Folder of the run store.")]
+JobsOption = Annotated[
+    int | None, typer.Option(help="Trainings at the same time on this machine; -1: one per core. Default: 1.")
+]
+BackendOption = Annotated[
+    Literal["loky", "dask"], typer.Option(help="Where to train: processes of this machine, or a Dask cluster.")
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(help="Address of the cluster's scheduler, such as tls://host:8786, or its --scheduler-file."),
+]
 CONFIG_HELP = (
     "TOML file with the tables graph, training, sen (or another model) and block, such as a recipe file of `sen-bench "
     "tune`; or paper, the settings of SEN's paper and, where its text has none, of its authors' code."
@@ -109,7 +124,7 @@ class TrainingOptions:
     device: DeviceOption = "auto"
     precision: Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")] = None
     data_dir: DataDir = None
-    out: Annotated[Path, typer.Option(help="Folder of the run store.")] = Path("runs")
+    out: StoreOption = Path("runs")
     limit: Annotated[
         int | None,
         typer.Option(help="Largest number of rows to train and validate on in each fold; all test rows are predicted."),
