@@ -26,7 +26,7 @@ from benchmarks.cli.options import (
 __all__ = ["ablate"]
 
 
-@partial(results_in_files, unless="dry_run")
+@partial(results_in_files, unless=["dry_run"])
 @with_training_options
 def ablate(
     *,

@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -201,12 +201,12 @@ def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def results_in_files(command: Callable[..., None], *, unless: str = "") -> Callable[..., None]:
+def results_in_files(command: Callable[..., None], *, unless: Collection[str] = ()) -> Callable[..., None]:
     """Mark a command whose results are in files, so that it succeeds even if its output cannot be written.
 
     Args:
         command: The command.
-        unless: Name of an option with which it only prints.
+        unless: Names of options with which it only prints.
     """
     vars(command)[_IN_FILES] = unless
     return command
@@ -214,7 +214,7 @@ def results_in_files(command: Callable[..., None], *, unless: str = "") -> Calla
 
 def has_results_in_files(command: Callable[..., None], options: Mapping[str, Any]) -> bool:
     """Whether a command, with these options, is marked by `results_in_files`."""
-    return _IN_FILES in vars(command) and not options.get(vars(command)[_IN_FILES])
+    return _IN_FILES in vars(command) and not any(options.get(option) for option in vars(command)[_IN_FILES])
 
 
 def choose_task(
