@@ -181,7 +181,7 @@ def _show_costs(path: Path, grids: Mapping[str, Grid], place: Place) -> None:
             f"about {duration(sum(seconds.values()) / workers)}{', and what tune and detect add' if adds else ''}."
         )
     if problems:
-        raise RunError(f"{path}: {' '.join(problems)}")
+        raise RunError("\n  ".join([f"{path}: {problems[0]}", *problems[1:]]))
 
 
 def _make(
@@ -212,7 +212,7 @@ def _make(
         else:
             say(f"{_archive(name)} is not written, because trainings failed and an archive is never changed.", err=True)
     if problems:
-        raise RunError(f"{path}: {' '.join(problems)}")
+        raise RunError("\n  ".join([f"{path}: {problems[0]}", *problems[1:]]))
 
 
 def _train(name: str, ablation: Ablation, command: str, place: Place) -> tuple[list[Path], list[Path], RunError | None]:

@@ -35,7 +35,8 @@ def show_status(path: Path, grids: Mapping[str, Grid], files: Sequence[Path]) ->
             missing = {(plan.run.path, training) for training in plan.missing}
             trainings |= of_run
             finished |= of_run - missing
-            failed = [each for each in plan.missing if plan.run.read_failure(each) is not None]
+            pending = [] if plan.run.is_archived else plan.missing
+            failed = [each for each in pending if plan.run.read_failure(each) is not None]
             table.add_row(
                 name,
                 str(variant),

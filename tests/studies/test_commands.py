@@ -77,6 +77,8 @@ def test_a_study_from_its_plan_to_the_archive(sen_bench: Command) -> None:
     from_archive = sen_bench("study", file, "--out", "results.zip")
     assert from_archive.code == 0, from_archive.err
     assert "Files: none, because an archive is never changed" in from_archive.out
+    longer = write_study(f"[ablate.three]\nseeds = 3\n{task}")
+    assert "2 of 3 trainings finished" in sen_bench("study", longer, "--out", "results.zip", "--status").out
 
 
 def test_a_study_that_is_stopped_goes_on(
