@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from reports.page.report import Report
     from reports.study.row_facts import RowFacts
 
-__all__ = ["audit", "explain", "report"]
+__all__ = ["audit", "check_report", "explain", "report"]
 
 
 def audit(
@@ -195,19 +195,15 @@ def report(
     from benchmarks.base.console import duration
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.results.contrasts import MARGIN
-    from reports.page.report import Outcome, choose_sections, make_report
+    from reports.page.report import Outcome, make_report
     from reports.study.differences import choose_contrasts
     from reports.study.reading import choose_pair, read_studies
     from reports.study.study import Study
 
     # Modules, facts and figures live as long as the command: looking for garbage among them took a tenth of its time.
     gc.set_threshold(50_000)
-    share = parse_percent("--margin", margin)
-    names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
+    names, share = check_report(out, data_dir=data_dir, sections=sections, margin=margin, overwrite=overwrite)
     facts_file = out.with_suffix(".json")
-    _check_writable(out, facts_file, overwrite=overwrite)
-    if data_dir is not None and not expanded(data_dir).is_dir():
-        raise UsageError(f"There is no folder {data_dir} (--data-dir) with the data files.")
     try:
         with RunDisplay() as display:
             from benchmarks.base.machine import provenance
@@ -251,6 +247,27 @@ def report(
             say(outcome.reason, err=True)
         failed = ", ".join(dict.fromkeys(outcome.name for outcome in made.failures))
         raise RunError(f"The report is written, without what failed: {failed}. SEN_BENCH_DEBUG=1 shows why.")
+
+
+def check_report(
+    out: Path, *, data_dir: Path | None, sections: str | None, margin: str, overwrite: bool
+) -> tuple[list[str], float]:
+    """Check what can be checked of the options of `report` before its runs are read.
+
+    Returns:
+        The names of the sections, and the margin as a share.
+
+    Raises:
+        UsageError: An option has a wrong value, or the files cannot be written.
+    """
+    from reports.page.report import choose_sections
+
+    share = parse_percent("--margin", margin)
+    names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
+    _check_writable(out, out.with_suffix(".json"), overwrite=overwrite)
+    if data_dir is not None and not expanded(data_dir).is_dir():
+        raise UsageError(f"There is no folder {data_dir} (--data-dir) with the data files.")
+    return names, share
 
 
 @results_in_files

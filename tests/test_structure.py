@@ -42,6 +42,7 @@ ARROWS |= {
     "reports.sections": {*LIBRARY, "reports.study", "reports.page", "reports.environments", "reports.audit"},
 }
 ARROWS["reports"] = {*ARROWS["reports.sections"], "reports.sections", "benchmarks.cli"}
+ARROWS["studies"] = {"sen", *BENCHMARKS, "ablations", "reports"}
 
 
 def packages() -> set[str]:

@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -25,15 +25,19 @@ if TYPE_CHECKING:
 __all__ = [
     "CONFIG_HELP",
     "TASK_HELP",
+    "BackendOption",
     "BadRowOption",
     "ConfigOption",
     "DataDir",
     "DeviceOption",
     "FoldsOption",
+    "JobsOption",
     "KindOption",
     "LogOption",
+    "SchedulerOption",
     "SetOption",
     "SplitOption",
+    "StoreOption",
     "TargetOption",
     "TaskArgument",
     "TrainingOptions",
@@ -61,6 +65,17 @@ DataDir = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+StoreOption = Annotated[Path, typer.Option(help="Folder of the run store.")]
+JobsOption = Annotated[
+    int | None, typer.Option(help="Trainings at the same time on this machine; -1: one per core. Default: 1.")
+]
+BackendOption = Annotated[
+    Literal["loky", "dask"], typer.Option(help="Where to train: processes of this machine, or a Dask cluster.")
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(help="Address of the cluster's scheduler, such as tls://host:8786, or its --scheduler-file."),
+]
 CONFIG_HELP = (
     "TOML file with the tables graph, training, sen (or another model) and block, such as a recipe file of `sen-bench "
     "tune`; or paper, the settings of SEN's paper and, where its text has none, of its authors' code."
@@ -136,7 +151,7 @@ class TrainingOptions:
     device: DeviceOption = "auto"
     precision: Annotated[str | None, typer.Option(help="float32, tf32 or bfloat16.")] = None
     data_dir: DataDir = None
-    out: Annotated[Path, typer.Option(help="Folder of the run store.")] = Path("runs")
+    out: StoreOption = Path("runs")
     limit: Annotated[
         int | None,
         typer.Option(help="Largest number of rows to train and validate on in each fold; all test rows are predicted."),
@@ -206,12 +221,12 @@ def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def results_in_files(command: Callable[..., None], *, unless: str = "") -> Callable[..., None]:
+def results_in_files(command: Callable[..., None], *, unless: Collection[str] = ()) -> Callable[..., None]:
     """Mark a command whose results are in files, so that it succeeds even if its output cannot be written.
 
     Args:
         command: The command.
-        unless: Name of an option with which it only prints.
+        unless: Names of options with which it only prints.
     """
     vars(command)[_IN_FILES] = unless
     return command
@@ -219,7 +234,7 @@ def results_in_files(command: Callable[..., None], *, unless: str = "") -> Calla
 
 def has_results_in_files(command: Callable[..., None], options: Mapping[str, Any]) -> bool:
     """Whether a command, with these options, is marked by `results_in_files`."""
-    return _IN_FILES in vars(command) and not options.get(vars(command)[_IN_FILES])
+    return _IN_FILES in vars(command) and not any(options.get(option) for option in vars(command)[_IN_FILES])
 
 
 def choose_task(

@@ -19,7 +19,7 @@ from benchmarks.base.files import parse_json, read_again, read_file, write_bytes
 from benchmarks.base.zip_path import MOST_BYTES, MOST_FILES, AnyPath, find_files, open_path
 from benchmarks.results.store import Run, Training, find_runs
 
-__all__ = ["ArchiveContents", "check_new", "collect", "write_archive"]
+__all__ = ["ArchiveContents", "check_new", "check_same", "collect", "write_archive"]
 
 _ABLATION_FILES = ("ablation.json", "table.csv", "comparisons.csv", "cells.csv", "table.tex")
 _TUNING_FILES = ("trials.json", "recipe.toml")
@@ -155,6 +155,22 @@ def check_new(path: Path) -> None:
         raise UsageError(f"{path} exists, and an archive is never replaced: name another file with --out.")
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder {path.parent} to write {path.name} into.")
+
+
+def check_same(path: Path, contents: ArchiveContents) -> None:
+    """Check that an archive holds these trainings and tunings, and no others; tables of ablations follow from them.
+
+    Raises:
+        UsageError: It does not.
+        DataError: The archive is damaged.
+    """
+    there, here = (
+        {n: f for n, f in each.items() if "/ablation-" not in n} for each in (collect([path]).files, contents.files)
+    )
+    if there.keys() != here.keys() or any(read_file(there[name]) != read_file(here[name]) for name in here):
+        raise UsageError(
+            f"{path} exists with other results, and an archive is never replaced: move it, or choose another name."
+        )
 
 
 def write_archive(path: Path, files: Mapping[str, AnyPath]) -> None:

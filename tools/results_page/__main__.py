@@ -1,6 +1,6 @@
 """Write the tables of docs/results.md and docs/recipe.md, and CSV files, from the archives and files in docs/results.
 
-    python -m tools.results_page            # after a new archive, see docs/results/study.sh
+    python -m tools.results_page            # after a new archive, which `sen-bench study` writes
     python -m tools.results_page --check    # exit code 1 if a file or the page differs from what would be written
 
 No number is typed by hand. `docs/results/TASK.csv` has a line for each training on a task in the archives, except those

@@ -72,6 +72,7 @@ def test_only_commands_that_write_their_results_do_without_output() -> None:
         "tasks",
     }
     assert not is_stored("ablate", dry_run=True)
+    assert not is_stored("study", dry_run=False, status=True)
 
 
 @pytest.mark.parametrize(("text", "meant"), [("10", "10%"), ("0.02", "2%"), ("0", ""), ("100", ""), ("ten", "")])
