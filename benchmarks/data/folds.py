@@ -1,12 +1,12 @@
 """The splits of a data set: MatBench's official folds, fresh random splits without end, and a holdout of own data.
 
-Validation rows are cut from the training rows.
+Validation rows, and rows that calibrate intervals, are cut from the training rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 
 import numpy as np
@@ -54,12 +54,15 @@ class Fold:
         train: Rows that the model is fitted on, int64 [n_train].
         validation: Rows that stop the training and choose the epoch, int64 [n_validation]; none where all rows train.
         test: Rows that are predicted once, int64 [n_test]. No test row is ever dropped.
+        calibration: Rows that are predicted once as well, and calibrate the intervals of the predictions, int64
+            [n_calibration]. They are the same whatever the seed of the run.
     """
 
     index: int
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
+    calibration: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 def check_split(split: str) -> str:
@@ -167,16 +170,18 @@ def make_folds(
     *,
     limit: int | None = None,
     validation: float | None = None,
+    calibration: float = 0.0,
     split: str = "folds",
     numbers: Sequence[int] | None = None,
 ) -> list[Fold]:
     """Return folds of the rows of the table, by default the official ones, with validation rows cut from training rows.
 
     A share of each fold's training rows, drawn by the run's seed and the fold's index, becomes validation rows; in a
-    classification, that share of each class. Fold i of "resample" tests a fifth of the rows of the table, in a
-    classification of each class, drawn with the seed i whatever the run's. A holdout split, validation rows included,
-    is drawn with the seed of the official folds, so that all blocks and seeds share it; in a classification it is
-    stratified.
+    classification, that share of each class. A part of these rows calibrates intervals and does not choose the epoch;
+    the fold's index alone draws it, so that no seed of a run trains on it. Fold i of "resample" tests a fifth of the
+    rows of the table, in a classification of each class, drawn with the seed i whatever the run's. A holdout split,
+    validation rows included, is drawn with the seed of the official folds, so that all blocks and seeds share it; in a
+    classification it is stratified.
 
     Args:
         kind: "regression" or "classification".
@@ -185,10 +190,11 @@ def make_folds(
             `prototypes`), which is split in the order of the table.
         targets: Target of each row of the table, [M].
         seed: Seed of the run; it draws the validation rows and never changes the official folds.
-        limit: Keep at most this many of each fold's training rows, validation rows included, drawn at random; a
+        limit: Keep at most this many of each fold's training rows, those held out included, drawn at random; a
             smaller limit keeps a subset of what a larger one keeps. Test rows are never dropped.
         validation: Share of the training rows that become validation rows, from 0 on; None: a tenth, or what a holdout
             split names.
+        calibration: Share of the validation rows that calibrate intervals instead, from 0 to 1.
         split: As `check_split` or `tuning_split` returns it; a holdout split is for data sets that are complete by
             themselves.
         numbers: Folds to make, see `check_fold_numbers`. Default: all; of a split that has no last fold, the first.
@@ -212,7 +218,7 @@ def make_folds(
                 kind, rows, n_official_rows, targets, 0, validation=validation, split=outer, numbers=outer_numbers
             ),
         )
-        return [_divided(kind, targets, Fold(0, train, train[:0], judging), seed, limit, validation)]
+        return [_divided(kind, targets, Fold(0, train, train[:0], judging), seed, limit, validation, calibration)]
     if split not in {"folds", RESAMPLE}:
         if validation:
             raise UsageError(
@@ -220,7 +226,7 @@ def make_folds(
                 "or give 0 to train on these rows as well."
             )
         shares = [float(share) for share in split.partition(":")[2].split("/")]
-        fold = _holdout(kind, targets, seed, limit, shares)
+        fold = _holdout(kind, targets, seed, limit, shares, calibration if validation is None else 0.0)
         return [fold if validation is None else _without_validation(fold)]
     if n_official_rows is None:
         rows, n_official_rows = np.arange(len(rows)), len(rows)
@@ -230,7 +236,7 @@ def make_folds(
         folds = [_drawn(kind, order, targets, number) for number in numbers or [0]]
     else:
         folds = _official(kind, position, targets, range(N_FOLDS) if numbers is None else numbers)
-    return [_divided(kind, targets, fold, seed, limit, validation) for fold in folds]
+    return [_divided(kind, targets, fold, seed, limit, validation, calibration) for fold in folds]
 
 
 def _official(
@@ -278,17 +284,28 @@ def _drawn(kind: Kind, order: NDArray[np.int64], targets: NDArray[np.generic], n
 
 
 def _divided(
-    kind: Kind, targets: NDArray[np.generic], fold: Fold, seed: int, limit: int | None, validation: float | None
+    kind: Kind,
+    targets: NDArray[np.generic],
+    fold: Fold,
+    seed: int,
+    limit: int | None,
+    validation: float | None,
+    calibration: float,
 ) -> Fold:
-    """Return a fold with a part of its training rows, some of which become validation rows."""
-    train = fold.train
+    """Return a fold with a part of its training rows, some of which become validation rows or calibrate."""
+    share = VALIDATION_FRACTION if validation is None else validation
+    strata = _strata(kind, targets, fold.train)
+    known = len(fold.train)
+    size = known if limit is None else min(limit, known)
+    calibrates = _draw_calibration(
+        strata, lambda n: int(calibration * _n_validation(max(1, round(n * size / known)), share)), fold.index
+    )
     # Two streams, so that a limit that drops nothing changes nothing.
     for_limit, for_validation = map(np.random.default_rng, np.random.SeedSequence([seed, fold.index]).spawn(2))
-    if limit is not None:
-        train = _limited(train, _strata(kind, targets, train), limit, for_limit)
-    share = VALIDATION_FRACTION if validation is None else validation
-    held_out = _draw_validation(_strata(kind, targets, train), share, for_validation)
-    divided = Fold(fold.index, train[~held_out], train[held_out], fold.test)
+    train = _limited(fold.train, strata, size, for_limit, calibrates)
+    left = share * (1 - calibration) / (1 - share * calibration)
+    held_out = _draw_validation(_strata(kind, targets, train), left, for_validation)
+    divided = Fold(fold.index, train[~held_out], train[held_out], fold.test, fold.train[calibrates])
     _require_all_classes(kind, targets, divided, limit)
     return divided
 
@@ -309,8 +326,13 @@ def _judged(
     return known[~judging], known[judging]
 
 
-def _holdout(kind: Kind, targets: NDArray[np.generic], seed: int, limit: int | None, shares: Sequence[float]) -> Fold:
-    """Split the rows into training, validation and test rows of these shares, with at least one row of each class."""
+def _holdout(
+    kind: Kind, targets: NDArray[np.generic], seed: int, limit: int | None, shares: Sequence[float], calibration: float
+) -> Fold:
+    """Split the rows into training, validation and test rows of these shares, with at least one row of each class.
+
+    A share of the validation rows calibrates.
+    """
     from sklearn.model_selection import train_test_split
 
     n_test, n_validation = (max(1, round(share * len(targets))) for share in (shares[2], shares[1]))
@@ -334,12 +356,16 @@ def _holdout(kind: Kind, targets: NDArray[np.generic], seed: int, limit: int | N
             f"{len(targets)} rows are too few for this holdout split, which needs training, validation and test "
             f"rows{each}: give more rows, or larger shares to the small parts."
         )
-    if limit is not None and limit < len(known):
-        rng = np.random.default_rng([seed, 0])
-        kept = min(max(1, round(limit * len(validation) / len(known))), limit - 1)
-        train = _limited(train, _strata(kind, targets, train), limit - kept, rng)
-        validation = _limited(validation, _strata(kind, targets, validation), kept, rng)
-    fold = Fold(0, np.sort(train), np.sort(validation), np.sort(test))
+    size = len(known) if limit is None else min(limit, len(known))
+    n_validation = min(max(1, round(size * len(validation) / len(known))), size - 1)
+    strata, kept = _strata(kind, targets, validation), n_validation / len(validation)
+    calibrates = _draw_calibration(strata, lambda n: int(calibration * kept * n), 0)
+    calibrating = validation[calibrates]
+    rng = np.random.default_rng([seed, 0])
+    train = _limited(train, _strata(kind, targets, train), size - n_validation, rng)
+    # If all calibrate, none that rounding left over may choose the epoch.
+    validation = _limited(validation, strata, n_validation if calibration < 1 else 0, rng, calibrates)
+    fold = Fold(0, *map(np.sort, (train, validation, test, calibrating)))
     _require_all_classes(kind, targets, fold, limit)
     return fold
 
@@ -356,14 +382,23 @@ def _strata(kind: Kind, targets: NDArray[np.generic], rows: NDArray[np.int64]) -
 
 
 def _limited(
-    rows: NDArray[np.int64], strata: NDArray[np.generic], limit: int, rng: np.random.Generator
+    rows: NDArray[np.int64],
+    strata: NDArray[np.generic],
+    limit: int,
+    rng: np.random.Generator,
+    calibrates: NDArray[np.bool_] | bool = False,
 ) -> NDArray[np.int64]:
-    """Return `limit` rows, drawn at random in proportion to the strata, ascending; fewer rows are a subset of more."""
+    """Return `limit` rows, drawn at random in proportion to the strata, ascending; fewer rows are a subset of more.
+
+    Those that calibrate, by a mask [n], count and are left out.
+    """
     order = np.empty(len(rows))
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
         order[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
-    return rows[np.sort(np.argsort(order, kind="stable")[:limit])]
+    order[calibrates] = -1.0
+    first = np.argsort(order, kind="stable")[:limit]
+    return rows[np.sort(first[order[first] >= 0])]
 
 
 def _require_all_classes(kind: Kind, targets: NDArray[np.generic], fold: Fold, limit: int | None) -> None:
@@ -394,12 +429,26 @@ def _positions(rows: NDArray[np.int64], n_official_rows: int) -> NDArray[np.int6
 
 
 def _draw_validation(strata: NDArray[np.generic], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return a mask [n] that holds out a share of each stratum: at least one row, but never all; none for 0."""
+    """Return a mask [n] that holds out a share of each stratum."""
+    return _draw_strata(strata, lambda n: _n_validation(n, share), rng)
+
+
+def _draw_calibration(strata: NDArray[np.generic], number: Callable[[int], int], fold: int) -> NDArray[np.bool_]:
+    """Return a mask [n] that holds out a number of rows of each stratum, the same rows for every seed of a run."""
+    return _draw_strata(strata, number, np.random.default_rng([_OFFICIAL_SEED, fold]))
+
+
+def _n_validation(n: int, share: float) -> int:
+    """Return how many rows a share of a stratum of n rows is: at least one row, but never all; none for 0."""
+    return min(max(1, round(share * n)), n - 1) if share else 0
+
+
+def _draw_strata(
+    strata: NDArray[np.generic], number: Callable[[int], int], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Return a mask [n] that holds out rows of each stratum, as many as the function says of its size."""
     held_out = np.zeros(len(strata), dtype=bool)
-    if share == 0:
-        return held_out
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
-        n_validation = min(max(1, round(share * len(members))), len(members) - 1)
-        held_out[rng.permutation(members)[:n_validation]] = True
+        held_out[rng.permutation(members)[: number(len(members))]] = True
     return held_out

@@ -33,6 +33,7 @@ _IMPLIED: dict[str, dict[str, Any]] = {
         "hold": 0.0,
         "final_learning_rate": 0.0,
         "validation": None,
+        "calibration": 0.0,
     },
     "sen": {"readout": "block", "head_input": None},
 }

@@ -56,9 +56,10 @@ class Plan:
 
     def fold(self, training: Training) -> Fold:
         """The rows of a training's fold."""
-        config = self.config
-        share = config.training.validation
-        (fold,) = self.dataset.folds(training.seed, config.limit, share, numbers=[training.fold])
+        config, recipe = self.config, self.config.training
+        (fold,) = self.dataset.folds(
+            training.seed, config.limit, recipe.validation, recipe.calibration, numbers=[training.fold]
+        )
         return fold
 
 
@@ -126,7 +127,8 @@ def make_plan(
     if not seeds or min(seeds) < 0:
         raise UsageError("A seed is a whole number from 0 on, and at least one is needed.")
     try:
-        first, *_ = dataset.folds(seeds[0], config.limit, config.training.validation)
+        recipe = config.training
+        first, *_ = dataset.folds(seeds[0], config.limit, recipe.validation, recipe.calibration)
     except (UsageError, DataError) as error:
         raise type(error)(f"{dataset.source}: {error}") from None
     # A run has one configuration: that of the first fold, from which the others differ by a few rows.

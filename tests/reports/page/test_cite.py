@@ -115,6 +115,7 @@ OTHER_RECIPES: dict[str, Any] = {
     "training.clip_norm": 2.5,
     "training.ema_decay": 0.5,
     "training.validation": 0.2,
+    "training.calibration": 0.25,
     "training.patience": 3,
     "training.precision": "bfloat16",
     "sen.dropout": 0.05,
