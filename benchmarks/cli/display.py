@@ -357,7 +357,7 @@ def _ends(ends: tuple[float, float] | None) -> str:
 
 def _about_bounds(ensemble: Ensemble, share: str) -> str:
     """Say by how many rows the intervals are calibrated, and for what they hold."""
-    sizes = sorted(map(len, ensemble.calibrations.values()))
+    sizes = sorted(map(len, ensemble.calibrators.values()))
     rows = count(sizes[-1]) if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {count(sizes[-1])}"
     what, of_folds = ("Set", "in at least half of the sets") if ensemble.is_classification else ("Interval", "medians")
     several = f"; {of_folds} of the folds" if len(sizes) > 1 else ""

@@ -9,8 +9,9 @@ well: for given ones the share of covered rows varies, by the beta-binomial dist
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +21,19 @@ from benchmarks.results.statistics import CONFIDENCE, Interval
 from benchmarks.results.store import Run, Training
 
 __all__ = [
-    "Calibration",
+    "Calibrator",
     "coverage_range",
     "merge_intervals",
     "merge_labels",
-    "read_calibrations",
+    "read_calibrators",
     "rows_needed",
     "spread",
+    "why_no_interval",
 ]
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
+class Calibrator:
     """The rows that calibrate the models of one fold, one model for each seed.
 
     Attributes:
@@ -89,13 +91,13 @@ class Calibration:
         return held
 
 
-def read_calibrations(run: Run, trainings: Sequence[Training]) -> dict[int, Calibration]:
+def read_calibrators(run: Run, trainings: Sequence[Training]) -> dict[int, Calibrator]:
     """Read the rows that calibrate each fold of a run; folds without any are left out.
 
     Raises:
         DataError: A file cannot be read, or the seeds of a fold have other rows.
     """
-    calibrations = {}
+    calibrators = {}
     for fold in sorted({training.fold for training in trainings}):
         parts = {
             training: part
@@ -111,8 +113,8 @@ def read_calibrations(run: Run, trainings: Sequence[Training]) -> dict[int, Cali
                     f"{run.path}: other rows calibrate {other} than {first}; train one of them again, with "
                     "`sen-bench run --overwrite always`."
                 )
-        calibrations[fold] = Calibration(parts[first].target, np.stack([part.prediction for part in parts.values()]))
-    return calibrations
+        calibrators[fold] = Calibrator(parts[first].target, np.stack([part.prediction for part in parts.values()]))
+    return calibrators
 
 
 def spread(prediction: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -124,6 +126,34 @@ def spread(prediction: NDArray[np.float64]) -> NDArray[np.float64]:
 def rows_needed(level: float) -> int:
     """Return the smallest number of rows that can calibrate an interval of this level: 9 for 0.9."""
     return max(1, math.ceil(round(level / (1 - level), 9)))
+
+
+def why_no_interval(recipe: Mapping[str, Any], n_rows: Sequence[int], level: float) -> str | None:
+    """Return why a run has no interval of this level, as the end of a sentence; None if it has one.
+
+    Args:
+        recipe: Its recipe, as config.json records it and `benchmarks.results.recorded.completed` completes it.
+        n_rows: Number of rows that calibrate, of each fold.
+        level: Share of rows to be covered.
+    """
+    if (fewest := min(n_rows)) >= (needed := rows_needed(level)):
+        return None
+    if fewest:
+        return (
+            f"a fold has {fewest} rows that calibrate, and {100 * level:g} % needs {needed}: ask for "
+            f"{math.floor(100 * fewest / (fewest + 1))} % or less, or train with a larger training.validation"
+        )
+    if recipe["validation"] == 0:
+        return (
+            "all rows of its recipe train (training.validation=0), so that none calibrates: train with --set "
+            "training.validation=0.1 --set training.calibration=1, which leaves the choice of the epoch as it is"
+        )
+    if recipe["calibration"] == 0:
+        return (
+            "no row calibrates (training.calibration=0, as in all runs from before that field): train with --set "
+            "training.calibration=0.5"
+        )
+    return "a fold has too few validation rows for one of them to calibrate: give more rows"
 
 
 def merge_intervals(intervals: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

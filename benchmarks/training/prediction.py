@@ -19,7 +19,7 @@ from benchmarks.data.crystal_table import reduced_formula
 from benchmarks.data.graph_table import GraphSettings
 from benchmarks.data.raw_crystal import BadRow, any_error_is_bad
 from benchmarks.data.structures import FILE_NAMES, read_structure, structure_files
-from benchmarks.results.conformal import Calibration, merge_intervals, merge_labels, read_calibrations, rows_needed
+from benchmarks.results.conformal import Calibrator, merge_intervals, merge_labels, read_calibrators, why_no_interval
 from benchmarks.results.run_config import RunConfig, restore_config
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors
@@ -171,7 +171,7 @@ class Ensemble:
         facts: Task and data of the run, as it recorded them.
         config: Configuration of the run.
         trainings: Fold and seed of each model.
-        calibrations: The rows that calibrate the models of each fold.
+        calibrators: The rows that calibrate the models of each fold.
 
     Raises:
         UsageError: The run has no finished fold, its block or model is not installed, or its configuration is of
@@ -186,7 +186,7 @@ class Ensemble:
         self.trainings: list[Training] = run.trainings()
         if not self.trainings:
             raise UsageError(f"{run.path} has no finished fold yet, and so no model that could predict.")
-        self.calibrations: dict[int, Calibration] = read_calibrations(run, self.trainings)
+        self.calibrators: dict[int, Calibrator] = read_calibrators(run, self.trainings)
         for difference in other_code(run, self.trainings, self.config.variant):
             logging.getLogger("sen_bench").warning("%s, and what is installed may be another model.", difference)
 
@@ -197,27 +197,8 @@ class Ensemble:
 
     def why_no_interval(self, level: float) -> str | None:
         """Return why predictions have no interval that covers this share of new rows; None if they have one."""
-        recipe = self.config.training
-        fewest = min(len(self.calibrations.get(training.fold, ())) for training in self.trainings)
-        if fewest >= (needed := rows_needed(level)):
-            return None
-        if fewest:
-            return (
-                f"the smallest of its folds has {fewest} rows that calibrate, and {100 * level:g} % needs {needed}: "
-                f"ask for {math.floor(100 * fewest / (fewest + 1))} % or less, or train with a larger "
-                "training.validation"
-            )
-        if recipe.validation == 0:
-            return (
-                "all rows of its recipe train (training.validation=0), so that none calibrates: train with --set "
-                "training.validation=0.1 --set training.calibration=1, which leaves the choice of the epoch as it is"
-            )
-        if recipe.calibration == 0:
-            return (
-                "no row calibrates (training.calibration=0, as in all runs from before that field): train with --set "
-                "training.calibration=0.5"
-            )
-        return "a fold has too few validation rows for one of them to calibrate: give more rows"
+        recipe = self.config.training.model_dump()
+        return why_no_interval(recipe, [len(self.calibrators.get(each.fold, ())) for each in self.trainings], level)
 
     def predict(
         self, samples: Sequence[Sample], device: str, progress: Progress | None = None, *, level: float = 0.9
@@ -259,20 +240,20 @@ class Ensemble:
         if self.why_no_interval(level) is not None:
             return [{} for _ in samples]
         by_fold = [
-            (calibration, columns[[training.fold == fold for training in self.trainings]])
-            for fold, calibration in self.calibrations.items()
+            (calibrator, columns[[training.fold == fold for training in self.trainings]])
+            for fold, calibrator in self.calibrators.items()
         ]
         if self.is_classification:
-            held = merge_labels([calibration.labels(predicted, level) for calibration, predicted in by_fold])
+            held = merge_labels([calibrator.labels(predicted, level) for calibrator, predicted in by_fold])
             return [
                 {"labels": [label for label, is_in in zip(_LABELS, held[:, i], strict=True) if is_in]} for i in samples
             ]
         ends = {"interval": False, "interval_by_spread": True}
-        if not all(calibration.has_spread for calibration, _ in by_fold):
+        if not all(calibrator.has_spread for calibrator, _ in by_fold):
             del ends["interval_by_spread"]
         merged = {
             name: merge_intervals(
-                [calibration.interval(predicted, level, by_spread=how) for calibration, predicted in by_fold]
+                [calibrator.interval(predicted, level, by_spread=how) for calibrator, predicted in by_fold]
             )
             for name, how in ends.items()
         }

@@ -14,11 +14,11 @@ from scipy.stats import betabinom
 
 from benchmarks.base.errors import DataError
 from benchmarks.results.conformal import (
-    Calibration,
+    Calibrator,
     coverage_range,
     merge_intervals,
     merge_labels,
-    read_calibrations,
+    read_calibrators,
     rows_needed,
     spread,
 )
@@ -41,11 +41,11 @@ def labelled(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     return (rng.uniform(size=n) < truth).astype(float), np.clip(2 * truth - 0.5 + rng.normal(0, 0.1, (2, n)), 0, 1)
 
 
-def covered(kind: str, calibration: Calibration, target: np.ndarray, prediction: np.ndarray, level: float) -> float:
+def covered(kind: str, calibrator: Calibrator, target: np.ndarray, prediction: np.ndarray, level: float) -> float:
     """The share of rows whose interval, or set, covers their target."""
     if kind == "labels":
-        return float(calibration.labels(prediction, level)[target.astype(int), np.arange(len(target))].mean())
-    low, high = calibration.interval(prediction, level, by_spread=kind == "by_spread")
+        return float(calibrator.labels(prediction, level)[target.astype(int), np.arange(len(target))].mean())
+    low, high = calibrator.interval(prediction, level, by_spread=kind == "by_spread")
     return float(((low <= target) & (target <= high)).mean())
 
 
@@ -57,8 +57,8 @@ def test_exchangeable_rows_are_covered_as_often_as_the_level_says(kind: str, see
     shares = []
     for _ in range(60):
         target, prediction = draw(rng, n + 200)
-        calibration = Calibration(target[:n], prediction[:, :n])
-        shares.append(covered(kind, calibration, target[n:], prediction[:, n:], level))
+        calibrator = Calibrator(target[:n], prediction[:, :n])
+        shares.append(covered(kind, calibrator, target[n:], prediction[:, n:], level))
     k = math.ceil(round((n + 1) * level, 9))
     # Five standard errors of the mean over 60 studies; with ties, as between clipped probabilities, more are covered.
     expected, error = (k / (n + 1), 5 * math.sqrt(betabinom.var(200, k, n + 1 - k) / 60) / 200) if k <= n else (1, 0)
@@ -77,7 +77,7 @@ def test_the_range_of_coverage_is_that_of_studies(n: int, level: float) -> None:
         for m in (100, 150):
             target, prediction = heavy_tailed(rng, n + m)
             shares.append(
-                m * covered("", Calibration(target[:n], prediction[:, :n]), target[n:], prediction[:, n:], level)
+                m * covered("", Calibrator(target[:n], prediction[:, :n]), target[n:], prediction[:, n:], level)
             )
         inside += low <= sum(shares) / 250 <= high
     assert 0.92 <= inside / 400 <= 0.99
@@ -97,29 +97,29 @@ def test_the_range_of_coverage_of_one_fold_is_beta_binomial() -> None:
 def test_fewer_rows_than_the_level_needs_leave_an_interval_without_ends(level: float, needed: int) -> None:
     assert rows_needed(level) == needed
     prediction = np.zeros((1, 2))
-    enough = Calibration(np.arange(1.0, needed + 1), np.zeros((1, needed)))
+    enough = Calibrator(np.arange(1.0, needed + 1), np.zeros((1, needed)))
     assert np.isfinite(enough.interval(prediction, level)).all()
     if needed > 1:
-        few = Calibration(np.arange(1.0, needed), np.zeros((1, needed - 1)))
+        few = Calibrator(np.arange(1.0, needed), np.zeros((1, needed - 1)))
         assert few.interval(prediction, level).tolist() == [[-math.inf] * 2, [math.inf] * 2]
-        assert Calibration(np.zeros(needed - 1), np.zeros((1, needed - 1))).labels(prediction, level).all()
+        assert Calibrator(np.zeros(needed - 1), np.zeros((1, needed - 1))).labels(prediction, level).all()
 
 
 def test_the_half_width_is_a_residual_by_the_rank_of_the_finite_sample() -> None:
-    calibration = Calibration(np.arange(1.0, 20.0), np.zeros((1, 19)))
+    calibrator = Calibrator(np.arange(1.0, 20.0), np.zeros((1, 19)))
     for level, rank in ((0.9, 18), (0.05, 1), (0.1, 2), (0.95, 19)):
-        assert calibration.interval(np.array([[3.0]]), level).ravel().tolist() == [3 - rank, 3 + rank]
+        assert calibrator.interval(np.array([[3.0]]), level).ravel().tolist() == [3 - rank, 3 + rank]
 
 
 def test_intervals_by_spread_are_wide_where_seeds_disagree_and_exist_where_they_agree() -> None:
     target, prediction = heavy_tailed(np.random.default_rng(0), 50)
-    calibration = Calibration(target, prediction)
-    assert calibration.has_spread
+    calibrator = Calibrator(target, prediction)
+    assert calibrator.has_spread
     new = np.array([[1.0, 1.0], [1.0, 3.0], [1.0, 5.0]])
     assert spread(new).tolist() == [0, 2]
-    low, high = calibration.interval(new, 0.8, by_spread=True)
+    low, high = calibrator.interval(new, 0.8, by_spread=True)
     assert 0 < high[0] - low[0] < high[1] - low[1]
-    agreeing = Calibration(target, np.zeros((2, 50)))
+    agreeing = Calibrator(target, np.zeros((2, 50)))
     assert np.isfinite(agreeing.interval(np.zeros((2, 1)), 0.8, by_spread=True)).all()
 
 
@@ -134,18 +134,18 @@ def test_folds_are_merged_by_medians_and_majorities() -> None:
 
 def test_the_rows_of_a_fold_are_read_for_all_seeds(tmp_path) -> None:
     run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0, 1], seeds=[0, 1])
-    calibrations = read_calibrations(run, run.trainings())
-    assert {fold: calibration.prediction.shape for fold, calibration in calibrations.items()} == {0: (2, 2), 1: (2, 2)}
+    calibrators = read_calibrators(run, run.trainings())
+    assert {fold: calibrator.prediction.shape for fold, calibrator in calibrators.items()} == {0: (2, 2), 1: (2, 2)}
     stored = run.read_calibration(Training(1, 0))
     assert stored is not None
-    assert np.array_equal(calibrations[0].prediction[1], stored.prediction)
+    assert np.array_equal(calibrators[0].prediction[1], stored.prediction)
     without = make_run(tmp_path / "runs", official(tmp_path / "data"), flags={"training.calibration": 0.0}, folds=[0])
-    assert read_calibrations(without, without.trainings()) == {}
+    assert read_calibrators(without, without.trainings()) == {}
 
     folder = run.folder / "seed_1" / "fold_0"
     lines = (folder / "calibration.csv").read_text().splitlines()
     replace_file(folder, "calibration.csv", "\n".join([lines[0], lines[2], lines[1]]).encode())
     with pytest.raises(DataError, match=r"other rows calibrate fold 0, seed 1 than fold 0, seed 0; train one of them"):
-        read_calibrations(Run(run.path), run.trainings())
+        read_calibrators(Run(run.path), run.trainings())
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["rows"]["calibration"] == 2

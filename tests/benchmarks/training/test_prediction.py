@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load, save
 
-from benchmarks.results.conformal import read_calibrations
+from benchmarks.results.conformal import read_calibrators
 from benchmarks.results.store import Run, Training
 from sen.crystal import refine
 from tests.benchmarks.conftest import SMALL, Answer, Write, change_facts, replace_file, rocksalts
@@ -289,12 +289,12 @@ def test_a_model_that_is_fitted_predicts_from_its_run(
 
 def test_intervals_are_the_medians_of_those_of_the_folds(run: Run, files: Path, sen_bench: Command) -> None:
     content = as_json(sen_bench("predict", run.path, files, "--format", "json", "--interval", 60))
-    calibrations = read_calibrations(run, run.trainings())
-    assert [len(calibration) for calibration in calibrations.values()] == [2, 2]
+    calibrators = read_calibrators(run, run.trainings())
+    assert [len(calibration) for calibration in calibrators.values()] == [2, 2]
     for entry in content["predictions"]:
         predicted = np.array(entry["by_model"]).reshape(2, 2, 1)  # seeds, folds
         for name, by_spread in (("interval", False), ("interval_by_spread", True)):
-            ends = [calibrations[fold].interval(predicted[:, fold], 0.6, by_spread=by_spread) for fold in (0, 1)]
+            ends = [calibrators[fold].interval(predicted[:, fold], 0.6, by_spread=by_spread) for fold in (0, 1)]
             assert entry[name] == pytest.approx(np.mean(ends, axis=0).ravel().tolist())
     file = files / "mb-jdft2d-001.vasp"
     (row,) = csv.DictReader(io.StringIO(sen_bench("predict", run.path, file, "--format", "csv", "--interval", 60).out))
@@ -307,7 +307,7 @@ def test_intervals_are_the_medians_of_those_of_the_folds(run: Run, files: Path, 
 
 def test_a_level_that_needs_more_rows_gives_no_interval_and_says_so(run: Run, files: Path, sen_bench: Command) -> None:
     file = files / "mb-jdft2d-001.vasp"
-    reason = "has 2 rows that calibrate, and 90 % needs 9: ask for 66 % or less"
+    reason = "a fold has 2 rows that calibrate, and 90 % needs 9: ask for 66 % or less"
     answer = sen_bench("predict", run.path, file)
     assert reason in answer.out
     assert "90 % interval" not in answer.out
