@@ -303,8 +303,7 @@ def _divided(
     # Two streams, so that a limit that drops nothing changes nothing.
     for_limit, for_validation = map(np.random.default_rng, np.random.SeedSequence([seed, fold.index]).spawn(2))
     train = _limited(fold.train, strata, size, for_limit, calibrates)
-    left = share * (1 - calibration) / (1 - share * calibration)
-    held_out = _draw_validation(_strata(kind, targets, train), left, for_validation)
+    held_out = _draw_strata(_strata(kind, targets, train), lambda n: _n_choosing(n, share, calibration), for_validation)
     divided = Fold(fold.index, train[~held_out], train[held_out], fold.test, fold.train[calibrates])
     _require_all_classes(kind, targets, divided, limit)
     return divided
@@ -441,6 +440,12 @@ def _draw_calibration(strata: NDArray[np.generic], number: Callable[[int], int],
 def _n_validation(n: int, share: float) -> int:
     """Return how many rows a share of a stratum of n rows is: at least one row, but never all; none for 0."""
     return min(max(1, round(share * n)), n - 1) if share else 0
+
+
+def _n_choosing(n: int, share: float, calibration: float) -> int:
+    """Return how many rows choose the epoch, of the n rows of a stratum that are left by those that calibrate."""
+    held_out = _n_validation(round(n / (1 - share * calibration)), share)
+    return min(held_out - int(calibration * held_out), n - 1)
 
 
 def _draw_strata(

@@ -280,7 +280,7 @@ def test_limit_drops_training_rows_only(write_data: Write, sen_bench: Command, t
     answer = sen_bench(*run_arguments(data, out, "--folds", "0", "--limit", 20))
     assert answer.code == 0, answer.err
     rows = json.loads((only_run(out) / "seed_0/fold_0/metrics.json").read_text())["rows"]
-    assert rows["train"] + rows["validation"] == 20
+    assert rows["train"] + rows["validation"] + rows["calibration"] == 20
     assert rows["test"] == len((only_run(out) / "seed_0/fold_0/predictions.csv").read_text().splitlines()) - 1 > 5
 
 
