@@ -129,6 +129,8 @@ def _train_and_store(
         if task.kind == "classification":
             prediction, calibrating = probabilities(prediction), probabilities(calibrating)
         metrics = score(task.kind, target, prediction)
+        if len(fold.calibration):  # a prediction that is not finite is an error here, too
+            score(task.kind, table.target[fold.calibration], calibrating)
     except RunError as failure:  # it has not learnt, or predicts what is not finite: the same again from this state
         plan.run.state_path(training).unlink(missing_ok=True)
         plan.run.note_failure(training, str(failure))
