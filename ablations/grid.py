@@ -255,7 +255,7 @@ def check_validated(settings: Sequence[Setting]) -> None:
         UsageError: One of them trains on all rows; the message names it.
     """
     for setting in settings:
-        if setting.config.training.validation == 0:
+        if not setting.config.training.chooses_epoch:
             raise UsageError(
                 f"{setting} trains on all rows, so that no validation rows can judge it: set training.validation=0.1, "
                 "or leave it out."

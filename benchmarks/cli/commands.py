@@ -33,6 +33,7 @@ from benchmarks.cli.options import (
     choose_folds,
     choose_task,
     load_with_bars,
+    parse_percent,
     results_in_files,
     show_how_to_continue,
     with_training_options,
@@ -345,16 +346,22 @@ def predict(
     format_: Annotated[
         Literal["table", "csv", "json"], typer.Option("--format", help="How to print the predictions.")
     ] = "table",
+    interval: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Share of structures whose target the intervals shall cover.")
+    ] = "90",
     device: DeviceOption = "auto",
 ) -> None:
-    """Predict the target of structures with all models of a run: mean and spread over its folds and seeds.
+    """Predict the target of structures with all models of a run: mean and spread over its folds and seeds, interval.
 
-    The command names elements that the models never saw in training.
+    The command names elements that the models never saw in training. An interval is for structures like those of the
+    task, and needs rows that were held out to calibrate it (training.calibration).
     """
     from benchmarks.cli.display import show_predictions
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.results.store import find_run
 
+    # A number may go without its %, but 0.9 is likely to mean 90 %, which the error then says.
+    level = parse_percent("--interval", interval if interval.startswith("0") else f"{interval.removesuffix('%')}%")
     with RunDisplay() as display:
         from benchmarks.base.machine import pick_device
         from benchmarks.training.prediction import Ensemble, find_files, read_samples
@@ -363,9 +370,9 @@ def predict(
         ensemble = Ensemble(find_run(run))
         files = find_files(structures)
         samples, problems = read_samples(files, ensemble.config.graph, display.progress("Reading crystals"))
-        predictions = ensemble.predict(samples, device, display.progress("Predicting")) if samples else []
+        predictions = ensemble.predict(samples, device, display.progress("Predicting"), level=level) if samples else []
     if predictions:
-        show_predictions(ensemble, predictions, format_)
+        show_predictions(ensemble, predictions, level, format_)
     for problem in problems:
         say(problem, err=True)
     if problems:

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.base.console import count, duration, figures, make_console
+from benchmarks.base.console import count, duration, figures, make_console, say
 from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageError, printable
 from benchmarks.base.files import expanded, plain
 from benchmarks.base.text import csv_text
@@ -56,6 +56,8 @@ __all__ = [
     "show_tuning",
     "show_verified",
 ]
+
+_INTERVALS = ("interval", "interval_by_spread")
 
 
 def show_result(plan: Plan, summary: dict[str, Any]) -> None:
@@ -300,11 +302,16 @@ def show_verified(verified: Mapping[str, Verified]) -> None:
     make_console().print(table)
 
 
-def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form: str) -> None:
-    """Print predictions as a table, as CSV or as JSON."""
+def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], level: float, form: str) -> None:
+    """Print predictions, with intervals of this level, as a table, as CSV or as JSON."""
+    reason = ensemble.why_no_interval(level)
+    note = reason and f"{ensemble.run.path} has no interval: {reason}."
     if form == "table":
-        _show_prediction_table(ensemble, predictions)
+        _show_prediction_table(ensemble, predictions, level, note)
         return
+    if note:
+        say(note, err=True)
+    bounds = ("labels",) if ensemble.is_classification else _INTERVALS
     rows: list[dict[str, Any]] = [
         {
             "file": str(entry.sample.source),
@@ -312,15 +319,15 @@ def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form
             "space_group": entry.sample.crystal.space_group,
             "prediction": entry.mean,
             "spread": None if math.isnan(entry.spread) else entry.spread,
+            **{name: getattr(entry, name) for name in bounds},
             "never_seen": entry.never_seen,
             "heavy_hydrogen": entry.sample.heavy_hydrogen,
         }
         for entry in predictions
     ]
     if form == "csv":
-        for row in rows:
-            row["never_seen"] = _never_seen(row["never_seen"], len(ensemble.trainings))
-        sys.stdout.write(csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))
+        flat = [_flat(row, len(ensemble.trainings)) for row in rows]
+        sys.stdout.write(csv_text([list(flat[0]), *(list(row.values()) for row in flat)]))
         return
     task = ensemble.facts["task"]
     content = {
@@ -329,34 +336,83 @@ def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], form
         "unit": task["unit"],
         "kind": task["kind"],
         variant_kind(ensemble.config.variant): ensemble.config.variant,
+        "level": level,
         "models": [{"seed": training.seed, "fold": training.fold} for training in ensemble.trainings],
         "predictions": [row | {"by_model": entry.by_model} for row, entry in zip(rows, predictions, strict=True)],
     }
     print(json.dumps(plain(content), indent=1))  # noqa: T201 - the console of rich would wrap it
 
 
-def _show_prediction_table(ensemble: Ensemble, predictions: Sequence[Prediction]) -> None:
+def _labels(labels: Sequence[str] | None) -> str:
+    """Return a set of labels as it is printed: "false or true"; nothing where there is no set."""
+    return "" if labels is None else " or ".join(labels) or "neither"
+
+
+def _flat(row: Mapping[str, Any], n_models: int) -> dict[str, Any]:
+    """Return what is said of a structure in CSV: one value for each column."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if name in _INTERVALS:
+            flat[f"{name}_low"], flat[f"{name}_high"] = value or ("", "")
+        else:
+            flat[name] = value
+    flat["never_seen"] = _never_seen(row["never_seen"], n_models)
+    if "labels" in row:
+        flat["labels"] = _labels(row["labels"])
+    return flat
+
+
+def _show_prediction_table(
+    ensemble: Ensemble, predictions: Sequence[Prediction], level: float, note: str | None
+) -> None:
     console, task, n_models = make_console(), ensemble.facts["task"], len(ensemble.trainings)
     what = "probability" if task["kind"] == "classification" else task["target"]
     unit = f" ({task['unit']})" if task["unit"] else ""
     count = "1 model" if n_models == 1 else f"{n_models} models"
     table = Table(title=f"{task['name']}, {ensemble.config.variant}: {count}", title_justify="left")
-    for heading in ("file", "formula", "space group", f"{what}{unit}", "spread", "never seen in training"):
-        table.add_column(heading, justify="right" if heading.startswith((what, "spread")) else "left", overflow="fold")
+    share = f"{100 * level:g} %"
+    bounds: dict[str, Callable[[Prediction], str]] = {}
+    if note is None and ensemble.is_classification:
+        bounds[f"{share} set"] = lambda entry: _labels(entry.labels)
+    elif note is None:
+        bounds[f"{share} interval"] = lambda entry: _ends(entry.interval)
+        if predictions[0].interval_by_spread:
+            bounds[f"{share} interval by spread"] = lambda entry: _ends(entry.interval_by_spread)
+    for heading in ("file", "formula", "space group", f"{what}{unit}", "spread", *bounds, "never seen in training"):
+        is_number = heading.startswith((what, "spread", share))
+        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
     for entry in predictions:
         sample = entry.sample
         cells = (str(sample.source), sample.formula, str(sample.crystal.space_group or "unknown"))
-        numbers = (figures(entry.mean), figures(entry.spread))
+        numbers = (figures(entry.mean), figures(entry.spread), *(write(entry) for write in bounds.values()))
         table.add_row(*cells, *numbers, _never_seen(entry.never_seen, n_models))
     console.print(table)
     models = "; ".join(map(str, ensemble.trainings))
     if n_models > 1:
         models = f"mean and standard deviation (ddof 1) over {models}"
     console.print(f"Models: {models}.")
+    console.print(note or _about_bounds(ensemble, share), soft_wrap=True)
     if any(entry.never_seen for entry in predictions):
         console.print("A prediction for an element that was never seen in training is a guess.")
     if heavy := [str(entry.sample.source) for entry in predictions if entry.sample.heavy_hydrogen]:
         console.print(f"Deuterium or tritium is read as hydrogen: {', '.join(heavy)}.")
+
+
+def _ends(ends: tuple[float, float] | None) -> str:
+    """Return an interval as it is printed: "1.200 to 3.400"."""
+    return "" if ends is None else " to ".join(map(figures, ends))
+
+
+def _about_bounds(ensemble: Ensemble, share: str) -> str:
+    """Say by how many rows the intervals are calibrated, and for what they hold."""
+    sizes = sorted(map(len, ensemble.calibrators.values()))
+    rows = count(sizes[-1]) if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {count(sizes[-1])}"
+    what, of_folds = ("Set", "in at least half of the sets") if ensemble.is_classification else ("Interval", "medians")
+    several = f"; {of_folds} of the folds" if len(sizes) > 1 else ""
+    return (
+        f"{what}: covers {share} of structures like those of the task, and promises nothing of others. Calibrated by "
+        f"{rows} of {'each fold' if several else 'the fold'} that took no part in training{several}."
+    )
 
 
 def _never_seen(elements: dict[str, int], n_models: int) -> str:
@@ -474,7 +530,7 @@ def _graph(settings: GraphSettings) -> str:
 
 
 def _recipe(recipe: TrainingConfig) -> str:
-    validation = "no validation rows" if recipe.validation == 0 else "best epoch"
+    validation = "best epoch" if recipe.chooses_epoch else "no validation rows"
     return (
         f"{recipe.optimizer} {recipe.learning_rate:g}, {recipe.schedule}, {recipe.loss}, {recipe.epochs} epochs of "
         f"batches of {recipe.batch_size}, {validation}"

@@ -273,10 +273,11 @@ class TuningDisplay(RunDisplay):
         """Print what is going to be searched, and draw a bar for all trials."""
         for tuning in tunings:
             fold = tuning.plan.fold(tuning.plan.trainings[0])
+            n_known = len(fold.train) + len(fold.validation) + len(fold.calibration)
             self._print(
                 f"{tuning.name}: {len(tuning.left)} of {count(tuning.n_trials, 'trial')} to do, in {tuning.folder}. "
-                f"{len(fold.train) + len(fold.validation):,} rows to train on, {len(fold.test):,} that judge, all of "
-                f"them training rows. Searched: {', '.join(tuning.space)}."
+                f"{n_known:,} rows to train on, {len(fold.test):,} that judge, all of them training rows. "
+                f"Searched: {', '.join(tuning.space)}."
             )
         self._all = self._bars.add_task("All trials", total=sum(len(tuning.left) for tuning in tunings))
 

@@ -157,6 +157,7 @@ class Dataset:
         seed: int = 0,
         limit: int | None = None,
         validation: float | None = None,
+        calibration: float = 0.0,
         *,
         numbers: Sequence[int] | None = None,
     ) -> list[Fold]:
@@ -166,6 +167,7 @@ class Dataset:
             seed: Seed of the run, from 0 on, which draws the validation rows.
             limit: Largest number of training and validation rows of a fold.
             validation: Share of these that are validation rows, see `make_folds`.
+            calibration: Share of the validation rows that calibrate intervals, see `make_folds`.
             numbers: Which folds; by default all, or the first of a split that has no last one.
 
         Raises:
@@ -174,7 +176,7 @@ class Dataset:
         """
         if seed < 0:
             raise UsageError(f"A seed is a whole number from 0 on, not {seed}.")
-        key = (seed, limit, validation, None if numbers is None else tuple(numbers))
+        key = (seed, limit, validation, calibration, None if numbers is None else tuple(numbers))
         if key not in self._made:
             task, table = self.task, self.table
             self._made[key] = make_folds(
@@ -185,6 +187,7 @@ class Dataset:
                 seed,
                 limit=limit,
                 validation=validation,
+                calibration=calibration,
                 split=task.split,
                 numbers=numbers,
                 of_data=self._find_of_data(),

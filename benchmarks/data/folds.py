@@ -1,13 +1,13 @@
 """The splits of a data set: MatBench's official folds, random splits without end, a holdout, groups, and split files.
 
-Validation rows are cut from the training rows.
+Validation rows, and rows that calibrate intervals, are cut from the training rows.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import numpy as np
@@ -63,6 +63,8 @@ class Fold:
         validation: Rows that stop the training and choose the epoch, int64 [n_validation]; none where all rows train.
         test: Rows that are predicted once, int64 [n_test]. No test row is ever dropped.
         name: Name of the group that is tested, such as "cubic"; empty where it has none.
+        calibration: Rows that are predicted once as well, and calibrate the intervals of the predictions, int64
+            [n_calibration]. They are the same whatever the seed of the run.
     """
 
     index: int
@@ -70,6 +72,7 @@ class Fold:
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
     name: str = ""
+    calibration: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def label(self) -> str:
@@ -244,6 +247,7 @@ def make_folds(
     *,
     limit: int | None = None,
     validation: float | None = None,
+    calibration: float = 0.0,
     split: str = "folds",
     numbers: Sequence[int] | None = None,
     of_data: DataFolds | None = None,
@@ -251,10 +255,12 @@ def make_folds(
     """Return folds of the rows of the table, by default the official ones, with validation rows cut from training rows.
 
     A share of each fold's training rows, drawn by the run's seed and the fold's index, becomes validation rows; in a
-    classification, that share of each class. Fold i of "resample" tests a fifth of the rows of the table, in a
-    classification of each class, drawn with the seed i whatever the run's. A holdout split, validation rows included,
-    is drawn with the seed of the official folds, so that all blocks and seeds share it; in a classification it is
-    stratified. A fold by groups tests whole groups, and its validation rows are whole groups as well.
+    classification, that share of each class. A part of these rows calibrates intervals and does not choose the epoch;
+    the fold's index alone draws it, so that no seed of a run trains on it. Fold i of "resample" tests a fifth of the
+    rows of the table, in a classification of each class, drawn with the seed i whatever the run's. A holdout split,
+    validation rows included, is drawn with the seed of the official folds, so that all blocks and seeds share it; in a
+    classification it is stratified. A fold by groups tests whole groups, and the rows that are held out of its training
+    rows are whole groups as well.
 
     Args:
         kind: "regression" or "classification".
@@ -263,10 +269,11 @@ def make_folds(
             `prototypes`), which is split in the order of the table.
         targets: Target of each row of the table, [M].
         seed: Seed of the run; it draws the validation rows and never changes the official folds.
-        limit: Keep at most this many of each fold's training rows, validation rows included, drawn at random; a
+        limit: Keep at most this many of each fold's training rows, those held out included, drawn at random; a
             smaller limit keeps a subset of what a larger one keeps. Test rows are never dropped.
         validation: Share of the training rows that become validation rows, from 0 on; None: a tenth, or what a holdout
             split or split file names.
+        calibration: Share of the validation rows that calibrate intervals instead, from 0 to 1.
         split: As `check_split` or `tuning_split` returns it.
         numbers: Folds to make, see `check_fold_numbers`. Default: all; of a split that has no last fold, the first.
         of_data: The folds of a split that depends on the data; those inside of a split for tuning.
@@ -296,7 +303,8 @@ def make_folds(
             ),
             held_out,
         )
-        return [_divided(kind, targets, Fold(0, train, train[:0], judging), seed, limit, validation, held_out)]
+        fold = Fold(0, train, train[:0], judging)
+        return [_divided(kind, targets, fold, seed, limit, validation, calibration, held_out)]
     if n_official_rows is None:
         rows, n_official_rows = np.arange(len(rows)), len(rows)
     position = _positions(rows, n_official_rows)
@@ -313,9 +321,9 @@ def make_folds(
     else:
         folds = _official(kind, position, targets, range(N_FOLDS) if numbers is None else numbers)
     return [
-        _in_order(order, _limited_fold(kind, targets, fold, seed, limit, validation))
+        _in_order(order, _limited_fold(kind, targets, fold, seed, limit, validation, calibration))
         if len(fold.validation)
-        else _divided(kind, targets, fold, seed, limit, validation, held_out)
+        else _divided(kind, targets, fold, seed, limit, validation, calibration, held_out)
         for fold in folds
     ]
 
@@ -391,26 +399,37 @@ def _divided(
     seed: int,
     limit: int | None,
     validation: float | None,
+    calibration: float,
     held_out: Grouping | None,
 ) -> Fold:
-    """Return a fold with a part of its training rows, some of which become validation rows."""
-    train = fold.train
+    """Return a fold with a part of its training rows, some of which become validation rows or calibrate."""
+    share = VALIDATION_FRACTION if validation is None else validation
+    strata = _strata(kind, targets, fold.train)
+    known = len(fold.train)
+    size = known if limit is None else min(limit, known)
+    if held_out is None:
+        calibrates = _draw_calibration(
+            strata, lambda n: int(calibration * _n_validation(max(1, round(n * size / known)), share)), fold.index
+        )
+    else:
+        for_calibration = np.random.default_rng([OFFICIAL_SEED, fold.index])
+        calibrates = held_out.hold_out(fold.train, share * calibration * size / known, for_calibration)
     # Two streams, so that a limit that drops nothing changes nothing.
     for_limit, for_validation = map(np.random.default_rng, np.random.SeedSequence([seed, fold.index]).spawn(2))
-    if limit is not None:
-        train = _limited(train, _strata(kind, targets, train), limit, for_limit)
-    share = VALIDATION_FRACTION if validation is None else validation
+    train = _limited(fold.train, strata, size, for_limit, calibrates)
     if held_out is None:
-        is_held_out = _draw_validation(_strata(kind, targets, train), share, for_validation)
+        strata = _strata(kind, targets, train)
+        chooses = _draw_strata(strata, lambda n: _n_choosing(n, share, calibration), for_validation)
     else:
-        is_held_out = held_out.hold_out(train, share, for_validation)
-        if share and not is_held_out.any():
+        choosing = share * (1 - calibration) / (1 - share * calibration)
+        chooses = held_out.hold_out(train, choosing, for_validation)
+        if choosing and not chooses.any():
             raise UsageError(
                 f"Fold {fold.label} has no validation rows, because its {len(train):,} training rows are all of one "
                 "group, and whole groups are held out: leave it out with --folds, or train on all of them with --set "
                 "training.validation=0."
             )
-    divided = replace(fold, train=train[~is_held_out], validation=train[is_held_out])
+    divided = replace(fold, train=train[~chooses], validation=train[chooses], calibration=fold.train[calibrates])
     _require_all_classes(kind, targets, divided, limit, held_out)
     return divided
 
@@ -479,6 +498,7 @@ def _limited_fold(
     seed: int,
     limit: int | None,
     validation: float | None,
+    calibration: float,
 ) -> Fold:
     """Return a fold whose split names validation rows, with a part of them and of its training rows."""
     if validation:
@@ -486,21 +506,30 @@ def _limited_fold(
             f"The split names its share of validation rows: leave out training.validation={validation:g}, or give 0 to "
             "train on these rows as well."
         )
-    train, kept, n_known = fold.train, fold.validation, len(fold.train) + len(fold.validation)
-    if limit is not None and limit < n_known:
-        rng = np.random.default_rng([seed, fold.index])
-        n_kept = min(max(1, round(limit * len(kept) / n_known)), limit - 1)
-        train = _limited(train, _strata(kind, targets, train), limit - n_kept, rng)
-        kept = _limited(kept, _strata(kind, targets, kept), n_kept, rng)
-    limited = replace(fold, train=train, validation=kept)
+    if validation is not None:
+        calibration = 0.0
+    n_known = len(fold.train) + len(fold.validation)
+    size = n_known if limit is None else min(limit, n_known)
+    n_kept = min(max(1, round(size * len(fold.validation) / n_known)), size - 1)
+    strata, kept = _strata(kind, targets, fold.validation), n_kept / len(fold.validation)
+    calibrates = _draw_calibration(strata, lambda n: int(calibration * kept * n), fold.index)
+    rng = np.random.default_rng([seed, fold.index])
+    limited = replace(
+        fold,
+        train=_limited(fold.train, _strata(kind, targets, fold.train), size - n_kept, rng),
+        # If all calibrate, none that rounding left over may choose the epoch.
+        validation=_limited(fold.validation, strata, n_kept if calibration < 1 else 0, rng, calibrates),
+        calibration=fold.validation[calibrates],
+    )
     _require_all_classes(kind, targets, limited, limit, None)
     return limited if validation is None else _without_validation(limited)
 
 
 def _in_order(order: NDArray[np.int64], fold: Fold) -> Fold:
     """Return a fold whose parts are in the official order, given as the positions in the table [M]."""
-    train, validation, test = (order[np.isin(order, part)] for part in (fold.train, fold.validation, fold.test))
-    return replace(fold, train=train, validation=validation, test=test)
+    parts = (fold.train, fold.validation, fold.test, fold.calibration)
+    train, validation, test, calibration = (order[np.isin(order, part)] for part in parts)
+    return replace(fold, train=train, validation=validation, test=test, calibration=calibration)
 
 
 def _without_validation(fold: Fold) -> Fold:
@@ -515,14 +544,23 @@ def _strata(kind: Kind, targets: NDArray[np.generic], rows: NDArray[np.int64]) -
 
 
 def _limited(
-    rows: NDArray[np.int64], strata: NDArray[np.generic], limit: int, rng: np.random.Generator
+    rows: NDArray[np.int64],
+    strata: NDArray[np.generic],
+    limit: int,
+    rng: np.random.Generator,
+    calibrates: NDArray[np.bool_] | bool = False,
 ) -> NDArray[np.int64]:
-    """Return `limit` rows, drawn at random in proportion to the strata, ascending; fewer rows are a subset of more."""
+    """Return `limit` rows, drawn at random in proportion to the strata, ascending; fewer rows are a subset of more.
+
+    Those that calibrate, by a mask [n], count and are left out.
+    """
     order = np.empty(len(rows))
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
         order[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
-    return rows[np.sort(np.argsort(order, kind="stable")[:limit])]
+    order[calibrates] = -1.0
+    first = np.argsort(order, kind="stable")[:limit]
+    return rows[np.sort(first[order[first] >= 0])]
 
 
 def _require_all_classes(
@@ -555,12 +593,32 @@ def _positions(rows: NDArray[np.int64], n_official_rows: int) -> NDArray[np.int6
 
 
 def _draw_validation(strata: NDArray[np.generic], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return a mask [n] that holds out a share of each stratum: at least one row, but never all; none for 0."""
+    """Return a mask [n] that holds out a share of each stratum."""
+    return _draw_strata(strata, lambda n: _n_validation(n, share), rng)
+
+
+def _draw_calibration(strata: NDArray[np.generic], number: Callable[[int], int], fold: int) -> NDArray[np.bool_]:
+    """Return a mask [n] that holds out a number of rows of each stratum, the same rows for every seed of a run."""
+    return _draw_strata(strata, number, np.random.default_rng([OFFICIAL_SEED, fold]))
+
+
+def _n_validation(n: int, share: float) -> int:
+    """Return how many rows a share of a stratum of n rows is: at least one row, but never all; none for 0."""
+    return min(max(1, round(share * n)), n - 1) if share else 0
+
+
+def _n_choosing(n: int, share: float, calibration: float) -> int:
+    """Return how many rows choose the epoch, of the n rows of a stratum that are left by those that calibrate."""
+    held_out = _n_validation(round(n / (1 - share * calibration)), share)
+    return min(held_out - int(calibration * held_out), n - 1)
+
+
+def _draw_strata(
+    strata: NDArray[np.generic], number: Callable[[int], int], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Return a mask [n] that holds out rows of each stratum, as many as the function says of its size."""
     held_out = np.zeros(len(strata), dtype=bool)
-    if share == 0:
-        return held_out
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
-        n_validation = min(max(1, round(share * len(members))), len(members) - 1)
-        held_out[rng.permutation(members)[:n_validation]] = True
+        held_out[rng.permutation(members)[: number(len(members))]] = True
     return held_out

@@ -35,6 +35,7 @@ _IMPLIED: dict[str, dict[str, Any]] = {
         "final_learning_rate": 0.0,
         "validation": None,
         "frozen_epochs": 0,
+        "calibration": 0.0,
     },
     "sen": {
         "readout": "block",

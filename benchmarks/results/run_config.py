@@ -97,8 +97,15 @@ class TrainingConfig(Config):
         None,
         ge=0,
         lt=1,
-        description="Share of the training rows of a fold that are held out to choose the epoch; 0: none, all rows "
-        "train and the last epoch predicts; None: 0.1, or the share that a holdout split names.",
+        description="Share of the training rows of a fold that are held out as validation rows, to choose the epoch; "
+        "0: none, all rows train and the last epoch predicts; None: 0.1, or the share that a holdout split names.",
+    )
+    calibration: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the validation rows that calibrate intervals and do not choose the epoch; 0: none, and "
+        "predictions have no interval; 1: all, and the last epoch predicts.",
     )
     patience: int = Field(30, ge=1, description="Epochs without a better validation error after which to stop.")
     frozen_epochs: int = Field(
@@ -111,10 +118,30 @@ class TrainingConfig(Config):
         "float32", description="tf32 multiplies matrices with 10 bits on a GPU; bfloat16 trains under autocast."
     )
 
+    @property
+    def chooses_epoch(self) -> bool:
+        """Whether validation rows choose the epoch; otherwise the last one predicts."""
+        return self.validation != 0 and self.calibration != 1
+
     @model_validator(mode="after")
     def _rises_and_holds(self) -> TrainingConfig:
         if self.warmup + self.hold >= 1:
             raise ValueError(f"warmup ({self.warmup:g}) and hold ({self.hold:g}) leave no step in which it falls")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _calibrates_by_validation_rows(cls, fields: Any) -> Any:
+        """Let no row calibrate where there are no validation rows: a recipe without them needs not say so."""
+        return {"calibration": 0.0, **fields} if fields.get("validation") == 0 else fields
+
+    @model_validator(mode="after")
+    def _has_rows_to_calibrate(self) -> TrainingConfig:
+        if self.validation == 0 and self.calibration:
+            raise ValueError(
+                f"of the validation rows calibration={self.calibration:g} is to calibrate, and validation=0 leaves "
+                "none: give training.validation=0.1 as well"
+            )
         return self
 
 

@@ -2,9 +2,9 @@
 
 A run is `runs/<task>/<name>-<hash>/` with `config.json`, `summary.json` and, for every finished training,
 `seed_0/fold_0/` with `predictions.csv`, `metrics.json`, `history.csv`, `model.safetensors` and `manifest.json`, which
-holds the hashes of the others. The weights may be removed, and an archive has none: the result is complete without
-them. A training that is under way has its state in `seed_0/fold_0.state.safetensors`.
-With --log its curves are in `seed_0/fold_0.tensorboard`.
+holds the hashes of the others; where rows calibrate intervals there is `calibration.csv`, too. The weights may be
+removed, and an archive has none: the result is complete without them. A training that is under way has its state in
+`seed_0/fold_0.state.safetensors`. With --log its curves are in `seed_0/fold_0.tensorboard`.
 
 What is read is what it says it is. The hash in the folder's name is that of the configuration and the data in
 config.json, and `digests` in config.json ends with the hash of all that the file says. The record of a training,
@@ -76,7 +76,8 @@ FORMAT = 1
 
 _MANIFEST = "manifest.json"
 _WEIGHTS = "model.safetensors"
-_RESULT_FILES = ("predictions.csv", "history.csv", "metrics.json", _MANIFEST)
+_CALIBRATION = "calibration.csv"
+_RESULT_FILES = ("predictions.csv", _CALIBRATION, "history.csv", "metrics.json", _MANIFEST)
 
 # Names that the store gives; others, such as "fold_00" or "seed_1 (copy)", would be second names of one training.
 _SEED = re.compile("seed_(0|[1-9][0-9]{0,18})")
@@ -104,7 +105,7 @@ class Training:
 
 
 class Predictions(NamedTuple):
-    """Test rows of a training in the official order: ids, targets [n] and predictions [n]."""
+    """Rows of a training in the official order, those that test or calibrate: ids, targets [n] and predictions [n]."""
 
     ids: list[str]
     target: NDArray[np.float64]
@@ -256,7 +257,7 @@ class Run:
         return content.hexdigest()
 
     def result_files(self, training: Training) -> list[AnyPath]:
-        """The files of a finished training, without the weights."""
+        """The files that a finished training may have, without the weights."""
         return [self.training_path(training) / name for name in _RESULT_FILES]
 
     def _sibling(self, training: Training, suffix: str, *, hidden: bool = False) -> Path:
@@ -329,15 +330,16 @@ class Run:
         Raises:
             DataError: The file cannot be read, or is not a table of ids, targets and predictions.
         """
-        path = self.training_path(training) / "predictions.csv"
-        try:
-            rows = [(row["id"], float(row["target"]), float(row["prediction"])) for row in _read_csv(path)]
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror}).") from error
-        except (KeyError, TypeError, ValueError, csv.Error):
-            raise DataError(f"{path} does not hold the columns id,target,prediction with numbers.") from None
-        ids, target, prediction = zip(*rows, strict=True) if rows else ((), (), ())
-        return Predictions(list(ids), np.array(target), np.array(prediction))
+        return _read_predictions(self.training_path(training) / "predictions.csv")
+
+    def read_calibration(self, training: Training) -> Predictions | None:
+        """Read the predictions of a finished training for the rows that calibrate intervals; None if it has none.
+
+        Raises:
+            DataError: See `read_predictions`.
+        """
+        path = self.training_path(training) / _CALIBRATION
+        return _read_predictions(path) if path.exists() else None
 
     def read_history(self, training: Training) -> list[dict[str, float]]:
         """Read the epochs of a finished training: the fields of an `Epoch`, one entry per epoch.
@@ -413,6 +415,7 @@ class Run:
         training: Training,
         *,
         predictions: Sequence[tuple[str, float, float]],
+        calibration: Sequence[tuple[str, float, float]] = (),
         record: Mapping[str, Any],
         history: Sequence[Any],
         weights: Mapping[str, Tensor],
@@ -425,6 +428,7 @@ class Run:
         Args:
             training: Which fold of which seed.
             predictions: (row id, target, prediction) of every test row.
+            calibration: The same of every row that calibrates intervals.
             record: Metrics, and how they were obtained.
             history: One dataclass instance per epoch.
             weights: State of the trained model.
@@ -437,6 +441,8 @@ class Run:
         final = self.folder / _subfolder(training)
         with self._writing(RunError), new_folder(final) as temporary:
             _write_csv(temporary / "predictions.csv", ("id", "target", "prediction"), predictions)
+            if calibration:
+                _write_csv(temporary / _CALIBRATION, ("id", "target", "prediction"), calibration)
             epochs = [asdict(epoch) for epoch in history]
             _write_csv(temporary / "history.csv", tuple(epochs[0]), [tuple(epoch.values()) for epoch in epochs])
             write_json(temporary / "metrics.json", {"format": FORMAT, **record})
@@ -575,9 +581,10 @@ def _damages(path: AnyPath) -> Iterator[str]:
     record = _read_json(path / "metrics.json")
     if lacks := sorted(_FIELDS - record.keys()):
         yield f"it was written by another version (metrics.json lacks {', '.join(lacks)})"
-    n_rows = sum(1 for _ in _read_csv(path / "predictions.csv"))
-    if n_rows != record["rows"]["test"]:
-        yield f"predictions.csv has {n_rows} rows, and metrics.json says {record['rows']['test']}"
+    for name, part in (("predictions.csv", "test"), (_CALIBRATION, "calibration")):
+        n_rows = sum(1 for _ in _read_csv(path / name)) if (path / name).exists() else 0
+        if n_rows != record["rows"].get(part, 0):
+            yield f"{name} has {n_rows} rows, and metrics.json says {record['rows'].get(part, 0)}"
 
 
 def fold_means(scores: Mapping[Training, float | None]) -> dict[int, float]:
@@ -758,6 +765,17 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object
         )
         for row in (header, *rows):
             (quoting if any("\r" in cell for cell in row if isinstance(cell, str)) else writer).writerow(row)
+
+
+def _read_predictions(path: AnyPath) -> Predictions:
+    try:
+        rows = [(row["id"], float(row["target"]), float(row["prediction"])) for row in _read_csv(path)]
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise DataError(f"{path} does not hold the columns id,target,prediction with numbers.") from None
+    ids, target, prediction = zip(*rows, strict=True) if rows else ((), (), ())
+    return Predictions(list(ids), np.array(target), np.array(prediction))
 
 
 def _read_csv(path: AnyPath) -> csv.DictReader[str]:

@@ -62,9 +62,10 @@ class Plan:
 
     def fold(self, training: Training) -> Fold:
         """The rows of a training's fold."""
-        config = self.config
-        share = config.training.validation
-        (fold,) = self.dataset.folds(training.seed, config.limit, share, numbers=[training.fold])
+        config, recipe = self.config, self.config.training
+        (fold,) = self.dataset.folds(
+            training.seed, config.limit, recipe.validation, recipe.calibration, numbers=[training.fold]
+        )
         return fold
 
 
@@ -150,9 +151,10 @@ def make_plan(
         config, end = _with_share_of_split(config, dataset), dataset.n_folds
     check_fold_numbers(folds, task.split, end)
     with _named(dataset.source):
-        n_rows = dataset.training_rows(seeds[0], config.limit, config.training.validation)
+        recipe = config.training
+        n_rows = dataset.training_rows(seeds[0], config.limit, recipe.validation)
         if dataset.tested:  # a fold may leave no rows to train on, and is better refused now than after the others
-            dataset.folds(seeds[0], config.limit, config.training.validation, numbers=folds)
+            dataset.folds(seeds[0], config.limit, recipe.validation, recipe.calibration, numbers=folds)
     config = config.settle(n_rows)
     check_model(config)
     pairs = zip(seeds, folds, strict=True) if paired else itertools.product(seeds, folds)

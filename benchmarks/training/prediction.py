@@ -19,6 +19,7 @@ from benchmarks.data.crystal_table import reduced_formula
 from benchmarks.data.graph_table import GraphSettings
 from benchmarks.data.raw_crystal import BadRow, any_error_is_bad
 from benchmarks.data.structures import FILE_NAMES, read_structure, structure_files
+from benchmarks.results.conformal import Calibrator, merge_intervals, merge_labels, read_calibrators, why_no_interval
 from benchmarks.results.run_config import RunConfig, restore_config
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors
@@ -26,6 +27,8 @@ from benchmarks.training.trainer import Predictor, build_model, guard_model, pre
 from sen.crystal import SYMBOLS, Crystal, refine
 from sen.graph import Graph, build_graph, join_graphs
 from sen.registry import variant_kind
+
+_LABELS = ("false", "true")
 
 __all__ = ["Ensemble", "Prediction", "Sample", "find_files", "load_predictor", "read_samples"]
 
@@ -65,11 +68,18 @@ class Prediction:
         sample: The structure.
         by_model: Prediction of each model in the unit of the target, or its probability of a true label, [models].
         never_seen: Elements that some models have not seen in any training row, and the number of those models.
+        interval: Lower and upper end of the interval of the target; None for a classification, and where there is none.
+        interval_by_spread: That whose width goes with the spread over the seeds; None also where a fold has one seed.
+        labels: The set of labels, of "false" and "true", that a classification has in place of an interval; None where
+            there is none.
     """
 
     sample: Sample
     by_model: tuple[float, ...]
     never_seen: dict[str, int]
+    interval: tuple[float, float] | None = None
+    interval_by_spread: tuple[float, float] | None = None
+    labels: list[str] | None = None
 
     @property
     def mean(self) -> float:
@@ -161,6 +171,7 @@ class Ensemble:
         facts: Task and data of the run, as it recorded them.
         config: Configuration of the run.
         trainings: Fold and seed of each model.
+        calibrators: The rows that calibrate the models of each fold.
 
     Raises:
         UsageError: The run has no finished fold, its block or model is not installed, or its configuration is of
@@ -169,21 +180,35 @@ class Ensemble:
     """
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self.run = run
         self.facts: dict[str, Any] = run.read_config()
         self.config: RunConfig = restore_config(self.facts["config"])
         self.trainings: list[Training] = run.trainings()
         if not self.trainings:
             raise UsageError(f"{run.path} has no finished fold yet, and so no model that could predict.")
+        self.calibrators: dict[int, Calibrator] = read_calibrators(run, self.trainings)
         for difference in other_code(run, self.trainings, self.config.variant):
             logging.getLogger("sen_bench").warning("%s, and what is installed may be another model.", difference)
 
-    def predict(self, samples: Sequence[Sample], device: str, progress: Progress | None = None) -> list[Prediction]:
+    @property
+    def is_classification(self) -> bool:
+        """Whether the models predict probabilities of a true label."""
+        return bool(self.facts["task"]["kind"] == "classification")
+
+    def why_no_interval(self, level: float) -> str | None:
+        """Return why predictions have no interval that covers this share of new rows; None if they have one."""
+        recipe = self.config.training.model_dump()
+        return why_no_interval(recipe, [len(self.calibrators.get(each.fold, ())) for each in self.trainings], level)
+
+    def predict(
+        self, samples: Sequence[Sample], device: str, progress: Progress | None = None, *, level: float = 0.9
+    ) -> list[Prediction]:
         """Predict structures with every model.
 
         Args:
             samples: The structures, at least one, with graphs of the settings of the run.
             device: "cpu", "cuda" or "cuda:N".
+            level: Share of structures like those of the task that intervals shall cover, between 0 and 1.
             progress: Called with the number of models that have predicted.
 
         Raises:
@@ -195,21 +220,48 @@ class Ensemble:
         columns, seen = [], []
         for done, training in enumerate(self.trainings, start=1):
             columns.append(self._predict_by(training, graphs))
-            seen.append(set(self._run.read_metrics(training)["elements"]))
+            seen.append(set(self.run.read_metrics(training)["elements"]))
             if progress is not None:
                 progress(done, len(self.trainings))
+        bounds = self._bounds(np.stack(columns), level)
         return [
             Prediction(
                 sample,
                 tuple(float(column[i]) for column in columns),
                 {e: n for e in sample.elements if (n := sum(e not in elements for elements in seen))},
+                **bounds[i],
             )
             for i, sample in enumerate(samples)
         ]
 
+    def _bounds(self, columns: NDArray[np.float64], level: float) -> list[dict[str, Any]]:
+        """Return the fields `interval`, `interval_by_spread` and `labels` for predictions [models, samples]."""
+        samples = range(columns.shape[1])
+        if self.why_no_interval(level) is not None:
+            return [{} for _ in samples]
+        by_fold = [
+            (calibrator, columns[[training.fold == fold for training in self.trainings]])
+            for fold, calibrator in self.calibrators.items()
+        ]
+        if self.is_classification:
+            held = merge_labels([calibrator.labels(predicted, level) for calibrator, predicted in by_fold])
+            return [
+                {"labels": [label for label, is_in in zip(_LABELS, held[:, i], strict=True) if is_in]} for i in samples
+            ]
+        ends = {"interval": False, "interval_by_spread": True}
+        if not all(calibrator.has_spread for calibrator, _ in by_fold):
+            del ends["interval_by_spread"]
+        merged = {
+            name: merge_intervals(
+                [calibrator.interval(predicted, level, by_spread=how) for calibrator, predicted in by_fold]
+            )
+            for name, how in ends.items()
+        }
+        return [{name: tuple(pair[:, i].tolist()) for name, pair in merged.items()} for i in samples]
+
     def _predict_by(self, training: Training, graphs: GraphTensors) -> NDArray[np.float64]:
-        predictor = load_predictor(self.config, self._run, training).to(graphs.device)
+        predictor = load_predictor(self.config, self.run, training).to(graphs.device)
         crystals = np.arange(len(graphs))
         with guard_model(self.config.variant, graphs.device):
             predicted = predict(predictor, graphs, crystals, edge_budget=self.config.training.edge_budget)
-        return probabilities(predicted) if self.facts["task"]["kind"] == "classification" else predicted
+        return probabilities(predicted) if self.is_classification else predicted

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.base.errors import RunError, SenBenchError
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.base.locks import Taken
 from benchmarks.base.machine import hold_device, peak_memory, prepare_arithmetic, provenance, reset_peak_memory
 from benchmarks.base.stopwatch import Stopwatch
+from benchmarks.data.crystal_table import CrystalTable
 from benchmarks.results.metrics import mean_absolute_deviation, score
 from benchmarks.results.store import facts_digest
 from benchmarks.training.loader import GraphTensors
@@ -119,12 +121,17 @@ def _train_and_store(
             stopwatch=stopwatch,
         )
         try:
-            prediction = predict(trained.predictor, graphs, fold.test, edge_budget=budget, stop=stopped)
+            prediction, calibrating = (
+                predict(trained.predictor, graphs, rows, edge_budget=budget, stop=stopped)
+                for rows in (fold.test, fold.calibration)
+            )
         except Interrupted:
             raise Interrupted("trained, and not yet tested") from None
         if task.kind == "classification":
-            prediction = probabilities(prediction)
+            prediction, calibrating = probabilities(prediction), probabilities(calibrating)
         metrics = score(task.kind, target, prediction)
+        if len(fold.calibration):  # a prediction that is not finite is an error here, too
+            score(task.kind, table.target[fold.calibration], calibrating)
     except RunError as failure:  # it has not learnt, or predicts what is not finite: the same again from this state
         plan.run.state_path(training).unlink(missing_ok=True)
         plan.run.note_failure(training, str(failure))
@@ -139,7 +146,7 @@ def _train_and_store(
         "fold": training.fold,
         "metrics": metrics,
         "mean_absolute_deviation": mean_absolute_deviation(target),
-        "rows": {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)},
+        "rows": {part: len(getattr(fold, part)) for part in ("train", "validation", "calibration", "test")},
         "coverage": plan.dataset.coverage,
         "elements": table.elements(fold.train),
         "parameters": n_parameters(trained.predictor),
@@ -159,9 +166,17 @@ def _train_and_store(
     }
     plan.run.write_training(
         training,
-        predictions=list(zip(table.ids[fold.test].tolist(), target.tolist(), prediction.tolist(), strict=True)),
+        predictions=_predictions(table, fold.test, prediction),
+        calibration=_predictions(table, fold.calibration, calibrating),
         record=record,
         history=trained.history,
         weights=trained.predictor.state_dict(),
     )
     return record
+
+
+def _predictions(
+    table: CrystalTable, rows: NDArray[np.int64], prediction: NDArray[np.float64]
+) -> list[tuple[str, float, float]]:
+    """Return the id, target and prediction of each of these rows [n]."""
+    return list(zip(table.ids[rows].tolist(), table.target[rows].tolist(), prediction.tolist(), strict=True))

@@ -24,7 +24,7 @@ from reports.study.sentences import Sentences
 from reports.study.wording import space_group_symbol
 from sen.crystal import CRYSTAL_SYSTEMS, crystal_system
 
-__all__ = ["SMALL", "break_down", "compare", "describe", "describe_comparison"]
+__all__ = ["SMALL", "break_down", "compare", "describe", "describe_comparison", "rank_correlation", "rows_by_system"]
 
 SMALL = 30
 """With fewer rows, intervals are too narrow more often than their level says, and the group is marked."""
@@ -87,7 +87,7 @@ def break_down(
             scores = _score_classification(target[at], loss[at])
         return {"n": len(at), "is_small": len(at) < SMALL, **scores}
 
-    systems = [{"group": name, **facts(at)} for name, at in _by_system(space_group)]
+    systems = [{"group": name, **facts(at)} for name, at in rows_by_system(space_group)]
     names = [system["group"] for system in systems]
     return {
         "kind": kind,
@@ -150,7 +150,7 @@ def compare(
         "kind": kind,
         "n": len(target),
         "overall": facts("all", np.arange(len(target))),
-        "systems": [facts(name, at) for name, at in _by_system(space_group)],
+        "systems": [facts(name, at) for name, at in rows_by_system(space_group)],
     }
 
 
@@ -164,7 +164,8 @@ def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: st
     return Sentences(__name__, {**facts, "one": one, "other": other, "unit": unit}).paragraphs("comparison")
 
 
-def _by_system(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[str, NDArray[np.int64]]]:
+def rows_by_system(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[str, NDArray[np.int64]]]:
+    """Yield each crystal system that rows [n] have, from low to high symmetry, then "unknown", and their positions."""
     systems = crystal_systems(space_group)
     for name in (*CRYSTAL_SYSTEMS[1:], "unknown"):
         at = np.flatnonzero(systems == name)
@@ -249,7 +250,7 @@ def _symmetry(
     known = np.flatnonzero(space_group > 0)
 
     def correlate(at: NDArray[np.int64]) -> dict[str, Any] | None:
-        return _rank_correlation(point_group_order(space_group[at]), loss[at])
+        return rank_correlation(point_group_order(space_group[at]), loss[at])
 
     overall = correlate(known)
     if overall is None:
@@ -261,7 +262,7 @@ def _symmetry(
         if counts.max() >= 0.1 * len(known):
             others = known[target[known] != common]
             systems = []
-            for name, at in _by_system(space_group):
+            for name, at in rows_by_system(space_group):
                 left = np.intersect1d(at, others)
                 if len(left):
                     systems.append({"group": name, "share": 1 - len(left) / len(at), **score(left)})
@@ -274,7 +275,7 @@ def _symmetry(
     return facts
 
 
-def _rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> dict[str, Any] | None:
+def rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> dict[str, Any] | None:
     """Return Spearman's correlation with its interval and n, or None where one of the two does not vary."""
     from scipy.stats import rankdata
 

@@ -101,7 +101,8 @@ def _facts(study: Study) -> dict[str, Any]:
         "n_folds": study.n_folds,
         "lacking": [run.label for run in study.runs if len(run.folds) < study.n_folds],
         "sizes": {
-            name: spanned(record["rows"][name] for record in records) for name in ("train", "validation", "test")
+            name: spanned(record["rows"].get(name, 0) for record in records)
+            for name in ("train", "validation", "calibration", "test")
         },
         "seeds": spanned(seeds),
         "fitted": fitted,

@@ -11,7 +11,7 @@ from benchmarks.base.console import figures
 from benchmarks.base.workers import Progress
 from reports.page.items import FOLDS, Column, Items
 from reports.page.section import Figure, Item, Section, Table
-from reports.page.style import GRID, INK, MUTED, look_of, panels
+from reports.page.style import INK, MUTED, look_of, panels
 from reports.study.study import Study, fold_scores
 from reports.study.wording import drawable
 
@@ -19,7 +19,6 @@ __all__ = ["Parity"]
 
 # More points would hide each other and fill the page; of more rows a sample is drawn, which the caption says.
 _MOST_POINTS = 20_000
-_BINS = 10
 
 
 class Parity(Section):
@@ -53,7 +52,6 @@ class Parity(Section):
                 facts["quantiles"] = np.quantile(rows.error, (0.5, 0.9, 0.99)).tolist()
                 facts["points"] = [drawable(rows.target[at]), drawable(rows.prediction[at])]
             else:
-                facts["reliability"] = _reliability(rows.target, rows.prediction)
                 facts["confusion"] = _confusion(rows.target, rows.prediction)
             results.append(facts)
             progress(i + 1, len(study.results))
@@ -66,22 +64,7 @@ class Parity(Section):
             yield _parity_figure(items, facts)
             yield _parity_table(items, facts)
         else:
-            yield _reliability_figure(items, facts)
             yield _confusion_table(items, facts)
-
-
-def _reliability(target: Any, probability: Any) -> list[dict[str, float]]:
-    """Return the number, mean probability and share of true rows for each tenth of the predicted probability."""
-    bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
-    return [
-        {
-            "rows": int(np.count_nonzero(bins == i)),
-            "predicted": float(probability[bins == i].mean()),
-            "true": float(target[bins == i].mean()),
-        }
-        for i in range(_BINS)
-        if (bins == i).any()
-    ]
 
 
 def _confusion(target: Any, probability: Any) -> dict[str, int]:
@@ -153,27 +136,6 @@ def _parity_table(items: Items, facts: Mapping[str, Any]) -> Table:
         ("seeds", _seeds),
     ]
     return items.table("errors", facts["results"], columns)
-
-
-def _reliability_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
-    results = facts["results"]
-
-    def draw() -> Any:
-        titles = [result["label"] for result in results]
-        labels = {"xlabel": "predicted probability", "ylabel": "share that is true"}
-        figure, axes = panels(titles, height=2.5, **labels)
-        for panel, result in zip(axes, results, strict=True):
-            predicted, true, n = (
-                np.array([tenth[name] for tenth in result["reliability"]]) for name in ("predicted", "true", "rows")
-            )
-            look = look_of(result["label"])
-            panel.plot((0, 1), (0, 1), color=MUTED, linewidth=0.7, zorder=0)
-            panel.bar(predicted, n / result["rows"], width=0.05, color=GRID, zorder=0)
-            panel.plot(predicted, true, marker=look.marker, color=look.colour)
-            panel.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-        return figure
-
-    return items.figure("reliability", draw)
 
 
 def _confusion_table(items: Items, facts: Mapping[str, Any]) -> Table:

@@ -126,7 +126,7 @@ def store_models(
                     "fold": number,
                     "metrics": regression_metrics(target, prediction),
                     "mean_absolute_deviation": 1.0,
-                    "rows": {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)},
+                    "rows": {part: len(rows) for part, rows in vars(fold).items() if part != "index"},
                     "coverage": dataset.coverage,
                     "elements": table.elements(fold.train),
                     "parameters": 1000,

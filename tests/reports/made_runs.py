@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.base.machine import provenance
 from benchmarks.data.dataset import Dataset, load_dataset
@@ -112,20 +113,17 @@ def make_run(
     origin = provenance()
     for seed in seeds:
         for number in folds:
-            (fold,) = dataset.folds(seed, config.limit, config.training.validation, numbers=[number])
+            recipe = config.training
+            (fold,) = dataset.folds(seed, config.limit, recipe.validation, recipe.calibration, numbers=[number])
             error = 0.5 if len(fold.validation) else math.nan
             rng = np.random.default_rng([seed, number, len(block)])
-            target = np.asarray(table.target[fold.test])
-            prediction = target + noise * rng.normal(size=len(target))
-            score = regression_metrics
-            if task.kind == "classification":
-                prediction, score = (
-                    np.clip(0.8 * target + 0.1 + noise * rng.normal(size=len(target)), 0, 1),
-                    classification_metrics,
-                )
+            target, prediction = _predicted(dataset, fold.test, noise, rng)
+            score = classification_metrics if task.kind == "classification" else regression_metrics
+            calibrating = _predicted(dataset, fold.calibration, noise, rng)
             run.write_training(
                 Training(seed, number),
                 predictions=list(zip(table.ids[fold.test].tolist(), target.tolist(), prediction.tolist(), strict=True)),
+                calibration=list(zip(table.ids[fold.calibration].tolist(), *map(list, calibrating), strict=True)),
                 record={
                     "task": task.name,
                     "kind": task.kind,
@@ -134,7 +132,7 @@ def make_run(
                     "fold": number,
                     "metrics": score(target, prediction),
                     "mean_absolute_deviation": mean_absolute_deviation(target),
-                    "rows": {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)},
+                    "rows": {part: len(rows) for part, rows in vars(fold).items() if part != "index"},
                     "coverage": dataset.coverage,
                     "elements": table.elements(fold.train),
                     "parameters": 1000,
@@ -155,6 +153,16 @@ def make_run(
                 weights={"weight": torch.zeros(1)},
             )
     return run
+
+
+def _predicted(
+    dataset: Dataset, rows: NDArray[np.int64], noise: float, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    target = np.asarray(dataset.table.target[rows])
+    error = noise * rng.normal(size=len(target))
+    return target, np.clip(
+        0.8 * target + 0.1 + error, 0, 1
+    ) if dataset.task.kind == "classification" else target + error
 
 
 def make_resampled(root: Path, dataset: Dataset, *, block: str = "mlp", splits: int = 8, noise: float = 0.1) -> Run:

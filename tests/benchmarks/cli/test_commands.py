@@ -54,7 +54,7 @@ def test_run_stores_every_test_row_once_and_shows_folds_and_leaderboard(
     for fold in range(5):
         folder = run / "seed_3" / f"fold_{fold}"
         assert {path.name for path in folder.iterdir()} == {
-            "predictions.csv", "history.csv", "metrics.json", "model.safetensors", "manifest.json",
+            "predictions.csv", "calibration.csv", "history.csv", "metrics.json", "model.safetensors", "manifest.json",
         }  # fmt: skip
         with (folder / "predictions.csv").open() as file:
             rows = list(csv.DictReader(file))
@@ -304,7 +304,7 @@ def test_limit_drops_training_rows_only(write_data: Write, sen_bench: Command, t
     answer = sen_bench(*run_arguments(data, out, "--folds", "0", "--limit", 20))
     assert answer.code == 0, answer.err
     rows = json.loads((only_run(out) / "seed_0/fold_0/metrics.json").read_text())["rows"]
-    assert rows["train"] + rows["validation"] == 20
+    assert rows["train"] + rows["validation"] + rows["calibration"] == 20
     assert rows["test"] == len((only_run(out) / "seed_0/fold_0/predictions.csv").read_text().splitlines()) - 1 > 5
 
 

@@ -4,6 +4,7 @@ import bz2
 import hashlib
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,47 @@ def test_validation_rows_are_stratified():
     for fold in make_folds("classification", np.arange(1000), 1000, targets, seed=0):
         assert targets[fold.validation].sum() == 20
         assert len(fold.validation) == 80
+
+
+SPLITS = pytest.mark.parametrize("split", ["folds", "resample", "holdout:0.6/0.2/0.2", "tuning:0:folds"])
+
+
+@SPLITS
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_rows_that_calibrate_are_held_out_of_the_validation_rows_for_every_seed(kind: str, split: str):
+    targets = labels(N_ROWS) if kind == "classification" else TARGETS
+    given = {"split": split, "limit": 200}
+    without = make_folds(kind, ROWS, None, targets, seed=0, **given)
+    for share in (0.5, 1.0):
+        folds, others = (make_folds(kind, ROWS, None, targets, s, calibration=share, **given) for s in (0, 1))
+        for fold, other, before in zip(folds, others, without, strict=True):
+            parts = [fold.train, fold.validation, fold.calibration, fold.test]
+            assert len(set().union(*parts)) == sum(map(len, parts))
+            assert abs(len(fold.train) - len(before.train)) <= 2
+            assert len(fold.calibration) == pytest.approx(share * len(before.validation), abs=2)
+            assert len(fold.validation) == 0 if share == 1 else len(fold.validation) > 0
+            assert np.array_equal(fold.test, before.test)
+            assert np.array_equal(fold.calibration, other.calibration)
+            assert not np.array_equal(fold.train, other.train)
+            if kind == "classification":
+                assert len(np.unique(targets[fold.calibration])) == 2
+
+
+@SPLITS
+def test_a_limit_keeps_nested_parts_with_those_that_calibrate(split: str):
+    sizes = []
+    for limit in (20, 100, 150):
+        fold, *_ = make_folds("regression", ROWS, None, TARGETS, 0, split=split, limit=limit, calibration=0.5)
+        sizes.append((set(fold.calibration), {*fold.train, *fold.validation, *fold.calibration}))
+        assert len(sizes[-1][1]) == limit
+    for smaller, larger in pairwise(sizes):
+        assert all(few < many for few, many in zip(smaller, larger, strict=True))
+
+
+def test_validation_rows_that_cannot_be_shared_choose_the_epoch():
+    for split in ("folds", "holdout:0.8/0.1/0.1"):
+        for fold in make_folds("regression", np.arange(12), None, TARGETS[:12], 0, split=split, calibration=0.5):
+            assert (len(fold.validation), len(fold.calibration)) == (1, 0)
 
 
 def test_limit_keeps_nested_parts_of_the_training_rows():

@@ -59,7 +59,8 @@ def test_results_go_in_and_weights_do_not(runs: Path, tmp_path: Path, sen_bench:
         for training in run.trainings():
             name = f"matbench_jdft2d/{run.path.name}/seed_{training.seed}/fold_{training.fold}"
             expected |= {
-                f"{name}/{file}" for file in ("metrics.json", "history.csv", "predictions.csv", "manifest.json")
+                f"{name}/{file}"
+                for file in ("metrics.json", "history.csv", "predictions.csv", "calibration.csv", "manifest.json")
             }
     for file in ("ablation.json", "table.csv", "comparisons.csv", "cells.csv", "table.tex"):
         expected.add(f"matbench_jdft2d/ablation-0123456789/{file}")

@@ -42,7 +42,10 @@ def test_what_version_0_1_did_not_record_changes_no_name() -> None:
     assert whole["graph"] == {"cutoff": 5.0, "symprec": 0.01}
     assert whole["training"]["optimizer"] == "adamw"
     assert config_digest(whole, "data") == config_digest(OF_BLOCK, "data")
-    for table, field, value in (("graph", "symprec", 0.001), ("training", "loss", "mse"), ("graph", "cutoff", 4.0)):
+    for table, field, value in (
+        *(("graph", "symprec", 0.001), ("training", "loss", "mse"), ("graph", "cutoff", 4.0)),
+        ("training", "calibration", 0.5),
+    ):
         other = {**whole, table: {**whole[table], field: value}}
         assert config_digest(other, "data") != config_digest(whole, "data")
         assert completed(other)[table][field] == value

@@ -118,6 +118,16 @@ def test_any_file(content):
         check(file=file)
 
 
+def test_without_validation_rows_none_calibrates():
+    assert build_config("prototypes", "mlp").training.calibration == 0.5
+    assert build_config("prototypes", "megnet").training.calibration == 0
+    assert build_config("prototypes", "mlp", assignments=["training.validation=0"]).training.calibration == 0
+    with pytest.raises(UsageError, match=r"validation=0 leaves none: give training\.validation=0\.1 as well"):
+        build_config("prototypes", "megnet", assignments=["training.calibration=0.5"])
+    all_of_them = ["training.validation=0.1", "training.calibration=1"]
+    assert not build_config("prototypes", "megnet", assignments=all_of_them).training.chooses_epoch
+
+
 def test_a_sound_file_is_taken(tmp_path):
     (tmp_path / "recipe.toml").write_bytes(TOML)
     config = build_config("prototypes", "mlp", file=tmp_path / "recipe.toml")

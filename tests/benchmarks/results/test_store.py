@@ -55,6 +55,13 @@ def store(run: Run, training: Training, target: float = 1.0, **fields: object) -
     )
 
 
+def test_a_file_of_rows_that_calibrate_which_the_training_did_not_write_is_damage(run, caplog):
+    assert run.read_calibration(UNIT) is None
+    (run.training_path(UNIT) / "calibration.csv").write_text("id,target,prediction\nmb-2,1.0,1.0\n")
+    assert run.trainings() == [Training(0, 1)]
+    assert "calibration.csv has 1 rows, and metrics.json says 0" in caplog.text
+
+
 def change_manifest(folder: Path, **entries: object) -> None:
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))

@@ -68,7 +68,8 @@ def test_a_holdout_split_names_its_share_of_validation_rows(
     config = build_config("prototypes", variant, recipe=recipe, flags=flags)
     plan = make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path, is_trial=True)
     assert plan.config.training.validation == validation
-    assert len(plan.fold(Training(0, 0)).validation) == n_validation
+    fold = plan.fold(Training(0, 0))
+    assert len(fold.validation) + len(fold.calibration) == n_validation
     published = load_model(variant).recipe["validation"]
     for share in {0.2, published} - {0.0}:  # given by the user, the published share is refused like any other
         config = build_config("prototypes", variant, recipe=recipe, flags={"training.validation": share})

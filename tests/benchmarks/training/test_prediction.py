@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load, save
 
+from benchmarks.results.conformal import read_calibrators
 from benchmarks.results.store import Run, Training
 from sen.crystal import refine
 from tests.benchmarks.conftest import SMALL, Answer, Write, change_facts, replace_file, rocksalts
@@ -64,7 +65,9 @@ def as_json(answer: Answer) -> dict[str, Any]:
     return content
 
 
-def test_every_model_predicts_what_it_predicted_for_its_test_rows(run: Run, files: Path, sen_bench: Command) -> None:
+def test_every_model_predicts_what_it_predicted_for_the_rows_of_its_fold(
+    run: Run, files: Path, sen_bench: Command
+) -> None:
     content = as_json(sen_bench("predict", run.path, files, "--format", "json"))
     models = [Training(model["seed"], model["fold"]) for model in content["models"]]
     assert models == [Training(seed, fold) for seed in (0, 1) for fold in (0, 1)]
@@ -72,11 +75,13 @@ def test_every_model_predicts_what_it_predicted_for_its_test_rows(run: Run, file
     by_id = {Path(entry["file"]).stem: entry for entry in content["predictions"]}
     compared = 0
     for at, training in enumerate(models):
-        stored = run.read_predictions(training)
-        for row_id, expected in zip(stored.ids, stored.prediction, strict=True):
-            if row_id in by_id:
-                assert by_id[row_id]["by_model"][at] == pytest.approx(expected, rel=1e-5)
-                compared += 1
+        calibrating = run.read_calibration(training)
+        assert calibrating is not None
+        for stored in (run.read_predictions(training), calibrating):
+            for row_id, expected in zip(stored.ids, stored.prediction, strict=True):
+                if row_id in by_id:
+                    assert by_id[row_id]["by_model"][at] == pytest.approx(expected, rel=1e-5)
+                    compared += 1
     assert compared >= 8
     for entry in content["predictions"]:
         assert entry["prediction"] == pytest.approx(np.mean(entry["by_model"]))
@@ -250,7 +255,11 @@ def test_classification_gives_probabilities(files: Path, sen_bench: Command, tmp
     probability = np.array([entry["prediction"] for entry in content["predictions"]])
     assert ((probability >= 0) & (probability <= 1)).all()
     assert ((probability > 0.5) == [row[1] for row in rows[:20]]).mean() > 0.8
-    assert "probability" in sen_bench("predict", run, files / "mb-jdft2d-001.vasp").out
+    answer = sen_bench("predict", run, files / "mb-jdft2d-001.vasp", "--interval", 60)
+    assert "probability" in answer.out
+    assert "Set: covers 60 %" in answer.out
+    sets = as_json(sen_bench("predict", run, files, "--format", "json", "--interval", 60))["predictions"]
+    assert {label for entry in sets for label in entry["labels"]} <= {"false", "true"}
 
 
 def test_a_model_that_is_fitted_predicts_from_its_run(
@@ -276,3 +285,60 @@ def test_a_model_that_is_fitted_predicts_from_its_run(
     answer = sen_bench("predict", path, files)
     assert answer.code == 1
     assert "do not fit this version of sen-bench and its model 'trees'" in answer.err
+
+
+def test_intervals_are_the_medians_of_those_of_the_folds(run: Run, files: Path, sen_bench: Command) -> None:
+    content = as_json(sen_bench("predict", run.path, files, "--format", "json", "--interval", 60))
+    calibrators = read_calibrators(run, run.trainings())
+    assert [len(calibration) for calibration in calibrators.values()] == [2, 2]
+    for entry in content["predictions"]:
+        predicted = np.array(entry["by_model"]).reshape(2, 2, 1)  # seeds, folds
+        for name, by_spread in (("interval", False), ("interval_by_spread", True)):
+            ends = [calibrators[fold].interval(predicted[:, fold], 0.6, by_spread=by_spread) for fold in (0, 1)]
+            assert entry[name] == pytest.approx(np.mean(ends, axis=0).ravel().tolist())
+    file = files / "mb-jdft2d-001.vasp"
+    (row,) = csv.DictReader(io.StringIO(sen_bench("predict", run.path, file, "--format", "csv", "--interval", 60).out))
+    (entry,) = (each for each in content["predictions"] if each["file"] == str(file))
+    assert [float(row["interval_low"]), float(row["interval_high"])] == pytest.approx(entry["interval"], rel=1e-5)
+    table = sen_bench("predict", run.path, file, "--interval", 60).out
+    assert "60 % interval by spread" in table
+    assert "Calibrated by 2 rows of each fold that took no part in training; medians of the folds." in table
+
+
+def test_a_level_that_needs_more_rows_gives_no_interval_and_says_so(run: Run, files: Path, sen_bench: Command) -> None:
+    file = files / "mb-jdft2d-001.vasp"
+    reason = "a fold has 2 rows that calibrate, and 90 % needs 9: ask for 66 % or less"
+    answer = sen_bench("predict", run.path, file)
+    assert reason in answer.out
+    assert "90 % interval" not in answer.out
+    answer = sen_bench("predict", run.path, file, "--format", "json")
+    assert reason in answer.err
+    assert as_json(answer)["predictions"][0]["interval"] is None
+
+
+@pytest.mark.parametrize("level", ["0", "100", "100%", "-5", "nan", "0.9", "many"])
+def test_what_is_no_level_is_refused(run: Run, files: Path, sen_bench: Command, level: str) -> None:
+    answer = sen_bench("predict", run.path, files, "--interval", level)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"--interval takes a share above 0 and below 100 per cent, such as 5%, not '{level}" in answer.err
+    assert ("Did you mean 90%?" in answer.err) == (level == "0.9")
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        ("training.validation=0", "all rows of its recipe train (training.validation=0), so that none calibrates"),
+        ("training.calibration=0", "no row calibrates (training.calibration=0"),
+        ("training.validation=0.01", "a fold has too few validation rows for one of them to calibrate"),
+    ],
+)
+@pytest.mark.usefixtures("unlearnt")
+def test_a_recipe_without_rows_that_calibrate_has_no_interval(
+    write_data: Write, files: Path, sen_bench: Command, tmp_path: Path, field: str, reason: str
+) -> None:
+    options = ("--folds", 0, "--epochs", 1, "--set", field, "--out", tmp_path / "runs")
+    assert sen_bench("run", "matbench_jdft2d", *SMALL, *options, "--data-dir", write_data(ROWS)).code == 0
+    (path,) = (tmp_path / "runs" / "matbench_jdft2d").iterdir()
+    answer = sen_bench("predict", path, files)
+    assert answer.code == 0
+    assert reason in answer.out

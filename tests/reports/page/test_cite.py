@@ -116,6 +116,7 @@ OTHER_RECIPES: dict[str, Any] = {
     "training.clip_norm": 2.5,
     "training.ema_decay": 0.5,
     "training.validation": 0.2,
+    "training.calibration": 0.25,
     "training.patience": 3,
     "training.precision": "bfloat16",
     "training.frozen_epochs": 3,
@@ -198,14 +199,17 @@ def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]
         "It was trained with AdamW on the mean absolute error of standardised targets, at most 60 epochs, "
         "batches of up to 32 crystals (65,536 neighbours), a peak learning rate of 0.0007, linear warm-up over the "
         "first 10 % of the steps, cosine decay, weight decay 3, dropout 0.3, gradients clipped to a norm of 1, an "
-        "exponential moving average of the weights (decay 0.99) and early stopping after 30 epochs without a better "
-        "validation error. One seed was run. Intervals are 95 % percentile intervals"
+        "exponential moving average of the weights (decay 0.99), early stopping after 30 epochs without a better "
+        "validation error and 50 % of the validation rows kept for calibrating intervals. One seed was run. Intervals "
+        "are 95 % percentile intervals"
     ) in text
     for what in ("Scores", "standard deviation", "Differences", "t-test", "Holm"):
         assert what not in text
     assert "The data were all 60 rows." in text
-    assert "Of these 36 rows were used for training" in text
-    assert "predicted once. " in text
+    assert (
+        "Of these 36 rows were used for training, 6 others held out of the training rows for choosing the epoch, 6 for "
+        "calibrating intervals, and 12 predicted once. "
+    ) in text
     assert "Predictions of others" not in text
 
 
