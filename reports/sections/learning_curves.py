@@ -154,7 +154,9 @@ def _alike(runs: Iterable[Result]) -> Iterator[list[Result]]:
 def _curve(runs: Sequence[Result], metric: str, *, higher_is_better: bool) -> _Curve | None:
     """Return the curve of these runs on the trainings that all have; None where there are none, or no two numbers."""
     common: list[Training] = sorted(set.intersection(*(set(run.trainings) for run in runs)))
-    given = [[each["train"] + each["validation"] for each in _rows(run, common)] for run in runs]
+    given = [
+        [each["train"] + each["validation"] + each.get("calibration", 0) for each in _rows(run, common)] for run in runs
+    ]
     if not common or len({tuple(rows) for rows in given}) < len(runs):
         return None
     folds, seeds = (sorted({getattr(training, name) for training in common}) for name in ("fold", "seed"))

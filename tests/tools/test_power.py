@@ -53,8 +53,12 @@ def compared(loss: np.ndarray, *, resampled: bool = False) -> list[Comparison]:
     variants = []
     for i, errors in enumerate(loss):
         each = {Training(seed, fold): errors[fold, seed] for fold, seed in np.ndindex(errors.shape[:2])}
-        ids = [str(row) for row in range(loss.shape[-1])]
-        predictions = {training: Predictions(ids, np.zeros(len(ids)), error) for training, error in each.items()}
+        predictions = {
+            training: Predictions(
+                [f"row {row} of fold {training.fold}" for row in range(len(error))], np.zeros(len(error)), error
+            )
+            for training, error in each.items()
+        }
         scores = {training: float(error.mean()) for training, error in each.items()}
         variants.append(Compared(str(i), scores, predictions, TEST_TO_TRAIN))
     pairs = [(one, variants[0]) for one in variants[1:]]

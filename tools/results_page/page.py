@@ -5,7 +5,7 @@ archive, such as results/phonons-blocks.zip/matbench_phonons/ablation-2537d822eb
 
 - `results`, `comparisons` or `leaderboard`: an ablation, alone or among the published models; FILE is its folder;
 - `recipes`: recipes that were tried; FILE is a folder with ablations judged by validation rows;
-- `tried`: recipes that were trained on the proxies; FILE is a folder of runs;
+- `tried`: recipes that were trained on the proxies; FILE is a pattern for archives;
 - `reproduced`: models trained here, each beside what was published of it; FILE is a folder of runs;
 - `repeated` or `apart`: configurations that were trained again with the same seed on all five folds, and how far apart
   the predictions of any two trainings lie; FILE is a pattern for archives;

@@ -49,13 +49,15 @@ class Tried(NamedTuple):
     seconds: float
 
 
-def tried(folder: Path) -> str:
-    """Return the errors of all recipes on each proxy, as shares of those of the default recipe with the same seeds.
+def tried(pattern: Path) -> str:
+    """Return the errors of the recipes in archives, as shares of that of the default recipe on the same rows and seeds.
 
     Raises:
-        ValueError: The default recipe was not trained on the same rows and seeds.
+        ValueError: There is no recipe, or the default recipe was not trained on the same rows and seeds.
     """
-    recipes = list(read_tried(folder))
+    recipes = [each for path in sorted(pattern.parent.glob(pattern.name)) for each in read_tried(path)]
+    if not recipes:
+        raise ValueError(f"{pattern}: there is no run on a proxy.")
     lines: dict[tuple[int, str, str], dict[str, tuple[Tried, float]]] = defaultdict(dict)
     for each in recipes:
         reference = reference_of(each, recipes)

@@ -105,7 +105,7 @@ def test_untrained_models_are_those_from_which_training_began(runs: dict[str, Ru
     table, task = dataset.table, dataset.task
     fold = make_folds(task.kind, table.row, task.n_rows, table.target, 0)[1]
     graphs = GraphTensors(build_graphs(table, models.config.graph, jobs=1))
-    options: dict[str, Any] = {"kind": task.kind, "seed": 0, "session": {}, "stopwatch": Stopwatch()}
+    options: dict[str, Any] = {"kind": task.kind, "seed": 0, "session": {}, "stopwatch": Stopwatch(), "initial": {}}
     begun = _FoldTrainer(models.config, graphs, table.target, fold, **options)
     mine = models.load(Training(0, 1), trained=False)
     state = begun._predictor.model.state_dict()

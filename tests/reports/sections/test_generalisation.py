@@ -160,7 +160,7 @@ def test_groups_need_no_crystals_but_for_distances(tmp_path: Path) -> None:
 
 def test_a_classification_has_shares_of_wrong_labels(tmp_path: Path) -> None:
     for split in ("folds", "formula"):
-        make_runs(tmp_path, split, {"mlp": 0.5, "trees": 0.4}, kind="classification")
+        make_runs(tmp_path, split, {"mlp": 0.5, "trees": 0.4}, kind="classification", n=2 * N_ROWS)
     facts = facts_of(studies_of(tmp_path)["formula"])
     assert all(0 <= group["outside"]["loss"] <= 1 for group in facts["groups"]["models"][0]["groups"])
     assert "share of wrong labels" in words_of(facts)
