@@ -116,7 +116,8 @@ def run_here(line: Line, sen_bench: Callable[..., Answer]) -> Here:
 
 
 def predictions(out: Path) -> dict[str, list[list[str]]]:
-    files = sorted(out.rglob("predictions.csv"))
+    """What finished folds predicted; what was still being written when it was killed is in a folder `.fold_...`."""
+    files = sorted(out.rglob("fold_*/predictions.csv"))
     return {file.parent.name: list(csv.reader(file.open())) for file in files}
 
 

@@ -21,7 +21,10 @@ pytestmark = [
     pytest.mark.skipif(BINARY is None, reason="needs chromium (apt-get install chromium)"),
 ]
 
-OWN_SECTIONS = ("overview", "parity", "training", "worst", "systems", "provenance")
+OWN_SECTIONS = (
+    *("overview", "parity", "calibration", "training", "learning-curves"),
+    *("worst", "systems", "generalisation", "provenance"),
+)
 NEED_MODELS = {"elements", "equivalence", "maps", "separation"}
 
 
