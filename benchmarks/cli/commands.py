@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from benchmarks.base.console import count, say
-from benchmarks.base.errors import RunError, UsageError
+from benchmarks.base.errors import RunError, UnlearntError, UsageError, printable
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
     BadRowOption,
@@ -170,9 +170,12 @@ def run(
     show_result(plan, summary)
     if failures:
         names = "; ".join(str(planned) for planned in failures)
+        again = "To try them again"
+        if any(isinstance(reason, UnlearntError) for reason in failures.values()):
+            again = "Those that did not learn would fail again: change what their reasons name in this command"
         raise RunError(
             f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons above, and have no result: "
-            f"{names}. To try them again:\n  {shlex.join(command_line)}"
+            f"{names}. {again}:\n  {shlex.join(command_line)}"
         )
 
 
@@ -182,6 +185,12 @@ def _choose_variant(block: str | None, model: str | None) -> str:
 
     if block is not None and model is not None:
         raise UsageError("--block X is short for --model sen with that block: leave out --block or --model.")
+    for option, names in (("block", block), ("model", model)):
+        if names is not None and "," in names:
+            raise UsageError(
+                f"--{option} takes one {option}. To compare several: "
+                f"sen-bench ablate TASK --{option}s {printable(names)}"
+            )
     if model is not None:
         check_variant(model, "model")
     else:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from benchmarks.base.console import count, duration, figures, make_console, say
 from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageError, printable
-from benchmarks.base.files import expanded, plain
+from benchmarks.base.files import check_folder, expanded, plain
 from benchmarks.base.text import csv_text
 from benchmarks.cli.progress import first_ids, show_notes
 from benchmarks.data.folds import N_FOLDS, fold_label, n_folds
@@ -426,8 +426,8 @@ def show_tasks(data_dir: Path | None) -> None:
     Raises:
         UsageError: There is no folder `data_dir`.
     """
-    if data_dir is not None and not expanded(data_dir).is_dir():
-        raise UsageError(f"There is no folder {data_dir} (--data-dir).")
+    if data_dir is not None:
+        check_folder(expanded(data_dir), "(--data-dir)")
     table = Table(title="Tasks")
     for heading in ("task", "rows", "target", "unit", "kind", "data"):
         table.add_column(heading, justify="right" if heading == "rows" else "left")

@@ -45,6 +45,7 @@ from benchmarks.base.files import (
     put_in_place,
     read_again,
     read_file,
+    remedy,
     write_bytes,
     write_json,
 )
@@ -488,7 +489,7 @@ class Run:
             yield
         except OSError as error:
             raise failure(
-                f"The run folder {self.path} cannot be written ({error.strerror}): free disk space, or choose another "
+                f"The run folder {self.path} cannot be written ({error.strerror}): {remedy(error)}, or choose another "
                 "folder with --out. Finished results in it are kept."
             ) from error
 

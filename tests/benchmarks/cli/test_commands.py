@@ -315,6 +315,7 @@ def test_divergence_is_reported_and_leaves_no_result(write_data: Write, sen_benc
     assert answer.code == 1
     assert "learning_rate" in answer.out
     assert "1 of 1 trainings failed" in answer.err
+    assert "Those that did not learn would fail again: change" in answer.err
     assert not list(out.rglob("fold_*"))
 
 
@@ -530,6 +531,12 @@ def test_version_is_that_of_the_package(sen_bench: Command) -> None:
     assert (answer.code, answer.out) == (0, f"sen-bench {version('sen-bench')}\n")
 
 
+def test_every_command_answers_to_h(sen_bench: Command) -> None:
+    for arguments in (["-h"], ["ablate", "-h"]):
+        answer = sen_bench(*arguments)
+        assert (answer.code, "Usage: sen-bench" in answer.out) == (0, True)
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = "import sys, benchmarks.cli.main, benchmarks.cli.commands; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
@@ -543,7 +550,19 @@ def test_help_loads_nothing_heavy() -> None:
         (["run", "matbench_steels"], "composition-only"),
         (["run", "prototypes", "--block", "capsul"], "Did you mean capsule"),
         (["run", "prototypes", "--set", "training.epoch=3"], "Did you mean training.epochs"),
+        (["run", "prototypes", "--set", "training.lr=1"], "Did you mean training.learning_rate? Available"),
         (["run", "prototypes", "--set", "training.epochs"], "FIELD=VALUE"),
+        (["run", "prototypes", "--block", "mlp,egnn"], "one block. To compare several: sen-bench ablate TASK --blocks"),
+        (
+            ["tune", "prototypes", "--trials", "2", "--model", "megnet,cogn"],
+            "ablate TASK --models megnet,cogn",
+        ),
+        (["run", "--task", "matbench_phonon"], "Did you mean matbench_phonons"),
+        (["run", "--task=matbench_phonon", "--seeds", "2"], "Did you mean matbench_phonons"),
+        (["ablate", "matbench_phonon"], "Did you mean matbench_phonons"),
+        (["ablate", "--blocks", "mlp", "--task", "matbench_phonon"], "Did you mean matbench_phonons"),
+        (["ablate", "prototypes", "--task", "prototypes"], "unexpected extra argument"),
+        (["run", "prototypes", "--seeds", "0,1,2"], "--seeds takes a count, such as 3"),
         (["run", "prototypes", "--set", "training.epochs=many"], "training.epochs"),
         (["run", "prototypes", "--set", "sen.heads=7"], "must divide"),
         (["run", "prototypes", "--epochs", "0"], "training.epochs"),
@@ -562,7 +581,10 @@ def test_help_loads_nothing_heavy() -> None:
         (["run", "prototypes", "--config", "nowhere.toml"], "cannot be read"),
         (["run", "prototypes", "--device", "tpu"], "no device 'tpu'"),
         (["run", "matbench_phonons", "--data-dir", "nowhere"], "matbench_phonons.json.gz"),
+        (["run", "matbench_phonons", "--data-dir", __file__], "is a file and no folder (--data-dir or SEN_BENCH_DATA)"),
         (["tasks", "--data-dir", "nowhere"], "no folder nowhere"),
+        (["tasks", "--data-dir", __file__], "is a file and no folder (--data-dir)"),
+        (["report", "runs", "--data-dir", __file__], "is a file and no folder (--data-dir)"),
         (["prepare", "matbench_glass"], "composition-only"),
         (["status", "nowhere"], "no folder or archive nowhere"),
         (["trian"], "No such command"),
