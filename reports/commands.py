@@ -216,7 +216,9 @@ def report(
 
             def done(study: Study, outcome: Outcome) -> None:
                 state = "failed" if outcome.failed else "nothing to show" if outcome.reason else "done"
-                display.console.print(f"{study.title}, {outcome.name}: {state} ({duration(outcome.seconds)})")
+                why = f": {outcome.reason}" if outcome.reason and not outcome.failed else ""
+                line = f"{study.title}, {outcome.name}: {state} ({duration(outcome.seconds)}){why}"
+                display.console.print(line, soft_wrap=True)
 
             given = [
                 *(("--against", path) for path in against or ()),

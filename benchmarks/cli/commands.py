@@ -315,7 +315,10 @@ def prepare(
         dataset = load_with_bars(chosen, data_dir, on_bad_row, display, symprec=settings.symprec, jobs=jobs)
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
         duplicates = find_near_duplicates(dataset.table, jobs=jobs, progress=display.progress("Comparing crystals"))
-    show_preparation(dataset, graphs, duplicates)
+    given = [("--data-dir", data_dir), ("--config", config), *(("--set", each) for each in set_ or ())]
+    given += [("--target", target), ("--kind", kind), ("--on-bad-row", on_bad_row)]
+    words = [str(word) for option in given if option[1] is not None for word in option]
+    show_preparation(dataset, graphs, duplicates, ["sen-bench", "run", task, *words])
 
 
 def split(

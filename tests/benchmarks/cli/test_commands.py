@@ -303,6 +303,7 @@ def test_limit_drops_training_rows_only(write_data: Write, sen_bench: Command, t
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     answer = sen_bench(*run_arguments(data, out, "--folds", "0", "--limit", 20))
     assert answer.code == 0, answer.err
+    assert f"Next: sen-bench report {only_run(out)} " in answer.out
     rows = json.loads((only_run(out) / "seed_0/fold_0/metrics.json").read_text())["rows"]
     assert rows["train"] + rows["validation"] + rows["calibration"] == 20
     assert rows["test"] == len((only_run(out) / "seed_0/fold_0/predictions.csv").read_text().splitlines()) - 1 > 5
@@ -316,6 +317,9 @@ def test_divergence_is_reported_and_leaves_no_result(write_data: Write, sen_benc
     assert "learning_rate" in answer.out
     assert "1 of 1 trainings failed" in answer.err
     assert "Those that did not learn would fail again: change" in answer.err
+    assert re.search(
+        r"Failed: matbench_jdft2d, mlp-\w+, fold 0, seed 0: Training diverged: .*", sen_bench("status", out).out
+    )
     assert not list(out.rglob("fold_*"))
 
 
@@ -474,6 +478,10 @@ def test_prepare_fills_the_cache_once(write_data: Write, sen_bench: Command, own
     answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)
     assert answer.code == 0
     assert "30 crystals (4.7% of the task), 60 atoms, 60 graph nodes" in answer.out
+    assert answer.out.endswith(
+        f"Cached: the crystals and these graphs, in {own_cache}.\n"
+        f"Next: sen-bench run matbench_jdft2d --data-dir {data}\n"
+    )
     before = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*.npy")}
     assert before
     assert sen_bench("prepare", "matbench_jdft2d", "--data-dir", data).code == 0
