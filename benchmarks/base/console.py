@@ -68,13 +68,7 @@ def print_table(
         drop: Headings of the columns that a terminal may be too narrow for; the first is left out first.
     """
     for n_dropped in range(len(drop) + 1):
-        shown = [at for at, name in enumerate(columns) if name not in drop[:n_dropped]]
-        table = Table(title=title, title_justify="left")
-        for name, side in columns.items():
-            if name not in drop[:n_dropped]:
-                table.add_column(name, justify=side, no_wrap=True)
-        for row in rows:
-            table.add_row(*(row[at] for at in shown))
+        table = _table(title, columns, rows, drop[:n_dropped])
         width = Measurement.get(console, console.options.update(max_width=_ENDLESS), table).maximum
         if not console.is_terminal:
             console.width = max(width, console.width)
@@ -89,6 +83,18 @@ def print_table(
         for name, cell in zip(list(columns)[1:], others, strict=True):
             if cell:
                 console.print(f"  {name}: {cell}", soft_wrap=True)
+
+
+def _table(
+    title: str, columns: Mapping[str, JustifyMethod], rows: Sequence[Sequence[str]], left_out: Sequence[str]
+) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name, side in columns.items():
+        if name not in left_out:
+            table.add_column(name, justify=side, no_wrap=True)
+    for row in rows:
+        table.add_row(*(cell for name, cell in zip(columns, row, strict=True) if name not in left_out))
+    return table
 
 
 def say(message: object, *, err: bool = False) -> None:

@@ -45,6 +45,7 @@ __all__ = [
     "check_block",
     "check_model",
     "export",
+    "fields",
     "models",
     "predict",
     "prepare",
@@ -410,6 +411,13 @@ def blocks() -> None:
     from benchmarks.cli.display import show_blocks
 
     show_blocks()
+
+
+def fields() -> None:
+    """List every field of the configuration for --set and --config: default, meaning, unit and source."""
+    from benchmarks.cli.display import show_fields
+
+    show_fields()
 
 
 def check_block(name: Annotated[str, typer.Argument(help="Block; `sen-bench blocks` lists them.")]) -> None:

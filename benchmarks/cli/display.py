@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "show_blocks",
     "show_contract",
+    "show_fields",
     "show_models",
     "show_predictions",
     "show_preparation",
@@ -508,6 +509,24 @@ def show_blocks() -> None:
     )
     if broken:
         raise RunError(" ".join(broken))
+
+
+def show_fields() -> None:
+    """Print a line for every configuration field: name, default and meaning, with unit and source where it has them."""
+    from benchmarks.results.run_config import all_fields
+
+    console, last = make_console(), ""
+    for owner, name, field in all_fields():
+        if owner != last:
+            console.print(f"Of {owner}:", style="bold", soft_wrap=True)
+        console.print(f"  {name} = {_as_set(field.default)}  {field.description or ''}", soft_wrap=True)
+        last = owner
+    console.print("--set NAME=VALUE sets a field. `sen-bench models` lists the recipes of other models than SEN.")
+
+
+def _as_set(value: object) -> str:
+    """Return a value as --set takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def show_models() -> None:

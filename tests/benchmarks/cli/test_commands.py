@@ -534,6 +534,20 @@ def test_tasks_and_blocks_are_listed(sen_bench: Command, data_dir: Path) -> None
     assert re.search(r"none .* 0 .* 50,049 ", blocks.out)
 
 
+def test_every_field_is_listed_with_its_default_and_meaning(sen_bench: Command) -> None:
+    answer = sen_bench("fields")
+    assert answer.code == 0, answer.err
+    for line in (
+        "training.learning_rate = 0.0007  Peak learning rate.",
+        "sen.gaussian_range = 6.0  Centre of the last Gaussian in Å; the first is at 0 (authors' code).",
+        "training.optimizer = adamw  adamw decouples",
+        "limit = null  Training rows",
+    ):
+        assert f"\n  {line}" in answer.out
+    assert "Of block egnn:\n  block." in answer.out
+    assert not re.search(r" = .*  $", answer.out, re.MULTILINE)
+
+
 def test_version_is_that_of_the_package(sen_bench: Command) -> None:
     answer = sen_bench("--version")
     assert (answer.code, answer.out) == (0, f"sen-bench {version('sen-bench')}\n")
