@@ -28,7 +28,7 @@ from ablations.results import evaluate, write_result
 from ablations.scores import read_finished
 from ablations.tuning import make_tuning, with_finished_recipe, with_recipe
 from benchmarks.base.console import count, duration, say
-from benchmarks.base.errors import RunError, SenBenchError, UsageError, printable
+from benchmarks.base.errors import RunError, SenBenchError, UnlearntError, UsageError, printable
 from benchmarks.base.interrupts import note_signals
 from benchmarks.base.machine import check_device_name, n_threads, pick_device
 from benchmarks.base.zip_path import AnyPath
@@ -511,5 +511,8 @@ def conclude(
         for planned, error in failures.items():
             reasons.setdefault((names[planned.plan], str(error)), []).append(str(planned))
         lines = "\n".join(f"  {name} ({'; '.join(trainings)}): {why}" for (name, why), trainings in reasons.items())
-        raise RunError(f"{count(len(failures), 'training')} failed, and the same command tries again:\n{lines}")
+        again = "the same command tries again"
+        if any(isinstance(error, UnlearntError) for error in failures.values()):
+            again = "those that did not learn would fail again unless something is changed"
+        raise RunError(f"{count(len(failures), 'training')} failed, and {again}:\n{lines}")
     return folder

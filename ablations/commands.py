@@ -13,11 +13,11 @@ import typer
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.cli.options import (
     CONFIG_HELP,
-    TASK_HELP,
     BackendOption,
     JobsOption,
     LogOption,
     SchedulerOption,
+    TaskArgument,
     TrainingOptions,
     results_in_files,
     show_how_to_continue,
@@ -30,6 +30,7 @@ __all__ = ["ablate"]
 @partial(results_in_files, unless=["dry_run"])
 @with_training_options
 def ablate(
+    task: TaskArgument = "prototypes",
     *,
     blocks: Annotated[
         str | None,
@@ -41,7 +42,6 @@ def ablate(
     models: Annotated[
         str | None, typer.Option(help="Models to compare, such as megnet,cogn; all: every installed one but SEN.")
     ] = None,
-    task: Annotated[str, typer.Option(help=TASK_HELP)] = "prototypes",
     options: TrainingOptions,
     config: Annotated[
         list[str] | None,

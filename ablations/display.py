@@ -276,11 +276,7 @@ def show_result(result: AblationResult, folder: str) -> None:
     if result.absent:
         _print(console, f"No training is finished of {'; '.join(map(str, result.absent))}.")
     if result.comparisons:
-        console.print(_table_of_comparisons(result, compact=compact))
-        for sentence in result.explanations:
-            _print(console, sentence)
-        if compact:
-            _print(console, f"Shares, p, finds and seeds stand in a terminal of {_WIDE} columns and in the files.")
+        _show_comparisons(console, result, compact=compact)
     show_notes(console, dataset)
     _print_recipes(console, result.variants)
     if not dataset.is_complete:
@@ -370,32 +366,51 @@ def _table_of_parameters(result: AblationResult) -> Table:
     return table
 
 
-def _table_of_comparisons(result: AblationResult, *, compact: bool) -> Table:
+def _show_comparisons(console: Console, result: AblationResult, *, compact: bool) -> None:
+    if compact:
+        _print_comparisons(console, result)
+    else:
+        console.print(_table_of_comparisons(result))
+    for sentence in result.explanations:
+        _print(console, sentence)
+    if compact:
+        _print(console, f"Shares, finds and seeds stand in a terminal of {_WIDE} columns and in the files.")
+
+
+def _print_comparisons(console: Console, result: AblationResult) -> None:
+    """Print the lines that a narrow terminal gets in place of the table, with all that decides a verdict."""
+    unit = f" {task.unit}" if (task := result.dataset.task).unit else ""
+    _print(console, f"Declared contrasts{f' ({task.split})' if task.split != 'folds' else ''}")
+    for comparison in result.comparisons:
+        difference = figures(comparison.difference, 3)
+        _print(console, f"{comparison.first} less {comparison.second}: {difference}{unit}")
+        for question, answer in answers(comparison):
+            interval = f"{figures(answer.low, 3)} to {figures(answer.high, 3)}"
+            reason = "" if answer.reason else f" (95 % interval {interval}, p {figures(answer.p, 2)})"
+            _print(console, f"  {question}: {verdict(answer)}{reason}")
+        if comparison.superiority:
+            _print(console, f"  first better: {how_often_better(comparison)}")
+
+
+def _table_of_comparisons(result: AblationResult) -> Table:
     task = result.dataset.task
     split = f" ({task.split})" if task.split != "folds" else ""
     title = f"Declared contrasts{split}{f', in {task.unit}' if task.unit else ''}"
     table = Table(title=title, title_justify="left")
-    left_out = {"p", "finds", "seeds"} if compact else set()
     headings = ["first", "second", "difference", "question", "95 % interval", "p", "verdict", "finds", "seeds"]
     any_share = any(comparison.superiority for comparison in result.comparisons)
     headings += ["first better"] if any_share else []
     texts = {"first", "second", "question", "verdict", "seeds", "first better"}
     for heading in headings:
-        if heading not in left_out:
-            _add_column(table, heading, is_text=heading in texts)
+        _add_column(table, heading, is_text=heading in texts)
     for comparison in result.comparisons:
         difference = comparison.difference
-        shown = figures(difference, 3) if compact else with_share(difference, comparison)
-        of_contrast = [comparison.first, comparison.second, shown]
+        of_contrast = [comparison.first, comparison.second, with_share(difference, comparison)]
         for question, answer in answers(comparison):
             interval = f"{figures(answer.low, 3)} to {figures(answer.high, 3)}"
             cells = [*(of_contrast or [""] * 3), question, "" if answer.reason else interval]
-            if not compact:
-                cells.append(figures(answer.p, 2))
-            cells.append(verdict(answer))
-            if not compact:
-                seeds = seeds_wanted(comparison, result.declaration.target) if of_contrast else ""
-                cells += [with_share(answer.detectable, comparison, 2), seeds]
+            seeds = seeds_wanted(comparison, result.declaration.target) if of_contrast else ""
+            cells += [figures(answer.p, 2), verdict(answer), with_share(answer.detectable, comparison, 2), seeds]
             if any_share:
                 cells.append("" if of_contrast else how_often_better(comparison))
             table.add_row(*cells)

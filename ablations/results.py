@@ -20,7 +20,7 @@ from benchmarks.base import latex
 from benchmarks.base.cache import digest
 from benchmarks.base.console import count, figures
 from benchmarks.base.errors import UsageError
-from benchmarks.base.files import plain, write_bytes, write_json
+from benchmarks.base.files import plain, remedy, write_bytes, write_json
 from benchmarks.base.text import csv_text
 from benchmarks.data.dataset import Dataset
 from benchmarks.results.contrasts import MARGIN, Answer, Comparison, KnownNoise, Noise, Superiority, known_noise
@@ -254,7 +254,7 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
         write_bytes(folder / "table.tex", _latex(result).encode())
     except OSError as error:
         raise UsageError(
-            f"{folder} cannot be written ({error.strerror}): free some space, and repeat the command."
+            f"{folder} cannot be written ({error.strerror}): {remedy(error)}, and repeat the command."
         ) from None
     return folder
 

@@ -9,7 +9,7 @@ import typer
 
 from benchmarks.base.console import say
 from benchmarks.base.errors import RunError, UsageError
-from benchmarks.base.files import expanded, plain
+from benchmarks.base.files import check_folder, expanded, plain
 from benchmarks.cli.options import DataDir, DeviceOption, parse_percent, results_in_files
 
 if TYPE_CHECKING:
@@ -216,7 +216,9 @@ def report(
 
             def done(study: Study, outcome: Outcome) -> None:
                 state = "failed" if outcome.failed else "nothing to show" if outcome.reason else "done"
-                display.console.print(f"{study.title}, {outcome.name}: {state} ({duration(outcome.seconds)})")
+                why = f": {outcome.reason}" if outcome.reason and not outcome.failed else ""
+                line = f"{study.title}, {outcome.name}: {state} ({duration(outcome.seconds)}){why}"
+                display.console.print(line, soft_wrap=True)
 
             given = [
                 *(("--against", path) for path in against or ()),
@@ -265,8 +267,8 @@ def check_report(
     share = parse_percent("--margin", margin)
     names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
     _check_writable(out, out.with_suffix(".json"), overwrite=overwrite)
-    if data_dir is not None and not expanded(data_dir).is_dir():
-        raise UsageError(f"There is no folder {data_dir} (--data-dir) with the data files.")
+    if data_dir is not None:
+        check_folder(expanded(data_dir), "(--data-dir) with the data files")
     return names, share
 
 

@@ -14,7 +14,9 @@ __all__ = ["Config", "Range", "SENConfig", "Space"]
 class Config(BaseModel):
     """Base of every configuration: immutable; unknown fields, values of another type, NaN and infinity are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 @dataclass(frozen=True)

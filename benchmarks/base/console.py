@@ -6,23 +6,26 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
 from rich.live import Live
+from rich.measure import Measurement
 from rich.progress import Progress
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from benchmarks.base.text import visible
 
-__all__ = ["LogFormatter", "count", "drawn", "duration", "figures", "make_console", "say"]
+__all__ = ["LogFormatter", "count", "drawn", "duration", "figures", "make_console", "print_table", "say"]
 
 # Width of tables in a file or a pipe, which have no width of their own.
 _FILE_WIDTH = 200
+_ENDLESS = 10_000
 # Messages indent the lines that they consist of: any other line break came with a name.
 _FOREIGN_BREAK = re.compile(r"\n(?!  )")
 
@@ -46,6 +49,52 @@ def make_console() -> Console:
         width = max(console.width, _FILE_WIDTH)
         console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
     return console
+
+
+def print_table(
+    console: Console,
+    title: str,
+    columns: Mapping[str, JustifyMethod],
+    rows: Sequence[Sequence[str]],
+    drop: Sequence[str],
+) -> None:
+    """Print a table in which nothing is shortened or broken, or on a very narrow terminal a line for each fact.
+
+    Args:
+        console: Where to print; a file or a pipe gets all columns, however wide they are.
+        title: Title of the table.
+        columns: Heading of each column, and to which side its cells stand.
+        rows: The cells of each row.
+        drop: Headings of the columns that a terminal may be too narrow for; the first is left out first.
+    """
+    for n_dropped in range(len(drop) + 1):
+        table = _table(title, columns, rows, drop[:n_dropped])
+        width = Measurement.get(console, console.options.update(max_width=_ENDLESS), table).maximum
+        if not console.is_terminal:
+            console.width = max(width, console.width)
+        if width <= console.width:
+            console.print(table)
+            if n_dropped:
+                console.print(f"Too narrow for: {', '.join(drop[:n_dropped])}. A wider terminal or a file has all.")
+            return
+    console.print(title)
+    for first, *others in rows:
+        console.print(f"\n{first}", soft_wrap=True)
+        for name, cell in zip(list(columns)[1:], others, strict=True):
+            if cell:
+                console.print(f"  {name}: {cell}", soft_wrap=True)
+
+
+def _table(
+    title: str, columns: Mapping[str, JustifyMethod], rows: Sequence[Sequence[str]], left_out: Sequence[str]
+) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name, side in columns.items():
+        if name not in left_out:
+            table.add_column(name, justify=side, no_wrap=True)
+    for row in rows:
+        table.add_row(*(cell for name, cell in zip(columns, row, strict=True) if name not in left_out))
+    return table
 
 
 def say(message: object, *, err: bool = False) -> None:

@@ -8,7 +8,16 @@ from collections.abc import Iterable
 
 from benchmarks.base.text import visible
 
-__all__ = ["DataError", "RunError", "SenBenchError", "UnreadableError", "UsageError", "printable", "suggest"]
+__all__ = [
+    "DataError",
+    "RunError",
+    "SenBenchError",
+    "UnlearntError",
+    "UnreadableError",
+    "UsageError",
+    "printable",
+    "suggest",
+]
 
 
 class SenBenchError(Exception):
@@ -35,16 +44,29 @@ class RunError(SenBenchError):
     """A run started and could not finish, for example because training diverged."""
 
 
+class UnlearntError(RunError):
+    """A training diverged or collapsed; repeated with the same settings it would again."""
+
+
 def printable(text: object, length: int = 60) -> str:
     """Return text from a file in a form for messages: on one line, shortened, `visible`."""
     return textwrap.shorten(visible(str(text)[: 4 * length]), length, placeholder=" ...")
+
+
+def _initials(name: str) -> set[str]:
+    """Return abbreviations of a name of several words: training.lr and lr of training.learning_rate."""
+    table, dot, field = name.lower().rpartition(".")
+    words = field.split("_")
+    short = "".join(word[:1] for word in words)
+    return {short, f"{table}{dot}{short}"} if len(words) > 1 else set()
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message about an unknown name: the nearest known names, then all of them."""
     known = sorted(known)
     lower = {each.lower(): each for each in known}
-    near = [lower[each] for each in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
+    near = [each for each in known if name.lower() in _initials(each)]
+    near = near or [lower[each] for each in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     separator = "; " if any("," in each for each in known) else ", "
     return f"{hint}Available: {separator.join(known)}."

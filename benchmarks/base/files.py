@@ -31,8 +31,10 @@ from benchmarks.base.zip_path import MOST_IN_MEMORY, AnyPath
 __all__ = [
     "BadFile",
     "check_file",
+    "check_folder",
     "expanded",
     "file_digest",
+    "is_full",
     "new_folder",
     "open_file",
     "open_unpacked",
@@ -44,6 +46,7 @@ __all__ = [
     "read_packed",
     "read_unpacked",
     "reading",
+    "remedy",
     "size_problem",
     "write_bytes",
     "write_json",
@@ -88,6 +91,31 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def check_folder(path: Path, purpose: str) -> None:
+    """Check that a path that the user names is a folder.
+
+    Args:
+        path: The path.
+        purpose: The end of the sentence that says that it is none, such as "(--data-dir) to hold the files".
+
+    Raises:
+        UsageError: Nothing is there, or something else.
+    """
+    if not path.is_dir():
+        what = f"{path} is a file and no folder" if path.exists() else f"There is no folder {path}"
+        raise UsageError(f"{what} {purpose}.")
+
+
+def is_full(error: OSError) -> bool:
+    """Whether something could not be written for lack of space."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def remedy(error: OSError) -> str:
+    """Return what to do where a folder cannot be written, for a message: "free disk space"."""
+    return "free disk space" if is_full(error) else "make it writable"
 
 
 def open_file(path: AnyPath) -> _Stream:
@@ -277,16 +305,20 @@ def open_unpacked(path: Path, position: Callable[[], str]) -> Iterator[_Stream]:
 
     Raises:
         UsageError: There is no regular file of this name.
-        DataError: The file cannot be read, or is not gzipped although its name says so; or `BadFile` was raised in the
-            block, by reading the file or by the caller.
+        DataError: The file cannot be read, is empty, or is not gzipped although its name says so; or `BadFile` was
+            raised in the block, by reading the file or by the caller.
     """
     with reading(path):
         with open_file(path) as file:
-            is_gzipped = file.read(len(_GZIP)) == _GZIP
-        if path.suffix == ".gz" and not is_gzipped:
+            begin = file.read(len(_GZIP))
+        if not begin:
+            raise DataError(f"{path} is empty.")
+        if path.suffix == ".gz" and begin != _GZIP:
             raise DataError(f"{path} is not gzipped although its name ends in .gz; download it again or rename it.")
         try:
             with _unpacked(path) as file:
+                if isinstance(file, io.BufferedReader) and not file.peek(1):
+                    raise DataError(f"{path} is empty.")
                 yield file
         except BadFile as problem:
             raise DataError(f"{path} {problem}; it was read to {position()}.") from problem

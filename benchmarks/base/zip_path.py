@@ -161,7 +161,7 @@ def open_path(path: AnyPath) -> AnyPath:
     """Return a path as it is; one that is or leads into a zip archive, as a `ZipPath`.
 
     Raises:
-        UsageError: It is a file, but no zip archive.
+        UsageError: It is a file, but no zip archive, or empty.
         DataError: It is a zip archive that is damaged, encrypted, too large, or has names that no archive of results
             has.
     """
@@ -171,6 +171,8 @@ def open_path(path: AnyPath) -> AnyPath:
     if file is not None:
         return ZipPath(file, PurePosixPath(path.relative_to(file)), _open(file))
     if path.is_file():
+        if not path.stat().st_size:
+            raise UsageError(f"{path} is empty: name a folder, or an archive of results, such as results.zip.")
         raise UsageError(f"{path} is neither a folder nor an archive of results, such as results.zip.")
     return path
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from benchmarks.base.console import count, say
-from benchmarks.base.errors import RunError, UsageError
+from benchmarks.base.errors import RunError, UnlearntError, UsageError, printable
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
     BadRowOption,
@@ -45,6 +45,7 @@ __all__ = [
     "check_block",
     "check_model",
     "export",
+    "fields",
     "models",
     "predict",
     "prepare",
@@ -170,9 +171,12 @@ def run(
     show_result(plan, summary)
     if failures:
         names = "; ".join(str(planned) for planned in failures)
+        again = "To try them again"
+        if any(isinstance(reason, UnlearntError) for reason in failures.values()):
+            again = "Those that did not learn would fail again: change what their reasons name in this command"
         raise RunError(
             f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons above, and have no result: "
-            f"{names}. To try them again:\n  {shlex.join(command_line)}"
+            f"{names}. {again}:\n  {shlex.join(command_line)}"
         )
 
 
@@ -182,6 +186,12 @@ def _choose_variant(block: str | None, model: str | None) -> str:
 
     if block is not None and model is not None:
         raise UsageError("--block X is short for --model sen with that block: leave out --block or --model.")
+    for option, names in (("block", block), ("model", model)):
+        if names is not None and "," in names:
+            raise UsageError(
+                f"--{option} takes one {option}. To compare several: "
+                f"sen-bench ablate TASK --{option}s {printable(names)}"
+            )
     if model is not None:
         check_variant(model, "model")
     else:
@@ -306,7 +316,10 @@ def prepare(
         dataset = load_with_bars(chosen, data_dir, on_bad_row, display, symprec=settings.symprec, jobs=jobs)
         graphs = build_graphs(dataset.table, settings, jobs=jobs, progress=display.progress("Building graphs"))
         duplicates = find_near_duplicates(dataset.table, jobs=jobs, progress=display.progress("Comparing crystals"))
-    show_preparation(dataset, graphs, duplicates)
+    given = [("--data-dir", data_dir), ("--config", config), *(("--set", each) for each in set_ or ())]
+    given += [("--target", target), ("--kind", kind), ("--on-bad-row", on_bad_row)]
+    words = [str(word) for option in given if option[1] is not None for word in option]
+    show_preparation(dataset, graphs, duplicates, ["sen-bench", "run", task, *words])
 
 
 def split(
@@ -398,6 +411,13 @@ def blocks() -> None:
     from benchmarks.cli.display import show_blocks
 
     show_blocks()
+
+
+def fields() -> None:
+    """List every field of the configuration for --set and --config: default, meaning, unit and source."""
+    from benchmarks.cli.display import show_fields
+
+    show_fields()
 
 
 def check_block(name: Annotated[str, typer.Argument(help="Block; `sen-bench blocks` lists them.")]) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.base.console import count, duration, figures, make_console, say
+from benchmarks.base.cache import cache_folder
+from benchmarks.base.console import count, duration, figures, make_console, print_table, say
 from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageError, printable
-from benchmarks.base.files import expanded, plain
+from benchmarks.base.files import check_folder, expanded, plain
 from benchmarks.base.text import csv_text
 from benchmarks.cli.progress import first_ids, show_notes
 from benchmarks.data.folds import N_FOLDS, fold_label, n_folds
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "show_blocks",
     "show_contract",
+    "show_fields",
     "show_models",
     "show_predictions",
     "show_preparation",
@@ -57,6 +60,8 @@ __all__ = [
     "show_verified",
 ]
 
+# Columns of `status` that a narrow terminal leaves out, the first one first.
+_LESS = ("begun", "rows", "seeds", "std", "variant", "metric")
 _INTERVALS = ("interval", "interval_by_spread")
 
 
@@ -85,6 +90,8 @@ def show_result(plan: Plan, summary: dict[str, Any]) -> None:
     if plan.config.limit is not None:
         console.print(f"Trained on at most {plan.config.limit:,} rows of each fold (--limit).")
     console.print(f"Files: {plan.run.path}", soft_wrap=True)
+    path = shlex.quote(str(plan.run.path))
+    console.print(f"Next: sen-bench report {path} draws it; sen-bench predict {path} FILE predicts.", soft_wrap=True)
 
 
 def _fold_table(plan: Plan, summary: dict[str, Any]) -> Table:
@@ -187,8 +194,10 @@ def _plain(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def show_preparation(dataset: Dataset, graphs: GraphTable, duplicates: NearDuplicates) -> None:
-    """Print what the cache holds for a task, and which of its rows have the same or nearly the same crystal."""
+def show_preparation(
+    dataset: Dataset, graphs: GraphTable, duplicates: NearDuplicates, next_command: Sequence[str]
+) -> None:
+    """Print what the cache holds for a task, which rows have like crystals, and the command that trains on them."""
     table = dataset.table
     n_nodes, n_edges, n_neighbors = len(graphs.numbers), len(graphs.neighbor), graphs.n_neighbors.sum()
     systems, counts = np.unique(table.crystal_system, return_counts=True)
@@ -200,6 +209,8 @@ def show_preparation(dataset: Dataset, graphs: GraphTable, duplicates: NearDupli
     console.print(", ".join(f"{count:,} {name}" for name, count in zip(systems, counts, strict=True)) + ".")
     show_notes(console, dataset)
     _show_duplicates(console, dataset, duplicates)
+    console.print(f"Cached: the crystals and these graphs, in {cache_folder()}.", soft_wrap=True)
+    console.print(f"Next: {shlex.join(next_command)}", soft_wrap=True)
 
 
 def _show_duplicates(console: Console, dataset: Dataset, duplicates: NearDuplicates) -> None:
@@ -426,16 +437,23 @@ def show_tasks(data_dir: Path | None) -> None:
     Raises:
         UsageError: There is no folder `data_dir`.
     """
-    if data_dir is not None and not expanded(data_dir).is_dir():
-        raise UsageError(f"There is no folder {data_dir} (--data-dir).")
-    table = Table(title="Tasks")
-    for heading in ("task", "rows", "target", "unit", "kind", "data"):
-        table.add_column(heading, justify="right" if heading == "rows" else "left")
-    for task in TASKS.values():
-        rows = f"{task.n_rows:,}" if task.n_rows else ""
-        table.add_row(task.name, rows, task.target, task.unit, task.kind, _data_state(task, data_dir))
+    if data_dir is not None:
+        check_folder(expanded(data_dir), "(--data-dir)")
+    columns: dict[str, JustifyMethod] = {"task": "left", "rows": "right"}
+    columns |= dict.fromkeys(("target", "unit", "kind", "data"), "left")
+    rows = [
+        (
+            task.name,
+            f"{task.n_rows:,}" if task.n_rows else "",
+            task.target,
+            task.unit,
+            task.kind,
+            _data_state(task, data_dir),
+        )
+        for task in TASKS.values()
+    ]
     console = make_console()
-    console.print(table)
+    print_table(console, "Tasks", columns, rows, ("kind", "unit", "target", "rows"))
     console.print(
         "prototypes is a demonstration, not a benchmark. Data: --data-dir or SEN_BENCH_DATA, otherwise downloaded."
     )
@@ -493,6 +511,24 @@ def show_blocks() -> None:
         raise RunError(" ".join(broken))
 
 
+def show_fields() -> None:
+    """Print a line for every configuration field: name, default and meaning, with unit and source where it has them."""
+    from benchmarks.results.run_config import all_fields
+
+    console, last = make_console(), ""
+    for owner, name, field in all_fields():
+        if owner != last:
+            console.print(f"Of {owner}:", style="bold", soft_wrap=True)
+        console.print(f"  {name} = {_as_set(field.default)}  {field.description or ''}", soft_wrap=True)
+        last = owner
+    console.print("--set NAME=VALUE sets a field. `sen-bench models` lists the recipes of other models than SEN.")
+
+
+def _as_set(value: object) -> str:
+    """Return a value as --set takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def show_models() -> None:
     """Print the installed models, with their parameters, graph and recipe at the defaults of their publications.
 
@@ -548,14 +584,18 @@ def show_status(root: Path) -> None:
     """Print the runs below a folder."""
     from benchmarks.results.store import find_runs, is_older_format
 
-    table = Table(title=f"Runs in {root}")
-    for heading in ("task", "rows", "variant", "run", "seeds", "folds done", "begun", "metric", "mean", "std"):
-        table.add_column(heading, justify="right" if heading in {"mean", "std"} else "left", overflow="fold")
+    columns: dict[str, JustifyMethod] = dict.fromkeys(
+        ("task", "rows", "variant", "run", "seeds", "folds done", "begun", "metric"), "left"
+    )
+    columns |= {"mean": "right", "std": "right"}
+    rows: list[list[str]] = []
+    failed: list[str] = []
     older = []
     for run in find_runs(root):
         try:
             records = {training: run.read_metrics(training) for training in run.trainings()}
-            table.add_row(*_status(run, records))
+            rows.append(_status(run, records))
+            failed += [f"{rows[-1][0]}, {run.path.name}, {each}: {why}" for each, why in run.failures().items()]
         except SenBenchError as error:
             logging.getLogger("sen_bench").warning("Skipped: %s", error)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -563,7 +603,12 @@ def show_status(root: Path) -> None:
         else:
             older += [run.path.name] if is_older_format(records.values()) else []
     console = make_console()
-    console.print(table if table.row_count else f"There are no runs in {root}.")
+    if rows:
+        print_table(console, f"Runs in {root}", columns, rows, _LESS)
+    else:
+        console.print(f"There are no runs in {root}.")
+    for line in failed:
+        console.print(f"Failed: {line}", style="red", soft_wrap=True)
     if older:
         console.print(f"In the older format of sen-bench 0.1: {', '.join(older)}.", soft_wrap=True)
 

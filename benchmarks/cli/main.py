@@ -20,7 +20,7 @@ from benchmarks.base.errors import RunError, SenBenchError, UsageError
 from benchmarks.base.interrupts import raise_at_signals
 from benchmarks.base.output import Output, open_output
 from benchmarks.base.text import visible
-from benchmarks.cli.options import has_results_in_files
+from benchmarks.cli.options import TaskCommand, has_results_in_files
 from sen.registry import find_plugins
 
 __all__ = ["main"]
@@ -97,10 +97,12 @@ def main() -> None:
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     for name, command in find_plugins("sen_bench.commands").items():
         function = command.load()
-        app.command(name, help=escape(visible(inspect.getdoc(function) or "")))(_stoppable(function, output))
+        text = escape(visible(inspect.getdoc(function) or ""))
+        app.command(name, cls=TaskCommand, help=text)(_stoppable(function, output))
     try:
         try:
             app(prog_name="sen-bench")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from benchmarks.base.console import say
 from benchmarks.base.errors import UsageError, printable
@@ -40,6 +41,7 @@ __all__ = [
     "StoreOption",
     "TargetOption",
     "TaskArgument",
+    "TaskCommand",
     "TrainingOptions",
     "all_targets",
     "check_folds",
@@ -113,6 +115,17 @@ BadRowOption = Annotated[
 ]
 
 
+def _n_seeds(text: str) -> int:
+    """Return the number of seeds that --seeds asks for.
+
+    Raises:
+        UsageError: It is no number above 0.
+    """
+    if not (n := whole_number(text.strip())):
+        raise UsageError(f"--seeds takes a count, such as 3 for the seeds 0, 1 and 2, not {printable(text)!r}.")
+    return n
+
+
 FoldsOption = Annotated[
     str | None,
     typer.Option(help="Folds, such as 0,1 or cubic,hexagonal. Default: all; for `prototypes` fold 0."),
@@ -129,6 +142,23 @@ SplitOption = Annotated[
 ]
 
 
+class TaskCommand(TyperCommand):
+    """A command whose argument `task`, if it has one, may also be given as --task TASK."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the value of --task first, where the argument is expected."""
+        if any(each.name == "task" and each.param_type_name == "argument" for each in self.params):
+            end = args.index("--") if "--" in args else len(args)
+            for at, word in enumerate(args[:end]):
+                if word == "--task" and at + 1 < end:
+                    args = [args[at + 1], *args[:at], *args[at + 2 :]]
+                    break
+                if word.startswith("--task="):
+                    args = [word.removeprefix("--task="), *args[:at], *args[at + 1 :]]
+                    break
+        return super().parse_args(ctx, args)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """The options that commands share which train: each field is one of them, with its default."""
@@ -137,7 +167,9 @@ class TrainingOptions:
     seed: Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Seed of the first run.")] = 0
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of seeds, counted up from --seed. Default: 1."),
+        typer.Option(
+            metavar="N", parser=_n_seeds, help="Number of seeds, counted up from --seed, such as 3. Default: 1."
+        ),
     ] = None
     epochs: Annotated[
         int | None,

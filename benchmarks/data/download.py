@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import re
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.base.cache import cache_folder
 from benchmarks.base.errors import DataError, SenBenchError, UsageError, printable
-from benchmarks.base.files import file_digest
+from benchmarks.base.files import file_digest, is_full
 from benchmarks.base.locks import lock
 from benchmarks.base.text import whole_number
 from benchmarks.data.tasks import DATA_DIR_VARIABLE, Task
@@ -41,7 +40,6 @@ MOST_BYTES = 2**30
 _CHUNK = 2**16
 #: After a try that brings this many bytes, the tries start over.
 _PROGRESS = 10**6
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ANOTHER_FOLDER = f"name another folder with --data-dir or {DATA_DIR_VARIABLE}"
 _ELSEWHERE = f"get the file elsewhere and name its folder with --data-dir or {DATA_DIR_VARIABLE}"
 
@@ -208,7 +206,7 @@ class _Downloader:
         except HTTPError:
             raise self._broke_off() from None
         except OSError as error:
-            if error.errno in _FULL:
+            if is_full(error):
                 # Other users of that disk need the space more than we need the part.
                 self._part.unlink()
             raise _cannot_write_cache(self._part.parent, error, self._name, self.size) from None
@@ -256,7 +254,7 @@ def _cannot_write_cache(folder: Path, error: OSError, name: str, size: int | Non
 def _cannot_write(folder: Path, error: OSError, name: str, size: int | None, remedy: str) -> SenBenchError:
     """Return the error for a folder that cannot be written, or has no space left for the file."""
     reason = error.strerror or "Permission denied"  # pooch's own PermissionError has only a long message
-    if error.errno in _FULL:
+    if is_full(error):
         megabytes = "" if size is None else f" ({_megabytes(size):,} MB)"
         return DataError(f"There is no space for {name}{megabytes} in {folder} ({reason}): free some, or {remedy}.")
     return UsageError(f"Cannot write {name} to {folder} ({reason}): {remedy}.")

@@ -33,7 +33,7 @@ from benchmarks.data.splitter import DocumentSplitter, RowSplitter, split_file
 from benchmarks.data.structures import BadRow, Form, RawCrystal, form_of, parse_file, parse_structure
 from benchmarks.data.tasks import Kind, Task
 
-__all__ = ["LAYOUTS", "Layout", "csv_rows", "open_layout"]
+__all__ = ["LAYOUTS", "Layout", "csv_rows", "find_column", "open_layout"]
 
 _GEMMI = f"gemmi {version('gemmi')}"
 _TABLE = "id_prop.csv"
@@ -121,7 +121,7 @@ class _Folder:
         header = [name.strip() for name in rows[0]] if rows else []
         _check_separator(self.path, header)
         self._width = len(header)
-        if header and (header[0].lower() in _ID_COLUMNS or target in header[1:]):
+        if header and (header[0].lower() in _ID_COLUMNS or (target and find_column(target, header[1:]) in header[1:])):
             self._columns, rows = header[1:], rows[1:]
             _check_names(self.path, self._columns)
         elif len(header) > 2:
@@ -146,7 +146,7 @@ class _Folder:
         )
 
     def values(self, column: str) -> list[str]:
-        _check_column(self.path, column, self.targets())
+        column = _column(self.path, column, self.targets())
         at = 1 + self._columns.index(column)
         return [_text(row[at]) if at < len(row) else "" for row in self._rows]
 
@@ -214,7 +214,7 @@ class _Json:
         return _file_content(self.path)
 
     def values(self, column: str) -> list[str]:
-        _check_column(self.path, column, self.targets())
+        column = _column(self.path, column, self.targets())
         at = self._outline[1].index(column)
         return _texts(split_file(self.path, RowSplitter()), lambda row: row[at])
 
@@ -272,7 +272,7 @@ class _Documents:
     def values(self, column: str) -> list[str]:
         values = _texts(split_file(self.path, DocumentSplitter()), lambda document: document.get(column))
         if not any(values):
-            _check_column(self.path, column, self.targets())
+            _column(self.path, column, self.targets())
         return values
 
     def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
@@ -295,15 +295,16 @@ class _Table:
     def structure(self) -> str:
         """Name of the column of structures."""
         for name in _STRUCTURE_COLUMNS:
-            if name in self.columns:
-                return name
+            if (column := find_column(name, self.columns)) in self.columns:
+                return column
         wanted = ", ".join(map(repr, _STRUCTURE_COLUMNS))
         raise DataError(f"{self.path} has no column of structures ({wanted}). {suggest('structure', self.columns)}")
 
     @cached_property
     def id(self) -> str | None:
         """Name of the column of ids."""
-        return next((name for name in _ID_COLUMNS if name in self.columns), None)
+        columns = (find_column(name, self.columns) for name in _ID_COLUMNS)
+        return next((column for column in columns if column in self.columns), None)
 
     def targets(self) -> list[str]:
         return [name for name in self.columns if name and name not in {self.structure, self.id}]
@@ -312,7 +313,7 @@ class _Table:
         return _file_content(self.path)
 
     def read(self, task: Task, symprec: float, jobs: int) -> Iterator[Chunk | Fault]:
-        form = _STRUCTURE_COLUMNS[self.structure]
+        form = _STRUCTURE_COLUMNS[self.structure.lower()]
         arguments = ((chunk, form, task.target, task.kind, symprec) for chunk in self.chunks(task.target))
         return stream(_read_table_rows, arguments, jobs)
 
@@ -339,7 +340,7 @@ class _Csv(_Table):
         return _usable(row[at] if at < len(row) else "" for row in rows)
 
     def values(self, column: str) -> list[str]:
-        _check_column(self.path, column, self.targets())
+        column = _column(self.path, column, self.targets())
         at, rows = self.columns.index(column), itertools.islice(csv_rows(self.path), 1, None)
         return [_text(row[at]) if at < len(row) else "" for row in rows]
 
@@ -373,7 +374,7 @@ class _Parquet(_Table):
             return _usable("" if name is None else str(name) for batch in batches for name in batch[0].to_pylist())
 
     def values(self, column: str) -> list[str]:
-        _check_column(self.path, column, self.targets())
+        column = _column(self.path, column, self.targets())
         with self._reading() as file:
             batches = file.iter_batches(columns=[column])
             return [_text(value) for batch in batches for value in batch[0].to_pylist()]
@@ -392,6 +393,8 @@ class _Parquet(_Table):
         from pyarrow.parquet import ParquetFile
 
         with reading(self.path), open_file(self.path) as opened:
+            if not self.path.stat().st_size:
+                raise DataError(f"{self.path} is empty.")
             try:
                 with ParquetFile(opened) as file:
                     groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
@@ -409,9 +412,9 @@ def _check_separator(path: Path, first_row: Sequence[str]) -> None:
     Raises:
         DataError: Tabs or semicolons separate its columns.
     """
-    for separator, name in (("\t", "tabs"), (";", "semicolons")):
+    for separator, name in (("\t", "tabs"), (";", ";")):
         if first_row and separator in first_row[0]:
-            raise DataError(f"{path} has {name} between its columns: write it with commas, and with decimal points.")
+            raise DataError(f"The columns of {path} are separated by {name}: write commas, and decimal points.")
 
 
 def _check_names(path: Path, columns: Sequence[str]) -> None:
@@ -425,14 +428,22 @@ def _check_names(path: Path, columns: Sequence[str]) -> None:
         raise DataError(f"{path} has two columns of the same name: {', '.join(named)}.")
 
 
-def _check_column(path: Path, column: str, columns: Sequence[str]) -> None:
-    """Check that data have a column.
+def find_column(column: str, columns: Sequence[str]) -> str:
+    """Return the name of a column that the user may have written in another case; the given one if there is none."""
+    like = [name for name in columns if name.lower() == column.lower()]
+    return like[0] if len(like) == 1 and column not in columns else column
+
+
+def _column(path: Path, column: str, columns: Sequence[str]) -> str:
+    """Return the name of a column of data, see `find_column`.
 
     Raises:
         UsageError: They have not.
     """
-    if column not in columns:
+    found = find_column(column, columns)
+    if found not in columns:
         raise UsageError(f"{path} has no column {printable(column)!r}. {suggest(column, columns)}")
+    return found
 
 
 def _texts(chunks: Iterable[bytes], pick: Callable[[Any], Any]) -> list[str]:

@@ -19,7 +19,7 @@ from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import expanded
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable, refinement_facts, with_ptr
-from benchmarks.data.layouts import LAYOUTS, Layout, open_layout
+from benchmarks.data.layouts import LAYOUTS, Layout, find_column, open_layout
 from benchmarks.data.rows import NO_TARGET, Fault
 from benchmarks.data.split_files import open_split
 from benchmarks.data.tasks import COMPOSITION_TASKS, TASKS, Kind, Task, get_task
@@ -267,8 +267,10 @@ def _chunks(
     ids = [name or f"(number {row}, counted from 0)" for row, name in enumerate(given)]
     if not ids:
         raise DataError(f"{layout.path} has no rows.")
-    if task.target and task.target not in (targets := layout.targets()):
-        raise UsageError(f"{layout.path} has no column {task.target!r} to predict. {suggest(task.target, targets)}")
+    if task.target:
+        task = replace(task, target=find_column(task.target, targets := layout.targets()))
+        if task.target not in targets:
+            raise UsageError(f"{layout.path} has no column {task.target!r} to predict. {suggest(task.target, targets)}")
     kept: list[str] = []
     bad: list[SkippedRow] = []
 

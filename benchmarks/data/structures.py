@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.base.errors import DataError, UsageError
+from benchmarks.base.errors import DataError, UsageError, printable
 from benchmarks.base.files import BadFile, parse_json, read_again, read_packed, reading
 from benchmarks.data.poscar import parse_poscar
 from benchmarks.data.raw_crystal import BadRow, RawCrystal, any_error_is_bad, check, refuse_disorder, refuse_short_bonds
@@ -101,6 +101,11 @@ def parse_structure(structure: object, form: Form | None = None) -> RawCrystal:
         raise BadRow(
             f'has the printed text of a structure ("{_PRINTED}..."), which is no CIF, POSCAR or JSON: write structures '
             'with structure.to(fmt="cif")'
+        )
+    if "\n" not in (name := structure.strip()) and form_of(Path(name)) is not None:
+        raise BadRow(
+            f"has the name of a file ({printable(name)}) in place of a structure: write the content of the file there, "
+            "or give the folder of the files with an id_prop.csv"
         )
     with any_error_is_bad(), warnings.catch_warnings(action="ignore"):
         return _PARSERS[form or _guess_form(structure)](structure)

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from benchmarks.base.cache import cache_folder
 from benchmarks.base.errors import DataError, UsageError, suggest
-from benchmarks.base.files import expanded, file_digest, reading
+from benchmarks.base.files import check_folder, expanded, file_digest, reading
 
 __all__ = [
     "COMPOSITION_TASKS",
@@ -293,10 +293,7 @@ def find_data_file(task: Task, data_dir: Path | None = None) -> DataFile | None:
         DataError: The complete file in that folder is not the official one.
     """
     if named := named_folder(data_dir):
-        if not named.is_dir():
-            raise UsageError(
-                f"There is no folder {named} (--data-dir or {DATA_DIR_VARIABLE}) to hold {task.file_name}."
-            )
+        check_folder(named, f"(--data-dir or {DATA_DIR_VARIABLE}) to hold {task.file_name}")
         complete = named / task.file_name
         if complete.is_file():
             _check_hash(task, complete)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.base.errors import RunError
+from benchmarks.base.errors import UnlearntError
 from benchmarks.data.tasks import Kind
 
 __all__ = [
@@ -91,7 +91,7 @@ def regression_metrics(target: ArrayLike, prediction: ArrayLike) -> dict[str, fl
 
     Raises:
         ValueError: The arrays are empty or have different shapes.
-        RunError: A prediction is not finite.
+        UnlearntError: A prediction is not finite.
     """
     target, prediction = _checked(target, prediction)
     error = prediction - target
@@ -120,7 +120,7 @@ def classification_metrics(target: ArrayLike, probability: ArrayLike) -> dict[st
 
     Raises:
         ValueError: The arrays are empty or have different shapes, or the values are not labels and probabilities.
-        RunError: A prediction is not finite.
+        UnlearntError: A prediction is not finite.
     """
     from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
@@ -154,7 +154,7 @@ def matbench_scores(kind: Kind, target: ArrayLike, prediction: ArrayLike) -> dic
 
     Raises:
         ValueError: See `regression_metrics` and `classification_metrics`.
-        RunError: A prediction is not finite.
+        UnlearntError: A prediction is not finite.
     """
     if kind == "classification":
         scores = classification_metrics(target, prediction)
@@ -183,5 +183,5 @@ def _checked(target: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float
         )
     n_broken = int(np.count_nonzero(~np.isfinite(predicted)))
     if n_broken:
-        raise RunError(f"{n_broken} of {predicted.size} predictions are not finite: the training diverged.")
+        raise UnlearntError(f"{n_broken} of {predicted.size} predictions are not finite: the training diverged.")
     return truth, predicted

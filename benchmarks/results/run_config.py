@@ -18,6 +18,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from benchmarks.base.errors import UsageError, suggest
 from benchmarks.base.files import read_file
@@ -36,6 +37,7 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "Tuned",
+    "all_fields",
     "build_config",
     "build_graph_settings",
     "check_variant",
@@ -368,6 +370,24 @@ def given_fields(
         UsageError: The file cannot be read, or an assignment has no value.
     """
     return {field: value for field, value, _ in _all_assignments(file, flags or {}, assignments)}
+
+
+def all_fields() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Yield what every field is of (a block, a model or all of them), its dotted name, and its default and meaning.
+
+    Raises:
+        UsageError: A block or model cannot be loaded.
+    """
+    tables: list[tuple[str, str, type[BaseModel]]] = [
+        ("every model", "graph", GraphSettings),
+        ("every model", "training", TrainingConfig),
+        *(("model", name, get_variant(name)[0].Config) for name in model_names()),
+        *((f"block {name}", "block", _load("block", name, load_block).Config) for name in block_names()),
+    ]
+    yield "every model", "limit", RunConfig.model_fields["limit"]
+    for owner, table, fields in tables:
+        for name, field in fields.model_fields.items():
+            yield owner if owner != "model" else f"model {table}", f"{table}.{name}", field
 
 
 def restore_config(content: Mapping[str, Any]) -> RunConfig:

@@ -45,6 +45,7 @@ from benchmarks.base.files import (
     put_in_place,
     read_again,
     read_file,
+    remedy,
     write_bytes,
     write_json,
 )
@@ -82,6 +83,7 @@ _RESULT_FILES = ("predictions.csv", _CALIBRATION, "history.csv", "metrics.json",
 # Names that the store gives; others, such as "fold_00" or "seed_1 (copy)", would be second names of one training.
 _SEED = re.compile("seed_(0|[1-9][0-9]{0,18})")
 _FOLD = re.compile("fold_(0|[1-9][0-9]{0,18})(.*)")
+_FAILURE = re.compile(r"\.fold_(0|[1-9][0-9]{0,18})\.failure")
 _REPLACED = "replaced"
 
 # Every record of a training has these fields.
@@ -211,6 +213,19 @@ class Run:
         with suppress(OSError):
             return read_file(self._sibling(training, "failure", hidden=True)).decode()
         return None
+
+    def failures(self) -> dict[Training, str]:
+        """The reason of each training that failed the last time, and has no result."""
+        found = {}
+        for folder in () if self.is_archived else _children(self.path):
+            for path in _children(folder):
+                seed, fold = _SEED.fullmatch(folder.name), _FAILURE.fullmatch(path.name)
+                if seed and fold:
+                    training = Training(int(seed[1]), int(fold[1]))
+                    reason = self.read_failure(training)
+                    if reason is not None and not self.is_finished(training):
+                        found[training] = reason
+        return dict(sorted(found.items()))
 
     def is_finished(self, training: Training) -> bool:
         """Whether there is a result of a training, verified by hash; a damaged one is reported as a warning."""
@@ -488,7 +503,7 @@ class Run:
             yield
         except OSError as error:
             raise failure(
-                f"The run folder {self.path} cannot be written ({error.strerror}): free disk space, or choose another "
+                f"The run folder {self.path} cannot be written ({error.strerror}): {remedy(error)}, or choose another "
                 "folder with --out. Finished results in it are kept."
             ) from error
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.base.errors import RunError, UsageError, printable
+from benchmarks.base.errors import RunError, UnlearntError, UsageError, printable
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.base.stopwatch import Stopwatch
 from benchmarks.data.folds import Fold
@@ -315,7 +315,7 @@ def train_fold(
 
     Raises:
         UsageError: The model refuses its configuration.
-        RunError: The loss is not finite, or the best epoch is not 2 % better than a constant.
+        UnlearntError: The loss is not finite, or the best epoch is not 2 % better than a constant.
         Interrupted: `stop` returned true; the message says where the training is and whether its state is saved.
     """
     stopwatch = stopwatch or Stopwatch()
@@ -476,7 +476,7 @@ class _FoldTrainer:
                 self.save(checkpoint)
         train_loss = float(self._total) / len(fold.train)
         if not math.isfinite(train_loss):
-            raise RunError(
+            raise UnlearntError(
                 f"Training diverged: the loss of epoch {self.epoch} is {train_loss}. Lower training.learning_rate "
                 f"(now {recipe.learning_rate:g})."
             )
@@ -504,14 +504,15 @@ class _FoldTrainer:
         """Return the model of the best epoch.
 
         Raises:
-            RunError: It is not 2 % better than a constant on the validation rows; without them, on the training rows.
+            UnlearntError: It is not 2 % better than a constant on the validation rows; without them, on the training
+                rows.
         """
         judged, what = (
             (self._best, "best validation error") if self._chooses_epoch else (self.history[-1].train_loss, "last loss")
         )
         # If all rows have the same target, a constant may be exact, and nothing can be better.
         if not judged < (_LEARNT * self._constant_error or math.inf):
-            raise RunError(
+            raise UnlearntError(
                 f"Training collapsed: the {what}, {judged:.4g}, is not {1 - _LEARNT:.0%} below the "
                 f"{self._constant_error:.4g} of a constant. Train longer or on more rows, or lower "
                 f"training.learning_rate (now {self._recipe.learning_rate:g})."

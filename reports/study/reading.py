@@ -88,8 +88,11 @@ def read_studies(
             before, result = len(notes), None
             with _leave_out_damaged(run):
                 result = _read_run(run)
+                unfinished = [f"{run.path}, {each}, failed: {why}" for each, why in run.failures().items()]
                 if result is None:
                     empty.append(run)
+                    unfinished.insert(0, f"{run.path} has no finished fold yet.")
+                notes_of.setdefault(run.read_config()["task"]["name"], []).extend(unfinished)
             if result is None:
                 continue
             task_facts = result.facts["task"]
@@ -106,7 +109,8 @@ def read_studies(
         left_out = " that could be read" if runs else ""
         raise UsageError(f"There is no run{left_out} below {where}: name a folder that `sen-bench run` wrote (--out).")
     titles = _titles(list(groups))
-    general = [f"{run.path} has no finished fold yet." for run in empty]
+    named = {name for name, *_ in groups}
+    general = [note for name, each in notes_of.items() if name not in named for note in each]
     studies = []
     for key, results in sorted(groups.items()):
         task = recorded_task(results[0].facts["task"])

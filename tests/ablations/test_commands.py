@@ -285,6 +285,9 @@ def test_numbers_are_whole_on_a_narrow_terminal(
     answer = sen_bench(*grid(data, out, *BRIEF))
     assert max(map(len, answer.out.splitlines()[:12])) <= 80
     assert "\N{HORIZONTAL ELLIPSIS}" not in answer.out
+    told = " ".join(answer.out.split())
+    assert re.search(r"rounds=2 less mlp, sen.rounds=1: \S+ meV/atom on these folds: not assessable: each was", told)
+    assert re.search(r"on new data: undecided \(95 % interval \S+ to \S+, p \S+\) On these folds", told)
     for row in result(out)["table"]:
         assert figures(row["mean"]) in answer.out
         assert f"{row['parameters']:,}" in answer.out

@@ -178,7 +178,7 @@ def test_what_fails_stops_only_the_archive(write_data: Write, sen_bench: Command
     file = write_study(failing, on_rocksalts("good", "0"), REPORT, "[archive.results]\n")
     answer = sen_bench("study", file, "--data-dir", data)
     assert answer.code == 1
-    assert "study.toml: ablate.bad: 1 training failed, and the same command tries again:" in answer.err
+    assert "study.toml: ablate.bad: 1 training failed, and those that did not learn would fail again" in answer.err
     assert "results.zip is not written, because trainings failed" in answer.err
     assert Path("page.html").exists()
     assert not Path("results.zip").exists()

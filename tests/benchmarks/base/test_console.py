@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 
 import pytest
+from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
-from benchmarks.base.console import LogFormatter, make_console, say
+from benchmarks.base.console import LogFormatter, make_console, print_table, say
 
 HOSTILE = "\x1b[31m[red]:smile:[/]\u202e"
 SHOWN = r"\x1b[31m[red]:smile:[/]\u202e"
@@ -36,3 +37,29 @@ def test_no_name_controls_the_terminal(capsys: pytest.CaptureFixture[str]) -> No
 def test_no_name_forges_a_line_of_the_log() -> None:
     record = logging.LogRecord("sen_bench", logging.WARNING, __file__, 1, "row %s\n  of two", ("a\nb\x1b",), None)
     assert LogFormatter().format(record) == "row a\\nb\\x1b\n  of two"
+
+
+LONG = "matbench_perovskites-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("width", "expected", "dropped"),
+    [
+        (120, {LONG, "run", "mean", "unit", "eV"}, {"Too narrow"}),
+        (45, {LONG, "run", "mean", "Too narrow for: unit."}, {"eV"}),
+        (20, {LONG, "mean: 1", "unit: eV"}, {"┃", "Too narrow"}),
+    ],
+)
+def test_a_narrow_terminal_gets_fewer_columns_or_a_line_per_fact(
+    width: int, expected: set[str], dropped: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = Console(force_terminal=True, width=width, color_system=None)
+    print_table(console, "Runs", {"run": "left", "unit": "left", "mean": "right"}, [(LONG, "eV", "1")], ["unit"])
+    out = capsys.readouterr().out
+    assert all(each in out for each in expected)
+    assert not any(each in out for each in dropped)
+
+
+def test_a_file_gets_all_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(make_console(), "Runs", {"run": "left", "unit": "left"}, [(LONG * 9, "eV")], ["unit"])
+    assert f"{LONG * 9} │ eV" in capsys.readouterr().out

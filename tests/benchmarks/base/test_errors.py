@@ -23,6 +23,12 @@ def test_the_nearest_names_come_first(name: str, answer: str) -> None:
     assert suggest(name, ["mlp", "capsule", "Egnn"]) == answer
 
 
+@pytest.mark.parametrize("name", ["training.lr", "lr", "LR"])
+def test_the_initials_of_a_name_mean_it(name: str) -> None:
+    known = ["training.loss", "training.learning_rate", "training.final_learning_rate", "lr_schedule"]
+    assert suggest(name, known).startswith("Did you mean training.learning_rate? Available")
+
+
 def test_names_that_hold_commas_stand_between_semicolons() -> None:
     assert suggest("", ["mlp, sen.rounds=1", "capsule"]) == "Available: capsule; mlp, sen.rounds=1."
 

@@ -27,6 +27,7 @@ from benchmarks.base.files import (
     read_file,
     read_packed,
     read_unpacked,
+    remedy,
     write_json,
 )
 
@@ -192,3 +193,8 @@ def test_bytes_of_a_name_that_are_no_utf_8_become_escapes_in_json(tmp_path: Path
     write_json(tmp_path / "a.json", {"file": os.fsdecode(b"Si\xff.cif"), "greek": "\u0394"})
     text = (tmp_path / "a.json").read_bytes().decode()
     assert json.loads(text) == {"file": "Si\\udcff.cif", "greek": "\u0394"}
+
+
+def test_only_a_full_disk_needs_space() -> None:
+    assert remedy(OSError(errno.ENOSPC, "No space left on device")) == "free disk space"
+    assert remedy(PermissionError(errno.EACCES, "Permission denied")) == "make it writable"

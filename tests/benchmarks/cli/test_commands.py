@@ -303,6 +303,7 @@ def test_limit_drops_training_rows_only(write_data: Write, sen_bench: Command, t
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     answer = sen_bench(*run_arguments(data, out, "--folds", "0", "--limit", 20))
     assert answer.code == 0, answer.err
+    assert f"Next: sen-bench report {only_run(out)} " in answer.out
     rows = json.loads((only_run(out) / "seed_0/fold_0/metrics.json").read_text())["rows"]
     assert rows["train"] + rows["validation"] + rows["calibration"] == 20
     assert rows["test"] == len((only_run(out) / "seed_0/fold_0/predictions.csv").read_text().splitlines()) - 1 > 5
@@ -315,6 +316,10 @@ def test_divergence_is_reported_and_leaves_no_result(write_data: Write, sen_benc
     assert answer.code == 1
     assert "learning_rate" in answer.out
     assert "1 of 1 trainings failed" in answer.err
+    assert "Those that did not learn would fail again: change" in answer.err
+    assert re.search(
+        r"Failed: matbench_jdft2d, mlp-\w+, fold 0, seed 0: Training diverged: .*", sen_bench("status", out).out
+    )
     assert not list(out.rglob("fold_*"))
 
 
@@ -473,6 +478,10 @@ def test_prepare_fills_the_cache_once(write_data: Write, sen_bench: Command, own
     answer = sen_bench("prepare", "matbench_jdft2d", "--data-dir", data)
     assert answer.code == 0
     assert "30 crystals (4.7% of the task), 60 atoms, 60 graph nodes" in answer.out
+    assert answer.out.endswith(
+        f"Cached: the crystals and these graphs, in {own_cache}.\n"
+        f"Next: sen-bench run matbench_jdft2d --data-dir {data}\n"
+    )
     before = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*.npy")}
     assert before
     assert sen_bench("prepare", "matbench_jdft2d", "--data-dir", data).code == 0
@@ -525,9 +534,29 @@ def test_tasks_and_blocks_are_listed(sen_bench: Command, data_dir: Path) -> None
     assert re.search(r"none .* 0 .* 50,049 ", blocks.out)
 
 
+def test_every_field_is_listed_with_its_default_and_meaning(sen_bench: Command) -> None:
+    answer = sen_bench("fields")
+    assert answer.code == 0, answer.err
+    for line in (
+        "training.learning_rate = 0.0007  Peak learning rate.",
+        "sen.gaussian_range = 6.0  Centre of the last Gaussian in Å; the first is at 0 (authors' code).",
+        "training.optimizer = adamw  adamw decouples",
+        "limit = null  Training rows",
+    ):
+        assert f"\n  {line}" in answer.out
+    assert "Of block egnn:\n  block." in answer.out
+    assert not re.search(r" = .*  $", answer.out, re.MULTILINE)
+
+
 def test_version_is_that_of_the_package(sen_bench: Command) -> None:
     answer = sen_bench("--version")
     assert (answer.code, answer.out) == (0, f"sen-bench {version('sen-bench')}\n")
+
+
+def test_every_command_answers_to_h(sen_bench: Command) -> None:
+    for arguments in (["-h"], ["ablate", "-h"]):
+        answer = sen_bench(*arguments)
+        assert (answer.code, "Usage: sen-bench" in answer.out) == (0, True)
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -543,7 +572,19 @@ def test_help_loads_nothing_heavy() -> None:
         (["run", "matbench_steels"], "composition-only"),
         (["run", "prototypes", "--block", "capsul"], "Did you mean capsule"),
         (["run", "prototypes", "--set", "training.epoch=3"], "Did you mean training.epochs"),
+        (["run", "prototypes", "--set", "training.lr=1"], "Did you mean training.learning_rate? Available"),
         (["run", "prototypes", "--set", "training.epochs"], "FIELD=VALUE"),
+        (["run", "prototypes", "--block", "mlp,egnn"], "one block. To compare several: sen-bench ablate TASK --blocks"),
+        (
+            ["tune", "prototypes", "--trials", "2", "--model", "megnet,cogn"],
+            "ablate TASK --models megnet,cogn",
+        ),
+        (["run", "--task", "matbench_phonon"], "Did you mean matbench_phonons"),
+        (["run", "--task=matbench_phonon", "--seeds", "2"], "Did you mean matbench_phonons"),
+        (["ablate", "matbench_phonon"], "Did you mean matbench_phonons"),
+        (["ablate", "--blocks", "mlp", "--task", "matbench_phonon"], "Did you mean matbench_phonons"),
+        (["ablate", "prototypes", "--task", "prototypes"], "unexpected extra argument"),
+        (["run", "prototypes", "--seeds", "0,1,2"], "--seeds takes a count, such as 3"),
         (["run", "prototypes", "--set", "training.epochs=many"], "training.epochs"),
         (["run", "prototypes", "--set", "sen.heads=7"], "must divide"),
         (["run", "prototypes", "--epochs", "0"], "training.epochs"),
@@ -562,7 +603,10 @@ def test_help_loads_nothing_heavy() -> None:
         (["run", "prototypes", "--config", "nowhere.toml"], "cannot be read"),
         (["run", "prototypes", "--device", "tpu"], "no device 'tpu'"),
         (["run", "matbench_phonons", "--data-dir", "nowhere"], "matbench_phonons.json.gz"),
+        (["run", "matbench_phonons", "--data-dir", __file__], "is a file and no folder (--data-dir or SEN_BENCH_DATA)"),
         (["tasks", "--data-dir", "nowhere"], "no folder nowhere"),
+        (["tasks", "--data-dir", __file__], "is a file and no folder (--data-dir)"),
+        (["report", "runs", "--data-dir", __file__], "is a file and no folder (--data-dir)"),
         (["prepare", "matbench_glass"], "composition-only"),
         (["status", "nowhere"], "no folder or archive nowhere"),
         (["trian"], "No such command"),

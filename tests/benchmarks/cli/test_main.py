@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.conftest import Answer
+from tests.benchmarks.conftest import Answer, Write, rocksalts
 
 ARCHIVE = Path(__file__).parents[3] / "docs" / "results" / "recipe.zip"
 MAIN = "from benchmarks.cli.main import main; main()"
@@ -81,3 +81,24 @@ def test_a_name_of_no_regular_file_is_wrong_use_of_every_command(
     assert answer.code == 2
     assert answer.err.count("\n") == 1
     assert f"{words[-1]} cannot be read" in answer.err
+
+
+def test_folders_named_like_the_packages_do_not_stand_in_the_way(tmp_path: Path, write_data: Write) -> None:
+    folder, script = tmp_path / "mine", tmp_path / "bin" / "sen-bench"
+    script.parent.mkdir()
+    script.write_text(f"if __name__ == '__main__':\n    {MAIN}\n")
+    for name in ("sen", "baselines", "benchmarks", "ablations", "reports", "studies"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").touch()
+    data = write_data(rocksalts(600))  # as many as two workers share
+    command = [sys.executable, script, "prepare", "matbench_jdft2d", "--data-dir", data, "--jobs", "2"]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ARCHIVE.parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "600 crystals" in done.stdout

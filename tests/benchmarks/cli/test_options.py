@@ -65,6 +65,7 @@ def test_only_commands_that_write_their_results_do_without_output() -> None:
         "blocks",
         "check-block",
         "check-model",
+        "fields",
         "models",
         "predict",
         "split",

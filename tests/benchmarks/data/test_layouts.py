@@ -16,6 +16,7 @@ from pymatgen.core import Structure
 
 from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data import layouts, splitter
+from benchmarks.data.layouts import open_layout
 from sen.crystal import refine
 from tests.benchmarks.data.made_own_data import (
     GOOD,
@@ -184,12 +185,12 @@ def test_decimal_commas_and_other_separators_are_named(tmp_path):
     ):
         load(folder)
     assert load(folder, on_bad_row="skip").table.ids.tolist() == ["mp-0", "mp-2"]
-    for separator, name in (("\t", "tabs"), (";", "semicolons")):
+    for separator, name in (("\t", "tabs"), (";", ";")):
         table.write_text(f"mp-0{separator}0,5\nmp-1{separator}0,6\n")
-        with pytest.raises(DataError, match=f"has {name} between its columns"):
+        with pytest.raises(DataError, match=f"are separated by {name}: write commas"):
             load(folder)
         (tmp_path / "mine.csv").write_text(f"id{separator}structure{separator}gap\n")
-        with pytest.raises(DataError, match=f"has {name} between its columns"):
+        with pytest.raises(DataError, match=f"are separated by {name}: write commas"):
             load(tmp_path / "mine.csv")
 
 
@@ -344,10 +345,10 @@ def gzipped_csv_cut(folder: Path) -> Path:
 UNREADABLE = {
     "absent": (lambda folder: folder / "mine.csv", UsageError, "There is no file or folder"),
     "empty folder": (empty_folder, UsageError, "no id_prop.csv in the folder"),
-    "empty table": (folder_with(""), DataError, "has no rows"),
+    "empty table": (folder_with(""), DataError, "is empty"),
     "header alone": (folder_with("id,gap\n"), DataError, "has no rows"),
     "other suffix": (text_file("mine.xlsx", "?"), UsageError, "in no layout that sen-bench reads"),
-    "empty csv": (text_file("mine.csv", ""), DataError, "has no rows"),
+    "empty csv": (text_file("mine.csv", ""), DataError, "is empty"),
     "no rows": (text_file("mine.csv", "structure,gap\n"), DataError, "has no rows"),
     "no structures": (
         text_file("mine.csv", "id,structures,gap\n1,2,3\n"),
@@ -466,3 +467,31 @@ def test_row_of_another_length_is_bad(tmp_path):
         ("b", "has 2 values, but the header line names 3 columns"),
         ("c", "has 4 values, but the header line names 3 columns"),
     ]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.csv.gz", "a.json.gz", "a.parquet", "id_prop.csv"])
+def test_an_empty_file_is_called_empty(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    files = {tmp_path / name}
+    if name.endswith("csv.gz"):
+        files.add(tmp_path / "nothing.csv.gz")
+        (tmp_path / "nothing.csv.gz").write_bytes(gzip.compress(b""))
+    for file in files:
+        with pytest.raises(DataError, match=rf"{file.name} is empty\.$"):
+            load(tmp_path if name == "id_prop.csv" else file, target=None)
+
+
+def test_columns_are_found_in_another_case(tmp_path: Path, write: Write) -> None:
+    rows = rows_of(3)
+    path = write(tmp_path / "mine", rows)
+    table = load(path, target="GAP").table
+    assert table.target.tolist() == [value for *_, value in rows]
+    if path.suffix == ".csv":
+        path.write_text(path.read_text().replace("note,cif,id,gap", "note,CIF,Material_ID,gap"))
+        assert load(path).table.ids.tolist() == [name for name, *_ in rows]
+        assert open_layout(path, None).values("NOTE") == ["x,\ny"] * 3
+
+
+def test_the_name_of_a_file_is_no_structure(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"row a has the name of a file \(cifs/a\.cif\) in place of a structure"):
+        load(write_csv(tmp_path / "mine", [("a", "cifs/a.cif", 1.0)]))

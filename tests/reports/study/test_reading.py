@@ -48,6 +48,14 @@ def test_ids_that_end_in_a_null_character_are_rows_apart(tmp_path: Path) -> None
     assert [len(at) for at in shared_rows(ours.rows, theirs.rows)] == [2, 2]
 
 
+def test_failed_trainings_are_named_with_their_reason(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0, 1])
+    for fold in (1, 2):
+        run.note_failure(Training(0, fold), "Training collapsed.")
+    (note,) = only(read_studies([tmp_path / "runs"])).notes
+    assert note == f"{run.path}, fold 2, seed 0, failed: Training collapsed."
+
+
 def test_results_of_the_older_format_are_named_in_a_note(tmp_path: Path) -> None:
     dataset = official(tmp_path / "data")
     run = make_run(tmp_path / "runs", dataset, folds=[0])
