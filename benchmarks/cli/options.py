@@ -295,16 +295,15 @@ def all_targets(task: Task, data_dir: Path | None, display: RunDisplay) -> list[
     Raises:
         UsageError: Not all of them are available; the message says how to have them.
     """
-    from benchmarks.data.tasks import find_data_file
-    from sen.crystal import SYMPREC
+    from benchmarks.data.dataset import find_official
 
-    file = find_data_file(task, data_dir)
-    if file is None or file.coverage != "complete":
+    dataset = find_official(task, data_dir, progress=display.progress("Reading crystals"))
+    if dataset is None or not dataset.is_complete:
         raise UsageError(
             f"matbench needs the targets of all rows of {task.name}: name the folder of {task.file_name} with "
             f"--data-dir, or download it with `sen-bench prepare {task.name}`."
         )
-    table = load_with_bars(task, data_dir, None, display, symprec=SYMPREC).table
+    table = dataset.table
     values = table.target > 0 if task.kind == "classification" else table.target
     targets: list[float] = values[table.row.argsort()].tolist()
     return targets
