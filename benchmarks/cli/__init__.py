@@ -4,4 +4,4 @@ This package imports every other part of `benchmarks` and `sen`. Only `ablations
 it.
 """
 
-__all__ = ["commands", "display", "main", "options", "progress"]
+__all__ = ["commands", "display", "front_door", "main", "options", "progress"]

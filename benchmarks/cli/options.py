@@ -47,6 +47,7 @@ __all__ = [
     "check_repeats",
     "choose_folds",
     "choose_task",
+    "choose_variant",
     "has_results_in_files",
     "load_with_bars",
     "parse_percent",
@@ -264,6 +265,24 @@ def choose_task(
     if given and not is_own:
         raise own_data_only(get_task(name), *given)
     return find_task(name, split=split, **own_data)
+
+
+def choose_variant(block: str | None, model: str | None) -> str:
+    """Return the name of the block or model that --block and --model choose.
+
+    Raises:
+        UsageError: There is none of that name, or both are given.
+    """
+    from benchmarks.results.run_config import check_variant
+
+    if block is not None and model is not None:
+        raise UsageError("--block X is short for --model sen with that block: leave out --block or --model.")
+    if model is not None:
+        check_variant(model, "model")
+    else:
+        check_variant(block or "capsule", "block")
+    # SEN is called by its block.
+    return block or (model if model and model != "sen" else "capsule")
 
 
 def load_with_bars(
