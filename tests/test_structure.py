@@ -32,6 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "benchmarks.cli": {"sen", "benchmarks.base", "benchmarks.data", "benchmarks.results", "benchmarks.training"},
 }
 BENCHMARKS = {part for part in ARROWS if part.startswith("benchmarks.")}
+ARROWS["benchmarks"] = BENCHMARKS
 LIBRARY = {"sen", *BENCHMARKS} - {"benchmarks.cli"}
 ARROWS |= {
     "ablations": {"sen", *BENCHMARKS},

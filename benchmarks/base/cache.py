@@ -27,6 +27,9 @@ __all__ = [
     "digest",
     "load_or_build",
     "read_arrays",
+    "read_cached",
+    "read_source",
+    "record_source",
     "write_arrays",
 ]
 
@@ -121,6 +124,44 @@ def load_or_build(
             return read_arrays(folder)
         except DamagedCache as damage:
             raise RunError(f"The cache {folder} is damaged as soon as it is written ({damage}): try again.") from None
+
+
+def read_cached(name: str) -> Arrays | None:
+    """Return the arrays cached under a name, see `read_arrays`; None where they are missing or damaged.
+
+    Raises:
+        UsageError: Nothing says where the cache is.
+    """
+    with suppress(DamagedCache):
+        return read_arrays(cache_folder() / name)
+    return None
+
+
+def record_source(key: str, path: Path) -> None:
+    """Note, for this machine alone, from where data were read; a cache that cannot be written notes nothing.
+
+    Args:
+        key: Hash of the data.
+        path: Their file or folder.
+    """
+    file = _source_file(key)
+    if read_source(key) != (path := path.absolute()):
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, {"path": str(path)})
+
+
+def read_source(key: str) -> Path | None:
+    """Return from where data were read, by their hash; None if that is not known, or nothing is there any more."""
+    try:
+        path = Path(json.loads(_source_file(key).read_bytes())["path"])
+        return path if path.exists() else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _source_file(key: str) -> Path:
+    return cache_folder() / "sources" / f"{key[:32]}.json"
 
 
 def write_arrays(folder: Path, chunks: Iterable[Mapping[str, NDArray[Any]]], meta: Mapping[str, Any]) -> None:

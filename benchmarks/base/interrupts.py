@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,9 +78,12 @@ def ignore_signals() -> None:
 def note_signals() -> Iterator[StopRequest]:
     """Note requests to stop instead of ending at once; a repeated request after a second interrupts immediately.
 
-    Enter it in the main thread, where Python handles signals.
+    Outside the main thread, where Python handles none, nothing is noted.
     """
     request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
     before = {number: signal.signal(number, request._note) for number in _heeded()}  # noqa: SLF001
     try:
         yield request

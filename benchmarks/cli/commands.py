@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from benchmarks.base.console import count, say
-from benchmarks.base.errors import RunError, UnlearntError, UsageError, printable
+from benchmarks.base.errors import RunError, UnlearntError, UsageError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
     BadRowOption,
@@ -32,6 +31,7 @@ from benchmarks.cli.options import (
     check_repeats,
     choose_folds,
     choose_task,
+    choose_variant,
     load_with_bars,
     parse_percent,
     results_in_files,
@@ -104,7 +104,7 @@ def run(
     from benchmarks.results.run_config import build_config
 
     check_jobs(jobs)
-    variant = _choose_variant(block, model)
+    variant = choose_variant(block, model)
     chosen = options.choose_task(task)
     configured = build_config(
         chosen.name,
@@ -122,11 +122,10 @@ def run(
     try:
         with RunDisplay() as display:
             from benchmarks.base.machine import pick_device
-            from benchmarks.training.execution import execute
+            from benchmarks.cli.front_door import carry_out
             from benchmarks.training.plans import make_plan
             from benchmarks.training.pretrained import find_initial_weights
-            from benchmarks.training.summary import references, summarise
-            from benchmarks.training.tracking import check_log, tracked
+            from benchmarks.training.tracking import check_log
 
             check_log(log)
             device = pick_device(options.device)
@@ -148,23 +147,7 @@ def run(
             )
             # The results to be trained again are discarded by now.
             command_line = _keeping_finished_folds(command_line)
-            display.start(plan, device)
-            with (
-                note_signals() as stop,
-                tracked(log, on_epoch=display.epoch, on_end=display.end) as callbacks,
-            ):
-                failures = execute(
-                    plan.pending,
-                    device=device,
-                    stop=stop,
-                    jobs=jobs,
-                    on_wait=display.wait,
-                    **callbacks,
-                )
-            summary = summarise(plan)
-            if summary["trainings"] and not chosen.has_leaderboard:
-                summary["references"] = references(plan, summary["folds"])
-                plan.run.write_summary(lambda: _with_references(summarise(plan), summary))
+            summary, failures = carry_out(plan, display, device=device, jobs=jobs, log=log)
     except (KeyboardInterrupt, Interrupted) as interrupted:
         show_how_to_continue(interrupted, command_line)
         raise typer.Exit(130) from None
@@ -178,26 +161,6 @@ def run(
             f"{len(failures)} of {len(plan.missing)} trainings failed, for the reasons above, and have no result: "
             f"{names}. {again}:\n  {shlex.join(command_line)}"
         )
-
-
-def _choose_variant(block: str | None, model: str | None) -> str:
-    """Return the name of the block or model that --block and --model choose."""
-    from benchmarks.results.run_config import check_variant
-
-    if block is not None and model is not None:
-        raise UsageError("--block X is short for --model sen with that block: leave out --block or --model.")
-    for option, names in (("block", block), ("model", model)):
-        if names is not None and "," in names:
-            raise UsageError(
-                f"--{option} takes one {option}. To compare several: "
-                f"sen-bench ablate TASK --{option}s {printable(names)}"
-            )
-    if model is not None:
-        check_variant(model, "model")
-    else:
-        check_variant(block or "capsule", "block")
-    # SEN is called by its block.
-    return block or (model if model and model != "sen" else "capsule")
 
 
 @results_in_files
@@ -231,7 +194,7 @@ def tune(
     check_jobs(jobs)
     check_trials(trials, "--trials")
     check_repeats("--trials", trials)
-    variant = _choose_variant(block, model)
+    variant = choose_variant(block, model)
     chosen = options.choose_task(task)
     check_folds(folds, chosen)
     given: dict[str, Any] = {
@@ -264,12 +227,6 @@ def tune(
         show_how_to_continue(interrupted, ["sen-bench", *sys.argv[1:]], kept="trials")
         raise typer.Exit(130) from None
     show_tuning(tuning)
-
-
-def _with_references(fresh: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the known references to a fresh summary, unless another process has finished a fold in the meantime."""
-    same = fresh["folds"] == known["folds"]
-    return {**fresh, **({"references": known["references"]} if same else {})}
 
 
 def _keeping_finished_folds(command_line: list[str]) -> list[str]:

@@ -315,6 +315,8 @@ def show_verified(verified: Mapping[str, Verified]) -> None:
 
 def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], level: float, form: str) -> None:
     """Print predictions, with intervals of this level, as a table, as CSV or as JSON."""
+    from benchmarks.training.prediction import prediction_facts
+
     reason = ensemble.why_no_interval(level)
     note = reason and f"{ensemble.run.path} has no interval: {reason}."
     if form == "table":
@@ -322,20 +324,7 @@ def show_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], leve
         return
     if note:
         say(note, err=True)
-    bounds = ("labels",) if ensemble.is_classification else _INTERVALS
-    rows: list[dict[str, Any]] = [
-        {
-            "file": str(entry.sample.source),
-            "formula": entry.sample.formula,
-            "space_group": entry.sample.crystal.space_group,
-            "prediction": entry.mean,
-            "spread": None if math.isnan(entry.spread) else entry.spread,
-            **{name: getattr(entry, name) for name in bounds},
-            "never_seen": entry.never_seen,
-            "heavy_hydrogen": entry.sample.heavy_hydrogen,
-        }
-        for entry in predictions
-    ]
+    rows = prediction_facts(ensemble, predictions)
     if form == "csv":
         flat = [_flat(row, len(ensemble.trainings)) for row in rows]
         sys.stdout.write(csv_text([list(flat[0]), *(list(row.values()) for row in flat)]))

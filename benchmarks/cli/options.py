@@ -49,6 +49,7 @@ __all__ = [
     "check_repeats",
     "choose_folds",
     "choose_task",
+    "choose_variant",
     "has_results_in_files",
     "load_with_bars",
     "parse_percent",
@@ -298,6 +299,30 @@ def choose_task(
     return find_task(name, split=split, **own_data)
 
 
+def choose_variant(block: str | None, model: str | None) -> str:
+    """Return the name of the block or model that --block and --model choose.
+
+    Raises:
+        UsageError: There is none of that name, or both are given.
+    """
+    from benchmarks.results.run_config import check_variant
+
+    if block is not None and model is not None:
+        raise UsageError("--block X is short for --model sen with that block: leave out --block or --model.")
+    for option, names in (("block", block), ("model", model)):
+        if names is not None and "," in names:
+            raise UsageError(
+                f"--{option} takes one {option}. To compare several: "
+                f"sen-bench ablate TASK --{option}s {printable(names)}"
+            )
+    if model is not None:
+        check_variant(model, "model")
+    else:
+        check_variant(block or "capsule", "block")
+    # SEN is called by its block.
+    return block or (model if model and model != "sen" else "capsule")
+
+
 def load_with_bars(
     task: Task,
     data_dir: Path | None,
@@ -327,16 +352,15 @@ def all_targets(task: Task, data_dir: Path | None, display: RunDisplay) -> list[
     Raises:
         UsageError: Not all of them are available; the message says how to have them.
     """
-    from benchmarks.data.tasks import find_data_file
-    from sen.crystal import SYMPREC
+    from benchmarks.data.dataset import find_official
 
-    file = find_data_file(task, data_dir)
-    if file is None or file.coverage != "complete":
+    dataset = find_official(task, data_dir, progress=display.progress("Reading crystals"))
+    if dataset is None or not dataset.is_complete:
         raise UsageError(
             f"matbench needs the targets of all rows of {task.name}: name the folder of {task.file_name} with "
             f"--data-dir, or download it with `sen-bench prepare {task.name}`."
         )
-    table = load_with_bars(task, data_dir, None, display, symprec=SYMPREC).table
+    table = dataset.table
     values = table.target > 0 if task.kind == "classification" else table.target
     targets: list[float] = values[table.row.argsort()].tolist()
     return targets

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.base.cache import CachedArrays, digest, load_or_build
+from benchmarks.base.cache import CachedArrays, digest, load_or_build, read_cached, record_source
 from benchmarks.base.errors import DataError, printable, suggest
 from benchmarks.base.files import file_digest, reading
 from benchmarks.base.workers import Progress
@@ -24,6 +24,8 @@ __all__ = [
     "UNRECORDED_SYMPREC",
     "CrystalTable",
     "Outline",
+    "cached_matbench_json",
+    "matbench_json_key",
     "read_matbench_json",
     "read_outline",
     "reduced_formula",
@@ -146,14 +148,48 @@ def read_matbench_json(
     path = Path(path)
     with reading(path):
         content = file_digest(path)
-    facts = {"content": content, "target": target, "version": _VERSION, **refinement_facts(symprec)}
+    facts = _facts(content, target, symprec)
     key = digest(**facts)
-    folder = digest(crystals=key, version=_CACHE_VERSION)
     arrays = load_or_build(
-        f"crystals-{folder[:32]}",
+        _folder(key),
         lambda: with_ptr(_chunks(path, target, kind, row_id, symprec, jobs, progress)),
         {"file": path.name, **facts},
     )
+    record_source(key, path)
+    return _with_ids(arrays, row_id, key)
+
+
+def matbench_json_key(content: str, target: str, symprec: float) -> str:
+    """Return the digest of the table that `read_matbench_json` reads from a file.
+
+    Args:
+        content: The sha256 of the file, in hexadecimal.
+        target: Name of the target column.
+        symprec: Tolerance of the refinement in Å.
+    """
+    return digest(**_facts(content, target, symprec))
+
+
+def cached_matbench_json(key: str, row_id: Callable[[int], str]) -> CrystalTable | None:
+    """Return the table of this digest that `read_matbench_json` read before; None where the cache does not have it.
+
+    Raises:
+        UsageError: Nothing says where the cache is.
+    """
+    arrays = read_cached(_folder(key))
+    return None if arrays is None else _with_ids(arrays, row_id, key)
+
+
+def _facts(content: str, target: str, symprec: float) -> dict[str, Any]:
+    return {"content": content, "target": target, "version": _VERSION, **refinement_facts(symprec)}
+
+
+def _folder(key: str) -> str:
+    """Name of the folder of the cache that holds the table of this digest."""
+    return f"crystals-{digest(crystals=key, version=_CACHE_VERSION)[:32]}"
+
+
+def _with_ids(arrays: dict[str, NDArray[Any]], row_id: Callable[[int], str], key: str) -> CrystalTable:
     ids = np.array([row_id(row) for row in arrays["row"].tolist()], dtype=object)
     return CrystalTable(**arrays, ids=ids, digest=key)
 

@@ -6,14 +6,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from benchmarks.base.cache import read_source
 from benchmarks.base.console import count
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.workers import Progress
-from benchmarks.data.crystal_table import CrystalTable, read_matbench_json
+from benchmarks.data.crystal_table import CrystalTable, cached_matbench_json, matbench_json_key, read_matbench_json
 from benchmarks.data.folds import (
     VALIDATION_FRACTION,
     Fold,
@@ -24,12 +25,12 @@ from benchmarks.data.folds import (
     outer_split,
 )
 from benchmarks.data.groups import FEWEST_WITH_ELEMENT, DataFolds, TestedRows, grouped_folds
-from benchmarks.data.own_data import OnBadRow, SkippedRow, own_data_only, own_task, read_own_data
+from benchmarks.data.own_data import OnBadRow, SkippedRow, cached_own_data, own_data_only, own_task, read_own_data
 from benchmarks.data.split_files import read_folds
 from benchmarks.data.tasks import DataFile, Task, download_folder, find_data_file, get_task, named_folder
 from sen.crystal import SYMBOLS, SYMPREC
 
-__all__ = ["AbsentDataError", "Dataset", "load_dataset", "load_recorded"]
+__all__ = ["AbsentDataError", "Dataset", "find_official", "load_dataset", "load_recorded"]
 
 
 class AbsentDataError(DataError):
@@ -259,13 +260,48 @@ def load_dataset(
 
         table = make_prototypes(symprec=symprec, jobs=jobs, progress=progress)
         return Dataset(task, table, "made by sen-bench", is_complete=True, symprec=symprec)
-    file = find_data_file(task, data_dir)
-    if file is None:
-        from benchmarks.data.download import fetch
+    if dataset := find_official(task, data_dir, symprec=symprec, jobs=jobs, progress=progress):
+        return dataset
+    from benchmarks.data.download import fetch
 
-        folder = named_folder(data_dir) or download_folder()
-        logging.getLogger("sen_bench").warning("Downloading %s to %s.", task.url, folder)
-        file = DataFile(fetch(task, folder, download_progress), "complete")
+    folder = named_folder(data_dir) or download_folder()
+    logging.getLogger("sen_bench").warning("Downloading %s to %s.", task.url, folder)
+    file = DataFile(fetch(task, folder, download_progress), "complete")
+    return _read_official(task, file, symprec=symprec, jobs=jobs, progress=progress)
+
+
+def find_official(
+    task: Task,
+    data_dir: Path | None = None,
+    *,
+    symprec: float = SYMPREC,
+    jobs: int = -1,
+    progress: Progress | None = None,
+) -> Dataset | None:
+    """Load the crystals of an official task from its file or, where that is nowhere, from the cache; nothing else.
+
+    Args:
+        task: The task.
+        data_dir: Folder that holds the data file, see `load_dataset`.
+        symprec: Tolerance of the refinement in Å.
+        jobs: Worker processes; -1 is one per core.
+        progress: Called with the number of crystals read; not called where the cache has them.
+
+    Returns:
+        None where they are not available without a download.
+
+    Raises:
+        UsageError: The folder does not exist.
+        DataError: The data file is not what it should be.
+    """
+    if file := find_data_file(task, data_dir):
+        return _read_official(task, file, symprec=symprec, jobs=jobs, progress=progress)
+    assert task.sha256 is not None
+    table = cached_matbench_json(matbench_json_key(task.sha256, task.target, symprec), task.row_id)
+    return None if table is None else Dataset(task, table, task.file_name, is_complete=True, symprec=symprec)
+
+
+def _read_official(task: Task, file: DataFile, *, symprec: float, jobs: int = -1, progress: Progress | None) -> Dataset:
     table = read_matbench_json(
         file.path,
         task.target,
@@ -281,13 +317,14 @@ def load_dataset(
 def load_recorded(
     task: Task, facts: Mapping[str, Any], data_dir: Path | None, *, symprec: float, progress: Progress | None = None
 ) -> Dataset:
-    """Load the crystals that runs recorded; nothing is downloaded.
+    """Load the crystals that runs recorded: from the cache, from the file that they were read from, or as told.
 
-    Rows of an official task are the same rows in every file of it, so that its content is not compared.
+    Nothing is downloaded. Rows of an official task are the same rows in every file of it, so that its content is not
+    compared; the complete file, and one in a folder that the user names here, come before the cached rows of another.
 
     Args:
         task: The task of the runs, see `recorded_task`.
-        facts: What they recorded of their data: "source", "digest" and "skipped".
+        facts: What they recorded of their data: "source", "digest", "is_complete" and "skipped".
         data_dir: Folder of the MatBench files or of own data; None for SEN_BENCH_DATA or this folder.
         symprec: Tolerance of the refinement in Å.
         progress: Called with the number of crystals read; not called where the cache has them.
@@ -298,32 +335,70 @@ def load_recorded(
         DataError: They cannot be read.
     """
     if task.name == "prototypes":
-        dataset = load_dataset(task, symprec=symprec, progress=progress)
-        if dataset.table.digest != facts["digest"]:
-            raise AbsentDataError(
-                "The runs were trained on prototypes that another version of sen-bench or moyopy made."
-            )
-        return dataset
-    if task.is_official:
-        if find_data_file(task, data_dir) is None:
-            raise AbsentDataError(
-                f"The crystals of {task.name} are not available: name the folder of {task.file_name} with --data-dir "
-                "or SEN_BENCH_DATA."
-            )
-        return load_dataset(task, data_dir, symprec=symprec, progress=progress)
-    folders = [folder for folder in (named_folder(data_dir), Path()) if folder is not None]
-    paths = [path for folder in folders if (path := folder / facts["source"]).exists()]
-    if not paths:
-        raise AbsentDataError(
-            f"The crystals of {task.name} are not available: give the folder that holds {facts['source']} with "
-            "--data-dir, or start the command there."
-        )
-    own = replace(own_task(paths[0], target=task.target, kind=task.kind, unit=task.unit), split=task.split)
-    on_bad_row: OnBadRow = "skip" if facts.get("skipped") else "fail"
-    dataset = load_dataset(own, on_bad_row=on_bad_row, symprec=symprec, progress=progress)
+        return _recorded_prototypes(task, facts, symprec, progress)
+    load = _recorded_official if task.is_official else _recorded_own
+    return load(task, facts, data_dir, symprec, progress)
+
+
+def _recorded_prototypes(task: Task, facts: Mapping[str, Any], symprec: float, progress: Progress | None) -> Dataset:
+    from benchmarks.data.prototypes import cached_prototypes
+
+    if table := cached_prototypes(facts["digest"]):
+        return Dataset(task, table, facts["source"], is_complete=True, symprec=symprec)
+    dataset = load_dataset(task, symprec=symprec, progress=progress)
     if dataset.table.digest != facts["digest"]:
+        raise AbsentDataError("The runs were trained on prototypes that another version of sen-bench or moyopy made.")
+    return dataset
+
+
+def _recorded_official(
+    task: Task, facts: Mapping[str, Any], data_dir: Path | None, symprec: float, progress: Progress | None
+) -> Dataset:
+    coverage: Literal["complete", "partial"] = "complete" if facts["is_complete"] else "partial"
+    file = find_data_file(task, data_dir)
+    if file is None or (data_dir is None and file.coverage == coverage):
+        if table := cached_matbench_json(facts["digest"], task.row_id):
+            is_complete = facts["is_complete"]
+            return Dataset(task, table, facts["source"], is_complete=is_complete, symprec=symprec)
+        if source := read_source(facts["digest"]):
+            dataset = _read_official(task, DataFile(source, coverage), symprec=symprec, progress=progress)
+            if dataset.table.digest == facts["digest"]:
+                return dataset
+    if found := find_official(task, data_dir, symprec=symprec, progress=progress):
+        return found
+    raise AbsentDataError(
+        f"The crystals of {task.name} are not available: they are neither in the cache nor where they were read from, "
+        f"and no folder of data holds {task.file_name}: name its folder with --data-dir or SEN_BENCH_DATA."
+    )
+
+
+def _recorded_own(
+    task: Task, facts: Mapping[str, Any], data_dir: Path | None, symprec: float, progress: Progress | None
+) -> Dataset:
+    cached = cached_own_data(facts["digest"])
+    from_cache = None
+    if cached is not None:
+        table, skipped = cached
+        from_cache = Dataset(task, table, facts["source"], is_complete=True, skipped=skipped, symprec=symprec)
+        if not task.split.startswith("group:"):  # the column of these groups is in the file alone
+            return from_cache
+    named = named_folder(data_dir)
+    places = (named and named / facts["source"], read_source(facts["digest"]), Path(facts["source"]))
+    path = next((place for place in places if place is not None and place.exists()), None)
+    if path is not None:
+        own = replace(own_task(path, target=task.target, kind=task.kind, unit=task.unit), split=task.split)
+        on_bad_row: OnBadRow = "skip" if facts.get("skipped") else "fail"
+        dataset = load_dataset(own, on_bad_row=on_bad_row, symprec=symprec, progress=progress)
+        if dataset.table.digest == facts["digest"]:
+            return dataset
+    if from_cache is not None:
+        return from_cache
+    if path is not None:
         raise AbsentDataError(
-            f"{paths[0]} is not what the runs were trained on: its content has changed since, or the version of "
+            f"{facts['source']} is not what the runs were trained on: its content has changed since, or the version of "
             "sen-bench, moyopy or pymatgen that reads it."
         )
-    return dataset
+    raise AbsentDataError(
+        f"The crystals of {task.name} are not available: they are neither in the cache nor where they were read from: "
+        f"give the folder that holds {facts['source']} with --data-dir, or start the command there."
+    )

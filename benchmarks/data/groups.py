@@ -279,10 +279,14 @@ def _column(task: Task, column: str, table: CrystalTable) -> list[str]:
     """Return the text of each row in a column of own data, for the rows that can be used.
 
     Raises:
-        UsageError: The column is missing, or has one value.
+        UsageError: The column is missing, or has one value; or only the crystals are at hand, from the cache.
         DataError: A row has no value in it.
     """
-    assert task.path is not None
+    if task.path is None:
+        raise UsageError(
+            f"The groups of the split {task.split} are in the file of {task.name}, which is no longer where it was: "
+            "name its folder with --data-dir."
+        )
     layout = open_layout(task.path, task.target)
     value = dict(zip(layout.ids(), layout.values(column), strict=True))
     keys = [value[name] for name in table.ids.tolist()]

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.base.cache import digest, load_or_build
+from benchmarks.base.cache import digest, load_or_build, read_cached, record_source
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import expanded
 from benchmarks.base.workers import Progress
@@ -28,6 +28,7 @@ from sen.crystal import SYMPREC
 __all__ = [
     "OnBadRow",
     "SkippedRow",
+    "cached_own_data",
     "find_own_data",
     "find_task",
     "own_data_only",
@@ -204,17 +205,38 @@ def read_own_data(
     }
     key = digest(**facts)
     arrays = load_or_build(
-        f"crystals-{key[:32]}", lambda: _chunks(layout, task, symprec, jobs, progress), {"file": path.name, **facts}
+        _folder(key), lambda: _chunks(layout, task, symprec, jobs, progress), {"file": path.name, **facts}
     )
-    ids, bad = (json.loads(arrays.pop(name).tobytes()) for name in ("ids", "bad"))
-    skipped = tuple(SkippedRow(*row) for row in bad)
+    record_source(key, path)
+    table, skipped = _table(arrays, key)
     if skipped and on_bad_row == "fail":
         raise _bad_rows(layout.path, skipped, "Repair what is wrong, or leave it out with --on-bad-row skip.")
-    table = CrystalTable(**arrays, row=np.arange(len(ids)), ids=np.array(ids, dtype=object), digest=key)
     if task.target:
         _check_targets(layout.path, task, table.target)
         _warn_of_outliers(layout.path, task, table)
     return table, skipped
+
+
+def cached_own_data(key: str) -> tuple[CrystalTable, tuple[SkippedRow, ...]] | None:
+    """Return what `read_own_data` read before, by the digest of the table; None where the cache does not have it.
+
+    Raises:
+        UsageError: Nothing says where the cache is.
+    """
+    arrays = read_cached(_folder(key))
+    return None if arrays is None else _table(arrays, key)
+
+
+def _folder(key: str) -> str:
+    """Name of the folder of the cache that holds the table of this digest."""
+    return f"crystals-{key[:32]}"
+
+
+def _table(arrays: dict[str, NDArray[Any]], key: str) -> tuple[CrystalTable, tuple[SkippedRow, ...]]:
+    """Return the table, and the rows that were left out, of what the cache holds."""
+    ids, bad = (json.loads(arrays.pop(name).tobytes()) for name in ("ids", "bad"))
+    table = CrystalTable(**arrays, row=np.arange(len(ids)), ids=np.array(ids, dtype=object), digest=key)
+    return table, tuple(SkippedRow(*row) for row in bad)
 
 
 def read_crystals(

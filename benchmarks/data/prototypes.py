@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.base.cache import digest, load_or_build
+from benchmarks.base.cache import digest, load_or_build, read_cached
 from benchmarks.base.errors import DataError
 from benchmarks.base.workers import Progress, stream
 from benchmarks.data.crystal_table import CrystalTable, refinement_facts, with_ptr
 from benchmarks.data.rows import flatten
 from sen.crystal import CRYSTAL_SYSTEMS, SYMBOLS, SYMPREC, crystal_system, find_symmetry, refine
 
-__all__ = ["IONS", "Ion", "ewald_energy", "make_prototypes"]
+__all__ = ["IONS", "Ion", "cached_prototypes", "ewald_energy", "make_prototypes"]
 
 
 class Ion(NamedTuple):
@@ -98,7 +98,26 @@ def make_prototypes(*, symprec: float = SYMPREC, jobs: int = -1, progress: Progr
     library = _read_library()
     facts = {"library": digest(library=library), "version": _VERSION, **refinement_facts(symprec)}
     key = digest(prototypes=facts)
-    arrays = load_or_build(f"prototypes-{key[:32]}", lambda: with_ptr(_chunks(library, symprec, jobs, progress)), facts)
+    arrays = load_or_build(_folder(key), lambda: with_ptr(_chunks(library, symprec, jobs, progress)), facts)
+    return _table(arrays, key)
+
+
+def cached_prototypes(key: str) -> CrystalTable | None:
+    """Return the table of this digest that `make_prototypes` made before; None where the cache does not have it.
+
+    Raises:
+        UsageError: Nothing says where the cache is.
+    """
+    arrays = read_cached(_folder(key))
+    return None if arrays is None else _table(arrays, key)
+
+
+def _folder(key: str) -> str:
+    """Name of the folder of the cache that holds the table of this digest."""
+    return f"prototypes-{key[:32]}"
+
+
+def _table(arrays: dict[str, NDArray[Any]], key: str) -> CrystalTable:
     row = np.arange(len(arrays["target"]))
     ids = np.array([f"prototypes-{i + 1:04d}" for i in row], dtype=object)
     return CrystalTable(**arrays, heavy_hydrogen=np.zeros(len(row), dtype=bool), row=row, ids=ids, digest=key)

@@ -18,7 +18,7 @@ from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import reduced_formula
 from benchmarks.data.graph_table import GraphSettings
 from benchmarks.data.raw_crystal import BadRow, any_error_is_bad
-from benchmarks.data.structures import FILE_NAMES, read_structure, structure_files
+from benchmarks.data.structures import FILE_NAMES, parse_structure, read_structure, structure_files
 from benchmarks.results.conformal import Calibrator, merge_intervals, merge_labels, read_calibrators, why_no_interval
 from benchmarks.results.run_config import RunConfig, restore_config
 from benchmarks.results.store import Run, Training, other_code
@@ -30,7 +30,7 @@ from sen.registry import variant_kind
 
 _LABELS = ("false", "true")
 
-__all__ = ["Ensemble", "Prediction", "Sample", "find_files", "load_predictor", "read_samples"]
+__all__ = ["Ensemble", "Prediction", "Sample", "find_files", "load_predictor", "prediction_facts", "read_samples"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Sample:
     """A structure to predict.
 
     Attributes:
-        source: The file it was read from.
+        source: The file it was read from, or its name.
         crystal: Its refined primitive cell.
         graph: Its graph, as the models of a run read it.
         heavy_hydrogen: Whether deuterium or tritium was read as hydrogen.
     """
 
-    source: Path
+    source: Path | str
     crystal: Crystal
     graph: Graph
     heavy_hydrogen: bool
@@ -128,14 +128,14 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_samples(
-    files: Sequence[Path], settings: GraphSettings, progress: Progress | None = None
+    sources: Sequence[Path | tuple[str, object]], settings: GraphSettings, progress: Progress | None = None
 ) -> tuple[list[Sample], list[DataError]]:
     """Read and refine structures, and build their graphs.
 
     Args:
-        files: The structure files.
+        sources: Structure files; or names of structures, each with what `parse_structure` takes.
         settings: Settings of the graphs: those of the run whose models are to read them.
-        progress: Called with the number of files read.
+        progress: Called with the number of structures read.
 
     Returns:
         The structures that can be used, and what is wrong with the others.
@@ -144,20 +144,21 @@ def read_samples(
         UsageError: The name of a file is not that of a structure file.
     """
     samples, problems = [], []
-    for done, file in enumerate(files, start=1):
+    for done, given in enumerate(sources, start=1):
+        source = given if isinstance(given, Path) else given[0]
         try:
-            raw = read_structure(file)
+            raw = read_structure(given) if isinstance(given, Path) else parse_structure(given[1])
             with any_error_is_bad():
                 crystal = refine(raw.lattice, raw.positions, raw.numbers, settings.symprec)
                 graph = build_graph(crystal, **settings.edges)
         except DataError as problem:
             problems.append(problem)
         except BadRow as problem:
-            problems.append(DataError(f"{file} {problem}."))
+            problems.append(DataError(f"{source} {problem}."))
         else:
-            samples.append(Sample(file, crystal, graph, raw.heavy_hydrogen))
+            samples.append(Sample(source, crystal, graph, raw.heavy_hydrogen))
         if progress is not None:
-            progress(done, len(files))
+            progress(done, len(sources))
     return samples, problems
 
 
@@ -265,3 +266,21 @@ class Ensemble:
         with guard_model(self.config.variant, graphs.device):
             predicted = predict(predictor, graphs, crystals, edge_budget=self.config.training.edge_budget)
         return probabilities(predicted) if self.is_classification else predicted
+
+
+def prediction_facts(ensemble: Ensemble, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """Return what programs read of predictions, one mapping for each; an interval is None where there is none."""
+    bounds = ("labels",) if ensemble.is_classification else ("interval", "interval_by_spread")
+    return [
+        {
+            "file": str(entry.sample.source),
+            "formula": entry.sample.formula,
+            "space_group": entry.sample.crystal.space_group,
+            "prediction": entry.mean,
+            "spread": None if math.isnan(entry.spread) else entry.spread,
+            **{name: getattr(entry, name) for name in bounds},
+            "never_seen": entry.never_seen,
+            "heavy_hydrogen": entry.sample.heavy_hydrogen,
+        }
+        for entry in predictions
+    ]

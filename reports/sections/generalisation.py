@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.base.errors import UsageError
 from benchmarks.base.workers import Progress
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import depends_on_data
@@ -84,8 +85,10 @@ class Generalisation(Section):
         rows: RowComparison | None = None
         reason = ""
         try:
-            rows = RowComparison(study.dataset(progress))
-        except Absent as absent:
+            dataset = study.dataset(progress)
+            _ = dataset.tested  # the crystals may be at hand, and not the file that says the groups
+            rows = RowComparison(dataset)
+        except (Absent, UsageError) as absent:
             if not has_groups:
                 raise
             reason = str(absent)

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from benchmarks.base.errors import DataError, UsageError, printable, suggest
 from benchmarks.base.files import parse_json, read_unpacked
 from benchmarks.base.workers import Progress
-from benchmarks.data.dataset import Dataset, load_dataset
+from benchmarks.data.dataset import Dataset, find_official, load_dataset
 from benchmarks.data.rows import read_target
 from benchmarks.data.structures import BadRow
-from benchmarks.data.tasks import Kind, Task, find_data_file
+from benchmarks.data.tasks import Kind, Task
 from sen.crystal import SYMBOLS, crystal_system
 
 __all__ = ["RowFacts", "crystal_systems", "find_rows", "read_content", "read_formulas", "read_rows_file", "rows_of"]
@@ -120,13 +120,17 @@ def find_rows(
     """
     if rows is not None:
         return read_rows_file(rows, task)
-    if task.url is not None and find_data_file(task, data_dir) is None:
+    if not task.is_official:
+        return rows_of(load_dataset(task, data_dir, progress=progress))
+    dataset = find_official(task, data_dir, progress=progress)
+    if dataset is None:
         raise UsageError(
-            f"The rows of {task.name} are not available: name the folder of {task.file_name} with --data-dir, give "
+            f"The rows of {task.name} are neither in the cache nor in a folder of data: name the folder of "
+            f"{task.file_name} with --data-dir, give "
             f"a file of its ids, targets and space groups with --rows, or download the data with "
             f"`sen-bench prepare {task.name}`."
         )
-    return rows_of(load_dataset(task, data_dir, progress=progress))
+    return rows_of(dataset)
 
 
 def read_rows_file(path: Path, task: Task) -> RowFacts:

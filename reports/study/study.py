@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -346,7 +347,9 @@ class Study:
             ) from None
 
     def _load(self, progress: Progress | None) -> Dataset:
-        facts = self.runs[0].facts["data"]
+        # Rows of an official task are the same ones for all runs, and the largest data hold those of every run.
+        refined = [run for run in self.runs if run.fields["graph.symprec"] == self.symprec]
+        facts = max((run.facts["data"] for run in refined), key=operator.itemgetter("rows"))
         return load_recorded(self.task, facts, self.data_dir, symprec=self.symprec, progress=progress)
 
 

@@ -213,6 +213,7 @@ def test_bad_runs_and_files(
     assert (answer.code, "no finished fold" in answer.err) == (2, True)
     answer = sen_bench("explain", root / "runs", "--crystals", file, "-o", tmp_path / "x.html")
     assert (answer.code, "is not a run, but there are runs below it" in answer.err) == (2, True)
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
     answer = sen_bench("explain", capsule.path, "--crystals", "mb-jdft2d-001", "-o", tmp_path / "x.html")
     assert (answer.code, "not available" in answer.err) == (2, True)
     (tmp_path / "there.html").write_text("mine")

@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks.base.console import figures
 from benchmarks.base.errors import RunError, UnreadableError
 from benchmarks.base.files import file_digest
-from benchmarks.cli.commands import _with_references
+from benchmarks.cli.front_door import _with_references
 from benchmarks.cli.progress import RunDisplay
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.store import Run, Training

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.base.errors import DataError
-from benchmarks.data.dataset import load_dataset
+from benchmarks.base.files import file_digest
+from benchmarks.data.dataset import find_official, load_dataset
 from benchmarks.data.folds import make_folds
 from benchmarks.data.tasks import get_task
+from tests.reports.made_runs import write_partial
 
 
 def test_folds_are_made_once_for_a_seed_and_a_limit() -> None:
@@ -50,3 +53,22 @@ def test_folds_follow_the_task_and_are_not_sent_to_other_processes() -> None:
     assert [fold.index for fold in random.folds(0, numbers=[7, 2])] == [7, 2]
     with pytest.raises(DataError, match="has the rows 0 to 999"):
         replace(dataset, task=replace(dataset.task, n_rows=1000)).folds(0)
+
+
+def test_crystals_of_a_file_that_was_read_and_removed_are_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
+    monkeypatch.setenv("MATMINER_DATA", str(tmp_path / "matminer"))
+    file = write_partial(tmp_path / "data", n=20) / "matbench_jdft2d.json.gz"
+    file.with_name("matbench_jdft2d.partial.json.gz").rename(file)
+    task = replace(get_task("matbench_jdft2d"), n_rows=20, sha256=file_digest(file))
+    assert find_official(task) is None
+    before = load_dataset(task, file.parent, jobs=1)
+    file.unlink()
+    found = find_official(task)
+    assert found is not None
+    assert (found.digest, found.is_complete, found.source) == (before.digest, True, file.name)
+    np.testing.assert_array_equal(found.table.positions, before.table.positions)
+    np.testing.assert_array_equal(found.table.ids, before.table.ids)
+    assert find_official(task, symprec=0.1) is None

@@ -590,13 +590,14 @@ def test_what_the_command_is_given_wrongly_is_answered_in_a_sentence(
     sen_bench: Command, make: Callable[..., PredictionFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MATMINER_DATA", str(tmp_path))
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
     rows = made_rows()
     path = make(rows).path
     known = rows_file(tmp_path / "rows.json.gz", rows)
     jdft2d = write_csv(tmp_path / "j.csv", [JDFT2D.row_id(0)], [1.0])
     for arguments, code, message in (
         ((tmp_path / "none.csv",), 2, "none.csv cannot be read"),
-        ((path,), 2, "The rows of matbench_phonons are not available"),
+        ((path,), 2, "The rows of matbench_phonons are neither in the cache nor in a folder of data"),
         ((path, "--rows", path), 1, "mine.csv is not valid JSON"),
         ((path, "--task", "matbench_phonon"), 2, "Did you mean matbench_phonons"),
         ((path, "--task", "matbench_steels"), 2, "composition-only task"),

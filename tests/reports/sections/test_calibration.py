@@ -87,11 +87,15 @@ def test_levels_that_need_more_rows_and_runs_without_any_are_named(tmp_path: Pat
     assert "megnet has no interval of 90 %: all rows of its recipe train" in words
 
 
-def test_without_crystals_and_of_published_predictions_it_says_what_is_lacking(tmp_path: Path) -> None:
+def test_without_crystals_and_of_published_predictions_it_says_what_is_lacking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "data"), flags=HALF)
     file = tmp_path / "theirs.csv"
     rows = study_of(tmp_path).results[0].rows
     file.write_text("\n".join(["id,prediction", *(f"{name},5" for name in rows.ids)]) + "\n")
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").rename(tmp_path / "away")
     (study,) = read_studies([tmp_path / "runs"], against=[file], data_dir=tmp_path)
     facts = plain(Calibration().analyse(study, no_progress))
     assert set(tables(facts)) == {"coverage"}

@@ -167,6 +167,7 @@ def test_data_that_lack_rows_are_said(own_runs: Path) -> None:
 
 def test_crystals_that_are_not_at_hand_are_said(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
     for kind in SECTIONS:
         with pytest.raises(Absent, match="not available"):
             kind().analyse(study_of(runs, tmp_path), quiet)

@@ -89,9 +89,12 @@ def test_runs_with_a_limit_have_other_training_rows_and_are_left_out(tmp_path: P
     assert "are left out, because fewer rows resemble theirs: egnn (limit 20)." in words_of(facts)
 
 
-def test_without_crystals_nothing_is_known_of_the_official_folds(tmp_path: Path) -> None:
+def test_without_crystals_nothing_is_known_of_the_official_folds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_runs(tmp_path, "folds", {"mlp": 0.1})
     (tmp_path / "data" / "mine.json").unlink()
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
     with pytest.raises(Absent, match=r"mine\.json"):
         facts_of(studies_of(tmp_path)["folds"])
 
@@ -148,9 +151,10 @@ def test_one_seed_says_nothing_of_the_noise_and_elements_share_rows(tmp_path: Pa
     }
 
 
-def test_groups_need_no_crystals_but_for_distances(tmp_path: Path) -> None:
+def test_groups_need_no_crystals_but_for_distances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_runs(tmp_path, "element", {"mlp": 0.1, "trees": 0.1}, n=160)
     (tmp_path / "data" / "mine.json").unlink()
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
     facts = facts_of(studies_of(tmp_path)["element"])
     names = [group["name"] for group in facts["groups"]["models"][0]["groups"]]
     assert set(names) <= {"Li", "Na", "K", "Rb", "F", "Cl", "Br", "I"}

@@ -282,14 +282,17 @@ def test_studies_of_one_name_are_titled_by_what_tells_them_apart(tmp_path: Path)
     ]
 
 
-def test_runs_on_own_data_that_changed_are_studied_apart(tmp_path: Path) -> None:
+def test_runs_on_own_data_that_changed_are_studied_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stale = make_run(tmp_path / "runs", own(tmp_path / "own", n=40))
     fresh = make_run(tmp_path / "runs", own(tmp_path / "own"), block="capsule")
     studies = {study.results[0].label: study for study in read_studies([tmp_path / "runs"], data_dir=tmp_path / "own")}
     assert {label: len(study.results) for label, study in studies.items()} == {"mlp": 1, "capsule": 1}
     assert len(studies["capsule"].crystals()) == N_ROWS
+    assert len(studies["mlp"].crystals()) == 40  # from the cache
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
+    (gone,) = (study for study in read_studies([stale.path], data_dir=tmp_path / "own"))
     with pytest.raises(Absent, match="its content has changed since"):
-        studies["mlp"].crystals()
+        gone.crystals()
     for label, other in (("mlp", fresh), ("capsule", stale)):
         digest = studies[label].runs[0].facts["data"]["digest"]
         assert studies[label].title == f"mine: a (digest {digest[:10]})"

@@ -217,5 +217,6 @@ def test_compositions_of_crystals() -> None:
 def test_data_that_are_not_at_hand_are_told_and_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MATMINER_DATA", str(tmp_path))
     monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
-    with pytest.raises(UsageError, match=r"rows of matbench_jdft2d are not available: .*--data-dir.*--rows.*prepare"):
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UsageError, match=r"neither in the cache nor in a folder of data: .*--data-dir.*prepare"):
         find_rows(TASKS["matbench_jdft2d"])

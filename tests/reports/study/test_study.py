@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.data.dataset import load_dataset
+from benchmarks.data.dataset import Dataset, load_dataset
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.store import Training
 from reports.study.reading import read_studies
@@ -55,8 +56,35 @@ def test_crystals_are_had_or_said_to_be_absent(tmp_path: Path, monkeypatch: pyte
     assert told.startswith("The crystals described are those of matbench_jdft2d.partial.json.gz (61 rows), and mlp had")
     with pytest.raises(Absent, match="lack the row mb-jdft2d-636"):
         study.positions(["mb-jdft2d-636"])
-    with pytest.raises(Absent, match="--data-dir"):
-        only(read_studies([tmp_path / "runs"])).crystals()
+
+
+def test_crystals_are_found_in_the_cache_and_then_where_they_were_read_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
+    monkeypatch.setenv("MATMINER_DATA", str(tmp_path / "matminer"))
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
+    datasets = [official(tmp_path / "data"), own(tmp_path / "data")]
+    for dataset in datasets:
+        make_run(tmp_path / "runs" / dataset.task.name, dataset, folds=[0])
+
+    def find() -> list[Dataset]:
+        return [only(read_studies([tmp_path / "runs" / dataset.task.name])).dataset() for dataset in datasets]
+
+    def check() -> None:
+        for found, dataset in zip(find(), datasets, strict=True):
+            assert (found.table.digest, found.source) == (dataset.table.digest, dataset.source)
+            assert found.table.ids.tolist() == dataset.table.ids.tolist()
+            assert found.is_complete == dataset.is_complete
+
+    (tmp_path / "data").rename(tmp_path / "away")
+    check()
+    for folder in (tmp_path / "cache").glob("crystals-*"):
+        shutil.rmtree(folder)
+    with pytest.raises(Absent, match=r"neither in the cache nor where they were read from.*--data-dir"):
+        find()
+    (tmp_path / "away").rename(tmp_path / "data")
+    check()
 
 
 def test_runs_that_recorded_no_tolerance_are_of_crystals_refined_to_a_hundredth(tmp_path: Path) -> None:
@@ -83,12 +111,14 @@ def test_runs_that_recorded_no_tolerance_are_of_crystals_refined_to_a_hundredth(
 def test_own_crystals_are_found_by_their_recorded_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(tmp_path / "runs", own(tmp_path / "own"), folds=[0])
     assert len(only(read_studies([tmp_path / "runs"], data_dir=tmp_path / "own")).crystals()) == N_ROWS
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))
     with pytest.raises(Absent, match=r"holds mine\.json"):
         only(read_studies([tmp_path / "runs"])).crystals()
     monkeypatch.chdir(tmp_path / "own")
     assert len(only(read_studies([tmp_path / "runs"])).crystals()) == N_ROWS
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "another"))
     own(tmp_path / "own", kind="classification")
-    with pytest.raises(Absent):
+    with pytest.raises(Absent, match=r"cannot be read: mine\.json: 60 rows"):
         only(read_studies([tmp_path / "runs"])).crystals()
 
 

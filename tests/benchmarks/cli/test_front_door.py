@@ -1,0 +1,110 @@
+"""Train and predict from Python, as notebooks do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from benchmarks import load_dataset, load_runs, load_task, predict, train
+from benchmarks.base.errors import DataError, UsageError
+from benchmarks.data.dataset import Dataset
+from benchmarks.results.store import Run
+from tests.benchmarks.conftest import Answer, Write, rocksalts
+
+Command = Callable[..., Answer]
+SMALL = {"block.hidden": 32, "block.width": 16, "sen.encoder_width": 16, "sen.head_width": 16, "training.epochs": 1}
+SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.6), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+@pytest.fixture
+def dataset(write_data: Write) -> Dataset:
+    return load_dataset(load_task("matbench_jdft2d"), write_data(rocksalts(60)), jobs=1)
+
+
+@pytest.fixture
+def run(dataset: Dataset, tmp_path: Path, unlearnt: None) -> Run:  # noqa: ARG001
+    return train(dataset, block="mlp", folds=[0, 1], settings=SMALL, out=tmp_path / "runs")
+
+
+def test_what_is_trained_in_python_is_what_the_command_trains_shows_and_predicts(
+    run: Run, dataset: Dataset, sen_bench: Command, tmp_path: Path
+) -> None:
+    scores = load_runs(tmp_path / "runs")
+    assert scores["fold"].tolist() == [0, 1]
+    assert scores["run"].unique().tolist() == [str(run.path)]
+    assert scores["variant"].unique().tolist() == ["mlp"]
+    assert scores["mae"].tolist() == [run.read_metrics(training)["metrics"]["mae"] for training in run.trainings()]
+    before = run.fingerprint()
+    assert train(dataset, block="mlp", folds=[0, 1], settings=SMALL, out=tmp_path / "runs").path == run.path
+    assert run.fingerprint() == before
+    file = tmp_path / "salt.cif"
+    SALT.to(str(file), fmt="cif")
+    frame = pd.DataFrame({"structure": [SALT, SALT.get_primitive_structure()]}, index=["cell", "primitive"])
+    found = predict(run, frame["structure"])
+    assert found.index.tolist() == ["cell", "primitive"]
+    assert found["formula"].tolist() == ["NaCl", "NaCl"]
+    others = [predict(run, SALT), predict(str(run.path), file), predict(run.path, [file.read_text()])]
+    values = np.concatenate([each["prediction"] for each in (found, *others)])
+    np.testing.assert_allclose(values, values[0], rtol=1e-4)
+    assert (found["interval_low"].isna() | (found["interval_low"] < found["prediction"])).all()
+    answer = sen_bench("predict", run.path, file, "--format", "csv")
+    assert f"{others[1]['prediction'].iloc[0]}" in answer.out
+
+
+def test_errors_are_exceptions_with_the_sentence_of_the_command(run: Run, dataset: Dataset) -> None:
+    disordered = Structure(Lattice.cubic(3), [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]])
+    with pytest.raises(DataError, match=r"^structure b has no structure\. structure c .*$"):
+        predict(run, pd.Series({"a": SALT, "b": None, "c": disordered}))
+    with pytest.raises(UsageError, match=r"takes a column of the data frame.*It has: a\.$"):
+        predict(run, pd.DataFrame({"a": [SALT]}))
+    with pytest.raises(UsageError, match=r"There is no structure to predict"):
+        predict(run, [])
+    with pytest.raises(UsageError, match="level is a share"):
+        predict(run, SALT, level=90)
+    with pytest.raises(UsageError, match=r"no configuration field 'training\.epoch'.*Did you mean training\.epochs"):
+        train(dataset, settings={"training.epoch": 1})
+    with pytest.raises(UsageError, match="Did you mean mlp"):
+        train(dataset, block="mpl")
+    with pytest.raises(UsageError, match=r"refined to 0\.001 Å and the model is to have them refined to 0\.1 Å"):
+        train(dataset, settings={"graph.symprec": 0.1})
+    with pytest.raises(UsageError, match="There is no folder or archive"):
+        load_runs("nowhere")
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_ctrl_c_leaves_a_state_from_which_the_same_call_continues(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**SMALL, "training.epochs": 3}
+
+    def interrupt(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("benchmarks.cli.progress.RunDisplay.epoch", interrupt)
+        with pytest.raises(KeyboardInterrupt, match=r"Stopped \(.*the same call continues"):
+            train(dataset, block="mlp", folds=[0], settings=settings, out=tmp_path / "runs")
+    assert load_runs(tmp_path / "runs").empty
+    ended: list[Run] = []
+    thread = threading.Thread(
+        target=lambda: ended.append(train(dataset, block="mlp", folds=[0], settings=settings, out=tmp_path / "runs"))
+    )
+    thread.start()
+    thread.join()
+    assert len(ended[0].trainings()) == 1
+    assert [line["epoch"] for line in ended[0].read_history(ended[0].trainings()[0])] == [1, 2, 3]
+
+
+def test_the_package_is_imported_at_once() -> None:
+    code = "import sys, benchmarks; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "False"]
