@@ -120,6 +120,7 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(
 ) -> None:
     monkeypatch.delenv("SEN_BENCH_DATA", raising=False)
     source = train()
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))  # without the crystals
     elsewhere = tmp_path / "empty"
     elsewhere.mkdir()
     reason = r"cannot be checked whether .*seed_0/fold_0 has test rows among its crystals: The crystals of .* not avail"
