@@ -169,7 +169,7 @@ class TrainingOptions:
     seeds: Annotated[
         int | None,
         typer.Option(
-            metavar="N", parser=_n_seeds, help="Number of seeds, counted up from --seed, such as 3. Default: 1."
+            min=1, metavar="N", parser=_n_seeds, help="Number of seeds, counted up from --seed, such as 3. Default: 1."
         ),
     ] = None
     epochs: Annotated[

@@ -55,7 +55,8 @@ def read_training_data(path: Path, progress: Progress | None = None) -> Training
         try:
             return TrainingData(path, read_formulas(path))
         except DataError as no_formulas:
-            raise DataError(f"{no_formulas} {no_structures}") from None
+            reasons = dict.fromkeys((str(no_formulas), str(no_structures)))  # the same of an empty file
+            raise DataError(" ".join(reasons)) from None
     table, skipped = read_crystals(path, progress=progress)
     formulas = [reduced_formula(table.numbers[a:b]) for a, b in zip(table.ptr[:-1], table.ptr[1:], strict=True)]
     return TrainingData(path, formulas, table, skipped)

@@ -303,7 +303,7 @@ BAD_FILES = {
     "corrupt gzip": ("d.json.gz", gzip.compress(TEXT)[:50] + b"\0" * 50, "cut or damaged .* read to row 0"),
     "not gzip": ("d.json.gz", TEXT, "not gzipped"),
     "a web page": ("d.json", b"<html>", "not valid JSON: Expecting value at byte 0"),
-    "empty file": ("d.json", b"", "not valid JSON"),
+    "empty file": ("d.json", b"", "is empty"),
     "truncated": ("d.json", TEXT[: TEXT.index(b"Po")], "ends inside its data, after 2 complete rows"),
     "a list": ("d.json", b"[[1, 2]]", 'no list "index"'),
     "error in a row": ("d.json", TEXT.replace(b'"Po"', b"Po"), r"mb-0005 \(index 5\) is not valid JSON"),

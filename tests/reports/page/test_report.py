@@ -296,10 +296,11 @@ def test_an_official_classification_stands_beside_what_matbench_calls_rocauc(
 
 
 def test_without_crystals_the_report_says_what_is_missing(
-    tmp_path: Path, report: Callable[..., dict[str, Any]]
+    tmp_path: Path, report: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run(tmp_path / "runs", official(tmp_path / "elsewhere"))
     (tmp_path / "data").mkdir()
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path / "cache"))  # without the crystals
     facts = report()["sections"]
     assert facts["systems"]["state"] == "absent"
     assert "--data-dir" in facts["systems"]["reason"]
