@@ -91,7 +91,9 @@ def show_result(plan: Plan, summary: dict[str, Any]) -> None:
         console.print(f"Trained on at most {plan.config.limit:,} rows of each fold (--limit).")
     console.print(f"Files: {plan.run.path}", soft_wrap=True)
     path = shlex.quote(str(plan.run.path))
-    console.print(f"Next: sen-bench report {path} draws it; sen-bench predict {path} FILE predicts.", soft_wrap=True)
+    console.print(
+        f"Next: sen-bench report {path} (figures), sen-bench predict {path} FILE (new structures)", soft_wrap=True
+    )
 
 
 def _fold_table(plan: Plan, summary: dict[str, Any]) -> Table:
