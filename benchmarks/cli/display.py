@@ -393,7 +393,7 @@ def _show_prediction_table(
     if n_models > 1:
         models = f"mean and standard deviation (ddof 1) over {models}"
     console.print(f"Models: {models}.")
-    console.print(note or _about_bounds(ensemble, share), soft_wrap=True)
+    console.print(note or _about_bounds(ensemble, level), soft_wrap=True)
     if any(entry.never_seen for entry in predictions):
         console.print("A prediction for an element that was never seen in training is a guess.")
     if heavy := [str(entry.sample.source) for entry in predictions if entry.sample.heavy_hydrogen]:
@@ -405,14 +405,17 @@ def _ends(ends: tuple[float, float] | None) -> str:
     return "" if ends is None else " to ".join(map(figures, ends))
 
 
-def _about_bounds(ensemble: Ensemble, share: str) -> str:
-    """Say by how many rows the intervals are calibrated, and for what they hold."""
+def _about_bounds(ensemble: Ensemble, level: float) -> str:
+    """Say by how many rows the intervals of this level are calibrated, and for what they hold."""
     sizes = sorted(map(len, ensemble.calibrators.values()))
     rows = count(sizes[-1]) if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {count(sizes[-1])}"
     what, of_folds = ("Set", "in at least half of the sets") if ensemble.is_classification else ("Interval", "medians")
     several = f"; {of_folds} of the folds" if len(sizes) > 1 else ""
+    covers = f"covers {100 * level:g} %"
+    if several:  # see `merge_intervals`
+        covers = f"made to cover {100 * level:g} % and guaranteed to cover {100 * max(0, 2 * level - 1):g} %"
     return (
-        f"{what}: covers {share} of structures like those of the task, and promises nothing of others. Calibrated by "
+        f"{what}: {covers} of structures like those of the task, and promises nothing of others. Calibrated by "
         f"{rows} of {'each fold' if several else 'the fold'} that took no part in training{several}."
     )
 

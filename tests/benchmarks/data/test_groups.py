@@ -118,6 +118,27 @@ def test_no_group_is_on_both_sides_and_every_row_is_tested(split: str, seed: int
         assert (times == 1).all()
 
 
+@pytest.mark.parametrize("split", WHOLE)
+@given(seed=st.integers(0, 10**6), limit=st.none() | st.integers(40, 90))
+def test_rows_that_calibrate_are_whole_groups_and_the_same_for_every_seed(
+    split: str, seed: int, limit: int | None
+) -> None:
+    dataset = drawn(150, seed, split=split)
+    finer = keys(dataset, within(split))
+    for fold, other in zip(dataset.folds(0, limit, 0.2, 0.5), dataset.folds(1, limit, 0.2, 0.5), strict=True):
+        assert np.array_equal(fold.calibration, other.calibration)
+        assert len(fold.train)
+        assert len(fold.validation)
+        assert len(fold.calibration)
+        held_out = [fold.calibration, fold.validation]
+        rows = np.concatenate([*parts(fold), fold.calibration])
+        assert len(np.unique(rows)) == len(rows)
+        for one, two in ((fold.train, fold.calibration), (fold.validation, fold.calibration)):
+            assert not set().union(*(finer[row] for row in one)) & set().union(*(finer[row] for row in two))
+        n_known = len(fold.train) + sum(map(len, held_out))
+        assert n_known == (150 - len(fold.test) if limit is None else min(limit, 150 - len(fold.test)))
+
+
 @pytest.mark.parametrize("split", [*WHOLE, "element"])
 def test_folds_depend_on_the_rows_and_not_on_their_order_in_a_file(split: str) -> None:
     dataset = drawn(150, 5, split=split)

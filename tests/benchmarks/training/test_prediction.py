@@ -302,6 +302,7 @@ def test_intervals_are_the_medians_of_those_of_the_folds(run: Run, files: Path, 
     assert [float(row["interval_low"]), float(row["interval_high"])] == pytest.approx(entry["interval"], rel=1e-5)
     table = sen_bench("predict", run.path, file, "--interval", 60).out
     assert "60 % interval by spread" in table
+    assert "Interval: made to cover 60 % and guaranteed to cover 20 % of structures like those of the task" in table
     assert "Calibrated by 2 rows of each fold that took no part in training; medians of the folds." in table
 
 
