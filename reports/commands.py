@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.data.tasks import Task
-    from reports.audit.overlap import TrainingData
+    from reports.auditing.overlap import TrainingData
     from reports.page.report import Report
     from reports.study.row_facts import RowFacts
 
@@ -70,7 +70,7 @@ def audit(
     from benchmarks.base.zip_path import find_archive
     from benchmarks.cli.progress import RunDisplay
     from benchmarks.data.tasks import get_task
-    from reports.audit.facts import check_claim
+    from reports.auditing.facts import check_claim
     from reports.study.published import read_predictions
     from reports.study.reading import read_run_predictions
 
@@ -89,8 +89,8 @@ def audit(
         for other in others:
             other.find(found)
 
-        from reports.audit.facts import audit as examine
-        from reports.audit.verdict import show_audit, verdict
+        from reports.auditing.facts import audit as examine
+        from reports.auditing.verdict import show_audit, verdict
         from reports.study.row_facts import find_rows
 
         known = find_rows(found, rows, data_dir, display.progress("Reading crystals"))
@@ -115,9 +115,9 @@ def _audit_rows(
     import json
 
     from benchmarks.cli.progress import RunDisplay
-    from reports.audit.facts import official_fold
-    from reports.audit.overlap import overlap_facts
-    from reports.audit.verdict import overlap_sentence, show_overlap
+    from reports.auditing.facts import official_fold
+    from reports.auditing.overlap import overlap_facts
+    from reports.auditing.verdict import overlap_sentence, show_overlap
     from reports.study.row_facts import find_rows
 
     if trained_on is None:
@@ -141,7 +141,7 @@ def _seen(
 ) -> tuple[TrainingData, dict[str, NDArray[np.bool_]]]:
     """Read what a model was trained on, and find the rows of a task in it, by their crystals where there are any."""
     from benchmarks.data.dataset import load_dataset
-    from reports.audit.overlap import find_overlap, read_training_data
+    from reports.auditing.overlap import find_overlap, read_training_data
 
     data = read_training_data(path, display.progress("Reading the training data"))
     table = None

@@ -39,8 +39,8 @@ ARROWS |= {
     "reports.study": LIBRARY,
     "reports.page": {*LIBRARY, "reports.study"},
     "reports.environments": {*LIBRARY, "reports.study"},
-    "reports.audit": {*LIBRARY, "reports.study"},
-    "reports.sections": {*LIBRARY, "reports.study", "reports.page", "reports.environments", "reports.audit"},
+    "reports.auditing": {*LIBRARY, "reports.study"},
+    "reports.sections": {*LIBRARY, "reports.study", "reports.page", "reports.environments", "reports.auditing"},
 }
 ARROWS["reports"] = {*ARROWS["reports.sections"], "reports.sections", "benchmarks.cli"}
 ARROWS["studies"] = {"sen", *BENCHMARKS, "ablations", "reports"}

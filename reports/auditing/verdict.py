@@ -10,7 +10,7 @@ from rich.table import Table
 
 from benchmarks.data.folds import N_FOLDS
 from benchmarks.results.metrics import primary_metric
-from reports.audit.breakdown import describe
+from reports.auditing.breakdown import describe
 from reports.study.sentences import Sentences
 from reports.study.wording import dashed, in_brackets
 
