@@ -1,6 +1,7 @@
 """The audit of published predictions: which official rows they are of, how good they are, what the file leaves open.
 
-Facts are what JSON can hold, with None for a number that does not exist; `reports.auditing.verdict` puts them into words.
+Facts are what JSON can hold, with None for a number that does not exist; `reports.auditing.verdict` puts them into
+words.
 """
 
 from __future__ import annotations
