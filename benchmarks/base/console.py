@@ -57,12 +57,18 @@ class _Console(Console):
 def make_console() -> Console:
     """Return a console for tables; a file or a pipe gets wide lines."""
     # Names, paths and errors come from outside: rich must not read markup into them. A notebook gets text, because in
-    # HTML every line would be an output of its own.
+    # HTML every line would be an output of its own, and what moves the cursor of a terminal has no meaning there.
     given: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "force_jupyter": False}
+    if _is_in_notebook():
+        given["force_terminal"] = False  # a kernel has FORCE_COLOR, which rich takes for a terminal
     console = _Console(**given)
     if not console.is_terminal:
         console = _Console(**given, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
     return console
+
+
+def _is_in_notebook() -> bool:
+    return "ipykernel" in sys.modules and Console().is_jupyter
 
 
 class NotebookLines:
@@ -79,7 +85,7 @@ class NotebookLines:
     @classmethod
     def find(cls) -> NotebookLines | None:
         """Return new lines in the notebook that this process serves; None where it serves none."""
-        return cls() if "ipykernel" in sys.modules and Console().is_jupyter else None
+        return cls() if _is_in_notebook() else None
 
     def show(self, key: object, line: str) -> None:
         """Show a line in place of the one with the same key, unless something was shown a moment ago."""
