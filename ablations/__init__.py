@@ -4,16 +4,26 @@
 say how good each of them is, `comparison` compares them by the contrasts that were declared, and `detection` finds how
 many seeds that takes. `display` shows progress and results, `answers` words the comparisons, `results` writes the
 results into files, and `paper` holds the numbers that the paper of SEN gives. `ablation` has the steps from what is
-asked to the result. It imports `benchmarks` and `sen`.
+asked to the result, which `commands` and `front_door` take. It imports `benchmarks`, `sen` and `reports.study`.
+The functions for notebooks and scripts are `ablate` and `compare`; each is loaded when it is first used.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ablations.front_door import ablate, compare
+
 __all__ = [
+    "ablate",
     "ablation",
     "answers",
+    "compare",
     "comparison",
     "cost",
     "detection",
     "display",
+    "front_door",
     "grid",
     "judge",
     "paper",
@@ -21,3 +31,12 @@ __all__ = [
     "scores",
     "tuning",
 ]
+
+_FUNCTIONS = ("ablate", "compare")
+
+
+def __getattr__(name: str) -> object:
+    """Load a function when it is first used (PEP 562)."""
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("ablations.front_door"), name)

@@ -24,7 +24,7 @@ from ablations.grid import (
     parse_variants,
 )
 from ablations.judge import JudgedRows
-from ablations.results import evaluate, write_result
+from ablations.results import AblationResult, evaluate, write_result
 from ablations.scores import read_finished
 from ablations.tuning import make_tuning, with_finished_recipe, with_recipe
 from benchmarks.base.console import count, duration, say
@@ -60,7 +60,9 @@ __all__ = [
     "conclude",
     "open_place",
     "plan_grid",
+    "refuse_failures",
     "show_cost",
+    "store_result",
     "train_grid",
 ]
 
@@ -129,7 +131,7 @@ def choose_ablation(
     *,
     blocks: str | None = None,
     models: str | None = None,
-    task: str = "prototypes",
+    task: str | Task = "prototypes",
     config: Sequence[str] | None = None,
     tune: int | None = None,
     set_: Sequence[str] | None = None,
@@ -153,7 +155,7 @@ def choose_ablation(
     seeds = range(options.seed, options.seed + detection.first) if detection else options.all_seeds
     names = parse_variants(blocks, models)
     assignments, axes = parse_axes([*(set_ or ()), *([] if limit is None else [f"limit={limit}"])])
-    chosen = options.choose_task(task)
+    chosen = task if isinstance(task, Task) else options.choose_task(task)
     check_folds(options.folds, chosen)
     settings = build_settings(
         chosen.name,
@@ -258,13 +260,14 @@ def open_place(
     return Place(device, 1, cluster, log)
 
 
-def plan_grid(ablation: Ablation, place: Place, *, is_trial: bool = False) -> Grid:
+def plan_grid(ablation: Ablation, place: Place, *, is_trial: bool = False, dataset: Dataset | None = None) -> Grid:
     """Load the data, choose recipes where these are tuned, and find the trainings that are missing.
 
     Args:
         ablation: What is asked.
         place: Where recipes are tried.
         is_trial: Whether to try no recipe and to write nothing into the store.
+        dataset: The data, if they are loaded.
 
     Raises:
         SenBenchError: The data cannot be had or used, or a variant cannot be trained on them.
@@ -273,7 +276,8 @@ def plan_grid(ablation: Ablation, place: Place, *, is_trial: bool = False) -> Gr
     options = ablation.options
     with RunDisplay() as display:
         datasets = {
-            symprec: load_with_bars(ablation.task, options.data_dir, options.on_bad_row, display, symprec=symprec)
+            symprec: dataset
+            or load_with_bars(ablation.task, options.data_dir, options.on_bad_row, display, symprec=symprec)
             for symprec in dict.fromkeys(setting.config.graph.symprec for setting in ablation.settings)
         }
         folds = _common_folds(options.folds, datasets.values())
@@ -497,22 +501,37 @@ def conclude(
     Raises:
         RunError: Trainings failed; the message lists them.
     """
-    variants, folder = grid.variants, None
-    result = evaluate(variants, grid.ablation.declaration, grid.ablation.judge, needs)
+    result, folder = store_result(grid, needs, failures, command)
     if result.summaries:
-        if variants[0].plan.run.is_archived:
-            show_result(result, "none, because an archive is never changed")
-        else:
-            folder = write_result(result, failures, command)
-            show_result(result, str(folder))
-    if failures:
-        reasons: dict[tuple[str, str], list[str]] = {}
-        names = {variant.plan: str(variant) for variant in variants}
-        for planned, error in failures.items():
-            reasons.setdefault((names[planned.plan], str(error)), []).append(str(planned))
-        lines = "\n".join(f"  {name} ({'; '.join(trainings)}): {why}" for (name, why), trainings in reasons.items())
-        again = "the same command tries again"
-        if any(isinstance(error, UnlearntError) for error in failures.values()):
-            again = "those that did not learn would fail again unless something is changed"
-        raise RunError(f"{count(len(failures), 'training')} failed, and {again}:\n{lines}")
+        show_result(result, str(folder) if folder else "none, because an archive is never changed")
+    refuse_failures(grid, failures)
     return folder
+
+
+def store_result(
+    grid: Grid, needs: Sequence[Need], failures: Mapping[PlannedTraining, SenBenchError], command: str
+) -> tuple[AblationResult, AnyPath | None]:
+    """Evaluate and store the result; the arguments are those of `conclude`.
+
+    Returns:
+        The result, and its folder; None where nothing is finished, or the runs are in an archive.
+    """
+    result = evaluate(grid.variants, grid.ablation.declaration, grid.ablation.judge, needs)
+    if not result.summaries or grid.variants[0].plan.run.is_archived:
+        return result, None
+    return result, write_result(result, failures, command)
+
+
+def refuse_failures(grid: Grid, failures: Mapping[PlannedTraining, SenBenchError]) -> None:
+    """Raise a RunError that lists the trainings of a grid that failed, if there are any."""
+    if not failures:
+        return
+    reasons: dict[tuple[str, str], list[str]] = {}
+    names = {variant.plan: str(variant) for variant in grid.variants}
+    for planned, error in failures.items():
+        reasons.setdefault((names[planned.plan], str(error)), []).append(str(planned))
+    lines = "\n".join(f"  {name} ({'; '.join(trainings)}): {why}" for (name, why), trainings in reasons.items())
+    again = "the same command tries again"
+    if any(isinstance(error, UnlearntError) for error in failures.values()):
+        again = "those that did not learn would fail again unless something is changed"
+    raise RunError(f"{count(len(failures), 'training')} failed, and {again}:\n{lines}")

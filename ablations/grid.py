@@ -268,7 +268,7 @@ def check_seams(names: Sequence[str]) -> None:
     Raises:
         UsageError: One of them breaks a contract; the message names it.
     """
-    from sen.registry import variant_kind
+    from sen.registry import how_to_check, variant_kind
     from sen.testing import run_contracts
 
     for name in names:
@@ -277,5 +277,5 @@ def check_seams(names: Sequence[str]) -> None:
                 kind = variant_kind(name)
                 raise UsageError(
                     f"The {kind} {name!r} breaks the contract {result.contract!r} ({printable(result.reason, 200)}). "
-                    f"`sen-bench check-{kind} {name}` says more; leave it out of --{kind}s to continue without it."
+                    f"{how_to_check(name)} says more; leave it out of --{kind}s to continue without it."
                 )

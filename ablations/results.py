@@ -103,6 +103,30 @@ class AblationResult:
             for row in self.summaries
         ]
 
+    def lines_of_trainings(self) -> list[dict[str, Any]]:
+        """Return a line for each finished training, with the name of its fold, if folds have any."""
+        names = self.dataset.fold_names
+        return [
+            {
+                "variant": finished.setting.name,
+                **finished.setting.values,
+                "seed": training.seed,
+                "fold": training.fold,
+                **({"fold_name": names[training.fold]} if any(names) else {}),
+                **(
+                    record["metrics"]
+                    if finished.judge.rows == "test"
+                    else {finished.metric.name: finished.score[training]}
+                ),
+                "best_epoch": record["best_epoch"],
+                "epochs": record["epochs"],
+                "wall_seconds": record["wall_seconds"],
+                "commit": record["provenance"]["git_commit"],
+            }
+            for finished in self.finished
+            for training, record in sorted(finished.records.items())
+        ]
+
     @property
     def tuned_here(self) -> list[str]:
         """Names of the variants with a recipe that test rows of these folds may have chosen."""
@@ -249,7 +273,7 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
         _write_csv(folder / "comparisons.csv", [{**_flat(each), "split": task.split} for each in comparisons], _COLUMNS)
         _write_csv(
             folder / "cells.csv",
-            [{**line, "split": task.split} for line in _lines_of_trainings(result.finished, result.dataset.fold_names)],
+            [{**line, "split": task.split} for line in result.lines_of_trainings()],
         )
         write_bytes(folder / "table.tex", _latex(result).encode())
     except OSError as error:
@@ -292,28 +316,6 @@ def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _paper_columns(paper: float | None) -> dict[str, float]:
     return {} if paper is None else {"paper_mae_scaled": paper, "paper_mae_ev": paper * SCALE}
-
-
-def _lines_of_trainings(all_finished: Sequence[FinishedVariant], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a line for each finished training, given the names of the folds, if they have any."""
-    return [
-        {
-            "variant": finished.setting.name,
-            **finished.setting.values,
-            "seed": training.seed,
-            "fold": training.fold,
-            **({"fold_name": names[training.fold]} if any(names) else {}),
-            **(
-                record["metrics"] if finished.judge.rows == "test" else {finished.metric.name: finished.score[training]}
-            ),
-            "best_epoch": record["best_epoch"],
-            "epochs": record["epochs"],
-            "wall_seconds": record["wall_seconds"],
-            "commit": record["provenance"]["git_commit"],
-        }
-        for finished in all_finished
-        for training, record in sorted(finished.records.items())
-    ]
 
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:

@@ -396,23 +396,26 @@ class ContractResult:
     reason: str = ""
 
 
-def run_contracts(name: str) -> Iterator[ContractResult]:
-    """Test the model or block that is registered under a name, in its default configuration, against the contracts.
+def run_contracts(variant: str | type[SymmetryBlock | CrystalModel]) -> Iterator[ContractResult]:
+    """Test a model or block, a class or the name of one that is installed, against the contracts.
+
+    It is tested in its default configuration.
 
     Yields the result of each contract as soon as it is known. A contract in which the plug-in raises an exception is
     broken, and the traceback goes to the logger `sen_bench` at level DEBUG. After a broken contract about the seam, the
     others are skipped.
     """
-    is_block = variant_kind(name) == "block"
+    given = variant if isinstance(variant, type) else None
+    is_block = issubclass(given, SymmetryBlock) if given else variant_kind(str(variant)) == "block"
 
     class Contracts(BlockContracts if is_block else ModelContracts):  # type: ignore[misc]
         pass
 
     def load() -> None:
         if is_block:
-            Contracts.block = load_block(name)
+            Contracts.block = given or load_block(str(variant))
         else:
-            Contracts.model = load_model(name)
+            Contracts.model = given or load_model(str(variant))
 
     contracts = {f"seam: entry point leads to a {'symmetry block' if is_block else 'model'}": load}
     members = [member for owner in Contracts.mro() for member in vars(owner) if member.startswith("test_")]

@@ -126,15 +126,16 @@ def _choose_ablations(path: Path, content: StudyFile, shared: TrainingOptions) -
 
 def _check_reports(path: Path, content: StudyFile, data_dir: Path | None) -> dict[str, TableOfRuns]:
     """Check what can be checked of reports before anything is trained; return them with the paths of their files."""
-    from reports.commands import check_report
+    from reports.commands import report_options
+    from reports.front_door import check_page
 
     found = {}
     for name, table in content.report.items():
         with _at(path, f"report.{name}"):
             found[name] = table.located(data_dir)
             given = table.options()
-            sections, margin = given.get("sections"), given.get("margin", "2%")
-            check_report(_page(name), data_dir=data_dir, sections=sections, margin=margin, overwrite=True)
+            sections, _ = report_options(given.get("sections"), given.get("margin", "2%"))
+            check_page(_page(name), data_dir=data_dir, sections=sections, overwrite=True)
     return found
 
 

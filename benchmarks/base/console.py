@@ -6,6 +6,7 @@ import logging
 import math
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,11 +22,23 @@ from rich.text import Text
 
 from benchmarks.base.text import visible
 
-__all__ = ["LogFormatter", "count", "drawn", "duration", "figures", "make_console", "print_table", "say"]
+__all__ = [
+    "LogFormatter",
+    "NotebookLines",
+    "count",
+    "drawn",
+    "duration",
+    "figures",
+    "make_console",
+    "print_table",
+    "say",
+]
 
 # Width of tables in a file or a pipe, which have no width of their own.
 _FILE_WIDTH = 200
 _ENDLESS = 10_000
+# Seconds between two pictures of a line that changes.
+_MOMENT = 0.5
 # Messages indent the lines that they consist of: any other line break came with a name.
 _FOREIGN_BREAK = re.compile(r"\n(?!  )")
 
@@ -43,12 +56,59 @@ class _Console(Console):
 
 def make_console() -> Console:
     """Return a console for tables; a file or a pipe gets wide lines."""
-    # Names, paths and errors come from outside: rich must not read markup into them.
-    console = _Console(highlight=False, markup=False, emoji=False)
+    # Names, paths and errors come from outside: rich must not read markup into them. A notebook gets text, because in
+    # HTML every line would be an output of its own, and what moves the cursor of a terminal has no meaning there.
+    given: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "force_jupyter": False}
+    if _is_in_notebook():
+        given["force_terminal"] = False  # a kernel has FORCE_COLOR, which rich takes for a terminal
+    console = _Console(**given)
     if not console.is_terminal:
-        width = max(console.width, _FILE_WIDTH)
-        console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
+        console = _Console(**given, soft_wrap=True, width=max(console.width, _FILE_WIDTH))
     return console
+
+
+def _is_in_notebook() -> bool:
+    return "ipykernel" in sys.modules and Console().is_jupyter
+
+
+class NotebookLines:
+    """Lines in an output of a notebook that take the place of what they said before.
+
+    Without ipywidgets, which a notebook would not keep, rich draws no bars there.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[object, str] = {}
+        self._handle: Any = None
+        self._shown = -math.inf
+
+    @classmethod
+    def find(cls) -> NotebookLines | None:
+        """Return new lines in the notebook that this process serves; None where it serves none."""
+        return cls() if _is_in_notebook() else None
+
+    def show(self, key: object, line: str) -> None:
+        """Show a line in place of the one with the same key, unless something was shown a moment ago."""
+        self._lines[key] = line
+        if time.monotonic() - self._shown >= _MOMENT:
+            self._draw()
+
+    def drop(self, *keys: object) -> None:
+        """Take lines away; all of them without a key."""
+        for key in keys or [*self._lines]:
+            self._lines.pop(key, None)
+        if self._handle is not None:
+            self._draw()
+
+    def _draw(self) -> None:
+        from IPython.display import display
+
+        self._shown = time.monotonic()
+        content = {"text/plain": visible("\n".join(self._lines.values()))}
+        if self._handle is None:
+            self._handle = display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
 
 
 def print_table(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageError, printable
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.base.machine import pick_device
-from benchmarks.base.zip_path import AnyPath
+from benchmarks.base.zip_path import AnyPath, ZipPath
 from benchmarks.cli.options import (
     TrainingOptions,
     check_folds,
@@ -31,11 +31,15 @@ from benchmarks.training.plans import Plan, PlannedTraining, make_plan
 from benchmarks.training.prediction import Ensemble, find_files, prediction_facts, read_samples
 from benchmarks.training.summary import references, summarise
 from benchmarks.training.tracking import Log, tracked
+from sen.registry import register
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["carry_out", "load_runs", "predict", "train"]
+    from sen.blocks import SymmetryBlock
+    from sen.models import CrystalModel
+
+__all__ = ["as_path", "carry_out", "each_of", "load_runs", "name_of", "predict", "stopped_error", "train"]
 
 # Structures named in a message.
 _SHOWN = 5
@@ -44,8 +48,8 @@ _SHOWN = 5
 def train(
     data: Dataset | Task | Path | str,
     *,
-    block: str | None = None,
-    model: str | None = None,
+    block: str | type[SymmetryBlock] | None = None,
+    model: str | type[CrystalModel] | None = None,
     folds: Sequence[int | str] | None = None,
     seed: int = 0,
     seeds: int = 1,
@@ -61,8 +65,8 @@ def train(
 
     Args:
         data: What `load_dataset` or `load_task` returned, the name of a task, or the path of own data.
-        block: Symmetry block of SEN; by default capsule.
-        model: Another model than SEN.
+        block: Symmetry block of SEN, by its name or as a class; by default capsule.
+        model: Another model than SEN, by its name or as a class.
         folds: Numbers or names of folds; by default those that the task runs, mostly all.
         seed: The first seed.
         seeds: Number of seeds, counted up from the first.
@@ -73,7 +77,7 @@ def train(
         jobs: Trainings at the same time; -1: one per core.
 
     Returns:
-        The run, for `predict`; `load_runs(run.path)` has its scores.
+        The run, for `predict`; `load_runs(run)` has its scores.
 
     Raises:
         UsageError: There is no such task, block, model, field or fold, or a value does not fit.
@@ -82,7 +86,7 @@ def train(
         KeyboardInterrupt: It was stopped; what was trained is kept.
     """
     check_jobs(jobs)
-    variant = choose_variant(block, model)
+    variant = choose_variant(name_of("block", block), name_of("model", model))
     options = TrainingOptions(folds=None if folds is None else ",".join(map(str, folds)), seed=seed, seeds=seeds)
     given = data if isinstance(data, Dataset) else None
     task = given.task if given else data if isinstance(data, Task) else options.choose_task(str(data))
@@ -108,12 +112,43 @@ def train(
             )
             _, failures = carry_out(plan, display, device=chosen_device, jobs=jobs)
     except (KeyboardInterrupt, Interrupted) as stopped:
-        place = f" ({stopped})" if str(stopped) else ""
-        raise KeyboardInterrupt(f"Stopped{place}. Finished folds are kept, and the same call continues.") from None
+        raise stopped_error(stopped) from None
     if failures:
         reasons = " ".join(f"{planned}: {error}" for planned, error in failures.items())
         raise RunError(f"{len(failures)} of {len(plan.missing)} trainings failed and have no result. {reasons}")
     return plan.run
+
+
+def name_of(kind: Literal["block", "model"], given: str | type[Any] | None) -> str | None:
+    """Return the name of a block or model; a class is found by its name from then on, see `sen.registry.register`.
+
+    Raises:
+        UsageError: The object is no such class, its name is taken, or its source cannot be read.
+    """
+    if given is None or isinstance(given, str):
+        return given
+    try:
+        return register(kind, given)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from None
+
+
+def stopped_error(stopped: BaseException) -> KeyboardInterrupt:
+    """Return what a function raises after Ctrl-C: it says how far the trainings are."""
+    place = f" ({stopped})" if str(stopped) else ""
+    return KeyboardInterrupt(f"Stopped{place}. Finished folds are kept, and the same call continues.")
+
+
+def as_path(given: Run | AnyPath | str) -> AnyPath:
+    """Return the path of a run or of a folder or archive of runs."""
+    return given.path if isinstance(given, Run) else Path(given) if isinstance(given, str) else given
+
+
+def each_of(given: object) -> list[Any]:
+    """Return the items of what may be given alone or as a list; texts, paths, runs and classes are single items."""
+    if isinstance(given, str | Path | ZipPath | Run | type) or not isinstance(given, Iterable):
+        return [given]
+    return list(given)
 
 
 def carry_out(
@@ -191,7 +226,7 @@ def predict(run: Run | AnyPath | str, structures: object, *, level: float = 0.9,
     if not sources:
         raise UsageError("There is no structure to predict.")
     chosen_device = pick_device(device)
-    ensemble = Ensemble(run if isinstance(run, Run) else find_run(Path(run) if isinstance(run, str) else run))
+    ensemble = Ensemble(run if isinstance(run, Run) else find_run(as_path(run)))
     with RunDisplay() as display:
         samples, problems = read_samples(sources, ensemble.config.graph, display.progress("Reading crystals"))
         if problems:
@@ -216,7 +251,7 @@ def _sources(label: object, structure: object) -> Sequence[Path | tuple[str, obj
     return [(f"structure {printable(label)}", structure if as_dict is None else as_dict())]
 
 
-def load_runs(path: AnyPath | str = "runs") -> DataFrame:
+def load_runs(path: Run | AnyPath | str = "runs") -> DataFrame:
     """Return the scores of all finished trainings below a folder, or in an archive.
 
     Args:
@@ -234,7 +269,7 @@ def load_runs(path: AnyPath | str = "runs") -> DataFrame:
     import pandas as pd
 
     lines = []
-    for run in find_runs(Path(path) if isinstance(path, str) else path):
+    for run in find_runs(as_path(path)):
         facts = run.read_config()
         config = completed(facts["config"])
         of_run = {

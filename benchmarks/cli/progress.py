@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmarks.base.console import count, drawn, duration, figures, make_console
+from benchmarks.base.console import NotebookLines, count, drawn, duration, figures, make_console
 from benchmarks.base.errors import SenBenchError, printable
 from benchmarks.results.metrics import METRIC_LABELS, primary_metric
 from sen.registry import variant_kind
@@ -90,6 +90,8 @@ def _start_lines(start: Start) -> Iterator[str]:
 class TrainingDisplay(ABC):
     """What a command shows while it trains: a live view on a terminal, and lines that stay in any output.
 
+    A notebook has a line for each training under way in place of the live view.
+
     `benchmarks.training.execution.execute` calls `epoch`, `end` and `wait`.
 
     Attributes:
@@ -102,6 +104,7 @@ class TrainingDisplay(ABC):
 
     def __init__(self) -> None:
         self.console = make_console()
+        self._notebook = NotebookLines.find()
         self._unit = ""
         self._ended: set[PlannedTraining] = set()
         # Threads that listen to workers report epochs.
@@ -119,23 +122,32 @@ class TrainingDisplay(ABC):
     ) -> None:
         """Stop drawing, whatever happened."""
         self._stack.close()
+        if self._notebook:
+            self._notebook.drop()
 
     def epoch(self, planned: PlannedTraining, epoch: Epoch) -> None:
-        """Show that an epoch has ended; without a terminal, print a line about some of them."""
+        """Show that an epoch has ended; in a file or a pipe, print a line about some of them."""
         with self._lock:
             if planned in self._ended:  # a message of a worker that arrives after its result
                 return
             self._advance(planned, epoch)
+        if self.console.is_terminal:
+            return
         epochs = planned.plan.config.training.epochs
-        if not self.console.is_terminal and epoch.epoch % max(1, epochs // self.lines_per_training) == 0:
-            left = epoch.seconds / epoch.epoch * (epochs - epoch.epoch)
-            self._print(f"{self._progress(planned, epoch)}, epoch {epoch.epoch} of {epochs}, {duration(left)} left")
+        left = epoch.seconds / epoch.epoch * (epochs - epoch.epoch)
+        line = f"{self._progress(planned, epoch)}, epoch {epoch.epoch} of {epochs}, {duration(left)} left"
+        if self._notebook:
+            self._notebook.show(planned, line)
+        elif epoch.epoch % max(1, epochs // self.lines_per_training) == 0:
+            self._print(line)
 
     def end(self, planned: PlannedTraining, outcome: dict[str, Any] | SenBenchError) -> None:
         """Print a line about a training that has ended: its result, or why it failed."""
         with self._lock:
             self._ended.add(planned)
             self._close(planned)
+        if self._notebook:
+            self._notebook.drop(planned)
         if isinstance(outcome, SenBenchError):
             self._print(f"{self._name(planned)} failed: {outcome}", style="red")
         else:
@@ -195,6 +207,10 @@ class RunDisplay(TrainingDisplay):
 
         def advance(done: int, total: int | None) -> None:
             nonlocal bar
+            if self._notebook and done == total:
+                self._notebook.drop(advance)
+            elif self._notebook:
+                self._notebook.show(advance, f"{description}: {done:,}{f' of {total:,}' if total else ''}")
             if bar is None:
                 bar = self._bars.add_task(description, total=total)
             self._bars.update(bar, completed=done, total=total, visible=done != total)

@@ -11,6 +11,7 @@ from benchmarks.data.folds import data_digest
 
 __all__ = [
     "TUNED_HERE",
+    "by_field",
     "completed",
     "config_digest",
     "is_tuned_here",
@@ -61,6 +62,17 @@ def completed(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recorded configuration with the fields that its version did not know, and what that computed with."""
     added = {table: {**fields, **content[table]} for table, fields in _implied(content).items()}
     return {**content, **added}
+
+
+def by_field(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a recorded configuration by dotted fields, such as "training.epochs"."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{field}": inner for field, inner in value.items()}
+        elif key not in {"task", "block_name", "model_name"}:
+            flat[key] = value
+    return flat
 
 
 def config_digest(config: Mapping[str, Any], data_digest: str) -> str:

@@ -25,7 +25,7 @@ from benchmarks.base.files import read_file
 from benchmarks.data.graph_table import GraphSettings
 from benchmarks.results.recorded import completed, config_digest, recorded_variant
 from sen.config import Config
-from sen.registry import block_names, guard, load_block, load_model, model_names
+from sen.registry import block_names, class_code, guard, load_block, load_model, model_names
 
 if TYPE_CHECKING:
     from sen.blocks import SymmetryBlock
@@ -174,7 +174,8 @@ class RunConfig(Config):
 
     It is recorded as {"task", "model_name", "graph", "training", "limit"} and the hyper-parameters of the model under
     the name of the model; as {"task", "block_name", "graph", "sen", "block", "training", "limit"} if the model is SEN.
-    A recipe that `sen-bench tune` chose adds "tuned", weights of another run to start from add "pretrained".
+    A recipe that `sen-bench tune` chose adds "tuned", weights of another run to start from add "pretrained", and a
+    model or block that was given as a class adds the hash of its source as "code".
     """
 
     task: str
@@ -187,6 +188,7 @@ class RunConfig(Config):
     limit: int | None = Field(None, ge=2, description="Training rows of each fold to use; test rows are never dropped.")
     tuned: Tuned | None = None
     pretrained: Pretrained | None = None
+    code: str | None = None
 
     @property
     def variant(self) -> str:
@@ -198,7 +200,7 @@ class RunConfig(Config):
         content: dict[str, Any] = dump(self)
         content[self.model_name] = content.pop("model")
         left_out = ["block_name", "block"] if self.block_name is None else ["model_name"]
-        for field in (*left_out, *(table for table in _OPTIONAL_TABLES if content[table] is None)):
+        for field in (*left_out, *(name for name in (*_OPTIONAL_TABLES, "code") if content[name] is None)):
             del content[field]
         return content
 
@@ -245,7 +247,7 @@ def check_variant(name: str, *kinds: Literal["block", "model"]) -> None:
     if all(name in names for names in installed.values()):
         raise UsageError(f"A block and a model are both called {name!r}: one of the packages must rename its own.")
     if name in installed["model"] and name in RunConfig.model_fields:
-        raise UsageError(f"A part of every configuration is called {name!r}, too: the package must rename its model.")
+        raise UsageError(f"A part of every configuration is called {name!r}, too: rename the model.")
 
 
 def get_variant(name: str) -> tuple[type[CrystalModel], type[SymmetryBlock] | None]:
@@ -343,7 +345,7 @@ def build_config(
     built["training"] = TrainingConfig.model_construct(_fields_set=fields_set, **dict(training))
     if model.cells == "full" if block is None else block.needs_vectors:
         built["graph"] = built["graph"].model_copy(update={"cells": "full"})
-    return _assemble(task, name, variant if block else None, values.get("limit"), built)
+    return _assemble(task, name, variant if block else None, values.get("limit"), built, class_code(variant))
 
 
 def _check_tuned(assigned: Iterable[tuple[str, Any, str]], variant: str, recipe: Recipe) -> None:
@@ -394,17 +396,24 @@ def restore_config(content: Mapping[str, Any]) -> RunConfig:
     """Return the configuration that a run recorded (`RunConfig.model_dump`).
 
     Raises:
-        UsageError: Its block or model is not installed, or it has the fields of another version.
+        UsageError: Its block or model is not installed, or was given as a class that this process does not have; or it
+            has the fields of another version.
     """
     try:
         variant = recorded_variant(content)
+        if (code := content.get("code")) and code != class_code(variant):
+            has = "defines in another way" if class_code(variant) else "does not define"
+            raise UsageError(
+                f"The run needs the class {variant}, which was given to `train` and which this process {has}: define "
+                f"it as it was (code {code}), and repeat that call."
+            )
         model, block = get_variant(variant)
         name = variant if block is None else "sen"
         sections = _sections(name, model, block)
         recorded = completed(content)
         sections |= {table: fields for table, fields in _OPTIONAL_TABLES.items() if table in recorded}
         built = {table: _validate(table, fields, recorded[table]) for table, fields in sections.items()}
-        return _assemble(content["task"], name, variant if block else None, content["limit"], built)
+        return _assemble(content["task"], name, variant if block else None, content["limit"], built, code)
     except KeyError as missing:
         raise UsageError(f"The configuration of the run has no {missing}: it was written by another version.") from None
     except (AttributeError, TypeError, ValueError):
@@ -418,7 +427,7 @@ def _sections(name: str, model: type[CrystalModel], block: type[SymmetryBlock] |
 
 
 def _assemble(
-    task: str, name: str, block_name: str | None, limit: int | None, sections: Mapping[str, Any]
+    task: str, name: str, block_name: str | None, limit: int | None, sections: Mapping[str, Any], code: str | None
 ) -> RunConfig:
     return RunConfig(
         task=task,
@@ -431,6 +440,7 @@ def _assemble(
         limit=limit,
         tuned=sections.get("tuned"),
         pretrained=sections.get("pretrained"),
+        code=code,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from multiprocessing import AuthenticationError
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.base.channel import Address, Hub, Line
@@ -19,6 +20,7 @@ from benchmarks.training.plans import PlannedTraining
 from benchmarks.training.summary import summarise
 from benchmarks.training.train_one import Outcome, halted, train_one
 from benchmarks.training.trainer import Epoch
+from sen.registry import GivenClass, adopt, given_classes
 
 if TYPE_CHECKING:
     from benchmarks.training.cluster import Cluster
@@ -223,7 +225,7 @@ def _in_pool(
     threads = max(1, n_threads() // workers)
     with Hub(receive).listening() as hub, stop.calling(hub.stop):
         tasks = (
-            delayed(_train_in_worker)(index, planned, device, threads, hub.address)
+            delayed(_train_in_worker)(index, planned, device, threads, hub.address, given_classes())
             for index, planned in enumerate(pending)
         )
         results: Iterable[tuple[int, Outcome]] = ()
@@ -235,6 +237,13 @@ def _in_pool(
                 yield pending[index], outcome
         except BrokenProcessPool as error:
             reason = printable(error, 200).rstrip(".")
+        except PicklingError as error:
+            # The cause is a traceback as text, whose last line says what cannot be pickled.
+            why = str(error.__cause__).strip('"\n').rpartition("\n")[2]
+            raise RunError(
+                f"A training cannot be sent to a worker process ({printable(why, 200)}): train with jobs=1, or define "
+                "the class in a module."
+            ) from error
         except OSError as error:
             raise RunError(f"Worker processes cannot be started ({error.strerror}): try fewer --jobs.") from error
         finally:
@@ -248,8 +257,14 @@ def _in_pool(
 
 
 def _train_in_worker(
-    index: int, planned: PlannedTraining, device: str, threads: int, hub: Address
+    index: int,
+    planned: PlannedTraining,
+    device: str,
+    threads: int,
+    hub: Address,
+    classes: Mapping[str, Mapping[str, GivenClass]],
 ) -> tuple[int, Outcome]:
+    adopt(classes)
     ignore_signals()  # the request to stop comes through the line
     try:
         line = Line(hub)

@@ -34,7 +34,7 @@ from sen.blocks import SymmetryBlock
 from sen.config import SENConfig
 from sen.models import CrystalModel, FittedModel, run_model
 from sen.network import SEN, Readout, property_head
-from sen.registry import guard, variant_code, variant_kind
+from sen.registry import guard, how_to_check, variant_code, variant_kind
 
 # A state has some 90 MB at the default sizes: writing it takes less than one per cent of a minute's training.
 CHECKPOINT_SECONDS = 60.0
@@ -213,7 +213,7 @@ def guard_model(
             return RunError(f"{where} ran out of memory: lower training.batch_size or training.edge_budget.")
         return RunError(
             f"{subject} raised {type(error).__name__}: {printable(error, 200)}. "
-            f"`sen-bench check-{kind} {variant}` says which contracts the {kind} breaks."
+            f"{how_to_check(variant)} says which contracts the {kind} breaks."
         )
 
     return guard(f"{action or subject} failed.", explain, passing=passing)

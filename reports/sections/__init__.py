@@ -2,7 +2,7 @@
 
 The report finds a section by its entry point (`sen_bench.report_sections`), as it finds those of plug-ins; only
 `reports.explain` imports one by name, for the figures and the table of `equivalence`. A section may import
-`reports.study`, `reports.page`, `reports.environments`, `reports.audit`, `sen`, and all of `benchmarks` but
+`reports.study`, `reports.page`, `reports.environments`, `reports.auditing`, `sen`, and all of `benchmarks` but
 `benchmarks.cli`.
 """
 

@@ -19,7 +19,7 @@ from benchmarks.results.conformal import (
     why_no_interval,
 )
 from benchmarks.results.store import Predictions, Training
-from reports.audit.breakdown import rank_correlation, rows_by_system
+from reports.auditing.breakdown import rank_correlation, rows_by_system
 from reports.page.items import FOLDS, Column, Items, interval_columns
 from reports.page.section import Figure, Item, Section, Table
 from reports.page.style import GRID, MUTED, look_of, panels, subplots

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.base.workers import Progress
 from benchmarks.results.statistics import FEWEST_OF_A_CLASS
-from reports.audit.breakdown import SMALL, break_down, compare, describe, describe_comparison
+from reports.auditing.breakdown import SMALL, break_down, compare, describe, describe_comparison
 from reports.page.items import Column, Items, interval_columns
 from reports.page.section import Figure, Item, Section, Table, Text
 from reports.page.style import INK, WIDE, legend, look_of, points, subplots

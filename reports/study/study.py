@@ -22,7 +22,7 @@ from benchmarks.data.folds import fold_label, n_folds
 from benchmarks.data.tasks import RESAMPLE, TASKS, Kind, Task
 from benchmarks.results.contrasts import MARGIN
 from benchmarks.results.metrics import score
-from benchmarks.results.recorded import recorded_variant, variant_kind_of, variant_option
+from benchmarks.results.recorded import by_field, recorded_variant, variant_kind_of, variant_option
 from benchmarks.results.run_config import build_config
 from benchmarks.results.store import Run, Training, fold_means
 
@@ -134,8 +134,11 @@ class Result:
         return names
 
     def command(self) -> str:
-        """Return the command that makes the run or resumes it; it also fills gaps between its folds and seeds."""
-        if self.run is None:
+        """Return the command that makes the run or resumes it; it also fills gaps between its folds and seeds.
+
+        There is none of a published result, and none of a run whose block or model was given as a class.
+        """
+        if self.run is None or self.facts["config"].get("code"):
             return ""
         config, task, data = (self.facts[name] for name in ("config", "task", "data"))
         own = not TASKS.get(config["task"])
@@ -176,7 +179,7 @@ class Result:
     @property
     def fields(self) -> dict[str, Any]:
         """The configuration of the run by dotted fields."""
-        return _by_field(self.facts["config"])
+        return by_field(self.facts["config"])
 
     def defaults(self) -> dict[str, Any]:
         """Return the defaults of its task and variant for its training rows; empty if that is not installed."""
@@ -188,7 +191,7 @@ class Result:
             return {}
         # Training rows of the first fold, without its validation rows, or as many as folds by groups have in the mean.
         n_rows = self.facts["data"].get("training_rows") or self.records[self.trainings[0]]["rows"]["train"]
-        return _by_field(default.settle(n_rows).model_dump(mode="json"))
+        return by_field(default.settle(n_rows).model_dump(mode="json"))
 
     def chosen(self) -> dict[str, Any]:
         """Return the configuration of the run by dotted fields, without the defaults for its rows."""
@@ -198,16 +201,6 @@ class Result:
             for key, value in self.fields.items()
             if (key, value) not in implied and not key.startswith(("tuned.", "pretrained."))
         }
-
-
-def _by_field(config: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{field}": inner for field, inner in value.items()}
-        elif key not in {"task", "block_name", "model_name"}:
-            flat[key] = value
-    return flat
 
 
 class Study:

@@ -16,6 +16,6 @@ PACKAGES = sorted(".".join(file.parent.relative_to(FOLDER.parent).parts) for fil
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_no_package_exports_the_name_of_one_of_its_modules(name: str) -> None:
-    """Otherwise `import reports.audit.verdict as verdict` returns what the package exports, and not the module."""
+    """Otherwise `import reports.page.html as html` returns what the package exports, and not the module."""
     package = import_module(name)
     assert not {module.name for module in iter_modules(package.__path__)} & set(package.__all__)

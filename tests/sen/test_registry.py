@@ -1,14 +1,27 @@
 from __future__ import annotations
 
 import logging
+import sys
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from torch import nn
 
 from sen.capsule import CapsuleBlock
-from sen.registry import block_names, find_plugins, guard, load_block, load_plugin
+from sen.models import CrystalModel
+from sen.registry import (
+    block_names,
+    class_code,
+    find_plugins,
+    guard,
+    load_block,
+    load_model,
+    load_plugin,
+    register,
+    variant_code,
+)
 
 
 def test_plugins_are_found_by_name_in_alphabetical_order() -> None:
@@ -107,3 +120,44 @@ def test_guard_leaves_alone_what_is_not_the_plugins(error: BaseException) -> Non
     with pytest.raises(type(error)) as raised, guard("The plug-in failed.", lambda _: ValueError(), passing=OSError):
         raise error
     assert raised.value is error
+
+
+CELL = """
+from sen.models import CrystalModel
+
+WIDTH = 8
+
+class Layer:
+    def forward(self):
+        return 1
+
+class Given(CrystalModel):
+    def __init__(self, config):
+        self.layer = Layer()  # {comment}
+        self.width = WIDTH
+
+    def forward(self, batch): ...
+"""
+
+
+def test_a_class_is_found_by_its_name_and_known_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sen.registry._given", {"sen_bench.blocks": {}, "sen_bench.models": {}})
+    codes = []
+    changed = CELL.replace("return 1", "return 2")
+    for number, cell in enumerate((CELL, CELL.format(comment="else"), changed, CELL.replace("= 8", "= 9"))):
+        (tmp_path / f"cell_{number}.py").write_text(cell)
+        module = ModuleType("cell")
+        monkeypatch.setitem(sys.modules, "cell", module)
+        exec(compile(cell, str(tmp_path / f"cell_{number}.py"), "exec"), vars(module))
+        assert register("model", module.Given) == register("model", module.Given) == "Given"
+        assert load_model("Given") is module.Given
+        assert class_code("Given") == variant_code("Given")
+        codes.append(class_code("Given"))
+    assert codes[0] == codes[1]
+    assert len({*codes}) == 3
+    assert register("block", CapsuleBlock) == "capsule"
+    assert class_code("capsule") is None
+    with pytest.raises(TypeError, match=r"CapsuleBlock is no such class"):
+        register("model", CapsuleBlock)
+    with pytest.raises(ValueError, match="cannot be read"):
+        register("model", type("NoSource", (CrystalModel,), {}))

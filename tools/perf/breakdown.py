@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.data.tasks import get_task
-from reports.audit.breakdown import break_down
+from reports.auditing.breakdown import break_down
 from reports.study.published import read_predictions
 from reports.study.row_facts import read_rows_file
 

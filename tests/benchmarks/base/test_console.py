@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
-from benchmarks.base.console import LogFormatter, make_console, print_table, say
+from benchmarks.base.console import LogFormatter, NotebookLines, make_console, print_table, say
 
 HOSTILE = "\x1b[31m[red]:smile:[/]\u202e"
 SHOWN = r"\x1b[31m[red]:smile:[/]\u202e"
@@ -63,3 +63,32 @@ def test_a_narrow_terminal_gets_fewer_columns_or_a_line_per_fact(
 def test_a_file_gets_all_columns(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(make_console(), "Runs", {"run": "left", "unit": "left"}, [(LONG * 9, "eV")], ["unit"])
     assert f"{LONG * 9} │ eV" in capsys.readouterr().out
+
+
+def test_lines_of_a_notebook_take_the_place_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, content: dict[str, str], *, raw: bool) -> None:
+            assert raw
+            shown[-1] = content["text/plain"]
+
+    def display(content: dict[str, str], *, raw: bool, display_id: bool) -> Handle:
+        assert raw
+        assert display_id
+        shown.append(content["text/plain"])
+        return Handle()
+
+    monkeypatch.setattr("IPython.display.display", display)
+    assert NotebookLines.find() is None
+    lines = NotebookLines()
+    lines.show("a", "epoch 1")
+    lines.show("a", f"epoch 2{HOSTILE}")  # a moment later, and not shown yet
+    assert shown == ["epoch 1"]
+    monkeypatch.setattr("benchmarks.base.console._MOMENT", 0)
+    lines.show("b", "epoch 1")
+    assert shown == [f"epoch 2{SHOWN}\nepoch 1"]
+    lines.drop("a")
+    assert shown == ["epoch 1"]
+    lines.drop()
+    assert shown == [""]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
+from cloudpickle import register_pickle_by_value, unregister_pickle_by_value
 from pymatgen.core import Lattice, Structure
 
+from baselines.blocks.mlp import MLPBlock, MLPConfig
+from baselines.models.schnet import SchNet, SchNetConfig
 from benchmarks import load_dataset, load_runs, load_task, predict, train
-from benchmarks.base.errors import DataError, UsageError
+from benchmarks.base.errors import DataError, RunError, UsageError
 from benchmarks.data.dataset import Dataset
 from benchmarks.results.store import Run
 from tests.benchmarks.conftest import Answer, Write, rocksalts
@@ -105,6 +108,103 @@ def test_ctrl_c_leaves_a_state_from_which_the_same_call_continues(
     assert [line["epoch"] for line in ended[0].read_history(ended[0].trainings()[0])] == [1, 2, 3]
 
 
-def test_the_package_is_imported_at_once() -> None:
-    code = "import sys, benchmarks; print('torch' in sys.modules, 'numpy' in sys.modules)"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "False"]
+class Small(SchNet):
+    """A model of a script."""
+
+    recipe: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, config: Any) -> None:
+        del config
+        super().__init__(SchNetConfig(width=8, interactions=1, head_width=8))
+
+
+def redefined() -> type[SchNet]:
+    """The class as it is after a change in its cell."""
+
+    class Small(SchNet):
+        recipe: ClassVar[dict[str, Any]] = {}
+
+        def __init__(self, config: Any) -> None:
+            del config
+            super().__init__(SchNetConfig(width=4, interactions=1, head_width=8))
+
+    return Small
+
+
+class Narrow(MLPBlock):
+    """A block of a script."""
+
+    def __init__(self, width: int, config: Any) -> None:
+        del config
+        super().__init__(width, MLPConfig(hidden=8, width=4))
+
+
+class Unsendable(Small):
+    """A model that no other process can have, because a lock cannot be copied."""
+
+    lock = threading.Lock()
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+
+
+@pytest.fixture
+def no_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process be given no class but those of the test."""
+    monkeypatch.setattr("sen.registry._given", {"sen_bench.blocks": {}, "sen_bench.models": {}})
+
+
+@pytest.mark.usefixtures("unlearnt", "no_class")
+def test_a_class_is_trained_and_predicts_in_place_of_a_name(
+    dataset: Dataset, tmp_path: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_epoch = {"training.epochs": 1}
+    runs = [
+        train(dataset, model=Small, folds=[0], settings=one_epoch, out=tmp_path / "runs"),
+        train(dataset, block=Narrow, folds=[0], settings=one_epoch, out=tmp_path / "runs"),
+    ]
+    assert load_runs(tmp_path / "runs")["variant"].tolist() == ["Narrow", "Small"]
+    for run in runs:
+        assert np.isfinite(predict(run, SALT)["prediction"]).all()
+        assert run.read_config()["config"]["code"]
+    # Another process has no class: results are shown, weights cannot be used.
+    monkeypatch.setattr("sen.registry._given", {"sen_bench.blocks": {}, "sen_bench.models": {}})
+    assert "Small" in sen_bench("status", tmp_path / "runs").out
+    assert len(load_runs(runs[0])) == 1
+    page = tmp_path / "report.html"
+    assert sen_bench("report", tmp_path / "runs", "-o", page, "--sections", "overview,provenance").code == 0
+    assert "Narrow" in page.read_text()
+    with pytest.raises(UsageError, match=r"needs the class Small, which .* does not define: define it as it was"):
+        predict(runs[0], SALT)
+    other = train(dataset, model=redefined(), folds=[0], settings=one_epoch, out=tmp_path / "runs")
+    assert other.path != runs[0].path
+    with pytest.raises(UsageError, match="defines in another way"):
+        predict(runs[0], SALT)
+
+
+@pytest.mark.usefixtures("no_class")
+def test_a_class_of_a_notebook_goes_to_worker_processes_if_it_can(dataset: Dataset, tmp_path: Path) -> None:
+    module = sys.modules[__name__]
+    register_pickle_by_value(module)  # as the classes of a notebook, which no other process can import
+    try:
+        settings = {"training.epochs": 40, "training.learning_rate": 0.01}
+        given = {"folds": [0, 1], "settings": settings, "out": tmp_path / "runs", "jobs": 2}
+        assert len(train(dataset, model=Small, **given).trainings()) == 2
+        with pytest.raises(RunError, match=r"cannot be sent to a worker process \(.*lock.*\): train with jobs=1"):
+            train(dataset, model=Unsendable, **given)
+    finally:
+        unregister_pickle_by_value(module)
+
+
+@pytest.mark.usefixtures("no_class")
+def test_what_is_no_block_and_no_model_is_refused_in_a_sentence(dataset: Dataset) -> None:
+    with pytest.raises(UsageError, match=r"^A model is given by its name, or as a class .*; Narrow is no such"):
+        train(dataset, model=Narrow)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"derived from sen\.blocks\.SymmetryBlock; Run is no such class\.$"):
+        train(dataset, block=Run)  # type: ignore[type-var]
+    with pytest.raises(UsageError, match=r"'mlp' is that of an installed block: rename the class"):
+        train(dataset, model=type("mlp", (Small,), {}))
+    with pytest.raises(UsageError, match=r"source of the class .* cannot be read"):
+        train(dataset, model=type("Unknown", (Small,), {}))
+    with pytest.raises(UsageError, match="leave out --block or --model"):
+        train(dataset, model=Small, block=Narrow)

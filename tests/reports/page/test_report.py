@@ -497,7 +497,7 @@ def test_contrasts_and_margin_are_named_and_in_the_command(
     said, command = told("--contrast", "egnn:mlp", "--margin", "12.5 %")
     assert "What is compared was named by --contrast. p-values are adjusted for this contrast alone" in said
     assert "within 12.5 % of the second's score does not matter" in said
-    assert "--contrast egnn:mlp --margin 12.5 % --sections overview" in command
+    assert "--contrast egnn:mlp --margin 12.5% --sections overview" in command
 
 
 def test_sections_are_chosen_by_name() -> None:

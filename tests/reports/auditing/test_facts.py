@@ -16,8 +16,8 @@ from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data.folds import official_folds
 from benchmarks.data.tasks import TASKS, Task
 from benchmarks.results.store import Training
-from reports.audit.facts import audit, check_other_sets
-from reports.audit.verdict import other_sets, verdict
+from reports.auditing.facts import audit, check_other_sets
+from reports.auditing.verdict import other_sets, verdict
 from reports.study.published import PredictionFile, PredictionSet, read_predictions
 from reports.study.row_facts import RowFacts, find_rows, read_rows_file
 from tests.benchmarks.conftest import Answer

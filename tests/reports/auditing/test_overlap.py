@@ -13,7 +13,7 @@ import pytest
 from benchmarks.base.errors import DataError
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.tasks import get_task
-from reports.audit.overlap import find_overlap, overlap_facts, read_training_data
+from reports.auditing.overlap import find_overlap, overlap_facts, read_training_data
 from reports.study.row_facts import rows_of
 from tests.benchmarks.conftest import Answer, Write, rocksalts
 

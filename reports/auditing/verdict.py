@@ -10,7 +10,7 @@ from rich.table import Table
 
 from benchmarks.data.folds import N_FOLDS
 from benchmarks.results.metrics import primary_metric
-from reports.audit.breakdown import describe
+from reports.auditing.breakdown import describe
 from reports.study.sentences import Sentences
 from reports.study.wording import dashed, in_brackets
 
@@ -18,7 +18,12 @@ __all__ = ["other_sets", "overlap_sentence", "show_audit", "show_overlap", "verd
 
 
 def verdict(facts: Mapping[str, Any]) -> str:
-    """Return the facts of an audit in one paragraph, which a reviewer can paste."""
+    """Return the facts of an audit in one paragraph, which a reviewer can paste.
+
+    Without predictions there are those of `trained_on` alone.
+    """
+    if "file" not in facts:
+        return overlap_sentence(facts["trained_on"])
     return Sentences(__name__, {**facts, "metric_label": _metric(facts)})("verdict")
 
 
@@ -52,6 +57,9 @@ def show_overlap(facts: Mapping[str, Any], metric: str, unit: str, console: Cons
 
 def show_audit(facts: Mapping[str, Any], console: Console) -> None:
     """Print an audit: the verdict, and the tables behind it."""
+    if "file" not in facts:
+        show_overlap(facts["trained_on"], "", "", console)
+        return
 
     def write(text: str, style: str | None = None) -> None:
         console.print(text, soft_wrap=not console.is_terminal, style=style)

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.metrics import mean_absolute_deviation
 from benchmarks.results.submission import read_submission
-from reports.audit.breakdown import SMALL, break_down, compare, describe, describe_comparison, point_group_order
+from reports.auditing.breakdown import SMALL, break_down, compare, describe, describe_comparison, point_group_order
 from reports.study.row_facts import read_rows_file
 
 # mp_gap, MAE in eV; computed from the submissions by other code than ours.

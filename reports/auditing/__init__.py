@@ -5,7 +5,7 @@ words. `break_down` and `compare` give errors by crystal system and space group,
 them as well. It imports `reports.study`, `sen`, and all of `benchmarks` but `benchmarks.cli`.
 """
 
-from reports.audit.breakdown import break_down, compare
-from reports.audit.facts import audit
+from reports.auditing.breakdown import break_down, compare
+from reports.auditing.facts import audit
 
 __all__ = ["audit", "break_down", "compare"]

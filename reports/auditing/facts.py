@@ -1,6 +1,7 @@
 """The audit of published predictions: which official rows they are of, how good they are, what the file leaves open.
 
-Facts are what JSON can hold, with None for a number that does not exist; `reports.audit.verdict` puts them into words.
+Facts are what JSON can hold, with None for a number that does not exist; `reports.auditing.verdict` puts them into
+words.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from benchmarks.data.tasks import TASKS, Task
 from benchmarks.results.leaderboard import published, rank, source
 from benchmarks.results.metrics import primary_metric, score
 from benchmarks.results.statistics import bootstrap_mean
-from reports.audit.breakdown import break_down, compare
-from reports.audit.overlap import TrainingData, overlap_facts
+from reports.auditing.breakdown import break_down, compare
+from reports.auditing.overlap import TrainingData, overlap_facts
 from reports.study.published import PredictionFile, PredictionSet, task_of_ids
 from reports.study.row_facts import RowFacts
 
