@@ -253,7 +253,7 @@ def audit(
     """Check published predictions, as `sen-bench audit` does: which rows they are of, their errors, what is open.
 
     Args:
-        file: MatBench's results.json.gz, the file of the authors of SEN, or CSV with id,prediction[,target][,fold].
+        file: MatBench's results.json.gz, the file of the authors of SEN, or CSV with the columns id, prediction and perhaps target and fold.
             With `trained_on` it may be left out.
         task: Task that the predictions are for; needed if the file has several.
         rows: JSON file of ids, targets and space groups, if the data are not available.
