@@ -253,8 +253,8 @@ def audit(
     """Check published predictions, as `sen-bench audit` does: which rows they are of, their errors, what is open.
 
     Args:
-        file: MatBench's results.json.gz, the file of the authors of SEN, or CSV with the columns id, prediction and perhaps target and fold.
-            With `trained_on` it may be left out.
+        file: MatBench's results.json.gz, the file of the authors of SEN, or CSV with the columns id, prediction and
+            perhaps target and fold. With `trained_on` it may be left out.
         task: Task that the predictions are for; needed if the file has several.
         rows: JSON file of ids, targets and space groups, if the data are not available.
         against: Other predictions to compare on the same rows: such files, runs, folders of runs, or archives.
