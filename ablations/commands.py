@@ -19,6 +19,9 @@ from benchmarks.cli.options import (
     SchedulerOption,
     TaskArgument,
     TrainingOptions,
+    complete_blocks,
+    complete_fields,
+    complete_models,
     results_in_files,
     show_how_to_continue,
     with_training_options,
@@ -36,11 +39,16 @@ def ablate(
         str | None,
         typer.Option(
             help="Blocks to compare, such as mlp,egnn,capsule; all: every installed one. "
-            "Default: all, or no blocks with --models."
+            "Default: all, or no blocks with --models.",
+            autocompletion=complete_blocks,
         ),
     ] = None,
     models: Annotated[
-        str | None, typer.Option(help="Models to compare, such as megnet,cogn; all: every installed one but SEN.")
+        str | None,
+        typer.Option(
+            help="Models to compare, such as megnet,cogn; all: every installed one but SEN.",
+            autocompletion=complete_models,
+        ),
     ] = None,
     options: TrainingOptions,
     config: Annotated[
@@ -60,6 +68,7 @@ def ablate(
             "--set",
             metavar="FIELD=VALUE[,VALUE...]",
             help="Set any configuration field; several values add an axis to the grid: sen.rounds=1,3,5.",
+            autocompletion=complete_fields,
         ),
     ] = None,
     limit: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,6 +33,9 @@ from benchmarks.cli.options import (
     choose_folds,
     choose_task,
     choose_variant,
+    complete_blocks,
+    complete_fields,
+    complete_models,
     load_with_bars,
     parse_percent,
     results_in_files,
@@ -44,6 +48,7 @@ __all__ = [
     "blocks",
     "check_block",
     "check_model",
+    "clean",
     "export",
     "fields",
     "models",
@@ -59,9 +64,15 @@ __all__ = [
 
 
 BlockOption = Annotated[
-    str | None, typer.Option(help="Symmetry block of SEN; `sen-bench blocks` lists them. Default: capsule.")
+    str | None,
+    typer.Option(
+        help="Symmetry block of SEN; `sen-bench blocks` lists them. Default: capsule.", autocompletion=complete_blocks
+    ),
 ]
-ModelOption = Annotated[str | None, typer.Option(help="Another model than SEN; `sen-bench models` lists them.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="Another model than SEN; `sen-bench models` lists them.", autocompletion=complete_models),
+]
 
 
 @results_in_files
@@ -249,7 +260,12 @@ def prepare(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the table graph, such as graph.cells=full."),
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Set a field of the table graph, such as graph.cells=full.",
+            autocompletion=complete_fields,
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1: one per core.")] = -1,
     target: TargetOption = None,
@@ -377,7 +393,9 @@ def fields() -> None:
     show_fields()
 
 
-def check_block(name: Annotated[str, typer.Argument(help="Block; `sen-bench blocks` lists them.")]) -> None:
+def check_block(
+    name: Annotated[str, typer.Argument(help="Block; `sen-bench blocks` lists them.", autocompletion=complete_blocks)],
+) -> None:
     """Test a block against the contracts that all blocks must keep, such as that no rotation changes a prediction.
 
     SEN_BENCH_DEBUG=1 shows the tracebacks of failures.
@@ -385,7 +403,9 @@ def check_block(name: Annotated[str, typer.Argument(help="Block; `sen-bench bloc
     _check_contracts(name, "block")
 
 
-def check_model(name: Annotated[str, typer.Argument(help="Model; `sen-bench models` lists them.")]) -> None:
+def check_model(
+    name: Annotated[str, typer.Argument(help="Model; `sen-bench models` lists them.", autocompletion=complete_models)],
+) -> None:
     """Test a model against the contracts that all models must keep, such as that no rotation changes a prediction.
 
     SEN_BENCH_DEBUG=1 shows the tracebacks of failures.
@@ -413,6 +433,63 @@ def status(out: Annotated[Path, typer.Argument(help="Folder of the run store, or
     from benchmarks.cli.display import show_status
 
     show_status(out)
+
+
+@results_in_files
+def clean(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN...]", help="Runs to delete, such as runs/TASK/NAME-HASH.")
+    ] = None,
+    *,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache",
+            help="Delete the crystals and graphs in the cache, which later commands make again from the data; "
+            "downloaded files stay.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+) -> None:
+    """Delete runs, or what the cache holds: says what would go and how large it is, and asks first.
+
+    A run that is being trained is refused, and what sen-bench did not write stays. Give --cache while no other command
+    is running.
+    """
+    from contextlib import ExitStack
+
+    from benchmarks.base.cache import cache_folder, cached_files, delete_cached
+    from benchmarks.results.store import find_run
+
+    if not runs and not cache:
+        raise UsageError("Nothing is named to delete: name runs, such as runs/TASK/NAME-HASH, or give --cache.")
+    found = [find_run(path) for path in runs or ()]
+    with ExitStack() as stack:
+        for run in found:
+            stack.enter_context(run.held(run.begun(), "and then delete the run"))
+            say(f"{run.path}: {count(len(run.trainings()), 'result')}, {_size(run.written_files())}")
+        folders = cached_files() if cache else {}
+        if cache:
+            n_files = [path for files in folders.values() for path in files]
+            say(f"{cache_folder()}: {count(len(folders), 'table')} of crystals or graphs, {_size(n_files)}")
+        if not (found or folders):
+            return
+        if not yes and not typer.confirm("Delete this for good?"):
+            say("Nothing was deleted.")
+            raise typer.Exit(1)
+        for run in found:
+            run.delete()
+        taken = [folder for folder, files in folders.items() if not delete_cached(folder, files)]
+    kept = [run.path for run in found if run.path.exists()] + [folder for folder in folders if folder.exists()]
+    say("Deleted.")
+    for path in kept:
+        why = "another process is building it" if path in taken else "it holds files that sen-bench did not write"
+        say(f"{path} stays, because {why}.")
+
+
+def _size(files: Iterable[Path]) -> str:
+    """Return the size of files: "85.1 MB"."""
+    return f"{sum(path.stat().st_size for path in files) / 1e6:,.1f} MB"
 
 
 @results_in_files

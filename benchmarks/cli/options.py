@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 from benchmarks.base.console import say
 from benchmarks.base.errors import UsageError, printable
 from benchmarks.base.text import whole_number
+from sen.registry import block_names, model_names
 
 if TYPE_CHECKING:
     from benchmarks.cli.progress import RunDisplay
@@ -50,6 +51,10 @@ __all__ = [
     "choose_folds",
     "choose_task",
     "choose_variant",
+    "complete_blocks",
+    "complete_fields",
+    "complete_models",
+    "complete_tasks",
     "has_results_in_files",
     "load_with_bars",
     "parse_percent",
@@ -59,7 +64,38 @@ __all__ = [
 ]
 
 TASK_HELP = "Name of a task (`sen-bench tasks` lists them), or the folder or file of own data."
-TaskArgument = Annotated[str, typer.Argument(help=TASK_HELP)]
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """Return the tasks whose names begin so, for the completion of shells."""
+    from benchmarks.data.tasks import TASKS
+
+    return [name for name in TASKS if name.startswith(incomplete)]
+
+
+def complete_blocks(incomplete: str) -> list[str]:
+    """Return the blocks whose names begin so, also after others in a list: "mlp,eg" may become "mlp,egnn"."""
+    return _complete_last(incomplete, block_names())
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """Return the models whose names begin so, see `complete_blocks`."""
+    return _complete_last(incomplete, model_names())
+
+
+def _complete_last(incomplete: str, names: Sequence[str]) -> list[str]:
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+def complete_fields(incomplete: str) -> list[str]:
+    """Return the fields of the configuration whose names begin so, for the completion of shells."""
+    from benchmarks.results.run_config import all_fields
+
+    return [f"{name}=" for _, name, _ in all_fields() if name.startswith(incomplete)]
+
+
+TaskArgument = Annotated[str, typer.Argument(help=TASK_HELP, autocompletion=complete_tasks)]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -86,7 +122,12 @@ CONFIG_HELP = (
 ConfigOption = Annotated[Path | None, typer.Option("--config", help=CONFIG_HELP)]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Set any configuration field, such as training.epochs=50."),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Set any configuration field, such as training.epochs=50.",
+        autocompletion=complete_fields,
+    ),
 ]
 LogOption = Annotated[
     Literal["tensorboard"] | None,
