@@ -13,7 +13,9 @@ import typer
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.cli.options import (
     CONFIG_HELP,
+    AllowOverlapOption,
     BackendOption,
+    InitFromOption,
     JobsOption,
     LogOption,
     SchedulerOption,
@@ -113,6 +115,8 @@ def ablate(
         int | None, typer.Option(help="Largest number of seeds of a variant, with --detect. Default: 10.")
     ] = None,
     log: LogOption = None,
+    init_from: InitFromOption = None,
+    allow_overlap: AllowOverlapOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each variant.")
     ] = False,
@@ -140,6 +144,8 @@ def ablate(
         detect=detect,
         resample=resample,
         max_seeds=max_seeds,
+        init_from=init_from,
+        allow_overlap=allow_overlap,
     )
     command = ["sen-bench", *sys.argv[1:]]
     try:

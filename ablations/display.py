@@ -20,7 +20,7 @@ from ablations.judge import Judge, JudgedRows
 from ablations.paper import SCALE
 from benchmarks.base.console import count, duration, figures, make_console, print_table
 from benchmarks.base.errors import SenBenchError
-from benchmarks.cli.progress import TrainingDisplay, recipe, show_notes
+from benchmarks.cli.progress import TrainingDisplay, recipe, show_notes, start_lines
 from benchmarks.results.recorded import TUNED_HERE
 from benchmarks.results.store import Training
 
@@ -312,12 +312,14 @@ def _on_limits(result: AblationResult) -> Iterator[str]:
 
 
 def _print_recipes(console: Console, variants: Sequence[Variant]) -> None:
-    """Print the settings that depend on the number of training rows unless they are given."""
+    """Print what weights the variants start from, and settings that depend on the number of training rows."""
     names_of: dict[str, list[str]] = {}
     for variant in variants:
-        names_of.setdefault(recipe(variant.plan.config), []).append(str(variant))
+        starts = [] if variant.plan.start is None else start_lines(variant.plan.start)
+        for line in (*starts, recipe(variant.plan.config)):
+            names_of.setdefault(line, []).append(str(variant))
     for line, names in names_of.items():
-        _print(console, line if len(names_of) == 1 else f"{'; '.join(names)}: {line}")
+        _print(console, line if len(names) == len(variants) else f"{'; '.join(names)}: {line}")
 
 
 def _print(console: Console, text: str) -> None:

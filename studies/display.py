@@ -13,12 +13,13 @@ from benchmarks.base.console import count, make_console, print_table
 __all__ = ["show_status"]
 
 
-def show_status(path: Path, grids: Mapping[str, Grid], files: Sequence[Path]) -> None:
+def show_status(path: Path, grids: Mapping[str, Grid], waiting: Mapping[str, str], files: Sequence[Path]) -> None:
     """Print how far the trainings of a study file are, and which of its files are written.
 
     Args:
         path: The study file.
         grids: Its ablations.
+        waiting: The ablation from whose weights each of those starts that cannot begin yet.
         files: The files that it ends with.
     """
     console = make_console()
@@ -37,7 +38,7 @@ def show_status(path: Path, grids: Mapping[str, Grid], files: Sequence[Path]) ->
             failed = [each for each in pending if plan.run.read_failure(each) is not None]
             rows.append(
                 [
-                    plan.run.path.name,
+                    "" if name in waiting else plan.run.path.name,
                     name,
                     str(variant),
                     f"{len(of_run) - len(missing)} of {len(of_run)}",
@@ -47,6 +48,8 @@ def show_status(path: Path, grids: Mapping[str, Grid], files: Sequence[Path]) ->
             )
     print_table(console, f"{path.name}: trainings", columns, rows, ("begun", "ablation"))
     console.print(f"{len(finished)} of {count(len(trainings), 'training')} finished, each counted once.")
+    for name, source in waiting.items():
+        console.print(f"{name}: starts when {source} is finished; its runs get their names then.", soft_wrap=True)
     for name, grid in grids.items():
         if left := sum(len(tuning.left) for tuning in grid.tunings):
             console.print(f"{name}: {count(left, 'trial')} of recipes to do before; runs may get other names by them.")

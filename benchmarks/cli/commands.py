@@ -14,11 +14,13 @@ from benchmarks.base.console import count, say
 from benchmarks.base.errors import RunError, UnlearntError, UsageError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
+    AllowOverlapOption,
     BadRowOption,
     ConfigOption,
     DataDir,
     DeviceOption,
     FoldsOption,
+    InitFromOption,
     KindOption,
     LogOption,
     SetOption,
@@ -28,6 +30,7 @@ from benchmarks.cli.options import (
     TrainingOptions,
     all_targets,
     check_folds,
+    check_initial,
     check_jobs,
     check_repeats,
     choose_folds,
@@ -91,20 +94,8 @@ def run(
         Literal["only-missing", "always", "never"],
         typer.Option(help="Finished folds: keep them, delete them all and train again, or refuse to run."),
     ] = "only-missing",
-    init_from: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN",
-            help="Start from the weights of another run where names and shapes fit: of its first training, or of that "
-            "in RUN/seed_S/fold_F.",
-        ),
-    ] = None,
-    allow_overlap: Annotated[
-        bool,
-        typer.Option(
-            "--allow-overlap", help="Let --init-from take weights that may know test rows; the results are labelled."
-        ),
-    ] = False,
+    init_from: InitFromOption = None,
+    allow_overlap: AllowOverlapOption = False,
 ) -> None:
     """Train SEN with a block, or another model, on the official folds of a task, and report its errors.
 
@@ -127,8 +118,7 @@ def run(
         assignments=set_ or (),
     )
     check_folds(options.folds, chosen)
-    if allow_overlap and init_from is None:
-        raise UsageError("--allow-overlap is for weights of another run: name it with --init-from, or leave it out.")
+    check_initial(init_from, allow_overlap=allow_overlap)
     command_line = ["sen-bench", *sys.argv[1:]]
     try:
         with RunDisplay() as display:
@@ -143,9 +133,7 @@ def run(
             initial = None
             if init_from is not None:
                 initial = find_initial_weights(init_from, allow_overlap=allow_overlap, data_dir=options.data_dir)
-            dataset = load_with_bars(
-                chosen, options.data_dir, options.on_bad_row, display, symprec=configured.graph.symprec
-            )
+            dataset = options.load(chosen, display, symprec=configured.graph.symprec)
             plan = make_plan(
                 configured,
                 dataset,
@@ -220,7 +208,7 @@ def tune(
             from benchmarks.base.machine import pick_device
 
             device = pick_device(options.device)
-            dataset = load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec)
+            dataset = options.load(chosen, display, symprec=symprec)
             tuning = Tuning(
                 variant,
                 variant,

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CONFIG_HELP",
     "TASK_HELP",
+    "AllowOverlapOption",
     "BackendOption",
     "BadRowOption",
     "ConfigOption",
     "DataDir",
     "DeviceOption",
     "FoldsOption",
+    "InitFromOption",
     "JobsOption",
     "KindOption",
     "LogOption",
@@ -46,6 +48,7 @@ __all__ = [
     "TrainingOptions",
     "all_targets",
     "check_folds",
+    "check_initial",
     "check_jobs",
     "check_repeats",
     "choose_folds",
@@ -135,6 +138,20 @@ LogOption = Annotated[
         "--log",
         help="Write losses, validation errors and learning rates for TensorBoard, which shows them in a browser: "
         "tensorboard --logdir runs.",
+    ),
+]
+InitFromOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="Start from the weights of another run where names and shapes fit: of its first training, or of that in "
+        "RUN/seed_S/fold_F.",
+    ),
+]
+AllowOverlapOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-overlap", help="Let --init-from take weights that may know test rows; the results are labelled."
     ),
 ]
 _OWN = "Own data"
@@ -230,6 +247,15 @@ class TrainingOptions:
         int | None,
         typer.Option(help="Largest number of rows to train and validate on in each fold; all test rows are predicted."),
     ] = None
+    without: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK",
+            help="Neither train nor validate on rows whose formula this task has: weights for --init-from then know "
+            "nothing of it.",
+            autocompletion=complete_tasks,
+        ),
+    ] = None
     recipe: Annotated[
         Literal["own", "common"],
         typer.Option(help="That of each model's publication, or one and the same for every model."),
@@ -267,7 +293,28 @@ class TrainingOptions:
     def choose_task(self, name: str) -> Task:
         """Return the task of a name, or the one that own data define, see the function of this name."""
         own = {"target": self.target, "kind": self.kind, "unit": self.unit}
-        return choose_task(name, self.data_dir, self.on_bad_row, split=self.split, **own)
+        # Beside own data, the folder may be that of the task whose formulas are left out.
+        data_dir = None if self.without else self.data_dir
+        return choose_task(name, data_dir, self.on_bad_row, split=self.split, **own)
+
+    def load(self, task: Task, display: RunDisplay, *, symprec: float) -> Dataset:
+        """Load the crystals of a task, refined to a tolerance in Å, with bars; see `load_with_bars`.
+
+        Raises:
+            UsageError: There is no task whose formulas are to be left out, or no row has one of them.
+        """
+        from benchmarks.data.overlap import leave_out
+        from benchmarks.data.tasks import get_task
+
+        data_dir = None if task.path else self.data_dir
+        other = None if self.without is None else get_task(self.without)
+        dataset = load_with_bars(task, data_dir, self.on_bad_row, display, symprec=symprec)
+        if other is None:
+            return dataset
+        dataset = leave_out(dataset, load_with_bars(other, self.data_dir, None, display, symprec=symprec))
+        if dataset.left_out and not dataset.left_out.ids:
+            raise UsageError(f"No row of {task.name} has a formula of {other.name}: leave out --without.")
+        return dataset
 
 
 def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -411,6 +458,16 @@ def show_how_to_continue(interrupted: BaseException, command_line: Sequence[str]
     """Say that trainings were stopped, how far each of them is, and which command line continues them."""
     place = f" ({interrupted})" if str(interrupted) else ""
     say(f"Stopped{place}. Finished {kept} are kept. To continue:\n  {shlex.join(command_line)}", err=True)
+
+
+def check_initial(init_from: object, *, allow_overlap: bool) -> None:
+    """Check that --allow-overlap is given only with --init-from.
+
+    Raises:
+        UsageError: It is given alone.
+    """
+    if allow_overlap and init_from is None:
+        raise UsageError("--allow-overlap is for weights of another run: name it with --init-from, or leave it out.")
 
 
 def check_jobs(jobs: int) -> None:
