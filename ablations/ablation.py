@@ -35,10 +35,10 @@ from benchmarks.base.zip_path import AnyPath
 from benchmarks.cli.options import (
     TrainingOptions,
     check_folds,
+    check_initial,
     check_jobs,
     check_repeats,
     choose_folds,
-    load_with_bars,
     parse_percent,
 )
 from benchmarks.cli.progress import RunDisplay, TuningDisplay
@@ -48,6 +48,7 @@ from benchmarks.results.store import Training
 from benchmarks.training.cluster import Cluster
 from benchmarks.training.execution import execute, n_workers
 from benchmarks.training.plans import Plan, PlannedTraining, make_plan
+from benchmarks.training.pretrained import find_initial_weights
 from benchmarks.training.tracking import Log, check_log, tracked
 from benchmarks.training.tuning import Tuning, check_trials, tune
 
@@ -80,6 +81,8 @@ class Ablation:
         trials: Number of recipes to try for each variant; None where they are not tuned.
         paired: Whether each seed trains the fold in the same place alone.
         options: Where the data and the runs are, and what else all commands share that train.
+        starts: The run, or training, from whose weights each block and model starts; empty where weights are drawn.
+        allow_overlap: Whether these weights may know test rows.
     """
 
     task: Task
@@ -90,6 +93,8 @@ class Ablation:
     trials: int | None
     paired: bool
     options: TrainingOptions
+    starts: Mapping[str, Path]
+    allow_overlap: bool
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,8 @@ def choose_ablation(
     detect: str | None = None,
     resample: int | None = None,
     max_seeds: int | None = None,
+    init_from: Path | None = None,
+    allow_overlap: bool = False,
 ) -> Ablation:
     """Return what the options of `sen-bench ablate` ask for; without `options`, each is the one of its name.
 
@@ -150,6 +157,9 @@ def choose_ablation(
         DataError: Own data cannot be read.
     """
     _check_tune(tune)
+    check_initial(init_from, allow_overlap=allow_overlap)
+    if tune is not None and init_from is not None:
+        raise UsageError("--tune tries recipes from weights that are drawn: leave out --tune or --init-from.")
     detection = _detection(detect, options.seeds, max_seeds, options.seed)
     options = _resampled(resample, options, detect, judge)
     seeds = range(options.seed, options.seed + detection.first) if detection else options.all_seeds
@@ -179,7 +189,9 @@ def choose_ablation(
     if judge == "validation":
         check_validated(settings)
     check_seams(names)
-    return Ablation(chosen, settings, seeds, declaration, judge, tune, resample is not None, options)
+    starts = {} if init_from is None else dict.fromkeys(names, init_from)
+    paired = resample is not None
+    return Ablation(chosen, settings, seeds, declaration, judge, tune, paired, options, starts, allow_overlap)
 
 
 def _detection(detect: str | None, seeds: int | None, max_seeds: int | None, seed: int) -> Detection | None:
@@ -276,13 +288,16 @@ def plan_grid(ablation: Ablation, place: Place, *, is_trial: bool = False, datas
     options = ablation.options
     with RunDisplay() as display:
         datasets = {
-            symprec: dataset
-            or load_with_bars(ablation.task, options.data_dir, options.on_bad_row, display, symprec=symprec)
+            symprec: dataset or options.load(ablation.task, display, symprec=symprec)
             for symprec in dict.fromkeys(setting.config.graph.symprec for setting in ablation.settings)
         }
         folds = _common_folds(options.folds, datasets.values())
         check_limits(ablation.settings, next(iter(datasets.values())), folds)
         tunings = [] if ablation.trials is None else _make_tunings(ablation, ablation.trials, datasets, folds, display)
+    initial = {
+        name: find_initial_weights(run, allow_overlap=ablation.allow_overlap, data_dir=options.data_dir)
+        for name, run in ablation.starts.items()
+    }
     settings = _with_recipes(ablation.settings, tunings, place, is_trial=is_trial) if tunings else ablation.settings
     with RunDisplay() as display:
         variants = [
@@ -297,6 +312,7 @@ def plan_grid(ablation: Ablation, place: Place, *, is_trial: bool = False, datas
                     progress=display.progress(f"Building graphs for {setting}"),
                     is_trial=is_trial,
                     paired=ablation.paired,
+                    initial=initial.get(setting.name),
                 ),
             )
             for setting in settings

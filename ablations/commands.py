@@ -13,12 +13,17 @@ import typer
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.cli.options import (
     CONFIG_HELP,
+    AllowOverlapOption,
     BackendOption,
+    InitFromOption,
     JobsOption,
     LogOption,
     SchedulerOption,
     TaskArgument,
     TrainingOptions,
+    complete_blocks,
+    complete_fields,
+    complete_models,
     results_in_files,
     show_how_to_continue,
     with_training_options,
@@ -36,11 +41,16 @@ def ablate(
         str | None,
         typer.Option(
             help="Blocks to compare, such as mlp,egnn,capsule; all: every installed one. "
-            "Default: all, or no blocks with --models."
+            "Default: all, or no blocks with --models.",
+            autocompletion=complete_blocks,
         ),
     ] = None,
     models: Annotated[
-        str | None, typer.Option(help="Models to compare, such as megnet,cogn; all: every installed one but SEN.")
+        str | None,
+        typer.Option(
+            help="Models to compare, such as megnet,cogn; all: every installed one but SEN.",
+            autocompletion=complete_models,
+        ),
     ] = None,
     options: TrainingOptions,
     config: Annotated[
@@ -60,6 +70,7 @@ def ablate(
             "--set",
             metavar="FIELD=VALUE[,VALUE...]",
             help="Set any configuration field; several values add an axis to the grid: sen.rounds=1,3,5.",
+            autocompletion=complete_fields,
         ),
     ] = None,
     limit: Annotated[
@@ -104,6 +115,8 @@ def ablate(
         int | None, typer.Option(help="Largest number of seeds of a variant, with --detect. Default: 10.")
     ] = None,
     log: LogOption = None,
+    init_from: InitFromOption = None,
+    allow_overlap: AllowOverlapOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each variant.")
     ] = False,
@@ -131,6 +144,8 @@ def ablate(
         detect=detect,
         resample=resample,
         max_seeds=max_seeds,
+        init_from=init_from,
+        allow_overlap=allow_overlap,
     )
     command = ["sen-bench", *sys.argv[1:]]
     try:

@@ -138,6 +138,7 @@ def with_seeds(
                 out=out,
                 progress=progress,
                 is_trial=is_trial,
+                initial=None if plan.start is None else plan.start.weights,
             )
             extended.append(Variant(setting, plan))
         else:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, JustifyMethod
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -18,9 +18,9 @@ from ablations.detection import Detection, Need
 from ablations.grid import Variant
 from ablations.judge import Judge, JudgedRows
 from ablations.paper import SCALE
-from benchmarks.base.console import count, duration, figures, make_console
+from benchmarks.base.console import count, duration, figures, make_console, print_table
 from benchmarks.base.errors import SenBenchError
-from benchmarks.cli.progress import TrainingDisplay, recipe, show_notes
+from benchmarks.cli.progress import TrainingDisplay, recipe, show_notes, start_lines
 from benchmarks.results.recorded import TUNED_HERE
 from benchmarks.results.store import Training
 
@@ -172,7 +172,7 @@ def show_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost], workers: 
         source: What the costs were estimated from.
     """
     console = make_console()
-    console.print(_table_of_plan(variants, costs))
+    _print_plan(console, variants, costs)
     for variant in variants[:1]:
         show_notes(console, variant.plan.dataset)
     _print_recipes(console, variants)
@@ -214,24 +214,25 @@ def show_needs(needs: Sequence[Need]) -> None:
     detection = needs[0].detection
     console = make_console()
     title = f"Seeds that find {100 * detection.share:g} %, by the noise of the first {detection.first}"
-    table = Table(title=title, title_justify="left")
     columns = ("noise of one seed", "of the rows", "found now", "seeds needed", "seeds in all", "found then")
-    for heading in ("first", "second", *columns):
-        _add_column(table, heading, is_text=heading in {"first", "second", "seeds needed"})
+    rows = []
     for need in needs:
         comparison, noise = need.comparison, need.comparison.noise
         assert noise is not None  # two seeds of each are finished
-        table.add_row(
-            comparison.first,
-            comparison.second,
-            as_share(math.sqrt(noise.one_seed), comparison),
-            as_share(math.sqrt(noise.rows), comparison) if noise.rows else "",
-            as_share(comparison.on_these_folds.detectable, comparison),
-            n_wanted(need.seeds),
-            str(need.trained),
-            as_share(need.found, comparison),
+        rows.append(
+            [
+                comparison.first,
+                comparison.second,
+                as_share(math.sqrt(noise.one_seed), comparison),
+                as_share(math.sqrt(noise.rows), comparison) if noise.rows else "",
+                as_share(comparison.on_these_folds.detectable, comparison),
+                n_wanted(need.seeds),
+                str(need.trained),
+                as_share(need.found, comparison),
+            ]
         )
-    console.print(table)
+    sides = _sides(("first", "second", *columns), {"first", "second", "seeds needed"})
+    print_table(console, title, sides, rows, ("of the rows", "noise of one seed", "found now"))
     _print(
         console,
         "Noise: standard deviation of the difference that other seeds would cause, if each fold had one, and that "
@@ -239,25 +240,27 @@ def show_needs(needs: Sequence[Need]) -> None:
     )
 
 
-def _table_of_plan(variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> Table:
-    table = Table(title=f"Plan: {variants[0].plan.dataset.task.title}", title_justify="left")
+def _print_plan(console: Console, variants: Sequence[Variant], costs: Mapping[Plan, Cost]) -> None:
     numbers = ("finished", "to do", "of those begun", "parameters", "an epoch", "a training", "all")
-    for heading in ("variant", "run", *numbers):
-        table.add_column(heading, justify="left" if heading in {"variant", "run"} else "right", overflow="fold")
+    rows = []
     for variant in variants:
         plan, cost = variant.plan, costs.get(variant.plan)
-        table.add_row(
-            str(variant),
-            plan.run.path.name,
-            str(len(plan.trainings) - len(plan.missing)),
-            str(len(plan.missing)),
-            str(len(plan.under_way)),
-            f"{cost.parameters:,}" if cost else "",
-            _seconds(cost.epoch_seconds) if cost else "",
-            duration(cost.training_seconds) if cost else "",
-            duration(cost.training_seconds * len(plan.missing)) if cost else "",
+        rows.append(
+            [
+                str(variant),
+                plan.run.path.name,
+                str(len(plan.trainings) - len(plan.missing)),
+                str(len(plan.missing)),
+                str(len(plan.under_way)),
+                f"{cost.parameters:,}" if cost else "",
+                _seconds(cost.epoch_seconds) if cost else "",
+                duration(cost.training_seconds) if cost else "",
+                duration(cost.training_seconds * len(plan.missing)) if cost else "",
+            ]
         )
-    return table
+    sides = _sides(("variant", "run", *numbers), {"variant", "run"})
+    drop = ("of those begun", "parameters", "an epoch", "finished", "a training")
+    print_table(console, f"Plan: {variants[0].plan.dataset.task.title}", sides, rows, drop)
 
 
 def show_result(result: AblationResult, folder: str) -> None:
@@ -266,8 +269,10 @@ def show_result(result: AblationResult, folder: str) -> None:
     dataset = result.dataset
     compact = console.width < _WIDE
     console.print()
-    console.print(_table_of_results(result, compact=compact))
-    console.print(_table_of_parameters(result))
+    _print_results(console, result)
+    lines = result.parameters()
+    rows = [[*line.values()] for line in lines]
+    print_table(console, "Parameters", _sides(lines[0], {"variant"}), rows, ())
     if incomplete := [row for row in result.summaries if row.missing]:
         names = "; ".join(
             f"{row.setting} ({row.trainings} of {row.trainings + row.missing} trainings)" for row in incomplete
@@ -307,63 +312,40 @@ def _on_limits(result: AblationResult) -> Iterator[str]:
 
 
 def _print_recipes(console: Console, variants: Sequence[Variant]) -> None:
-    """Print the settings that depend on the number of training rows unless they are given."""
+    """Print what weights the variants start from, and settings that depend on the number of training rows."""
     names_of: dict[str, list[str]] = {}
     for variant in variants:
-        names_of.setdefault(recipe(variant.plan.config), []).append(str(variant))
+        starts = [] if variant.plan.start is None else start_lines(variant.plan.start)
+        for line in (*starts, recipe(variant.plan.config)):
+            names_of.setdefault(line, []).append(str(variant))
     for line, names in names_of.items():
-        _print(console, line if len(names_of) == 1 else f"{'; '.join(names)}: {line}")
+        _print(console, line if len(names) == len(variants) else f"{'; '.join(names)}: {line}")
 
 
 def _print(console: Console, text: str) -> None:
     console.print(text, soft_wrap=False)
 
 
-def _table_of_results(result: AblationResult, *, compact: bool) -> Table:
+def _print_results(console: Console, result: AblationResult) -> None:
     task = result.dataset.task
-    table = Table(title=f"{task.title}: {result.judge.rows} rows", title_justify="left")
     headings = ["variant", _label(result.judge, task.unit), "std, folds", "std, seeds"]
     any_ensemble = any(math.isfinite(row.ensemble) for row in result.summaries)
-    if any_ensemble:
-        headings.append("seeds averaged")
-    if not compact:
-        headings += ["folds", "seeds", "rows", "an epoch", "memory"]
     has_paper = any(paper is not None for paper in result.paper)
-    if has_paper:
-        headings += ["paper, eV"] if compact else ["paper, scaled units", "paper, eV"]
-    for heading in headings:
-        _add_column(table, heading, is_text=heading == "variant")
+    headings += ["seeds averaged"] if any_ensemble else []
+    headings += ["folds", "seeds", "rows", "an epoch", "memory"]
+    headings += ["paper, scaled units", "paper, eV"] if has_paper else []
+    rows = []
     for row, paper in zip(result.summaries, result.paper, strict=True):
-        cells = [
-            str(row.setting),
-            figures(row.mean),
-            figures(row.std_folds),
-            figures(row.std_seeds),
-            *([figures(row.ensemble)] if any_ensemble else []),
-        ]
-        if not compact:
-            cells += [
-                _listed(row.folds),
-                _listed(row.seeds),
-                f"{row.rows:,}",
-                _seconds(row.epoch_seconds),
-                f"{row.peak_memory_bytes / 2**30:.1f} GiB",
-            ]
+        cells = [str(row.setting), *map(figures, (row.mean, row.std_folds, row.std_seeds))]
+        cells += [figures(row.ensemble)] if any_ensemble else []
+        cells += [_listed(row.folds), _listed(row.seeds), f"{row.rows:,}", _seconds(row.epoch_seconds)]
+        cells.append(f"{row.peak_memory_bytes / 2**30:.1f} GiB")
         if has_paper:
-            numbers = ["", ""] if paper is None else [f"{paper:.2f}", f"{paper * SCALE:.2f}"]
-            cells += numbers[1:] if compact else numbers
-        table.add_row(*cells)
-    return table
-
-
-def _table_of_parameters(result: AblationResult) -> Table:
-    table = Table(title="Parameters", title_justify="left")
-    lines = result.parameters()
-    for heading in lines[0]:
-        _add_column(table, heading, is_text=heading == "variant")
-    for line in lines:
-        table.add_row(*line.values())
-    return table
+            cells += ["", ""] if paper is None else [f"{paper:.2f}", f"{paper * SCALE:.2f}"]
+        rows.append(cells)
+    drop = ("memory", "an epoch", "paper, scaled units", "rows", "folds", "seeds", "seeds averaged", "paper, eV")
+    title = f"{task.title}: {result.judge.rows} rows"
+    print_table(console, title, _sides(headings, {"variant"}), rows, [name for name in drop if name in headings])
 
 
 def _show_comparisons(console: Console, result: AblationResult, *, compact: bool) -> None:
@@ -416,6 +398,11 @@ def _table_of_comparisons(result: AblationResult) -> Table:
             table.add_row(*cells)
             of_contrast = []
     return table
+
+
+def _sides(headings: Iterable[str], texts: Collection[str]) -> dict[str, JustifyMethod]:
+    """Return to which side each column stands: texts to the left, numbers to the right."""
+    return {heading: "left" if heading in texts else "right" for heading in headings}
 
 
 def _add_column(table: Table, heading: str, *, is_text: bool) -> None:

@@ -234,6 +234,7 @@ def write_result(result: AblationResult, failures: Mapping[PlannedTraining, Exce
     facts = {
         "command": command,
         "task": task.facts(),
+        "fold_names": result.dataset.fold_names,
         "coverage": result.dataset.coverage,
         "limit": result.limits,
         "tuned_here": result.tuned_here,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ablations.ablation import Ablation, Grid, Place
     from benchmarks.base.zip_path import AnyPath
     from benchmarks.results.store import Training
+    from benchmarks.training.plans import Plan
     from studies.study_file import StudyFile, TableOfRuns
 
 __all__ = ["study"]
@@ -71,22 +72,28 @@ def study(
     if find_archive(out) is not None:  # which holds the results: there is nothing to archive
         content = content.model_copy(update={"archive": {}})
     ablations = _choose_ablations(path, content, TrainingOptions(data_dir=data_dir, out=out, device=device))
+    sources = {name: table.source(content.ablate) for name, table in content.ablate.items()}
     if not status:
         content = content.model_copy(update={"report": _check_reports(path, content, data_dir)})
     try:
         with ExitStack() as stack:
             place = open_place(stack, device, jobs, scheduler, out)
-            grids = {}  # all are planned before any is trained: what is wrong with the data of the last is found first
+            # All are planned before any is trained: what is wrong with the data of the last is found first.
+            grids: dict[str, Grid] = {}
+            waiting = {}
             for name, (ablation, _) in ablations.items():
                 with _at(path, f"ablate.{name}"):
-                    grids[name] = plan_grid(ablation, place, is_trial=True)
+                    started = _with_weights(ablation, grids.get(sources[name] or ""))
+                    if started is None:
+                        waiting[name], started = str(sources[name]), _with_drawn_weights(ablation, name)
+                    grids[name] = plan_grid(started, place, is_trial=True)
             if status:
-                show_status(path, grids, [*map(_page, content.report), *map(_archive, content.archive)])
+                show_status(path, grids, waiting, [*map(_page, content.report), *map(_archive, content.archive)])
             elif dry_run:
                 _show_costs(path, grids, place)
             else:
                 _check_archives(path, content, grids)
-                _make(path, content, ablations, place, data_dir)
+                _make(path, content, ablations, sources, place, data_dir)
     except (KeyboardInterrupt, Interrupted) as interrupted:
         show_how_to_continue(interrupted, ["sen-bench", *sys.argv[1:]])
         raise typer.Exit(130) from None
@@ -111,17 +118,62 @@ def _choose_ablations(path: Path, content: StudyFile, shared: TrainingOptions) -
         with _at(path, f"ablate.{name}"):
             located = table.located(shared.data_dir)
             given = located.options()
+            if located.source(content.ablate):
+                del given["init_from"]
             is_own = given.get("task", "prototypes") not in TASKS
             options = replace(
                 shared,
-                data_dir=None if is_own else shared.data_dir,
+                data_dir=None if is_own and "without" not in given else shared.data_dir,
                 # --limit may be an axis of the grid, so it is an option of the ablation itself.
                 **{option: given.pop(option) for option in vars(shared) if option in given and option != "limit"},
             )
             words = ["sen-bench", "ablate", *located.words(), "--out", str(shared.out)]
             words += ["--data-dir", str(options.data_dir)] if options.data_dir else []
+            if located.source(content.ablate):  # whose runs get their names when they are planned
+                words = ["sen-bench", "study", str(path), "--out", str(shared.out)]
+                words += ["--data-dir", str(shared.data_dir)] if shared.data_dir else []
             found[name] = choose_ablation(options, **given), shlex.join(words)
     return found
+
+
+def _with_weights(ablation: Ablation, source: Grid | None) -> Ablation | None:
+    """Return an ablation of which each block and model starts from its own run of another one, or from its only run.
+
+    Args:
+        ablation: What is asked.
+        source: The other ablation; None where weights are drawn, or taken from what `ablation` says itself.
+
+    Returns:
+        None where the first training of such a run is not finished.
+
+    Raises:
+        UsageError: The other one has no run of a block or model, or several.
+    """
+    if source is None:
+        return ablation
+    plans: dict[str, list[Plan]] = {}
+    for variant in source.variants:
+        plans.setdefault(variant.setting.name, []).append(variant.plan)
+    starts = {}
+    for name in dict.fromkeys(setting.name for setting in ablation.settings):
+        of_name = next(iter(plans.values())) if len(plans) == 1 else plans.get(name, [])
+        if len(of_name) != 1:
+            raise UsageError(f"init-from names an ablation with {count(len(of_name), 'run')} of {name}: it needs one.")
+        first = min(of_name[0].trainings)
+        if first not in of_name[0].run.trainings():
+            return None
+        starts[name] = Path(str(of_name[0].run.training_path(first)))
+    return replace(ablation, starts=starts)
+
+
+def _with_drawn_weights(ablation: Ablation, name: str) -> Ablation:
+    """Return an ablation to plan in place of one whose weights are not trained yet, in a folder that has no runs."""
+    settings = []
+    for each in ablation.settings:
+        training = each.config.training.model_copy(update={"frozen_epochs": 0})
+        settings.append(replace(each, config=each.config.model_copy(update={"training": training})))
+    options = replace(ablation.options, out=ablation.options.out / f"{name}, not begun")
+    return replace(ablation, settings=settings, options=options)
 
 
 def _check_reports(path: Path, content: StudyFile, data_dir: Path | None) -> dict[str, TableOfRuns]:
@@ -187,7 +239,12 @@ def _show_costs(path: Path, grids: Mapping[str, Grid], place: Place) -> None:
 
 
 def _make(
-    path: Path, content: StudyFile, ablations: Mapping[str, tuple[Ablation, str]], place: Place, data_dir: Path | None
+    path: Path,
+    content: StudyFile,
+    ablations: Mapping[str, tuple[Ablation, str]],
+    sources: Mapping[str, str | None],
+    place: Place,
+    data_dir: Path | None,
 ) -> None:
     """Train what is missing, and write results, reports and archives.
 
@@ -196,10 +253,17 @@ def _make(
     """
     runs: dict[str, list[Path]] = {}
     tables: dict[str, list[Path]] = {}
+    grids: dict[str, Grid] = {}
     problems = []
     for name, (ablation, command) in ablations.items():
         with _at(path, f"ablate.{name}"):
-            runs[name], tables[name], problem = _train(name, ablation, command, place)
+            started = _with_weights(ablation, grids.get(sources[name] or ""))
+            if started is None:
+                problems.append(f"ablate.{name}: not trained, because {sources[name]} has no weights to start from")
+                runs[name], tables[name] = [], []
+                continue
+            grids[name], tables[name], problem = _train(name, started, command, place)
+        runs[name] = [Path(str(variant.plan.run.path)) for variant in grids[name].variants]
         problems += [f"ablate.{name}: {problem}"] if problem else []
     is_complete = not problems
     for name, table in content.report.items():
@@ -217,11 +281,11 @@ def _make(
         raise RunError("\n  ".join([f"{path}: {problems[0]}", *problems[1:]]))
 
 
-def _train(name: str, ablation: Ablation, command: str, place: Place) -> tuple[list[Path], list[Path], RunError | None]:
+def _train(name: str, ablation: Ablation, command: str, place: Place) -> tuple[Grid, list[Path], RunError | None]:
     """Train what is missing of an ablation.
 
     Returns:
-        The folders of its runs, those of its results and tunings, and what says which trainings failed.
+        Its grid, the folders of its results and tunings, and what says which trainings failed.
     """
     from ablations.ablation import conclude, plan_grid, train_grid
 
@@ -229,13 +293,12 @@ def _train(name: str, ablation: Ablation, command: str, place: Place) -> tuple[l
     n_all = sum(len(variant.plan.trainings) for variant in grid.variants)
     say(f"[ablate.{name}] {grid.n_missing} of {count(n_all, 'training')} to do")
     grid, needs, failures = train_grid(grid, place)
-    runs = [Path(str(variant.plan.run.path)) for variant in grid.variants]
     tables = [tuning.folder for tuning in grid.tunings if not tuning.is_archived]
     try:
         folder = conclude(grid, needs, failures, command)
     except RunError as error:
-        return runs, tables, error
-    return runs, [*tables, *([Path(str(folder))] if folder else [])], None
+        return grid, tables, error
+    return grid, [*tables, *([Path(str(folder))] if folder else [])], None
 
 
 def _write_report(name: str, table: TableOfRuns, runs: list[Path], data_dir: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
@@ -26,6 +26,8 @@ _PROVIDED = Path(__file__).parent
 _Name = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 # Where the data are, where to train, and what to do with what is there: the command line says it for all tables.
 _OF_STUDY = {"backend", "data_dir", "device", "dry_run", "jobs", "log", "out", "overwrite", "scheduler"}
+# What spoils a result is decided where it is seen, and not once for all.
+_OF_STUDY |= {"allow_overlap"}
 
 
 class Table(Config):
@@ -61,6 +63,11 @@ class Table(Config):
         if against := found.get("against"):
             found["against"] = [_locate(str(path), data_dir, is_file=True) for path in against]
         return self.model_copy(update=found)
+
+    def source(self, names: Collection[str]) -> str | None:
+        """Return the ablation, one of these, from whose runs those of this table start; None if it names none."""
+        init_from = str(self.options().get("init_from", ""))
+        return init_from if init_from in names else None
 
 
 class TableOfRuns(Table):
@@ -160,6 +167,15 @@ def read_study_file(path: Path) -> StudyFile:
         found = _Checked.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         raise UsageError(f"{path}: {_problem(_first(error.errors()))}") from None
+    above: list[str] = []
+    for name, table in found.ablate.items():
+        source = table.source(found.ablate)
+        if source is not None and source not in above:
+            raise UsageError(
+                f"{path}, ablate.{name}: init-from names {source}, which must stand above it, because its runs are "
+                "trained before."
+            )
+        above.append(name)
     for command, tables in (("report", found.report), ("archive", found.archive)):
         for name, table in tables.items():
             for each in table.runs:

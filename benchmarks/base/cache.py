@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +24,8 @@ __all__ = [
     "CachedArrays",
     "DamagedCache",
     "cache_folder",
+    "cached_files",
+    "delete_cached",
     "digest",
     "load_or_build",
     "read_arrays",
@@ -37,6 +39,7 @@ _FORMAT = 1
 _MANIFEST = "manifest.json"
 # The names that `new_folder` and `put_in_place` give to temporary folders; the cache may hold files of other programs.
 _TEMPORARY = re.compile(r"\.([a-z]+-[0-9a-f]{32})\.[0-9a-f]{8}(\.old)?")
+_ARRAYS = re.compile(r"[a-z]+-[0-9a-f]{32}")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -135,6 +138,42 @@ def read_cached(name: str) -> Arrays | None:
     with suppress(DamagedCache):
         return read_arrays(cache_folder() / name)
     return None
+
+
+def cached_files() -> dict[Path, list[Path]]:
+    """Return the folders of arrays in the cache, also those cut short, each with the files that sen-bench wrote in it.
+
+    Raises:
+        UsageError: Nothing says where the cache is.
+    """
+    cache = cache_folder()
+    folders = [
+        path
+        for path in (sorted(cache.iterdir()) if cache.is_dir() else ())
+        if (_ARRAYS.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name)) and path.is_dir()
+    ]
+    return {
+        folder: [path for path in folder.iterdir() if path.suffix == ".npy" or path.name == _MANIFEST]
+        for folder in folders
+    }
+
+
+def delete_cached(folder: Path, files: Sequence[Path]) -> bool:
+    """Delete files of a folder of arrays, and the folder if nothing else is in it.
+
+    Returns:
+        Whether that was done; it is not where another process is building these arrays.
+    """
+    found = _TEMPORARY.fullmatch(folder.name)
+    try:
+        with lock(_lock_path(folder.with_name(found[1]) if found else folder)):
+            for path in files:
+                path.unlink(missing_ok=True)
+            with suppress(OSError):  # something else is in it
+                folder.rmdir()
+    except Taken:
+        return False
+    return True
 
 
 def record_source(key: str, path: Path) -> None:

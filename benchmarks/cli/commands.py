@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,11 +14,13 @@ from benchmarks.base.console import count, say
 from benchmarks.base.errors import RunError, UnlearntError, UsageError
 from benchmarks.base.interrupts import Interrupted, note_signals
 from benchmarks.cli.options import (
+    AllowOverlapOption,
     BadRowOption,
     ConfigOption,
     DataDir,
     DeviceOption,
     FoldsOption,
+    InitFromOption,
     KindOption,
     LogOption,
     SetOption,
@@ -27,11 +30,15 @@ from benchmarks.cli.options import (
     TrainingOptions,
     all_targets,
     check_folds,
+    check_initial,
     check_jobs,
     check_repeats,
     choose_folds,
     choose_task,
     choose_variant,
+    complete_blocks,
+    complete_fields,
+    complete_models,
     load_with_bars,
     parse_percent,
     results_in_files,
@@ -44,6 +51,7 @@ __all__ = [
     "blocks",
     "check_block",
     "check_model",
+    "clean",
     "export",
     "fields",
     "models",
@@ -59,9 +67,15 @@ __all__ = [
 
 
 BlockOption = Annotated[
-    str | None, typer.Option(help="Symmetry block of SEN; `sen-bench blocks` lists them. Default: capsule.")
+    str | None,
+    typer.Option(
+        help="Symmetry block of SEN; `sen-bench blocks` lists them. Default: capsule.", autocompletion=complete_blocks
+    ),
 ]
-ModelOption = Annotated[str | None, typer.Option(help="Another model than SEN; `sen-bench models` lists them.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="Another model than SEN; `sen-bench models` lists them.", autocompletion=complete_models),
+]
 
 
 @results_in_files
@@ -80,20 +94,8 @@ def run(
         Literal["only-missing", "always", "never"],
         typer.Option(help="Finished folds: keep them, delete them all and train again, or refuse to run."),
     ] = "only-missing",
-    init_from: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN",
-            help="Start from the weights of another run where names and shapes fit: of its first training, or of that "
-            "in RUN/seed_S/fold_F.",
-        ),
-    ] = None,
-    allow_overlap: Annotated[
-        bool,
-        typer.Option(
-            "--allow-overlap", help="Let --init-from take weights that may know test rows; the results are labelled."
-        ),
-    ] = False,
+    init_from: InitFromOption = None,
+    allow_overlap: AllowOverlapOption = False,
 ) -> None:
     """Train SEN with a block, or another model, on the official folds of a task, and report its errors.
 
@@ -116,8 +118,7 @@ def run(
         assignments=set_ or (),
     )
     check_folds(options.folds, chosen)
-    if allow_overlap and init_from is None:
-        raise UsageError("--allow-overlap is for weights of another run: name it with --init-from, or leave it out.")
+    check_initial(init_from, allow_overlap=allow_overlap)
     command_line = ["sen-bench", *sys.argv[1:]]
     try:
         with RunDisplay() as display:
@@ -132,9 +133,7 @@ def run(
             initial = None
             if init_from is not None:
                 initial = find_initial_weights(init_from, allow_overlap=allow_overlap, data_dir=options.data_dir)
-            dataset = load_with_bars(
-                chosen, options.data_dir, options.on_bad_row, display, symprec=configured.graph.symprec
-            )
+            dataset = options.load(chosen, display, symprec=configured.graph.symprec)
             plan = make_plan(
                 configured,
                 dataset,
@@ -209,7 +208,7 @@ def tune(
             from benchmarks.base.machine import pick_device
 
             device = pick_device(options.device)
-            dataset = load_with_bars(chosen, options.data_dir, options.on_bad_row, display, symprec=symprec)
+            dataset = options.load(chosen, display, symprec=symprec)
             tuning = Tuning(
                 variant,
                 variant,
@@ -249,7 +248,12 @@ def prepare(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the table graph, such as graph.cells=full."),
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Set a field of the table graph, such as graph.cells=full.",
+            autocompletion=complete_fields,
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1: one per core.")] = -1,
     target: TargetOption = None,
@@ -377,7 +381,9 @@ def fields() -> None:
     show_fields()
 
 
-def check_block(name: Annotated[str, typer.Argument(help="Block; `sen-bench blocks` lists them.")]) -> None:
+def check_block(
+    name: Annotated[str, typer.Argument(help="Block; `sen-bench blocks` lists them.", autocompletion=complete_blocks)],
+) -> None:
     """Test a block against the contracts that all blocks must keep, such as that no rotation changes a prediction.
 
     SEN_BENCH_DEBUG=1 shows the tracebacks of failures.
@@ -385,7 +391,9 @@ def check_block(name: Annotated[str, typer.Argument(help="Block; `sen-bench bloc
     _check_contracts(name, "block")
 
 
-def check_model(name: Annotated[str, typer.Argument(help="Model; `sen-bench models` lists them.")]) -> None:
+def check_model(
+    name: Annotated[str, typer.Argument(help="Model; `sen-bench models` lists them.", autocompletion=complete_models)],
+) -> None:
     """Test a model against the contracts that all models must keep, such as that no rotation changes a prediction.
 
     SEN_BENCH_DEBUG=1 shows the tracebacks of failures.
@@ -413,6 +421,63 @@ def status(out: Annotated[Path, typer.Argument(help="Folder of the run store, or
     from benchmarks.cli.display import show_status
 
     show_status(out)
+
+
+@results_in_files
+def clean(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN...]", help="Runs to delete, such as runs/TASK/NAME-HASH.")
+    ] = None,
+    *,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache",
+            help="Delete the crystals and graphs in the cache, which later commands make again from the data; "
+            "downloaded files stay.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+) -> None:
+    """Delete runs, or what the cache holds: says what would go and how large it is, and asks first.
+
+    A run that is being trained is refused, and what sen-bench did not write stays. Give --cache while no other command
+    is running.
+    """
+    from contextlib import ExitStack
+
+    from benchmarks.base.cache import cache_folder, cached_files, delete_cached
+    from benchmarks.results.store import find_run
+
+    if not runs and not cache:
+        raise UsageError("Nothing is named to delete: name runs, such as runs/TASK/NAME-HASH, or give --cache.")
+    found = [find_run(path) for path in runs or ()]
+    with ExitStack() as stack:
+        for run in found:
+            stack.enter_context(run.held(run.begun(), "and then delete the run"))
+            say(f"{run.path}: {count(len(run.trainings()), 'result')}, {_size(run.written_files())}")
+        folders = cached_files() if cache else {}
+        if cache:
+            n_files = [path for files in folders.values() for path in files]
+            say(f"{cache_folder()}: {count(len(folders), 'table')} of crystals or graphs, {_size(n_files)}")
+        if not (found or folders):
+            return
+        if not yes and not typer.confirm("Delete this for good?"):
+            say("Nothing was deleted.")
+            raise typer.Exit(1)
+        for run in found:
+            run.delete()
+        taken = [folder for folder, files in folders.items() if not delete_cached(folder, files)]
+    kept = [run.path for run in found if run.path.exists()] + [folder for folder in folders if folder.exists()]
+    say("Deleted.")
+    for path in kept:
+        why = "another process is building it" if path in taken else "it holds files that sen-bench did not write"
+        say(f"{path} stays, because {why}.")
+
+
+def _size(files: Iterable[Path]) -> str:
+    """Return the size of files: "85.1 MB"."""
+    return f"{sum(path.stat().st_size for path in files) / 1e6:,.1f} MB"
 
 
 @results_in_files

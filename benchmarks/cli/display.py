@@ -370,8 +370,7 @@ def _show_prediction_table(
     console, task, n_models = make_console(), ensemble.facts["task"], len(ensemble.trainings)
     what = "probability" if task["kind"] == "classification" else task["target"]
     unit = f" ({task['unit']})" if task["unit"] else ""
-    count = "1 model" if n_models == 1 else f"{n_models} models"
-    table = Table(title=f"{task['name']}, {ensemble.config.variant}: {count}", title_justify="left")
+    n_trained = count(n_models, "model")
     share = f"{100 * level:g} %"
     bounds: dict[str, Callable[[Prediction], str]] = {}
     if note is None and ensemble.is_classification:
@@ -380,21 +379,25 @@ def _show_prediction_table(
         bounds[f"{share} interval"] = lambda entry: _ends(entry.interval)
         if predictions[0].interval_by_spread:
             bounds[f"{share} interval by spread"] = lambda entry: _ends(entry.interval_by_spread)
-    for heading in ("file", "formula", "space group", f"{what}{unit}", "spread", *bounds, "never seen in training"):
-        is_number = heading.startswith((what, "spread", share))
-        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
+    any_unseen = any(entry.never_seen for entry in predictions)
+    texts, unseen = ("file", "formula", "space group"), ("never seen in training",) if any_unseen else ()
+    columns: dict[str, JustifyMethod] = dict.fromkeys(texts, "left")
+    columns |= dict.fromkeys((f"{what}{unit}", "spread", *bounds), "right")
+    columns |= dict.fromkeys(unseen, "left")
+    rows = []
     for entry in predictions:
         sample = entry.sample
         cells = (str(sample.source), sample.formula, str(sample.crystal.space_group or "unknown"))
         numbers = (figures(entry.mean), figures(entry.spread), *(write(entry) for write in bounds.values()))
-        table.add_row(*cells, *numbers, _never_seen(entry.never_seen, n_models))
-    console.print(table)
+        rows.append((*cells, *numbers, *(_never_seen(entry.never_seen, n_models) for _ in unseen)))
+    title = f"{task['name']}, {ensemble.config.variant}: {n_trained}"
+    print_table(console, title, columns, rows, ("space group", "formula", "spread"))
     models = "; ".join(map(str, ensemble.trainings))
     if n_models > 1:
         models = f"mean and standard deviation (ddof 1) over {models}"
     console.print(f"Models: {models}.")
     console.print(note or _about_bounds(ensemble, level), soft_wrap=True)
-    if any(entry.never_seen for entry in predictions):
+    if any_unseen:
         console.print("A prediction for an element that was never seen in training is a guess.")
     if heavy := [str(entry.sample.source) for entry in predictions if entry.sample.heavy_hydrogen]:
         console.print(f"Deuterium or tritium is read as hydrogen: {', '.join(heavy)}.")
@@ -476,9 +479,10 @@ def show_blocks() -> None:
     from sen.network import SEN
     from sen.registry import block_names
 
-    table = Table(title="Symmetry blocks of SEN")
-    for heading in ("block", "parameters", "head", "SEN in all", "relative to capsule", "reads", "source"):
-        table.add_column(heading, justify="left" if heading in {"block", "reads", "source"} else "right")
+    columns: dict[str, JustifyMethod] = {"block": "left"}
+    columns |= dict.fromkeys(("parameters", "head", "SEN in all", "relative to capsule"), "right")
+    columns |= dict.fromkeys(("reads", "source"), "left")
+    rows = []
     models: dict[str, SEN] = {}
     broken: list[str] = []
     for name in block_names():
@@ -494,9 +498,9 @@ def show_blocks() -> None:
         total, parts = n_parameters(model), parameters_by_part(model)
         reads = "edge vectors, full cells" if model.block.needs_vectors else "distances, asymmetric units"
         share = f"{total / of_capsule - 1:+.0%}"
-        table.add_row(name, f"{parts['block']:,}", f"{parts['head']:,}", f"{total:,}", share, reads, model.block.source)
+        rows.append([name, f"{parts['block']:,}", f"{parts['head']:,}", f"{total:,}", share, reads, model.block.source])
     console = make_console()
-    console.print(table)
+    print_table(console, "Symmetry blocks of SEN", columns, rows, ("head", "relative to capsule"))
     console.print(
         f"SEN in all: the block, the head and the features, which have {n_parameters(models['capsule'].features):,} "
         "parameters with every block. The readout has none unless sen.readout or sen.head_input is set."
@@ -533,9 +537,9 @@ def show_models() -> None:
     from benchmarks.training.trainer import build_model, n_parameters
     from sen.registry import model_names
 
-    table = Table(title="Models")
-    for heading in ("model", "parameters", "graph", "recipe", "source"):
-        table.add_column(heading, justify="right" if heading == "parameters" else "left", overflow="fold")
+    columns: dict[str, JustifyMethod] = {"model": "left", "parameters": "right"}
+    columns |= dict.fromkeys(("graph", "recipe", "source"), "left")
+    rows = []
     broken: list[str] = []
     for name in model_names():
         try:
@@ -547,8 +551,8 @@ def show_models() -> None:
             parameters, recipe = f"{n_parameters(model):,}", _recipe(config.training)
             if is_fitted(name):
                 parameters, recipe = "as many as fitted", "fitted at once"
-            table.add_row(name, parameters, _graph(config.graph), recipe, model.source)
-    make_console().print(table)
+            rows.append([name, parameters, _graph(config.graph), recipe, model.source])
+    print_table(make_console(), "Models", columns, rows, ())
     if broken:
         raise RunError(" ".join(broken))
 

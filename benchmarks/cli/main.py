@@ -94,7 +94,6 @@ def main() -> None:
     app = typer.Typer(
         callback=_sen_bench,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},

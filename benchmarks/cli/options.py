@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 from benchmarks.base.console import say
 from benchmarks.base.errors import UsageError, printable
 from benchmarks.base.text import whole_number
+from sen.registry import block_names, model_names
 
 if TYPE_CHECKING:
     from benchmarks.cli.progress import RunDisplay
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CONFIG_HELP",
     "TASK_HELP",
+    "AllowOverlapOption",
     "BackendOption",
     "BadRowOption",
     "ConfigOption",
     "DataDir",
     "DeviceOption",
     "FoldsOption",
+    "InitFromOption",
     "JobsOption",
     "KindOption",
     "LogOption",
@@ -45,11 +48,16 @@ __all__ = [
     "TrainingOptions",
     "all_targets",
     "check_folds",
+    "check_initial",
     "check_jobs",
     "check_repeats",
     "choose_folds",
     "choose_task",
     "choose_variant",
+    "complete_blocks",
+    "complete_fields",
+    "complete_models",
+    "complete_tasks",
     "has_results_in_files",
     "load_with_bars",
     "parse_percent",
@@ -59,7 +67,38 @@ __all__ = [
 ]
 
 TASK_HELP = "Name of a task (`sen-bench tasks` lists them), or the folder or file of own data."
-TaskArgument = Annotated[str, typer.Argument(help=TASK_HELP)]
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """Return the tasks whose names begin so, for the completion of shells."""
+    from benchmarks.data.tasks import TASKS
+
+    return [name for name in TASKS if name.startswith(incomplete)]
+
+
+def complete_blocks(incomplete: str) -> list[str]:
+    """Return the blocks whose names begin so, also after others in a list: "mlp,eg" may become "mlp,egnn"."""
+    return _complete_last(incomplete, block_names())
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """Return the models whose names begin so, see `complete_blocks`."""
+    return _complete_last(incomplete, model_names())
+
+
+def _complete_last(incomplete: str, names: Sequence[str]) -> list[str]:
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+def complete_fields(incomplete: str) -> list[str]:
+    """Return the fields of the configuration whose names begin so, for the completion of shells."""
+    from benchmarks.results.run_config import all_fields
+
+    return [f"{name}=" for _, name, _ in all_fields() if name.startswith(incomplete)]
+
+
+TaskArgument = Annotated[str, typer.Argument(help=TASK_HELP, autocompletion=complete_tasks)]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -86,7 +125,12 @@ CONFIG_HELP = (
 ConfigOption = Annotated[Path | None, typer.Option("--config", help=CONFIG_HELP)]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Set any configuration field, such as training.epochs=50."),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Set any configuration field, such as training.epochs=50.",
+        autocompletion=complete_fields,
+    ),
 ]
 LogOption = Annotated[
     Literal["tensorboard"] | None,
@@ -94,6 +138,20 @@ LogOption = Annotated[
         "--log",
         help="Write losses, validation errors and learning rates for TensorBoard, which shows them in a browser: "
         "tensorboard --logdir runs.",
+    ),
+]
+InitFromOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="Start from the weights of another run where names and shapes fit: of its first training, or of that in "
+        "RUN/seed_S/fold_F.",
+    ),
+]
+AllowOverlapOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-overlap", help="Let --init-from take weights that may know test rows; the results are labelled."
     ),
 ]
 _OWN = "Own data"
@@ -189,6 +247,15 @@ class TrainingOptions:
         int | None,
         typer.Option(help="Largest number of rows to train and validate on in each fold; all test rows are predicted."),
     ] = None
+    without: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK",
+            help="Neither train nor validate on rows whose formula this task has: weights for --init-from then know "
+            "nothing of it.",
+            autocompletion=complete_tasks,
+        ),
+    ] = None
     recipe: Annotated[
         Literal["own", "common"],
         typer.Option(help="That of each model's publication, or one and the same for every model."),
@@ -226,7 +293,28 @@ class TrainingOptions:
     def choose_task(self, name: str) -> Task:
         """Return the task of a name, or the one that own data define, see the function of this name."""
         own = {"target": self.target, "kind": self.kind, "unit": self.unit}
-        return choose_task(name, self.data_dir, self.on_bad_row, split=self.split, **own)
+        # Beside own data, the folder may be that of the task whose formulas are left out.
+        data_dir = None if self.without else self.data_dir
+        return choose_task(name, data_dir, self.on_bad_row, split=self.split, **own)
+
+    def load(self, task: Task, display: RunDisplay, *, symprec: float) -> Dataset:
+        """Load the crystals of a task, refined to a tolerance in Å, with bars; see `load_with_bars`.
+
+        Raises:
+            UsageError: There is no task whose formulas are to be left out, or no row has one of them.
+        """
+        from benchmarks.data.overlap import leave_out
+        from benchmarks.data.tasks import get_task
+
+        data_dir = None if task.path else self.data_dir
+        other = None if self.without is None else get_task(self.without)
+        dataset = load_with_bars(task, data_dir, self.on_bad_row, display, symprec=symprec)
+        if other is None:
+            return dataset
+        dataset = leave_out(dataset, load_with_bars(other, self.data_dir, None, display, symprec=symprec))
+        if dataset.left_out and not dataset.left_out.ids:
+            raise UsageError(f"No row of {task.name} has a formula of {other.name}: leave out --without.")
+        return dataset
 
 
 def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -370,6 +458,16 @@ def show_how_to_continue(interrupted: BaseException, command_line: Sequence[str]
     """Say that trainings were stopped, how far each of them is, and which command line continues them."""
     place = f" ({interrupted})" if str(interrupted) else ""
     say(f"Stopped{place}. Finished {kept} are kept. To continue:\n  {shlex.join(command_line)}", err=True)
+
+
+def check_initial(init_from: object, *, allow_overlap: bool) -> None:
+    """Check that --allow-overlap is given only with --init-from.
+
+    Raises:
+        UsageError: It is given alone.
+    """
+    if allow_overlap and init_from is None:
+        raise UsageError("--allow-overlap is for weights of another run: name it with --init-from, or leave it out.")
 
 
 def check_jobs(jobs: int) -> None:

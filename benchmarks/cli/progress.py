@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from benchmarks.training.trainer import Epoch
     from benchmarks.training.tuning import Trial, Tuning
 
-__all__ = ["RunDisplay", "TrainingDisplay", "TuningDisplay", "first_ids", "recipe", "show_notes"]
+__all__ = ["RunDisplay", "TrainingDisplay", "TuningDisplay", "first_ids", "recipe", "show_notes", "start_lines"]
 
 # Number of rows that are named where there may be many.
 _SHOWN = 5
@@ -60,20 +60,23 @@ def first_ids(ids: Sequence[str]) -> str:
 
 
 def show_notes(console: Console, dataset: Dataset) -> None:
-    """Print what was changed in the data: rows that were left out, and isotopes that were read as hydrogen."""
+    """Print what was changed in the data: rows that are left out or do not train, and isotopes read as hydrogen."""
     if skipped := dataset.skipped:
         console.print(f"{count(len(skipped))} left out because they cannot be used:", soft_wrap=True)
         for row in skipped[:_SHOWN]:
             console.print(f"  row {printable(row.id)} {row.problem}", soft_wrap=True)
         if len(skipped) > _SHOWN:
             console.print(f"  and {len(skipped) - _SHOWN:,} more; config.json in the folder of a run lists all of them")
+    if left_out := dataset.left_out:
+        rows = count(len(left_out.ids))
+        console.print(f"{rows} with formulas of {left_out.task} neither train nor validate.", soft_wrap=True)
     if ids := dataset.read_as_hydrogen:
         verb = "holds" if len(ids) == 1 else "hold"
         what = f"{verb} deuterium or tritium, read as hydrogen"
         console.print(f"{count(len(ids))} {what} ({first_ids(ids)}).", soft_wrap=True)
 
 
-def _start_lines(start: Start) -> Iterator[str]:
+def start_lines(start: Start) -> Iterator[str]:
     """Say what is taken from another run, and what its weights know of the rows here."""
     drawn = f"; drawn: {', '.join(start.drawn[:_SHOWN])}{', ...' if len(start.drawn) > _SHOWN else ''}"
     yield (
@@ -229,7 +232,7 @@ class RunDisplay(TrainingDisplay):
         if plan.missing:
             self.console.print(recipe(plan.config))
         if plan.start is not None:
-            for line in _start_lines(plan.start):
+            for line in start_lines(plan.start):
                 self._print(line)
         if plan.under_way:
             self.console.print(f"Continuing where they were stopped: {'; '.join(map(str, plan.under_way))}.")

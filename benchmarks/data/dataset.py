@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.base.cache import read_source
 from benchmarks.base.console import count
@@ -30,11 +31,26 @@ from benchmarks.data.split_files import read_folds
 from benchmarks.data.tasks import DataFile, Task, download_folder, find_data_file, get_task, named_folder
 from sen.crystal import SYMBOLS, SYMPREC
 
-__all__ = ["AbsentDataError", "Dataset", "find_official", "load_dataset", "load_recorded"]
+__all__ = ["AbsentDataError", "Dataset", "LeftOut", "find_official", "load_dataset", "load_recorded"]
 
 
 class AbsentDataError(DataError):
     """The crystals that a run was trained on are not available, or differ from those that are."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Rows of a data set that neither train nor validate, because another task has their formulas.
+
+    Attributes:
+        task: The other task.
+        digest: Hash of its crystals.
+        ids: Ids of the rows, in the order of the table.
+    """
+
+    task: str
+    digest: str
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,7 @@ class Dataset:
         is_complete: Whether these are all rows of the task, verified by hash where there is an official file.
         skipped: Rows of own data that were left out.
         symprec: Tolerance in Å to which the crystals were refined.
+        left_out: Rows that neither train nor validate; None if there are no such rows.
     """
 
     task: Task
@@ -56,6 +73,7 @@ class Dataset:
     is_complete: bool
     skipped: tuple[SkippedRow, ...] = ()
     symprec: float = SYMPREC
+    left_out: LeftOut | None = None
     _made: dict[tuple[object, ...], list[Fold]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _of_data: list[DataFolds] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -138,7 +156,10 @@ class Dataset:
         if not self.tested:
             return len(self.folds(seed, limit, validation)[0].train)
         share = VALIDATION_FRACTION if validation is None else validation
-        known = [len(self.table) - len(tested.rows) for tested in self.tested]
+        rows = np.arange(len(self.table))
+        if self.left_out:
+            rows = np.setdiff1d(rows, self._left_out_rows())
+        known = [len(np.setdiff1d(rows, tested.rows)) for tested in self.tested]
         kept = known if limit is None else [min(limit, n) for n in known]
         return max(1, round((1 - share) * sum(kept) / len(kept)))
 
@@ -192,8 +213,14 @@ class Dataset:
                 split=task.split,
                 numbers=numbers,
                 of_data=self._find_of_data(),
+                left_out=self._left_out_rows() if self.left_out else None,
             )
         return self._made[key]
+
+    def _left_out_rows(self) -> NDArray[np.int64]:
+        """Return the positions of the rows that neither train nor validate, [n]."""
+        ids = set(self.left_out.ids if self.left_out else ())
+        return np.flatnonzero([each in ids for each in self.table.ids.tolist()])
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the folds of seeds, which are megabytes and follow from the rest, and keep the groups."""
@@ -324,7 +351,7 @@ def load_recorded(
 
     Args:
         task: The task of the runs, see `recorded_task`.
-        facts: What they recorded of their data: "source", "digest", "is_complete" and "skipped".
+        facts: What they recorded of their data: "source", "digest", "is_complete", "skipped" and "left_out".
         data_dir: Folder of the MatBench files or of own data; None for SEN_BENCH_DATA or this folder.
         symprec: Tolerance of the refinement in Å.
         progress: Called with the number of crystals read; not called where the cache has them.
@@ -335,9 +362,13 @@ def load_recorded(
         DataError: They cannot be read.
     """
     if task.name == "prototypes":
-        return _recorded_prototypes(task, facts, symprec, progress)
-    load = _recorded_official if task.is_official else _recorded_own
-    return load(task, facts, data_dir, symprec, progress)
+        dataset = _recorded_prototypes(task, facts, symprec, progress)
+    else:
+        load = _recorded_official if task.is_official else _recorded_own
+        dataset = load(task, facts, data_dir, symprec, progress)
+    if left_out := facts.get("left_out"):
+        dataset = replace(dataset, left_out=LeftOut(left_out["task"], left_out["digest"], tuple(left_out["ids"])))
+    return dataset
 
 
 def _recorded_prototypes(task: Task, facts: Mapping[str, Any], symprec: float, progress: Progress | None) -> Dataset:

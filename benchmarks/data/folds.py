@@ -251,6 +251,7 @@ def make_folds(
     split: str = "folds",
     numbers: Sequence[int] | None = None,
     of_data: DataFolds | None = None,
+    left_out: NDArray[np.int64] | None = None,
 ) -> list[Fold]:
     """Return folds of the rows of the table, by default the official ones, with validation rows cut from training rows.
 
@@ -277,11 +278,12 @@ def make_folds(
         split: As `check_split` or `tuning_split` returns it.
         numbers: Folds to make, see `check_fold_numbers`. Default: all; of a split that has no last fold, the first.
         of_data: The folds of a split that depends on the data; those inside of a split for tuning.
+        left_out: Positions of rows that neither train nor validate [n]; they are tested like others.
 
     Raises:
-        UsageError: Too few rows, a limit below 2, two shares of validation rows, a fold by groups without training or
-            validation rows, or a part of a classification data set, whose stratified official folds depend on the
-            labels of all rows.
+        UsageError: Too few rows, a limit below 2, two shares of validation rows, a fold without training or validation
+            rows, or a part of a classification data set, whose stratified official folds depend on the labels of all
+            rows.
         DataError: Row indices that repeat or lie outside the complete data set.
     """
     if limit is not None and limit < 2:
@@ -300,6 +302,7 @@ def make_folds(
                 split=outer_split(split),
                 numbers=outer_numbers,
                 of_data=of_data,
+                left_out=left_out,
             ),
             held_out,
         )
@@ -320,12 +323,22 @@ def make_folds(
         folds = [_drawn(kind, order, targets, number) for number in numbers or [0]]
     else:
         folds = _official(kind, position, targets, range(N_FOLDS) if numbers is None else numbers)
+    if left_out is not None:
+        folds = [_without(fold, left_out) for fold in folds]
     return [
         _in_order(order, _limited_fold(kind, targets, fold, seed, limit, validation, calibration))
         if len(fold.validation)
         else _divided(kind, targets, fold, seed, limit, validation, calibration, held_out)
         for fold in folds
     ]
+
+
+def _without(fold: Fold, left_out: NDArray[np.int64]) -> Fold:
+    """Return a fold without rows that are to be left out, but for its test rows."""
+    train, validation = (rows[~np.isin(rows, left_out)] for rows in (fold.train, fold.validation))
+    if len(train) < 2 or (len(fold.validation) and not len(validation)):
+        raise UsageError(f"--without leaves fold {fold.label} no rows to train or validate on: leave it out.")
+    return replace(fold, train=train, validation=validation)
 
 
 def _tested(order: NDArray[np.int64], of_data: DataFolds, number: int) -> Fold:

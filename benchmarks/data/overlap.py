@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.data.dataset import Dataset
+from benchmarks.data.dataset import Dataset, LeftOut
 from benchmarks.data.descriptors import composition_statistics
 from benchmarks.data.groups import group_rows
 
-__all__ = ["SAME_VOLUME", "Overlap", "RowComparison"]
+__all__ = ["SAME_VOLUME", "Overlap", "RowComparison", "leave_out"]
 
 SAME_VOLUME = 0.005
 """Crystals of one formula whose volumes per atom differ by no more than this share are nearly identical."""
@@ -31,6 +31,19 @@ class Overlap:
 
     has_formula: NDArray[np.bool_]
     has_crystal: NDArray[np.bool_]
+
+
+def leave_out(dataset: Dataset, other: Dataset) -> Dataset:
+    """Return a data set of which no row trains or validates whose reduced formula is that of a row of another one.
+
+    So nothing of the other one is known to what is trained on it: a crystal that is nearly the same has the same
+    formula.
+    """
+    formulas = group_rows("formula", dataset.task, dataset.table)
+    theirs = set(group_rows("formula", other.task, other.table).names)
+    rows = [formulas.rows(group) for group, name in enumerate(formulas.names) if name in theirs]
+    ids = dataset.table.ids[np.sort(np.concatenate([np.empty(0, dtype=np.int64), *rows]))]
+    return replace(dataset, left_out=LeftOut(other.task.name, other.table.digest, tuple(ids.tolist())))
 
 
 class RowComparison:

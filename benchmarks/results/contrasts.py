@@ -241,7 +241,8 @@ def declare(variants: Mapping[str, tuple[str, frozenset[Any]]], given: Sequence[
     Args:
         variants: By the label of each variant, the name of its block or model, and the values that it has of other
             fields, as pairs of a field and its value.
-        given: What replaces the default: two labels each with a colon between them, such as "mlp:egnn".
+        given: What replaces the default: two labels each with a colon between them, such as "mlp:egnn"; the name of
+            its block or model may stand for the label of a variant, where that is the only one.
 
     Raises:
         UsageError: A contrast has no colon, names no variant or the same one on both sides, is given twice, or is of
@@ -250,7 +251,7 @@ def declare(variants: Mapping[str, tuple[str, frozenset[Any]]], given: Sequence[
     values = {label: of_variant for label, (_, of_variant) in variants.items()}
     limits = {label: dict(of_variant).get("limit") for label, of_variant in values.items()}
     if given:
-        declared = [_parse(text, list(variants)) for text in given]
+        declared = [_parse(text, {label: name for label, (name, _) in variants.items()}) for text in given]
         for text, pair in zip(given, declared, strict=True):
             same = [other for other in declared if {*other} == {*pair}]
             if same.count(pair) > 1:
@@ -279,20 +280,30 @@ def declare(variants: Mapping[str, tuple[str, frozenset[Any]]], given: Sequence[
     return declared
 
 
-def _parse(text: str, labels: Sequence[str]) -> tuple[str, str]:
-    """Return the two labels of a contrast; blanks do not matter."""
-    known = {_without_blanks(label): label for label in labels}
+def _parse(text: str, names: Mapping[str, str]) -> tuple[str, str]:
+    """Return the two labels of a contrast; blanks do not matter.
+
+    Args:
+        text: The contrast.
+        names: The block or model of each label.
+    """
+    labels = {name: [label for label, of_label in names.items() if of_label == name] for name in names.values()}
+    several = {_without_blanks(name): found for name, found in labels.items() if name not in names and len(found) > 1}
+    known = {_without_blanks(name): found[0] for name, found in labels.items() if len(found) == 1}
+    known |= {_without_blanks(label): label for label in names}
     # Values of fields may hold colons.
     pairs = [(text[:i], text[i + 1 :]) for i, char in enumerate(text) if char == ":"]
     if not pairs:
         raise UsageError(
             f"--contrast {printable(text)} has no colon: name two variants, first and second, such as mlp:{REFERENCE}."
         )
-    pair = max(pairs, key=lambda names: sum(_without_blanks(name) in known for name in names))
+    pair = max(pairs, key=lambda pair: sum(_without_blanks(name) in known for name in pair))
     for name in map(str.strip, pair):
+        if found := several.get(_without_blanks(name)):
+            raise UsageError(f"--contrast {printable(text)}: {name} may be any of {'; '.join(found)}: name one.")
         if _without_blanks(name) not in known:
             raise UsageError(
-                f"--contrast {printable(text)}: there is no variant {printable(name)!r}. {suggest(name, labels)}"
+                f"--contrast {printable(text)}: there is no variant {printable(name)!r}. {suggest(name, names)}"
             )
     first, second = (known[_without_blanks(name)] for name in pair)
     if first == second:

@@ -142,7 +142,8 @@ def is_tuned_here(facts: Mapping[str, Any], folds: Iterable[int]) -> bool:
 def labels(facts: Mapping[str, Any], folds: Iterable[int]) -> list[str]:
     """Return what must be said of a run wherever its results are shown, and why it has no rank.
 
-    A recipe may have been chosen by its test rows, and its weights trained on other data, or on its test rows, before.
+    A recipe may have been chosen by its test rows, its weights trained on other data, or on its test rows, before, and
+    training rows left out.
 
     Args:
         facts: What config.json of the run records ("config", "task" and "data").
@@ -152,4 +153,6 @@ def labels(facts: Mapping[str, Any], folds: Iterable[int]) -> list[str]:
     if pretrained := facts["config"].get("pretrained"):
         where = ", perhaps on test rows" if pretrained["allow_overlap"] else ""
         found.append(f"pretrained on {pretrained['task']}{where}")
+    if without := facts["config"].get("without"):
+        found.append(f"trained without the formulas of {without['task']}")
     return found

@@ -37,6 +37,7 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "Tuned",
+    "Without",
     "all_fields",
     "build_config",
     "build_graph_settings",
@@ -169,13 +170,21 @@ class Pretrained(Config):
     allow_overlap: bool = Field(description="Whether it may have seen test rows in training (--allow-overlap).")
 
 
+class Without(Config):
+    """The task whose formulas no training row has (--without): the table `without` of a configuration."""
+
+    task: str = Field(description="The task.")
+    data: str = Field(description="Hash of its crystals.")
+
+
 class RunConfig(Config):
     """Everything that determines a result, apart from the data, the fold and the seed.
 
     It is recorded as {"task", "model_name", "graph", "training", "limit"} and the hyper-parameters of the model under
     the name of the model; as {"task", "block_name", "graph", "sen", "block", "training", "limit"} if the model is SEN.
-    A recipe that `sen-bench tune` chose adds "tuned", weights of another run to start from add "pretrained", and a
-    model or block that was given as a class adds the hash of its source as "code".
+    A recipe that `sen-bench tune` chose adds "tuned", weights of another run to start from add "pretrained", a task
+    whose formulas do not train adds "without", and a model or block that was given as a class adds the hash of its
+    source as "code".
     """
 
     task: str
@@ -189,6 +198,7 @@ class RunConfig(Config):
     tuned: Tuned | None = None
     pretrained: Pretrained | None = None
     code: str | None = None
+    without: Without | None = None
 
     @property
     def variant(self) -> str:
@@ -225,7 +235,7 @@ class RunConfig(Config):
 
 
 # Tables that a configuration has only where there is something to say in them.
-_OPTIONAL_TABLES: dict[str, type[BaseModel]] = {"tuned": Tuned, "pretrained": Pretrained}
+_OPTIONAL_TABLES: dict[str, type[BaseModel]] = {"tuned": Tuned, "pretrained": Pretrained, "without": Without}
 
 
 def check_variant(name: str, *kinds: Literal["block", "model"]) -> None:
@@ -441,6 +451,7 @@ def _assemble(
         tuned=sections.get("tuned"),
         pretrained=sections.get("pretrained"),
         code=code,
+        without=sections.get("without"),
     )
 
 

@@ -21,6 +21,7 @@ import io
 import itertools
 import logging
 import math
+import os
 import re
 import shutil
 import statistics
@@ -85,6 +86,16 @@ _SEED = re.compile("seed_(0|[1-9][0-9]{0,18})")
 _FOLD = re.compile("fold_(0|[1-9][0-9]{0,18})(.*)")
 _FAILURE = re.compile(r"\.fold_(0|[1-9][0-9]{0,18})\.failure")
 _REPLACED = "replaced"
+# What sen-bench writes in a run, by the path below its folder: files beside the result of a training, results whole,
+# replaced or cut short, and curves.
+_WRITTEN = re.compile(
+    r"config\.json|summary\.json|\.(config|summary)\.(json\.[0-9a-f]{8}|lock)"
+    r"|seed_[0-9]+/(\.?fold_[0-9]+\.[^/]+"
+    r"|\.?fold_[0-9]+(\.[^/]+)?/\.?(predictions\.csv|calibration\.csv|history\.csv|metrics\.json|manifest\.json"
+    r"|model\.safetensors)(\.[0-9a-f]{8})?"
+    r"|fold_[0-9]+\.tensorboard/(.+/)?events\.out\.tfevents[^/]*)"
+)
+_BEGUN = re.compile(r"\.?fold_(0|[1-9][0-9]{0,18})(\..+)?")
 
 # Every record of a training has these fields.
 _FIELDS = {
@@ -173,23 +184,57 @@ class Run:
                 written.
         """
         begun = [training for training in trainings if (self.folder / _subfolder(training)).parent.is_dir()]
-        with ExitStack() as stack:
+        with self.held(begun, "or leave out --overwrite always"), self._writing():
+            (self.folder / "summary.json").unlink(missing_ok=True)
             for training in begun:
+                final = self.folder / _subfolder(training)
+                names = (final.name, self.log_path(training).name, f"{final.name}.{_REPLACED}*")
+                for path in (path for name in names for path in final.parent.glob(name)):
+                    shutil.rmtree(path)
+                self.state_path(training).unlink(missing_ok=True)
+
+    @contextmanager
+    def held(self, trainings: Iterable[Training], otherwise: str) -> Iterator[None]:
+        """Hold the locks of trainings in a block.
+
+        Raises:
+            UsageError: Another process is training one of them; the message says to stop it `otherwise`.
+        """
+        with ExitStack() as stack:
+            for training in trainings:
                 try:
                     stack.enter_context(self.lock(training))
                 except Taken:
                     raise UsageError(
-                        f"Another process is training {training} in {self.path}: stop it first, or leave out "
-                        "--overwrite always."
+                        f"Another process is training {training} in {self.path}: stop it first, {otherwise}."
                     ) from None
-            with self._writing():
-                (self.folder / "summary.json").unlink(missing_ok=True)
-                for training in begun:
-                    final = self.folder / _subfolder(training)
-                    names = (final.name, self.log_path(training).name, f"{final.name}.{_REPLACED}*")
-                    for path in (path for name in names for path in final.parent.glob(name)):
-                        shutil.rmtree(path)
-                    self.state_path(training).unlink(missing_ok=True)
+            yield
+
+    def begun(self) -> list[Training]:
+        """All trainings that were ever begun, finished or not."""
+        found = set()
+        for folder in _children(self.path):
+            for path in _children(folder):
+                seed, fold = _SEED.fullmatch(folder.name), _BEGUN.fullmatch(path.name)
+                if seed and fold:
+                    found.add(Training(int(seed[1]), int(fold[1])))
+        return sorted(found)
+
+    def written_files(self) -> list[Path]:
+        """The files of the run that sen-bench wrote; whatever else lies in its folder is not among them."""
+        files = (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
+        return sorted(path for path in files if _WRITTEN.fullmatch(path.relative_to(self.folder).as_posix()))
+
+    def delete(self) -> None:
+        """Delete what sen-bench wrote of the run, and each folder that this leaves empty.
+
+        Only the holder of the locks of all trainings (`begun`) may call it.
+        """
+        for path in self.written_files():
+            path.unlink()
+        for folder, _, _ in os.walk(self.folder, topdown=False):
+            with suppress(OSError):  # something else is in it
+                Path(folder).rmdir()
 
     def sweep(self, training: Training) -> None:
         """Remove what earlier processes left: temporary files when they were killed, and why they failed.

@@ -6,7 +6,7 @@ import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +18,7 @@ from benchmarks.base.zip_path import open_path
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import Fold, check_fold_numbers, fold_label
 from benchmarks.data.graph_table import GraphTable, build_graphs
-from benchmarks.results.run_config import RunConfig, is_fitted
+from benchmarks.results.run_config import RunConfig, Without, is_fitted
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.pretrained import InitialWeights, Start, start_from
 from benchmarks.training.trainer import Predictor, build_model, check_model
@@ -95,6 +95,7 @@ def run_facts(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
             "is_complete": dataset.is_complete,
             "read_as_hydrogen": dataset.read_as_hydrogen,
             "skipped": [row._asdict() for row in dataset.skipped],
+            **({"left_out": asdict(dataset.left_out)} if dataset.left_out else {}),
             **_folds_of_data(config, dataset),
         },
     }
@@ -155,7 +156,7 @@ def make_plan(
         n_rows = dataset.training_rows(seeds[0], config.limit, recipe.validation)
         if dataset.tested:  # a fold may leave no rows to train on, and is better refused now than after the others
             dataset.folds(seeds[0], config.limit, recipe.validation, recipe.calibration, numbers=folds)
-    config = config.settle(n_rows)
+    config = _with_left_out(config.settle(n_rows), dataset)
     check_model(config)
     pairs = zip(seeds, folds, strict=True) if paired else itertools.product(seeds, folds)
     trainings = [Training(seed, fold) for seed, fold in pairs]
@@ -221,6 +222,13 @@ def _with_share_of_split(config: RunConfig, dataset: Dataset) -> RunConfig:
     if not training.validation or "validation" in training.model_fields_set or not dataset.has_validation_rows:
         return config
     return config.model_copy(update={"training": training.model_copy(update={"validation": None})})
+
+
+def _with_left_out(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """Let a configuration say which rows of the data set do not train."""
+    if (left_out := dataset.left_out) is None:
+        return config
+    return config.model_copy(update={"without": Without(task=left_out.task, data=left_out.digest)})
 
 
 def _check_fit(config: RunConfig, dataset: Dataset) -> None:

@@ -174,10 +174,16 @@ def _build_block(block: type[SymmetryBlock], config: RunConfig) -> SymmetryBlock
     return block(config.model.environment_width, config.block)
 
 
+# What torch says of tensors that cannot exist.
+_TOO_LARGE = ("can't allocate memory", "out of memory", "size calculation overflowed", "Overflow when unpacking")
+
+
 def _guard_construction(variant: str) -> AbstractContextManager[None]:
     named = f"{variant_kind(variant)} {variant!r}"
 
     def explain(error: Exception) -> UsageError:
+        if any(sign in str(error) for sign in _TOO_LARGE):
+            return UsageError(f"The {named} cannot be built: its weights fit into no memory. Choose smaller sizes.")
         raised = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         return UsageError(f"The {named} cannot be built: {raised}{error}")
 

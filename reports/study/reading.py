@@ -32,8 +32,10 @@ __all__ = ["choose_pair", "collect_notes", "read_run_predictions", "read_studies
 
 # Stands for the default of a field, which is another one for other numbers of rows; None is a value.
 _DEFAULT = object()
-# A label names at most this many fields of a configuration; beyond that, the hash of the run is shorter.
+# Where runs differ in more fields of the configuration, a label names those that are not the default.
 _NAMED_FIELDS = 2
+# Beyond this, the hash of the run is shorter.
+_MOST_NAMED_FIELDS = 5
 # What a study is of, as its runs recorded it.
 _KEY = ("name", "target", "kind", "split", "unit")
 
@@ -460,10 +462,13 @@ def _label(results: Sequence[Result]) -> list[Result]:
         same = [other.chosen() for other in results if other.variant == result.variant]
         mine, values = result.chosen(), result.fields
         differing = [key for key in values if any(mine.get(key, _DEFAULT) != each.get(key, _DEFAULT) for each in same)]
-        limited = ["limit"] if config["limit"] is not None and "limit" not in differing else []
-        words = [f"{key.rpartition('.')[2]} {_plain(values[key])}" for key in [*differing, *limited]]
-        if len(same) > 1 and not 0 < len(differing) <= _NAMED_FIELDS:
+        changed = differing if len(differing) <= _NAMED_FIELDS else [key for key in differing if key in mine]
+        limited = ["limit"] if config["limit"] is not None and "limit" not in changed else []
+        words = [f"{key.rpartition('.')[2]} {_plain(values[key])}" for key in [*changed, *limited]]
+        if len(same) > 1 and (not differing or len(changed) > _MOST_NAMED_FIELDS):
             words = [result.path.name.rpartition("-")[2]]
+        elif differing and not changed:
+            words.insert(0, "defaults")
         words += labels(result.facts, result.folds)
         label = recorded_variant(config) + (f" ({', '.join(words)})" if words else "")
         named.append(replace(result, label=label))

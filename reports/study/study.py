@@ -153,7 +153,7 @@ class Result:
         for field, value in self.fields.items():
             if (
                 field != "limit"
-                and not field.startswith("pretrained.")
+                and not field.startswith(("pretrained.", "without."))
                 and (field not in defaults or defaults[field] != value)
             ):
                 words += ["--set", f"{field}={value if isinstance(value, str) else json.dumps(value)}"]
@@ -172,6 +172,8 @@ class Result:
         if self.pretrained:
             words += ["--init-from", self.records[self.trainings[0]]["pretrained"]["source"]]
             words += ["--allow-overlap"] if self.pretrained["allow_overlap"] else []
+        if without := config.get("without"):
+            words += ["--without", without["task"]]
         if self.seeds != [0]:
             words += ["--seed", str(self.seeds[0]), "--seeds", str(self.seeds[-1] - self.seeds[0] + 1)]
         return words
@@ -199,7 +201,7 @@ class Result:
         return {
             key: value
             for key, value in self.fields.items()
-            if (key, value) not in implied and not key.startswith(("tuned.", "pretrained."))
+            if (key, value) not in implied and not key.startswith(("tuned.", "pretrained.", "without."))
         }
 
 
@@ -343,6 +345,8 @@ class Study:
         # Rows of an official task are the same ones for all runs, and the largest data hold those of every run.
         refined = [run for run in self.runs if run.fields["graph.symprec"] == self.symprec]
         facts = max((run.facts["data"] for run in refined), key=operator.itemgetter("rows"))
+        if any(run.facts["data"].get("left_out") != facts.get("left_out") for run in refined):
+            facts = {**facts, "left_out": None}
         return load_recorded(self.task, facts, self.data_dir, symprec=self.symprec, progress=progress)
 
 

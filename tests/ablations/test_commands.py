@@ -10,11 +10,13 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from joblib.externals.loky import get_reusable_executor
+from rich.console import Console
 
 from ablations.display import GridDisplay
 from benchmarks.base.console import figures
@@ -280,10 +282,11 @@ def test_numbers_are_whole_on_a_narrow_terminal(
 ) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
     assert sen_bench(*grid(data, out, *BRIEF)).code == 0
-    monkeypatch.setattr("benchmarks.base.console._FILE_WIDTH", 80)
-    monkeypatch.setenv("COLUMNS", "80")
+    terminal = partial(Console, force_terminal=True, width=80, color_system=None)
+    monkeypatch.setattr("ablations.display.make_console", terminal)
     answer = sen_bench(*grid(data, out, *BRIEF))
-    assert max(map(len, answer.out.splitlines()[:12])) <= 80
+    assert max(len(line) for line in answer.out.splitlines() if "\N{BOX DRAWINGS LIGHT VERTICAL}" in line) <= 80
+    assert "Too narrow for: " in answer.out
     assert "\N{HORIZONTAL ELLIPSIS}" not in answer.out
     told = " ".join(answer.out.split())
     assert re.search(r"rounds=2 less mlp, sen.rounds=1: \S+ meV/atom on these folds: not assessable: each was", told)

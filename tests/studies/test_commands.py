@@ -195,3 +195,52 @@ def test_study_files_are_those_of_the_archived_results(
     results = Path(__file__).parents[2] / "docs" / "results" / f"{archive}.zip"
     answer = sen_bench("study", name, "--data-dir", data_dir, "--out", results, "--status")
     assert f"{n} of {n} trainings finished" in answer.out, answer.err
+
+
+def test_runs_start_from_those_of_an_ablation_above(sen_bench: Command, write_data: Write) -> None:
+    data = write_data(rocksalts(40))
+    pretraining = f"[ablate.pretraining]\ntask = 'prototypes'\nlimit = 60\nwithout = 'matbench_jdft2d'\n{OPTIONS}"
+    tables = (pretraining, on_rocksalts("tuned", "0", "init-from = 'pretraining'\n"), on_rocksalts("drawn", "0"))
+    file = write_study(*tables, "[report.page]\nruns = ['tuned', 'drawn']\nsections = 'overview'\n")
+    state = sen_bench("study", file, "--data-dir", data, "--status")
+    assert state.code == 0, state.err
+    assert "tuned: starts when pretraining is finished; its runs get their names then." in state.out
+    assert "0 of 3 trainings finished" in state.out
+    planned = sen_bench("study", file, "--data-dir", data, "--dry-run")
+    assert "3 trainings to do" in planned.out
+    made = sen_bench("study", file, "--data-dir", data)
+    assert made.code == 0, made.err
+    assert "100.0% of the parameters in" in made.out
+    assert "of the data, and of no test row." in made.out
+    assert "with formulas of matbench_jdft2d neither train nor validate." in made.out
+    assert "3 of 3 trainings finished" in sen_bench("study", file, "--data-dir", data, "--status").out
+    results = json.loads(Path("page.json").read_text())["tasks"][0]["results"]
+    assert len(results) == 2
+    command = next(
+        content["command"]
+        for content in (json.loads(path.read_text()) for path in Path("runs/matbench_jdft2d").rglob("ablation.json"))
+        if content["command"].startswith("sen-bench study")
+    )
+    assert sen_bench(*shlex.split(command)[1:], "--status").code == 0
+
+    below = write_study(on_rocksalts("tuned", "0", "init-from = 'pretraining'\n"), pretraining)
+    refused = sen_bench("study", below, "--data-dir", data, "--status")
+    assert (refused.code, "init-from names pretraining, which must stand above it" in refused.err) == (2, True)
+    several = write_study(pretraining.replace("sen.dropout=0", "sen.dropout=0,0.1"), tables[1])
+    refused = sen_bench("study", several, "--data-dir", data, "--status")
+    assert (refused.code, "an ablation with 2 runs of mlp: it needs one" in refused.err) == (2, True)
+
+
+@pytest.mark.deep
+def test_a_study_on_a_cluster(sen_bench: Command, write_data: Write) -> None:
+    from distributed import LocalCluster
+
+    data = write_data(rocksalts(60))
+    table = f"task = 'matbench_jdft2d'\nfolds = '0'\n{OPTIONS.replace('epochs = 1', 'epochs = 10')}"
+    file = write_study(f"[ablate.first]\n{table}", f"[ablate.second]\n{table}init-from = 'first'\n", REPORT)
+    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        place = ("--backend", "dask", "--scheduler", cluster.scheduler_address)
+        answer = sen_bench("study", file, "--data-dir", data, *place)
+    assert answer.code == 0, answer.err
+    assert len(list(Path("runs").rglob("predictions.csv"))) == 2
+    assert Path("page.html").exists()

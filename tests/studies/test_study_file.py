@@ -9,7 +9,7 @@ import pytest
 from benchmarks.base.errors import UsageError
 from studies.study_file import StudyFile, find_study_file, read_study_file
 
-PROVIDED = ("log_kvrh", "mp_gap", "paper", "phonons", "quick", "recipe")
+PROVIDED = ("fine_tuning", "log_kvrh", "mp_gap", "paper", "phonons", "quick", "recipe")
 
 
 def read(tmp_path: Path, text: str) -> StudyFile:

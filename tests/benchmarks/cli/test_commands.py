@@ -20,9 +20,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from benchmarks.base.cache import write_arrays
 from benchmarks.base.console import figures
 from benchmarks.base.errors import RunError, UnreadableError
 from benchmarks.base.files import file_digest
+from benchmarks.base.locks import lock
 from benchmarks.cli.front_door import _with_references
 from benchmarks.cli.progress import RunDisplay
 from benchmarks.data.tasks import TASKS
@@ -722,3 +724,71 @@ def test_references_belong_to_the_folds_that_they_are_of() -> None:
     known = {"folds": [0], "references": {"trees": 1.5}}
     assert _with_references({"folds": [0], "mean": 2}, known) == {"folds": [0], "mean": 2, "references": {"trees": 1.5}}
     assert _with_references({"folds": [0, 1]}, known) == {"folds": [0, 1]}
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_clean_deletes_what_sen_bench_wrote_of_a_run_after_asking(
+    write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sen_bench(*run_arguments(write_data(rocksalts(40)), tmp_path / "runs", "--folds", "1,2"))
+    folder = only_run(tmp_path / "runs")
+    run = Run(folder)
+    note = folder / "seed_0" / "fold_1" / "note.txt"
+    note.write_text("mine")
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    answer = sen_bench("clean", folder)
+    assert answer.code == 1
+    assert re.search(rf"{folder}: 2 results, \d\.\d MB", answer.out)
+    with run.lock(Training(0, 2)):
+        answer = sen_bench("clean", folder, "--yes")
+    assert answer.code == 2
+    assert "Another process is training fold 2, seed 0" in answer.err
+    assert len(run.trainings()) == 2
+    answer = sen_bench("clean", folder, "--yes")
+    assert answer.code == 0
+    assert [path for path in folder.rglob("*") if path.is_file()] == [note]
+    assert f"{folder} stays, because it holds files that sen-bench did not write" in answer.out
+
+
+def test_clean_deletes_tables_of_the_cache_and_nothing_else(
+    sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEN_BENCH_CACHE", str(tmp_path))
+    tables = [tmp_path / f"graphs-{digit * 32}" for digit in "ab"]
+    for table in tables:
+        write_arrays(table, [{"x": np.zeros(500_000)}], {})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "matbench_phonons.json.gz").write_text("kept")
+    with lock(tmp_path / f".{tables[0].name}.lock"):
+        answer = sen_bench("clean", "--cache", "--yes")
+    assert answer.code == 0
+    assert f"{tmp_path}: 2 tables of crystals or graphs, 8.0 MB" in answer.out
+    assert f"{tables[0]} stays, because another process is building it" in answer.out
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["data", tables[0].name]
+    assert (tmp_path / "data" / "matbench_phonons.json.gz").exists()
+
+
+def test_clean_says_what_it_needs(sen_bench: Command, tmp_path: Path) -> None:
+    assert sen_bench("clean").code == 2
+    assert "name runs" in sen_bench("clean").err
+    assert "is not a run" in sen_bench("clean", tmp_path, "--yes").err
+    assert tmp_path.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("run matbench_ph", "matbench_phonons"),
+        ("run prototypes --block ml", "mlp"),
+        ("ablate --blocks mlp,eg", "mlp,egnn"),
+        ("run prototypes --model meg", "megnet"),
+        ("run prototypes --set training.learning_r", "training.learning_rate="),
+        ("run prototypes --recipe com", "common"),
+        ("clea", "clean"),
+    ],
+)
+def test_shells_complete_names(words: str, expected: str, sen_bench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_SEN_BENCH_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"sen-bench {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    assert sen_bench().out.split() == [expected]

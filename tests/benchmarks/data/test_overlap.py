@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.data.overlap import SAME_VOLUME, RowComparison
+from benchmarks.base.errors import UsageError
+from benchmarks.data.overlap import SAME_VOLUME, RowComparison, leave_out
 from tests.benchmarks.data.test_groups import made
 
 # NaCl, Na2Cl2 of the same formula, KCl, NaF, and NaCl again.
@@ -46,3 +47,21 @@ def test_the_distance_is_to_the_nearest_composition() -> None:
     assert distance[3] == 0
     to_each = [rows.distance(np.array([0]), np.array([row]))[0] for row in train]
     assert distance[0] == min(to_each) < max(to_each)
+
+
+def test_rows_whose_formula_another_task_has_neither_train_nor_validate_and_are_tested() -> None:
+    many = made(ATOMS * 4, [225] * 4 * len(ATOMS))
+    other = made([[11, 11, 17, 17]], [225])
+    fewer = leave_out(many, other)
+    salts = [row for row in range(len(many.table)) if row % 5 in {0, 1, 4}]
+    assert fewer.left_out is not None
+    assert fewer.left_out.ids == tuple(many.table.ids[salts])
+    assert (fewer.left_out.task, fewer.left_out.digest) == (other.task.name, other.table.digest)
+    for limit in (None, 4):
+        for before, fold in zip(many.folds(limit=limit), fewer.folds(limit=limit), strict=True):
+            known = {*fold.train.tolist(), *fold.validation.tolist()}
+            assert known.isdisjoint(salts)
+            assert len(known) == (limit or len(set(range(len(many.table))) - {*salts, *fold.test.tolist()}))
+            assert fold.test.tolist() == before.test.tolist()
+    with pytest.raises(UsageError, match=r"--without leaves fold 0 no rows to train or validate on"):
+        leave_out(many, many).folds()

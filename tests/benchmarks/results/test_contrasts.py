@@ -422,6 +422,14 @@ def test_declared_by_name() -> None:
     assert declare(GRID, ["egnn : mlp", "mlp:capsule"]) == [("egnn", "mlp"), ("mlp", "capsule")]
     given = ["mlp,sen.rounds=2:capsule,  sen.rounds=1"]
     assert declare(AXIS, given) == [("mlp, sen.rounds=2", "capsule, sen.rounds=1")]
+    labelled = {f"{name} ({words})": at(name) for name, words in (("mlp", "epochs 7"), ("capsule", "limit 20"))}
+    labelled |= {f"tfn ({words})": at("tfn") for words in "ab"}
+    assert declare(labelled, ["mlp:capsule", "tfn (a):mlp"]) == [
+        ("mlp (epochs 7)", "capsule (limit 20)"),
+        ("tfn (a)", "mlp (epochs 7)"),
+    ]
+    with pytest.raises(UsageError, match=r"--contrast tfn:mlp: tfn may be any of tfn \(a\); tfn \(b\): name one\."):
+        declare(labelled, ["tfn:mlp"])
     mapped = {f'mlp, block.map={{"a":{n}}}': at("mlp", f"map={n}") for n in (1, 2)}
     assert declare(mapped, ['mlp, block.map={"a":1} : mlp, block.map={"a":2}']) == [tuple(mapped)]
 

@@ -291,9 +291,9 @@ def test_scheduler_is_found_by_its_file(
     content = path.read_text()
     address = json.loads(content)["address"]
     data = write_data(rocksalts(60))
-    answer = sen_bench(*grid(data, tmp_path / "runs", str(path)))
+    answer = sen_bench(*grid(data, tmp_path / "runs", str(path), "--log", "tensorboard"))
     assert answer.code == 0, answer.err
-    assert len(predictions(tmp_path / "runs")) == 2
+    assert len(predictions(tmp_path / "runs")) == len(list((tmp_path / "runs").rglob("*.tensorboard"))) == 2
     # A scheduler that is killed leaves its file behind.
     scheduler.kill()
     scheduler.wait()

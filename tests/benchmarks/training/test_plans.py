@@ -18,7 +18,7 @@ from benchmarks.data.tasks import get_task
 from benchmarks.results.run_config import Recipe, build_config
 from benchmarks.results.store import Run, Training
 from benchmarks.training.plans import Overwrite, make_plan
-from benchmarks.training.trainer import Epoch
+from benchmarks.training.trainer import Epoch, check_model
 from sen.registry import load_model
 from tests.benchmarks.conftest import made_record
 
@@ -174,6 +174,15 @@ def test_a_configuration_that_its_block_refuses_is_found_without_building_a_mode
         make_plan(refused, dataset, folds=[0], seeds=[0], out=tmp_path)
     assert not list(tmp_path.iterdir())
     make_plan(build_config("prototypes", "capsule"), dataset, folds=[0], seeds=[0], out=tmp_path)
+
+
+@pytest.mark.parametrize("width", [10**12, 10**18, 10**30])
+def test_a_model_that_fits_into_no_memory_is_refused_in_one_sentence(width: int) -> None:
+    config = build_config("prototypes", "mlp", assignments=[f"sen.head_input={width}"])
+    with pytest.raises(
+        UsageError, match=r"^The block 'mlp' cannot be built: its weights fit into no memory[.] [^.]+[.]$"
+    ):
+        check_model(config)
 
 
 def test_paired_seeds_train_one_fold_each(tmp_path: Path) -> None:

@@ -92,6 +92,15 @@ def test_labels_tell_runs_apart(tmp_path: Path) -> None:
     assert "--limit 20" in commands["capsule (limit 20)"]
 
 
+def test_labels_of_a_grid_over_many_fields_name_what_is_no_default(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    for flags in ({}, {"training.epochs": 7, "sen.rounds": 2}, {"training.patience": 5, "sen.dropout": 0.1}):
+        make_run(tmp_path / "runs", dataset, folds=[0], flags=flags)
+    study = only(read_studies([tmp_path / "runs"]))
+    labels = ["mlp (defaults)", "mlp (epochs 7, rounds 2)", "mlp (patience 5, dropout 0.1)"]
+    assert sorted(result.label for result in study.results) == labels
+
+
 def test_labels_do_not_name_what_follows_from_the_training_rows(tmp_path: Path) -> None:
     dataset = official(tmp_path / "data")
 
