@@ -161,8 +161,15 @@ def report(
         typer.Option(metavar="FILE", help="Published predictions to compare with, such as alignn.results.json.gz."),
     ] = None,
     data_dir: DataDir = None,
+    kind: Annotated[
+        Literal["sections", "paper"],
+        typer.Option(
+            help="What the headings are: the sections of a report, or the figures of the paper of SEN, for which "
+            "--against takes the predictions that its authors published."
+        ),
+    ] = "sections",
     sections: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="Only these sections. Default: all that are installed.")
+        str | None, typer.Option(metavar="NAME,...", help="Only these sections. Default: all that there are.")
     ] = None,
     pair: Annotated[
         str | None,
@@ -191,6 +198,7 @@ def report(
     """
     import gc
     from datetime import UTC, datetime
+    from functools import partial
 
     from benchmarks.base.console import duration
     from benchmarks.cli.progress import RunDisplay
@@ -202,14 +210,21 @@ def report(
 
     # Modules, facts and figures live as long as the command: looking for garbage among them took a tenth of its time.
     gc.set_threshold(50_000)
-    names, share = check_report(out, data_dir=data_dir, sections=sections, margin=margin, overwrite=overwrite)
+    names, share = check_report(
+        out, data_dir=data_dir, kind=kind, sections=sections, margin=margin, overwrite=overwrite
+    )
     facts_file = out.with_suffix(".json")
     try:
         with RunDisplay() as display:
             from benchmarks.base.machine import provenance
             from reports.page.html import render
 
-            studies = read_studies(runs, against=against or (), data_dir=data_dir)
+            make = make_report
+            if kind == "paper":
+                from reports.paper import make_paper
+
+                make = partial(make_paper, against=against or ())
+            studies = read_studies(runs, against=against or () if kind == "sections" else (), data_dir=data_dir)
             if pair is not None:
                 choose_pair(studies, pair)
             choose_contrasts(studies, contrast or (), share)
@@ -226,11 +241,12 @@ def report(
                 ("--pair", pair),
                 *(("--contrast", text) for text in contrast or ()),
                 ("--margin", margin if share != MARGIN else None),
+                ("--kind", kind if kind != "sections" else None),
                 ("--sections", sections),  # last, as `Report.command` wants it
             ]
             words = ["sen-bench", "report", *map(str, runs), "-o", str(out)]
             words += [str(word) for option in given if option[1] is not None for word in option]
-            made = make_report(
+            made = make(
                 studies,
                 names,
                 made=datetime.now(UTC),
@@ -252,7 +268,7 @@ def report(
 
 
 def check_report(
-    out: Path, *, data_dir: Path | None, sections: str | None, margin: str, overwrite: bool
+    out: Path, *, data_dir: Path | None, kind: str, sections: str | None, margin: str, overwrite: bool
 ) -> tuple[list[str], float]:
     """Check what can be checked of the options of `report` before its runs are read.
 
@@ -263,9 +279,15 @@ def check_report(
         UsageError: An option has a wrong value, or the files cannot be written.
     """
     from reports.page.report import choose_sections
+    from reports.page.section import section_names
 
     share = parse_percent("--margin", margin)
-    names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None)
+    known = section_names()
+    if kind == "paper":
+        from reports.paper import figure_names
+
+        known = figure_names()
+    names = choose_sections([name.strip() for name in sections.split(",")] if sections is not None else None, known)
     _check_writable(out, out.with_suffix(".json"), overwrite=overwrite)
     if data_dir is not None:
         check_folder(expanded(data_dir), "(--data-dir) with the data files")

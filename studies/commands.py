@@ -133,8 +133,8 @@ def _check_reports(path: Path, content: StudyFile, data_dir: Path | None) -> dic
         with _at(path, f"report.{name}"):
             found[name] = table.located(data_dir)
             given = table.options()
-            sections, margin = given.get("sections"), given.get("margin", "2%")
-            check_report(_page(name), data_dir=data_dir, sections=sections, margin=margin, overwrite=True)
+            options = {"kind": given.get("kind", "sections"), "sections": given.get("sections")}
+            check_report(_page(name), data_dir=data_dir, margin=given.get("margin", "2%"), overwrite=True, **options)
     return found
 
 
