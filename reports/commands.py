@@ -81,8 +81,15 @@ def report(
         typer.Option(metavar="FILE", help="Published predictions to compare with, such as alignn.results.json.gz."),
     ] = None,
     data_dir: DataDir = None,
+    kind: Annotated[
+        Literal["sections", "paper"],
+        typer.Option(
+            help="What the headings are: the sections of a report, or the figures of the paper of SEN, for which "
+            "--against takes the predictions that its authors published."
+        ),
+    ] = "sections",
     sections: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="Only these sections. Default: all that are installed.")
+        str | None, typer.Option(metavar="NAME,...", help="Only these sections. Default: all that there are.")
     ] = None,
     pair: Annotated[
         str | None,
@@ -120,6 +127,7 @@ def report(
         make_report(
             runs,
             out,
+            kind=kind,
             against=against or (),
             data_dir=data_dir,
             sections=names,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -17,8 +16,7 @@ from benchmarks.base.workers import Progress
 from benchmarks.data.structures import form_of
 from benchmarks.results.store import Training
 from benchmarks.training.prediction import find_files, read_samples
-from benchmarks.training.trainer import Predictor, probabilities
-from reports.environments.description import Environments, Models
+from reports.environments.description import Environments, Models, predictions
 from reports.environments.two_ks import (
     DIGITS,
     MEASURES,
@@ -137,7 +135,7 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
             "seed": one.training.seed,
             "is_test_row": one.is_test_row,
             "target": one.target,
-            "prediction": _predict(model, environments, study.task.kind),
+            "prediction": float(predictions(model, environments, study.task.kind)[0]),
             "target_name": study.task.target,
             "unit": study.task.unit,
             "run": {"label": study.runs[0].label},
@@ -151,13 +149,6 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
         outcomes.append(outcome)
         progress(done, len(chosen))
     return outcomes
-
-
-def _predict(predictor: Predictor, environments: Environments, kind: str) -> float:
-    # Environments are on the CPU, and the model may be on a GPU.
-    standardised = torch.as_tensor(environments.prediction).to(predictor.shift.device)
-    value = predictor.in_unit(standardised).cpu().numpy()
-    return float((probabilities(value) if kind == "classification" else value)[0])
 
 
 def _capsules(crystal: Crystal, environments: Environments) -> dict[str, Any] | None:

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.base.console import duration, say
 from benchmarks.base.errors import RunError, UsageError
@@ -23,6 +24,7 @@ from benchmarks.results.contrasts import MARGIN
 from benchmarks.results.store import Run
 from reports.page.report import Outcome, Report, choose_sections
 from reports.page.report import make_report as analyse
+from reports.page.section import section_names
 from reports.study.differences import choose_contrasts
 from reports.study.published import read_predictions
 from reports.study.reading import choose_pair, read_run_predictions, read_studies
@@ -64,6 +66,7 @@ def make_report(
     runs: Run | AnyPath | str | Iterable[Run | AnyPath | str] = "runs",
     out: Path | str = "report.html",
     *,
+    kind: Literal["sections", "paper"] = "sections",
     against: Iterable[Path | str] = (),
     data_dir: Path | str | None = None,
     sections: Sequence[str] | None = None,
@@ -77,9 +80,11 @@ def make_report(
     Args:
         runs: Runs, folders of runs, archives, or a list of these.
         out: HTML file to write; the JSON file has the same name.
+        kind: What the headings are: the sections of a report, or the figures of the paper of SEN, for which `against`
+            takes the predictions that its authors published.
         against: Published predictions to compare with, such as alignn.results.json.gz.
         data_dir: Folder with the data files, where crystals are found neither in the cache nor where they were read.
-        sections: Names of sections; by default all that are installed.
+        sections: Names of sections, or of figures; by default all that there are.
         pair: Labels or variants of two results to compare by crystal system, such as "capsule,megnet".
         contrasts: What to compare, such as "mlp:capsule"; by default every other result with capsule, else with the
             first by name.
@@ -98,12 +103,17 @@ def make_report(
 
     share = parse_percent("margin", f"{100 * margin:.10g}%")
     path, folder = Path(out), Path(data_dir) if data_dir is not None else None
-    names = check_page(path, data_dir=folder, sections=sections, overwrite=overwrite)
+    names = check_page(path, kind=kind, data_dir=folder, sections=sections, overwrite=overwrite)
     paths, published = [as_path(each) for each in each_of(runs)], [Path(each) for each in each_of(against)]
     with RunDisplay() as display:
         from reports.page.html import render
 
-        studies = read_studies(paths, against=published, data_dir=folder)
+        make = analyse
+        if kind == "paper":
+            from reports.paper import make_paper
+
+            make = partial(make_paper, against=published)
+        studies = read_studies(paths, against=published if kind == "sections" else (), data_dir=folder)
         if pair is not None:
             choose_pair(studies, pair)
         choose_contrasts(studies, contrasts, share)
@@ -120,11 +130,12 @@ def make_report(
             ("--pair", pair),
             *(("--contrast", text) for text in contrasts),
             ("--margin", None if share == MARGIN else f"{100 * share:.10g}%"),
+            ("--kind", None if kind == "sections" else kind),
             ("--sections", None if sections is None else ",".join(sections)),  # last, as `Report.command` wants it
         ]
         words = ["sen-bench", "report", *map(str, paths), "-o", str(path)]
         words += [str(word) for option in given if option[1] is not None for word in option]
-        made = analyse(
+        made = make(
             studies,
             names,
             made=datetime.now(UTC),
@@ -154,13 +165,16 @@ def make_report(
     return Page(path, path.with_suffix(".json"), pd.DataFrame(lines))
 
 
-def check_page(out: Path, *, data_dir: Path | None, sections: Sequence[str] | None, overwrite: bool) -> list[str]:
+def check_page(
+    out: Path, *, kind: str, data_dir: Path | None, sections: Sequence[str] | None, overwrite: bool
+) -> list[str]:
     """Check what can be checked of a report before its runs are read, and that its files can be written.
 
     Args:
         out: The HTML file.
+        kind: What the headings are, "sections" or "paper".
         data_dir: Folder with the data files.
-        sections: Names of sections; None for all.
+        sections: Names of sections or figures; None for all.
         overwrite: Whether files may be replaced.
 
     Returns:
@@ -169,7 +183,12 @@ def check_page(out: Path, *, data_dir: Path | None, sections: Sequence[str] | No
     Raises:
         UsageError: One of them is wrong, or the files cannot be written.
     """
-    names = choose_sections(sections)
+    known = section_names()
+    if kind == "paper":
+        from reports.paper import figure_names
+
+        known = figure_names()
+    names = choose_sections(sections, known)
     check_writable(out, overwrite=overwrite)
     if data_dir is not None:
         check_folder(expanded(data_dir), "(--data-dir) with the data files")

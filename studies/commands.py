@@ -187,7 +187,8 @@ def _check_reports(path: Path, content: StudyFile, data_dir: Path | None) -> dic
             found[name] = table.located(data_dir)
             given = table.options()
             sections, _ = report_options(given.get("sections"), given.get("margin", "2%"))
-            check_page(_page(name), data_dir=data_dir, sections=sections, overwrite=True)
+            kind = given.get("kind", "sections")
+            check_page(_page(name), kind=kind, data_dir=data_dir, sections=sections, overwrite=True)
     return found
 
 

@@ -18,11 +18,12 @@ from benchmarks.base.errors import DataError, SenBenchError, UsageError
 from benchmarks.base.machine import n_threads, prepare_arithmetic
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import CrystalTable
+from benchmarks.data.tasks import Kind
 from benchmarks.results.run_config import RunConfig, restore_config
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors, evaluation_batches
 from benchmarks.training.prediction import load_predictor
-from benchmarks.training.trainer import Predictor, guard_model, untrained_model
+from benchmarks.training.trainer import Predictor, guard_model, probabilities, untrained_model
 from reports.environments.operations import first_atoms, orbits_of_elements
 from reports.study.study import Absent, Result, Study
 from reports.study.wording import join
@@ -40,7 +41,9 @@ __all__ = [
     "describe_test_rows",
     "inequivalent_rows",
     "open_models",
+    "predictions",
     "rows_of_trainings",
+    "shared_fold",
 ]
 
 Stage = Literal["before", "after", "material"]
@@ -454,6 +457,20 @@ def _summarise(errors: Sequence[tuple[Run, str]]) -> str:
         if others:
             sentences.append(f"The same is true of {join(run.path.name for run, _ in others)}.")
     return " ".join(sentences)
+
+
+def predictions(predictor: Predictor, environments: Environments, kind: Kind) -> NDArray[np.float64]:
+    """Return the predictions [M] that go with environments, in the unit of the target; probabilities of a class."""
+    # Environments are on the CPU, and the model may be on a GPU.
+    standardised = torch.as_tensor(environments.prediction).to(predictor.shift.device)
+    found: NDArray[np.float64] = predictor.in_unit(standardised).cpu().numpy().astype(np.float64)
+    return probabilities(found) if kind == "classification" else found
+
+
+def shared_fold(runs: Sequence[Models]) -> int:
+    """Return the lowest fold that all runs have finished, or else the lowest of the first."""
+    folds = [{training.fold for training in models.trainings} for models in runs]
+    return min(set.intersection(*folds) or folds[0])
 
 
 def rows_of_trainings(models: Models, table: CrystalTable) -> dict[Training, NDArray[np.int64]]:

@@ -44,7 +44,7 @@ class Items(Sentences):
 
     def text(self, macro: str, **values: Any) -> Text:
         """Return a text."""
-        return Text(self(macro, **values))
+        return Text(self(macro, **values), macro)
 
     def heading(self, macro: str, **values: Any) -> Heading:
         """Return a heading."""

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.base.errors import UsageError, printable, suggest
 from benchmarks.base.files import plain
 from benchmarks.base.workers import Progress
-from reports.page.section import Item, Section, load_section, section_names
+from reports.page.section import Item, Section, load_section
 from reports.study.study import Absent, Result, Study
 from sen.registry import guard
 
@@ -122,15 +122,14 @@ class Report:
         return facts
 
 
-def choose_sections(names: Sequence[str] | None) -> list[str]:
-    """Check the requested names of sections; without any, return all installed ones.
+def choose_sections(names: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    """Check the requested names of sections among those known; without any, return all of these.
 
     Raises:
         UsageError: A name is unknown, or named twice.
     """
-    known = section_names()
     if names is None:
-        return known
+        return list(known)
     for name in names:
         if name not in known:
             raise UsageError(f"There is no section called {name!r}. {suggest(name, known)}")
@@ -146,18 +145,20 @@ def make_report(
     made: datetime,
     command: Sequence[str],
     origin: Mapping[str, str | None],
+    load: Callable[[str], Section] = load_section,
     progress: Callable[[str], Progress] = lambda _: lambda _done, _total: None,
     done: Callable[[Study, Outcome], None] = lambda _study, _outcome: None,
 ) -> Report:
     """Let the sections of these names analyse every study; one that fails stops no other.
 
-    `progress` makes a progress callback of a description, and `done` is called when a section is done with a study.
+    `load` makes a section of its name, `progress` a progress callback of a description, and `done` is called when a
+    section is done with a study.
     The other arguments are those of `Report`.
     """
     parts = []
     for study in studies:
         outcomes = []
-        for outcome, section in _load(sections):
+        for outcome, section in _load(sections, load):
             if section is not None:
                 _run(outcome, section, study, progress(f"{study.title}: {outcome.title.lower()}"))
             done(study, outcome)
@@ -166,14 +167,14 @@ def make_report(
     return Report(parts, made, tuple(command), origin)
 
 
-def _load(names: Iterable[str]) -> list[tuple[Outcome, Section | None]]:
+def _load(names: Iterable[str], load: Callable[[str], Section]) -> list[tuple[Outcome, Section | None]]:
     """Load sections, in the order of the page; those that cannot be loaded come last."""
     loaded: list[tuple[float, str, Outcome, Section | None]] = []
     for name in names:
         outcome = Outcome(name, name)
         place, section = math.inf, None
         with guard(f"The section {name} cannot be loaded.", outcome.fail):
-            found = load_section(name)
+            found = load(name)
             place, outcome.title, section = found.place, str(found.title), found
         loaded.append((place, name, outcome, section))
     return [(outcome, section) for _, _, outcome, section in sorted(loaded, key=lambda item: item[:2])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmarks.base.workers import Progress
@@ -46,9 +46,15 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """Plain text; an empty line begins a new paragraph."""
+    """Plain text; an empty line begins a new paragraph.
+
+    Attributes:
+        text: The text.
+        name: Name of its template, by which it can be chosen among the items of a section.
+    """
 
     text: str
+    name: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Equivalence",
+    "describe_as_tested",
     "draw_bars",
     "draw_densities",
     "draw_pairs",
@@ -100,13 +101,15 @@ class Equivalence(Section):
                 "within a crystal of one atom, or of atoms that are all equivalent."
             )
         wanted = list(dict.fromkeys([*choice.rows, *pairs, *([] if example is None else [example])]))
-        described = _describe(models, table, wanted, progress)
+        described = describe_as_tested(models, table, wanted, progress)
         of_sen = opened.giving("before")
         before = described
         if not of_sen.runs:
             before = {}
         elif of_sen.runs[0] is not opened.runs[0]:
-            before = _describe(of_sen.runs[0][1], table, [row for row in wanted if row in {*pairs, example}], progress)
+            before = describe_as_tested(
+                of_sen.runs[0][1], table, [row for row in wanted if row in {*pairs, example}], progress
+            )
         facts: dict[str, Any] = {
             "run": {"label": result.label},
             "run_before": {"label": of_sen.runs[0][0].label} if of_sen.runs else None,
@@ -137,7 +140,7 @@ class Equivalence(Section):
         facts["example"]["pearson"] = before[example]["pearson"] if example in before else None
         facts["example"]["runs"] = runs = []
         for other, its_models in opened.runs:
-            own = described if its_models is models else _describe(its_models, table, [example], progress)
+            own = described if its_models is models else describe_as_tested(its_models, table, [example], progress)
             if example not in own:
                 facts["not_tested_on_example"].append(other.label)
                 continue
@@ -273,10 +276,10 @@ def _count_names(operations: Sequence[str]) -> str:
     return ", ".join(name if n == 1 else f"{name} ({n})" for name, n in counts.items())
 
 
-def _describe(
+def describe_as_tested(
     models: Models, table: CrystalTable, rows: Sequence[int], progress: Progress
 ) -> dict[int, dict[str, Any]]:
-    """Describe rows, each by the model of the fold that did not see it; rows of no fold are left out."""
+    """Return the facts of rows, each by the model of the fold that did not see it; rows of no fold are left out."""
     by_training: dict[Any, list[int]] = {}
     for row in rows:
         if (training := models.tested_by.get(str(table.ids[row]))) is not None:

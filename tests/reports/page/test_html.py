@@ -25,7 +25,7 @@ OWN_SECTIONS = (
     *("overview", "parity", "calibration", "training", "learning-curves"),
     *("worst", "systems", "generalisation", "provenance"),
 )
-NEED_MODELS = {"elements", "equivalence", "maps", "separation"}
+NEED_MODELS = {"elements", "equivalence", "fit", "maps", "separation"}
 
 
 @pytest.fixture(scope="module")

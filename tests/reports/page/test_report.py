@@ -20,7 +20,7 @@ from benchmarks.base.files import plain
 from benchmarks.data.tasks import TASKS
 from benchmarks.results.store import Training
 from reports.page.report import choose_sections
-from reports.page.section import Table, load_section
+from reports.page.section import Table, load_section, section_names
 from reports.study.differences import compare_results
 from reports.study.reading import read_studies
 from tests.benchmarks.conftest import Answer, change_facts
@@ -501,8 +501,8 @@ def test_contrasts_and_margin_are_named_and_in_the_command(
 
 
 def test_sections_are_chosen_by_name() -> None:
-    assert choose_sections(["parity", "overview"]) == ["parity", "overview"]
-    assert set(OWN_SECTIONS) <= set(choose_sections(None))
+    assert choose_sections(["parity", "overview"], section_names()) == ["parity", "overview"]
+    assert set(OWN_SECTIONS) <= set(choose_sections(None, section_names()))
 
 
 def test_plain_facts() -> None:

@@ -15,13 +15,14 @@ from reports.page.section import Figure, Section, Table, Text
 from reports.page.svg import draw_svg
 from reports.sections.elements import Elements
 from reports.sections.equivalence import Equivalence
+from reports.sections.fit import Fit
 from reports.sections.maps import Maps
 from reports.sections.separation import Separation
 from reports.study.reading import read_studies
 from reports.study.study import Study
 from tests.reports.made_models import made_dataset, mixed_rows, store_models
 
-SECTIONS: list[type[Section]] = [Equivalence, Separation, Maps, Elements]
+SECTIONS: list[type[Section]] = [Equivalence, Separation, Maps, Elements, Fit]
 
 
 def quiet(_done: int, _total: int | None) -> None:

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.results.metrics import regression_metrics
+from benchmarks.results.store import Training
+from benchmarks.training.loader import GraphTensors
+from benchmarks.training.trainer import predict
+from reports.environments.description import Models
+from reports.sections.fit import Fit
+from reports.study.study import Absent, Study
+from tests.reports.sections.conftest import quiet, words_of
+
+
+def test_training_rows_are_those_of_the_fold_and_are_predicted_by_its_weights(
+    facts: dict[str, dict[str, Any]], study: Study
+) -> None:
+    from benchmarks.data.graph_table import build_graphs
+
+    (found,) = (result for result in facts["fit"]["results"] if result["label"] == "mlp")
+    (run,) = (result.run for result in study.runs if result.label == "mlp")
+    models, table = Models(run), study.crystals()
+    assert (found["variant"], found["fold"], found["seed"]) == ("mlp", 0, 0)
+    recipe = models.config.training
+    fold = study.dataset().folds(0, None, recipe.validation, recipe.calibration)[0]
+    assert found["n_train"] == found["train"]["rows"] == len(fold.train)
+    assert found["test"]["rows"] == len(fold.test)
+    assert np.allclose(np.sort(found["train"]["points"][0]), np.sort(table.target[fold.train]), rtol=1e-4)
+    graphs = GraphTensors(build_graphs(table, models.config.graph, jobs=1))
+    expected = predict(models.load(Training(0, 0)), graphs, np.sort(fold.train), edge_budget=10_000)
+    mae = regression_metrics(np.asarray(table.target[np.sort(fold.train)]), expected)["mae"]
+    assert found["train"]["metrics"]["mae"] == pytest.approx(mae, rel=1e-4)
+
+
+def test_of_many_training_rows_a_part_is_predicted(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reports.sections.fit._MOST_ROWS", 12)
+    found = Fit().analyse(study, quiet)
+    assert all(result["train"]["rows"] == 12 for result in found["results"])
+    assert "12 of them drawn at random" in words_of(Fit, found)
+
+
+def test_rows_of_other_data_are_not_taken_for_training_rows(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    for run in study.runs:
+        monkeypatch.setitem(run.facts["data"], "digest", "0" * 64)
+    with pytest.raises(Absent, match="which rows these were is unknown: give the data of the runs with --data-dir"):
+        Fit().analyse(study, quiet)

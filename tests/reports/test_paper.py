@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.base.errors import UsageError
+from benchmarks.base.machine import provenance
+from reports.page.html import render
+from reports.page.report import Report
+from reports.page.section import Figure, Table, Text
+from reports.paper import figure_names, make_paper
+from reports.study.reading import read_studies
+from reports.study.study import Study
+from tests.reports.made_models import made_dataset, mixed_rows, store_models
+
+GAPS, ENERGIES = "matbench_mp_gap", "matbench_mp_e_form"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, runs on band gaps of three variants, and one on formation energies."""
+    folder = tmp_path_factory.mktemp("paper")
+    gaps = made_dataset(folder / "data", mixed_rows(120), GAPS)
+    for variant in ("capsule", "egnn", "megnet"):
+        store_models(folder / "runs", gaps, variant=variant, folds=(0, 1))
+    store_models(
+        folder / "runs", made_dataset(folder / "data", mixed_rows(40), ENERGIES), variant="capsule", folds=(0,)
+    )
+    return folder
+
+
+def studies_of(folder: Path, *tasks: str) -> list[Study]:
+    return read_studies([folder / "runs" / task for task in tasks], data_dir=folder / "data")
+
+
+def paper(studies: Sequence[Study], *names: str, **options: Any) -> Report:
+    made = {"made": datetime.now(UTC), "command": ["sen-bench", "report"], "origin": provenance()}
+    return make_paper(studies, names or figure_names(), **made, **options)
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> Report:
+    return paper(studies_of(folder, GAPS, ENERGIES))
+
+
+def shown(report: Report) -> dict[str, list[str]]:
+    """The names of the figures and tables under each heading."""
+    return {
+        outcome.name: [item.name for item in outcome.items if isinstance(item, Figure | Table)]
+        for part in report.parts
+        for outcome in part.outcomes
+    }
+
+
+def test_headings_are_the_figures_of_the_paper_in_its_order(report: Report) -> None:
+    assert not report.failures
+    gaps, energies = ([outcome.name for outcome in part.outcomes] for part in report.parts)
+    assert gaps == [name for name in figure_names() if name != "fig-4c"]
+    assert energies == ["fig-4c"]
+    found = shown(report)
+    assert found["fig-2a"] == ["pearson"]
+    assert found["fig-2e"] == ["a-o-x"]
+    assert found["fig-3b"] == ["all-rows", "by-target", "maps"]
+    assert found["fig-3d-g"] == ["densities"]
+    assert found["fig-4a"] == found["fig-4b"] == found["fig-4c"] == ["fit", "fit"]
+    assert found["fig-4d"] == ["violins-1", "comparison-1"]
+    assert found["fig-s5-s6"] == ["element-correlation"]
+    assert found["table-s5"] == ["claims"]
+
+
+def test_a_figure_says_what_the_paper_shows_and_what_cannot_be_had(report: Report) -> None:
+    outcomes = {outcome.name: outcome for part in report.parts for outcome in part.outcomes}
+    assert outcomes["fig-2c"].reason.startswith("Densities of states take a calculation of the electrons")
+    assert "The paper shows: Projected densities of states of Y4Cu2O7." in outcomes["fig-2c"].reason
+    assert outcomes["fig-s3"].reason
+    said = next(item.text for item in outcomes["fig-3d-g"].items if isinstance(item, Text))
+    assert "There is no run of densenet and tfn: `sen-bench study paper --data-dir DATA`" in said
+    table = next(item for item in outcomes["figures"].items if isinstance(item, Table))
+    assert len(table.rows) == len(outcomes) - 1
+    state = {row[0]: row[2] for row in table.rows}
+    assert (state["Fig. 2a"], state["Fig. 2c"], state["Fig. 4c"]) == ("shown", "not shown", "shown")
+
+
+def test_figures_of_one_model_show_it_alone_and_the_pair_is_that_of_the_paper(report: Report) -> None:
+    facts = {outcome.name: outcome.facts for part in report.parts for outcome in part.outcomes}
+    assert [result["label"] for result in facts["fig-4a"]["of_section"]["results"]] == ["capsule"]
+    assert [result["label"] for result in facts["fig-4b"]["of_section"]["results"]] == ["egnn"]
+    (pair,) = facts["fig-4d"]["of_section"]["violins"]
+    assert (pair["one"]["label"], pair["other"]["label"]) == ("capsule", "megnet")
+
+
+def test_every_figure_has_a_command_of_its_own(report: Report) -> None:
+    html = render(report, "report.json")
+    assert not report.failures
+    assert "--sections fig-4d" in html
+
+
+def test_what_is_missing_is_named_with_the_command_that_makes_it(folder: Path) -> None:
+    found = paper(studies_of(folder, ENERGIES), "fig-2a", "fig-4c", "fig-4d")
+    (part,) = found.parts
+    reasons = {outcome.name: outcome.reason for outcome in part.outcomes}
+    assert reasons["fig-2a"].startswith("It needs runs on band gaps (eV): `sen-bench study paper")
+    assert reasons["fig-4c"] == ""
+    study = studies_of(folder, GAPS)[0]
+    study.results = tuple(result for result in study.results if result.label != "megnet")
+    (outcome,) = paper([study], "fig-4d").parts[0].outcomes
+    assert outcome.reason.startswith("It needs runs of megnet on the same rows: `sen-bench study paper")
+
+
+def test_claims_stand_beside_the_leaderboard_and_an_audit(folder: Path, tmp_path: Path) -> None:
+    study = studies_of(folder, GAPS)[0]
+    (outcome,) = paper([study], "table-s5").parts[0].outcomes
+    table = next(item for item in outcome.items if isinstance(item, Table))
+    cgcnn = dict(zip(table.columns, table.rows[0], strict=True))
+    assert cgcnn["% below it, claimed"] == 39.1
+    assert cgcnn["% below it, from the two MAE"] == pytest.approx(39.1, abs=0.4)
+    rows = study.results[0].rows
+    file = tmp_path / "authors.csv"
+    file.write_text(
+        "id,prediction\n" + "".join(f"{name},{value + 1}\n" for name, value in zip(rows.ids, rows.target, strict=True))
+    )
+    (outcome,) = paper([study], "table-s5", against=[file]).parts[0].outcomes
+    assert outcome.facts is not None
+    assert outcome.facts["audits"][GAPS]["mae"] == pytest.approx(1)
+    assert any("authors.csv" in item.text for item in outcome.items if isinstance(item, Text))
+
+
+def test_other_properties_have_no_figures_in_the_paper(tmp_path: Path) -> None:
+    store_models(tmp_path / "runs", made_dataset(tmp_path / "data", mixed_rows(20)), folds=(0,))
+    with pytest.raises(UsageError, match="no run has a target in these units"):
+        paper(read_studies([tmp_path / "runs"], data_dir=tmp_path / "data"))
+
+
+def test_a_figure_is_made_alone(folder: Path, sen_bench: Any, tmp_path: Path) -> None:
+    words = ["report", str(folder / "runs"), "--data-dir", str(folder / "data"), "--kind", "paper"]
+    out = tmp_path / "paper.html"
+    result = sen_bench(*words, "-o", str(out), "--sections", "fig-2c,table-s5")
+    assert "fig-2c: nothing to show" in result.out
+    assert "--kind paper --sections table-s5" in out.read_text()
+    result = sen_bench(*words, "-o", str(tmp_path / "x.html"), "--sections", "fig-2x")
+    assert result.code == 2
+    assert "There is no section called 'fig-2x'." in result.err
