@@ -31,7 +31,7 @@ from benchmarks.data.split_files import read_folds
 from benchmarks.data.tasks import DataFile, Task, download_folder, find_data_file, get_task, named_folder
 from sen.crystal import SYMBOLS, SYMPREC
 
-__all__ = ["AbsentDataError", "Dataset", "LeftOut", "find_official", "load_dataset", "load_recorded"]
+__all__ = ["AbsentDataError", "Dataset", "LeftOut", "as_trained", "find_official", "load_dataset", "load_recorded"]
 
 
 class AbsentDataError(DataError):
@@ -366,9 +366,14 @@ def load_recorded(
     else:
         load = _recorded_official if task.is_official else _recorded_own
         dataset = load(task, facts, data_dir, symprec, progress)
-    if left_out := facts.get("left_out"):
-        dataset = replace(dataset, left_out=LeftOut(left_out["task"], left_out["digest"], tuple(left_out["ids"])))
-    return dataset
+    return as_trained(dataset, facts)
+
+
+def as_trained(dataset: Dataset, facts: Mapping[str, Any]) -> Dataset:
+    """Return a data set in which the rows are left out that a run recorded as left out of its training."""
+    recorded = facts.get("left_out")
+    left_out = LeftOut(recorded["task"], recorded["digest"], tuple(recorded["ids"])) if recorded else None
+    return dataset if left_out == dataset.left_out else replace(dataset, left_out=left_out)
 
 
 def _recorded_prototypes(task: Task, facts: Mapping[str, Any], symprec: float, progress: Progress | None) -> Dataset:

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.base.console import figures
 from benchmarks.base.workers import Progress
+from benchmarks.data.dataset import as_trained
 from benchmarks.results.metrics import score
 from benchmarks.results.store import Training
 from reports.environments.description import Models, open_models, predictions, shared_fold
@@ -79,7 +80,7 @@ class Fit(Section):
 
 def _compare(study: Study, run: Result, models: Models, training: Training, progress: Progress) -> dict[str, Any]:
     """Return the facts of one training: its predictions of its training rows and of its test rows, and their scores."""
-    dataset, recipe = study.dataset(), models.config.training
+    dataset, recipe = as_trained(study.dataset(), run.facts["data"]), models.config.training
     parts = dataset.folds(
         *(training.seed, models.config.limit, recipe.validation, recipe.calibration), numbers=[training.fold]
     )

@@ -137,7 +137,8 @@ def _overlap(study: Study, losses: Mapping[str, Mapping[int, FoldLoss]], rows: R
             has[name][fold][test] = values
     results, left_out = [], []
     for result in study.results:
-        if result.run and result.facts["config"]["limit"] is not None:
+        config = result.facts["config"] if result.run else {"limit": None}
+        if config["limit"] is not None or "without" in config:
             left_out.append(result.label)
             continue
         of_folds = losses[result.label]

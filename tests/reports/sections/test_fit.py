@@ -11,7 +11,7 @@ from benchmarks.training.loader import GraphTensors
 from benchmarks.training.trainer import predict
 from reports.environments.description import Models
 from reports.sections.fit import Fit
-from reports.study.study import Absent, Study
+from reports.study.study import Absent, Result, Study
 from tests.reports.sections.conftest import quiet, words_of
 
 
@@ -47,3 +47,23 @@ def test_rows_of_other_data_are_not_taken_for_training_rows(study: Study, monkey
         monkeypatch.setitem(run.facts["data"], "digest", "0" * 64)
     with pytest.raises(Absent, match="which rows these were is unknown: give the data of the runs with --data-dir"):
         Fit().analyse(study, quiet)
+
+
+def test_rows_that_a_run_left_out_are_not_taken_for_training_rows(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run, *_) = study.runs
+    dataset = study.dataset()
+    fold = dataset.folds(0, None, *_shares(run))[0]
+    known = [str(each) for each in dataset.table.ids[[*fold.train, *fold.validation]].tolist()]
+    left_out = {"task": "other", "digest": "0" * 64, "ids": known[:5]}
+    monkeypatch.setitem(run.facts["data"], "left_out", left_out)
+    found = {result["label"]: result["n_train"] for result in Fit().analyse(study, quiet)["results"]}
+    n_other = next(n for label, n in found.items() if label != run.label)
+    assert n_other == len(fold.train)
+    assert n_other - 5 <= found[run.label] < n_other
+
+
+def _shares(run: Result) -> tuple[float | None, float]:
+    recipe = Models(run.run).config.training
+    return recipe.validation, recipe.calibration

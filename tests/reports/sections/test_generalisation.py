@@ -86,7 +86,7 @@ def test_runs_with_a_limit_have_other_training_rows_and_are_left_out(tmp_path: P
     make_run(tmp_path / "runs", own(tmp_path / "data"), block="egnn", flags={"limit": 20})
     facts = facts_of(studies_of(tmp_path)["folds"])
     assert [result["label"] for result in facts["overlap"]["results"]] == ["mlp"]
-    assert "are left out, because fewer rows resemble theirs: egnn (limit 20)." in words_of(facts)
+    assert "formulas of another task): egnn (limit 20)." in words_of(facts)
 
 
 def test_without_crystals_nothing_is_known_of_the_official_folds(
