@@ -48,14 +48,14 @@ def ablate(
     models: Annotated[
         str | None,
         typer.Option(
-            help="Models to compare, such as megnet,cogn; all: every installed one but SEN.",
+            help="Models to compare, such as megnet,cogn; all: every installed one except SEN.",
             autocompletion=complete_models,
         ),
     ] = None,
     options: TrainingOptions,
     config: Annotated[
         list[str] | None,
-        typer.Option("--config", metavar="FILE|X=FILE", help=f"{CONFIG_HELP} X=FILE is for the variant X alone."),
+        typer.Option("--config", metavar="FILE|X=FILE", help=f"{CONFIG_HELP} X=FILE is only for the variant X."),
     ] = None,
     tune: Annotated[
         int | None,
@@ -69,7 +69,7 @@ def ablate(
         typer.Option(
             "--set",
             metavar="FIELD=VALUE[,VALUE...]",
-            help="Set any configuration field; several values add an axis to the grid: sen.rounds=1,3,5.",
+            help="Set any configuration field. Several values add an axis to the grid: sen.rounds=1,3,5.",
             autocompletion=complete_fields,
         ),
     ] = None,
@@ -77,38 +77,44 @@ def ablate(
         str | None,
         typer.Option(
             metavar="N[,N...]",
-            help="Largest number of rows to train and validate on in each fold, or all; several add an axis to the "
+            help="Largest number of rows to train and validate on in each fold, or all. Several add an axis to the "
             "grid: 250,500,1000,all.",
         ),
     ] = None,
     judge: Annotated[
         Literal["test", "validation"],
-        typer.Option(help="Rows to judge by. Choose recipes by validation: then nothing about the test rows is shown."),
+        typer.Option(
+            help="Rows to judge by. Choose recipes by validation: the command then shows nothing about the test rows."
+        ),
     ] = "test",
     contrast: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FIRST:SECOND",
-            help="Compare these two variants. Default: every other one with capsule, else with the first by name.",
+            help="Compare these two variants. Default: every other one with capsule, or without it with the first by "
+            "name.",
         ),
     ] = None,
     margin: Annotated[
-        str, typer.Option(metavar="PERCENT", help="Within this share of the second variant's score two are equivalent.")
+        str,
+        typer.Option(
+            metavar="PERCENT", help="Two variants are equivalent within this share of the second one's score."
+        ),
     ] = "2%",
     detect: Annotated[
         str | None,
         typer.Option(
             metavar="PERCENT",
-            help="Train as many seeds as it takes to find this difference, such as 5%; --seeds (default: 4) are the "
-            "first of them.",
+            help="Train as many seeds as it takes to find this difference, such as 5%. The first --seeds (default: 4) "
+            "measure the noise.",
         ),
     ] = None,
     resample: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Train on N random splits in place of the folds, each with a seed of its own: is the first better on "
-            "new data, and on how many splits?",
+            help="Train on N random splits in place of the folds, each with its own seed: is the first better on new "
+            "data, and on how many splits?",
         ),
     ] = None,
     max_seeds: Annotated[
@@ -118,13 +124,13 @@ def ablate(
     init_from: InitFromOption = None,
     allow_overlap: AllowOverlapOption = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each variant.")
+        bool, typer.Option("--dry-run", help="Show the plan and its hours, estimated from a few steps of each variant.")
     ] = False,
 ) -> None:
     """Train SEN with several blocks, and other models, on the same folds and seeds, and say which is better.
 
-    Every variant is an ordinary run in the store. Finished trainings are never repeated: the same command continues
-    where it was stopped.
+    Every variant is an ordinary run in the store, and finished trainings are never repeated. To continue after a stop,
+    give the same command.
     """
     from ablations.ablation import check_place, choose_ablation, conclude, open_place, plan_grid, show_cost, train_grid
 

@@ -19,12 +19,12 @@ def audit(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help="MatBench's results.json.gz, the SEN authors' file, or CSV with id,prediction[,target][,fold]. With "
-            "--trained-on it may be left out."
+            help="MatBench's results.json.gz, the SEN authors' file, or CSV with id,prediction[,target][,fold]. "
+            "Optional with --trained-on."
         ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="Task that the predictions are for; needed if the file has several.")
+        str | None, typer.Option(help="Task that the predictions are for. Needed if the file has several.")
     ] = None,
     rows: Annotated[
         Path | None,
@@ -34,26 +34,26 @@ def audit(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Other predictions to compare on the same rows: such a file, a folder of runs, or an archive.",
+            help="Other predictions to compare on the same rows: a file like FILE, a folder of runs, or an archive.",
         ),
     ] = None,
     claimed: Annotated[
-        float | None, typer.Option(help="Score that is claimed elsewhere, in the unit of the task.")
+        float | None, typer.Option(help="Score that is claimed elsewhere, such as in a paper, in the unit of the task.")
     ] = None,
     trained_on: Annotated[
         Path | None,
         typer.Option(
             metavar="TABLE",
-            help="Crystals or formulas that the model was trained on before: which rows of the task are among them?",
+            help="Crystals or formulas that the model was trained on: which rows of the task are among them?",
         ),
     ] = None,
     data_dir: DataDir = None,
     format_: Annotated[Literal["table", "json"], typer.Option("--format", help="How to print the audit.")] = "table",
 ) -> None:
-    """Check published predictions: which official rows they are of, their errors, and what the file leaves open.
+    """Check published predictions: which official rows they predict, their errors, and what the file leaves open.
 
-    Errors are shown by fold and by crystal system, compared with what is claimed, and summed up in a paragraph.
-    --trained-on says which rows a model has seen before, also without predictions, and the errors without these rows.
+    The audit shows errors by fold and by crystal system, compares them with the claim, and sums up in a paragraph.
+    --trained-on shows which rows a model has seen before, with or without predictions, and the errors without them.
     """
     import json
 
@@ -74,7 +74,7 @@ def audit(
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Runs, folders of runs, and archives of them.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="HTML file to write; a JSON file next to it gets the facts.")
+        Path, typer.Option("--out", "-o", help="HTML file to write. A JSON file beside it holds the facts.")
     ] = Path("report.html"),
     against: Annotated[
         list[Path] | None,
@@ -84,37 +84,36 @@ def report(
     kind: Annotated[
         Literal["sections", "paper"],
         typer.Option(
-            help="What the headings are: the sections of a report, or the figures of the paper of SEN, for which "
-            "--against takes the predictions that its authors published."
+            help="Headings: the sections of a report, or the figures of SEN's paper. For the paper, --against takes "
+            "the predictions that its authors published."
         ),
     ] = "sections",
-    sections: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="Only these sections. Default: all that there are.")
-    ] = None,
+    sections: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these sections. Default: all.")] = None,
     pair: Annotated[
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="Results to compare by crystal system: labels, or names of blocks and models, such as capsule,megnet. "
-            "Default: the best run and what is published, or mlp.",
+            help="Two results to compare by crystal system: labels, or names of blocks and models, such as "
+            "capsule,megnet. Default: the best run and a published result, or mlp.",
         ),
     ] = None,
     contrast: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FIRST:SECOND",
-            help="Compare the results of these labels. Default: every other one with capsule, or without it with the "
+            help="Compare the results with these labels. Default: every other one with capsule, or without it with the "
             "first.",
         ),
     ] = None,
     margin: Annotated[
-        str, typer.Option(metavar="PERCENT", help="Within this share of the second result's score two are equivalent.")
+        str,
+        typer.Option(metavar="PERCENT", help="Two results are equivalent within this share of the second one's score."),
     ] = "2%",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
 ) -> None:
-    """Write what is found in runs as one HTML page with figures, tables and methods for a paper.
+    """Write the results of runs as one HTML page with figures, tables and methods for a paper.
 
-    The page needs no network and no other file. The numbers in it also go to a JSON file of the same name.
+    The page needs no network and no other file. A JSON file of the same name holds its numbers.
     """
     import gc
 
@@ -159,7 +158,7 @@ def explain(
         typer.Option(metavar="NAME,...", help="CIF and POSCAR files, folders of them, and ids of rows of the task."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="HTML file to write; a JSON file next to it gets the facts.")
+        Path, typer.Option("--out", "-o", help="HTML file to write. A JSON file beside it holds the facts.")
     ] = Path("explain.html"),
     data_dir: DataDir = None,
     device: DeviceOption = "auto",
@@ -167,7 +166,7 @@ def explain(
 ) -> None:
     """Show how a run describes chosen crystals, as one HTML page: 2-KS between atoms, densities, capsules.
 
-    A row of the task is explained by the model that did not see it in training.
+    For a row of the task, the page shows the model that did not see it in training.
     """
     from datetime import UTC, datetime
 

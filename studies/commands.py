@@ -51,13 +51,13 @@ def study(
     backend: BackendOption = "loky",
     scheduler: SchedulerOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and what it would cost, from a few steps of each variant.")
+        bool, typer.Option("--dry-run", help="Show the plan and its hours, estimated from a few steps of each variant.")
     ] = False,
     status: Annotated[bool, typer.Option("--status", help="Show what is finished and what is missing.")] = False,
 ) -> None:
     """Train what is missing of the ablations in a study file, and write its reports and archives here.
 
-    Finished trainings are never repeated: the same command continues where it was stopped.
+    Finished trainings are never repeated. To continue after a stop, give the same command.
     """
     from ablations.ablation import check_place, open_place, plan_grid
     from benchmarks.base.zip_path import find_archive

@@ -87,19 +87,21 @@ def run(
     model: ModelOption = None,
     options: TrainingOptions,
     config: ConfigOption = None,
-    jobs: Annotated[int, typer.Option(help="Trainings at the same time; -1: one per core.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Number of trainings at the same time; -1: one per core.")] = 1,
     set_: SetOption = None,
     log: LogOption = None,
     overwrite: Annotated[
         Literal["only-missing", "always", "never"],
-        typer.Option(help="Finished folds: keep them, delete them all and train again, or refuse to run."),
+        typer.Option(
+            help="What to do with finished folds: keep them, delete them all and train again, or refuse to run."
+        ),
     ] = "only-missing",
     init_from: InitFromOption = None,
     allow_overlap: AllowOverlapOption = False,
 ) -> None:
-    """Train SEN with a block, or another model, on the official folds of a task, and report its errors.
+    """Train SEN with a block, or another model, on the official folds of a task, and show its errors.
 
-    Finished folds are kept: the same command continues where it was stopped.
+    Finished folds are kept. To continue after a stop, give the same command.
     """
     from benchmarks.cli.display import show_result
     from benchmarks.cli.progress import RunDisplay
@@ -169,20 +171,22 @@ def tune(
     *,
     block: BlockOption = None,
     model: ModelOption = None,
-    trials: Annotated[int, typer.Option(help="Number of recipes to try, the given one among them.")],
+    trials: Annotated[int, typer.Option(help="Number of recipes to try, including the given one.")],
     folds: Annotated[
         str,
-        typer.Option(help="Folds of which no test row may be used: rows that train in all of them are trained on."),
+        typer.Option(
+            help="Folds whose test rows stay untouched: only rows that are training rows in all of them are used."
+        ),
     ] = "0",
     options: TrainingOptions,
     config: ConfigOption = None,
-    jobs: Annotated[int, typer.Option(help="Trainings at the same time; -1: one per core.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Number of trainings at the same time; -1: one per core.")] = 1,
     set_: SetOption = None,
 ) -> None:
-    """Choose learning rate, weight decay, sizes and more by rows held out of the training rows; write a recipe file.
+    """Choose learning rate, weight decay, sizes and more by held-out training rows, and write a recipe file.
 
-    A field that is given keeps its value. No test row of the folds is read, so that their errors stay honest. Finished
-    trials are kept: the same command continues where it was stopped, and with more --trials it goes on.
+    Fields that you set keep their values. Test rows of the folds are never used, so their errors stay honest. Finished
+    trials are kept. To continue after a stop, give the same command, perhaps with more --trials.
     """
     from benchmarks.cli.display import show_tuning
     from benchmarks.cli.progress import TuningDisplay
@@ -243,9 +247,7 @@ def _keeping_finished_folds(command_line: list[str]) -> list[str]:
 def prepare(
     task: TaskArgument,
     data_dir: DataDir = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file, of which only the table graph is read.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file; only its table graph is read.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -262,7 +264,7 @@ def prepare(
 ) -> None:
     """Read the crystals of a task and store their graphs in the cache, so that runs start at once.
 
-    What reads edge vectors needs graph.cells=full; `sen-bench models` lists the graphs of other models than SEN.
+    Blocks and models that read edge vectors need graph.cells=full. `sen-bench models` lists the graph of each model.
     """
     from benchmarks.cli.display import show_preparation
     from benchmarks.cli.progress import RunDisplay
@@ -288,7 +290,9 @@ def split(
     split: SplitOption = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Split file in MatFold's layout: NAME.json, with CSV files beside it."),
+        typer.Option(
+            "--output", "-o", help="Split file to write, in MatFold's layout: NAME.json, with CSV files beside it."
+        ),
     ] = None,
     folds: FoldsOption = None,
     data_dir: DataDir = None,
@@ -296,7 +300,7 @@ def split(
     kind: KindOption = None,
     on_bad_row: BadRowOption = None,
 ) -> None:
-    """Show the folds of a split, with the groups that they test, and write them to a file for MatFold and --split file.
+    """Show the folds of a split with the groups that they test, or write them to a file for MatFold and --split.
 
     Validation rows are those of seed 0.
     """
@@ -321,14 +325,14 @@ def predict(
         Literal["table", "csv", "json"], typer.Option("--format", help="How to print the predictions.")
     ] = "table",
     interval: Annotated[
-        str, typer.Option(metavar="PERCENT", help="Share of structures whose target the intervals shall cover.")
+        str, typer.Option(metavar="PERCENT", help="Share of structures whose target the interval should cover.")
     ] = "90",
     device: DeviceOption = "auto",
 ) -> None:
-    """Predict the target of structures with all models of a run: mean and spread over its folds and seeds, interval.
+    """Predict the target of structures with all models of a run: mean, spread over its folds and seeds, and interval.
 
-    The command names elements that the models never saw in training. An interval is for structures like those of the
-    task, and needs rows that were held out to calibrate it (training.calibration).
+    The command names elements that the models never saw in training. An interval holds for structures like those of the
+    task. It needs rows that were held out to calibrate it (training.calibration).
     """
     from benchmarks.cli.display import show_predictions
     from benchmarks.cli.progress import RunDisplay
@@ -375,7 +379,7 @@ def blocks() -> None:
 
 
 def fields() -> None:
-    """List every field of the configuration for --set and --config: default, meaning, unit and source."""
+    """List every field that --set and --config can change, with its default, meaning, unit and source."""
     from benchmarks.cli.display import show_fields
 
     show_fields()
@@ -384,7 +388,7 @@ def fields() -> None:
 def check_block(
     name: Annotated[str, typer.Argument(help="Block; `sen-bench blocks` lists them.", autocompletion=complete_blocks)],
 ) -> None:
-    """Test a block against the contracts that all blocks must keep, such as that no rotation changes a prediction.
+    """Test a block against the contracts of all blocks, such as: no rotation changes a prediction.
 
     SEN_BENCH_DEBUG=1 shows the tracebacks of failures.
     """
@@ -394,7 +398,7 @@ def check_block(
 def check_model(
     name: Annotated[str, typer.Argument(help="Model; `sen-bench models` lists them.", autocompletion=complete_models)],
 ) -> None:
-    """Test a model against the contracts that all models must keep, such as that no rotation changes a prediction.
+    """Test a model against the contracts of all models, such as: no rotation changes a prediction.
 
     SEN_BENCH_DEBUG=1 shows the tracebacks of failures.
     """
@@ -433,16 +437,16 @@ def clean(
         bool,
         typer.Option(
             "--cache",
-            help="Delete the crystals and graphs in the cache, which later commands make again from the data; "
-            "downloaded files stay.",
+            help="Delete the crystals and graphs in the cache; later commands make them again from the data. "
+            "Downloaded files stay.",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
 ) -> None:
-    """Delete runs, or what the cache holds: says what would go and how large it is, and asks first.
+    """Delete runs, or the crystals and graphs in the cache.
 
-    A run that is being trained is refused, and what sen-bench did not write stays. Give --cache while no other command
-    is running.
+    The command shows what it would delete, with sizes, and asks first. It refuses a run that is being trained, and
+    keeps files that sen-bench did not write. Use --cache only while no other command is running.
     """
     from contextlib import ExitStack
 
@@ -493,7 +497,7 @@ def export(
 ) -> None:
     """Write finished runs as an official MatBench submission file.
 
-    Every seed needs all five folds, on complete official data. Predictions are averaged over the seeds.
+    Every seed needs all five folds, on complete official data. The file holds the mean over the seeds.
     """
     from datetime import UTC, datetime
 
@@ -512,7 +516,7 @@ def verify(
 ) -> None:
     """Let the real matbench 0.6 load, validate and score a submission file, and compare the scores in it.
 
-    It runs in the Python that SEN_BENCH_MATBENCH_PYTHON names, or in this one where matbench is installed.
+    matbench runs in the Python that SEN_BENCH_MATBENCH_PYTHON names, or in this one if matbench is installed here.
     """
     from benchmarks.cli.display import show_verified
     from benchmarks.cli.progress import RunDisplay
@@ -539,7 +543,7 @@ def archive(
 ) -> None:
     """Write the results of finished trainings to one file, without the weights.
 
-    Other commands read it where they read a folder of runs. The same results give the same bytes with the
+    Other commands read the archive in place of a folder of runs. The same results give the same bytes with the
     same version of zlib. An existing file is never replaced.
     """
     from benchmarks.base.files import file_digest

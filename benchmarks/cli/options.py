@@ -66,7 +66,7 @@ __all__ = [
     "with_training_options",
 ]
 
-TASK_HELP = "Name of a task (`sen-bench tasks` lists them), or the folder or file of own data."
+TASK_HELP = "Name of a task (`sen-bench tasks` lists them), or a folder or file of your own data."
 
 
 def complete_tasks(incomplete: str) -> list[str]:
@@ -102,14 +102,13 @@ TaskArgument = Annotated[str, typer.Argument(help=TASK_HELP, autocompletion=comp
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of the MatBench files (NAME.json.gz), to which missing ones are downloaded. "
-        "Default: SEN_BENCH_DATA."
+        help="Folder of the MatBench files (NAME.json.gz); missing ones are downloaded to it. Default: SEN_BENCH_DATA."
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 StoreOption = Annotated[Path, typer.Option(help="Folder of the run store.")]
 JobsOption = Annotated[
-    int | None, typer.Option(help="Trainings at the same time on this machine; -1: one per core. Default: 1.")
+    int | None, typer.Option(help="Number of trainings at the same time on this machine; -1: one per core. Default: 1.")
 ]
 BackendOption = Annotated[
     Literal["loky", "dask"], typer.Option(help="Where to train: processes of this machine, or a Dask cluster.")
@@ -120,7 +119,7 @@ SchedulerOption = Annotated[
 ]
 CONFIG_HELP = (
     "TOML file with the tables graph, training, sen (or another model) and block, such as a recipe file of `sen-bench "
-    "tune`; or paper, the settings of SEN's paper and, where its text has none, of its authors' code."
+    "tune`. The word paper takes the settings of SEN's paper and, if its text has none, of its authors' code."
 )
 ConfigOption = Annotated[Path | None, typer.Option("--config", help=CONFIG_HELP)]
 SetOption = Annotated[
@@ -136,7 +135,7 @@ LogOption = Annotated[
     Literal["tensorboard"] | None,
     typer.Option(
         "--log",
-        help="Write losses, validation errors and learning rates for TensorBoard, which shows them in a browser: "
+        help="Write losses, validation errors and learning rates for TensorBoard. To see them in a browser: "
         "tensorboard --logdir runs.",
     ),
 ]
@@ -144,14 +143,14 @@ InitFromOption = Annotated[
     Path | None,
     typer.Option(
         metavar="RUN",
-        help="Start from the weights of another run where names and shapes fit: of its first training, or of that in "
-        "RUN/seed_S/fold_F.",
+        help="Start from the weights of another run, where names and shapes agree. RUN takes its first training, "
+        "RUN/seed_S/fold_F another one.",
     ),
 ]
 AllowOverlapOption = Annotated[
     bool,
     typer.Option(
-        "--allow-overlap", help="Let --init-from take weights that may know test rows; the results are labelled."
+        "--allow-overlap", help="Let --init-from take weights that may know test rows. The results get a label."
     ),
 ]
 _OWN = "Own data"
@@ -162,7 +161,7 @@ _MOST_REPEATS = 1000
 # Attribute of a command, which `functools.wraps` hands on.
 _IN_FILES = "_results_in_files"
 TargetOption = Annotated[
-    str | None, typer.Option(help="Column to predict; needed where there are several.", rich_help_panel=_OWN)
+    str | None, typer.Option(help="Column to predict. Needed if there are several.", rich_help_panel=_OWN)
 ]
 KindOption = Annotated[
     Literal["regression", "classification"] | None,
@@ -170,7 +169,7 @@ KindOption = Annotated[
 ]
 BadRowOption = Annotated[
     Literal["fail", "skip"] | None,
-    typer.Option(help="Rows that cannot be used: refuse the data (default), or leave them out.", rich_help_panel=_OWN),
+    typer.Option(help="What to do with bad rows: refuse the data (default), or leave them out.", rich_help_panel=_OWN),
 ]
 
 
@@ -193,9 +192,9 @@ SplitOption = Annotated[
     str | None,
     typer.Option(
         metavar="SPLIT",
-        help="folds (default); resample, random splits of which fold i is the i-th; holdout:A/B/C, shares of training, "
-        "validation and test rows; whole groups that no model saw: formula, chemical-system, space-group, point-group, "
-        "crystal-system, element, cluster:K, group:COLUMN of own data; file:PATH, written by `sen-bench split` or "
+        help="folds (default). resample: random splits, fold i is the i-th. holdout:A/B/C: shares of training, "
+        "validation and test rows. Whole groups that no model saw: formula, chemical-system, space-group, point-group, "
+        "crystal-system, element, cluster:K, or group:COLUMN for own data. file:PATH: a file of `sen-bench split` or "
         "MatFold.",
     ),
 ]
@@ -223,12 +222,10 @@ class TrainingOptions:
     """The options that commands share which train: each field is one of them, with its default."""
 
     folds: FoldsOption = None
-    seed: Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Seed of the first run.")] = 0
+    seed: Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="First seed.")] = 0
     seeds: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="N", parser=_n_seeds, help="Number of seeds, counted up from --seed, such as 3. Default: 1."
-        ),
+        typer.Option(min=1, metavar="N", parser=_n_seeds, help="Number of seeds, counted up from --seed. Default: 1."),
     ] = None
     epochs: Annotated[
         int | None,
@@ -245,20 +242,20 @@ class TrainingOptions:
     out: StoreOption = Path("runs")
     limit: Annotated[
         int | None,
-        typer.Option(help="Largest number of rows to train and validate on in each fold; all test rows are predicted."),
+        typer.Option(help="Largest number of rows to train and validate on in each fold. All test rows are predicted."),
     ] = None
     without: Annotated[
         str | None,
         typer.Option(
             metavar="TASK",
-            help="Neither train nor validate on rows whose formula this task has: weights for --init-from then know "
-            "nothing of it.",
+            help="Neither train nor validate on rows whose formula occurs in this task. Weights for --init-from then "
+            "know nothing of it.",
             autocompletion=complete_tasks,
         ),
     ] = None
     recipe: Annotated[
         Literal["own", "common"],
-        typer.Option(help="That of each model's publication, or one and the same for every model."),
+        typer.Option(help="own: the recipe of each model's publication. common: the same recipe for every model."),
     ] = "own"
     target: TargetOption = None
     kind: KindOption = None
