@@ -154,7 +154,7 @@ def _scale(better: str, comparisons: Sequence[Comparison]) -> str:
 def _known(judge: Judge, known: KnownNoise | None, *, lacks_trainings: bool) -> str:
     how = "--seeds 3 assesses the difference on these folds, --detect 5% trains as many seeds as it takes to find 5 %"
     if lacks_trainings:
-        how = f"first repeat the command, which trains what is missing; then {how}"
+        how = f"first train what is missing; then {how}"
     if known is None:
         return (
             "No run of this task in the store has two seeds with a score on these rows, from which the noise of "

@@ -337,7 +337,10 @@ def _without(fold: Fold, left_out: NDArray[np.int64]) -> Fold:
     """Return a fold without rows that are to be left out, but for its test rows."""
     train, validation = (rows[~np.isin(rows, left_out)] for rows in (fold.train, fold.validation))
     if len(train) < 2 or (len(fold.validation) and not len(validation)):
-        raise UsageError(f"--without leaves fold {fold.label} no rows to train or validate on: leave it out.")
+        raise UsageError(
+            f"--without leaves fold {fold.label} no rows to train or validate on: choose other folds, or a task with "
+            "fewer of its formulas."
+        )
     return replace(fold, train=train, validation=validation)
 
 

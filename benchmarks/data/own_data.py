@@ -22,7 +22,7 @@ from benchmarks.data.crystal_table import CrystalTable, refinement_facts, with_p
 from benchmarks.data.layouts import LAYOUTS, Layout, find_column, open_layout
 from benchmarks.data.rows import NO_TARGET, Fault
 from benchmarks.data.split_files import open_split
-from benchmarks.data.tasks import COMPOSITION_TASKS, TASKS, Kind, Task, get_task
+from benchmarks.data.tasks import COMPOSITION_TASKS, TASKS, Kind, Task, get_task, named_folder
 from sen.crystal import SYMPREC
 
 __all__ = [
@@ -113,6 +113,9 @@ def find_own_data(name: str) -> Path | None:
         # A link keeps its name; "." and ".." are no names.
         return path if path.name not in {"", ".."} else path.resolve()
     if path.suffix or os.sep in name:
+        folder = named_folder(None)
+        if folder and (elsewhere := folder / name).exists():
+            raise UsageError(f"There is no file or folder {path}. Do you mean {elsewhere}?")
         raise UsageError(f"There is no file or folder {path}: own data are {LAYOUTS}.")
     return None
 

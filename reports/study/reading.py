@@ -104,7 +104,7 @@ def read_studies(
             key = *(task_facts[name] for name in _KEY), content
             groups.setdefault(key, []).append(result)
             notes_of.setdefault(key[0], []).extend(notes[before:])
-    where = ", ".join(map(str, paths))
+    where = ", ".join(map(str, paths)) or "no folder at all"
     if not groups:
         if empty:
             raise UsageError(f"No fold is finished yet of the {count(len(empty), 'run')} below {where}.")

@@ -88,7 +88,7 @@ def test_one_training_each_says_what_is_known_of_the_noise() -> None:
     assert nothing.startswith("No run of this task in the store has two seeds with a score on these rows")
     assert nothing.partition(": ")[2].startswith("--seeds 3 assesses")
     *_, lacking = explanations(judge, "folds", declared, [comparison(None)], None, lacks_trainings=True)
-    assert "first repeat the command, which trains what is missing; then --seeds 3 assesses" in lacking
+    assert "first train what is missing; then --seeds 3 assesses" in lacking
     first, *_, known = explanations(judge, "folds", declared, [comparison(None)], KnownNoise(0.0763, 20, 2))
     assert "other seeds and other validation rows would change?" in first
     assert "the MAE of a fold varies by 7.6 % (standard deviation, 20 degrees of freedom, from 2 runs" in known

@@ -352,6 +352,10 @@ def test_task_names_and_paths(tmp_path, monkeypatch):
     for name in ("mine.csv", "./mine", "a/b"):
         with pytest.raises(UsageError, match="There is no file or folder"):
             find_own_data(name)
+    (tmp_path / "crystals" / "mine.csv").touch()
+    monkeypatch.setenv("SEN_BENCH_DATA", "crystals")
+    with pytest.raises(UsageError, match=r"Do you mean crystals/mine\.csv\?"):
+        find_own_data("mine.csv")
 
 
 # --- whole runs
