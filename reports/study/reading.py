@@ -71,10 +71,12 @@ def read_studies(
         One study for each task, sorted by name; runs on different contents of own data are in different studies.
 
     Raises:
-        UsageError: A folder does not exist, no run in them has a finished fold, or a published file has no
-            predictions for their rows.
+        UsageError: There is no path, a folder does not exist, no run in them has a finished fold, or a published file
+            has no predictions for their rows.
         DataError: A published file cannot be read.
     """
+    if not paths:
+        raise UsageError("No run is named: give runs, folders of runs, or archives of them.")
     with collect_notes() as notes:
         files = [read_predictions(path) for path in against]
         # The same results count once, however often they are given: by several names, copied, or archived.
@@ -104,7 +106,7 @@ def read_studies(
             key = *(task_facts[name] for name in _KEY), content
             groups.setdefault(key, []).append(result)
             notes_of.setdefault(key[0], []).extend(notes[before:])
-    where = ", ".join(map(str, paths)) or "no folder at all"
+    where = ", ".join(map(str, paths))
     if not groups:
         if empty:
             raise UsageError(f"No fold is finished yet of the {count(len(empty), 'run')} below {where}.")

@@ -246,6 +246,8 @@ def test_nothing_to_report_on_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no folder"):
         read_studies([tmp_path / "runs"])
     (tmp_path / "runs").mkdir()
+    with pytest.raises(UsageError, match="No run is named"):
+        read_studies([])
     with pytest.raises(UsageError, match="There is no run below"):
         read_studies([tmp_path / "runs"])
     make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[])
