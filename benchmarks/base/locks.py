@@ -33,6 +33,8 @@ class Taken(Exception):  # noqa: N818 - a state of the lock that its callers han
 def lock(path: Path, doing: str | None = None) -> Iterator[bool]:
     """Hold the lock of a file during the block. The file stays: without it, two could hold locks of the same name.
 
+    Only the holder may delete the file, as the last thing it does: whoever waits then takes the lock of a new file.
+
     Where the file system has no locks, the block is entered all the same, and a warning says so once in a command.
 
     Args:

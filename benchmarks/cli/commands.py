@@ -455,24 +455,24 @@ def clean(
 
     if not runs and not cache:
         raise UsageError("Nothing is named to delete: name runs, such as runs/TASK/NAME-HASH, or give --cache.")
-    found = [find_run(path) for path in runs or ()]
+    found = {run.path.resolve(): run for run in map(find_run, runs or ())}  # a run may be named twice
     with ExitStack() as stack:
-        for run in found:
-            stack.enter_context(run.held(run.begun(), "and then delete the run"))
-            say(f"{run.path}: {count(len(run.trainings()), 'result')}, {_size(run.written_files())}")
+        written = [(run, stack.enter_context(run.deletable())) for run in found.values()]
+        for run, files in written:
+            say(f"{run.path}: {count(len(run.trainings()), 'result')}, {_size(files)}")
         folders = cached_files() if cache else {}
         if cache:
             n_files = [path for files in folders.values() for path in files]
             say(f"{cache_folder()}: {count(len(folders), 'table')} of crystals or graphs, {_size(n_files)}")
-        if not (found or folders):
+        if not (written or folders):
             return
         if not yes and not typer.confirm("Delete this for good?"):
             say("Nothing was deleted.")
             raise typer.Exit(1)
-        for run in found:
-            run.delete()
+        for run, files in written:
+            run.delete(files)
         taken = [folder for folder, files in folders.items() if not delete_cached(folder, files)]
-    kept = [run.path for run in found if run.path.exists()] + [folder for folder in folders if folder.exists()]
+    kept = [run.path for run, _ in written if run.path.exists()] + [folder for folder in folders if folder.exists()]
     say("Deleted.")
     for path in kept:
         why = "another process is building it" if path in taken else "it holds files that sen-bench did not write"

@@ -157,6 +157,15 @@ class Tuned(Config):
     data: str = Field(description="Hash of the crystals of the task, their targets and their split.")
     folds: tuple[int, ...] = Field(min_length=1, description="Folds of which no test row was used.")
     trials: int = Field(ge=1, description="Number of recipes that were tried.")
+    without: str | None = Field(
+        None, description="Hash of the crystals of the task whose formulas neither trained nor judged (--without)."
+    )
+
+    @model_serializer(mode="wrap")
+    def _record(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older recipe files, and so the names of their runs, do not have."""
+        content: dict[str, Any] = dump(self)
+        return {name: value for name, value in content.items() if value is not None}
 
 
 class Pretrained(Config):

@@ -86,13 +86,17 @@ _SEED = re.compile("seed_(0|[1-9][0-9]{0,18})")
 _FOLD = re.compile("fold_(0|[1-9][0-9]{0,18})(.*)")
 _FAILURE = re.compile(r"\.fold_(0|[1-9][0-9]{0,18})\.failure")
 _REPLACED = "replaced"
-# What sen-bench writes in a run, by the path below its folder: files beside the result of a training, results whole,
-# replaced or cut short, and curves.
+_REPLACED_SUFFIX = rf"\.{_REPLACED}(-[0-9]+)?"
+# The end of a name while its file or folder is being written.
+_PART = r"\.[0-9a-f]{8}"
+# What sen-bench writes in a run, by the path below its folder: what lies beside the result of a training, results
+# whole, replaced or cut short, and curves. Other names, such as that of a copy, "fold_0.good", are the user's.
 _WRITTEN = re.compile(
-    r"config\.json|summary\.json|\.(config|summary)\.(json\.[0-9a-f]{8}|lock)"
-    r"|seed_[0-9]+/(\.?fold_[0-9]+\.[^/]+"
-    r"|\.?fold_[0-9]+(\.[^/]+)?/\.?(predictions\.csv|calibration\.csv|history\.csv|metrics\.json|manifest\.json"
-    r"|model\.safetensors)(\.[0-9a-f]{8})?"
+    rf"(config|summary)\.json|\.(config|summary)\.(json{_PART}|lock)|seed_[0-9]+/("
+    rf"fold_[0-9]+\.state\.safetensors|\.fold_[0-9]+\.(lock|failure|state\.safetensors{_PART})"
+    rf"|\.\.fold_[0-9]+\.failure{_PART}"
+    rf"|(fold_[0-9]+({_REPLACED_SUFFIX})?|\.fold_[0-9]+{_PART}(\.old)?)/("
+    rf"{'|'.join(map(re.escape, (*_RESULT_FILES, _WEIGHTS)))}|\.(metrics|manifest)\.json{_PART})"
     r"|fold_[0-9]+\.tensorboard/(.+/)?events\.out\.tfevents[^/]*)"
 )
 _BEGUN = re.compile(r"\.?fold_(0|[1-9][0-9]{0,18})(\..+)?")
@@ -171,7 +175,7 @@ class Run:
             Taken: Another process runs the training.
             UsageError: The run folder cannot be written.
         """
-        path = self._sibling(training, "lock", hidden=True)
+        path = self._lock_path(training)
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
         return lock(path)
@@ -188,8 +192,8 @@ class Run:
             (self.folder / "summary.json").unlink(missing_ok=True)
             for training in begun:
                 final = self.folder / _subfolder(training)
-                names = (final.name, self.log_path(training).name, f"{final.name}.{_REPLACED}*")
-                for path in (path for name in names for path in final.parent.glob(name)):
+                own = re.compile(rf"{final.name}(\.tensorboard|{_REPLACED_SUFFIX})?")
+                for path in (path for path in final.parent.iterdir() if own.fullmatch(path.name)):
                     shutil.rmtree(path)
                 self.state_path(training).unlink(missing_ok=True)
 
@@ -220,17 +224,33 @@ class Run:
                     found.add(Training(int(seed[1]), int(fold[1])))
         return sorted(found)
 
-    def written_files(self) -> list[Path]:
-        """The files of the run that sen-bench wrote; whatever else lies in its folder is not among them."""
-        files = (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
-        return sorted(path for path in files if _WRITTEN.fullmatch(path.relative_to(self.folder).as_posix()))
+    @contextmanager
+    def deletable(self) -> Iterator[list[Path]]:
+        """Let no training of the run go on or begin in a block; yields the files that `delete` may delete in it.
 
-    def delete(self) -> None:
-        """Delete what sen-bench wrote of the run, and each folder that this leaves empty.
+        They are those that sen-bench wrote; whatever else lies in its folder is not among them. The files of locks come
+        last, and only those whose lock is held.
 
-        Only the holder of the locks of all trainings (`begun`) may call it.
+        Raises:
+            UsageError: Another process uses the run, or the run folder cannot be written.
         """
-        for path in self.written_files():
+        locks = [self.folder / ".summary.lock", self._config_lock]
+        with ExitStack() as stack:
+            for path in reversed(locks):
+                try:
+                    stack.enter_context(lock(path))
+                except Taken:
+                    raise UsageError(f"Another process is using {self.path}: repeat this when it has ended.") from None
+            begun = self.begun()
+            stack.enter_context(self.held(begun, "and then delete the run"))
+            files = (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
+            written = {path for path in files if _WRITTEN.fullmatch(path.relative_to(self.folder).as_posix())}
+            locks = [*map(self._lock_path, begun), *locks]
+            yield [*sorted(path for path in written if path.suffix != ".lock"), *(p for p in locks if p in written)]
+
+    def delete(self, files: Iterable[Path]) -> None:
+        """Delete files of the run, and each folder that this leaves empty; only in a block of `deletable`."""
+        for path in files:
             path.unlink()
         for folder, _, _ in os.walk(self.folder, topdown=False):
             with suppress(OSError):  # something else is in it
@@ -241,7 +261,7 @@ class Run:
 
         Only the holder of the lock may call it.
         """
-        lock = self._sibling(training, "lock", hidden=True)
+        lock = self._lock_path(training)
         for path in lock.parent.glob(f".fold_{training.fold}.*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -324,6 +344,14 @@ class Run:
         """Where a training keeps what is not its result: "seed_0/fold_0.suffix"."""
         name = f"{'.' if hidden else ''}fold_{training.fold}.{suffix}"
         return (self.folder / _subfolder(training)).with_name(name)
+
+    def _lock_path(self, training: Training) -> Path:
+        return self._sibling(training, "lock", hidden=True)
+
+    @property
+    def _config_lock(self) -> Path:
+        """The file of the lock under which config.json is written, and no training begins."""
+        return self.folder / ".config.lock"
 
     def _named(self, suffix: str) -> list[tuple[Training, AnyPath]]:
         """Files and folders with the name of a training and this suffix, in the order of the trainings."""
@@ -426,6 +454,29 @@ class Run:
             UsageError: The run folder cannot be written.
             UnreadableError: The system refuses to read the config.json that it has.
         """
+        with self._writing(), self._config_held():
+            self._put_config(facts)
+
+    def keep_config(self, facts: Mapping[str, Any]) -> None:
+        """Write config.json if it is gone because the run was deleted after a training was planned.
+
+        Only the holder of the lock of a training may call it: from then on the run cannot be deleted.
+
+        Args:
+            facts: See `write_config`.
+
+        Raises:
+            UsageError: The run folder cannot be written.
+        """
+        with self._writing(), self._config_held():
+            if not (self.folder / "config.json").exists():
+                self._put_config(facts)
+
+    def _config_held(self) -> AbstractContextManager[bool]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return lock(self._config_lock, f"planning or deleting {self.path}")
+
+    def _put_config(self, facts: Mapping[str, Any]) -> None:
         current = facts_digest(facts)
         try:
             known = _read_json(self.path / "config.json").get("digests", [])
@@ -434,9 +485,7 @@ class Run:
         except DataError:  # a new run, or a damaged file, which is written again
             known = []
         earlier = [digest for digest in known if digest != current] if isinstance(known, list) else []
-        with self._writing():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / "config.json", {"format": FORMAT, **facts, "digests": [*earlier, current]})
+        write_json(self.folder / "config.json", {"format": FORMAT, **facts, "digests": [*earlier, current]})
 
     def read_config(self) -> dict[str, Any]:
         """Read config.json, and check that it is as a command wrote it for this folder.

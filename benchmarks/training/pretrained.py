@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +91,18 @@ class InitialWeights:
             raise DataError(f"{source.source} is not the file that it was trained on")
         share = config["training"]["validation"]
 
-        def rows_of(folds: Collection[int]) -> list[NDArray[np.int64]]:
-            """Return the rows of each fold that are not its test rows."""
-            found = source.folds(self.training.seed, config["limit"], share, numbers=[*folds])
+        def rows_of(dataset: Dataset, folds: Collection[int], limit: int | None) -> list[NDArray[np.int64]]:
+            """Return the rows of each fold that train or validate."""
+            found = dataset.folds(self.training.seed, limit, share, numbers=[*folds])
             return [np.union1d(fold.train, fold.validation) for fold in found]
 
-        (rows,) = rows_of([self.training.fold])
-        if tuned:  # a row that chose the recipe is a test row of none of these folds
-            rows = np.union1d(rows, functools.reduce(np.intersect1d, rows_of(tuned["folds"])))
+        (rows,) = rows_of(source, [self.training.fold], config["limit"])
+        if tuned:
+            # A row that chose the recipe is a test row of none of these folds. The search had no limit, or another one;
+            # unless it left out the same rows as the run, it may have left out none.
+            has_same = tuned.get("without") == (config.get("without") or {}).get("data")
+            searched = source if has_same else replace(source, left_out=None)
+            rows = np.union1d(rows, functools.reduce(np.intersect1d, rows_of(searched, tuned["folds"], None)))
         return find_known(dataset.table, source.table, rows, progress=progress)
 
 

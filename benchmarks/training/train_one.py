@@ -71,6 +71,7 @@ def train_one(
         ):
             if is_held:
                 run.sweep(training)
+            run.keep_config(run_facts(plan.config, plan.dataset))
             if run.is_finished(training):  # another process has finished it since the plan was made
                 return run.read_metrics(training)
             return _train_and_store(planned, held, threads, on_epoch, stop)

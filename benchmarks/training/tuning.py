@@ -298,6 +298,7 @@ class Tuning:
             data=self._dataset.digest,
             folds=self._folds,
             trials=self.n_trials,
+            without=self._dataset.left_out.digest if self._dataset.left_out else None,
         )
         tables: dict[str, dict[str, Any]] = {"tuned": tuned.model_dump()}
         for field, value in {**self._fields, **best.fields}.items():

@@ -744,8 +744,9 @@ def test_clean_deletes_what_sen_bench_wrote_of_a_run_after_asking(
     assert answer.code == 2
     assert "Another process is training fold 2, seed 0" in answer.err
     assert len(run.trainings()) == 2
-    answer = sen_bench("clean", folder, "--yes")
+    answer = sen_bench("clean", f"{folder.parent}/../{folder.parent.name}/{folder.name}", folder, "--yes")
     assert answer.code == 0
+    assert answer.out.count("2 results") == 1
     assert [path for path in folder.rglob("*") if path.is_file()] == [note]
     assert f"{folder} stays, because it holds files that sen-bench did not write" in answer.out
 

@@ -300,6 +300,10 @@ def test_a_tuned_recipe_is_recorded_and_is_for_its_own_variant(tmp_path: Path) -
         build_config("prototypes", "capsule", file=file)
     with pytest.raises(UsageError, match="is a recipe that was tuned with --recipe own: give that option here, too"):
         build_config("prototypes", "mlp", recipe="common", file=file)
+    file.write_text(TUNED.replace("trials = 3", 'trials = 3\nwithout = "digest"'))
+    without = build_config("prototypes", "mlp", file=file)
+    assert without.model_dump(mode="json")["tuned"] == content["tuned"] | {"without": "digest"}
+    file.write_text(TUNED)
     by_set = [f"tuned.{field}={json.dumps(value)}" for field, value in content["tuned"].items()]
     again = build_config("prototypes", "mlp", assignments=["training.learning_rate=1e-3", *by_set])
     assert again == config  # as the command of a report repeats it

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZipFile
@@ -17,7 +18,8 @@ from zipfile import ZipFile
 import pytest
 import torch
 
-from benchmarks.base.errors import DataError, UnreadableError
+from benchmarks.base.errors import DataError, UnreadableError, UsageError
+from benchmarks.base.locks import Taken
 from benchmarks.results.recorded import config_digest
 from benchmarks.results.store import Run, Training, find_run, find_runs, fold_means, is_older_format
 from tests.benchmarks.conftest import made_record, replace_file
@@ -409,6 +411,67 @@ def test_a_damaged_result_is_kept_when_it_is_replaced(run: Run) -> None:
         assert run.trainings() == [Training(0, 1), UNIT]
     run.discard([UNIT])
     assert not list(path.parent.glob("fold_2*"))
+
+
+def test_what_sen_bench_wrote_is_deleted_and_what_others_named_stays(run: Run) -> None:
+    seed, whole = run.folder / "seed_0", run.folder / "seed_0" / "fold_1"
+    curves = seed / "fold_1.tensorboard" / "events.out.tfevents.1"
+    users = [seed / "fold_1.good", seed / "fold_2.replaced.good", seed / ".fold_1.backup", run.folder / "seed_0.good"]
+    for name in ("fold_1.replaced", "fold_1.replaced-2", ".fold_1.01234567", ".fold_1.01234567.old"):
+        shutil.copytree(whole, seed / name)
+    for copy in users[:3]:
+        shutil.copytree(whole, copy)
+    shutil.copytree(seed, users[3])
+    curves.parent.mkdir()
+    names = (
+        "fold_1.state.safetensors",
+        ".fold_3.failure",
+        "..fold_3.failure.01234567",
+        "fold_1/.metrics.json.01234567",
+    )
+    for path in (curves, *map(seed.joinpath, names), seed / "fold_1.mine.csv", whole / "note.txt"):
+        path.write_text("")
+    run.write_summary(dict)
+    kept = {path for user in users for path in user.rglob("*") if path.is_file()}
+    with run.deletable() as files:
+        run.delete(files)
+    left = {path for path in run.folder.rglob("*") if path.is_file()}
+    assert left == {*kept, seed / "fold_1.mine.csv", whole / "note.txt"}
+    run.discard([UNIT])
+    assert users[1].exists()
+
+
+def test_no_training_begins_while_its_run_is_deleted_and_then_config_is_written_again(run: Run) -> None:
+    new, begins = Training(1, 0), threading.Event()
+
+    def begin() -> None:
+        with run.lock(new):
+            begins.set()
+            run.keep_config(FACTS)
+            store(run, new)
+
+    with run.deletable() as files, pytest.raises(Taken), run.lock(UNIT):
+        pass
+    with run.deletable() as files:
+        thread = threading.Thread(target=begin)
+        thread.start()
+        assert begins.wait(60)
+        thread.join(0.3)
+        assert thread.is_alive()
+        assert not run.training_path(new).exists()
+        run.delete(files)
+        assert (run.folder / "seed_1" / ".fold_0.lock").exists()  # it is held by the thread
+        assert not (run.folder / "seed_0").exists()
+    thread.join(60)
+    assert run.trainings() == [new]
+    message = r"is training fold 0, seed 1 in .*: stop it first, and then delete the run\.$"
+    with run.lock(new), pytest.raises(UsageError, match=message), run.deletable():
+        pass
+    with run.deletable(), pytest.raises(UsageError, match="Another process is using"), run.deletable():
+        pass
+    with run.deletable() as files:
+        run.delete(files)
+    assert not run.folder.exists()
 
 
 @pytest.mark.parametrize("number", [99, None, [1]])

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks.base.errors import DataError, UsageError
-from benchmarks.data.dataset import Dataset, load_dataset
+from benchmarks.data.dataset import Dataset, LeftOut, load_dataset
 from benchmarks.data.tasks import get_task
 from benchmarks.results.archive import collect, write_archive
 from benchmarks.results.run_config import Tuned, build_config
@@ -145,6 +145,23 @@ def test_rows_that_chose_the_recipe_of_the_weights_are_known_to_them(
     one = tuned.model_copy(update={"folds": (0,)})
     initial = weights(train(tuned=one), folder=tmp_path / "data")
     assert set(initial.known_rows(jdft2d).tolist()) == set(range(40)) - tested[0]
+    # The search had no limit.
+    initial = weights(train(jdft2d, "mlp", "limit=8", tuned=one), folder=tmp_path / "data")
+    assert set(initial.known_rows(jdft2d).tolist()) == set(range(40)) - tested[0]
+
+
+def test_rows_that_the_run_left_out_are_known_unless_the_search_for_its_recipe_left_them_out_as_well(
+    train: Train, jdft2d: Dataset, tmp_path: Path
+) -> None:
+    (fold, *_) = jdft2d.folds()
+    rows = fold.train[:5]
+    left_out = LeftOut("phonons", "digest", tuple(jdft2d.table.ids[np.sort(rows)].tolist()))
+    dataset = replace(jdft2d, left_out=left_out)
+    tuned = Tuned(variant="mlp", recipe="own", task="matbench_jdft2d", data=jdft2d.digest, folds=(0,), trials=2)
+    all_train = set(fold.train.tolist()) | set(fold.validation.tolist())
+    for without, known in (("digest", all_train - set(rows.tolist())), (None, all_train), ("other", all_train)):
+        plan = train(dataset, tuned=tuned.model_copy(update={"without": without}))
+        assert set(weights(plan, folder=tmp_path / "data").known_rows(jdft2d).tolist()) == known
 
 
 def test_weights_that_cannot_be_had_are_refused(train: Train, tmp_path: Path) -> None:

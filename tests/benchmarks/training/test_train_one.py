@@ -58,6 +58,17 @@ def test_a_crystal_for_which_memory_does_not_suffice_is_named_before_the_trainin
     assert str(outcome).startswith("To train 'mlp' on the crystal ")
 
 
+def test_a_run_that_was_deleted_after_it_was_planned_is_a_run_again(tmp_path: Path) -> None:
+    config = build_config("prototypes", "none", flags={"limit": 100, "training.epochs": 1})
+    plan = make_plan(config, load_dataset(get_task("prototypes")), folds=[0], seeds=[0], out=tmp_path)
+    facts = plan.run.read_config()
+    with plan.run.deletable() as files:
+        plan.run.delete(files)
+    assert not plan.run.folder.exists()
+    train_one(PlannedTraining(plan, Training(0, 0)), "cpu", 1, lambda _: None, lambda: True)
+    assert plan.run.read_config() == facts
+
+
 @pytest.mark.parametrize("has_state", [True, False])
 def test_a_training_that_is_stopped_at_once_says_whether_it_has_a_state(tmp_path: Path, has_state: bool) -> None:
     config = build_config("prototypes", "mlp", flags={"limit": 100})

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.base.errors import DataError, RunError, UsageError
 from benchmarks.base.interrupts import Interrupted, StopRequest
 from benchmarks.data.crystal_table import read_matbench_json
-from benchmarks.data.dataset import Dataset
+from benchmarks.data.dataset import Dataset, LeftOut
 from benchmarks.data.tasks import get_task
 from benchmarks.results.run_config import build_config
 from benchmarks.training import tuning as module
@@ -192,6 +192,10 @@ def test_the_recipe_file_holds_what_was_given_and_what_was_found(dataset: Datase
     assert tuning.best is not None
     expected = build_config("matbench_jdft2d", "mlp", flags={**SIZES, "training.epochs": 1, **tuning.best.fields})
     assert config.model_copy(update={"tuned": None}) == expected
+    left_out = replace(dataset, left_out=LeftOut("phonons", "theirs", ()))
+    tuning = search(left_out, tmp_path, trials=1)
+    run(tuning)
+    assert tomllib.loads(tuning.recipe_path.read_text())["tuned"]["without"] == "theirs"
     with pytest.raises(UsageError, match=r"^The configuration, given for mlp, is a recipe that was tuned already"):
         search(dataset, tmp_path, given={"tuned.variant": "mlp"})
     with pytest.raises(UsageError, match=r"recipe\.toml, given for mlp, is a recipe that was tuned already"):
