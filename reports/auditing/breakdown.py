@@ -160,8 +160,12 @@ def describe(facts: Mapping[str, Any], unit: str = "", model: str = "the model")
 
 
 def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: str = "") -> list[str]:
-    """Return sentences on where, by the facts of `compare`, one of the models of these names errs less."""
-    return Sentences(__name__, {**facts, "one": one, "other": other, "unit": unit}).paragraphs("comparison")
+    """Return sentences on where, by the facts of `compare`, one of the models of these names is better.
+
+    A fact "p_over_folds", if there is one, is the p-value of the difference of the models on new data.
+    """
+    known = {"one": one, "other": other, "unit": unit, "level": 1 - CONFIDENCE}
+    return Sentences(__name__, {"p_over_folds": None, **facts, **known}).paragraphs("comparison")
 
 
 def rows_by_system(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[str, NDArray[np.int64]]]:
