@@ -195,7 +195,8 @@ def _summary(facts: Mapping[str, Any]) -> dict[Measure, dict[str, float | None]]
 def show_crystal(facts: Mapping[str, Any]) -> Iterator[Item]:
     """Return what to show of the facts of a crystal."""
     # Whoever reads the page elsewhere has not the folders of the one who made it.
-    items = Items(__name__, {**facts, "name": Path(facts["name"]).name, "digits": DIGITS})
+    name = facts["name"] if facts["target"] is not None else Path(facts["name"]).name
+    items = Items(__name__, {**facts, "name": name, "digits": DIGITS})
     capsules, pairs = facts["capsules"], facts["element_pairs"]
     yield items.text("summary")
     if len(facts["orbits"]) > 1:

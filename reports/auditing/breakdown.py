@@ -79,6 +79,9 @@ def break_down(
         loss = row_loss(kind, target, prediction)
     if not len(target) == len(prediction) == len(space_group) == len(loss) or len(target) == 0:
         raise ValueError("a breakdown needs rows, and one target, prediction and space group for each")
+    # A bootstrap draws rows by their places: the same rows have the same intervals wherever they come from.
+    order = np.lexsort((prediction, target, loss))
+    target, prediction, loss, space_group = target[order], prediction[order], loss[order], space_group[order]
 
     def facts(at: NDArray[np.int64]) -> dict[str, Any]:
         if kind == "regression":
@@ -130,7 +133,7 @@ def compare(
 
     def facts(name: str, at: NDArray[np.int64]) -> dict[str, Any]:
         first, second = losses[0][at], losses[1][at]
-        interval = _plain(bootstrap_mean(first - second))
+        interval = _plain(bootstrap_mean(np.sort(first - second)))
         low, high = interval
         errs_less = None
         if low is not None and high is not None:

@@ -36,6 +36,7 @@ __all__ = [
     "Look",
     "drawing",
     "heatmap",
+    "label_points",
     "legend",
     "legend_beside",
     "log_ticks",
@@ -234,6 +235,21 @@ def points(axes: Any, x: Any, values: Any, intervals: Any, label: str, *, hollow
     axes.scatter(
         x, values, s=16, marker=look.marker, facecolor=faces, edgecolor=look.colour, linewidth=0.9, clip_on=False
     )
+
+
+def label_points(
+    figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str], *, size: float
+) -> None:
+    """Write texts of this size beside points, those alone that do not touch an earlier one."""
+    figure.draw_without_rendering()  # where the axes are is known from here on
+    written: list[Any] = []
+    for point, text in zip(points, texts, strict=True):
+        label = axes.annotate(text, point, (3, 2), textcoords="offset points", fontsize=size)
+        box = label.get_window_extent()
+        if any(box.overlaps(other) for other in written):
+            label.remove()
+        else:
+            written.append(box)
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from reports.page.style import (
     MARKERS,
     SEQUENTIAL,
     SYSTEM_COLOURS,
+    label_points,
     legend,
     legend_beside,
     panels,
@@ -543,8 +544,8 @@ def draw_calcium(facts: Mapping[str, Any], label: str) -> Canvas:
     _colour_bar(figure, [axis], dots, label)
     legend(figure, handles, [f"cluster {own['cluster']} ({own['n']})" for own in facts["clusters"]])
     if facts["n"] <= 60:
-        for text, *place in zip(facts["formula"], *facts["points"], strict=True):
-            axis.annotate(typeset_formula(text), place, (3, 2), textcoords="offset points", fontsize=5)
+        places = list(zip(*facts["points"], strict=True))
+        label_points(figure, axis, places, list(map(typeset_formula, facts["formula"])), size=5)
     return figure
 
 

@@ -89,7 +89,7 @@ class Overview(Section):
 def _result_facts(study: Study, result: Result) -> dict[str, Any]:
     scores = fold_scores(result, study.task.kind)
     columns = {name: [scores[fold][name] for fold in scores] for name in next(iter(scores.values()))}
-    interval = bootstrap_mean(result.rows.error)
+    interval = bootstrap_mean(np.sort(result.rows.error))
     records = list(result.records.values())
     epochs = [record["epochs"] for record in records]
     seconds = [record["wall_seconds"] / record["epochs"] for record in records]
