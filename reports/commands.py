@@ -180,7 +180,7 @@ def explain(
         with RunDisplay() as display:
             from benchmarks.base.machine import pick_device, provenance
             from reports.environments.description import Models
-            from reports.explain import choose, show_explanation
+            from reports.explain import choose, show_explanation, title_of
             from reports.explain import explain as describe
             from reports.page.html import render
             from reports.page.report import Part, Report
@@ -191,6 +191,7 @@ def explain(
             names = [name.strip() for name in crystals.split(",") if name.strip()]
             chosen = choose(names, study, models, display.progress("Reading crystals"))
             outcomes = describe(chosen, study, models, display.progress("Describing crystals"))
+            study.title = title_of(outcomes, study)
             words = ["sen-bench", "explain", str(run), "--crystals", crystals, "-o", str(out)]
             words += ["--data-dir", str(data_dir)] if data_dir else []
             made = Report([Part(study, outcomes)], datetime.now(UTC), tuple(words), provenance(), by_section=False)

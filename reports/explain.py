@@ -34,15 +34,17 @@ from reports.page.style import COLOURS, SEQUENTIAL, WIDE, heatmap, subplots
 from reports.sections.equivalence import draw_bars, draw_densities, draw_pairs, draw_pearson, relation_table
 from reports.study.sentences import Sentences
 from reports.study.study import Absent, Study
-from reports.study.wording import dashed, in_brackets
+from reports.study.wording import dashed, in_brackets, join
 from sen.crystal import Crystal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["Chosen", "choose", "draw_capsules", "explain", "show_crystal", "show_explanation"]
+__all__ = ["Chosen", "choose", "draw_capsules", "explain", "show_crystal", "show_explanation", "title_of"]
 
 _POSE = ("scale x", "scale y", "rotation", "shear", "translation x", "translation y")
+# Formulas in the title of a page.
+_TITLED = 4
 # Capsules store the scales as differences from one.
 _IDENTITY = (1, 1, 0, 0, 0, 0)
 
@@ -151,6 +153,14 @@ def explain(chosen: Sequence[Chosen], study: Study, models: Models, progress: Pr
     return outcomes
 
 
+def title_of(outcomes: Sequence[Outcome], study: Study) -> str:
+    """Return the title of a page of crystals: "NaCl and MoS2 by capsule on matbench_phonons"."""
+    formulas = list(dict.fromkeys(outcome.facts["formula"] for outcome in outcomes if outcome.facts))
+    if len(formulas) > _TITLED:
+        formulas = [*formulas[: _TITLED - 1], f"{len(formulas) - _TITLED + 1} others"]
+    return f"{join(formulas)} by {study.runs[0].label} on {study.task.name}"
+
+
 def _capsules(crystal: Crystal, environments: Environments) -> dict[str, Any] | None:
     """Poses, presences and shares of the capsule block; None of another block or model."""
     extras = environments.extras
@@ -184,7 +194,9 @@ def _summary(facts: Mapping[str, Any]) -> dict[Measure, dict[str, float | None]]
 
 def show_crystal(facts: Mapping[str, Any]) -> Iterator[Item]:
     """Return what to show of the facts of a crystal."""
-    items = Items(__name__, {**facts, "digits": DIGITS})
+    # Whoever reads the page elsewhere has not the folders of the one who made it.
+    name = facts["name"] if facts["target"] is not None else Path(facts["name"]).name
+    items = Items(__name__, {**facts, "name": name, "digits": DIGITS})
     capsules, pairs = facts["capsules"], facts["element_pairs"]
     yield items.text("summary")
     if len(facts["orbits"]) > 1:

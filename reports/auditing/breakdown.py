@@ -79,6 +79,9 @@ def break_down(
         loss = row_loss(kind, target, prediction)
     if not len(target) == len(prediction) == len(space_group) == len(loss) or len(target) == 0:
         raise ValueError("a breakdown needs rows, and one target, prediction and space group for each")
+    # A bootstrap draws rows by their places: the same rows have the same intervals wherever they come from.
+    order = np.lexsort((prediction, target, loss))
+    target, prediction, loss, space_group = target[order], prediction[order], loss[order], space_group[order]
 
     def facts(at: NDArray[np.int64]) -> dict[str, Any]:
         if kind == "regression":
@@ -130,7 +133,7 @@ def compare(
 
     def facts(name: str, at: NDArray[np.int64]) -> dict[str, Any]:
         first, second = losses[0][at], losses[1][at]
-        interval = _plain(bootstrap_mean(first - second))
+        interval = _plain(bootstrap_mean(np.sort(first - second)))
         low, high = interval
         errs_less = None
         if low is not None and high is not None:
@@ -160,8 +163,12 @@ def describe(facts: Mapping[str, Any], unit: str = "", model: str = "the model")
 
 
 def describe_comparison(facts: Mapping[str, Any], one: str, other: str, unit: str = "") -> list[str]:
-    """Return sentences on where, by the facts of `compare`, one of the models of these names errs less."""
-    return Sentences(__name__, {**facts, "one": one, "other": other, "unit": unit}).paragraphs("comparison")
+    """Return sentences on where, by the facts of `compare`, one of the models of these names is better.
+
+    A fact "p_over_folds", if there is one, is the p-value of the difference of the models on new data.
+    """
+    known = {"one": one, "other": other, "unit": unit, "level": 1 - CONFIDENCE}
+    return Sentences(__name__, {"p_over_folds": None, **facts, **known}).paragraphs("comparison")
 
 
 def rows_by_system(space_group: NDArray[np.integer[Any]]) -> Iterable[tuple[str, NDArray[np.int64]]]:

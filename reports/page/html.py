@@ -47,6 +47,7 @@ def render(report: Report, facts_file: str, progress: Progress = lambda _done, _
     parts = [setter.part(part) for part in report.parts]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_finalize)
     return environment.from_string(template).render(
+        kind="sen-bench report" if report.by_section else "Crystals explained by sen-bench",
         title=" · ".join(part["title"] for part in parts),
         lead=_lead(report.parts),
         made=report.made.strftime("%d %B %Y, %H:%M UTC").lstrip("0"),

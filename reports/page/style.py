@@ -6,10 +6,13 @@ light or dark scheme. Every other colour stays as it is and must be visible on b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sen.crystal import CRYSTAL_SYSTEMS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +25,7 @@ __all__ = [
     "DIVERGING",
     "FONTS",
     "GRID",
+    "GROUP_COLOURS",
     "INK",
     "MARKERS",
     "MUTED",
@@ -32,6 +36,7 @@ __all__ = [
     "Look",
     "drawing",
     "heatmap",
+    "label_points",
     "legend",
     "legend_beside",
     "log_ticks",
@@ -58,17 +63,14 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 
-# None of these is one of COLOURS: the page would replace it in the legend, and not in points that are pixels.
-SYSTEM_COLOURS = {
-    "triclinic": "#7d6bb3",
-    "monoclinic": "#1f77b5",
-    "orthorhombic": "#5b8c9f",
-    "tetragonal": "#2a9d70",
-    "trigonal": "#b58a01",
-    "hexagonal": "#d1603e",
-    "cubic": "#c05780",
-    "unknown": "#7a7a7a",
-}
+#: Of elements, folds and other groups of atoms or rows: far from COLOURS, so that none is taken for a result.
+GROUP_COLOURS = ("#8a14ff", "#e87500", "#0062f5", "#ff14d0", "#0eaa0e", "#f50000", "#009f9f", "#7a9900")
+SYSTEM_COLOURS = {**dict(zip(CRYSTAL_SYSTEMS[1:], GROUP_COLOURS, strict=False)), "unknown": "#7a7a7a"}
+
+# Widths in points of a letter of a legend, and of its handle with the space around it.
+_LETTER, _HANDLE = 3.9, 26.0
+# The smallest labels of a heatmap that can be read, in points.
+_READABLE = 5.5
 
 FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
@@ -97,7 +99,7 @@ _SETTINGS: dict[str, Any] = {
     "savefig.facecolor": "none",
     "savefig.dpi": 220,
     "text.color": INK,
-    # A dollar in the name of a file or a model is not mathematics; what is takes parse_math=True.
+    # A dollar in the name of a file or a model is not mathematics.
     "text.parse_math": False,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -230,12 +232,42 @@ def points(axes: Any, x: Any, values: Any, intervals: Any, label: str, *, hollow
     low, high = np.asarray(intervals, dtype=float).T
     axes.vlines(x, low, high, color=look.colour, linewidth=1.0)
     faces = np.where(np.broadcast_to(hollow, np.shape(values)), "none", look.colour)
-    axes.scatter(x, values, s=16, marker=look.marker, facecolor=faces, edgecolor=look.colour, linewidth=0.9)
+    axes.scatter(
+        x, values, s=16, marker=look.marker, facecolor=faces, edgecolor=look.colour, linewidth=0.9, clip_on=False
+    )
+
+
+def label_points(
+    figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str], *, size: float
+) -> None:
+    """Write texts of this size beside points, those alone that do not touch an earlier one."""
+    figure.draw_without_rendering()  # where the axes are is known from here on
+    written: list[Any] = []
+    for point, text in zip(points, texts, strict=True):
+        label = axes.annotate(text, point, (3, 2), textcoords="offset points", fontsize=size)
+        box = label.get_window_extent()
+        if any(box.overlaps(other) for other in written):
+            label.remove()
+        else:
+            written.append(box)
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Put one legend above all axes of a figure; `axes.get_legend_handles_labels()` returns what it takes."""
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(6, max(1, len(labels))), handletextpad=0.4)
+    """Put one legend above all axes of a figure; `axes.get_legend_handles_labels()` returns what it takes.
+
+    It is one line where that fits, and else the fewest lines.
+    """
+    n = len(labels)
+    widths = [_HANDLE + _LETTER * len(label) for label in labels]
+    # Matplotlib fills one column after the other, and each is as wide as its longest label.
+    fitting = (
+        columns
+        for lines in range(1, n + 1)
+        for columns in [-(-n // lines)]
+        if sum(max(widths[at : at + lines]) for at in range(0, n, lines)) <= 72 * figure.get_figwidth()
+    )
+    look = {"handletextpad": 0.4, "columnspacing": 1.2}
+    figure.legend(handles, labels, loc="outside upper left", ncols=next(fitting, 1), **look)
 
 
 def legend_beside(figure: Figure, axes: Axes, height: str, labels: Sequence[str] | None = None) -> None:
@@ -273,6 +305,8 @@ def heatmap(
 ) -> None:
     """Draw a matrix as colours, with a colour bar; NaN shows the background.
 
+    Where not all labels of an axis can be read side by side, only every second, third... is written.
+
     Args:
         axes: Where to draw.
         matrix: The values, [n, m].
@@ -285,20 +319,27 @@ def heatmap(
     import seaborn as sns
 
     cmap, low, high = scale
+    box = axes.get_window_extent()
+    sides = (min(box.size),) * 2 if options.get("square") else box.size
+    room = [72 / axes.figure.dpi * side / len(labels) for side, labels in zip(sides, (columns, rows), strict=True)]
     sns.heatmap(
         matrix,
         cmap=cmap,
         vmin=low,
         vmax=high,
-        xticklabels=columns,
-        yticklabels=rows,
+        xticklabels=_thin(columns, room[0]),
+        yticklabels=_thin(rows, room[1]),
         cbar_kws={"label": label, "shrink": 0.8},
         rasterized=True,
         ax=axes,
         **options,
     )
-    # Small enough that the labels of many rows do not touch.
-    most = max(matrix.shape)
-    axes.tick_params(length=0, pad=2, labelsize=7 if most <= 30 else 5 if most <= 55 else 4)
-    axes.tick_params(axis="x", rotation=90)
-    axes.tick_params(axis="y", rotation=0)
+    sizes = [min(7, max(_READABLE, own)) for own in room]
+    axes.tick_params(axis="x", length=0, pad=2, rotation=90, labelsize=sizes[0])
+    axes.tick_params(axis="y", length=0, pad=2, rotation=0, labelsize=sizes[1])
+
+
+def _thin(labels: Sequence[Any], room: float) -> list[str]:
+    """Return labels, empty where the room in points for each is too little to read all."""
+    step = math.ceil(_READABLE / room)
+    return ["" if i % step else str(label) for i, label in enumerate(labels)]

@@ -18,7 +18,7 @@ from reports.environments.description import DescribedRows, Models, describe_tes
 from reports.environments.two_ks import pearson
 from reports.page.items import Column, Items, interval_columns
 from reports.page.section import Heading, Item, Section
-from reports.page.style import DIVERGING, INK, SYSTEM_COLOURS, WIDE, heatmap, legend_beside, subplots
+from reports.page.style import DIVERGING, GROUP_COLOURS, INK, WIDE, heatmap, legend_beside, subplots
 from reports.study.study import Absent, Result, Study
 from reports.study.wording import drawable, in_brackets
 from sen.crystal import SYMBOLS
@@ -34,8 +34,6 @@ _DRAWS = 50
 _MIN_CRYSTALS = 5
 # Points in a scatter; more would only make the file large.
 _SHOWN = 3000
-# Hues of COLOURS. The page would replace the exact values in the dark, but not in points that are pixels.
-_FOLD_COLOURS = [SYSTEM_COLOURS[name] for name in ("monoclinic", "hexagonal", "tetragonal", "triclinic", "trigonal")]
 
 
 def periodic_order(numbers: Iterable[int]) -> list[int]:
@@ -255,7 +253,7 @@ class Elements(Section):
         """The heatmap with its robustness, and the spread."""
         target = facts["target_name"] + in_brackets(facts["unit"])
         items = Items(
-            __name__, {**facts, "target": target, "min_crystals": _MIN_CRYSTALS, "most_colours": len(_FOLD_COLOURS)}
+            __name__, {**facts, "target": target, "min_crystals": _MIN_CRYSTALS, "most_colours": len(GROUP_COLOURS)}
         )
         yield items.text("summary")
         columns: list[Column]
@@ -319,7 +317,7 @@ def draw_correlation(elements: Sequence[str], correlation: Mapping[str, Any]) ->
 
     trained, untrained = (np.array(correlation[state]["mean"], dtype=float) for state in ("trained", "untrained"))
     n = len(elements)
-    side = min(WIDE - 0.8, 2.2 + 0.075 * n)
+    side = min(WIDE - 0.8, 2.2 + 0.1 * n)
     figure, axis = subplots(width=side + 0.9, height=side)
     # The plain layout loses the labels on the left of a square.
     figure.set_layout_engine("compressed")
@@ -342,12 +340,12 @@ def draw_spread(facts: Mapping[str, Any], label: str) -> Canvas:
     figure, axis = subplots(width=4.6, height=2.8)
     names = facts["fold_names"]
     folds = [f"fold {fold_label(fold, *names[fold : fold + 1])}" for fold in facts["fold"]]
-    several = len(set(folds)) <= len(_FOLD_COLOURS)
+    several = len(set(folds)) <= len(GROUP_COLOURS)
     sns.scatterplot(
         x=facts["target"],
         y=facts["spread"],
         hue=folds if several else None,
-        palette=dict(zip(sorted(set(folds)), _FOLD_COLOURS, strict=False)) if several else None,
+        palette=dict(zip(sorted(set(folds)), GROUP_COLOURS, strict=False)) if several else None,
         color=INK,
         s=float(np.clip(4000 / len(folds), 2, 12)),
         alpha=0.5,

@@ -34,9 +34,9 @@ from reports.environments.two_ks import (
 from reports.page.items import Column, Items
 from reports.page.section import Heading, Item, Section, Table
 from reports.page.style import (
-    COLOURS,
     DIVERGING,
     GRID,
+    GROUP_COLOURS,
     INK,
     MUTED,
     SEQUENTIAL,
@@ -48,7 +48,7 @@ from reports.page.style import (
     subplots,
 )
 from reports.study.study import Absent, Study
-from reports.study.wording import subscripted, typeset_formula, typeset_group
+from reports.study.wording import typeset_formula, typeset_symbol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -262,7 +262,7 @@ def relation_table(items: Items, crystals: Sequence[Mapping[str, Any]]) -> Table
     columns: list[Column] = [
         ("crystal", "crystal"),
         ("atoms", "atoms"),
-        ("shown as", lambda relation: subscripted(relation["first"] or "none found")),
+        ("shown as", lambda relation: typeset_symbol(relation["first"] or "none found")),
         ("coordinates", lambda relation: relation["xyz"] or ""),
         ("all operations between them", lambda relation: _count_names(relation["all"])),
         *((name, measure) for measure, name in WITH_UNIT.items()),
@@ -272,7 +272,7 @@ def relation_table(items: Items, crystals: Sequence[Mapping[str, Any]]) -> Table
 
 def _count_names(operations: Sequence[str]) -> str:
     """Name each of the operations once, with their number, as facts write them: "2_1 screw: -x, y+1/2, -z"."""
-    counts = Counter(subscripted(operation.partition(":")[0]) for operation in operations)
+    counts = Counter(typeset_symbol(operation.partition(":")[0]) for operation in operations)
     return ", ".join(name if n == 1 else f"{name} ({n})" for name, n in counts.items())
 
 
@@ -313,7 +313,7 @@ def _pair_rows(table: CrystalTable, rows: NDArray[np.int64]) -> list[int]:
 def _element_colours(labels: Iterable[str]) -> dict[str, str]:
     """Return a colour for each element among labels of orbits."""
     elements = dict.fromkeys(map(element_of, labels))
-    return {element: COLOURS[i % len(COLOURS)] for i, element in enumerate(elements)}
+    return {element: GROUP_COLOURS[i % len(GROUP_COLOURS)] for i, element in enumerate(elements)}
 
 
 def draw_bars(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
@@ -350,7 +350,7 @@ def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
         # As many letters of this size as fit above the box.
         width = max(9, round(size * 60 / max(n, 8)))
         axis.annotate(
-            typeset_group("\n".join(textwrap.wrap(subscripted(names), width))),
+            "\n".join(textwrap.wrap(typeset_symbol(names), width)),
             (start + size / 2 - 0.5, height),
             (0, 1.5),
             textcoords="offset points",
@@ -358,7 +358,6 @@ def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
             va="bottom",
             fontsize=5.5,
             linespacing=0.95,
-            parse_math=True,
         )
     beside = axis.twinx()
     turned = np.array(crystal["angle"]["after"])
@@ -370,8 +369,8 @@ def _draw_atoms(axis: Axes, crystal: Mapping[str, Any]) -> None:
     axis.set_xticks(range(n), [f"{atoms[0]}\nref.", *atoms[1:]], fontsize=6 if n <= 16 else 5)
     axis.tick_params(axis="x", length=0, rotation=90 if n > 16 else 0)
     kinds = ", ".join(crystal.get("shows", []))
-    name = f"{typeset_formula(crystal['formula'])}, {typeset_group(crystal['symbol'])}"
-    axis.set_title(f"{kinds}: {name}" if kinds else name, parse_math=True)
+    name = f"{typeset_formula(crystal['formula'])}, {crystal['symbol']}"
+    axis.set_title(f"{kinds}: {name}" if kinds else name)
 
 
 def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
@@ -379,11 +378,11 @@ def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
     figure, axes = subplots(2, 1, width=WIDE, height=3.6, sharex=True)
     for axis, (measure, name) in zip(axes, WITH_UNIT.items(), strict=True):
         ticks: list[int] = []
-        for i, crystal in enumerate(crystals):
+        for crystal in crystals:
             values = [pair[measure] for pair in crystal["pairs"]]
             start = ticks[-1] + 2 if ticks else 0
             places = range(start, start + len(values))
-            axis.bar(places, values, width=0.75, color=COLOURS[i % len(COLOURS)])
+            axis.bar(places, values, width=0.75, color=MUTED)
             ticks += places
             if axis is axes[0]:
                 axis.annotate(
@@ -394,7 +393,6 @@ def draw_pairs(crystals: Sequence[Mapping[str, Any]]) -> Canvas:
                     ha="center",
                     fontsize=7,
                     fontweight="bold",
-                    parse_math=True,
                 )
         axis.set_ylabel(name)
         axis.margins(y=0.15)

@@ -15,7 +15,7 @@ from benchmarks.results.store import Training
 from reports.environments.description import Models, open_models, predictions, shared_fold
 from reports.page.items import Column, Items
 from reports.page.section import Figure, Item, Section
-from reports.page.style import COLOURS, INK, MUTED, legend, panels
+from reports.page.style import GROUP_COLOURS, INK, MUTED, legend, panels
 from reports.study.study import Absent, Result, Study
 from reports.study.wording import drawable
 
@@ -116,7 +116,7 @@ def _figure(items: Items, facts: Mapping[str, Any]) -> Figure:
     def draw() -> Any:
         from matplotlib.lines import Line2D
 
-        sides = {"train": ("training rows", COLOURS[0]), "test": ("test rows", COLOURS[1])}
+        sides = {"train": ("training rows", GROUP_COLOURS[0]), "test": ("test rows", GROUP_COLOURS[1])}
         values = np.concatenate([np.ravel(result[side]["points"]) for result in results for side in sides])
         margin = 0.03 * np.ptp(values)
         ends = (values.min() - margin, values.max() + margin)

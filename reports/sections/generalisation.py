@@ -111,7 +111,8 @@ class Generalisation(Section):
         if facts["overlap"]:
             yield items.heading("overlap_heading")
             yield items.text("resembling")
-            yield _overlap_table(items, facts)
+            if facts["overlap"]["results"]:
+                yield _overlap_table(items, facts)
         if facts["others"] or facts["reason"]:
             yield items.text("elsewhere")
 

@@ -20,11 +20,12 @@ from reports.environments.description import Models, open_models, rows_of_traini
 from reports.page.items import Column, Items
 from reports.page.section import Heading, Item, Section, Table
 from reports.page.style import (
-    COLOURS,
+    GROUP_COLOURS,
     INK,
     MARKERS,
     SEQUENTIAL,
     SYSTEM_COLOURS,
+    label_points,
     legend,
     legend_beside,
     panels,
@@ -543,8 +544,8 @@ def draw_calcium(facts: Mapping[str, Any], label: str) -> Canvas:
     _colour_bar(figure, [axis], dots, label)
     legend(figure, handles, [f"cluster {own['cluster']} ({own['n']})" for own in facts["clusters"]])
     if facts["n"] <= 60:
-        for text, *place in zip(facts["formula"], *facts["points"], strict=True):
-            axis.annotate(typeset_formula(text), place, (3, 2), textcoords="offset points", fontsize=5, parse_math=True)
+        places = list(zip(*facts["points"], strict=True))
+        label_points(figure, axis, places, list(map(typeset_formula, facts["formula"])), size=5)
     return figure
 
 
@@ -578,7 +579,7 @@ def draw_by_system(facts: Mapping[str, Any], system: Sequence[str]) -> Canvas:
 
 def draw_groups(facts: Mapping[str, Any]) -> Canvas:
     """Draw the map of A-O-X compounds, a colour and a marker for each A; test rows have edges."""
-    colours, markers = (dict(zip(GROUPS, looks, strict=False)) for looks in (COLOURS, MARKERS))
+    colours, markers = (dict(zip(GROUPS, looks, strict=False)) for looks in (GROUP_COLOURS, MARKERS))
     groups, tested = facts["group"], np.array(facts["tested"])
     figure = _draw_groups(facts["points"], groups, colours, "{}–O–X ({})", style=groups, markers=markers, s=18)
     figure.axes[0].collections[0].set(edgecolors=INK, linewidths=np.where(tested, _EDGE, 0.0))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmarks.base.console import figures
 from benchmarks.base.workers import Progress
 from benchmarks.results.contrasts import MEANINGFUL, REFERENCE, TARGET, known_noise
 from benchmarks.results.leaderboard import TAGS, published, rank, source
@@ -25,6 +26,10 @@ from reports.study.study import Result, Study, fold_scores
 
 __all__ = ["Overview"]
 
+# In the figure of scores, errors beyond this many times the median are numbers at the edge: they would crush the axis.
+_FARTHEST = 2.5
+# What a verdict is called in the report, where that is not its own name.
+_WORDS = {"undecided": "no significant difference"}
 # The two answers of a comparison, and how they are called.
 _QUESTIONS = {"on_these_folds": "on these folds", "on_new_data": "on new data"}
 
@@ -84,7 +89,7 @@ class Overview(Section):
 def _result_facts(study: Study, result: Result) -> dict[str, Any]:
     scores = fold_scores(result, study.task.kind)
     columns = {name: [scores[fold][name] for fold in scores] for name in next(iter(scores.values()))}
-    interval = bootstrap_mean(result.rows.error)
+    interval = bootstrap_mean(np.sort(result.rows.error))
     records = list(result.records.values())
     epochs = [record["epochs"] for record in records]
     seconds = [record["wall_seconds"] / record["epochs"] for record in records]
@@ -264,7 +269,8 @@ def _published_for_comparison(facts: Mapping[str, Any]) -> list[Mapping[str, Any
     return others[: n_better + 1]
 
 
-def _score_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
+def _score_lines(items: Items, facts: Mapping[str, Any], board: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the figure of scores draws of each result and published model, from the worst to the best."""
     metric = facts["metric"]
     lines: list[dict[str, Any]] = []
     for result in facts["results"]:
@@ -274,28 +280,44 @@ def _score_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
         elif not result["has_all_rows"]:
             few = f" (n = {result['rows']:,})"
         values = [scores[metric["name"]] for scores in result["scores"].values()]
-        lines.append({**result, "values": values, "shown": f"{result['label']}{few}", "colour": INK})
-    board = _published_for_comparison(facts)
+        ends = [result["row_error"][end] for end in ("low", "high")]
+        own = {"values": values, "interval": ends if metric["name"] == "mae" and None not in ends else None}
+        lines.append({**result, **own, "shown": f"{result['label']}{few}", "colour": INK})
     for entry in board:
         name, has_folds = entry["label"], None not in entry["folds"]
         values = entry["folds"] if has_folds else [entry["mean"]]
-        lines.append({"label": name, "values": values, "shown": name, "colour": MUTED, "has_folds": has_folds})
+        looks = {"shown": name, "colour": MUTED, "has_folds": has_folds}
+        lines.append({"label": name, "values": values, "interval": None, **looks})
     for line in lines:
         line["values"] = [value for value in line["values"] if value is not None]
     lines = [line | {"mean": statistics.fmean(line["values"])} for line in lines if line["values"]]
     lines.sort(key=lambda line: line["mean"], reverse=not metric["higher_is_better"])
+    means = [line["mean"] for line in lines]
+    edge = math.inf if metric["higher_is_better"] or not means else _FARTHEST * statistics.median_low(means)
+    return [line | {"is_beyond": line["mean"] > edge} for line in lines]
+
+
+def _score_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
+    board = _published_for_comparison(facts)
+    lines = _score_lines(items, facts, board)
 
     def draw() -> Any:
         figure, axes = subplots(width=WIDE, height=0.75 + 0.22 * len(lines))
         for y, line in enumerate(lines):
             look, values = look_of(line["label"]), line["values"]
+            if line["is_beyond"]:
+                place = {"xy": (1, y), "xycoords": ("axes fraction", "data"), "va": "center", "ha": "right"}
+                axes.annotate(f"{figures(line['mean'])} \N{RIGHTWARDS ARROW}", **place, color=look.colour, fontsize=7)
+                continue
+            if line["interval"]:
+                axes.hlines(y, *line["interval"], color=look.colour, linewidth=1.0)
             if line["has_folds"]:
                 axes.scatter(values, [y] * len(values), s=16, marker=look.marker, color=look.colour, alpha=0.55, lw=0)
             axes.scatter(line["mean"], y, s=90, marker="|", color=look.colour, linewidths=2)
         axes.set_yticks(range(len(lines)), [line["shown"] for line in lines])
         for label, line in zip(axes.get_yticklabels(), lines, strict=True):
             label.set_color(line["colour"])
-        axes.set(ylim=(-0.7, len(lines) - 0.3), xlabel=f"{metric['label']}{items.unit}")
+        axes.set(ylim=(-0.7, len(lines) - 0.3), xlabel=f"{facts['metric']['label']}{items.unit}")
         axes.tick_params(axis="y", length=0)
         axes.yaxis.grid(True)
         axes.spines["left"].set_visible(False)
@@ -327,6 +349,10 @@ def _by_verdict(contrasts: Iterable[Mapping[str, Any]], question: str) -> dict[s
     return found
 
 
+def _word(verdict: str) -> str:
+    return _WORDS.get(verdict, verdict)
+
+
 def _name(contrast: Mapping[str, Any]) -> str:
     return f"{contrast['first']} – {contrast['second']}"
 
@@ -350,7 +376,7 @@ def _difference_figure(items: Items, metric: str, contrasts: Sequence[Mapping[st
         figure.supxlabel(f"difference of {metric}{items.unit}", fontsize=8)
         return figure
 
-    return items.figure("differences", draw)
+    return items.figure("differences", draw, words=_WORDS)
 
 
 def _draw_answer(panel: Any, y: int, difference: float, answer: Mapping[str, Any]) -> None:
@@ -362,13 +388,13 @@ def _draw_answer(panel: Any, y: int, difference: float, answer: Mapping[str, Any
     panel.scatter(difference, y, s=16, facecolor=face, edgecolor=INK, linewidth=0.9, zorder=3)
     colour = INK if is_known else MUTED
     place = {"xy": (1.02, y), "xycoords": ("axes fraction", "data"), "va": "center"}
-    panel.annotate(answer["verdict"], **place, color=colour, fontsize=7, annotation_clip=False)
+    panel.annotate(_word(answer["verdict"]), **place, color=colour, fontsize=7, annotation_clip=False)
 
 
 def _difference_table(items: Items, contrasts: Sequence[Mapping[str, Any]], question: str) -> Table:
     columns: list[Column] = [
         ("first – second", _name),
-        ("verdict", f"{question}.verdict"),
+        ("verdict", lambda each: _word(each[question]["verdict"])),
         (f"Δ{items.unit}", "difference"),
         ("95 % low", f"{question}.low"),
         ("95 % high", f"{question}.high"),

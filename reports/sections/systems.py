@@ -13,6 +13,7 @@ from reports.auditing.breakdown import SMALL, break_down, compare, describe, des
 from reports.page.items import Column, Items, interval_columns
 from reports.page.section import Figure, Item, Section, Table, Text
 from reports.page.style import INK, WIDE, legend, look_of, points, subplots
+from reports.study.differences import compare_results
 from reports.study.row_facts import crystal_systems
 from reports.study.study import Result, Study, shared_rows
 from sen.crystal import CRYSTAL_SYSTEMS
@@ -117,6 +118,8 @@ def _violin(study: Study, one: Result, other: Result) -> dict[str, Any]:
         ]
         for entry in comparison["systems"]
     }
+    answers = [each.on_new_data for each in compare_results(study, [(one, other)])]
+    comparison["p_over_folds"] = next((answer.p for answer in answers), None)
     return {**sides, "comparison": comparison, "quantiles": errors}
 
 
@@ -151,17 +154,17 @@ def _system_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
         figure, axes = subplots(1, len(scores), width=WIDE, height=3.1, squeeze=False)
         step = 0.72 / len(results)
         for panel, (key, label) in zip(axes.flat, scores.items(), strict=True):
+            edge = 1.08 * _top(systems, key) if facts["kind"] == "regression" else 1.0
             for i, result in enumerate(results):
                 shown = [system for system in result["systems"] if system[key] is not None]
                 x = [names.index(system["group"]) + (i - (len(results) - 1) / 2) * step for system in shown]
-                values, intervals, hollow = (
-                    [system[name] for system in shown] for name in (key, f"{key}_interval", "is_small")
-                )
+                intervals, hollow = ([system[name] for system in shown] for name in (f"{key}_interval", "is_small"))
+                values = [min(system[key], edge) for system in shown]
                 points(panel, x, values, intervals, result["label"], hollow=hollow)
             panel.set_xticks(range(len(names)), [f"{name}\n{most[name]:,}" for name in names], rotation=45, ha="right")
             panel.set_ylabel(label)
             if facts["kind"] == "regression":
-                panel.set_ylim(0, 1.08 * _top(systems, key))
+                panel.set_ylim(0, edge)
             panel.yaxis.grid(True)
         legend(figure, *axes[0, 0].get_legend_handles_labels())
         return figure
@@ -171,10 +174,10 @@ def _system_figure(items: Items, facts: Mapping[str, Any]) -> Figure:
 
 
 def _top(systems: Iterable[Mapping[str, Any]], key: str) -> float:
-    """The highest end of an interval, or value where the rows are too few for one."""
+    """The highest end of an interval of systems that have enough rows; or the highest value, where none has."""
     known = [system for system in systems if system[key] is not None]
-    ends = [system[key] if system["is_small"] else system[f"{key}_interval"][1] or system[key] for system in known]
-    return max(ends, default=1.0) or 1.0
+    ends = [system[f"{key}_interval"][1] or system[key] for system in known if not system["is_small"]]
+    return max(ends or [system[key] for system in known], default=1.0) or 1.0
 
 
 def _system_table(items: Items, facts: Mapping[str, Any]) -> Table:

@@ -53,13 +53,17 @@ def contrasts_of(study: Study) -> list[tuple[Result, Result]]:
     return [(results[first], results[second]) for first, second in declare(_variants(study))]
 
 
-def compare_results(study: Study) -> list[Comparison]:
+def compare_results(study: Study, contrasts: Sequence[tuple[Result, Result]] | None = None) -> list[Comparison]:
     """Compare the results of each contrast; those without a common training or row are left out.
+
+    Args:
+        study: The study.
+        contrasts: By default its own.
 
     Raises:
         DataError: Predictions of a run cannot be read.
     """
-    contrasts = contrasts_of(study)
+    contrasts = contrasts_of(study) if contrasts is None else contrasts
     metric = primary_metric(study.task.kind)
     runs = {run.label: _of_run(run, metric.name) for pair in contrasts for run in pair if run.run}
 

@@ -24,10 +24,11 @@ __all__ = [
     "signed",
     "space_group_symbol",
     "spanned",
-    "subscripted",
     "typeset_formula",
-    "typeset_group",
+    "typeset_symbol",
 ]
+
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def after_number(unit: str) -> str:
@@ -89,12 +90,12 @@ def signed(value: float | None) -> str:
 
 
 def space_group_symbol(number: int) -> str:
-    """Return the short Hermann-Mauguin symbol of a space group as it is printed: "Pmn2₁"; of 0 "unknown"."""
+    """Return the short Hermann-Mauguin symbol of a space group as it is printed, with bars; of 0 "unknown"."""
     import moyopy
 
     if not number:
         return "unknown"
-    return subscripted(moyopy.SpaceGroupType(number).hm_short.replace(" ", ""))
+    return typeset_symbol(moyopy.SpaceGroupType(number).hm_short.replace(" ", ""))
 
 
 def spanned(numbers: Iterable[int]) -> str:
@@ -104,17 +105,12 @@ def spanned(numbers: Iterable[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def subscripted(symbol: str) -> str:
-    """Return a symbol with screws as they are printed: "2₁" for "2_1"."""
-    return re.sub(r"_(\d)", lambda screw: chr(ord("₀") + int(screw[1])), symbol)
-
-
 def typeset_formula(text: str) -> str:
-    """Return a formula for matplotlib with parse_math: "MoSe2" with its numbers as subscripts."""
-    return re.sub(r"(?<=[A-Za-z)\]])(\d+\.?\d*)", r"$_{\1}$", text.replace("$", ""))
+    """Return a formula with its numbers as subscripts: "MoSe₂" for "MoSe2"."""
+    return re.sub(r"(?<=[A-Za-z)\]])\d+\.?\d*", lambda number: number[0].translate(_SUBSCRIPTS), text)
 
 
-def typeset_group(symbol: str) -> str:
-    """Return a space group symbol for matplotlib with parse_math: "P-42₁m" with a bar and a subscript."""
-    with_bars = re.sub(r"-(\d)", r"$\\bar{\1}$", symbol)
-    return re.sub(r"[₀-₉]", lambda screw: f"$_{{{ord(screw[0]) - ord('₀')}}}$", with_bars)
+def typeset_symbol(symbol: str) -> str:
+    """Return the symbol of a group or an operation with its bar over, and its screw under, the number: "P4̄2₁m"."""
+    barred = re.sub(r"-(\d)", "\\1\N{COMBINING MACRON}", symbol)
+    return re.sub(r"_(\d)", lambda screw: screw[1].translate(_SUBSCRIPTS), barred)

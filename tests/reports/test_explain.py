@@ -79,6 +79,10 @@ def test_files_and_rows_become_one_page(made: tuple[Run, Run, Path], sen_bench: 
     assert tested["target"] == pytest.approx(predictions.target[0])
     assert (unknown["fold"], unknown["is_test_row"]) == (1, False)
     page = out.read_text()
+    assert "<title>BaTiO3, Cu" in page
+    assert " by capsule on matbench_jdft2d – Crystals explained by sen-bench</title>" in page
+    assert "<p>perovskite.cif: BaTiO3" in page  # the folder is of no use to others
+    assert f"<p>{row}: " in page
     assert "has one atom, so there are no inequivalent atoms to compare" in page
     assert "--sections" not in page
     assert "BaTiO3" in answer.out

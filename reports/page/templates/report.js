@@ -33,6 +33,15 @@
     });
   }
 
+  // What is wider than its place says that it scrolls.
+  const mark = new ResizeObserver((changed) => {
+    for (const { target } of changed) {
+      const hint = target.parentElement.querySelector(".sideways");
+      hint.hidden = target.scrollWidth <= target.clientWidth;
+    }
+  });
+  for (const place of document.querySelectorAll(".plot, .scroll")) mark.observe(place);
+
   const contents = document.querySelector("nav.contents details");
   if (matchMedia("(max-width: 70rem)").matches) contents.open = false;
 }

@@ -69,7 +69,7 @@ def test_numbers_of_a_regression_are_those_of_their_definitions() -> None:
         same = by_group(facts, "space_groups")[number]
         assert {key: same[key] for key in system if key != "group"} == {k: v for k, v in system.items() if k != "group"}
         assert same["system"] == name
-    assert by_group(facts, "space_groups")[225]["symbol"] == "Fm-3m"
+    assert by_group(facts, "space_groups")[225]["symbol"] == "Fm3̄m"
     assert by_group(facts)["triclinic"]["is_small"]
     assert by_group(facts)["triclinic"]["n"] < SMALL
 
@@ -284,10 +284,35 @@ def test_two_models_on_the_same_rows() -> None:
     turned = by_group(compare("regression", target, other, prediction, group))
     assert turned["cubic"]["errs_less"] == "other"
     text = " ".join(describe_comparison(facts, "A", "B", "eV"))
-    assert f"cubic ({cubic.sum():,} rows)" in text.partition("A errs less on these rows of ")[2].partition(". ")[0]
+    assert f"cubic ({cubic.sum():,} rows)" in text.partition("A is better on these rows of ")[2].partition(". ")[0]
     same = compare("regression", target, prediction, prediction, group)
     assert all(system["errs_less"] is None for system in same["systems"])
-    assert "No difference is shown on" in " ".join(describe_comparison(same, "A", "B"))
+    assert "No significant difference on these rows of " in " ".join(describe_comparison(same, "A", "B"))
+
+
+@pytest.mark.parametrize(
+    ("p", "says"),
+    [
+        (None, "A is better on these rows."),
+        (0.2, "A is better on these rows; not significant over folds (p = 0.20)."),
+        (0.01, "A is better on these rows; significant over folds (p = 0.010)."),
+    ],
+)
+def test_what_folds_say_stands_beside_what_rows_say(p: float | None, says: str) -> None:
+    target = np.arange(60.0)
+    facts = compare("regression", target, target + 0.1, target + 1, np.full(60, 225))
+    assert says in " ".join(describe_comparison({**facts, "p_over_folds": p}, "A", "B"))
+
+
+def test_intervals_do_not_depend_on_the_order_of_the_rows() -> None:
+    rng = np.random.default_rng(0)
+    target, group, order = rng.normal(size=90), np.repeat([62, 225], 45), rng.permutation(90)
+    one, other = target + rng.normal(size=90), target + rng.normal(size=90)
+    rows, again = ((target[at], one[at], other[at], group[at]) for at in (slice(None), order))
+    intervals = [break_down("regression", true, first, space)["systems"] for true, first, _, space in (rows, again)]
+    assert [system["mae_interval"] for system in intervals[0]] == [system["mae_interval"] for system in intervals[1]]
+    differences = [compare("regression", *rows)["overall"]["difference_interval"] for rows in (rows, again)]
+    assert differences[0] == differences[1]
 
 
 @pytest.mark.parametrize("lengths", [(0, 0, 0), (2, 1, 2), (2, 2, 3)])

@@ -369,7 +369,7 @@ def test_other_models_on_the_same_rows(make: Callable[..., PredictionFile]) -> N
     assert (first["model"], first["n"], first["comparison"]["overall"]["errs_less"]) == ("better", 400, "other")
     assert first["comparison"]["overall"]["other"] == pytest.approx(1)
     assert (second["n"], second["comparison"]) == (0, None)
-    assert "better has MAE 1.000 1/cm on the 400 rows that both have: mine errs more on them (difference +" in text
+    assert "better has MAE 1.000 1/cm on the 400 rows that both have: mine is worse on these rows (difference +" in text
     assert "elsewhere (elsewhere.csv) predicts none of these rows." in text
 
 

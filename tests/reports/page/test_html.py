@@ -150,3 +150,19 @@ def test_page_fits_a_phone(page: Path, tmp_path: Path) -> None:
         browser.open(page)
         assert browser.evaluate("document.documentElement.scrollWidth") <= 390
         assert not browser.evaluate("document.querySelector('nav details').open")
+        wide = browser.evaluate("""[...document.querySelectorAll('.plot, .scroll')].map((place) => [
+            place.scrollWidth > place.clientWidth,
+            place.parentElement.querySelector('.sideways').checkVisibility(),
+            getComputedStyle(place).backgroundImage.split('linear-gradient').length - 1,
+        ])""")
+        assert {tuple(each) for each in wide} == {(True, True, 4), (False, False, 4)}
+
+
+def test_captions_stay_with_their_tables_on_paper(browser: Chromium) -> None:
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    breaks = browser.evaluate("""[...document.querySelectorAll('figure.table')].map((table) => {
+        const caption = getComputedStyle(table.querySelector('figcaption'));
+        const is_long = table.querySelector('.long') !== null;
+        return [is_long, getComputedStyle(table).breakInside, caption.breakInside, caption.breakAfter];
+    })""")
+    assert {tuple(each) for each in breaks} == {(False, "avoid", "avoid", "avoid"), (True, "auto", "avoid", "avoid")}

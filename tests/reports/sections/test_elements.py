@@ -116,12 +116,12 @@ def test_ranks_are_taken_within_folds() -> None:
     assert np.isnan(rank_correlation(np.ones(5), np.arange(5.0), np.zeros(5, dtype=int))[0])
 
 
-@pytest.mark.parametrize(("n_folds", "n_labels"), [(5, 5), (7, 0)])
+@pytest.mark.parametrize(("n_folds", "n_labels"), [(5, 5), (8, 8), (9, 0)])
 def test_more_folds_than_colours_have_one(n_folds: int, n_labels: int) -> None:
     facts = {
-        "target": list(range(14)),
-        "spread": [1.0] * 14,
-        "fold": [i % n_folds for i in range(14)],
+        "target": list(range(18)),
+        "spread": [1.0] * 18,
+        "fold": [i % n_folds for i in range(18)],
         "fold_names": [],
     }
     axis, *_ = draw_spread(facts, "target").axes

@@ -68,6 +68,9 @@ def test_only_scores_above_the_resolution_are_compared_with_noise(facts: dict[st
     caption = next(b for b in Equivalence().show(again) if isinstance(b, Figure)).caption
     assert f"of these crystals (2-KS: {high['label']}); where a curve reaches its line" in caption
     assert f"not clearly above the resolution: {low['label']}." in caption
+    assert (
+        "How to read it: at 0 they are still equal, at 1 they differ as much as atoms of different elements" in caption
+    )
     again["displaced"]["runs"] = [low]
     caption = next(b for b in Equivalence().show(again) if isinstance(b, Figure)).caption
     assert "looks like inequivalence" not in caption

@@ -89,6 +89,14 @@ def test_runs_with_a_limit_have_other_training_rows_and_are_left_out(tmp_path: P
     assert "formulas of another task): egnn (limit 20)." in words_of(facts)
 
 
+def test_no_table_is_shown_without_results_in_it(tmp_path: Path) -> None:
+    make_runs(tmp_path, "folds", {"mlp": 0.1})
+    facts = facts_of(studies_of(tmp_path)["folds"])
+    assert "overlap" in [getattr(item, "name", "") for item in Generalisation().show(facts)]
+    facts["overlap"]["results"] = []
+    assert "overlap" not in [getattr(item, "name", "") for item in Generalisation().show(facts)]
+
+
 def test_without_crystals_nothing_is_known_of_the_official_folds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.base.files import plain
-from reports.page.section import Figure, Table
+from reports.page.section import Figure, Table, Text
 from reports.sections.systems import Systems
+from reports.study.differences import compare_results
 from reports.study.reading import choose_pair, read_studies
 from tests.reports.made_runs import make_run, no_progress, official, study_of
 
@@ -88,3 +89,29 @@ def test_violins_compare_with_what_is_published(tmp_path: Path) -> None:
     assert [block.name for block in blocks if isinstance(block, Figure)] == ["systems", "violins-1"]
     table = next(block for block in blocks if isinstance(block, Table) and block.name == "systems")
     assert [row[:3] for row in table.rows][:2] == [["cubic", "mlp", 60], ["cubic", "theirs", 60]]
+
+
+def test_a_system_of_few_rows_does_not_crush_the_others(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", official(tmp_path / "data"))
+    facts = plain(Systems().analyse(study_of(tmp_path), no_progress))
+    (system,) = facts["results"][0]["systems"]
+    small = {**system, "group": "triclinic", "n": 7, "is_small": True, "mae": 1e3, "mae_interval": [1.0, 1e4]}
+    facts["results"][0]["systems"] = [small, system]
+    figure = next(item for item in Systems().show(facts) if isinstance(item, Figure) and item.name == "systems")
+    axes = figure.draw().axes[0]
+    top = axes.get_ylim()[1]
+    assert top == pytest.approx(1.08 * system["mae_interval"][1])
+    assert max(float(dots.get_offsets()[:, 1].max()) for dots in axes.collections[-1:]) == pytest.approx(top)
+
+
+def test_a_pair_says_what_folds_say(tmp_path: Path) -> None:
+    dataset = official(tmp_path / "data")
+    for block, width in {"mlp": 0.1, "capsule": 0.5}.items():
+        make_run(tmp_path / "runs", dataset, block=block, noise=width)
+    study = study_of(tmp_path)
+    facts = plain(Systems().analyse(study, no_progress))
+    (contrast,) = compare_results(study)
+    assert facts["violins"][0]["comparison"]["p_over_folds"] == pytest.approx(contrast.on_new_data.p)
+    said = " ".join(item.text for item in Systems().show(facts) if isinstance(item, Text))
+    assert "mlp is better on these rows; " in said
+    assert "significant over folds (p = " in said

@@ -26,7 +26,7 @@ def test_worst_rows_come_first_with_formula_and_space_group(tmp_path: Path) -> N
     assert errors == sorted(errors, reverse=True)
     means = np.mean([result.rows.error for result in study.results], axis=0)
     assert errors[0] == pytest.approx(means.max())
-    assert {row["symbol"] for row in facts["worst"]} == {"Fm-3m"}
+    assert {row["symbol"] for row in facts["worst"]} == {"Fm3̄m"}
     assert {row["atoms"] for row in facts["worst"]} == {2}
     assert all(min(row["errors"]) <= row["error"] for row in facts["worst"])
     worst = facts["worst"][0]

@@ -18,7 +18,7 @@ from reports.study.wording import (
     space_group_symbol,
     spanned,
     typeset_formula,
-    typeset_group,
+    typeset_symbol,
 )
 
 
@@ -50,11 +50,11 @@ def test_numbers() -> None:
 
 
 def test_symbols_of_space_groups() -> None:
-    known = {0: "unknown", 2: "P-1", 14: "P2₁/c", 31: "Pmn2₁", 169: "P6₁", 225: "Fm-3m"}
+    known = {0: "unknown", 2: "P1̄", 14: "P2₁/c", 31: "Pmn2₁", 169: "P6₁", 189: "P6̄2m", 225: "Fm3̄m"}
     assert {number: space_group_symbol(number) for number in known} == known
     every = [space_group_symbol(number) for number in range(1, 231)]
     assert len(set(every)) == 230
-    assert not [symbol for symbol in every if re.search(r"[ _]", symbol)]
+    assert not [symbol for symbol in every if re.search(r"[ _-]", symbol)]
 
 
 def test_points_keep_their_digits_however_small_they_are() -> None:
@@ -62,11 +62,12 @@ def test_points_keep_their_digits_however_small_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("MoSe2", "MoSe$_{2}$"), ("Ba(GaTe2)2", "Ba(GaTe$_{2}$)$_{2}$"), ("KS", "KS"), ("K$", "K")]
+    ("text", "expected"), [("MoSe2", "MoSe₂"), ("Ba(GaTe2)2", "Ba(GaTe₂)₂"), ("KS", "KS"), ("Li0.5S", "Li₀.₅S")]
 )
 def test_formulas_are_typeset(text: str, expected: str) -> None:
     assert typeset_formula(text) == expected
 
 
-def test_groups_are_typeset() -> None:
-    assert typeset_group("P-42₁m") == r"P$\bar{4}$2$_{1}$m"
+def test_the_bar_of_a_symbol_stands_over_its_number() -> None:
+    assert typeset_symbol("P-42_1m") == "P4\N{COMBINING MACRON}2₁m"
+    assert typeset_symbol("-3 rotoinversion") == "3\N{COMBINING MACRON} rotoinversion"
