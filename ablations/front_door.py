@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ablations.ablation import (
-    check_place,
     choose_ablation,
     open_place,
     plan_grid,
@@ -20,12 +19,13 @@ from ablations.ablation import (
 )
 from ablations.answers import answers
 from benchmarks.base.interrupts import Interrupted
+from benchmarks.base.machine import check_device_name
 from benchmarks.base.zip_path import AnyPath
-from benchmarks.cli.front_door import as_path, each_of, name_of, stopped_error
-from benchmarks.cli.options import TrainingOptions, parse_percent
+from benchmarks.cli.front_door import as_path, chosen_options, each_of, name_of, parse_share, stopped_error
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.tasks import Task
 from benchmarks.results.contrasts import MARGIN, Comparison
+from benchmarks.results.run_config import Recipe
 from benchmarks.results.store import Run
 from reports.study.differences import choose_contrasts, compare_results
 from reports.study.reading import read_studies
@@ -74,13 +74,13 @@ def ablate(
     *,
     blocks: Iterable[str | type[SymmetryBlock]] | None = None,
     models: Iterable[str | type[CrystalModel]] | None = None,
-    folds: Sequence[int | str] | None = None,
+    folds: int | str | Sequence[int | str] | None = None,
     seed: int = 0,
     seeds: int = 1,
     settings: Mapping[str, Any] | None = None,
-    contrasts: Sequence[str] = (),
+    contrasts: str | Sequence[str] = (),
     margin: float = MARGIN,
-    recipe: Literal["own", "common"] = "own",
+    recipe: Recipe = "own",
     out: Path | str = "runs",
     device: str = "auto",
     jobs: int = 1,
@@ -115,23 +115,16 @@ def ablate(
         RunError: Trainings failed; the message has the reasons. The others are stored.
         KeyboardInterrupt: It was stopped; what was trained is kept.
     """
-    check_place(device, jobs, "loky", None)
-    options = TrainingOptions(
-        folds=None if folds is None else ",".join(map(str, folds)),
-        seed=seed,
-        seeds=seeds,
-        device=device,
-        out=Path(out),
-        recipe=recipe,
-    )
+    options = chosen_options(folds, seed, seeds, settings, recipe, device, jobs, out)
+    check_device_name(options.device)
     ablation = choose_ablation(
         options,
         task=data.task if isinstance(data, Dataset) else data if isinstance(data, Task) else str(data),
         blocks=_names("block", blocks),
         models=_names("model", models),
         set_=[f"{field}={_values(value)}" for field, value in (settings or {}).items()],
-        contrast=contrasts,
-        margin=_percent(margin),
+        contrast=each_of(contrasts),
+        margin=f"{100 * parse_share('margin', margin):.10g}%",
     )
     try:
         with ExitStack() as stack:
@@ -173,14 +166,10 @@ def _values(given: object) -> str:
     return ",".join(value if isinstance(value, str) else json.dumps(value) for value in every)
 
 
-def _percent(margin: float) -> str:
-    return f"{100 * margin:.10g}%"
-
-
 def compare(
     runs: Run | AnyPath | str | Iterable[Run | AnyPath | str] = "runs",
     *,
-    contrasts: Sequence[str] = (),
+    contrasts: str | Sequence[str] = (),
     margin: float = MARGIN,
 ) -> DataFrame:
     """Compare runs that exist, on the trainings and test rows that both of two have; nothing is trained.
@@ -207,10 +196,10 @@ def compare(
     """
     import pandas as pd
 
-    share = parse_percent("margin", _percent(margin))
+    share = parse_share("margin", margin)
     paths = [as_path(each) for each in each_of(runs)]
     studies = read_studies(paths)
-    choose_contrasts(studies, contrasts, share)
+    choose_contrasts(studies, each_of(contrasts), share)
     frames = [
         _frame(compare_results(study), task=study.task.name, split=study.task.split, unit=study.task.unit)
         for study in studies

@@ -16,8 +16,7 @@ from benchmarks.base.errors import RunError, UsageError
 from benchmarks.base.files import check_folder, expanded, parse_json, read_file, write_bytes, write_json
 from benchmarks.base.machine import provenance
 from benchmarks.base.zip_path import AnyPath, find_archive
-from benchmarks.cli.front_door import as_path, each_of
-from benchmarks.cli.options import parse_percent
+from benchmarks.cli.front_door import as_path, check_literal, each_of, joined, parse_share
 from benchmarks.cli.progress import RunDisplay
 from benchmarks.data.tasks import Task, get_task
 from benchmarks.results.contrasts import MARGIN
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from reports.auditing.overlap import TrainingData
 
 __all__ = ["Audit", "Page", "audit", "check_page", "check_writable", "make_report", "write_page"]
+
+Kind = Literal["sections", "paper"]
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,12 @@ def make_report(
     runs: Run | AnyPath | str | Iterable[Run | AnyPath | str] = "runs",
     out: Path | str = "report.html",
     *,
-    kind: Literal["sections", "paper"] = "sections",
+    kind: Kind = "sections",
     against: Iterable[Path | str] = (),
     data_dir: Path | str | None = None,
-    sections: Sequence[str] | None = None,
-    pair: str | None = None,
-    contrasts: Sequence[str] = (),
+    sections: str | Sequence[str] | None = None,
+    pair: str | Sequence[str] | None = None,
+    contrasts: str | Sequence[str] = (),
     margin: float = MARGIN,
     overwrite: bool = False,
 ) -> Page:
@@ -101,7 +102,9 @@ def make_report(
     """
     import pandas as pd
 
-    share = parse_percent("margin", f"{100 * margin:.10g}%")
+    check_literal("kind", kind, Kind)
+    share, pair = parse_share("margin", margin), joined(pair)
+    sections, contrasts = None if sections is None else each_of(sections), each_of(contrasts)
     path, folder = Path(out), Path(data_dir) if data_dir is not None else None
     names = check_page(path, kind=kind, data_dir=folder, sections=sections, overwrite=overwrite)
     paths, published = [as_path(each) for each in each_of(runs)], [Path(each) for each in each_of(against)]

@@ -5,20 +5,19 @@ A class of a notebook or script, which no package registers, is found by its nam
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
-import linecache
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from itertools import groupby
 from pathlib import Path
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+from sen.class_hash import class_hash
 
 if TYPE_CHECKING:
     from sen.blocks import SymmetryBlock
@@ -30,7 +29,7 @@ __all__ = [
     "block_names",
     "class_code",
     "find_plugins",
-    "given_classes",
+    "given_class",
     "guard",
     "how_to_check",
     "load_block",
@@ -50,13 +49,14 @@ T = TypeVar("T")
 
 
 class GivenClass(NamedTuple):
-    """A block or model that a notebook or script gives as a class, and a hash of its source."""
+    """A block or model that a notebook or script gives as a class: its group of entry points, and its hash."""
 
+    group: str
     cls: type[Any]
     code: str
 
 
-_given: dict[str, dict[str, GivenClass]] = {_BLOCKS: {}, _MODELS: {}}
+_given: dict[str, GivenClass] = {}
 
 
 def find_plugins(group: str) -> dict[str, EntryPoint]:
@@ -118,7 +118,7 @@ def load_plugin(group: str, name: str, base: type[T]) -> type[T]:
         ImportError: It cannot be imported, among other exceptions of its code.
         TypeError: What is registered is not a subclass of `base`.
     """
-    if given := _given.get(group, {}).get(name):
+    if (given := _given.get(name)) and given.group == group:
         return given.cls
     try:
         found = find_plugins(group)[name].load()
@@ -158,7 +158,11 @@ def guard(
 
 def block_names() -> list[str]:
     """Return the names of all blocks that are installed, or given as classes, sorted."""
-    return sorted({*find_plugins(_BLOCKS), *_given[_BLOCKS]})
+    return _names(_BLOCKS)
+
+
+def _names(group: str) -> list[str]:
+    return sorted({*find_plugins(group), *(name for name, given in _given.items() if given.group == group)})
 
 
 def load_block(name: str) -> type[SymmetryBlock]:
@@ -175,7 +179,7 @@ def load_block(name: str) -> type[SymmetryBlock]:
 
 def model_names() -> list[str]:
     """Return the names of all models that are installed, or given as classes, sorted; `sen` is one of them."""
-    return sorted({*find_plugins(_MODELS), *_given[_MODELS]})
+    return _names(_MODELS)
 
 
 def load_model(name: str) -> type[CrystalModel]:
@@ -231,7 +235,7 @@ def register(kind: Literal["block", "model"], given: object) -> str:
     """Let this process find a class as a block or model, as if a package had registered it; return its name.
 
     A class that an installed package registers keeps the name that it has there. Another class of the same name takes
-    the place of the one that was given before.
+    the place of the one that was given before. Its hash is that of the class as it is at present.
 
     Args:
         kind: What it is to be.
@@ -239,7 +243,7 @@ def register(kind: Literal["block", "model"], given: object) -> str:
 
     Raises:
         TypeError: It is no such class.
-        ValueError: A package has registered its name, or its source cannot be read.
+        ValueError: A package has registered its name, or no hash of it can be computed.
     """
     from sen.blocks import SymmetryBlock
     from sen.models import CrystalModel
@@ -257,34 +261,28 @@ def register(kind: Literal["block", "model"], given: object) -> str:
     for other, what in ((_BLOCKS, "block"), (_MODELS, "model")):
         if name in find_plugins(other):
             raise ValueError(f"The name {name!r} is that of an installed {what}: rename the class.")
-    known = _given[group].get(name)
-    if known is None or known.cls is not given:  # its source may have changed since it was read
-        new = GivenClass(given, _source_hash(given))
-        _given[_BLOCKS if group == _MODELS else _MODELS].pop(name, None)
-        adopt({group: {name: new}})
+    adopt({name: GivenClass(group, given, class_hash(given))})
     return name
 
 
-def given_classes() -> Mapping[str, Mapping[str, GivenClass]]:
-    """Return the classes that were given to this process, for `adopt` in a worker process."""
-    return _given
+def given_class(name: str) -> dict[str, GivenClass]:
+    """Return the class that was given to this process as the block or model of a name, for `adopt` in another one.
+
+    Returns:
+        The class by its name; empty for what an installed package registers.
+    """
+    return {name: _given[name]} if name in _given else {}
 
 
-def adopt(classes: Mapping[str, Mapping[str, GivenClass]]) -> None:
-    """Let this process find the classes that were given to another one."""
+def adopt(given: dict[str, GivenClass]) -> None:
+    """Let this process find a class that was given to another one."""
     variant_code.cache_clear()
-    for group, given in classes.items():
-        _given[group].update(given)
+    _given.update(given)
 
 
 def class_code(name: str) -> str | None:
-    """Return a hash of the source of a block or model that was given as a class; None of any other.
-
-    It is of the class, and of the functions, classes and plain values of its module that its source names, and so on.
-    Comments and the layout of the source do not count.
-    """
-    found = _given[_BLOCKS].get(name) or _given[_MODELS].get(name)
-    return found.code if found else None
+    """Return the hash of a block or model that was given as a class, see `sen.class_hash`; None of any other."""
+    return _given[name].code if name in _given else None
 
 
 def how_to_check(name: str) -> str:
@@ -292,56 +290,3 @@ def how_to_check(name: str) -> str:
     if class_code(name):
         return f"`sen.testing.run_contracts({name})`"
     return f"`sen-bench check-{variant_kind(name)} {name}`"
-
-
-def _source_hash(given: type[Any]) -> str:
-    beside = vars(sys.modules[given.__module__])
-    found: dict[str, str] = {}
-    left: list[tuple[str, object]] = [(given.__qualname__, given)]
-    while left:
-        name, value = left.pop()
-        if name in found:
-            continue
-        if isinstance(value, bool | int | float | str | tuple):
-            found[name] = repr(value)
-        elif isinstance(value, type | FunctionType) and value.__module__ == given.__module__:
-            tree = _syntax(value)
-            if tree is None and value is given:
-                raise ValueError(
-                    f"The source of the class {name} cannot be read, and without it results of changed code could not "
-                    "be told from others: define the class in a file or in a notebook."
-                )
-            found[name] = ast.dump(tree) if tree else ""
-            names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree else set()
-            left += [(each, beside[each]) for each in names if each in beside]
-    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:10]
-
-
-def _syntax(value: type[Any] | FunctionType) -> ast.AST | None:
-    """Return the syntax tree of a class or function; None where the source is unknown, or a class has no function.
-
-    `inspect.getsource` finds no class of a notebook: it looks for the file of the module, and each cell is a file.
-    """
-    members = vars(value).values() if isinstance(value, type) else [value]
-    for member in (getattr(each, "__func__", each) for each in members):
-        if isinstance(member, FunctionType) and member.__module__ == value.__module__:
-            linecache.checkcache(member.__code__.co_filename)
-            source = "".join(linecache.getlines(member.__code__.co_filename))
-            line = member.__code__.co_firstlineno
-            nodes = [
-                node
-                for node in ast.walk(_parse(source))
-                if isinstance(node, ast.ClassDef | ast.FunctionDef)
-                and node.name == value.__name__
-                and min([node.lineno, *(each.lineno for each in node.decorator_list)]) <= line <= (node.end_lineno or 0)
-            ]
-            if nodes:
-                return nodes[-1]
-    return None
-
-
-def _parse(source: str) -> ast.AST:
-    try:
-        return ast.parse(source)
-    except SyntaxError:  # a file of something else than Python
-        return ast.Module([], [])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageError, printable
 from benchmarks.base.interrupts import Interrupted, note_signals
@@ -24,7 +26,7 @@ from benchmarks.cli.progress import RunDisplay
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.tasks import Task
 from benchmarks.results.recorded import completed, recorded_variant
-from benchmarks.results.run_config import build_config
+from benchmarks.results.run_config import Recipe, build_config
 from benchmarks.results.store import Run, find_run, find_runs
 from benchmarks.training.execution import execute
 from benchmarks.training.plans import Plan, PlannedTraining, make_plan
@@ -39,7 +41,20 @@ if TYPE_CHECKING:
     from sen.blocks import SymmetryBlock
     from sen.models import CrystalModel
 
-__all__ = ["as_path", "carry_out", "each_of", "load_runs", "name_of", "predict", "stopped_error", "train"]
+__all__ = [
+    "as_path",
+    "carry_out",
+    "check_literal",
+    "chosen_options",
+    "each_of",
+    "joined",
+    "load_runs",
+    "name_of",
+    "parse_share",
+    "predict",
+    "stopped_error",
+    "train",
+]
 
 # Structures named in a message.
 _SHOWN = 5
@@ -50,11 +65,11 @@ def train(
     *,
     block: str | type[SymmetryBlock] | None = None,
     model: str | type[CrystalModel] | None = None,
-    folds: Sequence[int | str] | None = None,
+    folds: int | str | Sequence[int | str] | None = None,
     seed: int = 0,
     seeds: int = 1,
     settings: Mapping[str, Any] | None = None,
-    recipe: Literal["own", "common"] = "own",
+    recipe: Recipe = "own",
     out: Path | str = "runs",
     device: str = "auto",
     jobs: int = 1,
@@ -85,14 +100,13 @@ def train(
         RunError: Trainings failed; the message has the reasons. The others are stored.
         KeyboardInterrupt: It was stopped; what was trained is kept.
     """
-    check_jobs(jobs)
+    options = chosen_options(folds, seed, seeds, settings, recipe, device, jobs, out)
     variant = choose_variant(name_of("block", block), name_of("model", model))
-    options = TrainingOptions(folds=None if folds is None else ",".join(map(str, folds)), seed=seed, seeds=seeds)
     given = data if isinstance(data, Dataset) else None
     task = given.task if given else data if isinstance(data, Task) else options.choose_task(str(data))
     config = build_config(task.name, variant, recipe=recipe, defaults=task.defaults, flags=settings)
     check_folds(options.folds, task)
-    chosen_device = pick_device(device)
+    chosen_device = pick_device(options.device)
     try:
         with RunDisplay() as display:
             symprec = config.graph.symprec
@@ -107,7 +121,7 @@ def train(
                 dataset,
                 folds=choose_folds(options.folds, dataset),
                 seeds=options.all_seeds,
-                out=Path(out),
+                out=options.out,
                 progress=display.progress("Building graphs"),
             )
             _, failures = carry_out(plan, display, device=chosen_device, jobs=jobs)
@@ -119,11 +133,79 @@ def train(
     return plan.run
 
 
+def chosen_options(
+    folds: object,
+    seed: object,
+    seeds: object,
+    settings: object,
+    recipe: object,
+    device: object,
+    jobs: object,
+    out: Path | str,
+) -> TrainingOptions:
+    """Return as options what the functions that train have in common, after checking what the command line checks.
+
+    Raises:
+        UsageError: An argument has a wrong value.
+    """
+    check_literal("recipe", recipe, Recipe)
+    check_jobs(_whole("jobs", jobs, -1))
+    if not isinstance(settings, Mapping | None) or not all(isinstance(field, str) for field in settings or ()):
+        raise UsageError(f'settings takes a dict, such as {{"training.epochs": 5}}, not {printable(repr(settings))}.')
+    if not isinstance(device, str):
+        raise UsageError(f'device takes a name, such as "cpu", not {printable(repr(device))}.')
+    return TrainingOptions(
+        folds=joined(folds),
+        seed=_whole("seed", seed, 0),
+        seeds=_whole("seeds", seeds, 1),
+        recipe=recipe,  # type: ignore[arg-type]
+        device=device,
+        out=Path(out),
+    )
+
+
+def check_literal(name: str, given: object, literal: object) -> None:
+    """Check that an argument is one of the texts of a type `Literal`.
+
+    Raises:
+        UsageError: It is none of them.
+    """
+    if given not in get_args(literal):
+        texts = " or ".join(f'"{each}"' for each in get_args(literal))
+        raise UsageError(f"{name} takes {texts}, not {printable(repr(given))}.")
+
+
+def _whole(name: str, given: object, least: int) -> int:
+    try:
+        number = operator.index(given)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise UsageError(f"{name} takes a whole number, {least} or more, not {printable(repr(given))}.")
+    return number
+
+
+def parse_share(name: str, given: object) -> float:
+    """Return a share above 0 and below 1, such as 0.02.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not isinstance(given, Real) or not 0 < float(given) < 1:
+        raise UsageError(f"{name} takes a share above 0 and below 1, such as 0.02, not {printable(repr(given))}.")
+    return float(given)
+
+
+def joined(given: object) -> str | None:
+    """Return what may be given alone or as a list as the commands take it, with commas; None if it is not given."""
+    return None if given is None else ",".join(map(str, each_of(given)))
+
+
 def name_of(kind: Literal["block", "model"], given: str | type[Any] | None) -> str | None:
     """Return the name of a block or model; a class is found by its name from then on, see `sen.registry.register`.
 
     Raises:
-        UsageError: The object is no such class, its name is taken, or its source cannot be read.
+        UsageError: The object is no such class, its name is taken, or no hash of it can be computed.
     """
     if given is None or isinstance(given, str):
         return given
@@ -209,8 +291,7 @@ def predict(run: Run | AnyPath | str, structures: object, *, level: float = 0.9,
     """
     import pandas as pd
 
-    if not 0 < level < 1:
-        raise UsageError(f"level is a share between 0 and 1, such as 0.9, not {level}.")
+    level = parse_share("level", level)
     if isinstance(structures, pd.DataFrame):
         columns = ", ".join(map(printable, structures.columns))
         raise UsageError(f"predict takes a column of the data frame, such as frame['structure']. It has: {columns}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from multiprocessing import AuthenticationError
@@ -20,7 +20,7 @@ from benchmarks.training.plans import PlannedTraining
 from benchmarks.training.summary import summarise
 from benchmarks.training.train_one import Outcome, halted, train_one
 from benchmarks.training.trainer import Epoch
-from sen.registry import GivenClass, adopt, given_classes
+from sen.registry import GivenClass, adopt, given_class
 
 if TYPE_CHECKING:
     from benchmarks.training.cluster import Cluster
@@ -225,7 +225,9 @@ def _in_pool(
     threads = max(1, n_threads() // workers)
     with Hub(receive).listening() as hub, stop.calling(hub.stop):
         tasks = (
-            delayed(_train_in_worker)(index, planned, device, threads, hub.address, given_classes())
+            delayed(_train_in_worker)(
+                index, planned, device, threads, hub.address, given_class(planned.plan.config.variant)
+            )
             for index, planned in enumerate(pending)
         )
         results: Iterable[tuple[int, Outcome]] = ()
@@ -262,9 +264,9 @@ def _train_in_worker(
     device: str,
     threads: int,
     hub: Address,
-    classes: Mapping[str, Mapping[str, GivenClass]],
+    given: dict[str, GivenClass],
 ) -> tuple[int, Outcome]:
-    adopt(classes)
+    adopt(given)
     ignore_signals()  # the request to stop comes through the line
     try:
         line = Line(hub)

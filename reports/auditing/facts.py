@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -126,14 +127,14 @@ def audit(
     return found
 
 
-def check_claim(claimed: float | None) -> None:
+def check_claim(claimed: object) -> None:
     """Check that a claimed score can be a score.
 
     Raises:
         UsageError: It is not finite, or not above zero.
     """
-    if claimed is not None and not (math.isfinite(claimed) and claimed > 0):
-        raise UsageError(f"--claimed takes a score, a finite number above 0, not {claimed:g}.")
+    if claimed is not None and not (isinstance(claimed, Real) and 0 < float(claimed) < math.inf):
+        raise UsageError(f"--claimed takes a score, a finite number above 0, not {printable(repr(claimed))}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,8 +75,6 @@ def read_studies(
             has no predictions for their rows.
         DataError: A published file cannot be read.
     """
-    if not paths:
-        raise UsageError("No run is named: give runs, folders of runs, or archives of them.")
     with collect_notes() as notes:
         files = [read_predictions(path) for path in against]
         # The same results count once, however often they are given: by several names, copied, or archived.
@@ -106,12 +104,8 @@ def read_studies(
             key = *(task_facts[name] for name in _KEY), content
             groups.setdefault(key, []).append(result)
             notes_of.setdefault(key[0], []).extend(notes[before:])
-    where = ", ".join(map(str, paths))
     if not groups:
-        if empty:
-            raise UsageError(f"No fold is finished yet of the {count(len(empty), 'run')} below {where}.")
-        left_out = " that could be read" if runs else ""
-        raise UsageError(f"There is no run{left_out} below {where}: name a folder that `sen-bench run` wrote (--out).")
+        raise UsageError(_nothing_to_read(paths, n_found=len(runs), n_empty=len(empty)))
     titles = _titles(list(groups))
     named = {name for name, *_ in groups}
     general = [note for name, each in notes_of.items() if name not in named for note in each]
@@ -137,6 +131,16 @@ def read_studies(
             names = ", ".join(study.task.name for study in studies)
             raise UsageError(f"{path} has no predictions for the rows of {names}: nothing to compare with.")
     return studies
+
+
+def _nothing_to_read(paths: Sequence[AnyPath], *, n_found: int, n_empty: int) -> str:
+    where = ", ".join(map(str, paths))
+    if not paths:
+        return "No run is named: give runs, folders of runs, or archives of them."
+    if n_empty:
+        return f"No fold is finished yet of the {count(n_empty, 'run')} below {where}."
+    left_out = " that could be read" if n_found else ""
+    return f"There is no run{left_out} below {where}: name a folder that `sen-bench run` wrote (--out)."
 
 
 def _titles(keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:

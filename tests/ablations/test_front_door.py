@@ -27,7 +27,7 @@ def test_an_ablation_from_python_is_that_of_the_command(write_data: Write, sen_b
     dataset = load_dataset(load_task("matbench_jdft2d"), data, jobs=1)
     settings = {**TINY, "sen.rounds": [1, 2], "block.width": 16}
     contrast = "mlp, sen.rounds=2:mlp, sen.rounds=1"
-    found = ablate(dataset, blocks=["mlp"], folds=[0, 1], settings=settings, contrasts=[contrast], out=out)
+    found = ablate(dataset, blocks=["mlp"], folds="0,1", settings=settings, contrasts=contrast, out=out)
     assert sorted(found.table["sen.rounds"]) == ["1", "2"]
     assert found.scores[["sen.rounds", "seed", "fold"]].to_numpy().tolist() == [
         [rounds, 0, fold] for rounds in ("1", "2") for fold in (0, 1)
@@ -46,7 +46,7 @@ def test_an_ablation_from_python_is_that_of_the_command(write_data: Write, sen_b
     assert {name: run.fingerprint() for name, run in found.runs.items()} == before
     stored = json.loads((Path(str(found.folder)) / "ablation.json").read_text())
     assert [row["mean"] for row in stored["table"]] == found.table["mean"].tolist()
-    own = ablate(dataset, models=[Small], folds=[0], settings={"training.epochs": 1}, out=out)
+    own = ablate(dataset, models=[Small], folds=0, settings={"training.epochs": 1}, out=out)
     assert own.table["variant"].tolist() == ["Small"]
     assert own.comparisons.empty
 
@@ -59,6 +59,8 @@ def test_a_failed_training_and_wrong_use_are_exceptions(write_data: Write, tmp_p
         ablate(dataset, blocks=["mpl"])
     with pytest.raises(UsageError, match="margin takes a share"):
         ablate(dataset, blocks=["mlp"], margin=2.0)
+    with pytest.raises(UsageError, match="margin takes a share"):
+        ablate(dataset, blocks=["mlp"], margin="2%")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="jobs takes a number"):
         ablate(dataset, blocks=["mlp"], jobs=0)
 
@@ -76,7 +78,7 @@ def test_runs_that_exist_are_compared(tmp_path: Path) -> None:
     assert found["verdict"][0] == "better"
     assert found["low"][0] < found["difference"][0] < found["high"][0] < 0
     assert compare(runs).equals(found)
-    turned = compare(runs, contrasts=["capsule:mlp"])
+    turned = compare(runs, contrasts="capsule:mlp")
     assert turned["difference"].tolist() == pytest.approx((-found["difference"]).tolist())
     assert compare(runs[0]).empty
     assert "verdict" in compare(runs[0])

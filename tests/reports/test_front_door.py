@@ -30,6 +30,14 @@ def test_a_report_from_python_is_that_of_the_command(sen_bench: Command, tmp_pat
     again = json.loads(page.facts.read_text())
     assert again["command"] == facts["command"]
     assert again["tasks"][0]["sections"] == facts["tasks"][0]["sections"]
+    single = make_report(
+        runs, tmp_path / "single.html", sections="overview", contrasts="mlp:capsule", pair=["mlp", "capsule"]
+    )
+    assert single.sections["section"].tolist() == ["overview"]
+    with pytest.raises(UsageError, match=r'^kind takes "sections" or "paper", not \'papers\'\.$'):
+        make_report(runs, tmp_path / "x.html", kind="papers")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^margin takes a share above 0 and below 1, such as 0\.02, not '2%'"):
+        make_report(runs, tmp_path / "x.html", margin="2%")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"exists: name another file"):
         make_report(runs, out)
     with pytest.raises(UsageError, match=r"no section called 'overvew'.*Did you mean overview"):
@@ -60,6 +68,8 @@ def test_an_audit_from_python_has_what_the_command_prints(sen_bench: Command, tm
     assert overlap.trained_on["by"].tolist() == ["formula"]
     assert overlap.folds.empty
     assert overlap.verdict
+    with pytest.raises(UsageError, match="--claimed takes a score"):
+        audit(file, claimed="0.3", **given)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="Name a file of predictions"):
         audit()
     with pytest.raises(UsageError, match="Did you mean matbench_jdft2d"):

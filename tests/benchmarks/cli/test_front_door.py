@@ -15,7 +15,9 @@ import pandas as pd
 import pytest
 from cloudpickle import register_pickle_by_value, unregister_pickle_by_value
 from pymatgen.core import Lattice, Structure
+from torch import nn
 
+from ablations import ablate
 from baselines.blocks.mlp import MLPBlock, MLPConfig
 from baselines.models.schnet import SchNet, SchNetConfig
 from benchmarks import load_dataset, load_runs, load_task, predict, train
@@ -72,7 +74,7 @@ def test_errors_are_exceptions_with_the_sentence_of_the_command(run: Run, datase
         predict(run, pd.DataFrame({"a": [SALT]}))
     with pytest.raises(UsageError, match=r"There is no structure to predict"):
         predict(run, [])
-    with pytest.raises(UsageError, match="level is a share"):
+    with pytest.raises(UsageError, match="level takes a share"):
         predict(run, SALT, level=90)
     with pytest.raises(UsageError, match=r"no configuration field 'training\.epoch'.*Did you mean training\.epochs"):
         train(dataset, settings={"training.epoch": 1})
@@ -151,7 +153,54 @@ class Unsendable(Small):
 @pytest.fixture
 def no_class(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process be given no class but those of the test."""
-    monkeypatch.setattr("sen.registry._given", {"sen_bench.blocks": {}, "sen_bench.models": {}})
+    monkeypatch.setattr("sen.registry._given", {})
+
+
+class Wide(Small):
+    """A model whose width is a value beside it."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.more = nn.Linear(WIDTH, 1)
+
+
+WIDTH = 8
+
+
+@pytest.mark.usefixtures("unlearnt", "no_class")
+def test_a_run_has_one_model_though_what_the_class_uses_changes(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"model": Wide, "settings": {"training.epochs": 1}, "out": tmp_path / "runs"}
+    first = train(dataset, folds=[0], **given)
+    monkeypatch.setattr(sys.modules[__name__], "WIDTH", 32)
+    second = train(dataset, folds=[0, 1], **given)
+    assert second.path != first.path
+    assert len(first.trainings()) == 1
+    assert len({second.read_metrics(training)["parameters"] for training in second.trainings()}) == 1
+    monkeypatch.undo()
+    assert train(dataset, folds=[0], **given).path == first.path
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"recipe": "mine"}, r'^recipe takes "own" or "common", not \'mine\'\.$'),
+        ({"seeds": 0}, "^seeds takes a whole number, 1 or more, not 0"),
+        ({"seeds": "3"}, "^seeds takes a whole number, 1 or more, not '3'"),
+        ({"seed": -1}, "^seed takes a whole number, 0 or more, not -1"),
+        ({"jobs": None}, "^jobs takes a whole number, -1 or more, not None"),
+        ({"settings": [1]}, r'^settings takes a dict, such as {"training\.epochs": 5}, not \[1\]'),
+        ({"settings": {1: 2}}, "^settings takes a dict"),
+        ({"device": 0}, '^device takes a name, such as "cpu", not 0'),
+        ({"folds": 77}, "77"),
+    ],
+)
+def test_what_the_command_refuses_is_refused(given: dict[str, Any], message: str, dataset: Dataset) -> None:
+    with pytest.raises(UsageError, match=message):
+        train(dataset, block="mlp", **given)
+    with pytest.raises(UsageError, match=message):
+        ablate(dataset, blocks="mlp", **given)
 
 
 @pytest.mark.usefixtures("unlearnt", "no_class")
@@ -168,7 +217,7 @@ def test_a_class_is_trained_and_predicts_in_place_of_a_name(
         assert np.isfinite(predict(run, SALT)["prediction"]).all()
         assert run.read_config()["config"]["code"]
     # Another process has no class: results are shown, weights cannot be used.
-    monkeypatch.setattr("sen.registry._given", {"sen_bench.blocks": {}, "sen_bench.models": {}})
+    monkeypatch.setattr("sen.registry._given", {})
     assert "Small" in sen_bench("status", tmp_path / "runs").out
     assert len(load_runs(runs[0])) == 1
     page = tmp_path / "report.html"
@@ -192,6 +241,7 @@ def test_a_class_of_a_notebook_goes_to_worker_processes_if_it_can(dataset: Datas
         assert len(train(dataset, model=Small, **given).trainings()) == 2
         with pytest.raises(RunError, match=r"cannot be sent to a worker process \(.*lock.*\): train with jobs=1"):
             train(dataset, model=Unsendable, **given)
+        assert len(train(dataset, block="mlp", **{**given, "settings": {**SMALL, **settings}}).trainings()) == 2
     finally:
         unregister_pickle_by_value(module)
 
@@ -204,7 +254,9 @@ def test_what_is_no_block_and_no_model_is_refused_in_a_sentence(dataset: Dataset
         train(dataset, block=Run)  # type: ignore[type-var]
     with pytest.raises(UsageError, match=r"'mlp' is that of an installed block: rename the class"):
         train(dataset, model=type("mlp", (Small,), {}))
-    with pytest.raises(UsageError, match=r"source of the class .* cannot be read"):
-        train(dataset, model=type("Unknown", (Small,), {}))
+    with pytest.raises(
+        UsageError, match=r"^The class Unknown uses Unknown\.lines \(generator\), whose content is unknown"
+    ):
+        train(dataset, model=type("Unknown", (Small,), {"lines": (line for line in "ab")}))
     with pytest.raises(UsageError, match="leave out --block or --model"):
         train(dataset, model=Small, block=Narrow)
