@@ -19,7 +19,7 @@ from benchmarks.base.errors import SenBenchError, UsageError
 from benchmarks.base.files import plain
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import reduced_formula
-from benchmarks.data.tasks import TASKS
+from benchmarks.data.tasks import TASKS, Task
 from benchmarks.results.leaderboard import published
 from reports.auditing.facts import audit
 from reports.auditing.verdict import verdict
@@ -37,8 +37,11 @@ __all__ = ["CLAIMS", "figure_names", "make_paper"]
 
 Property = Literal["gap", "energy"]
 
-_UNITS: dict[str, Property] = {"eV": "gap", "eV/atom": "energy"}
-"""The two properties of the paper, which a study is about if its target has this unit."""
+# The two properties of the paper, with a word that the target bears and its unit.
+_PROPERTIES: dict[Property, tuple[str, str]] = {"gap": ("gap", "eV"), "energy": ("form", "eV/atom")}
+
+# Sections that show the first of the runs whose models can be opened, which is that of capsule if it is one of them.
+_OF_ONE_MODEL = {"elements", "equivalence", "maps"}
 
 CLAIMS: dict[str, tuple[float, dict[str, float]]] = {
     "matbench_mp_gap": (0.181, {"CGCNN v2019": 39.1, "MegNet (kgcnn v2.1.0)": 6.2, "SchNet (kgcnn v2.1.0)": 23.3}),
@@ -168,7 +171,7 @@ def _choose_studies(studies: Sequence[Study]) -> dict[Property, Study]:
     """Return the study of each property, band gaps first, and let the pair that is compared be that of Fig. 4d."""
     chosen: dict[Property, Study] = {}
     for study in sorted(studies, key=lambda study: -max(len(result.rows) for result in study.results)):
-        of = _UNITS.get(study.task.unit)
+        of = _property_of(study.task)
         if of is None or of in chosen:
             continue
         chosen[of] = study
@@ -177,13 +180,22 @@ def _choose_studies(studies: Sequence[Study]) -> dict[Property, Study]:
             study.pair = (pair[0], pair[1])
     if not chosen:
         raise UsageError(
-            "The paper is about band gaps (eV) and formation energies (eV/atom), and no run has a target in these "
-            "units: run `sen-bench study paper`, or leave out --kind paper."
+            "The paper is about band gaps (eV) and formation energies (eV/atom), and no run has such a target, by its "
+            "name and its unit: run `sen-bench study paper`, or leave out --kind paper."
         )
     if left_out := [study.title for study in studies if study not in chosen.values()]:
         some = next(iter(chosen.values()))
         some.notes += (f"Left out, because the figures are of the runs on most test rows: {'; '.join(left_out)}.",)
-    return {of: chosen[of] for of in sorted(chosen, key=list(_UNITS.values()).index)}
+    return {of: chosen[of] for of in _PROPERTIES if of in chosen}
+
+
+def _property_of(task: Task) -> Property | None:
+    """Return which property of the paper a task is about, by the name and the unit of its target."""
+    unit = task.unit or task.target.rpartition("(")[2].removesuffix(")")
+    for name, (word, its_unit) in _PROPERTIES.items():
+        if word in task.target.lower() and unit == its_unit:
+            return name
+    return None
 
 
 def _load_figure(name: str, *, against: Sequence[Path] = ()) -> Section:
@@ -215,6 +227,17 @@ def _analyse(name: str, study: Study, progress: Progress) -> dict[str, Any]:
     return facts
 
 
+def _check_weights(figure: _Figure, study: Study, progress: Progress) -> None:
+    """Let no other model stand in for that of a figure.
+
+    Raises:
+        Absent: Its model cannot be opened.
+    """
+    run, _ = open_models(study, "after", progress).runs[0]
+    if run.variant not in figure.variants:
+        raise Absent(_say("needs_weights", lacking=figure.variants[:1]))
+
+
 class PaperSection(Section):
     """A figure of the paper: chosen items of a section."""
 
@@ -230,13 +253,15 @@ class PaperSection(Section):
         figure = self.figure
         if figure.section is None:
             raise self._absent("")
-        if figure.of != _UNITS.get(study.task.unit):
+        if figure.of != _property_of(study.task):
             raise self._absent(_say("needs_property", of=figure.of))
         known = {run.variant for run in study.runs}
         lacking = [name for name in figure.variants if name not in known]
         if lacking and (figure.needs_all or lacking == list(figure.variants)):
             raise self._absent(_say("needs_runs", lacking=lacking))
         try:
+            if figure.section in _OF_ONE_MODEL:
+                _check_weights(figure, study, progress)
             facts = _analyse(figure.section, study, progress)
         except Absent as absent:
             raise self._absent(str(absent)) from None

@@ -414,7 +414,7 @@ def _rows_of_map(
 
 
 def _map_all(label: str, models: Models, training: Training, table: CrystalTable, progress: Progress) -> dict[str, Any]:
-    """Map all rows of the data, or a random part of them, by one model, which was trained on most of them."""
+    """Map all rows of the data, or a random part of them, by one model, which was trained on some of them."""
     rows = np.sort(np.random.default_rng(0).permutation(len(table))[:_POINTS_OF_ALL])
     facts = _rows_of_map(label, models, training, table, rows)
     vectors, _ = crystal_vectors(models, training, table, rows, progress)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,11 @@ import pytest
 
 from benchmarks.base.errors import UsageError
 from benchmarks.base.machine import provenance
+from benchmarks.data.tasks import TASKS
 from reports.page.html import render
 from reports.page.report import Report
 from reports.page.section import Figure, Table, Text
-from reports.paper import figure_names, make_paper
+from reports.paper import _property_of, figure_names, make_paper
 from reports.study.reading import read_studies
 from reports.study.study import Study
 from tests.reports.made_models import made_dataset, mixed_rows, store_models
@@ -131,8 +134,32 @@ def test_claims_stand_beside_the_leaderboard_and_an_audit(folder: Path, tmp_path
 
 def test_other_properties_have_no_figures_in_the_paper(tmp_path: Path) -> None:
     store_models(tmp_path / "runs", made_dataset(tmp_path / "data", mixed_rows(20)), folds=(0,))
-    with pytest.raises(UsageError, match="no run has a target in these units"):
+    with pytest.raises(UsageError, match="no run has such a target, by its name and its unit"):
         paper(read_studies([tmp_path / "runs"], data_dir=tmp_path / "data"))
+
+
+@pytest.mark.parametrize(
+    ("target", "unit", "of"),
+    [
+        ("gap hse (eV)", "eV", "gap"),
+        ("gap hse (eV)", "", "gap"),
+        ("e_form (eV/atom)", "eV/atom", "energy"),
+        ("Ewald energy", "eV/atom", None),
+        ("gap", "meV", None),
+    ],
+)
+def test_the_name_and_the_unit_of_a_target_say_what_it_is(target: str, unit: str, of: str | None) -> None:
+    task = replace(TASKS["matbench_mp_gap"], target=target, unit=unit)
+    assert _property_of(task) == of
+
+
+def test_no_other_model_stands_in_for_one_whose_weights_are_lost(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "runs" / GAPS, tmp_path / "runs")
+    for weights in tmp_path.glob("runs/capsule-*/seed_*/fold_*/model.safetensors"):
+        weights.unlink()
+    study = read_studies([tmp_path / "runs"], data_dir=folder / "data")[0]
+    (outcome,) = paper([study], "fig-2a").parts[0].outcomes
+    assert "It needs the weights of capsule" in outcome.reason
 
 
 def test_a_figure_is_made_alone(folder: Path, sen_bench: Any, tmp_path: Path) -> None:
