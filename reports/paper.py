@@ -6,6 +6,7 @@ there, and what cannot be shown. Texts are from the paper without its supplement
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +20,7 @@ from benchmarks.base.errors import SenBenchError, UsageError
 from benchmarks.base.files import plain
 from benchmarks.base.workers import Progress
 from benchmarks.data.crystal_table import reduced_formula
-from benchmarks.data.tasks import TASKS, Task
+from benchmarks.data.tasks import TASKS
 from benchmarks.results.leaderboard import published
 from reports.auditing.facts import audit
 from reports.auditing.verdict import verdict
@@ -31,17 +32,19 @@ from reports.sections.equivalence import describe_as_tested, draw_bars
 from reports.study.published import read_predictions
 from reports.study.row_facts import find_rows
 from reports.study.sentences import Sentences
-from reports.study.study import Absent, Study
+from reports.study.study import Absent, Result, Study
 
 __all__ = ["CLAIMS", "figure_names", "make_paper"]
 
 Property = Literal["gap", "energy"]
 
-# The two properties of the paper, with a word that the target bears and its unit.
-_PROPERTIES: dict[Property, tuple[str, str]] = {"gap": ("gap", "eV"), "energy": ("form", "eV/atom")}
-
-# Sections that show the first of the runs whose models can be opened, which is that of capsule if it is one of them.
-_OF_ONE_MODEL = {"elements", "equivalence", "maps"}
+_PROPERTIES: dict[Property, tuple[str, re.Pattern[str]]] = {
+    "gap": ("eV", re.compile("(?<![a-z])(band)?gap(?![a-z])", re.IGNORECASE)),
+    "energy": ("eV/atom", re.compile("(?<![a-z])[eh]?form(ation)?(?![a-z])", re.IGNORECASE)),
+}
+"""The unit of each property of the paper, and how the name of its target says that it is that property: a total or an
+electrostatic energy has the same unit.
+"""
 
 CLAIMS: dict[str, tuple[float, dict[str, float]]] = {
     "matbench_mp_gap": (0.181, {"CGCNN v2019": 39.1, "MegNet (kgcnn v2.1.0)": 6.2, "SchNet (kgcnn v2.1.0)": 23.3}),
@@ -66,6 +69,7 @@ class _Figure:
         title: Its number and its subject.
         of: The property that it is about; None of one that needs no study.
         section: The section that makes what is shown; None where nothing can be.
+        model: Where its facts have the label of the one run that is shown; None where several runs are.
         items: Names of the items of that section to show, those of tables with `-table` at the end.
         variants: Blocks and models that the paper shows.
         needs_all: Whether nothing is shown where one of them is missing.
@@ -74,31 +78,47 @@ class _Figure:
     title: str
     of: Property | None = "gap"
     section: str | None = None
+    model: str | None = None
     items: tuple[str, ...] = ()
     variants: tuple[str, ...] = ("capsule",)
     needs_all: bool = False
 
 
+_FIT = ("left_out", "fit", "fit-table")
 _HEATMAP = ("element-correlation", "element-correlation-table")
 _FIGURES = {
-    "fig-2a": _Figure("Fig. 2a: atoms of one crystal", section="equivalence", items=("pearson", "no_example")),
-    "fig-2b": _Figure("Fig. 2b: pairs of elements", section="equivalence", items=("element-pairs",)),
+    "fig-2a": _Figure(
+        "Fig. 2a: atoms of one crystal", section="equivalence", model="run_before", items=("pearson", "no_example")
+    ),
+    "fig-2b": _Figure(
+        "Fig. 2b: pairs of elements", section="equivalence", model="run_before", items=("element-pairs",)
+    ),
     "fig-2c": _Figure("Fig. 2c: densities of states"),
-    "fig-2d": _Figure("Fig. 2d: elements", section="elements", items=_HEATMAP[:1]),
+    "fig-2d": _Figure("Fig. 2d: elements", section="elements", model="heatmap.run", items=_HEATMAP[:1]),
     "fig-2e": _Figure(
-        "Fig. 2e: six groups of oxides A-O-X", section="maps", items=("a-o-x", "no_a_o_x", "no_environments")
+        "Fig. 2e: six groups of oxides A-O-X",
+        section="maps",
+        model="compounds.a_o_x.run",
+        items=("a-o-x", "no_a_o_x", "no_environments"),
     ),
     "fig-3a": _Figure(
-        "Fig. 3a: equivalent atoms", section="equivalence", items=("atoms-against-a-reference", "operations-table")
+        "Fig. 3a: equivalent atoms",
+        section="equivalence",
+        model="run",
+        items=("atoms-against-a-reference", "operations-table"),
     ),
     "fig-3b": _Figure(
         "Fig. 3b: map of all materials",
         section="maps",
+        model="all_rows.run",
         items=("all-rows", "by-target", "maps-table"),
         variants=("capsule", "mlp", "densenet"),
     ),
     "fig-3c": _Figure(
-        "Fig. 3c: four clusters of Ca-O-X", section="maps", items=("ca-o-x", "clusters-table", "no_ca_o_x")
+        "Fig. 3c: four clusters of Ca-O-X",
+        section="maps",
+        model="compounds.ca_o_x.run",
+        items=("ca-o-x", "clusters-table", "no_ca_o_x"),
     ),
     "fig-3d-g": _Figure(
         "Fig. 3d–g: densities of environments",
@@ -106,11 +126,9 @@ _FIGURES = {
         items=("densities", "no_example"),
         variants=("capsule", "densenet", "tfn", "egnn"),
     ),
-    "fig-4a": _Figure("Fig. 4a: band gaps by SEN", section="fit", items=("fit", "fit-table")),
-    "fig-4b": _Figure(
-        "Fig. 4b: band gaps by SEN with EGNN", section="fit", items=("fit", "fit-table"), variants=("egnn",)
-    ),
-    "fig-4c": _Figure("Fig. 4c: formation energies by SEN", of="energy", section="fit", items=("fit", "fit-table")),
+    "fig-4a": _Figure("Fig. 4a: band gaps by SEN", section="fit", items=_FIT),
+    "fig-4b": _Figure("Fig. 4b: band gaps by SEN with EGNN", section="fit", items=_FIT, variants=("egnn",)),
+    "fig-4c": _Figure("Fig. 4c: formation energies by SEN", of="energy", section="fit", items=_FIT),
     "fig-4d": _Figure(
         "Fig. 4d: SEN and MEGNet by crystal system",
         section="systems",
@@ -119,8 +137,12 @@ _FIGURES = {
         needs_all=True,
     ),
     "fig-s3": _Figure("Supplementary Fig. 3: densities of states and 2-KS"),
-    "fig-s4": _Figure("Supplementary Fig. 4: all elements", section="elements", items=_HEATMAP[:1]),
-    "fig-s5-s6": _Figure("Supplementary Fig. 5 and 6: other random atoms", section="elements", items=_HEATMAP[1:]),
+    "fig-s4": _Figure(
+        "Supplementary Fig. 4: all elements", section="elements", model="heatmap.run", items=_HEATMAP[:1]
+    ),
+    "fig-s5-s6": _Figure(
+        "Supplementary Fig. 5 and 6: other random atoms", section="elements", model="heatmap.run", items=_HEATMAP[1:]
+    ),
     "table-s5": _Figure("Supplementary Table 5: MatBench", of=None),
 }
 
@@ -171,7 +193,7 @@ def _choose_studies(studies: Sequence[Study]) -> dict[Property, Study]:
     """Return the study of each property, band gaps first, and let the pair that is compared be that of Fig. 4d."""
     chosen: dict[Property, Study] = {}
     for study in sorted(studies, key=lambda study: -max(len(result.rows) for result in study.results)):
-        of = _property_of(study.task)
+        of = _property(study)
         if of is None or of in chosen:
             continue
         chosen[of] = study
@@ -180,22 +202,28 @@ def _choose_studies(studies: Sequence[Study]) -> dict[Property, Study]:
             study.pair = (pair[0], pair[1])
     if not chosen:
         raise UsageError(
-            "The paper is about band gaps (eV) and formation energies (eV/atom), and no run has such a target, by its "
-            "name and its unit: run `sen-bench study paper`, or leave out --kind paper."
+            "The paper is about band gaps (eV) and formation energies (eV/atom), and no run has such a target with "
+            "this unit (of own data the name must say it, such as gap or e_form): run `sen-bench study paper`, or "
+            "leave out --kind paper."
         )
-    if left_out := [study.title for study in studies if study not in chosen.values()]:
-        some = next(iter(chosen.values()))
-        some.notes += (f"Left out, because the figures are of the runs on most test rows: {'; '.join(left_out)}.",)
+    some = next(iter(chosen.values()))
+    left_out = [study for study in studies if study not in chosen.values()]
+    for why, titles in {
+        "the figures are of the runs on most test rows": [study.title for study in left_out if _property(study)],
+        "their targets are neither band gaps (eV) nor formation energies (eV/atom)": [
+            study.title for study in left_out if not _property(study)
+        ],
+    }.items():
+        if titles:
+            some.notes += (f"Left out, because {why}: {'; '.join(titles)}.",)
     return {of: chosen[of] for of in _PROPERTIES if of in chosen}
 
 
-def _property_of(task: Task) -> Property | None:
-    """Return which property of the paper a task is about, by the name and the unit of its target."""
-    unit = task.unit or task.target.rpartition("(")[2].removesuffix(")")
-    for name, (word, its_unit) in _PROPERTIES.items():
-        if word in task.target.lower() and unit == its_unit:
-            return name
-    return None
+def _property(study: Study) -> Property | None:
+    """Return which property of the paper the target of a study is, by its unit and its name."""
+    target = study.task.target
+    unit = study.task.unit or target.rpartition("(")[2].removesuffix(")")
+    return next((of for of, (of_it, said) in _PROPERTIES.items() if unit == of_it and said.search(target)), None)
 
 
 def _load_figure(name: str, *, against: Sequence[Path] = ()) -> Section:
@@ -227,17 +255,6 @@ def _analyse(name: str, study: Study, progress: Progress) -> dict[str, Any]:
     return facts
 
 
-def _check_weights(figure: _Figure, study: Study, progress: Progress) -> None:
-    """Let no other model stand in for that of a figure.
-
-    Raises:
-        Absent: Its model cannot be opened.
-    """
-    run, _ = open_models(study, "after", progress).runs[0]
-    if run.variant not in figure.variants:
-        raise Absent(_say("needs_weights", lacking=figure.variants[:1]))
-
-
 class PaperSection(Section):
     """A figure of the paper: chosen items of a section."""
 
@@ -253,23 +270,31 @@ class PaperSection(Section):
         figure = self.figure
         if figure.section is None:
             raise self._absent("")
-        if figure.of != _property_of(study.task):
+        if figure.of != _property(study):
             raise self._absent(_say("needs_property", of=figure.of))
         known = {run.variant for run in study.runs}
         lacking = [name for name in figure.variants if name not in known]
         if lacking and (figure.needs_all or lacking == list(figure.variants)):
             raise self._absent(_say("needs_runs", lacking=lacking))
         try:
-            if figure.section in _OF_ONE_MODEL:
-                _check_weights(figure, study, progress)
             facts = _analyse(figure.section, study, progress)
         except Absent as absent:
             raise self._absent(str(absent)) from None
+        # The pair of the section `systems` is compared by its predictions.
+        lost = [] if figure.section == "systems" else _without_model(study, figure.variants, progress)
+        paths = [str(run.path) for run in lost]
+        if {run.variant for run in lost} >= known.intersection(figure.variants):
+            raise self._absent(_say("lost_weights", paths=paths))
         if figure.section == "fit":
+            left_out = Sentences("reports.sections.fit", facts)("left_out")
             facts = {**facts, "results": [own for own in facts["results"] if own["variant"] in figure.variants]}
             if not facts["results"]:
-                raise self._absent(_say("needs_weights", lacking=figure.variants))
-        return {"lacking": lacking, "of_section": facts}
+                raise self._absent(left_out)
+        label = _label_at(facts, figure.model)
+        if label and label not in {run.label for run in study.runs if run.variant in figure.variants}:
+            raise self._absent(_say("lost_weights", paths=paths) if lost else _say("other_model", label=label))
+        data = {"target": study.task.target, "title": study.title, "n": max(len(run.rows) for run in study.runs)}
+        return {"lacking": lacking, "lost": paths, "data": data, "of_section": facts}
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """What the paper shows, and the items of the section."""
@@ -279,11 +304,25 @@ class PaperSection(Section):
         shown = [item for item in found if _name_of(item) in figure.items]
         if not shown:
             raise self._absent(_say("nothing_in_section", section=figure.section))
-        yield Text(_say("shown", name=self.name, section=figure.section, lacking=facts["lacking"]))
+        yield Text(_say("shown", name=self.name, **{key: facts[key] for key in ("data", "lacking", "lost")}))
         yield from sorted(shown, key=lambda item: figure.items.index(_name_of(item)))
 
     def _absent(self, why: str) -> Absent:
         return Absent(_say("absent", name=self.name, why=why))
+
+
+def _without_model(study: Study, variants: Sequence[str], progress: Progress) -> list[Result]:
+    """Return the runs of those of the variants of which no run has a model that can be loaded."""
+    opened = {run.variant for run, _ in open_models(study, "material", progress).runs}
+    return [run for run in study.runs if run.variant in variants and run.variant not in opened]
+
+
+def _label_at(facts: Mapping[str, Any], place: str | None) -> str | None:
+    """Return the label of the run at a dotted place in facts; None where they have none."""
+    found: Any = facts
+    for name in place.split(".") if place else ():
+        found = found and found[name]
+    return found["label"] if place and found else None
 
 
 def _say(macro: str, **values: Any) -> str:
@@ -363,7 +402,7 @@ class _Claims(PaperSection):
 
     def show(self, facts: Mapping[str, Any]) -> Iterator[Item]:
         items = Items(__name__, facts)
-        yield items.text("shown", name=self.name, section=None, lacking=[])
+        yield items.text("shown", name=self.name)
         columns: list[Column] = [
             ("task", "task"),
             ("model", "model"),

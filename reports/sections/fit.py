@@ -45,6 +45,7 @@ class Fit(Section):
                 "The available crystals are not those that the runs were trained on, so which rows these were is "
                 "unknown: give the data of the runs with --data-dir."
             )
+        others = [run.label for run, _ in opened.runs if run.facts["data"]["digest"] != digest]
         fold = shared_fold([models for _, models in runs])
         results = []
         for run, models in runs:
@@ -55,12 +56,14 @@ class Fit(Section):
             "target": study.task.target,
             "results": results,
             "problems": opened.problems,
+            "other_data": others,
+            "published": [result.label for result in study.published],
         }
 
     def show(self, facts: Mapping[str, Any]) -> Iterable[Item]:
         """One panel for each run, and a table."""
         items = Items(__name__, {**facts, "most_rows": _MOST_ROWS})
-        if facts["problems"]:
+        if facts["problems"] or facts["other_data"] or facts["published"]:
             yield items.text("left_out")
         yield _figure(items, facts)
         columns: list[Column] = [

@@ -50,7 +50,7 @@ _POINTS, _FEWEST_POINTS = 20_000, 3_000
 _POINTS_OF_ALL = 6027
 # Clusters of Ca-O-X in the paper, and the numbers of clusters whose silhouettes stand beside theirs.
 _CLUSTERS, _TRIED = 4, range(2, 9)
-# Width of the edge of a test row among rows that the model was trained on.
+# Width of the edge of a test row among the other rows.
 _EDGE = 0.8
 _OXYGEN, _CALCIUM = 8, 20
 # The first space group of the point group m-3m, the last of all.
@@ -407,6 +407,7 @@ def _rows_of_map(
         "run": {"label": label},
         "seed": training.seed,
         "n": len(rows),
+        "n_trained": models.run.read_metrics(training)["rows"]["train"],
         "tested": _tested(models, training, table, rows),
         "target": drawable(table.target[rows]),
         "points": None,
@@ -414,7 +415,7 @@ def _rows_of_map(
 
 
 def _map_all(label: str, models: Models, training: Training, table: CrystalTable, progress: Progress) -> dict[str, Any]:
-    """Map all rows of the data, or a random part of them, by one model, which was trained on some of them."""
+    """Map all rows of the data, or a random part of them, by one model."""
     rows = np.sort(np.random.default_rng(0).permutation(len(table))[:_POINTS_OF_ALL])
     facts = _rows_of_map(label, models, training, table, rows)
     vectors, _ = crystal_vectors(models, training, table, rows, progress)

@@ -11,11 +11,10 @@ import pytest
 
 from benchmarks.base.errors import UsageError
 from benchmarks.base.machine import provenance
-from benchmarks.data.tasks import TASKS
 from reports.page.html import render
 from reports.page.report import Report
 from reports.page.section import Figure, Table, Text
-from reports.paper import _property_of, figure_names, make_paper
+from reports.paper import figure_names, make_paper
 from reports.study.reading import read_studies
 from reports.study.study import Study
 from tests.reports.made_models import made_dataset, mixed_rows, store_models
@@ -117,6 +116,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(folder: Path) -
 def test_claims_stand_beside_the_leaderboard_and_an_audit(folder: Path, tmp_path: Path) -> None:
     study = studies_of(folder, GAPS)[0]
     (outcome,) = paper([study], "table-s5").parts[0].outcomes
+    assert any("In a study file, the line `against =" in item.text for item in outcome.items if isinstance(item, Text))
     table = next(item for item in outcome.items if isinstance(item, Table))
     cgcnn = dict(zip(table.columns, table.rows[0], strict=True))
     assert cgcnn["% below it, claimed"] == 39.1
@@ -134,32 +134,89 @@ def test_claims_stand_beside_the_leaderboard_and_an_audit(folder: Path, tmp_path
 
 def test_other_properties_have_no_figures_in_the_paper(tmp_path: Path) -> None:
     store_models(tmp_path / "runs", made_dataset(tmp_path / "data", mixed_rows(20)), folds=(0,))
-    with pytest.raises(UsageError, match="no run has such a target, by its name and its unit"):
+    with pytest.raises(UsageError, match="no run has such a target with this unit"):
         paper(read_studies([tmp_path / "runs"], data_dir=tmp_path / "data"))
 
 
 @pytest.mark.parametrize(
-    ("target", "unit", "of"),
+    ("task", "target", "unit", "accepted"),
     [
-        ("gap hse (eV)", "eV", "gap"),
-        ("gap hse (eV)", "", "gap"),
-        ("e_form (eV/atom)", "eV/atom", "energy"),
-        ("Ewald energy", "eV/atom", None),
-        ("gap", "meV", None),
+        ("prototypes", "energy", "eV/atom", False),
+        ("mine", "fermi level", "eV", False),
+        ("mine", "performance", "eV/atom", False),
+        ("mine", "Ewald energy", "eV/atom", False),
+        ("mine", "gap hse (eV)", "eV", True),
+        ("mine", "gap hse (eV)", "", True),
+        ("mine", "bandgap_direct", "eV", True),
+        ("mine", "gap", "meV", False),
+        ("mine", "Formation energy", "eV/atom", True),
+        ("mine", "e_form (eV/atom)", "eV/atom", True),
     ],
 )
-def test_the_name_and_the_unit_of_a_target_say_what_it_is(target: str, unit: str, of: str | None) -> None:
-    task = replace(TASKS["matbench_mp_gap"], target=target, unit=unit)
-    assert _property_of(task) == of
+def test_a_unit_alone_is_no_property_of_the_paper(
+    folder: Path, task: str, target: str, unit: str, accepted: bool
+) -> None:
+    known = studies_of(folder, ENERGIES)[0]
+    study = Study(replace(known.task, name=task, target=target, unit=unit), known.results)
+    if accepted:
+        assert paper([study], "fig-2c").parts
+        return
+    with pytest.raises(UsageError, match="no run has such a target with this unit"):
+        paper([study], "fig-2c")
+    gaps = studies_of(folder, GAPS)[0]
+    paper([gaps, study], "fig-2c")
+    assert gaps.notes[-1].startswith("Left out, because their targets are neither band gaps (eV) nor")
+    assert gaps.notes[-1].endswith(f": {task}.")
 
 
-def test_no_other_model_stands_in_for_one_whose_weights_are_lost(folder: Path, tmp_path: Path) -> None:
+def test_a_figure_says_which_data_it_shows(report: Report) -> None:
+    texts = {
+        outcome.name: " ".join(item.text for item in outcome.items if isinstance(item, Text))
+        for part in report.parts
+        for outcome in part.outcomes
+    }
+    assert f"Here: gap pbe of {GAPS}, " in texts["fig-4a"]
+    assert f"Here: e_form of {ENERGIES}, " in texts["fig-4c"]
+
+
+def test_no_other_block_stands_for_one_whose_weights_are_lost(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "runs" / GAPS, tmp_path / "runs")
-    for weights in tmp_path.glob("runs/capsule-*/seed_*/fold_*/model.safetensors"):
+    for weights in tmp_path.glob("runs/capsule-*/**/model.safetensors"):
         weights.unlink()
-    study = read_studies([tmp_path / "runs"], data_dir=folder / "data")[0]
-    (outcome,) = paper([study], "fig-2a").parts[0].outcomes
-    assert "It needs the weights of capsule" in outcome.reason
+    (study,) = read_studies([tmp_path / "runs"], data_dir=folder / "data")
+    of_capsule = ("fig-2a", "fig-2b", "fig-2d", "fig-2e", "fig-3a", "fig-3b", "fig-3c", "fig-4a", "fig-s4", "fig-s5-s6")
+    (part,) = paper([study], *of_capsule, "fig-3d-g", "fig-4b", "fig-4d").parts
+    assert not any(outcome.failed for outcome in part.outcomes)
+    for outcome in part.outcomes:
+        if outcome.name in of_capsule:
+            assert "has no weights that can be used: copy model.safetensors back" in outcome.reason, outcome.name
+            assert "`sen-bench run --overwrite always`" in outcome.reason
+        else:
+            assert not outcome.reason, outcome.name
+    said = {o.name: o.items[0].text for o in part.outcomes if o.items and isinstance(o.items[0], Text)}
+    assert "capsule-" in said["fig-3d-g"]
+    assert "has no weights that can be used" in said["fig-3d-g"]
+    assert "no weights" not in said["fig-4d"]
+
+
+def test_a_map_of_another_model_is_not_taken_for_that_of_the_paper(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (study,) = studies_of(folder, GAPS)
+    facts = {"all_rows": {"run": {"label": "egnn"}}}
+    monkeypatch.setattr("reports.paper._analyse", lambda *_: facts)
+    (outcome,) = paper([study], "fig-3b").parts[0].outcomes
+    assert outcome.reason.startswith("Of these runs it would show egnn, which is not the paper's model.")
+
+
+def test_figures_of_training_rows_say_which_runs_had_other_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (study,) = studies_of(folder, GAPS)
+    (capsule,) = (run for run in study.runs if run.variant == "capsule")
+    monkeypatch.setitem(capsule.facts["data"], "digest", "0" * 64)
+    (part,) = paper([study], "fig-4a", "fig-4b").parts
+    reasons = {outcome.name: outcome.reason for outcome in part.outcomes}
+    assert "unknown: capsule. Give the data of these runs with --data-dir" in reasons["fig-4a"]
+    assert not reasons["fig-4b"]
 
 
 def test_a_figure_is_made_alone(folder: Path, sen_bench: Any, tmp_path: Path) -> None:

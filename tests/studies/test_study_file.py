@@ -70,6 +70,13 @@ def test_keys_are_the_options_of_the_command(tmp_path: Path) -> None:
     }
 
 
+def test_the_audit_of_the_paper_takes_one_line_more(tmp_path: Path) -> None:
+    text = find_study_file("paper").read_text()
+    assert "against" not in read(tmp_path, text).report["paper"].options()
+    found = read(tmp_path, text.replace("# against = ", "against = ")).report["paper"].options()
+    assert found["against"] == [Path("sen_published_predictions.json.gz")]
+
+
 def test_files_are_looked_for_in_the_data_folder_and_then_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, here = tmp_path / "data", tmp_path / "here"
     for folder in (data, here):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,18 @@ def test_rows_of_other_data_are_not_taken_for_training_rows(study: Study, monkey
         monkeypatch.setitem(run.facts["data"], "digest", "0" * 64)
     with pytest.raises(Absent, match="which rows these were is unknown: give the data of the runs with --data-dir"):
         Fit().analyse(study, quiet)
+
+
+def test_results_that_the_figure_lacks_are_named_with_the_reason(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, *_ = study.runs
+    published = replace(first, label="ALIGNN", run=None)
+    monkeypatch.setattr(study, "results", (*study.results, published))
+    monkeypatch.setitem(second.facts["data"], "digest", "0" * 64)
+    found = Fit().analyse(study, quiet)
+    assert second.label not in [result["label"] for result in found["results"]]
+    words = words_of(Fit, found)
+    assert f"so which rows it had is unknown: {second.label}. Give the data" in words
+    assert "published predictions come without a model: ALIGNN." in words
 
 
 def test_rows_that_a_run_left_out_are_not_taken_for_training_rows(

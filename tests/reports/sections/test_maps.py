@@ -144,6 +144,9 @@ def test_all_rows_are_mapped_by_one_model_which_did_not_see_the_marked_ones(
     everything = found["all_rows"]
     assert everything["n"] == everything["n_rows"] == len(ids)
     assert everything["tested"] == [str(name) in tested for name in ids]
+    n_trained = len(study.dataset().folds(0)[0].train)
+    assert everything["n_trained"] == n_trained < len(ids) - len(tested)
+    assert f"trained on {n_trained} rows of the data; it was tested on {len(tested)}" in words_of(Maps, found)
     oxides = found["compounds"]["a_o_x"]
     of_table = [compound_group(z) for z in np.split(study.crystals().numbers, study.crystals().ptr[1:-1])]
     assert oxides["group"] == [group for group in of_table if group]
