@@ -396,7 +396,8 @@ def _numbers(table: CrystalTable, rows: NDArray[np.int64]) -> list[NDArray[np.ui
 
 def _tested(models: Models, training: Training, table: CrystalTable, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether each row [n] is one that a training was tested on."""
-    return np.array([models.tested_by.get(str(name)) == training for name in table.ids[rows]])
+    tested = set(models.run.read_predictions(training).ids)
+    return np.array([str(name) in tested for name in table.ids[rows]])
 
 
 def _rows_of_map(
@@ -434,8 +435,10 @@ def _map_oxides(
     """Map the A-O-X compounds at rows [n] of all the data by their chemistry (paper Fig. 2e).
 
     The map is of one model. Whether the nearest neighbour of a row has the same A is told for each row by the model
-    that did not see it: unlike vectors, such answers of several models can be pooled.
+    that did not see it, and only once where several did not: unlike vectors, such answers of several models can be
+    pooled.
     """
+    asked = [models.tested_by.get(str(name)) for name in table.ids[rows]]
     groups = [str(compound_group(z)) for z in _numbers(table, rows)]
     facts = {**_rows_of_map(label, models, training, table, rows), "group": groups}
     if len(rows) < _MIN_POINTS:
@@ -447,7 +450,8 @@ def _map_oxides(
             assert vectors is not None
             if trained and other == training and _differ(vectors):
                 facts |= make_map(vectors).facts()
-            answers.append(nearest_shares_group(reduce(vectors), groups)[_tested(models, other, table, rows)])
+            is_own = np.array([training_of_row == other for training_of_row in asked])
+            answers.append(nearest_shares_group(reduce(vectors), groups)[is_own])
     pooled = {trained: np.concatenate(answers) for trained, answers in same.items()}
     return {
         **facts,

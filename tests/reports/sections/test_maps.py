@@ -8,6 +8,7 @@ from sklearn.manifold import trustworthiness
 
 from benchmarks.base.files import plain
 from benchmarks.results.store import Training
+from reports.environments.description import open_models
 from reports.page.section import Text
 from reports.sections.maps import (
     Maps,
@@ -173,3 +174,16 @@ def test_calcium_oxides_are_told_by_cluster(study: Study, monkeypatch: pytest.Mo
     words = words_of(Maps, found)
     assert "marker for each of four clusters" in words
     assert f"it was tested on {sum(calcium['tested'])} of the {calcium['n']} rows" in words
+
+
+def test_all_rows_that_a_training_was_tested_on_are_marked_where_others_were_tested_on_them_too(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a split by elements, where a row is in several folds."""
+    _, models = open_models(study, "material", quiet).runs[0]
+    first, *others = models.trainings
+    of_both = models.run.read_predictions(first).ids[:2]
+    monkeypatch.setitem(vars(models), "tested_by", models.tested_by | dict.fromkeys(of_both, others[0]))
+    found = Maps().analyse(study, quiet)["all_rows"]
+    assert found["run"]["label"] == open_models(study, "material", quiet).runs[0][0].label
+    assert sum(found["tested"]) == len(models.run.read_predictions(first).ids)
