@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.base.console import duration
 from benchmarks.results.metrics import primary_metric
-from benchmarks.results.recorded import completed, recorded_variant
+from benchmarks.results.recorded import by_field, completed, recorded_variant
 from benchmarks.results.store import Run, find_runs
 from tools.proxies import SOURCES
 from tools.results_page.formats import markdown, number
@@ -92,7 +92,7 @@ def read_tried(folder: Path) -> Iterator[Tried]:
         yield Tried(
             run,
             (config["task"], recorded_variant(config), config["limit"]),
-            {f"{t}.{f}": v for t in ("graph", "sen", "block", "training") for f, v in config.get(t, {}).items()},
+            by_field(config),
             {seed: record["metrics"][metric] for seed, record in records.items()},
             sum(record["wall_seconds"] for record in records.values()),
         )
