@@ -21,7 +21,7 @@ from ablations.answers import answers
 from benchmarks.base.interrupts import Interrupted
 from benchmarks.base.machine import check_device_name
 from benchmarks.base.zip_path import AnyPath
-from benchmarks.cli.front_door import as_path, chosen_options, each_of, name_of, parse_share, stopped_error
+from benchmarks.cli.front_door import as_path, chosen_options, each_of, given_data, name_of, parse_share, stopped_error
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.tasks import Task
 from benchmarks.results.contrasts import MARGIN, Comparison
@@ -115,11 +115,12 @@ def ablate(
         RunError: Trainings failed; the message has the reasons. The others are stored.
         KeyboardInterrupt: It was stopped; what was trained is kept.
     """
+    dataset, task = given_data(data)
     options = chosen_options(folds, seed, seeds, settings, recipe, device, jobs, out)
     check_device_name(options.device)
     ablation = choose_ablation(
         options,
-        task=data.task if isinstance(data, Dataset) else data if isinstance(data, Task) else str(data),
+        task=task,
         blocks=_names("block", blocks),
         models=_names("model", models),
         set_=[f"{field}={_values(value)}" for field, value in (settings or {}).items()],
@@ -129,7 +130,7 @@ def ablate(
     try:
         with ExitStack() as stack:
             place = open_place(stack, device, jobs, None, options.out)
-            grid = plan_grid(ablation, place, dataset=data if isinstance(data, Dataset) else None)
+            grid = plan_grid(ablation, place, dataset=dataset)
             grid, needs, failures = train_grid(grid, place)
     except (KeyboardInterrupt, Interrupted) as stopped:
         raise stopped_error(stopped) from None

@@ -252,7 +252,7 @@ def register(kind: Literal["block", "model"], given: object) -> str:
     if not (isinstance(given, type) and issubclass(given, base)):
         raise TypeError(
             f"A {kind} is given by its name, or as a class that is derived from {base.__module__}.{base.__name__}; "
-            f"{getattr(given, '__name__', repr(given))} is no such class."
+            f"{getattr(given, '__name__', f'an object of the type {type(given).__name__}')} is no such class."
         )
     name, group = given.__name__, _BLOCKS if kind == "block" else _MODELS
     for plugin in find_plugins(group).values():

@@ -47,6 +47,7 @@ __all__ = [
     "check_literal",
     "chosen_options",
     "each_of",
+    "given_data",
     "joined",
     "load_runs",
     "name_of",
@@ -102,8 +103,8 @@ def train(
     """
     options = chosen_options(folds, seed, seeds, settings, recipe, device, jobs, out)
     variant = choose_variant(name_of("block", block), name_of("model", model))
-    given = data if isinstance(data, Dataset) else None
-    task = given.task if given else data if isinstance(data, Task) else options.choose_task(str(data))
+    given, named = given_data(data)
+    task = named if isinstance(named, Task) else options.choose_task(named)
     config = build_config(task.name, variant, recipe=recipe, defaults=task.defaults, flags=settings)
     check_folds(options.folds, task)
     chosen_device = pick_device(options.device)
@@ -131,6 +132,24 @@ def train(
         reasons = " ".join(f"{planned}: {error}" for planned, error in failures.items())
         raise RunError(f"{len(failures)} of {len(plan.missing)} trainings failed and have no result. {reasons}")
     return plan.run
+
+
+def given_data(data: object) -> tuple[Dataset | None, Task | str]:
+    """Return the data, if they are loaded, and their task, or the name or path that stands for it.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    if isinstance(data, Dataset):
+        return data, data.task
+    if isinstance(data, Task):
+        return None, data
+    if isinstance(data, str | Path):
+        return None, str(data)
+    raise UsageError(
+        "data is what load_dataset or load_task returned, the name of a task, or the path of own data, and not an "
+        f"object of the type {type(data).__name__}."
+    )
 
 
 def chosen_options(
@@ -221,9 +240,19 @@ def stopped_error(stopped: BaseException) -> KeyboardInterrupt:
     return KeyboardInterrupt(f"Stopped{place}. Finished folds are kept, and the same call continues.")
 
 
-def as_path(given: Run | AnyPath | str) -> AnyPath:
-    """Return the path of a run or of a folder or archive of runs."""
-    return given.path if isinstance(given, Run) else Path(given) if isinstance(given, str) else given
+def as_path(given: object) -> AnyPath:
+    """Return the path of a run or of a folder or archive of runs.
+
+    Raises:
+        UsageError: It is neither a run nor a path.
+    """
+    if isinstance(given, Run):
+        return given.path
+    if isinstance(given, str | Path):
+        return Path(given)
+    if isinstance(given, ZipPath):
+        return given
+    raise UsageError(f"A run, or the path of one, is given, and not an object of the type {type(given).__name__}.")
 
 
 def each_of(given: object) -> list[Any]:
@@ -272,8 +301,8 @@ def predict(run: Run | AnyPath | str, structures: object, *, level: float = 0.9,
 
     Args:
         run: What `train` returned, or the folder of a run, such as runs/TASK/NAME-HASH.
-        structures: A pymatgen structure, the text or the path of a CIF or POSCAR file, a folder of such files, or a
-            list or a column of a data frame of these.
+        structures: A pymatgen structure or its dictionary, the text or the path of a CIF or POSCAR file, a folder of
+            such files, or a list or a column of a data frame of these.
         level: Share of structures like those of the task that intervals shall cover, between 0 and 1.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
@@ -295,8 +324,9 @@ def predict(run: Run | AnyPath | str, structures: object, *, level: float = 0.9,
     if isinstance(structures, pd.DataFrame):
         columns = ", ".join(map(printable, structures.columns))
         raise UsageError(f"predict takes a column of the data frame, such as frame['structure']. It has: {columns}.")
-    # A structure can be iterated over, too: it yields its sites.
-    is_one = isinstance(structures, str) or hasattr(structures, "as_dict") or not isinstance(structures, Iterable)
+    # A structure can be iterated over, too: it yields its sites, and its dictionary the keys.
+    is_structure = hasattr(structures, "as_dict") or (isinstance(structures, Mapping) and "sites" in structures)
+    is_one = is_structure or isinstance(structures, str) or not isinstance(structures, Iterable)
     given = pd.Series([structures] if is_one else structures, dtype=object)
     labels: list[object] = []
     sources: list[Path | tuple[str, object]] = []

@@ -58,12 +58,17 @@ def test_what_is_trained_in_python_is_what_the_command_trains_shows_and_predicts
     found = predict(run, frame["structure"])
     assert found.index.tolist() == ["cell", "primitive"]
     assert found["formula"].tolist() == ["NaCl", "NaCl"]
-    others = [predict(run, SALT), predict(str(run.path), file), predict(run.path, [file.read_text()])]
+    others = [
+        predict(run, SALT),
+        predict(run, SALT.as_dict()),
+        predict(str(run.path), file),
+        predict(run.path, [file.read_text()]),
+    ]
     values = np.concatenate([each["prediction"] for each in (found, *others)])
     np.testing.assert_allclose(values, values[0], rtol=1e-4)
     assert (found["interval_low"].isna() | (found["interval_low"] < found["prediction"])).all()
     answer = sen_bench("predict", run.path, file, "--format", "csv")
-    assert f"{others[1]['prediction'].iloc[0]}" in answer.out
+    assert f"{others[2]['prediction'].iloc[0]}" in answer.out
 
 
 def test_errors_are_exceptions_with_the_sentence_of_the_command(run: Run, dataset: Dataset) -> None:
@@ -84,6 +89,11 @@ def test_errors_are_exceptions_with_the_sentence_of_the_command(run: Run, datase
         train(dataset, settings={"graph.symprec": 0.1})
     with pytest.raises(UsageError, match="There is no folder or archive"):
         load_runs("nowhere")
+    with pytest.raises(UsageError, match="A run, or the path of one, is given, and not an object of the type int"):
+        predict(3, SALT)  # type: ignore[arg-type]
+    for function in (train, ablate):
+        with pytest.raises(UsageError, match="and not an object of the type DataFrame"):
+            function(pd.DataFrame({"a": [SALT]}))
 
 
 @pytest.mark.usefixtures("unlearnt")
@@ -250,6 +260,8 @@ def test_a_class_of_a_notebook_goes_to_worker_processes_if_it_can(dataset: Datas
 def test_what_is_no_block_and_no_model_is_refused_in_a_sentence(dataset: Dataset) -> None:
     with pytest.raises(UsageError, match=r"^A model is given by its name, or as a class .*; Narrow is no such"):
         train(dataset, model=Narrow)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"; an object of the type Linear is no such class\.$"):
+        train(dataset, model=nn.Linear(1, 1))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"derived from sen\.blocks\.SymmetryBlock; Run is no such class\.$"):
         train(dataset, block=Run)  # type: ignore[type-var]
     with pytest.raises(UsageError, match=r"'mlp' is that of an installed block: rename the class"):
