@@ -16,8 +16,8 @@ from ablations.grid import (
     Setting,
     Variant,
     build_settings,
+    check_interfaces,
     check_limits,
-    check_seams,
     check_validated,
     parse_axes,
     parse_configs,
@@ -188,7 +188,7 @@ def choose_ablation(
         raise UsageError("--detect compares variants, and there is only one: name more, or give --seeds in its place.")
     if judge == "validation":
         check_validated(settings)
-    check_seams(names)
+    check_interfaces(names)
     starts = {} if init_from is None else dict.fromkeys(names, init_from)
     paired = resample is not None
     return Ablation(chosen, settings, seeds, declaration, judge, tune, paired, options, starts, allow_overlap)

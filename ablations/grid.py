@@ -20,8 +20,8 @@ __all__ = [
     "Setting",
     "Variant",
     "build_settings",
+    "check_interfaces",
     "check_limits",
-    "check_seams",
     "check_validated",
     "parse_axes",
     "parse_configs",
@@ -262,8 +262,8 @@ def check_validated(settings: Sequence[Setting]) -> None:
             )
 
 
-def check_seams(names: Sequence[str]) -> None:
-    """Check that blocks and models keep the contracts of the seam, before hours are spent on them.
+def check_interfaces(names: Sequence[str]) -> None:
+    """Check that blocks and models keep the contracts of the interface, before hours are spent on them.
 
     Raises:
         UsageError: One of them breaks a contract; the message names it.
@@ -272,7 +272,7 @@ def check_seams(names: Sequence[str]) -> None:
     from sen.testing import run_contracts
 
     for name in names:
-        for result in itertools.takewhile(lambda result: result.contract.startswith("seam"), run_contracts(name)):
+        for result in itertools.takewhile(lambda result: result.contract.startswith("interface"), run_contracts(name)):
             if result.outcome == "failed":
                 kind = variant_kind(name)
                 raise UsageError(

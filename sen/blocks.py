@@ -1,4 +1,4 @@
-"""The seam: what a symmetry block receives and what it returns."""
+"""The interface: what a symmetry block receives and what it returns."""
 
 from __future__ import annotations
 

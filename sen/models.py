@@ -1,4 +1,4 @@
-"""The seam of a model: what it receives, what it returns, and what its publication trained it with."""
+"""The interface of a model: what it receives, what it returns, and what its publication trained it with."""
 
 from __future__ import annotations
 

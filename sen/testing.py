@@ -81,8 +81,8 @@ def collate(graphs: Sequence[Graph], dtype: torch.dtype = torch.float64) -> Crys
 class ModelContracts:
     """What a model must satisfy, with its default configuration and the graphs of its publication.
 
-    A subclass sets `model`. The contracts about the seam, `test_seam_...`, come first: a model that breaks one of them
-    can keep no other.
+    A subclass sets `model`. The contracts about the interface, `test_interface_...`, come first: a model that breaks
+    one of them can keep no other.
     """
 
     model: ClassVar[type[CrystalModel]]
@@ -147,7 +147,7 @@ class ModelContracts:
             assert_close(found.material, expected.material, "material vectors")
         assert_close(found.prediction, expected.prediction, "predictions")
 
-    def test_seam_class_is_a_model_with_a_configuration(self) -> None:
+    def test_interface_class_is_a_model_with_a_configuration(self) -> None:
         model = self.model
         is_model = isinstance(model, type) and issubclass(model, CrystalModel)
         require(is_model, f"{model!r} is not a CrystalModel")
@@ -159,7 +159,7 @@ class ModelContracts:
         for name in ("graph", "recipe"):
             require(isinstance(getattr(model, name), Mapping), f"its {name} is {getattr(model, name)!r}, not a mapping")
 
-    def test_seam_output_has_the_declared_shapes(self) -> None:
+    def test_interface_output_has_the_declared_shapes(self) -> None:
         model, batch = self.build(), self.batch(self.crystals())
         output = model(batch)
         fault = find_fault(output, batch)
@@ -169,7 +169,7 @@ class ModelContracts:
             is_finite = tensor is None or bool(tensor.isfinite().all())
             require(is_finite, f"{name} holds numbers that are not finite")
 
-    def test_seam_undecayed_parameters_are_its_own(self) -> None:
+    def test_interface_undecayed_parameters_are_its_own(self) -> None:
         model = self.build()
         own = {id(parameter) for parameter in model.parameters()}
         foreign = [parameter for parameter in model.undecayed() if id(parameter) not in own]
@@ -311,7 +311,7 @@ class BlockContracts(ModelContracts):
     sen: SENConfig = SENConfig()
     block: ClassVar[type[SymmetryBlock]]
 
-    test_seam_class_is_a_model_with_a_configuration = None  # type: ignore[assignment]  # SEN is one
+    test_interface_class_is_a_model_with_a_configuration = None  # type: ignore[assignment]  # SEN is one
 
     @property
     def is_chiral(self) -> bool:
@@ -333,7 +333,7 @@ class BlockContracts(ModelContracts):
         assert isinstance(model, SEN)
         return model
 
-    def test_seam_class_is_a_symmetry_block_with_a_configuration(self) -> None:
+    def test_interface_class_is_a_symmetry_block_with_a_configuration(self) -> None:
         block = self.block
         require(isinstance(block, type) and issubclass(block, SymmetryBlock), f"{block!r} is not a SymmetryBlock")
         _require_config(block)
@@ -342,7 +342,7 @@ class BlockContracts(ModelContracts):
         require(block.needs_vectors or not block.chiral, "it is declared chiral, but distances have no handedness")
         require(isinstance(block.source, str), f"its source is {block.source!r}, not a string")
 
-    def test_seam_default_block_declares_the_widths_of_what_it_returns(self) -> None:
+    def test_interface_default_block_declares_the_widths_of_what_it_returns(self) -> None:
         block = self.block(self.sen.environment_width, self.block.Config())
         width = getattr(block, "material_width", None)
         require(type(width) is int and width > 0, f"its material_width is {width!r}; the constructor must set it")
@@ -350,7 +350,7 @@ class BlockContracts(ModelContracts):
         is_width = width is None or (type(width) is int and width > 0)
         require(is_width, f"its atom_width is {width!r}, neither None nor a width")
 
-    def test_seam_output_has_the_declared_shapes(self) -> None:
+    def test_interface_output_has_the_declared_shapes(self) -> None:
         model, batch = self.build(), self.batch(self.crystals())
         output = model.block(model.features(batch), batch)
         require(isinstance(output, SymmetryOutput), f"forward returns {type(output).__name__}, not a SymmetryOutput")
@@ -372,7 +372,7 @@ class BlockContracts(ModelContracts):
         for name, tensor in tensors.items():
             require(bool(tensor.isfinite().all()), f"{name} holds numbers that are not finite")
 
-    def test_seam_environments_given_are_left_as_they_are(self) -> None:
+    def test_interface_environments_given_are_left_as_they_are(self) -> None:
         model, batch = self.build(), self.batch(self.crystals())
         with torch.no_grad():
             environment = model.features(batch)
@@ -402,7 +402,7 @@ def run_contracts(variant: str | type[SymmetryBlock | CrystalModel]) -> Iterator
     It is tested in its default configuration.
 
     Yields the result of each contract as soon as it is known. A contract in which the plug-in raises an exception is
-    broken, and the traceback goes to the logger `sen_bench` at level DEBUG. After a broken contract about the seam, the
+    broken, and the traceback goes to the logger `sen_bench` at level DEBUG. Once one about the interface is broken, the
     others are skipped.
     """
     given = variant if isinstance(variant, type) else None
@@ -417,19 +417,19 @@ def run_contracts(variant: str | type[SymmetryBlock | CrystalModel]) -> Iterator
         else:
             Contracts.model = given or load_model(str(variant))
 
-    contracts = {f"seam: entry point leads to a {'symmetry block' if is_block else 'model'}": load}
+    contracts = {f"interface: entry point leads to a {'symmetry block' if is_block else 'model'}": load}
     members = [member for owner in Contracts.mro() for member in vars(owner) if member.startswith("test_")]
-    for member in sorted(members, key=lambda member: not member.startswith("test_seam")):
-        words = member.removeprefix("test_").replace("seam_", "seam: ").replace("_", " ")
+    for member in sorted(members, key=lambda member: not member.startswith("test_interface")):
+        words = member.removeprefix("test_").replace("interface_", "interface: ").replace("_", " ")
         if contract := getattr(Contracts(), member):
             contracts.setdefault(words, contract)
-    seam_is_broken = False
+    interface_is_broken = False
     for words, contract in contracts.items():
-        if seam_is_broken:
-            yield ContractResult(words, "skipped", "the seam is broken")
+        if interface_is_broken:
+            yield ContractResult(words, "skipped", "the interface is broken")
             continue
         result = _try_contract(words, contract)
-        seam_is_broken = result.outcome == "failed" and words.startswith("seam")
+        interface_is_broken = result.outcome == "failed" and words.startswith("interface")
         yield result
 
 

@@ -210,7 +210,7 @@ def test_blocks_side_by_side_in_parallel(
 def test_failed_training_stops_no_other_and_is_reported(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
-    # Sound to the contracts of the seam, which evaluate; it raises when it is trained.
+    # Sound to the contracts of the interface, which evaluate; it raises when it is trained.
     forward = 'if self.training: raise ValueError("the matrix is singular")\n        return super().forward(env, graph)'
     install("raises", f"{TWIN}\n    def forward(self, env, graph):\n        {forward}\n")
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
@@ -404,14 +404,14 @@ def test_no_seed_and_unknown_backend_are_wrong_use(sen_bench: Command) -> None:
     assert sen_bench("ablate", "--blocks", "mlp", "--backend", "ray").code == 2
 
 
-def test_block_that_breaks_the_seam_is_refused_with_its_contract(
+def test_block_that_breaks_the_interface_is_refused_with_its_contract(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
     install("tensor", f"{BLOCK}\n    def forward(self, env, graph): return super().forward(env, graph).material\n")
     arguments = ("--data-dir", write_data(rocksalts(60)), "--out", tmp_path / "runs")
     answer = sen_bench("ablate", *TASK, "--blocks", "mlp,tensor", *arguments)
     assert answer.code == 2
-    assert "The block 'tensor' breaks the contract 'seam: output has the declared shapes'" in answer.err
+    assert "The block 'tensor' breaks the contract 'interface: output has the declared shapes'" in answer.err
     assert "leave it out" in answer.err
 
 

@@ -7,8 +7,8 @@ import pytest
 from ablations.grid import (
     Setting,
     build_settings,
+    check_interfaces,
     check_limits,
-    check_seams,
     check_validated,
     parse_axes,
     parse_configs,
@@ -118,14 +118,14 @@ def test_what_trains_on_all_rows_cannot_be_judged_by_validation_rows() -> None:
         check_validated(build(["mlp", "megnet"]))
 
 
-def test_broken_seam_is_reported_with_its_contract(install: Install) -> None:
+def test_broken_interface_is_reported_with_its_contract(install: Install) -> None:
     install("tensor", f"{BLOCK}\n    def forward(self, env, graph): return super().forward(env, graph).material\n")
     install("raises", f'{BLOCK}\n    def forward(self, env, graph): raise ValueError("singular")\n')
-    check_seams(["mlp"])
+    check_interfaces(["mlp"])
     with pytest.raises(UsageError, match=r"'tensor' breaks .* has the declared shapes' \(forward returns Tensor"):
-        check_seams(["mlp", "tensor"])
-    with pytest.raises(UsageError, match=r"'raises' breaks the contract 'seam: .*ValueError: singular"):
-        check_seams(["raises"])
+        check_interfaces(["mlp", "tensor"])
+    with pytest.raises(UsageError, match=r"'raises' breaks the contract 'interface: .*ValueError: singular"):
+        check_interfaces(["raises"])
 
 
 def test_a_configuration_file_is_for_all_variants_or_for_one(tmp_path: Path) -> None:

@@ -120,9 +120,9 @@ class ChiralInWords(Small):
     chiral = "yes"  # type: ignore[assignment]
 
 
-CLASS = "seam: class is a symmetry block with a configuration"
-WIDTH = "seam: default block declares the widths of what it returns"
-OUTPUT = "seam: output has the declared shapes"
+CLASS = "interface: class is a symmetry block with a configuration"
+WIDTH = "interface: default block declares the widths of what it returns"
+OUTPUT = "interface: output has the declared shapes"
 
 
 @pytest.mark.parametrize(
@@ -143,10 +143,10 @@ OUTPUT = "seam: output has the declared shapes"
         (AtomLeftOut, OUTPUT, "atoms has the shape"),
         (NotFinite, OUTPUT, "pose holds numbers that are not finite"),
         (ExtraIsNoTensor, OUTPUT, "pose is list, not a Tensor"),
-        (ChangesItsInput, "seam: environments given are left as they are", "in place"),
+        (ChangesItsInput, "interface: environments given are left as they are", "in place"),
     ],
 )
-def test_broken_seam_breaks_its_contract_and_skips_all_later_ones(
+def test_broken_interface_breaks_its_contract_and_skips_all_later_ones(
     check: Check, block: object, contract: str, reason: str
 ) -> None:
     results = check(block)

@@ -159,7 +159,7 @@ def test_block_that_raises_is_reported_in_one_sentence(
     check = sen_bench("check-block", "raises")
     assert check.code == 1
     message = "ValueError: the matrix is singular, and not even square"
-    assert f"failed   seam: output has the declared shapes: {message}" in check.out.splitlines()
+    assert f"failed   interface: output has the declared shapes: {message}" in check.out.splitlines()
     assert check.err.splitlines() == ["Error: The block 'raises' breaks 1 of 21 contracts."]
 
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
@@ -247,7 +247,7 @@ def test_lack_of_memory_is_no_fault_of_the_block(
     assert "fold 0, seed 0 failed: cpu ran out of memory: lower training.batch_size" in run.out
 
 
-def test_block_that_breaks_the_seam_is_reported_in_one_sentence(
+def test_block_that_breaks_the_interface_is_reported_in_one_sentence(
     install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
     install(
@@ -308,7 +308,7 @@ def test_what_is_not_a_block_is_named(
     answer = sen_bench("check-block", name)
     assert answer.code == 1
     first, *others = answer.out.splitlines()
-    assert first.startswith("failed   seam: entry point leads to a symmetry block: ")
+    assert first.startswith("failed   interface: entry point leads to a symmetry block: ")
     assert reason in first
     assert all(line.startswith("skipped") for line in others)
 
@@ -401,7 +401,7 @@ def test_model_that_raises_or_returns_another_shape_is_reported_in_one_sentence(
     check = sen_bench("check-model", "faulty")
     assert check.code == 1
     (line,) = (line for line in check.out.splitlines() if line.startswith("failed"))
-    assert line.startswith("failed   seam: output has the declared shapes: ")
+    assert line.startswith("failed   interface: output has the declared shapes: ")
     arguments = ("--data-dir", write_data(rocksalts(40)), "--out", tmp_path / "runs", "--batch-size", 8)
     run = sen_bench("run", "matbench_jdft2d", "--model", "faulty", "--folds", 0, "--epochs", 1, *arguments)
     assert run.code == 1
