@@ -257,8 +257,8 @@ def check_validated(settings: Sequence[Setting]) -> None:
     for setting in settings:
         if not setting.config.training.chooses_epoch:
             raise UsageError(
-                f"{setting} trains on all rows, so that no validation rows can judge it: set training.validation=0.1, "
-                "or leave it out."
+                f"{setting} trains on all rows, so that no validation rows can judge it: set training.validation=0.1 "
+                "(null on a split that names validation rows), or leave it out."
             )
 
 

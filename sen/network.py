@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -84,6 +85,8 @@ class SEN(CrystalModel):
 
     Config = SENConfig
     source = "Liang et al., Nat. Commun. 14, 5198 (2023)"
+    # The paper does not state one. All rows train and the last epoch predicts, see docs/recipe.md.
+    recipe: ClassVar[Mapping[str, Any]] = {"epochs": 200, "validation": 0.0}
     space: ClassVar[Space] = {"dropout": Range(0.0, 0.5), "encoder_width": (128, 256, 384)}
 
     @classmethod

@@ -411,7 +411,7 @@ def _ends(ends: tuple[float, float] | None) -> str:
 def _about_bounds(ensemble: Ensemble, level: float) -> str:
     """Say by how many rows the intervals of this level are calibrated, and for what they hold."""
     sizes = sorted(map(len, ensemble.calibrators.values()))
-    rows = count(sizes[-1]) if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {count(sizes[-1])}"
+    rows = "" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to "
     what, of_folds = ("Set", "in at least half of the sets") if ensemble.is_classification else ("Interval", "medians")
     several = f"; {of_folds} of the folds" if len(sizes) > 1 else ""
     covers = f"covers {100 * level:g} %"
@@ -419,7 +419,7 @@ def _about_bounds(ensemble: Ensemble, level: float) -> str:
         covers = f"made to cover {100 * level:g} % and guaranteed to cover {100 * max(0, 2 * level - 1):g} %"
     return (
         f"{what}: {covers} of structures like those of the task, and promises nothing of others. Calibrated by "
-        f"{rows} of {'each fold' if several else 'the fold'} that took no part in training{several}."
+        f"the {rows}{count(sizes[-1], 'test row')} of {'each fold' if several else 'the fold'}{several}."
     )
 
 

@@ -519,8 +519,8 @@ def _limited_fold(
     """Return a fold whose split names validation rows, with a part of them and of its training rows."""
     if validation:
         raise UsageError(
-            f"The split names its share of validation rows: leave out training.validation={validation:g}, or give 0 to "
-            "train on these rows as well."
+            f"The split names its share of validation rows: in place of training.validation={validation:g} give null "
+            "to choose the epoch by these rows, or 0 to train on them as well."
         )
     if validation is not None:
         calibration = 0.0

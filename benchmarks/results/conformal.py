@@ -1,7 +1,8 @@
 """Split-conformal prediction: intervals, and sets of labels, that cover a stated share of new rows.
 
-Rows that neither trained the models of a fold nor chose their epoch calibrate. Whatever the model, if they and a new
-row are exchangeable, the interval covers the target of that row with at least the stated probability (Vovk et al. 2005,
+Rows that neither trained the models of a fold nor chose their epoch calibrate: its test rows, where the new row is no
+row of the task, and rows kept for that where the new row is a test row. Whatever the model, if they and a new row are
+exchangeable, the interval covers the target of that row with at least the stated probability (Vovk et al. 2005,
 doi:10.1007/b106715; Angelopoulos and Bates 2021, arXiv:2107.07511). The probability is over the rows that calibrate as
 well: for given ones the share of covered rows varies, by the beta-binomial distribution of `coverage_range`.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ __all__ = [
     "rows_needed",
     "spread",
     "why_no_interval",
+    "why_too_few",
 ]
 
 
@@ -91,18 +93,24 @@ class Calibrator:
         return held
 
 
-def read_calibrators(run: Run, trainings: Sequence[Training]) -> dict[int, Calibrator]:
+def read_calibrators(
+    run: Run, trainings: Sequence[Training], rows: Literal["calibration", "test"]
+) -> dict[int, Calibrator]:
     """Read the rows that calibrate each fold of a run; folds without any are left out.
+
+    Args:
+        run: The run.
+        trainings: Those of its finished trainings to read.
+        rows: Which rows calibrate: for test rows those kept for that, for any other structure the test rows.
 
     Raises:
         DataError: A file cannot be read, or the seeds of a fold have other rows.
     """
+    read = run.read_calibration if rows == "calibration" else run.read_predictions
     calibrators = {}
     for fold in sorted({training.fold for training in trainings}):
         parts = {
-            training: part
-            for training in trainings
-            if training.fold == fold and (part := run.read_calibration(training)) is not None
+            training: part for training in trainings if training.fold == fold and (part := read(training)) is not None
         }
         if not parts:
             continue
@@ -128,21 +136,31 @@ def rows_needed(level: float) -> int:
     return max(1, math.ceil(round(level / (1 - level), 9)))
 
 
+def why_too_few(n_rows: Sequence[int], level: float, what: str) -> str | None:
+    """Return why the rows that calibrate are too few for an interval of this level, as the end of a sentence, or None.
+
+    Args:
+        n_rows: Number of rows that calibrate, of each fold, at least one.
+        level: Share of rows to be covered.
+        what: What they are called.
+    """
+    if (fewest := min(n_rows)) >= (needed := rows_needed(level)):
+        return None
+    possible = math.floor(100 * fewest / (fewest + 1))
+    return f"the {what} of a fold are {fewest}, and {100 * level:g} % needs {needed}: ask for {possible} % or less"
+
+
 def why_no_interval(recipe: Mapping[str, Any], n_rows: Sequence[int], level: float) -> str | None:
-    """Return why a run has no interval of this level, as the end of a sentence; None if it has one.
+    """Return why the test rows of a run have no interval of this level, as the end of a sentence; None if they have.
 
     Args:
         recipe: Its recipe, as config.json records it and `benchmarks.results.recorded.completed` completes it.
         n_rows: Number of rows that calibrate, of each fold.
         level: Share of rows to be covered.
     """
-    if (fewest := min(n_rows)) >= (needed := rows_needed(level)):
-        return None
-    if fewest:
-        return (
-            f"a fold has {fewest} rows that calibrate, and {100 * level:g} % needs {needed}: ask for "
-            f"{math.floor(100 * fewest / (fewest + 1))} % or less, or train with a larger training.validation"
-        )
+    if min(n_rows):
+        too_few = why_too_few(n_rows, level, "rows that calibrate")
+        return too_few and f"{too_few}, or train with a larger training.validation"
     if recipe["validation"] == 0:
         return (
             "all rows of its recipe train (training.validation=0), so that none calibrates: train with --set "

@@ -61,8 +61,8 @@ _FROM_USER = {"validation", "loss"}
 class TrainingConfig(Config):
     """The training recipe.
 
-    The defaults are those of SEN, whose paper does not state its recipe, see docs/decisions.md; other models have that
-    of their publication.
+    The defaults are those of a model that has no recipe of its own. Models have that of their publication, and SEN,
+    whose paper does not state one, that of docs/recipe.md.
     """
 
     epochs: int = Field(60, ge=1, description="Passes over the training rows.")

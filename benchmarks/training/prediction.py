@@ -19,7 +19,7 @@ from benchmarks.data.crystal_table import reduced_formula
 from benchmarks.data.graph_table import GraphSettings
 from benchmarks.data.raw_crystal import BadRow, any_error_is_bad
 from benchmarks.data.structures import FILE_NAMES, parse_structure, read_structure, structure_files
-from benchmarks.results.conformal import Calibrator, merge_intervals, merge_labels, read_calibrators, why_no_interval
+from benchmarks.results.conformal import Calibrator, merge_intervals, merge_labels, read_calibrators, why_too_few
 from benchmarks.results.run_config import RunConfig, restore_config
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.loader import GraphTensors
@@ -172,7 +172,7 @@ class Ensemble:
         facts: Task and data of the run, as it recorded them.
         config: Configuration of the run.
         trainings: Fold and seed of each model.
-        calibrators: The rows that calibrate the models of each fold.
+        calibrators: The rows that calibrate the models of each fold: its test rows, which none of them has seen.
 
     Raises:
         UsageError: The run has no finished fold, its block or model is not installed, or its configuration is of
@@ -187,7 +187,7 @@ class Ensemble:
         self.trainings: list[Training] = run.trainings()
         if not self.trainings:
             raise UsageError(f"{run.path} has no finished fold yet, and so no model that could predict.")
-        self.calibrators: dict[int, Calibrator] = read_calibrators(run, self.trainings)
+        self.calibrators: dict[int, Calibrator] = read_calibrators(run, self.trainings, "test")
         for difference in other_code(run, self.trainings, self.config.variant):
             logging.getLogger("sen_bench").warning("%s, and what is installed may be another model.", difference)
 
@@ -198,8 +198,7 @@ class Ensemble:
 
     def why_no_interval(self, level: float) -> str | None:
         """Return why predictions have no interval that covers this share of new rows; None if they have one."""
-        recipe = self.config.training.model_dump()
-        return why_no_interval(recipe, [len(self.calibrators.get(each.fold, ())) for each in self.trainings], level)
+        return why_too_few([len(calibrator) for calibrator in self.calibrators.values()], level, "test rows")
 
     def predict(
         self, samples: Sequence[Sample], device: str, progress: Progress | None = None, *, level: float = 0.9

@@ -112,7 +112,7 @@ def _folds(result: Result) -> list[_Fold]:
     by_fold: dict[int, list[Training]] = {}
     for training in result.trainings:
         by_fold.setdefault(training.fold, []).append(training)
-    calibrators = read_calibrators(run, result.trainings)
+    calibrators = read_calibrators(run, result.trainings, "calibration")
     folds = []
     for fold, trainings in by_fold.items():
         parts = [run.read_predictions(training) for training in trainings]

@@ -34,6 +34,7 @@ QUICK = (
 )
 TASK = ("--task", "matbench_jdft2d")
 BRIEF = ("--epochs", 1)
+VALIDATED = ("--judge", "validation", "--set", "training.validation=0.1")
 TWIN = BLOCK.replace("hidden=8", "hidden=32")
 
 
@@ -152,7 +153,7 @@ def test_judged_by_validation_rows_nothing_of_the_test_rows_is_shown(
     write_data: Write, sen_bench: Command, tmp_path: Path
 ) -> None:
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    answer = sen_bench(*grid(data, out, "--judge", "validation", "--seeds", 2, "--epochs", 3))
+    answer = sen_bench(*grid(data, out, *VALIDATED, "--seeds", 2, "--epochs", 3))
     assert answer.code == 0, answer.err
     content, cells = result(out), lines(out, "cells.csv")
     (comparison,) = content["comparisons"]
@@ -182,7 +183,7 @@ def test_judged_by_validation_rows_nothing_of_the_test_rows_is_shown(
             assert str(value) not in answer.out + written
 
     # The same trainings judged by their test rows are another result, next to this one.
-    again = sen_bench(*grid(data, out, "--seeds", 2, "--epochs", 3))
+    again = sen_bench(*grid(data, out, *VALIDATED[2:], "--seeds", 2, "--epochs", 3))
     assert " trainings ended" not in again.out
     assert len(list(out.rglob("ablation.json"))) == 2
 
@@ -534,7 +535,7 @@ def test_a_detection_by_validation_rows_stops_where_rows_are_too_few(
 ) -> None:
     monkeypatch.setattr(Noise, "seeds_for", lambda *_: None)
     data, out = write_data(rocksalts(60)), tmp_path / "runs"
-    more = ("--folds", 0, *BRIEF, "--detect", "20%", "--seeds", 2, "--judge", "validation")
+    more = ("--folds", 0, *BRIEF, "--detect", "20%", "--seeds", 2, *VALIDATED)
     answer = sen_bench(*grid(data, out, *more))
     assert answer.code == 0, answer.err
     assert "not attainable on these rows" in answer.out
@@ -716,7 +717,7 @@ def test_a_recipe_of_a_classification_is_judged_by_its_cross_entropy(
     data = (write_data(rows, "large", "is_large") / "large.partial.json.gz").rename(tmp_path / "large.json.gz")
     answer = sen_bench(
         *("ablate", "--task", data, "--kind", "classification", "--blocks", "mlp", "--folds", 0),
-        *(*BRIEF, *SMALL[2:], "--judge", "validation", "--out", tmp_path / "runs"),
+        *(*BRIEF, *SMALL[2:], *VALIDATED, "--out", tmp_path / "runs"),
     )
     assert answer.code == 0, answer.err
     assert "validation cross-entropy" in answer.out

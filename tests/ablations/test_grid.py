@@ -114,7 +114,7 @@ def test_values_written_differently_are_one_configuration() -> None:
 
 def test_what_trains_on_all_rows_cannot_be_judged_by_validation_rows() -> None:
     check_validated(build(["mlp", "megnet"], "training.validation=0.1"))
-    with pytest.raises(UsageError, match=r"^megnet trains on all rows, .* set training\.validation=0\.1"):
+    with pytest.raises(UsageError, match=r"^mlp trains on all rows, .* set training\.validation=0\.1"):
         check_validated(build(["mlp", "megnet"]))
 
 

@@ -56,7 +56,7 @@ def test_run_stores_every_test_row_once_and_shows_folds_and_leaderboard(
     for fold in range(5):
         folder = run / "seed_3" / f"fold_{fold}"
         assert {path.name for path in folder.iterdir()} == {
-            "predictions.csv", "calibration.csv", "history.csv", "metrics.json", "model.safetensors", "manifest.json",
+            "predictions.csv", "history.csv", "metrics.json", "model.safetensors", "manifest.json",
         }  # fmt: skip
         with (folder / "predictions.csv").open() as file:
             rows = list(csv.DictReader(file))

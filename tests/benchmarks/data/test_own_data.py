@@ -422,7 +422,7 @@ def test_run_of_a_table_on_a_holdout_split(tmp_path: Path, sen_bench: Command) -
     assert len(predictions(run)) == 12
     assert predictions(run, seed=1).keys() == predictions(run).keys()
     rows = json.loads((run / "seed_0/fold_0/metrics.json").read_text())["rows"]
-    assert rows == {"train": 36, "validation": 6, "calibration": 6, "test": 12}
+    assert rows == {"train": 48, "validation": 0, "calibration": 0, "test": 12}
     assert "1 of 1" in sen_bench("status", out).out
     refused = sen_bench(*arguments, "--folds", "0,1")
     assert refused.code == 2
@@ -430,7 +430,7 @@ def test_run_of_a_table_on_a_holdout_split(tmp_path: Path, sen_bench: Command) -
     few = sen_bench(*arguments, "--limit", 20, "--seed", 0)
     assert few.code == 0, few.err
     limited = next(path for path in out.rglob("seed_0/fold_0/metrics.json") if run not in path.parents)
-    assert json.loads(limited.read_text())["rows"] == {"train": 15, "validation": 3, "calibration": 2, "test": 12}
+    assert json.loads(limited.read_text())["rows"] == {"train": 20, "validation": 0, "calibration": 0, "test": 12}
 
 
 def test_run_of_a_classification(tmp_path: Path, sen_bench: Command, monkeypatch: pytest.MonkeyPatch) -> None:

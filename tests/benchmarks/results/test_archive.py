@@ -23,8 +23,9 @@ Command = Callable[..., Answer]
 def runs(tmp_path: Path) -> Path:
     """Two runs and an ablation; one training is under way."""
     dataset = official(tmp_path / "data")
-    mlp = make_run(tmp_path / "runs", dataset, folds=[0, 1], seeds=[0, 1])
-    make_run(tmp_path / "runs", dataset, block="capsule", folds=[0])
+    held_out = {"training.validation": 0.1}
+    mlp = make_run(tmp_path / "runs", dataset, flags=held_out, folds=[0, 1], seeds=[0, 1])
+    make_run(tmp_path / "runs", dataset, block="capsule", flags=held_out, folds=[0])
     mlp.write_summary(lambda: {"mean": {"mae": 0.1}})
     mlp.state_path(Training(0, 4)).write_bytes(b"state")
     with mlp.lock(Training(0, 4)):

@@ -133,19 +133,22 @@ def test_folds_are_merged_by_medians_and_majorities() -> None:
 
 
 def test_the_rows_of_a_fold_are_read_for_all_seeds(tmp_path) -> None:
-    run = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0, 1], seeds=[0, 1])
-    calibrators = read_calibrators(run, run.trainings())
+    held_out = {"training.validation": 0.1}
+    run = make_run(tmp_path / "runs", official(tmp_path / "data"), flags=held_out, folds=[0, 1], seeds=[0, 1])
+    calibrators = read_calibrators(run, run.trainings(), "calibration")
     assert {fold: calibrator.prediction.shape for fold, calibrator in calibrators.items()} == {0: (2, 2), 1: (2, 2)}
     stored = run.read_calibration(Training(1, 0))
     assert stored is not None
     assert np.array_equal(calibrators[0].prediction[1], stored.prediction)
-    without = make_run(tmp_path / "runs", official(tmp_path / "data"), flags={"training.calibration": 0.0}, folds=[0])
-    assert read_calibrators(without, without.trainings()) == {}
+    without = make_run(tmp_path / "runs", official(tmp_path / "data"), folds=[0])
+    assert read_calibrators(without, without.trainings(), "calibration") == {}
+    (tested,) = read_calibrators(without, without.trainings(), "test").values()
+    assert np.array_equal(tested.target, without.read_predictions(Training(0, 0)).target)
 
     folder = run.folder / "seed_1" / "fold_0"
     lines = (folder / "calibration.csv").read_text().splitlines()
     replace_file(folder, "calibration.csv", "\n".join([lines[0], lines[2], lines[1]]).encode())
     with pytest.raises(DataError, match=r"other rows calibrate fold 0, seed 1 than fold 0, seed 0; train one of them"):
-        read_calibrators(Run(run.path), run.trainings())
+        read_calibrators(Run(run.path), run.trainings(), "calibration")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["rows"]["calibration"] == 2

@@ -119,9 +119,9 @@ def test_any_file(content):
 
 
 def test_without_validation_rows_none_calibrates():
-    assert build_config("prototypes", "mlp").training.calibration == 0.5
-    assert build_config("prototypes", "megnet").training.calibration == 0
-    assert build_config("prototypes", "mlp", assignments=["training.validation=0"]).training.calibration == 0
+    assert build_config("prototypes", "mlp", assignments=["training.validation=0.1"]).training.calibration == 0.5
+    for variant in ("mlp", "megnet"):
+        assert build_config("prototypes", variant).training.calibration == 0
     with pytest.raises(UsageError, match=r"validation=0 leaves none: give training\.validation=0\.1 as well"):
         build_config("prototypes", "megnet", assignments=["training.calibration=0.5"])
     all_of_them = ["training.validation=0.1", "training.calibration=1"]
@@ -199,6 +199,8 @@ def test_the_papers_settings_have_a_name(tmp_path, monkeypatch):
     config = build_config("prototypes", "capsule", file=Path("paper"))
     assert (config.model.dropout, config.training.weight_decay, config.graph.max_neighbors) == (0, 0, 12)
     assert config.training.learning_rate == TrainingConfig().learning_rate
+    quick = build_config("mine", "capsule", file=Path("quick"))
+    assert quick.training == build_config("mine", "capsule").training.model_copy(update={"epochs": 60})
     # The user's file comes first, and a name that is neither gives an error with the names that exist.
     (tmp_path / "paper").mkdir()
     assert build_config("prototypes", "capsule", file=Path("paper")) == config

@@ -332,7 +332,7 @@ def test_second_run_of_the_last_fold_waits_and_takes_its_result(
     second = run_here(out, "--folds", "0", epochs=12)
     first.end()
     assert "Another process is training fold 0, seed 0: waiting for it." in second.out
-    assert "fold 0, seed 0: validation" not in second.out
+    assert "fold 0, seed 0: training loss" not in second.out
     assert next(line for line in first.out.splitlines() if line.startswith("fold 0, seed 0: MAE")) in second.out
 
 
@@ -348,7 +348,7 @@ def test_fold_whose_holder_dies_is_trained_by_the_run_that_waited_for_it(
         monkeypatch.setattr("benchmarks.training.execution.time", SimpleNamespace(sleep=lambda _: stack.close()))
         answer = run_here(out)
     assert "Another process is training fold 1, seed 0: waiting for it." in answer.out
-    assert "fold 1, seed 0: validation" in answer.out
+    assert "fold 1, seed 0: training loss" in answer.out
     assert sorted(predictions(out)) == ["fold_0", "fold_1"]
 
 
@@ -368,9 +368,9 @@ def test_fold_whose_holder_fails_has_failed_for_the_run_that_waited_for_it(
         patch.setattr("benchmarks.training.execution.time", SimpleNamespace(sleep=fail))
         answer = run_here(out, code=1)
     assert "The process that this one waited for has failed: Training collapsed: train longer." in answer.out
-    assert "fold 1, seed 0: validation" not in answer.out
+    assert "fold 1, seed 0: training loss" not in answer.out
     # A command that does not wait tries it.
-    assert "fold 1, seed 0: validation" in run_here(out).out
+    assert "fold 1, seed 0: training loss" in run_here(out).out
     assert sorted(predictions(out)) == ["fold_0", "fold_1"]
     assert nothing_half_written(out)
 

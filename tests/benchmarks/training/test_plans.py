@@ -15,11 +15,10 @@ from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.own_data import find_task
 from benchmarks.data.tasks import get_task
-from benchmarks.results.run_config import Recipe, build_config
+from benchmarks.results.run_config import Recipe, build_config, get_variant
 from benchmarks.results.store import Run, Training
 from benchmarks.training.plans import Overwrite, make_plan
 from benchmarks.training.trainer import Epoch, check_model
-from sen.registry import load_model
 from tests.benchmarks.conftest import made_record
 
 
@@ -29,11 +28,11 @@ def finish(run: Run, training: Training, release: str) -> None:
     run.write_training(training, predictions=[], record=record, history=[Epoch(1, 0, 0, 0, 0)], weights={})
 
 
-@pytest.mark.parametrize(("limit", "weight_decay"), [(None, 2.4), (1200, 2.9), (100, 3.0)])
+@pytest.mark.parametrize(("limit", "weight_decay"), [(None, 2.3), (1200, 2.7), (100, 3.0)])
 def test_the_regularisation_of_a_run_is_that_of_its_training_rows(
     tmp_path: Path, limit: int | None, weight_decay: float
 ) -> None:
-    # 2,020 prototypes, of which four fifths are for training and its validation; without the task's own recipe.
+    # 2,020 prototypes, of which four fifths train; without the task's own recipe.
     dataset = load_dataset(get_task("prototypes"))
     config = build_config("prototypes", "mlp", flags={"limit": limit})
     plans = [make_plan(config, dataset, folds=[0], seeds=[seed], out=tmp_path) for seed in (0, 1)]
@@ -57,6 +56,7 @@ def test_crystals_refined_to_another_tolerance_are_refused(tmp_path: Path) -> No
         ("gatgnn", "own", {}, None, 202),  # a ninth of the training rows in its publication
         ("gatgnn", "common", {}, None, 202),
         ("megnet", "own", {}, 0.0, 0),
+        ("mlp", "own", {}, 0.0, 0),
         ("gatgnn", "own", {"training.validation": 0.0}, 0.0, 0),
     ],
 )
@@ -70,11 +70,12 @@ def test_a_holdout_split_names_its_share_of_validation_rows(
     assert plan.config.training.validation == validation
     fold = plan.fold(Training(0, 0))
     assert len(fold.validation) + len(fold.calibration) == n_validation
-    published = load_model(variant).recipe["validation"]
+    published = get_variant(variant)[0].recipe["validation"]
     for share in {0.2, published} - {0.0}:  # given by the user, the published share is refused like any other
         config = build_config("prototypes", variant, recipe=recipe, flags={"training.validation": share})
         with pytest.raises(
-            UsageError, match=rf"names its share of validation rows: leave out training\.validation={share:g}"
+            UsageError,
+            match=rf"names its share of validation rows: in place of training\.validation={share:g} give null",
         ):
             make_plan(config, dataset, folds=[0], seeds=[0], out=tmp_path, is_trial=True)
 

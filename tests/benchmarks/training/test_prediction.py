@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -42,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(store: Path, write_data: Write, sen_bench: Command, unlearnt: None) -> Run:  # noqa: ARG001
     """Two folds of two seeds, trained once."""
     if not any(store.iterdir()):
-        options = ("--folds", "0,1", "--seeds", 2, "--epochs", 1, "--out", store)
+        options = ("--folds", "0,1", "--seeds", 2, "--epochs", 1, "--set", "training.validation=0.1", "--out", store)
         answer = sen_bench("run", "matbench_jdft2d", *SMALL, *options, "--data-dir", write_data(ROWS))
         assert answer.code == 0, answer.err
     (path,) = (store / "matbench_jdft2d").iterdir()
@@ -273,10 +274,14 @@ def test_a_model_that_is_fitted_predicts_from_its_run(
     (path,) = (out / "matbench_jdft2d").iterdir()
     stored = Run(path).read_predictions(Training(0, 0))
     tested = dict(zip(stored.ids, stored.prediction.tolist(), strict=True))
-    predicted = as_json(sen_bench("predict", path, files, "--format", "json"))["predictions"]
+    predicted = as_json(sen_bench("predict", path, files, "--format", "json", "--interval", 80))["predictions"]
     found = {Path(entry["file"]).stem: entry["prediction"] for entry in predicted}
     assert (both := found.keys() & tested.keys())
     assert {row: found[row] for row in both} == pytest.approx({row: tested[row] for row in both}, rel=1e-5)
+    residual = np.sort(np.abs(stored.target - stored.prediction))
+    half = [(entry["interval"][1] - entry["interval"][0]) / 2 for entry in predicted]
+    # All rows train; the eight test rows calibrate.
+    assert half == pytest.approx([residual[math.ceil(9 * 0.8) - 1]] * len(half))
 
     folder = path / "seed_0" / "fold_0"
     content = load((folder / "model.safetensors").read_bytes())
@@ -289,8 +294,8 @@ def test_a_model_that_is_fitted_predicts_from_its_run(
 
 def test_intervals_are_the_medians_of_those_of_the_folds(run: Run, files: Path, sen_bench: Command) -> None:
     content = as_json(sen_bench("predict", run.path, files, "--format", "json", "--interval", 60))
-    calibrators = read_calibrators(run, run.trainings())
-    assert [len(calibration) for calibration in calibrators.values()] == [2, 2]
+    calibrators = read_calibrators(run, run.trainings(), "test")
+    assert [len(calibration) for calibration in calibrators.values()] == [8, 12]
     for entry in content["predictions"]:
         predicted = np.array(entry["by_model"]).reshape(2, 2, 1)  # seeds, folds
         for name, by_spread in (("interval", False), ("interval_by_spread", True)):
@@ -303,16 +308,16 @@ def test_intervals_are_the_medians_of_those_of_the_folds(run: Run, files: Path, 
     table = sen_bench("predict", run.path, file, "--interval", 60).out
     assert "60 % interval by spread" in table
     assert "Interval: made to cover 60 % and guaranteed to cover 20 % of structures like those of the task" in table
-    assert "Calibrated by 2 rows of each fold that took no part in training; medians of the folds." in table
+    assert "Calibrated by the 8 to 12 test rows of each fold; medians of the folds." in table
 
 
 def test_a_level_that_needs_more_rows_gives_no_interval_and_says_so(run: Run, files: Path, sen_bench: Command) -> None:
     file = files / "mb-jdft2d-001.vasp"
-    reason = "a fold has 2 rows that calibrate, and 90 % needs 9: ask for 66 % or less"
-    answer = sen_bench("predict", run.path, file)
+    reason = "the test rows of a fold are 8, and 95 % needs 19: ask for 88 % or less"
+    answer = sen_bench("predict", run.path, file, "--interval", 95)
     assert reason in answer.out
-    assert "90 % interval" not in answer.out
-    answer = sen_bench("predict", run.path, file, "--format", "json")
+    assert "95 % interval" not in answer.out
+    answer = sen_bench("predict", run.path, file, "--format", "json", "--interval", 95)
     assert reason in answer.err
     assert as_json(answer)["predictions"][0]["interval"] is None
 
@@ -323,23 +328,3 @@ def test_what_is_no_level_is_refused(run: Run, files: Path, sen_bench: Command, 
     assert (answer.code, answer.out) == (2, "")
     assert f"--interval takes a share above 0 and below 100 per cent, such as 5%, not '{level}" in answer.err
     assert ("Did you mean 90%?" in answer.err) == (level == "0.9")
-
-
-@pytest.mark.parametrize(
-    ("field", "reason"),
-    [
-        ("training.validation=0", "all rows of its recipe train (training.validation=0), so that none calibrates"),
-        ("training.calibration=0", "no row calibrates (training.calibration=0"),
-        ("training.validation=0.01", "a fold has too few validation rows for one of them to calibrate"),
-    ],
-)
-@pytest.mark.usefixtures("unlearnt")
-def test_a_recipe_without_rows_that_calibrate_has_no_interval(
-    write_data: Write, files: Path, sen_bench: Command, tmp_path: Path, field: str, reason: str
-) -> None:
-    options = ("--folds", 0, "--epochs", 1, "--set", field, "--out", tmp_path / "runs")
-    assert sen_bench("run", "matbench_jdft2d", *SMALL, *options, "--data-dir", write_data(ROWS)).code == 0
-    (path,) = (tmp_path / "runs" / "matbench_jdft2d").iterdir()
-    answer = sen_bench("predict", path, files)
-    assert answer.code == 0
-    assert reason in answer.out

@@ -92,7 +92,19 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_run_writes_curves_beside_the_results(write_data: Write, sen_bench: Command, tmp_path: Path) -> None:
     data, out = write_data(rocksalts(40)), tmp_path / "runs"
     answer = sen_bench(
-        *("run", "matbench_jdft2d", "--data-dir", data, "--out", out, "--epochs", 2, *SMALL),
+        *(
+            "run",
+            "matbench_jdft2d",
+            "--data-dir",
+            data,
+            "--out",
+            out,
+            "--epochs",
+            2,
+            *SMALL,
+            "--set",
+            "training.validation=0.1",
+        ),
         *("--folds", 0, "--log", "tensorboard"),
     )
     assert answer.code == 0, answer.err

@@ -127,9 +127,10 @@ OTHER_RECIPES: dict[str, Any] = {
 @pytest.mark.parametrize(("field", "value"), OTHER_RECIPES.items())
 def test_methods_tell_every_setting_in_which_recipes_differ(tmp_path: Path, field: str, value: object) -> None:
     dataset = official(tmp_path / "data")
-    make_run(tmp_path / "runs", dataset, folds=[0])
+    held_out = {"training.validation": 0.1}
+    make_run(tmp_path / "runs", dataset, folds=[0], flags=held_out)
     assert "Recipes differ" not in methods_text(tmp_path / "runs")
-    make_run(tmp_path / "runs", dataset, folds=[0], block="egnn", flags={field: value})
+    make_run(tmp_path / "runs", dataset, folds=[0], block="egnn", flags=held_out | {field: value})
     text = methods_text(tmp_path / "runs")
     (told,) = re.findall(r"Recipes differ in the rest: egnn had ([^;]+); mlp had ([^;]+?)\. One seed", text)
     assert told[0] != told[1]
@@ -147,8 +148,9 @@ def test_recipes_of_other_models_are_described_as_they_are() -> None:
     every_row = recipe("megnet")
     assert {"1,000 epochs", "the last epoch counts"} < set(every_row)
     assert not [words for words in every_row if "dropout" in words]
-    cycle = recipe("mlp", **{"training.schedule": "one-cycle"})
-    assert {"at most 60 epochs", "warm-up along half a cosine over the first 10 % of the steps"} < set(cycle)
+    assert {"200 epochs", "the last epoch counts"} < set(recipe("mlp"))
+    cycle = recipe("mlp", **{"training.schedule": "one-cycle", "training.validation": 0.1})
+    assert {"at most 200 epochs", "warm-up along half a cosine over the first 10 % of the steps"} < set(cycle)
 
 
 def test_recipes_without_anything_in_common_and_what_is_fitted_at_once(tmp_path: Path) -> None:
@@ -196,19 +198,18 @@ def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]
     report(sections="overview")
     text = methods_of((tmp_path / "report.html").read_text())
     assert (
-        "It was trained with AdamW on the mean absolute error of standardised targets, at most 60 epochs, "
+        "It was trained with AdamW on the mean absolute error of standardised targets, 200 epochs, "
         "batches of up to 32 crystals (65,536 neighbours), a peak learning rate of 0.0007, linear warm-up over the "
         "first 10 % of the steps, cosine decay, weight decay 3, dropout 0.3, gradients clipped to a norm of 1, an "
-        "exponential moving average of the weights (decay 0.99), early stopping after 30 epochs without a better "
-        "validation error and 50 % of the validation rows kept for calibrating intervals. One seed was run. Intervals "
+        "exponential moving average of the weights (decay 0.99) and the last epoch counts. One seed was run. Intervals "
         "are 95 % percentile intervals"
     ) in text
     for what in ("Scores", "standard deviation", "Differences", "t-test", "Holm"):
         assert what not in text
     assert "The data were all 60 rows." in text
     assert (
-        "Of these 36 rows were used for training, 6 others held out of the training rows for choosing the epoch, 6 for "
-        "calibrating intervals, and 12 predicted once. "
+        "Of these 48 rows were used for training, no others held out of the training rows for choosing the epoch, and "
+        "12 predicted once. "
     ) in text
     assert "Predictions of others" not in text
 

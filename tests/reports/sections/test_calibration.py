@@ -72,17 +72,18 @@ def test_several_seeds_have_both_ways_and_say_whether_spread_tells_of_errors(tmp
 
 def test_levels_that_need_more_rows_and_runs_without_any_are_named(tmp_path: Path) -> None:
     dataset = official(tmp_path / "data")
-    make_run(tmp_path / "runs", dataset, flags={"training.calibration": 0.0})
+    make_run(tmp_path / "runs", dataset, flags={"training.validation": 0.1, "training.calibration": 0.0})
     make_run(tmp_path / "runs", dataset, block="megnet")
     with pytest.raises(Absent, match=r"^No run has an interval\. \w+: .*train with --set"):
         facts_of(tmp_path)
-    make_run(tmp_path / "runs", dataset, block="capsule")  # two rows calibrate a fold
+    # Two rows calibrate a fold.
+    make_run(tmp_path / "runs", dataset, block="capsule", flags={"training.validation": 0.1})
     facts = facts_of(tmp_path)
     (capsule,) = (result for result in facts["results"] if result["label"] == "capsule")
     assert capsule["ways"]["absolute"]["levels"][-1] == 0.65
     assert tables(facts) == {}
     words = words_of(Calibration, facts)
-    assert "capsule has no interval of 90 %: a fold has 2 rows that calibrate, and 90 % needs 9" in words
+    assert "capsule has no interval of 90 %: the rows that calibrate of a fold are 2, and 90 % needs 9" in words
     assert "mlp has no interval of 90 %: no row calibrates (training.calibration=0" in words
     assert "megnet has no interval of 90 %: all rows of its recipe train" in words
 
@@ -125,7 +126,7 @@ def test_probabilities_have_a_reliability_diagram_scores_and_sets(tmp_path: Path
 
 def test_probabilities_of_runs_without_sets_are_shown(tmp_path: Path) -> None:
     dataset = own(tmp_path / "data", kind="classification")
-    make_run(tmp_path / "runs", dataset, flags={"training.calibration": 0.0})
+    make_run(tmp_path / "runs", dataset, flags={"training.validation": 0.1, "training.calibration": 0.0})
     facts = facts_of(tmp_path)
     assert set(tables(facts)) == {"probabilities"}
     assert "mlp has no set of 90 %: no row calibrates" in words_of(Calibration, facts)

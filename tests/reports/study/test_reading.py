@@ -84,7 +84,7 @@ def test_labels_tell_runs_apart(tmp_path: Path) -> None:
     study = only(read_studies([tmp_path / "runs"]))
     assert sorted(result.label for result in study.results) == [
         "capsule (limit 20)",
-        "mlp (epochs 60)",
+        "mlp (epochs 200)",
         "mlp (epochs 7)",
     ]
     commands = {result.label: result.command() for result in study.results}
