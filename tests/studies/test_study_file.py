@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from benchmarks.base.errors import UsageError
 from studies.study_file import StudyFile, find_study_file, read_study_file
+from tests.conftest import REPOSITORY
 
-PROVIDED = ("fine_tuning", "log_kvrh", "mp_gap", "paper", "phonons", "quick", "recipe")
+PROVIDED = ("accuracy", "fine_tuning", "log_kvrh", "mp_gap", "paper", "phonons", "quick", "recipe")
 
 
 def read(tmp_path: Path, text: str) -> StudyFile:
@@ -107,8 +109,14 @@ def test_study_files_come_with_sen_bench(name: str) -> None:
     assert content.report or name == "recipe"  # whose table is that of docs/recipe.md
 
 
+def test_the_plan_keeps_to_its_hours_and_names_studies_that_come_with_sen_bench() -> None:
+    questions = tomllib.loads((REPOSITORY / "docs" / "plan.toml").read_text())["question"]
+    assert sum(question["hours"] for question in questions) <= 60
+    assert {question["study"] for question in questions if "study" in question} < set(PROVIDED)
+
+
 def test_the_example_of_the_guide_is_a_study_file(tmp_path: Path) -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "how-to" / "write-a-study.md").read_text()
+    guide = (REPOSITORY / "docs" / "how-to" / "write-a-study.md").read_text()
     content = read(tmp_path, guide.partition("```toml\n")[2].partition("```")[0])
     assert set(content.ablate) == {"blocks", "rounds"}
 
