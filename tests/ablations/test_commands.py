@@ -79,7 +79,7 @@ def test_grid_is_trained_compared_and_never_repeated(write_data: Write, sen_benc
     assert (comparison["first"], comparison["second"]) == ("mlp, sen.rounds=2", "mlp, sen.rounds=1")
     assert comparison["folds"] == [0, 1]
     assert comparison["on_these_folds"]["reason"] == "each was trained once"
-    assert comparison["on_new_data"]["verdict"] in {"undecided", "worse", "better", "equivalent"}
+    assert comparison["on_new_data"]["verdict"] in {"no significant difference", "worse", "better", "equivalent"}
     assert (content["margin"], content["known_noise"], content["detection"]) == (0.02, None, None)
     assert "not assessable: each was trained once" in first.out
     assert "No run of this task in the store has two seeds" in first.out
@@ -290,7 +290,7 @@ def test_numbers_are_whole_on_a_narrow_terminal(
     assert "\N{HORIZONTAL ELLIPSIS}" not in answer.out
     told = " ".join(answer.out.split())
     assert re.search(r"rounds=2 less mlp, sen.rounds=1: \S+ meV/atom on these folds: not assessable: each was", told)
-    assert re.search(r"on new data: undecided \(95 % interval \S+ to \S+, p \S+\) On these folds", told)
+    assert re.search(r"on new data: no significant difference \(95 % interval \S+ to \S+, p \S+\) On these folds", told)
     for row in result(out)["table"]:
         assert figures(row["mean"]) in answer.out
         assert f"{row['parameters']:,}" in answer.out
