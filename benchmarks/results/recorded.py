@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,9 +12,11 @@ from benchmarks.data.folds import data_digest
 
 __all__ = [
     "TUNED_HERE",
+    "assignment",
     "by_field",
     "completed",
     "config_digest",
+    "earlier_defaults",
     "is_tuned_here",
     "labels",
     "recorded_variant",
@@ -73,6 +76,29 @@ def by_field(config: Mapping[str, Any]) -> dict[str, Any]:
         elif key not in {"task", "block_name", "model_name"}:
             flat[key] = value
     return flat
+
+
+def earlier_defaults(earlier: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that make a configuration that of a run of an earlier version.
+
+    Args:
+        earlier: The configuration as the run recorded it.
+        config: The other configuration, with all its fields.
+
+    Returns:
+        By dotted field, what the earlier version computed with and did not record; empty if no such field differs, or
+        if another one does as well.
+    """
+    then, now, recorded = by_field(completed(earlier)), by_field(config), by_field(earlier)
+    differing = sorted(field for field in then.keys() | now.keys() if then.get(field) != now.get(field))
+    if any(field in recorded or field not in then for field in differing):
+        return {}
+    return {field: then[field] for field in differing}
+
+
+def assignment(field: str, value: Any) -> str:
+    """Return what `--set` takes for a recorded value: "training.epochs=50"."""
+    return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def config_digest(config: Mapping[str, Any], data_digest: str) -> str:

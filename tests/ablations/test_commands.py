@@ -23,7 +23,17 @@ from benchmarks.base.console import figures
 from benchmarks.results.contrasts import Noise
 from benchmarks.training.plans import PlannedTraining
 from benchmarks.training.trainer import Epoch
-from tests.benchmarks.conftest import BLOCK, SMALL, Answer, Install, Write, replace_file, rocksalts
+from tests.benchmarks.conftest import (
+    BLOCK,
+    DEFAULTS_OF_0_1,
+    OPTIONS_OF_0_1,
+    SMALL,
+    Answer,
+    Install,
+    Write,
+    replace_file,
+    rocksalts,
+)
 
 Command = Callable[..., Answer]
 
@@ -274,6 +284,14 @@ def test_one_training_at_a_time_takes_place_in_this_process(
     monkeypatch.setattr("benchmarks.training.execution._in_pool", None)
     answer = sen_bench(*grid(write_data(rocksalts(60)), tmp_path / "runs", "--jobs", -1, "--folds", 0, *BRIEF))
     assert answer.code == 0, answer.err
+
+
+def test_an_ablation_of_0_1_keeps_its_trainings(runs_of_0_1: Path, sen_bench: Command) -> None:
+    answer = sen_bench("ablate", "--blocks", "mlp", *OPTIONS_OF_0_1, *DEFAULTS_OF_0_1, "--out", runs_of_0_1)
+    assert answer.code == 0, answer.err
+    assert (len(list((runs_of_0_1 / "prototypes").glob("mlp-*"))), "new run" in answer.err) == (1, False)
+    (row,) = result(runs_of_0_1)["table"]
+    assert (row["trainings"], row["missing"]) == (1, 0)
 
 
 @pytest.mark.usefixtures("unlearnt")

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from benchmarks.results.recorded import (
+    assignment,
     completed,
     config_digest,
+    earlier_defaults,
     is_tuned_here,
     labels,
     recorded_variant,
@@ -50,6 +52,15 @@ def test_what_version_0_1_did_not_record_changes_no_name() -> None:
         assert config_digest(other, "data") != config_digest(whole, "data")
         assert completed(other)[table][field] == value
     assert config_digest(whole, "other data") != config_digest(whole, "data")
+
+
+def test_earlier_defaults_are_what_continues_a_run() -> None:
+    now = {**completed(OF_BLOCK), "graph": {"cutoff": 5.0, "symprec": 0.001}}
+    assert earlier_defaults(OF_BLOCK, now) == {"graph.symprec": 0.01}
+    assert earlier_defaults(OF_BLOCK, completed(OF_BLOCK)) == {}
+    assert earlier_defaults(OF_BLOCK, {**now, "limit": 100}) == {}
+    assert earlier_defaults(OF_BLOCK, {**now, "graph": {"cutoff": 4.0, "symprec": 0.001}}) == {}
+    assert [assignment("a.b", value) for value in ("mean", 0.01, None)] == ["a.b=mean", "a.b=0.01", "a.b=null"]
 
 
 def test_what_version_0_1_did_not_record_of_a_block_changes_no_name() -> None:
