@@ -54,8 +54,8 @@ def how_often_better(comparison: Comparison) -> str:
 
 
 def seeds_wanted(comparison: Comparison, target: float) -> str:
-    """Return how many seeds find a difference of this share of the second variant's score, where that is undecided."""
-    if comparison.noise is None or comparison.on_these_folds.verdict != "undecided":
+    """Return how many seeds find this share of the second variant's score, where no difference is significant."""
+    if comparison.noise is None or comparison.on_these_folds.verdict != "no significant difference":
         return ""
     return n_wanted(comparison.seeds_for(target * abs(comparison.score)))
 
@@ -118,7 +118,7 @@ def explanations(
         (
             f"Equivalent: within {100 * declaration.margin:g} % of the second. Finds: the smallest difference that "
             f"four of five such studies find. Seeds: how many find {100 * declaration.target:g} % on these folds, "
-            "where that is undecided."
+            "where none is significant."
         ),
     ]
     if not are_other_rows:

@@ -1,4 +1,4 @@
-"""The hash of a class that a notebook or script gives as a block or model: results of a changed class are told apart.
+"""The hash of a class that a notebook or script gives as a block or model: results of a changed class are not mixed up.
 
 It is of the class as it is in memory, not of its source, which may have changed since, as values beside it may.
 """

@@ -279,7 +279,7 @@ def _column(task: Task, column: str, table: CrystalTable) -> list[str]:
     """Return the text of each row in a column of own data, for the rows that can be used.
 
     Raises:
-        UsageError: The column is missing, or has one value; or only the crystals are at hand, from the cache.
+        UsageError: The column is missing, or has one value; or only the crystals are available, from the cache.
         DataError: A row has no value in it.
     """
     if task.path is None:

@@ -56,13 +56,13 @@ REFERENCE = "capsule"
 """The block that the others are compared with, unless the user declares other contrasts."""
 
 TARGET = 0.05
-"""Of undecided contrasts the seeds are named that find a difference of this share of the second variant's score."""
+"""Contrasts without a significant difference name the seeds that find this share of the second variant's score."""
 
 # Noise below this share of the scores is of the rounding.
 _ROUNDING = 1e-12
 _NO_NOISE = "no noise was seen"
 
-Verdict = Literal["better", "worse", "equivalent", "undecided", "not assessable"]
+Verdict = Literal["better", "worse", "equivalent", "no significant difference", "not assessable"]
 Finding = Literal["not significant", "significant", "meaningful"]
 
 
@@ -392,7 +392,7 @@ def _answer(estimates: Sequence[Estimate | str], margins: Sequence[float], *, hi
         if isinstance(estimate, str):
             answers.append(Answer(reason=estimate))
             continue
-        verdict: Verdict = "undecided"
+        verdict: Verdict = "no significant difference"
         if p_equivalent < 1 - CONFIDENCE:
             verdict = "equivalent"
         elif p < 1 - CONFIDENCE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,9 +12,11 @@ from benchmarks.data.folds import data_digest
 
 __all__ = [
     "TUNED_HERE",
+    "assignment",
     "by_field",
     "completed",
     "config_digest",
+    "earlier_defaults",
     "is_tuned_here",
     "labels",
     "recorded_variant",
@@ -52,6 +55,10 @@ _IMPLIED_OF_BLOCK: dict[str, dict[str, Any]] = {
 }
 
 
+# Fields that every configuration records: their default in version 0.1, and now.
+_OTHER_DEFAULT = {"training.epochs": (60, 200)}
+
+
 def _implied(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the fields that a recorded configuration may lack, for each of its tables that has such fields."""
     tables = {**_IMPLIED, "block": _IMPLIED_OF_BLOCK.get(content.get("block_name", ""), {})}
@@ -73,6 +80,33 @@ def by_field(config: Mapping[str, Any]) -> dict[str, Any]:
         elif key not in {"task", "block_name", "model_name"}:
             flat[key] = value
     return flat
+
+
+def earlier_defaults(earlier: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that make a configuration that of a run of an earlier version.
+
+    Args:
+        earlier: The configuration as the run recorded it.
+        config: The other configuration, with all its fields.
+
+    Returns:
+        By dotted field, the defaults of the earlier version, recorded or not, that the other configuration does not
+        have; empty if there are none, or if another field differs as well.
+    """
+    then, now, recorded = by_field(completed(earlier)), by_field(config), by_field(earlier)
+    differing = sorted(field for field in then.keys() | now.keys() if then.get(field) != now.get(field))
+    for field in differing:
+        is_given = field in recorded or field not in then
+        if is_given and (then.get(field), now.get(field)) != _OTHER_DEFAULT.get(field):
+            return {}
+    if "training.validation" in differing:  # on which the default of the other depends
+        differing = sorted({*differing, "training.calibration"})
+    return {field: then[field] for field in differing}
+
+
+def assignment(field: str, value: Any) -> str:
+    """Return what `--set` takes for a recorded value: "training.epochs=50"."""
+    return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def config_digest(config: Mapping[str, Any], data_digest: str) -> str:

@@ -18,6 +18,8 @@ from benchmarks.base.zip_path import open_path
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import Fold, check_fold_numbers, fold_label
 from benchmarks.data.graph_table import GraphTable, build_graphs
+from benchmarks.data.tasks import TASKS
+from benchmarks.results.recorded import assignment, earlier_defaults
 from benchmarks.results.run_config import RunConfig, Without, is_fitted
 from benchmarks.results.store import Run, Training, other_code
 from benchmarks.training.pretrained import InitialWeights, Start, start_from
@@ -170,6 +172,7 @@ def make_plan(
         raise UsageError(
             f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
         )
+    _warn_of_earlier(run, config, dataset)
     if run.is_archived and not is_trial:
         _check_complete(run, trainings)
     elif not is_trial:
@@ -253,6 +256,31 @@ def _check_complete(run: Run, trainings: Sequence[Training]) -> None:
             f"{run.path} is in an archive, which is never changed, and lacks {'; '.join(map(str, lacks))}: name a "
             "folder with --out to train there."
         )
+
+
+def _warn_of_earlier(run: Run, config: RunConfig, dataset: Dataset) -> None:
+    """Say how to continue a run that an earlier version, with other defaults, began with the same settings.
+
+    Own data are left out: their crystals are read anew, so that no settings continue such a run.
+    """
+    if run.is_archived or run.path.exists() or dataset.task.name not in TASKS:
+        return
+    for folder in sorted(run.folder.parent.glob(f"{config.variant}-*")):
+        earlier = Run(folder)
+        try:
+            facts = earlier.read_config()
+            is_of_data = facts["task"]["split"] == dataset.task.split and facts["data"]["rows"] == len(dataset.table)
+            changed = earlier_defaults(facts["config"], config.model_dump(mode="json"))
+        except (DataError, KeyError, TypeError, AttributeError):
+            continue  # `status` says what is wrong with it
+        if is_of_data and changed and (earlier.trainings() or earlier.under_way()):
+            logging.getLogger("sen_bench").warning(
+                "%s was begun with these settings and the defaults of an earlier version; %s is a new run. To continue "
+                "the earlier one, give %s.",
+                earlier.path,
+                run.path.name,
+                " ".join(f"--set {assignment(field, value)}" for field, value in changed.items()),
+            )
 
 
 def _warn_of_changes(run: Run, unit: str) -> None:

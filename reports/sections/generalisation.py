@@ -86,7 +86,7 @@ class Generalisation(Section):
         reason = ""
         try:
             dataset = study.dataset(progress)
-            _ = dataset.tested  # the crystals may be at hand, and not the file that says the groups
+            _ = dataset.tested  # the crystals may be available, and not the file that says the groups
             rows = RowComparison(dataset)
         except (Absent, UsageError) as absent:
             if not has_groups:

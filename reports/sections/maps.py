@@ -434,7 +434,7 @@ def _map_oxides(
 ) -> dict[str, Any]:
     """Map the A-O-X compounds at rows [n] of all the data by their chemistry (paper Fig. 2e).
 
-    The map is of one model. Whether the nearest neighbour of a row has the same A is told for each row by the model
+    The map is of one model. Whether the nearest neighbour of a row has the same A is judged for each row by the model
     that did not see it, and only once where several did not: unlike vectors, such answers of several models can be
     pooled.
     """

@@ -28,8 +28,6 @@ __all__ = ["Overview"]
 
 # In the figure of scores, errors beyond this many times the median are numbers at the edge: they would crush the axis.
 _FARTHEST = 2.5
-# What a verdict is called in the report, where that is not its own name.
-_WORDS = {"undecided": "no significant difference"}
 # The two answers of a comparison, and how they are called.
 _QUESTIONS = {"on_these_folds": "on these folds", "on_new_data": "on new data"}
 
@@ -349,10 +347,6 @@ def _by_verdict(contrasts: Iterable[Mapping[str, Any]], question: str) -> dict[s
     return found
 
 
-def _word(verdict: str) -> str:
-    return _WORDS.get(verdict, verdict)
-
-
 def _name(contrast: Mapping[str, Any]) -> str:
     return f"{contrast['first']} – {contrast['second']}"
 
@@ -376,7 +370,7 @@ def _difference_figure(items: Items, metric: str, contrasts: Sequence[Mapping[st
         figure.supxlabel(f"difference of {metric}{items.unit}", fontsize=8)
         return figure
 
-    return items.figure("differences", draw, words=_WORDS)
+    return items.figure("differences", draw)
 
 
 def _draw_answer(panel: Any, y: int, difference: float, answer: Mapping[str, Any]) -> None:
@@ -388,13 +382,13 @@ def _draw_answer(panel: Any, y: int, difference: float, answer: Mapping[str, Any
     panel.scatter(difference, y, s=16, facecolor=face, edgecolor=INK, linewidth=0.9, zorder=3)
     colour = INK if is_known else MUTED
     place = {"xy": (1.02, y), "xycoords": ("axes fraction", "data"), "va": "center"}
-    panel.annotate(_word(answer["verdict"]), **place, color=colour, fontsize=7, annotation_clip=False)
+    panel.annotate(answer["verdict"], **place, color=colour, fontsize=7, annotation_clip=False)
 
 
 def _difference_table(items: Items, contrasts: Sequence[Mapping[str, Any]], question: str) -> Table:
     columns: list[Column] = [
         ("first – second", _name),
-        ("verdict", lambda each: _word(each[question]["verdict"])),
+        ("verdict", f"{question}.verdict"),
         (f"Δ{items.unit}", "difference"),
         ("95 % low", f"{question}.low"),
         ("95 % high", f"{question}.high"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ from benchmarks.data.folds import fold_label, n_folds
 from benchmarks.data.tasks import RESAMPLE, TASKS, Kind, Task
 from benchmarks.results.contrasts import MARGIN
 from benchmarks.results.metrics import score
-from benchmarks.results.recorded import by_field, recorded_variant, variant_kind_of, variant_option
+from benchmarks.results.recorded import assignment, by_field, recorded_variant, variant_kind_of, variant_option
 from benchmarks.results.run_config import build_config
 from benchmarks.results.store import Run, Training, fold_means
 
@@ -156,7 +155,7 @@ class Result:
                 and not field.startswith(("pretrained.", "without."))
                 and (field not in defaults or defaults[field] != value)
             ):
-                words += ["--set", f"{field}={value if isinstance(value, str) else json.dumps(value)}"]
+                words += ["--set", assignment(field, value)]
         return shlex.join(words)
 
     def _trainings_asked_for(self, task: str) -> list[str]:

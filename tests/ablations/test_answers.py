@@ -21,7 +21,7 @@ from ablations.judge import Judge
 from benchmarks.results.contrasts import Answer, Comparison, KnownNoise, Noise, Superiority
 
 
-def comparison(noise: Noise | None, verdict: str = "undecided", score: float = 10.0) -> Comparison:
+def comparison(noise: Noise | None, verdict: str = "no significant difference", score: float = 10.0) -> Comparison:
     here = Answer(-1.0, 0.5, 0.2, 0.9, 1.5, verdict) if noise else Answer(reason="each was trained once")  # type: ignore[arg-type]
     return Comparison("mlp", "capsule", [0], [0, 1], 9, score, -0.25, 0.2, 0.05, noise, here, Answer())
 
@@ -54,7 +54,7 @@ def test_seeds_that_nobody_trains_are_not_counted() -> None:
 def test_sentences_say_what_each_question_asks() -> None:
     noise = Noise(one_seed=1.0, seeds=2.0, df=20)
     found = Declaration([("mlp", "capsule"), ("tfn", "capsule")], 0.03, Detection(0.07, 3, 10))
-    assessed = replace(comparison(noise), on_new_data=Answer(verdict="undecided"))
+    assessed = replace(comparison(noise), on_new_data=Answer(verdict="no significant difference"))
     once = replace(comparison(None), on_new_data=Answer(reason="one fold says nothing of other training rows"))
     text = " ".join(explanations(Judge("classification"), "folds", found, [assessed, assessed, once], None))
     assert "other seeds and other test rows would change?" in text
@@ -63,7 +63,7 @@ def test_sentences_say_what_each_question_asks() -> None:
     assert "Holm for 2 assessable contrasts on these folds and 2 assessable contrasts on new data." in text
     assert "With two seeds of a fold, 7 to 8 % of studies" in text
     assert "within 3 % of the second" in text
-    assert "how many find 7 % on these folds, where that is undecided." in text
+    assert "how many find 7 % on these folds, where none is significant." in text
     only = explanations(Judge("classification"), "folds", found, [once], None)
     assert not any("Holm" in sentence or "two seeds of a fold" in sentence for sentence in only)
     three = explanations(Judge("classification"), "folds", found, [comparison(replace(noise, seeds=3.0))], None)
@@ -72,7 +72,7 @@ def test_sentences_say_what_each_question_asks() -> None:
 
 def test_two_folds_are_said_to_tell_little_of_new_data() -> None:
     declared = Declaration([("mlp", "capsule")], 0.02, None)
-    answered = replace(comparison(None), on_new_data=Answer(verdict="undecided"))
+    answered = replace(comparison(None), on_new_data=Answer(verdict="no significant difference"))
     said = [
         "one degree of freedom" in " ".join(explanations(Judge("regression"), "folds", declared, [one], None))
         for one in (replace(answered, folds=[0, 1]), replace(answered, folds=[0, 1, 2]), comparison(None))

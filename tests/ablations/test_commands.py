@@ -23,7 +23,17 @@ from benchmarks.base.console import figures
 from benchmarks.results.contrasts import Noise
 from benchmarks.training.plans import PlannedTraining
 from benchmarks.training.trainer import Epoch
-from tests.benchmarks.conftest import BLOCK, SMALL, Answer, Install, Write, replace_file, rocksalts
+from tests.benchmarks.conftest import (
+    BLOCK,
+    DEFAULTS_OF_0_1,
+    OPTIONS_OF_0_1,
+    SMALL,
+    Answer,
+    Install,
+    Write,
+    replace_file,
+    rocksalts,
+)
 
 Command = Callable[..., Answer]
 
@@ -80,7 +90,7 @@ def test_grid_is_trained_compared_and_never_repeated(write_data: Write, sen_benc
     assert (comparison["first"], comparison["second"]) == ("mlp, sen.rounds=2", "mlp, sen.rounds=1")
     assert comparison["folds"] == [0, 1]
     assert comparison["on_these_folds"]["reason"] == "each was trained once"
-    assert comparison["on_new_data"]["verdict"] in {"undecided", "worse", "better", "equivalent"}
+    assert comparison["on_new_data"]["verdict"] in {"no significant difference", "worse", "better", "equivalent"}
     assert (content["margin"], content["known_noise"], content["detection"]) == (0.02, None, None)
     assert "not assessable: each was trained once" in first.out
     assert "No run of this task in the store has two seeds" in first.out
@@ -277,6 +287,14 @@ def test_one_training_at_a_time_takes_place_in_this_process(
     assert answer.code == 0, answer.err
 
 
+def test_an_ablation_of_0_1_keeps_its_trainings(runs_of_0_1: Path, sen_bench: Command) -> None:
+    answer = sen_bench("ablate", "--blocks", "mlp", *OPTIONS_OF_0_1, *DEFAULTS_OF_0_1, "--out", runs_of_0_1)
+    assert answer.code == 0, answer.err
+    assert (len(list((runs_of_0_1 / "prototypes").glob("mlp-*"))), "new run" in answer.err) == (1, False)
+    (row,) = result(runs_of_0_1)["table"]
+    assert (row["trainings"], row["missing"]) == (1, 0)
+
+
 @pytest.mark.usefixtures("unlearnt")
 def test_numbers_are_whole_on_a_narrow_terminal(
     write_data: Write, sen_bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -291,7 +309,7 @@ def test_numbers_are_whole_on_a_narrow_terminal(
     assert "\N{HORIZONTAL ELLIPSIS}" not in answer.out
     told = " ".join(answer.out.split())
     assert re.search(r"rounds=2 less mlp, sen.rounds=1: \S+ meV/atom on these folds: not assessable: each was", told)
-    assert re.search(r"on new data: undecided \(95 % interval \S+ to \S+, p \S+\) On these folds", told)
+    assert re.search(r"on new data: no significant difference \(95 % interval \S+ to \S+, p \S+\) On these folds", told)
     for row in result(out)["table"]:
         assert figures(row["mean"]) in answer.out
         assert f"{row['parameters']:,}" in answer.out

@@ -16,7 +16,9 @@ from tests.ablations.made_variants import finished
 def comparison(first: str, second: str = "capsule", *, one_seed: float = 1.0, rows: float = 0.0) -> Comparison:
     noise = Noise(one_seed, 3.0, 20, rows, 500 if rows else 0)
     return Comparison(
-        first, second, [0], [0, 1, 2], 9, 10.0, 0.0, 0.2, 0.05, noise, Answer(verdict="undecided"), Answer()
+        *(first, second, [0], [0, 1, 2], 9, 10.0, 0.0, 0.2, 0.05, noise),
+        Answer(verdict="no significant difference"),
+        Answer(),
     )
 
 

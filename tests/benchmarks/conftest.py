@@ -7,6 +7,7 @@ import hashlib
 import json
 import socket
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,31 @@ def write_data(tmp_path: Path) -> Write:
         return folder
 
     return write
+
+
+#: Options with which version 0.1 made the runs of `runs_of_0_1`, beside those of the block.
+OPTIONS_OF_0_1 = (
+    *("--limit", 400, "--seed", 1, "--epochs", 6, "--set", "training.learning_rate=0.03", "--set", "sen.rounds=1"),
+    *("--set", "sen.atom_embedding=4", "--set", "sen.encoder_width=4", "--set", "sen.environment_width=4"),
+    *("--set", "sen.gaussians=4", "--set", "sen.head_width=4", "--set", "sen.heads=1"),
+    *("--set", "block.width=4", "--set", "block.hidden=4"),
+)
+#: What continues them, because version 0.1 had other defaults.
+DEFAULTS_OF_0_1 = (
+    *("--set", "graph.symprec=0.01", "--set", "training.calibration=0", "--set", "training.validation=null"),
+)
+
+
+@pytest.fixture
+def runs_of_0_1(tmp_path: Path) -> Path:
+    """A store that version 0.1 (commit aa594f2) wrote: tiny runs of mlp and egnn on prototypes, and an ablation.
+
+    Its commands were `sen-bench ablate --blocks mlp` and `sen-bench run prototypes --block egnn --set block.message=4
+    --set block.layers=1` with OPTIONS_OF_0_1. Lock files and the tables of the ablation are left out.
+    """
+    folder = tmp_path / "of-0.1"
+    zipfile.ZipFile(Path(__file__).parents[1] / "runs_of_0.1.zip").extractall(folder)
+    return folder
 
 
 @dataclass

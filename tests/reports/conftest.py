@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.conftest import install, sen_bench, write_data
+from tests.benchmarks.conftest import install, runs_of_0_1, sen_bench, write_data
 
-__all__ = ["install", "leaderboard", "sen_bench", "write_data"]
+__all__ = ["install", "leaderboard", "runs_of_0_1", "sen_bench", "write_data"]
 
 
 @pytest.fixture(scope="session")

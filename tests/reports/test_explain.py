@@ -108,6 +108,15 @@ def test_rows_whose_ids_look_like_files_are_rows(sen_bench: Command, tmp_path: P
     assert "no file or folder icsd/40.cif" in answer.err
 
 
+def test_a_row_is_explained_by_a_run_of_0_1(runs_of_0_1: Path, sen_bench: Command, tmp_path: Path) -> None:
+    run, out = Run(runs_of_0_1 / "prototypes" / "mlp-c82ce5750e"), tmp_path / "x.html"
+    predictions = run.read_predictions(Training(1, 0))
+    answer = sen_bench("explain", run.path, "--crystals", predictions.ids[0], "-o", out)
+    assert answer.code == 0, answer.err
+    (facts,) = facts_of(out)
+    assert (facts["is_test_row"], facts["prediction"]) == (True, pytest.approx(predictions.prediction[0], rel=1e-4))
+
+
 def test_a_block_without_capsules(made: tuple[Run, Run, Path], sen_bench: Command, tmp_path: Path) -> None:
     _, mlp, root = made
     out = tmp_path / "x.html"

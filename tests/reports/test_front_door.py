@@ -46,6 +46,24 @@ def test_a_report_from_python_is_that_of_the_command(sen_bench: Command, tmp_pat
         make_report(tmp_path / "nowhere", tmp_path / "x.html")
 
 
+def test_runs_of_0_1_and_their_archive_are_reported(runs_of_0_1: Path, sen_bench: Command, tmp_path: Path) -> None:
+    archive = tmp_path / "of-0.1.zip"
+    assert sen_bench("archive", runs_of_0_1, "-o", archive).code == 0
+    sections = ["overview", "parity", "calibration", "equivalence", "provenance"]
+    page = make_report(runs_of_0_1, tmp_path / "runs.html", sections=sections)
+    assert page.sections["state"].tolist() == ["shown", "shown", "absent", "shown", "shown"]
+    of_archive = make_report(archive, tmp_path / "archive.html", sections=sections)
+    assert of_archive.sections["state"].tolist() == ["shown", "shown", "absent", "absent", "shown"]
+    assert "holds no weights" in of_archive.sections["reason"][3]
+    shown, again = (
+        json.loads(each.facts.read_text())["tasks"][0]["sections"]["overview"]["facts"] for each in (page, of_archive)
+    )
+    assert shown == again
+    for name in ("mlp", "egnn"):
+        recorded = next(runs_of_0_1.glob(f"prototypes/{name}-*")) / "seed_1" / "fold_0" / "metrics.json"
+        assert f"{json.loads(recorded.read_text())['metrics']['mae']:.10g}"[:8] in json.dumps(shown)
+
+
 def test_an_audit_from_python_has_what_the_command_prints(sen_bench: Command, tmp_path: Path) -> None:
     dataset = official(tmp_path / "data")
     run = make_run(tmp_path / "runs", dataset)

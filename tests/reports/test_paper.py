@@ -206,7 +206,7 @@ def test_a_map_of_another_model_is_not_taken_for_that_of_the_paper(
     facts = {"all_rows": {"run": {"label": "egnn"}}}
     monkeypatch.setattr("reports.paper._analyse", lambda *_: facts)
     (outcome,) = paper([study], "fig-3b").parts[0].outcomes
-    assert outcome.reason.startswith("Of these runs it would show egnn, which is not the paper's model.")
+    assert outcome.reason.startswith("These runs would show egnn, which is not the paper's model.")
 
 
 def test_figures_of_training_rows_say_which_runs_had_other_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

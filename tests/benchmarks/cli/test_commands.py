@@ -430,6 +430,19 @@ def test_status_lists_runs(write_data: Write, sen_bench: Command, tmp_path: Path
     assert f"In the older format of sen-bench 0.1: {run.path.name}." in sen_bench("status", out).out
 
 
+def test_results_of_0_1_are_listed_archived_and_listed_again(
+    runs_of_0_1: Path, sen_bench: Command, tmp_path: Path
+) -> None:
+    archive = tmp_path / "of-0.1.zip"
+    assert "with 2 trainings, 2 runs" in sen_bench("archive", runs_of_0_1, "-o", archive).out
+    for store in (runs_of_0_1, archive):
+        listed = sen_bench("status", store).out
+        assert re.search(r"mlp-c82ce5750e +. 1 +. 1 of 5: 0", listed)
+        assert "In the older format of sen-bench 0.1: egnn-e9cf1f2b1b, mlp-c82ce5750e." in listed
+    answer = sen_bench("export", runs_of_0_1 / "prototypes" / "mlp-c82ce5750e", "-o", tmp_path / "results.json.gz")
+    assert (answer.code, "is not a task of MatBench" in answer.err) == (2, True)
+
+
 @pytest.mark.usefixtures("unlearnt")
 def test_a_random_split_of_a_task_stands_beside_references_and_not_on_the_leaderboard(
     write_data: Write, sen_bench: Command, tmp_path: Path

@@ -28,6 +28,32 @@ from tests.conftest import REPOSITORY
 Command = Callable[..., Answer]
 Follow = Callable[[str, str], tuple[list[str], list[str]]]
 
+#: The block that docs/how-to/add-a-block.md of version 0.1 adds, which declares no `atom_width`.
+BLOCK_OF_0_1 = """
+from pydantic import Field
+from sen.blocks import SymmetryBlock, SymmetryOutput
+from sen.config import Config
+from sen.ops import segment_sum
+from torch import nn
+
+
+class GatedConfig(Config):
+    width: int = Field(512, ge=1, description="Width of an atom's environment after the block.")
+
+
+class Block(SymmetryBlock):
+    Config = GatedConfig
+
+    def __init__(self, width, config):
+        super().__init__(width, config)
+        self.material_width = config.width
+        self.layers = nn.Sequential(nn.Linear(width, 2 * config.width), nn.GLU())
+
+    def forward(self, env, graph):
+        atoms = self.layers(env)
+        return SymmetryOutput(atoms, segment_sum(graph.weight[:, None] * atoms, graph.crystal, graph.n_crystals))
+"""
+
 #: What makes a run with any block take seconds.
 SMALL_SEN = (
     *("--folds", 0, "--epochs", 1, "--set", "sen.encoder_width=16", "--set", "sen.head_width=16"),
@@ -149,6 +175,19 @@ def test_how_to_adds_a_block(follow: Follow, write_data: Write, sen_bench: Comma
     assert json.loads(metrics.read_text())["block"] == "gated"
     listed = sen_bench("blocks")
     assert "gated" in listed.out
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_the_block_of_the_how_to_of_0_1_is_sound_and_trains(
+    install: Install, write_data: Write, sen_bench: Command, tmp_path: Path
+) -> None:
+    install("gated", BLOCK_OF_0_1)
+    check = sen_bench("check-block", "gated")
+    assert check.code == 0, check.out
+    data, out = write_data(rocksalts(40)), tmp_path / "runs"
+    words = ("run", "matbench_jdft2d", "--block", "gated", "--data-dir", data, "--out", out, *SMALL_SEN)
+    answer = sen_bench(*words, "--set", "block.width=16")
+    assert answer.code == 0, answer.err
 
 
 def test_block_that_raises_is_reported_in_one_sentence(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.conftest import SMALL, Answer, Write, rocksalts
+from tests.benchmarks.conftest import DEFAULTS_OF_0_1, OPTIONS_OF_0_1, SMALL, Answer, Write, rocksalts
 
 Command = Callable[..., Answer]
 LABEL = "pretrained on matbench_jdft2d"
@@ -40,3 +40,14 @@ def test_a_run_starts_from_another_and_says_so_everywhere(
     assert f"Label: {LABEL}, perhaps on test rows. So it has no rank" in allowed.out
     alone = sen_bench(*common, 1, "--allow-overlap")
     assert (alone.code, "--allow-overlap is for weights of another run" in alone.err) == (2, True)
+
+
+@pytest.mark.usefixtures("unlearnt")
+def test_weights_of_0_1_start_a_run(runs_of_0_1: Path, sen_bench: Command, tmp_path: Path) -> None:
+    source = runs_of_0_1 / "prototypes" / "mlp-c82ce5750e"
+    common = ("run", "prototypes", *OPTIONS_OF_0_1, "--block", "mlp", "--epochs", 1, "--init-from", source)
+    answer = sen_bench(*common, *DEFAULTS_OF_0_1, "--out", tmp_path / "runs")
+    assert answer.code == 0, answer.err
+    assert f"starts from {source}/seed_1/fold_0, 100.0% of the parameters in" in answer.out
+    refused = sen_bench(*common, "--out", tmp_path / "runs")
+    assert (refused.code, "were refined to 0.01 Å, these to 0.001 Å (graph.symprec)" in refused.err) == (2, True)

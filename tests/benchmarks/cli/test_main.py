@@ -3,18 +3,49 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from sen.registry import find_plugins
 from tests.benchmarks.conftest import Answer, Write, rocksalts
 
 ARCHIVE = Path(__file__).parents[3] / "docs" / "results" / "recipe.zip"
 MAIN = "from benchmarks.cli.main import main; main()"
+#: The commands of README and of the guides of 0.1, one of each form.
+OF_0_1 = """
+run prototypes --block capsule
+run matbench_phonons --block capsule --seeds 3 --data-dir DATA
+run crystals/ --target band_gap --unit eV --kind classification --split holdout:0.8/0.1/0.1 --on-bad-row skip
+run prototypes --folds 0,1 --jobs 2 --epochs 60 --batch-size 32 --device auto --precision tf32
+run prototypes --block gated --set block.width=256 --config paper --limit 8000 --overwrite only-missing --seed 1
+tasks
+blocks
+prepare matbench_phonons --data-dir DATA
+status runs/
+check-block gated
+ablate --blocks mlp,egnn,capsule
+ablate --task matbench_phonons --blocks all --seeds 3 --jobs 2
+ablate --task matbench_mp_gap --blocks all --folds 0 --limit 8000 --epochs 10
+ablate --blocks capsule --set sen.rounds=1,3,5
+ablate --task matbench_phonons --blocks all --dry-run
+ablate --task gaps.json.gz --unit eV --split holdout:0.8/0.1/0.1 --blocks capsule --judge validation
+ablate --task matbench_phonons --blocks all --backend dask --scheduler tcp://host:8786 --out runs
+predict runs/matbench_phonons/capsule-9911e0d381 a.cif POSCAR more/ --format csv
+export runs/matbench_phonons/capsule-9911e0d381 -o results.json.gz
+report runs/ -o beside-alignn.html --data-dir DATA --against alignn.results.json.gz
+report runs/ -o report.html --sections overview,bias
+explain runs/matbench_phonons/capsule-9911e0d381 --crystals a.cif,mb-phonons-0489 --data-dir DATA -o explain.html
+audit results.json.gz --task matbench_phonons --data-dir DATA
+audit mine.csv --data-dir DATA --against alignn.results.json.gz --claimed 33.1
+audit predictions.csv --rows matbench_mp_gap.rows.json.bz2 --against alignn.results.json.gz
+"""
 FULL = "The output cannot be written (No space left on device)"
 
 
@@ -102,3 +133,20 @@ def test_folders_named_like_the_packages_do_not_stand_in_the_way(tmp_path: Path,
     )
     assert done.returncode == 0, done.stderr
     assert "600 crystals" in done.stdout
+
+
+@pytest.mark.parametrize("line", OF_0_1.strip().splitlines())
+def test_command_lines_of_0_1_are_understood(
+    line: str, sen_bench: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = line.split(maxsplit=1)[0]
+    command, called = find_plugins("sen_bench.commands")[name].load(), []
+
+    @functools.wraps(command)
+    def note(*_: object, **options: object) -> None:
+        called.append(options)
+
+    monkeypatch.setattr("benchmarks.cli.main.find_plugins", lambda _: {name: SimpleNamespace(load=lambda: note)})
+    monkeypatch.setattr("benchmarks.cli.main.has_results_in_files", lambda *_: True)
+    answer = sen_bench(*line.split())
+    assert (answer.code, len(called)) == (0, 1), answer.err

@@ -87,7 +87,7 @@ def test_two_seeds_and_two_folds_by_hand() -> None:
     assert here.p == pytest.approx(expected.p_value())
     assert here.p_equivalent == pytest.approx(expected.p_equivalent(0.05))
     assert here.detectable == pytest.approx(expected.detectable(0.05))
-    assert here.verdict == "undecided"
+    assert here.verdict == "no significant difference"
     # Folds differ by 2 and 0: variance 2, times 1/2 + 1/4, with one degree of freedom.
     expected = Estimate(1.0, math.sqrt(1.5), 1)
     assert (anew.low, anew.high) == pytest.approx(expected.interval())
@@ -551,7 +551,7 @@ def test_random_splits_say_how_often_the_first_is_better() -> None:
     expected = Estimate(difference.mean(), math.sqrt((0.1 + 0.25) * difference.var(ddof=1)), 9)
     anew = found.on_new_data
     assert (anew.low, anew.high, anew.p) == pytest.approx((*expected.interval(), expected.p_value()))
-    assert anew.verdict == "undecided"
+    assert anew.verdict == "no significant difference"
     (turned,) = compare([(second, first)], "regression", higher_is_better=False, resampled=True)
     assert turned.superiority is not None
     assert turned.superiority.share == pytest.approx(0.15)

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from benchmarks.results.recorded import (
+    assignment,
     completed,
     config_digest,
+    earlier_defaults,
     is_tuned_here,
     labels,
     recorded_variant,
@@ -16,6 +18,7 @@ from benchmarks.results.recorded import (
     variant_label,
     variant_option,
 )
+from sen.network import SEN
 
 OF_BLOCK: dict[str, Any] = {"task": "t", "block_name": "gone", "graph": {"cutoff": 5.0}, "training": {"epochs": 60}}
 OF_MODEL: dict[str, Any] = {"task": "t", "model_name": "lost", "graph": {"cutoff": 5.0}, "training": {"epochs": 60}}
@@ -50,6 +53,23 @@ def test_what_version_0_1_did_not_record_changes_no_name() -> None:
         assert config_digest(other, "data") != config_digest(whole, "data")
         assert completed(other)[table][field] == value
     assert config_digest(whole, "other data") != config_digest(whole, "data")
+
+
+def test_earlier_defaults_are_what_continues_a_run() -> None:
+    now = {**completed(OF_BLOCK), "graph": {"cutoff": 5.0, "symprec": 0.001}}
+    assert earlier_defaults(OF_BLOCK, now) == {"graph.symprec": 0.01}
+    assert earlier_defaults(OF_BLOCK, completed(OF_BLOCK)) == {}
+    assert earlier_defaults(OF_BLOCK, {**now, "limit": 100}) == {}
+    of_0_1, longer = ({**each, "training": {"epochs": n}} for each, n in ((OF_BLOCK, 60), (now, SEN.recipe["epochs"])))
+    assert earlier_defaults(of_0_1, longer)["training.epochs"] == 60
+    held_out = {**now, "training": {**now["training"], "validation": 0.0}}
+    assert (
+        earlier_defaults(OF_BLOCK, held_out).items()
+        > {"training.validation": None, "training.calibration": 0.0}.items()
+    )
+    assert earlier_defaults(of_0_1, {**now, "training": {"epochs": 7}}) == {}
+    assert earlier_defaults(OF_BLOCK, {**now, "graph": {"cutoff": 4.0, "symprec": 0.001}}) == {}
+    assert [assignment("a.b", value) for value in ("mean", 0.01, None)] == ["a.b=mean", "a.b=0.01", "a.b=null"]
 
 
 def test_what_version_0_1_did_not_record_of_a_block_changes_no_name() -> None:

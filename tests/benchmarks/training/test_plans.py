@@ -15,9 +15,10 @@ from benchmarks.base.errors import DataError, UsageError
 from benchmarks.data.dataset import load_dataset
 from benchmarks.data.own_data import find_task
 from benchmarks.data.tasks import get_task
+from benchmarks.results.recorded import assignment, by_field
 from benchmarks.results.run_config import Recipe, build_config, get_variant
 from benchmarks.results.store import Run, Training
-from benchmarks.training.plans import Overwrite, make_plan
+from benchmarks.training.plans import Overwrite, Plan, make_plan
 from benchmarks.training.trainer import Epoch, check_model
 from tests.benchmarks.conftest import made_record
 
@@ -116,6 +117,40 @@ def test_results_of_another_release_are_kept_and_reported(tmp_path: Path, caplog
         f"{run.path}: fold 1, seed 0; fold 2, seed 0 was trained with sen-bench 0.0.1 (this is {version('sen-bench')}) "
         "and is kept as it is; --overwrite always repeats it."
     )
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "of_block"),
+    [
+        ("mlp", "mlp-c82ce5750e", {}),
+        ("egnn", "egnn-e9cf1f2b1b", {"block.aggregation": "mean", "block.distances": "squared"}),
+    ],
+)
+def test_a_run_of_0_1_is_named_and_continued(
+    runs_of_0_1: Path, caplog: pytest.LogCaptureFixture, variant: str, name: str, of_block: dict[str, str]
+) -> None:
+    recorded = Run(runs_of_0_1 / "prototypes" / name).read_config()["config"]
+    earlier = {**of_block, "graph.symprec": 0.01, "training.calibration": 0.0, "training.validation": None}
+
+    def plan(**changed: object) -> Plan:
+        given = [assignment(field, value) for field, value in {**by_field(recorded), **changed}.items()]
+        config = build_config("prototypes", variant, assignments=given)
+        dataset = load_dataset("prototypes", symprec=config.graph.symprec)
+        return make_plan(config, dataset, folds=[0], seeds=[1], out=runs_of_0_1, is_trial=True)
+
+    new = plan()
+    assert (new.missing, new.run.path.name != name) == ([Training(1, 0)], True)
+    (message,) = caplog.messages
+    settings = " ".join(f"--set {assignment(field, value)}" for field, value in earlier.items())
+    assert message == (
+        f"{runs_of_0_1 / 'prototypes' / name} was begun with these settings and the defaults of an earlier version; "
+        f"{new.run.path.name} is a new run. To continue the earlier one, give {settings}."
+    )
+    caplog.clear()
+    continued = plan(**earlier)
+    assert (continued.missing, continued.run.path.name) == ([], name)
+    plan(**{"training.epochs": 7})
+    assert not caplog.messages
 
 
 def test_another_unit_of_the_same_results_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

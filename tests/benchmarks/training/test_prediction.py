@@ -174,6 +174,21 @@ def test_a_structure_is_refined_as_the_crystals_of_the_run(
     assert predicted["space_group"] == space_group
 
 
+@pytest.mark.parametrize(
+    ("name", "prediction"), [("mlp-c82ce5750e", -4.741775989532471), ("egnn-e9cf1f2b1b", -3.455354690551758)]
+)
+def test_a_run_of_0_1_predicts_as_it_did(
+    runs_of_0_1: Path, tmp_path: Path, sen_bench: Command, name: str, prediction: float
+) -> None:
+    path = tmp_path / "POSCAR"
+    path.write_text("CsCl\n1.0\n4 0 0\n0 4 0\n0 0 4\nCs Cl\n1 1\nDirect\n0 0 0.00125\n0.5 0.5 0.5\n")
+    answer = sen_bench("predict", runs_of_0_1 / "prototypes" / name, path, "--format", "json")
+    (predicted,) = as_json(answer)["predictions"]
+    assert predicted["prediction"] == pytest.approx(prediction, rel=1e-5)
+    assert (predicted["space_group"], predicted["interval"]) == (221, None)
+    assert "has no interval: no row calibrates" in answer.err
+
+
 def fail_on(length: float) -> Callable[..., Any]:
     """Return `refine` with an error on cubes of this length."""
 

@@ -163,7 +163,10 @@ def test_different_folds_are_never_compared_by_their_means(
     facts = report()["sections"]
     said = texts("overview", facts["overview"]["facts"])
     assert "must not be compared" in said
-    assert "Not to be compared, as they have no training with the same seed and fold, or no row, in common: mlp" in said
+    assert (
+        "These cannot be compared, because they have no training with the same seed and fold, or no row, in common: mlp"
+        in said
+    )
     assert facts["overview"]["facts"]["differences"]["apart"] == [["mlp", "capsule"]]
     assert facts["worst"]["facts"]["left_out"] == ["capsule"]
 

@@ -121,7 +121,7 @@ def test_probabilities_have_a_reliability_diagram_scores_and_sets(tmp_path: Path
     assert {"probabilities", "coverage", "systems"} == set(tables(facts))
     words = words_of(Calibration, facts)
     assert "expected calibration error" in words
-    assert "Sets of labels that shall hold the true one for 90 %" in words
+    assert "Sets of labels that should hold the true one for 90 %" in words
 
 
 def test_probabilities_of_runs_without_sets_are_shown(tmp_path: Path) -> None:

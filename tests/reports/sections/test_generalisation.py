@@ -142,7 +142,7 @@ def test_trees_are_the_floor(tmp_path: Path) -> None:
     words = words_of(facts_of(studies_of(tmp_path)["formula"]))
     assert "capsule has a smaller error outside than trees, the floor, in every group." in words
     assert "mlp has a larger error outside than trees, the floor, in fold 0, fold 1, fold 2, fold 3" in words
-    assert "No runs on the official folds of these data are here" in words
+    assert "There are no runs on the official folds of these data, so" in words
 
 
 def test_one_seed_says_nothing_of_the_noise_and_elements_share_rows(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_parity_and_scores_say_what_a_file_does_not_tell_of_its_folds(tmp_path: 
     (study,) = read_studies([tmp_path / "runs"], against=[file])
     shown = list(Parity().show(plain(Parity().analyse(study, no_progress))))
     figure = next(block for block in shown if isinstance(block, Figure))
-    assert "by the models that did not see it; whether that holds for theirs its file does not say." in figure.method
+    assert "by the models that did not see it; no file says whether that holds for theirs." in figure.method
     table = next(block for block in shown if isinstance(block, Table))
     assert [row[table.columns.index("folds")] for row in table.rows] == [5, None]
     scores = [

@@ -49,6 +49,6 @@ def test_runs_without_validation_rows_are_named_and_have_no_curve(tmp_path: Path
     figure, table = section.show(facts)
     assert isinstance(figure, Figure)
     assert isinstance(table, Table)
-    assert "Without validation rows, so that the last epoch counts: mlp." in figure.method
+    assert "No validation rows, so the last epoch counts: mlp." in figure.method
     assert len(figure.draw().axes) == 1
     assert sorted(row[5] or 0.0 for row in table.rows) == [0.0, 0.16667]
