@@ -66,11 +66,18 @@ def test_commands_of_the_readme_run_as_they_stand(tmp_path: Path, data_dir: Path
         "SEN_BENCH_DATA": str(data_dir),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    for command in _commands():
+    commands, shown = _commands(), []
+    for command in commands:
         done = subprocess.run(
             shlex.split(command), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        shown.append(done.stdout)
+    assert commands[0] == "sen-bench run prototypes --block capsule"
+    error, deviation = (
+        float(re.findall(rf"{row} +│ +([\d.]+)", shown[0])[0]) for row in ("this run", "mean absolute deviation")
+    )
+    assert error < 0.1 * deviation
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

@@ -239,7 +239,7 @@ _PROTOTYPES = Task(
     licence="part of sen-bench",
     default_folds=(0,),
     # A law without noise, to be learnt within minutes: there is no noise to regularise against.
-    defaults={"training.epochs": 30, "training.weight_decay": 0.01, "sen.dropout": 0.0},
+    defaults={"training.epochs": 20, "training.weight_decay": 0.01, "sen.dropout": 0.0},
 )
 
 COMPOSITION_TASKS = frozenset({"matbench_expt_gap", "matbench_expt_is_metal", "matbench_glass", "matbench_steels"})
