@@ -332,7 +332,7 @@ def predict(
     """Predict the target of structures with all models of a run: mean, spread over its folds and seeds, and interval.
 
     The command names elements that the models never saw in training. An interval holds for structures like those of the
-    task. It needs rows that were held out to calibrate it (training.calibration).
+    task. The test rows of each fold calibrate it.
     """
     from benchmarks.cli.display import show_predictions
     from benchmarks.cli.progress import RunDisplay

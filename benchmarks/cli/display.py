@@ -22,7 +22,7 @@ from benchmarks.base.errors import DataError, RunError, SenBenchError, UsageErro
 from benchmarks.base.files import check_folder, expanded, plain
 from benchmarks.base.text import csv_text
 from benchmarks.cli.progress import first_ids, show_notes
-from benchmarks.data.folds import N_FOLDS, fold_label, n_folds
+from benchmarks.data.folds import N_FOLDS, depends_on_data, fold_label, n_folds
 from benchmarks.data.near_duplicates import NEAR, NearDuplicates
 from benchmarks.data.tasks import TASKS, Task, find_data_file
 from benchmarks.results.leaderboard import TAGS, published, rank, source
@@ -414,13 +414,17 @@ def _about_bounds(ensemble: Ensemble, level: float) -> str:
     rows = "" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to "
     what, of_folds = ("Set", "in at least half of the sets") if ensemble.is_classification else ("Interval", "medians")
     several = f"; {of_folds} of the folds" if len(sizes) > 1 else ""
+    whole = "each fold" if several else "the fold"
+    calibrated = f"Calibrated by the {rows}{count(sizes[-1], 'test row')} of {whole}{several}."
+    if depends_on_data(ensemble.facts["task"]["split"]):  # what a fold tests is unlike the rest
+        return (
+            f"{what}: made for {100 * level:g} % of structures like those that {whole} tests, and guarantees nothing "
+            f"for others. {calibrated}"
+        )
     covers = f"covers {100 * level:g} %"
     if several:  # see `merge_intervals`
         covers = f"made to cover {100 * level:g} % and guaranteed to cover {100 * max(0, 2 * level - 1):g} %"
-    return (
-        f"{what}: {covers} of structures like those of the task, and promises nothing of others. Calibrated by "
-        f"the {rows}{count(sizes[-1], 'test row')} of {'each fold' if several else 'the fold'}{several}."
-    )
+    return f"{what}: {covers} of structures like those of the task, and promises nothing of others. {calibrated}"
 
 
 def _never_seen(elements: dict[str, int], n_models: int) -> str:

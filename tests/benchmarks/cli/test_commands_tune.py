@@ -120,7 +120,7 @@ def test_a_fault_of_the_machine_ends_the_command_and_the_next_one_goes_on(
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(write_data: Write, tmp_path: Path) -> None:
     data = write_data(rocksalts(60))
     arguments = {
-        name: list(map(str, tune_arguments(data, tmp_path / name, "--trials", 4, "--epochs", 30)))
+        name: list(map(str, tune_arguments(data, tmp_path / name, "--trials", 4, "--epochs", 60)))
         for name in ("whole", "killed")
     }
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

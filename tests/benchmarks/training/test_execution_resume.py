@@ -230,15 +230,11 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(start: Start, run_h
     assert sorted(sessions(out)) == [1, 3]
 
 
-# Without it the faster of two folds may end by itself before the other has finished an epoch.
-PATIENT = ("--set", "training.patience=400")
-
-
 @pytest.mark.deep
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_parallel_run_saves_the_state_of_every_worker(start: Start, tmp_path: Path, number: signal.Signals) -> None:
-    run = start(tmp_path / "runs", "--jobs", 2, *PATIENT, epochs=400)
-    wait_for(lambda: "fold 0, seed 0: val" in run.out and "fold 1, seed 0: val" in run.out)
+    run = start(tmp_path / "runs", "--jobs", 2, epochs=400)
+    wait_for(lambda: "fold 0, seed 0: training loss" in run.out and "fold 1, seed 0: training loss" in run.out)
     os.killpg(run.process.pid, number)
     assert run.end(130).err.count("its state is saved") == 2
     assert len(states(tmp_path / "runs")) == 2
@@ -251,8 +247,8 @@ def test_workers_save_their_state_and_end_when_the_process_that_started_them_is_
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    run = start(tmp_path / "runs", "--jobs", 2, *PATIENT, epochs=400)
-    wait_for(lambda: "fold 0, seed 0: val" in run.out and "fold 1, seed 0: val" in run.out)
+    run = start(tmp_path / "runs", "--jobs", 2, epochs=400)
+    wait_for(lambda: "fold 0, seed 0: training loss" in run.out and "fold 1, seed 0: training loss" in run.out)
     workers = [path for path in Path("/proc").glob("[0-9]*/status") if f"PPid:\t{run.process.pid}\n" in read(path)]
     assert len(workers) >= 2
     run.process.kill()
@@ -312,8 +308,8 @@ def test_two_runs_of_one_line_share_the_work(
     second = run_here(out, epochs=12)
     first.end()
     for fold, at_work, other in ((0, first, second), (1, second, first)):
-        assert at_work.out.count(f"fold {fold}, seed 0: validation") == 12
-        assert f"fold {fold}, seed 0: validation" not in other.out
+        assert at_work.out.count(f"fold {fold}, seed 0: training loss") == 12
+        assert f"fold {fold}, seed 0: training loss" not in other.out
     assert sessions(out) == [1, 1]
     assert predictions(out) == predictions(tmp_path / "alone")
     assert states(out) == []

@@ -326,6 +326,17 @@ def test_intervals_are_the_medians_of_those_of_the_folds(run: Run, files: Path, 
     assert "Calibrated by the 8 to 12 test rows of each fold; medians of the folds." in table
 
 
+def test_intervals_of_folds_of_groups_guarantee_nothing(
+    write_data: Write, sen_bench: Command, files: Path, tmp_path: Path
+) -> None:
+    command = ("run", "matbench_jdft2d", "--model", "trees", "--split", "chemical-system", "--out", tmp_path / "runs")
+    assert sen_bench(*command, "--data-dir", write_data(ROWS)).code == 0
+    (path,) = (tmp_path / "runs" / "matbench_jdft2d").iterdir()
+    shown = sen_bench("predict", path, files, "--interval", 60).out
+    assert "made for 60 % of structures like those that each fold tests, and guarantees nothing for others" in shown
+    assert "guaranteed to cover" not in shown
+
+
 def test_a_level_that_needs_more_rows_gives_no_interval_and_says_so(run: Run, files: Path, sen_bench: Command) -> None:
     file = files / "mb-jdft2d-001.vasp"
     reason = "the test rows of a fold are 8, and 95 % needs 19: ask for 88 % or less"
