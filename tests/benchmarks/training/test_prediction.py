@@ -185,8 +185,8 @@ def test_a_run_of_0_1_predicts_as_it_did(
     answer = sen_bench("predict", runs_of_0_1 / "prototypes" / name, path, "--format", "json")
     (predicted,) = as_json(answer)["predictions"]
     assert predicted["prediction"] == pytest.approx(prediction, rel=1e-5)
-    assert (predicted["space_group"], predicted["interval"]) == (221, None)
-    assert "has no interval: no row calibrates" in answer.err
+    low, high = predicted["interval"]
+    assert (predicted["space_group"], low < prediction < high) == (221, True)
 
 
 def fail_on(length: float) -> Callable[..., Any]:
