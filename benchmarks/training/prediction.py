@@ -251,12 +251,14 @@ class Ensemble:
         ends = {"interval": False, "interval_by_spread": True}
         if not all(calibrator.has_spread for calibrator, _ in by_fold):
             del ends["interval_by_spread"]
-        merged = {
-            name: merge_intervals(
+        mean = columns.mean(axis=0)
+        merged = {}
+        for name, how in ends.items():
+            low, high = merge_intervals(
                 [calibrator.interval(predicted, level, by_spread=how) for calibrator, predicted in by_fold]
             )
-            for name, how in ends.items()
-        }
+            # One fold may pull the mean out of the medians. A wider interval covers no less.
+            merged[name] = np.stack([np.minimum(low, mean), np.maximum(high, mean)])
         return [{name: tuple(pair[:, i].tolist()) for name, pair in merged.items()} for i in samples]
 
     def _predict_by(self, training: Training, graphs: GraphTensors) -> NDArray[np.float64]:

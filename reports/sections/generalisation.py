@@ -258,8 +258,7 @@ def _model_facts(study: Study, sides: _Sides) -> dict[str, Any]:
         "gap_interval": None,
     }
     if gaps and len(gaps) == len(groups):
-        error = math.sqrt(sum(gap.var(ddof=1) / len(gap) for gap in gaps)) / len(gaps) if _all_many(gaps) else math.nan
-        estimate = Estimate(float(np.mean([gap.mean() for gap in gaps])), error, sum(len(gap) - 1 for gap in gaps))
+        estimate = _mean_gap(gaps, share_rows=_share_rows(sides))
         facts |= {
             "inside": statistics.fmean(group["inside"]["loss"] for group in groups),
             "gap": estimate.mean,
@@ -268,8 +267,23 @@ def _model_facts(study: Study, sides: _Sides) -> dict[str, Any]:
     return facts
 
 
-def _all_many(gaps: Sequence[NDArray[np.float64]]) -> bool:
-    return all(len(gap) > 1 for gap in gaps)
+def _share_rows(sides: _Sides) -> bool:
+    """Whether rows are tested in several folds, so that the noise of rows would be counted as if each had others."""
+    tested = [name for each in sides.outside_losses.values() for name in each.ids]
+    return len(set(tested)) < len(tested)
+
+
+def _mean_gap(gaps: Sequence[NDArray[np.float64]], *, share_rows: bool) -> Estimate:
+    """Return the mean over folds of the mean gap of their rows; the error is NaN if a fold has one or they share rows.
+
+    The degrees of freedom are those of Satterthwaite (1946, 10.2307/3002019): a group of a few rows has next to none.
+    """
+    mean = float(np.mean([gap.mean() for gap in gaps]))
+    if share_rows or min(map(len, gaps)) < 2:
+        return Estimate(mean, math.nan, math.nan)
+    variances = np.array([gap.var(ddof=1) / len(gap) for gap in gaps])
+    spread = (variances**2 / [len(gap) - 1 for gap in gaps]).sum()
+    return Estimate(mean, math.sqrt(variances.sum()) / len(gaps), variances.sum() ** 2 / spread if spread else math.inf)
 
 
 def _contrasts(study: Study, models: Mapping[str, _Sides]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
@@ -294,8 +308,7 @@ def _contrasts(study: Study, models: Mapping[str, _Sides]) -> tuple[list[dict[st
 
 def _gap_difference(first: _Sides, second: _Sides) -> Estimate | str:
     """Return the gap of the first model less that of the second, or why its noise is not known."""
-    tested = [name for each in first.outside_losses.values() for name in each.ids]
-    if len(set(tested)) < len(tested):  # the noise of rows would be counted as if each fold had others
+    if _share_rows(first):
         return "rows are tested in several folds"
     seeds = sorted(set(first.seeds()) & set(second.seeds()))
     if not seeds:

@@ -326,6 +326,20 @@ def test_intervals_are_the_medians_of_those_of_the_folds(run: Run, files: Path, 
     assert "Calibrated by the 8 to 12 test rows of each fold; medians of the folds." in table
 
 
+def test_a_prediction_that_one_fold_pulls_away_lies_in_its_interval(
+    write_data: Write, sen_bench: Command, files: Path, tmp_path: Path
+) -> None:
+    command = ("run", "matbench_jdft2d", "--model", "trees", "--out", tmp_path / "runs", "--data-dir", write_data(ROWS))
+    assert sen_bench(*command).code == 0
+    (path,) = (tmp_path / "runs" / "matbench_jdft2d").iterdir()
+    folder = path / "seed_0" / "fold_1"
+    content = load((folder / "model.safetensors").read_bytes())
+    content["shift"] += 1e6
+    replace_file(folder, "model.safetensors", save(content))
+    predicted = as_json(sen_bench("predict", path, files, "--format", "json", "--interval", 60))["predictions"]
+    assert all(entry["interval"][0] < 1000 < entry["prediction"] <= entry["interval"][1] for entry in predicted)
+
+
 def test_intervals_of_folds_of_groups_guarantee_nothing(
     write_data: Write, sen_bench: Command, files: Path, tmp_path: Path
 ) -> None:

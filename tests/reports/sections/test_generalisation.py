@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from benchmarks.base.files import plain
 from reports.page.section import Figure, Heading, Table, Text
 from reports.page.svg import draw_svg
-from reports.sections.generalisation import Generalisation
+from reports.sections.generalisation import Generalisation, _mean_gap
 from reports.study.reading import read_studies
 from reports.study.study import Absent, Study
 from tests.reports.made_runs import N_ROWS, make_run, no_progress, own
@@ -135,6 +136,21 @@ def test_the_gap_is_of_the_same_rows_outside_and_inside(tmp_path: Path) -> None:
     assert "mlp loses more outside than capsule" in words
     assert "The floor is missing" in words
     assert "in the part on mine: a (formula) of this report" in words_of(facts_of(studies["folds"]))
+
+
+def test_a_group_of_few_rows_leaves_few_degrees_of_freedom() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [3, 100, 200, 250]
+    held = 0
+    for _ in range(1000):
+        estimate = _mean_gap([rng.normal(size=n) for n in sizes], share_rows=False)
+        held += estimate.interval()[0] < 0 < estimate.interval()[1]
+    assert 0.9 < held / 1000 < 0.97  # 0.85 with the degrees of freedom of all rows
+    many = [rng.normal(size=200) for _ in range(5)]
+    assert _mean_gap(many, share_rows=False).df > 900
+    assert math.isnan(_mean_gap(many, share_rows=True).interval()[0])
+    assert math.isnan(_mean_gap([*many, np.zeros(1)], share_rows=False).interval()[0])
+    assert _mean_gap([np.zeros(2), np.zeros(3)], share_rows=False).interval() == (0, 0)
 
 
 def test_trees_are_the_floor(tmp_path: Path) -> None:
