@@ -252,13 +252,20 @@ def check_validated(settings: Sequence[Setting]) -> None:
     """Check that every setting has validation rows, which are to judge it.
 
     Raises:
-        UsageError: One of them trains on all rows; the message names it.
+        UsageError: One of them trains on all rows, or is fitted at once; the message names it.
     """
+    from benchmarks.results.run_config import is_fitted
+
     for setting in settings:
+        if is_fitted(setting.config.variant):
+            raise UsageError(
+                f"{setting} is fitted to all training rows at once and has no validation error: leave it out of a "
+                "comparison by validation rows."
+            )
         if not setting.config.training.chooses_epoch:
             raise UsageError(
                 f"{setting} trains on all rows, so that no validation rows can judge it: set training.validation=0.1 "
-                "(null on a split that names validation rows), or leave it out."
+                f"(null on a split that names validation rows), or leave {setting} out of the comparison."
             )
 
 

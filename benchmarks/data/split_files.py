@@ -106,7 +106,8 @@ def read_folds(task: Task, table: CrystalTable) -> DataFolds:
             lacking = np.setdiff1d(np.arange(len(table)), found)
             raise DataError(
                 f"{fold.path} and the files beside it lack {len(lacking):,} of the {len(table):,} rows of {task.name}, "
-                f"such as {printable(table.ids[lacking[0]])}: it is a split file of other data."
+                f"such as {printable(table.ids[lacking[0]])}: a split file names every row in every fold (MatFold: "
+                "return_frac=1). It may be one of other data, or its CSV files lack their header."
             )
         tested.append(TestedRows(number, fold.name, (), np.sort(test), validation))
     return DataFolds(tuple(tested), None)

@@ -116,6 +116,8 @@ def test_what_trains_on_all_rows_cannot_be_judged_by_validation_rows() -> None:
     check_validated(build(["mlp", "megnet"], "training.validation=0.1"))
     with pytest.raises(UsageError, match=r"^mlp trains on all rows, .* set training\.validation=0\.1"):
         check_validated(build(["mlp", "megnet"]))
+    with pytest.raises(UsageError, match=r"^trees is fitted to all training rows at once and has no validation error"):
+        check_validated(build(["trees"], "training.validation=0.1"))
 
 
 def test_broken_interface_is_reported_with_its_contract(install: Install) -> None:

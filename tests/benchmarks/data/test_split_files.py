@@ -90,7 +90,7 @@ def test_a_split_file_of_other_data_is_refused(dataset: Dataset, tmp_path: Path)
         read(others["fewer"], path).folds()
     more = load(write_csv(tmp_path / "more", [*rows_of(N_ROWS), ("mp-x", *rows_of(1)[0][1:])]))
     with pytest.raises(
-        DataError, match=r"lack 1 of the 61 rows of more, such as mp-x: it is a split file of other data"
+        DataError, match=r"lack 1 of the 61 rows of more, such as mp-x: a split file names every row in every fold"
     ):
         read(more, path).folds()
 
