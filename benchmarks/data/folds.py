@@ -271,7 +271,8 @@ def make_folds(
         targets: Target of each row of the table, [M].
         seed: Seed of the run; it draws the validation rows and never changes the official folds.
         limit: Keep at most this many of each fold's training rows, those held out included, drawn at random; a
-            smaller limit keeps a subset of what a larger one keeps. Test rows are never dropped.
+            smaller limit keeps a subset of what a larger one keeps, but for the groups that calibrate. Test rows are
+            never dropped.
         validation: Share of the training rows that become validation rows, from 0 on; None: a tenth, or what a holdout
             split or split file names.
         calibration: Share of the validation rows that calibrate intervals instead, from 0 to 1.
@@ -430,6 +431,11 @@ def _divided(
     else:
         for_calibration = np.random.default_rng([OFFICIAL_SEED, fold.index])
         calibrates = held_out.hold_out(fold.train, share * calibration * size / known, for_calibration)
+        if calibrates.sum() > size - 2:
+            raise UsageError(
+                f"Of the {size:,} rows of fold {fold.label} (--limit) a whole group of {calibrates.sum():,} rows would "
+                "calibrate: give more rows, or --set training.calibration=0."
+            )
     # Two streams, so that a limit that drops nothing changes nothing.
     for_limit, for_validation = map(np.random.default_rng, np.random.SeedSequence([seed, fold.index]).spawn(2))
     train = _limited(fold.train, strata, size, for_limit, calibrates)

@@ -139,6 +139,13 @@ def test_rows_that_calibrate_are_whole_groups_and_the_same_for_every_seed(
         assert n_known == (150 - len(fold.test) if limit is None else min(limit, 150 - len(fold.test)))
 
 
+def test_a_limit_that_a_calibrating_group_would_take_up_is_refused() -> None:
+    dataset = made([[z] for z in ELEMENTS for _ in range(30)], [225] * 150, split="formula")
+    assert [len(fold.calibration) for fold in dataset.folds(0, 60, 0.2, 0.5)] == [30] * 5
+    with pytest.raises(UsageError, match=r"^Of the 31 rows of fold .* a whole group of 30 rows would calibrate"):
+        dataset.folds(0, 31, 0.2, 0.5)
+
+
 @pytest.mark.parametrize("split", [*WHOLE, "element"])
 def test_folds_depend_on_the_rows_and_not_on_their_order_in_a_file(split: str) -> None:
     dataset = drawn(150, 5, split=split)
