@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from benchmarks.base.cache import digest
@@ -82,19 +82,23 @@ def by_field(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def earlier_defaults(earlier: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+def earlier_defaults(
+    earlier: Mapping[str, Any], config: Mapping[str, Any], by_rows: Container[str] = ()
+) -> dict[str, Any]:
     """Return the values that make a configuration that of a run of an earlier version.
 
     Args:
         earlier: The configuration as the run recorded it.
         config: The other configuration, with all its fields.
+        by_rows: Fields that follow from the number of training rows, which the others decide.
 
     Returns:
         By dotted field, the defaults of the earlier version, recorded or not, that the other configuration does not
         have; empty if there are none, or if another field differs as well.
     """
     then, now, recorded = by_field(completed(earlier)), by_field(config), by_field(earlier)
-    differing = sorted(field for field in then.keys() | now.keys() if then.get(field) != now.get(field))
+    fields = sorted(field for field in then.keys() | now.keys() if field not in by_rows)
+    differing = [field for field in fields if then.get(field) != now.get(field)]
     for field in differing:
         is_given = field in recorded or field not in then
         if is_given and (then.get(field), now.get(field)) != _OTHER_DEFAULT.get(field):

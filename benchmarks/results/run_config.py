@@ -229,14 +229,19 @@ class RunConfig(Config):
         Fields that depend on it have their default times the model's factor (`CrystalModel.shrink`), unless given.
         """
         settled: dict[str, Config] = {"model": self.model, "training": self.training}
-        for name, factor in load_model(self.model_name).shrink(training_rows).items():
+        for name, factor in self.by_rows(training_rows).items():
             table, _, field = name.rpartition(".")
             section = "training" if table == "training" else "model"
-            fields = getattr(self, section)
-            if field not in fields.model_fields_set:
-                value = float(f"{type(fields).model_fields[field].default * factor:.2g}")
-                settled[section] = settled[section].model_copy(update={field: value})
+            default = type(settled[section]).model_fields[field].default
+            value = float(f"{default * factor:.2g}")
+            settled[section] = settled[section].model_copy(update={field: value})
         return self.model_copy(update=settled)
+
+    def by_rows(self, training_rows: int) -> dict[str, float]:
+        """Return the factor on the default of each field that `settle` sets, by dotted fields."""
+        factors = load_model(self.model_name).shrink(training_rows)
+        given = {"training": self.training.model_fields_set, self.model_name: self.model.model_fields_set}
+        return {name: factors[name] for name in factors if name.split(".")[-1] not in given[name.rpartition(".")[0]]}
 
     def digest(self, data_digest: str) -> str:
         """Return the hash in the name of the run, of the configuration and the data: 10 hexadecimal digits."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -158,6 +158,7 @@ def make_plan(
         n_rows = dataset.training_rows(seeds[0], config.limit, recipe.validation)
         if dataset.tested:  # a fold may leave no rows to train on, and is better refused now than after the others
             dataset.folds(seeds[0], config.limit, recipe.validation, recipe.calibration, numbers=folds)
+    by_rows = config.by_rows(n_rows)
     config = _with_left_out(config.settle(n_rows), dataset)
     check_model(config)
     pairs = zip(seeds, folds, strict=True) if paired else itertools.product(seeds, folds)
@@ -172,7 +173,7 @@ def make_plan(
         raise UsageError(
             f"{run.path} already holds results ({'; '.join(map(str, there))}): with --overwrite never nothing is run."
         )
-    _warn_of_earlier(run, config, dataset)
+    _warn_of_earlier(run, config, dataset, by_rows)
     if run.is_archived and not is_trial:
         _check_complete(run, trainings)
     elif not is_trial:
@@ -258,7 +259,7 @@ def _check_complete(run: Run, trainings: Sequence[Training]) -> None:
         )
 
 
-def _warn_of_earlier(run: Run, config: RunConfig, dataset: Dataset) -> None:
+def _warn_of_earlier(run: Run, config: RunConfig, dataset: Dataset, by_rows: Container[str]) -> None:
     """Say how to continue a run that an earlier version, with other defaults, began with the same settings.
 
     Own data are left out: their crystals are read anew, so that no settings continue such a run.
@@ -270,7 +271,7 @@ def _warn_of_earlier(run: Run, config: RunConfig, dataset: Dataset) -> None:
         try:
             facts = earlier.read_config()
             is_of_data = facts["task"]["split"] == dataset.task.split and facts["data"]["rows"] == len(dataset.table)
-            changed = earlier_defaults(facts["config"], config.model_dump(mode="json"))
+            changed = earlier_defaults(facts["config"], config.model_dump(mode="json"), by_rows)
         except (DataError, KeyError, TypeError, AttributeError):
             continue  # `status` says what is wrong with it
         if is_of_data and changed and (earlier.trainings() or earlier.under_way()):

@@ -62,11 +62,12 @@ def test_earlier_defaults_are_what_continues_a_run() -> None:
     assert earlier_defaults(OF_BLOCK, {**now, "limit": 100}) == {}
     of_0_1, longer = ({**each, "training": {"epochs": n}} for each, n in ((OF_BLOCK, 60), (now, SEN.recipe["epochs"])))
     assert earlier_defaults(of_0_1, longer)["training.epochs"] == 60
+    less = {**longer, "training": {**longer["training"], "weight_decay": 1.0}}
+    assert earlier_defaults(of_0_1, less) == {}
+    assert earlier_defaults(of_0_1, less, {"training.weight_decay"}) == earlier_defaults(of_0_1, longer)
     held_out = {**now, "training": {**now["training"], "validation": 0.0}}
-    assert (
-        earlier_defaults(OF_BLOCK, held_out).items()
-        > {"training.validation": None, "training.calibration": 0.0}.items()
-    )
+    chosen = {"training.calibration": 0.0, "training.validation": None}
+    assert earlier_defaults(OF_BLOCK, held_out) == {"graph.symprec": 0.01, **chosen}
     assert earlier_defaults(of_0_1, {**now, "training": {"epochs": 7}}) == {}
     assert earlier_defaults(OF_BLOCK, {**now, "graph": {"cutoff": 4.0, "symprec": 0.001}}) == {}
     assert [assignment("a.b", value) for value in ("mean", 0.01, None)] == ["a.b=mean", "a.b=0.01", "a.b=null"]
