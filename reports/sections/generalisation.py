@@ -17,7 +17,7 @@ from benchmarks.data.dataset import Dataset
 from benchmarks.data.folds import depends_on_data
 from benchmarks.data.overlap import SAME_VOLUME, RowComparison
 from benchmarks.results.contrasts import estimate_difference
-from benchmarks.results.statistics import Estimate, bootstrap_mean, holm
+from benchmarks.results.statistics import Estimate, Interval, bootstrap_mean, holm
 from reports.page.items import Column, Items, interval_columns
 from reports.page.section import Figure, Item, Section, Table
 from reports.page.style import WIDE, legend, points, subplots
@@ -29,6 +29,8 @@ __all__ = ["Generalisation"]
 
 _FLOOR = "trees"
 _MOST_DRAWN = 20
+# The "95 %" interval of a bootstrap over three rows covers 74 %.
+_FEWEST_DRAWN = 10
 # The halves of the test rows, by what training rows have in common with them.
 _HALVES = {
     "formula": ("formula in training", "formula not in training"),
@@ -160,10 +162,11 @@ def _overlap(study: Study, losses: Mapping[str, Mapping[int, FoldLoss]], rows: R
 
 
 def _part(loss: NDArray[np.float64]) -> dict[str, Any]:
-    """Return the mean of losses [n] with its interval over the rows; nothing where there are none."""
+    """Return the mean of losses [n], with its interval over the rows unless a bootstrap of so few is too narrow."""
     if not len(loss):
         return {"n": 0, "loss": None, "interval": None}
-    return {"n": len(loss), "loss": float(loss.mean()), "interval": bootstrap_mean(loss)}
+    interval = bootstrap_mean(loss) if len(loss) >= _FEWEST_DRAWN else Interval(math.nan, math.nan)
+    return {"n": len(loss), "loss": float(loss.mean()), "interval": interval}
 
 
 def _groups(study: Study, losses: Mapping[str, Mapping[int, FoldLoss]], rows: RowComparison | None) -> dict[str, Any]:

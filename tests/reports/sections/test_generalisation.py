@@ -138,6 +138,16 @@ def test_the_gap_is_of_the_same_rows_outside_and_inside(tmp_path: Path) -> None:
     assert "in the part on mine: a (formula) of this report" in words_of(facts_of(studies["folds"]))
 
 
+def test_nine_rows_have_no_interval_and_are_drawn(tmp_path: Path) -> None:
+    make_runs(tmp_path, "formula", {"mlp": 0.4}, n=45)
+    facts = facts_of(studies_of(tmp_path)["formula"])
+    (model,) = facts["groups"]["models"]
+    assert {group["outside"]["n"] for group in model["groups"]} == {9}
+    assert all(group["outside"]["interval"] == [None, None] for group in model["groups"])
+    figure = next(item for item in Generalisation().show(facts) if isinstance(item, Figure))
+    assert "<svg" in draw_svg(figure.draw, "x")
+
+
 def test_a_group_of_few_rows_leaves_few_degrees_of_freedom() -> None:
     rng = np.random.default_rng(0)
     sizes = [3, 100, 200, 250]
