@@ -1,9 +1,9 @@
 """Print where recipes that were tried on the proxies err: with and without hydrogen, and in the tail of the targets.
 
     python -m tools.proxies DATA PROXIES
-    python -m tools.tail PROXIES RUNS
+    python -m tools.tail PROXIES RUNS...
 
-RUNS is a folder of runs or an archive. Errors and biases (prediction less target) are means over rows and seeds, in the
+RUNS are folders of runs or archives. Errors and biases (prediction less target) are means over rows and seeds, in the
 unit of the target; the tail is what lies above the 90th percentile of the targets.
 """
 
@@ -20,9 +20,9 @@ from tools.results_page.formats import markdown, number
 from tools.results_page.proxies import ALL_ROWS, Tried, read_tried, recipe_of, reference_of
 
 
-def main(proxies: Path, runs: Path) -> None:
+def main(proxies: Path, runs: list[Path]) -> None:
     """Print a table for each proxy, with a line for each recipe."""
-    recipes = list(read_tried(runs))
+    recipes = [recipe for path in runs for recipe in read_tried(path)]
     columns = [f"{part}, {what}" for part in ("with H", "without H", "tail") for what in ("error", "bias")]
     for proxy in SOURCES:
         rows = read_rows(proxies / f"{proxy}.json.gz")

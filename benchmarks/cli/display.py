@@ -27,7 +27,7 @@ from benchmarks.data.near_duplicates import NEAR, NearDuplicates
 from benchmarks.data.tasks import TASKS, Task, find_data_file
 from benchmarks.results.leaderboard import TAGS, published, rank, source
 from benchmarks.results.metrics import METRIC_LABELS, primary_metric
-from benchmarks.results.recorded import labels, recorded_variant, variant_label
+from benchmarks.results.recorded import is_tuned_here, labels, recorded_variant, variant_label
 from sen.registry import variant_kind
 
 if TYPE_CHECKING:
@@ -416,11 +416,15 @@ def _about_bounds(ensemble: Ensemble, level: float) -> str:
     several = f"; {of_folds} of the folds" if len(sizes) > 1 else ""
     whole = "each fold" if several else "the fold"
     calibrated = f"Calibrated by the {rows}{count(sizes[-1], 'test row')} of {whole}{several}."
-    if depends_on_data(ensemble.facts["task"]["split"]):  # what a fold tests is unlike the rest
+    made = f"{what}: made for {100 * level:g} % of structures like those"
+    pretrained = ensemble.config.pretrained
+    if is_tuned_here(ensemble.facts, ensemble.calibrators) or (pretrained and pretrained.allow_overlap):
         return (
-            f"{what}: made for {100 * level:g} % of structures like those that {whole} tests, and guarantees nothing "
-            f"for others. {calibrated}"
+            f"{made} of the task, and guarantees nothing: test rows may have chosen the recipe or trained the weights "
+            f"that it started from. {calibrated}"
         )
+    if depends_on_data(ensemble.facts["task"]["split"]):  # what a fold tests is unlike the rest
+        return f"{made} that {whole} tests, and guarantees nothing for others. {calibrated}"
     covers = f"covers {100 * level:g} %"
     if several:  # see `merge_intervals`
         covers = f"made to cover {100 * level:g} % and guaranteed to cover {100 * max(0, 2 * level - 1):g} %"

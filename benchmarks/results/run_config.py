@@ -239,9 +239,10 @@ class RunConfig(Config):
 
     def by_rows(self, training_rows: int) -> dict[str, float]:
         """Return the factor on the default of each field that `settle` sets, by dotted fields."""
+        tables = {"training": self.training, self.model_name: self.model}
+        given = {f"{table}.{field}" for table, fields in tables.items() for field in fields.model_fields_set}
         factors = load_model(self.model_name).shrink(training_rows)
-        given = {"training": self.training.model_fields_set, self.model_name: self.model.model_fields_set}
-        return {name: factors[name] for name in factors if name.split(".")[-1] not in given[name.rpartition(".")[0]]}
+        return {name: factor for name, factor in factors.items() if name not in given}
 
     def digest(self, data_digest: str) -> str:
         """Return the hash in the name of the run, of the configuration and the data: 10 hexadecimal digits."""

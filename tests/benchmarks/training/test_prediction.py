@@ -16,10 +16,14 @@ import numpy as np
 import pytest
 from safetensors.torch import load, save
 
+from benchmarks.cli.display import _about_bounds
 from benchmarks.results.conformal import read_calibrators
+from benchmarks.results.run_config import Pretrained
 from benchmarks.results.store import Run, Training
+from benchmarks.training.prediction import Ensemble
 from sen.crystal import refine
 from tests.benchmarks.conftest import SMALL, Answer, Write, change_facts, replace_file, rocksalts
+from tests.reports.made_runs import PRETRAINED, make_run, official
 
 Command = Callable[..., Answer]
 ROWS = rocksalts(60)
@@ -349,6 +353,14 @@ def test_intervals_of_folds_of_groups_guarantee_nothing(
     shown = sen_bench("predict", path, files, "--interval", 60).out
     assert "made for 60 % of structures like those that each fold tests, and guarantees nothing for others" in shown
     assert "guaranteed to cover" not in shown
+
+
+@pytest.mark.parametrize("pretrained", [PRETRAINED, PRETRAINED.model_copy(update={"allow_overlap": False})])
+def test_test_rows_that_the_weights_may_know_guarantee_nothing(tmp_path: Path, pretrained: Pretrained) -> None:
+    run = make_run(tmp_path / "runs", official(tmp_path / "data"), pretrained=pretrained)
+    told = _about_bounds(Ensemble(run), 0.9)
+    assert ("guaranteed to cover 80 %" in told) == (not pretrained.allow_overlap)
+    assert ("guarantees nothing: test rows may have chosen the recipe" in told) == pretrained.allow_overlap
 
 
 def test_a_level_that_needs_more_rows_gives_no_interval_and_says_so(run: Run, files: Path, sen_bench: Command) -> None:

@@ -17,6 +17,7 @@ from reports.page.report import Part
 from reports.study.reading import read_studies
 from reports.study.sentences import Sentences
 from reports.study.study import Study
+from sen.network import SEN
 from tests.benchmarks.conftest import change_facts
 from tests.conftest import own_names
 from tests.reports.made_runs import PRETRAINED, make_run, official, own, study_of, tuned_by
@@ -193,25 +194,41 @@ def test_methods_say_how_rows_were_split(
     assert "In each fold" in text
 
 
-def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+def test_methods_of_one_run_with_validation_rows(
+    tmp_path: Path, report: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SEN, "recipe", {})
     make_run(tmp_path / "runs", own(tmp_path / "data", split="holdout:0.6/0.2/0.2"), folds=[0])
     report(sections="overview")
     text = methods_of((tmp_path / "report.html").read_text())
     assert (
-        "It was trained with AdamW on the mean absolute error of standardised targets, 200 epochs, "
+        "It was trained with AdamW on the mean absolute error of standardised targets, at most 60 epochs, "
         "batches of up to 32 crystals (65,536 neighbours), a peak learning rate of 0.0007, linear warm-up over the "
         "first 10 % of the steps, cosine decay, weight decay 3, dropout 0.3, gradients clipped to a norm of 1, an "
-        "exponential moving average of the weights (decay 0.99) and the last epoch counts. One seed was run. Intervals "
+        "exponential moving average of the weights (decay 0.99), early stopping after 30 epochs without a better "
+        "validation error and 50 % of the validation rows kept for calibrating intervals. One seed was run. Intervals "
         "are 95 % percentile intervals"
     ) in text
     for what in ("Scores", "standard deviation", "Differences", "t-test", "Holm"):
         assert what not in text
     assert "The data were all 60 rows." in text
     assert (
+        "Of these 36 rows were used for training, 6 others held out of the training rows for choosing the epoch, 6 for "
+        "calibrating intervals, and 12 predicted once. "
+    ) in text
+    assert "Predictions of others" not in text
+
+
+def test_methods_of_one_run(tmp_path: Path, report: Callable[..., dict[str, Any]]) -> None:
+    make_run(tmp_path / "runs", own(tmp_path / "data", split="holdout:0.6/0.2/0.2"), folds=[0])
+    report(sections="overview")
+    text = methods_of((tmp_path / "report.html").read_text())
+    assert "standardised targets, 200 epochs, batches of up to 32 crystals" in text
+    assert "moving average of the weights (decay 0.99) and the last epoch counts. One seed was run." in text
+    assert (
         "Of these 48 rows were used for training, no others held out of the training rows for choosing the epoch, and "
         "12 predicted once. "
     ) in text
-    assert "Predictions of others" not in text
 
 
 def test_methods_of_a_classification_without_what_is_not_done(tmp_path: Path) -> None:

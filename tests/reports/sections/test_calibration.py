@@ -86,6 +86,9 @@ def test_levels_that_need_more_rows_and_runs_without_any_are_named(tmp_path: Pat
     assert "capsule has no interval of 90 %: the rows that calibrate of a fold are 2, and 90 % needs 9" in words
     assert "mlp has no interval of 90 %: no row calibrates (training.calibration=0" in words
     assert "megnet has no interval of 90 %: all rows of its recipe train" in words
+    make_run(tmp_path / "runs", dataset, block="none", flags={"training.validation": 0.01})
+    words = words_of(Calibration, facts_of(tmp_path))
+    assert "none has no interval of 90 %: a fold has too few validation rows for one of them to calibrate" in words
 
 
 def test_without_crystals_and_of_published_predictions_it_says_what_is_lacking(
